@@ -1,0 +1,122 @@
+"""Loading and calling the board's Lua scripts: one text, one SHA, one place for retries and for error words.
+
+A script is a file in ``lua/``. Files named ``_*.lua`` are preludes that several scripts share and are put in front of
+them. Every key a script touches is declared in ``KEYS``; ``ARGV`` holds strings only.
+
+Every script is idempotent, so a call whose reply was lost is simply sent again here. redis-py's own retries are off
+(they re-send calls that are not idempotent, and multiply with ours).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, TypeVar, cast
+
+import redis
+import redis.asyncio
+from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, ResponseError, TryAgainError
+from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from blackboard.errors import Conflict, EngineUnavailable, Fenced, ScriptRefused, UnknownRecord
+
+T = TypeVar("T")
+
+TRANSIENT = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ReadOnlyError, TryAgainError)
+"""What a server that is restarting, failing over or unreachable makes redis-py raise."""
+
+RETRY_SECONDS = 15.0
+"""How long a call is repeated before :class:`EngineUnavailable`; longer than a local restart or a failover of 5 s."""
+
+_REFUSALS: dict[str, type[ScriptRefused]] = {"FENCED": Fenced, "UNKNOWN": UnknownRecord, "CONFLICT": Conflict}
+
+
+class Script:
+    """One Lua text with its SHA-1, as ``EVALSHA`` wants it."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name, self.text = name, text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def load(name: str, prelude: str = "_board") -> Script:
+    """The script ``lua/<name>.lua`` behind the prelude ``lua/<prelude>.lua``."""
+    folder = files("blackboard") / "lua"
+    text = (folder / f"{prelude}.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+    return Script(name, text)
+
+
+def refusal(error: ResponseError) -> ScriptRefused | None:
+    """The typed error for a script's own ``CODE detail`` reply; None when the error is not one of ours."""
+    code, _, detail = str(error).partition(" ")
+    if not detail.startswith("| "):
+        return None
+    return _REFUSALS.get(code, ScriptRefused)(code, detail[2:])
+
+
+async def retrying(call: Callable[[], Awaitable[T]], *, seconds: float = RETRY_SECONDS) -> T:
+    """Repeat an idempotent asynchronous call while the server is unreachable, for at most ``seconds``.
+
+    Raises:
+        EngineUnavailable: the server stayed unreachable.
+    """
+    try:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(TRANSIENT),
+            wait=wait_random_exponential(multiplier=0.02, max=1.0),
+            stop=stop_after_delay(seconds),
+            reraise=True,
+        ):
+            with attempt:
+                return await call()
+    except TRANSIENT as error:
+        raise EngineUnavailable(_unreachable(error, seconds)) from error
+    raise AssertionError("unreachable")
+
+
+async def run(client: redis.asyncio.Redis, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    """Call a script, repeating it while the server is unreachable.
+
+    Raises:
+        ScriptRefused: the script's guard refused (or one of its subclasses); nothing was written.
+        EngineUnavailable: the server stayed unreachable for :data:`RETRY_SECONDS`.
+    """
+
+    async def call() -> Any:
+        try:
+            return await cast(Awaitable[Any], client.evalsha(script.sha, len(keys), *keys, *args))
+        except NoScriptError:
+            return await cast(Awaitable[Any], client.eval(script.text, len(keys), *keys, *args))
+
+    try:
+        return await retrying(call)
+    except ResponseError as error:
+        known = refusal(error)
+        if known is None:
+            raise
+        raise known from None
+
+
+def run_sync(client: redis.Redis, script: Script, keys: Sequence[str], args: Sequence[str | int], seconds: float) -> Any:
+    """The same for a thread with a connection of its own; gives up after ``seconds``."""
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(TRANSIENT),
+            wait=wait_random_exponential(multiplier=0.02, max=1.0),
+            stop=stop_after_delay(seconds),
+            reraise=True,
+        ):
+            with attempt:
+                try:
+                    return client.evalsha(script.sha, len(keys), *keys, *args)
+                except NoScriptError:
+                    return client.eval(script.text, len(keys), *keys, *args)
+    except TRANSIENT as error:
+        raise EngineUnavailable(_unreachable(error, seconds)) from error
+
+
+def _unreachable(error: Exception, seconds: float) -> str:
+    return f"Redis did not answer for {seconds:g} s ({error}). Check that the server is running and the URL is right."

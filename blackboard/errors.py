@@ -1,0 +1,60 @@
+"""One exception tree, rooted at :class:`ArbiterError`. Messages name the field, the value and the remedy."""
+
+from __future__ import annotations
+
+
+class ArbiterError(Exception):
+    """Root of every error this distribution raises on purpose."""
+
+
+class BadInput(ArbiterError, ValueError):
+    """Input refused at the edge; nothing was written.
+
+    Args:
+        field: what was wrong, as the caller knows it (``request``, ``limits.rounds``, ``url``).
+        value: the offending value; shortened in the message.
+        remedy: what to do instead, as a sentence.
+    """
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        shown = repr(value)
+        if len(shown) > 120:
+            shown = shown[:117] + "..."
+        super().__init__(f"{field}: {shown} was refused. {remedy}")
+        self.field, self.value, self.remedy = field, value, remedy
+
+
+class EngineUnavailable(ArbiterError):
+    """The board's Redis cannot be reached, started, or is too old. The message says which and what to do."""
+
+
+class ScriptRefused(ArbiterError):
+    """A board script refused a call before its first write; ``code`` is the script's word for why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class Fenced(ScriptRefused):
+    """The caller no longer holds the task: a later claim, a deadline or a cancellation took it. Stop working on it."""
+
+
+class UnknownRecord(ScriptRefused):
+    """No such run or task on this board."""
+
+
+class Conflict(ScriptRefused):
+    """The same idempotency key was used before with different content."""
+
+
+class MissingExtra(ArbiterError):
+    """An optional dependency is not installed; the message carries the install command."""
+
+
+class ModelUnavailable(ArbiterError):
+    """A model string could not be turned into a working model, or the provider refused for good."""
+
+
+class IsolationUnavailable(ArbiterError):
+    """The isolation generated code must run in cannot be had here, so the code was not run."""
