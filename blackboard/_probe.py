@@ -1,0 +1,179 @@
+"""Is the server there, does it let us in, and is it new enough? Asked once, when an engine is opened.
+
+Managed services refuse many questions, so everything but ``PING`` may be refused here without harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import ssl
+from typing import Any, Protocol, cast
+
+import redis
+import redis.asyncio
+from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse, ResponseError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from blackboard._address import Address
+from blackboard.errors import BadInput, EngineUnavailable
+
+CONNECT_SECONDS = 5.0
+"""How long an unreachable server is tried when an engine is opened."""
+
+LOADING_SECONDS = 120.0
+"""How long a server that is reading its data from disk is waited for."""
+
+FLOORS = {"redis": (6, 2), "valkey": (7, 2)}
+"""The oldest servers the scripts were tested on."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Connecting(Protocol):
+    def asynchronous(self, timeout_seconds: float, *, blocking: bool) -> redis.asyncio.Redis: ...
+
+
+def version(text: str) -> tuple[int, ...]:
+    """``"7.0.15"`` as ``(7, 0, 15)``; empty when there is no number in it."""
+    match = re.search(r"\d+(?:\.\d+)+", text)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def spelled(number: tuple[int, ...]) -> str:
+    """``(7, 0, 15)`` as ``"7.0.15"``."""
+    return ".".join(str(part) for part in number)
+
+
+async def probe(clients: _Connecting, address: Address, connect_seconds: float) -> str:
+    """Connect, bounded in time, and look at the server.
+
+    Args:
+        clients: where to get a connection.
+        address: where it leads, for the messages.
+        connect_seconds: how long an unreachable server is tried.
+
+    Returns:
+        The server's name and version for people, such as ``redis 7.0.15``.
+
+    Raises:
+        EngineUnavailable: unreachable, refused, too old, or not a server a board can live on.
+    """
+    client = clients.asynchronous(max(0.05, min(connect_seconds, 5.0)), blocking=True)
+    try:
+        await _connect(client, address, connect_seconds)
+        facts = await _facts(client)
+    finally:
+        await client.aclose()
+    return _judge(facts, address)
+
+
+async def _connect(client: redis.asyncio.Redis, address: Address, seconds: float) -> None:
+    def enough(state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome is not None else None
+        waited = state.seconds_since_start or 0.0
+        return waited >= (max(seconds, LOADING_SECONDS) if isinstance(error, BusyLoadingError) else seconds)
+
+    try:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_passing),
+            wait=wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=enough,
+            reraise=True,
+        ):
+            with attempt:
+                await cast(Any, client).ping()
+    except (redis.RedisError, OSError) as error:
+        raise _refusal(error, address, seconds) from error
+
+
+def _cause(error: BaseException, *kinds: type[BaseException]) -> BaseException | None:
+    """The error of one of these kinds behind ``error``: the client wraps what happens while it connects."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, kinds):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether trying again may help: the server may be starting. Wrong credentials and certificates stay wrong."""
+    if _cause(error, AuthenticationError, ssl.SSLError, ResponseError) is not None:
+        return False
+    return isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError))
+
+
+def _refusal(error: Exception, address: Address, seconds: float) -> Exception:
+    where, said = address.masked, str(error)
+    match _cause(error, AuthenticationError, ssl.SSLError, BusyLoadingError, InvalidResponse, ResponseError):
+        case ssl.SSLCertVerificationError() as cause:
+            return EngineUnavailable(
+                f"The certificate of {where} was not accepted ({cause.verify_message}). "
+                "Name the authority that signed it: ?ssl_ca_certs=/path/to/ca.pem."
+            )
+        case ssl.SSLError() as cause:
+            return EngineUnavailable(f"TLS with {where} failed ({cause.reason}). A server without TLS needs redis://.")
+        case AuthenticationError() as cause:
+            return EngineUnavailable(
+                f"{where} refused the credentials ({cause}). Write them into the URL: redis://user:password@host:6379/0."
+            )
+        case BusyLoadingError():
+            return EngineUnavailable(f"{where} is still loading its data after {LOADING_SECONDS:g} s. Try again later.")
+        case InvalidResponse():
+            return EngineUnavailable(f"What listens at {where} does not speak Redis. Check host and port.")
+        case ResponseError() as cause if "out of range" in str(cause):
+            return BadInput("url", where, f"The server has no such database ({cause}). Use database 0.")
+        case ResponseError() as cause:
+            return EngineUnavailable(f"{where} refused the connection: {cause}")
+        case _:
+            return EngineUnavailable(
+                f"No Redis answered at {where} within {seconds:g} s ({said or type(error).__name__}). "
+                "Start it, correct the URL, or leave the URL out to use a local server."
+            )
+
+
+async def _facts(client: redis.asyncio.Redis) -> dict[str, str]:
+    """What the server says about itself, from ``HELLO`` and ``INFO``; either may be refused."""
+    facts: dict[str, str] = {}
+    untyped = cast(Any, client)
+    try:
+        hello: Any = await untyped.execute_command("HELLO", "2")
+        pairs: Any = hello.items() if hasattr(hello, "items") else zip(hello[::2], hello[1::2], strict=False)
+        facts.update({f"hello_{key}": str(value) for key, value in pairs})
+    except ResponseError:
+        pass
+    try:
+        info: Any = await untyped.info()
+        facts.update({str(key): str(value) for key, value in info.items()})
+    except ResponseError:
+        pass
+    return facts
+
+
+def _judge(facts: dict[str, str], address: Address) -> str:
+    where = address.masked
+    kind = "valkey" if "valkey_version" in facts or facts.get("hello_server") == "valkey" else "redis"
+    number = version(facts.get(f"{kind}_version") or facts.get("hello_version") or "")
+    floor = FLOORS[kind]
+    if number and number < floor:
+        raise EngineUnavailable(
+            f"{where} is {kind} {spelled(number)}; at least {kind} {spelled(floor)} is needed. Upgrade the server."
+        )
+    mode = facts.get("redis_mode") or facts.get("server_mode") or facts.get("hello_mode")
+    if mode == "sentinel":
+        raise EngineUnavailable(f"{where} is a Sentinel, which is not supported yet. Name the primary server instead.")
+    if "slave" in (facts.get("role"), facts.get("hello_role")) or facts.get("hello_role") == "replica":
+        raise EngineUnavailable(f"{where} is a read-only replica. Name its primary instead.")
+    if mode == "cluster":
+        raise EngineUnavailable(
+            f"{where} is a Redis Cluster, which is not supported yet. Name a single server instead."
+        )
+    policy = facts.get("maxmemory_policy")
+    if policy not in (None, "noeviction") and facts.get("maxmemory") != "0":
+        _log.warning(
+            "%s may drop keys when its memory is full (maxmemory-policy is %s): runs would be lost. "
+            "Set maxmemory-policy noeviction.",
+            where,
+            policy,
+        )
+    name = f"{kind} {spelled(number)}" if number else "Redis of unknown version"
+    return f"{name} (append-only file off: a restart loses data)" if facts.get("aof_enabled") == "0" else name

@@ -1,0 +1,232 @@
+"""Which Redis a board's URL stands for, and how this code talks to it.
+
+A URL names a server (``redis://``, ``rediss://``, ``unix://``) or a store inside this process (``memory://``). Without
+one, a local server is started for the data directory and shared by every process that opens it.
+
+The rules for clients are in one place, :class:`_WireClients`: redis-py's own retries are off, because they re-send
+calls that may have been carried out; a client that blocks on the server has its own connections and a longer time-out;
+replies are plain lists on every server (RESP2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, cast
+from weakref import WeakSet
+
+import redis
+import redis.asyncio
+import redis.asyncio.retry
+import redis.retry
+from redis.backoff import NoBackoff
+
+from blackboard import _address, _local
+from blackboard._probe import CONNECT_SECONDS, probe
+from blackboard.errors import EngineUnavailable, MissingExtra
+
+Durability = Literal["memory", "local", "unknown"]
+
+COMMAND_SECONDS = 5.0
+"""How long a reply is waited for before the connection is given up."""
+
+_POOL = 64
+"""Connections of one command client. Callers beyond it wait for a free one instead of failing."""
+
+C = TypeVar("C", redis.Redis, redis.asyncio.Redis)
+
+
+class Clients(Protocol):
+    """Where an engine's connections come from."""
+
+    def asynchronous(self, timeout_seconds: float, *, blocking: bool) -> redis.asyncio.Redis: ...
+
+    def synchronous(self, timeout_seconds: float) -> redis.Redis: ...
+
+
+class Engine:
+    """What a board's URL resolved to. Made by :func:`open_engine`.
+
+    An engine belongs to the event loop it was opened in; only :meth:`sync_client` is for other threads.
+
+    Attributes:
+        url: the URL, without its secrets.
+        durability: ``memory`` (lasts as long as this process), ``local`` (the supervised server: survives crashes of
+            every process; a power failure may cost the last second) or ``unknown`` (somebody else's server).
+        label: one line for people.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        durability: Durability,
+        label: str,
+        clients: Clients,
+        revive: Callable[[], None] | None = None,
+    ) -> None:
+        self.url, self.durability, self.label = url, durability, label
+        self._clients, self._revive = clients, revive
+        self._command: redis.asyncio.Redis | None = None
+        self._async: WeakSet[redis.asyncio.Redis] = WeakSet()
+        self._sync: WeakSet[redis.Redis] = WeakSet()
+
+    def __repr__(self) -> str:
+        return f"Engine({self.url!r}, durability={self.durability!r})"
+
+    def client(self) -> redis.asyncio.Redis:
+        """The client for commands that answer at once; the same one at every call.
+
+        Replies are decoded, the time-out is :data:`COMMAND_SECONDS`, nothing is retried.
+        """
+        if self._command is None:
+            self._command = self._clients.asynchronous(COMMAND_SECONDS, blocking=False)
+            self._async.add(self._command)
+        return self._command
+
+    def blocking_client(self, block_seconds: float) -> redis.asyncio.Redis:
+        """A client of its own for commands that wait on the server, at most ``block_seconds`` each."""
+        client = self._clients.asynchronous(block_seconds + COMMAND_SECONDS, blocking=True)
+        self._async.add(client)
+        return client
+
+    def sync_client(self, timeout_seconds: float = 2.0) -> redis.Redis:
+        """A client of its own for a thread without an event loop, such as the one that renews leases."""
+        client = self._clients.synchronous(timeout_seconds)
+        self._sync.add(client)
+        return client
+
+    async def ensure(self) -> None:
+        """Bring the supervised local server back when it is gone; nothing for any other engine.
+
+        The clients made before stay good: the server comes back on the same socket.
+
+        Raises:
+            EngineUnavailable: it could not be brought back; the message says why.
+        """
+        if self._revive is not None:
+            await asyncio.to_thread(self._revive)
+
+    async def close(self) -> None:
+        """Close every client made here. A server is never stopped by this; see :func:`stop_local`."""
+        self._command = None
+        for client in tuple(self._async):
+            await client.aclose()
+        for client in tuple(self._sync):
+            client.close()
+
+
+async def open_engine(
+    url: str | None = None,
+    *,
+    data_dir: Path | str | None = None,
+    connect_seconds: float = CONNECT_SECONDS,
+) -> Engine:
+    """Find the board's Redis, check that it answers and is new enough.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``. Default: ``ARBITER_REDIS_URL``; when that is not
+            set either, the supervised local server of ``data_dir``.
+        data_dir: where the local server keeps its data. Default: ``ARBITER_DATA_DIR``, then ``~/.arbiter``.
+        connect_seconds: how long an unreachable server is tried. One that is loading its data is waited for longer.
+
+    Returns:
+        The engine. Close it when the board is closed.
+
+    Raises:
+        BadInput: the URL cannot be one.
+        EngineUnavailable: the server cannot be reached or started, refuses the credentials, or is too old.
+        MissingExtra: the URL needs an optional dependency that is not installed.
+    """
+    if find_spec("hiredis") is None:
+        raise MissingExtra("The reply parser hiredis is not installed: pip install 'redis[hiredis]'")
+    if url is None:
+        url = os.environ.get("ARBITER_REDIS_URL") or None
+    if url is None:
+        return await _open_local(_data_dir(data_dir), connect_seconds)
+    address = _address.read(url)
+    if address.scheme == "memory":
+        from blackboard import _memory
+
+        return Engine(
+            url=address.masked,
+            durability="memory",
+            label=_memory.label(address.name),
+            clients=_memory.MemoryClients(address.name),
+        )
+    clients = _WireClients(address.full)
+    found = await probe(clients, address, connect_seconds)
+    return Engine(url=address.masked, durability="unknown", label=f"{found} at {address.masked}", clients=clients)
+
+
+def stop_local(data_dir: Path | str | None = None) -> bool:
+    """Stop the supervised local server of a data directory, after it has written everything to disk.
+
+    Args:
+        data_dir: as for :func:`open_engine`.
+
+    Returns:
+        True when a server was running and has ended, False when none was.
+
+    Raises:
+        EngineUnavailable: the server did not end.
+    """
+    return _local.stop(_data_dir(data_dir))
+
+
+async def _open_local(data_dir: Path, connect_seconds: float) -> Engine:
+    local = await asyncio.to_thread(_local.start, data_dir)
+    address = _address.read(local.url)
+    clients = _WireClients(address.full)
+    await probe(clients, address, connect_seconds)
+
+    def revive() -> None:
+        again = _local.start(data_dir)
+        if again.url != local.url:
+            raise EngineUnavailable(
+                f"The local server came back on another socket ({again.url} instead of {local.url}). "
+                "Open the board again."
+            )
+
+    return Engine(url=local.url, durability="local", label=local.label, clients=clients, revive=revive)
+
+
+def _data_dir(data_dir: Path | str | None) -> Path:
+    chosen = data_dir if data_dir is not None else os.environ.get("ARBITER_DATA_DIR") or Path.home() / ".arbiter"
+    return Path(chosen).expanduser()
+
+
+class _WireClients:
+    """Clients of a server behind a socket."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def asynchronous(self, timeout_seconds: float, *, blocking: bool) -> redis.asyncio.Redis:
+        options = self._options(timeout_seconds)
+        retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+        kind: Any = redis.asyncio.ConnectionPool if blocking else redis.asyncio.BlockingConnectionPool
+        size = 100_000 if blocking else _POOL
+        pool = kind.from_url(self._url, retry=retry, max_connections=size, **options)
+        return redis.asyncio.Redis.from_pool(pool)
+
+    def synchronous(self, timeout_seconds: float) -> redis.Redis:
+        options = self._options(timeout_seconds)
+        retry = redis.retry.Retry(NoBackoff(), 0)
+        pool = cast(Any, redis.ConnectionPool).from_url(self._url, retry=retry, **options)
+        return redis.Redis.from_pool(pool)
+
+    def _options(self, timeout_seconds: float) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "decode_responses": True,
+            "protocol": 2,
+            "socket_timeout": timeout_seconds,
+            "socket_connect_timeout": min(timeout_seconds, COMMAND_SECONDS),
+            "health_check_interval": 15,
+        }
+        if not self._url.startswith("unix:"):
+            options["socket_keepalive"] = True
+        return options
