@@ -1,0 +1,339 @@
+"""Where the registry keeps what a board can do: versions, artifacts, which version is active, and every change.
+
+All of it lies under one hash tag, so that each change is one script: a reader sees a version with its manifest, its
+artifact and its announcement, or nothing of it. Manifests, exam records and sources are stored as the text they came in
+and never decoded on the server. What they mean is the business of ``registry``; nothing else should import this module.
+
+A version is identified by ``name`` and ``sha``, the content hash the caller computed. What it contains never changes;
+its state does (``draft``, ``examined``, ``active``, ``retired``), and at most one version of a name is active. The
+**revision** grows with every change, so a reader that holds a list asks one small question to learn whether it is still
+right. The log of changes is complete and is not trimmed: it grows with registrations, not with work.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Literal, cast
+from uuid import uuid4
+
+import redis.asyncio
+
+from blackboard._script import load, retrying, run
+from blackboard.errors import BadInput
+from blackboard.types import Record, type_name
+
+State = Literal["draft", "examined", "active", "retired"]
+Verdict = Literal["passed", "failed"]
+Verb = Literal["registered", "examined", "activated", "retired"]
+
+ANY = "*"
+"""Value of ``expected_active`` that accepts whatever version is active; the empty string expects none."""
+
+MAX_MANIFEST_BYTES = 256 * 1024
+MAX_SOURCE_BYTES = 1024 * 1024
+MAX_EXAM_BYTES = 256 * 1024
+
+_KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
+_PRELUDE = "_catalog"
+_MOST_CHANGES = 1000
+_READ_AT_ONCE = 200
+
+
+class StoredVersion(Record):
+    """One version as the catalog holds it; ``manifest`` and ``exam`` are JSON texts."""
+
+    name: str
+    sha: str
+    state: State
+    tenant: str
+    manifest: str
+    exam: str | None = None
+    artifact_sha: str | None = None
+    created_at: float
+    """Seconds since the epoch, on the server's clock."""
+    updated_at: float
+
+
+class Written(Record):
+    """What a change did."""
+
+    name: str
+    sha: str
+    """The version the call was about; empty when it was about the active version and there was none."""
+    changed: bool
+    """False when everything already was as asked."""
+    revision: str
+    state: State | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    artifact_sha: str | None = None
+    previous: str | None = None
+    """The version that was active before."""
+
+
+class Change(Record):
+    """One entry of the log of changes."""
+
+    cursor: str
+    """Position in the log; give it to :meth:`Catalog.changes` to go on after it."""
+    verb: Verb
+    name: str
+    sha: str
+    state: State
+    reason: str = ""
+    at: float
+    """Seconds since the epoch, on the server's clock."""
+
+    @property
+    def type(self) -> str:
+        """The CloudEvents type of this change."""
+        return f"dev.arbiter.capability.{self.verb}.v1"
+
+
+class Pointers(Record):
+    """Which versions are active, as far as a reader does not know it already."""
+
+    revision: str
+    full: bool
+    """True: ``active`` is the whole truth. False: only what changed since the revision the reader held."""
+    active: Mapping[str, str | None]
+    """Name to active sha; None where no version is active any more."""
+
+
+class Catalog:
+    """The registry's part of one board.
+
+    Args:
+        client: command client that decodes replies; its own retries off.
+        namespace, board: as the board was opened with; together they name the keys.
+
+    Raises:
+        BadInput: a name that cannot be part of a key.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, namespace: str = "arbiter", board: str = "main") -> None:
+        for field, value in (("namespace", namespace), ("board", board)):
+            if not re.match(type_name, value):
+                raise BadInput(field, value, "Use 1 to 64 lower-case letters, digits, dots, dashes or underscores.")
+        self._client = client
+        self._prefix = f"arb:{{{namespace}/{board}#reg}}:"
+
+    async def register(
+        self,
+        *,
+        name: str,
+        sha: str,
+        tenant: str,
+        manifest: str,
+        source: str | None = None,
+        artifact_sha: str | None = None,
+        exam: str | None = None,
+        verdict: Verdict | None = None,
+        activate: bool = True,
+        expected_active: str = ANY,
+        operation: str | None = None,
+    ) -> Written:
+        """Store a version, its artifact and its exam record, and make it the active one if asked.
+
+        A version that is there already is left as it is; a different exam record replaces the stored one, and
+        ``activate`` makes the version active again if another one is.
+
+        Args:
+            name, sha, tenant: identity of the version and the tenant that owns the name.
+            manifest: JSON text, stored as given.
+            source, artifact_sha: the artifact and its SHA-256; both or neither.
+            exam, verdict: JSON text of the exam record and whether it was passed; both or neither.
+            activate: make it the active version of its name; the version that was active is retired.
+            expected_active: refuse unless this sha is the active one now (``""``: none; :data:`ANY`: do not look).
+            operation: identity of this call. A call with an operation that was carried out answers as it did then and
+                changes nothing; the operation that first registered a version is remembered for ever, others for an
+                hour. Default: a new one for each call.
+
+        Returns:
+            What was done.
+
+        Raises:
+            BadInput: a text beyond its size limit, or not encodable.
+            Conflict: the name belongs to another tenant, or ``expected_active`` is not the active version.
+            ScriptRefused: code ``EXAM``, when ``activate`` is asked for a version that failed its exam.
+            EngineUnavailable: the server stayed unreachable.
+        """
+        _fits("manifest", manifest, MAX_MANIFEST_BYTES)
+        _fits("source", source or "", MAX_SOURCE_BYTES)
+        _fits("exam", exam or "", MAX_EXAM_BYTES)
+        operation = operation or uuid4().hex
+        reply = await run(
+            self._client,
+            load("catalog_register", _PRELUDE),
+            self._keys(name, operation),
+            [
+                *(operation, name, sha, tenant, manifest, artifact_sha or "", source or ""),
+                *(exam or "", verdict or "", "1" if activate else "0", expected_active),
+            ],
+        )
+        return _written(name, cast(list[str], reply))
+
+    async def set_state(
+        self,
+        name: str,
+        sha: str | None,
+        state: Literal["examined", "active", "retired"],
+        *,
+        exam: str | None = None,
+        verdict: Verdict | None = None,
+        expected_active: str = ANY,
+        reason: str = "",
+        operation: str | None = None,
+    ) -> Written:
+        """Move a version to another state. Asking for the state it is in changes nothing.
+
+        Args:
+            name: capability.
+            sha: version; None means the active one, and nothing happens when there is none.
+            state: ``active`` retires the version that was active. A retired version can become active again.
+            exam, verdict, expected_active, operation: as in :meth:`register`.
+            reason: words for the log.
+
+        Raises:
+            UnknownRecord: no such capability or version.
+            Conflict: ``expected_active`` is not the active version.
+            ScriptRefused: ``EXAM`` (not passed) or ``STATE`` (a move the lifecycle does not have).
+            EngineUnavailable: the server stayed unreachable.
+        """
+        _fits("exam", exam or "", MAX_EXAM_BYTES)
+        operation = operation or uuid4().hex
+        reply = await run(
+            self._client,
+            load("catalog_state", _PRELUDE),
+            self._keys(name, operation),
+            [operation, name, sha or "", state, expected_active, exam or "", verdict or "", reason],
+        )
+        return _written(name, cast(list[str], reply))
+
+    async def get(self, name: str, sha: str | None = None) -> StoredVersion | None:
+        """One version, or the active one; None when there is none."""
+        return (await self.get_many([(name, sha)]))[0]
+
+    async def get_many(self, wanted: Sequence[tuple[str, str | None]]) -> list[StoredVersion | None]:
+        """Several versions in the order asked for, a few hundred in each call to the server."""
+        found: list[StoredVersion | None] = []
+        script = load("catalog_versions", _PRELUDE)
+        for start in range(0, len(wanted), _READ_AT_ONCE):
+            chunk = wanted[start : start + _READ_AT_ONCE]
+            args = [part or "" for pair in chunk for part in pair]
+            reply = cast(list[str], await run(self._client, script, self._keys(), args))
+            for (name, _), row in zip(chunk, range(0, len(reply), 4), strict=True):
+                found.append(_stored(name, *reply[row : row + 4]))
+        return found
+
+    async def pointers(self, held: str | None = None) -> Pointers:
+        """Which versions are active.
+
+        Args:
+            held: the revision of the list the caller has; None when it has none.
+
+        Returns:
+            What changed since ``held``, or everything when that cannot be told (no list, too many changes, or a server
+            that lost the revision in a failover).
+        """
+        script = load("catalog_pointers", _PRELUDE)
+        reply = cast(list[str], await run(self._client, script, self._keys(), [held or "", str(_MOST_CHANGES)]))
+        revision, kind, pairs = reply[0], reply[1], reply[2:]
+        active = {name: sha or None for name, sha in zip(pairs[::2], pairs[1::2], strict=True)}
+        return Pointers(revision=revision, full=kind == "full", active=active)
+
+    async def names(self) -> dict[str, str]:
+        """Every name that was ever registered, sorted, with the tenant that owns it."""
+        owners = cast(dict[str, str], await self._read("hgetall", "names"))
+        return dict(sorted(owners.items()))
+
+    async def shas(self, name: str) -> list[str]:
+        """The versions of a name in the order they were registered; empty for a name that is not there."""
+        return cast(list[str], await self._read("lrange", f"versions:{name}", 0, -1))
+
+    async def artifact(self, sha: str) -> str | None:
+        """The source stored under a SHA-256, unverified; None when it is not there."""
+        return cast("str | None", await self._read("hget", "artifacts", sha))
+
+    async def changes(self, after: str = "0", limit: int = 100) -> list[Change]:
+        """The next changes after a cursor, oldest first; ``"0"`` starts at the beginning."""
+        start = "-" if after == "0" else f"({after}"
+        entries = cast(list[tuple[str, dict[str, str]]], await self._read("xrange", "events", start, "+", limit))
+        return [_change(cursor, fields) for cursor, fields in entries]
+
+    def _keys(self, name: str = "", operation: str = "") -> list[str]:
+        return [
+            *(self._prefix + key for key in _KEYS),
+            f"{self._prefix}versions:{name}",
+            f"{self._prefix}op:{operation}",
+        ]
+
+    async def _read(self, command: str, key: str, *args: str | int) -> Any:
+        call = getattr(self._client, command)
+        return await retrying(lambda: cast(Awaitable[Any], call(self._prefix + key, *args)))
+
+
+def _fits(field: str, text: str, most: int) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise BadInput(field, text, "It holds half of a surrogate pair; only text that UTF-8 can carry.") from None
+    if size > most:
+        raise BadInput(field, f"{size} bytes", f"Keep it within {most} bytes.")
+
+
+def _header(raw: str) -> dict[str, str]:
+    return cast(dict[str, str], json.loads(raw))
+
+
+def _written(name: str, reply: list[str]) -> Written:
+    changed, revision, raw, previous, identity = reply
+    header = _header(raw) if raw else {}
+    return Written.model_validate(
+        {
+            "name": name,
+            "sha": identity.partition("|")[2],
+            "changed": changed == "1",
+            "revision": revision,
+            "state": header.get("state"),
+            "created_at": _seconds(header.get("created")),
+            "updated_at": _seconds(header.get("updated")),
+            "artifact_sha": header.get("artifact") or None,
+            "previous": previous or None,
+        }
+    )
+
+
+def _stored(name: str, sha: str, raw: str, manifest: str, exam: str) -> StoredVersion | None:
+    if not raw:
+        return None
+    header = _header(raw)
+    return StoredVersion(
+        name=name,
+        sha=sha,
+        state=cast(State, header["state"]),
+        tenant=header["tenant"],
+        manifest=manifest,
+        exam=exam or None,
+        artifact_sha=header["artifact"] or None,
+        created_at=_seconds(header["created"]),
+        updated_at=_seconds(header["updated"]),
+    )
+
+
+def _change(cursor: str, fields: dict[str, str]) -> Change:
+    return Change(
+        cursor=cursor,
+        verb=cast(Verb, fields["verb"]),
+        name=fields["name"],
+        sha=fields["sha"],
+        state=cast(State, fields["state"]),
+        reason=fields["reason"],
+        at=_seconds(fields["at"]),
+    )
+
+
+def _seconds(milliseconds: str | None) -> float:
+    return int(milliseconds) / 1000 if milliseconds else 0.0

@@ -1,0 +1,83 @@
+-- Shared by the catalog's scripts. Keys of one catalog, all under one hash tag:
+--   1 rev        STRING  revision: server milliseconds, strictly growing, changed by every change
+--   2 header     HASH    name|sha -> small JSON of strings: what may change about a version
+--   3 manifest   HASH    name|sha -> manifest JSON, never changed, never decoded here
+--   4 exam       HASH    name|sha -> exam record JSON, never decoded here
+--   5 active     HASH    name -> sha of the one version that is offered
+--   6 events     STREAM  every change, entry id <revision>-<n>
+--   7 names      HASH    name -> tenant that owns it
+--   8 artifacts  HASH    SHA-256 -> source
+--   9 versions:<name>  LIST    shas in the order of registration
+--  10 op:<operation>   STRING  the reply of a call that was carried out, kept while it may be sent again
+local T = redis.call('TIME')
+local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
+local KEEP_REPLY_SECONDS = '3600'
+
+local function digits(n) return string.format('%.0f', n) end
+local function refuse(code, detail) return redis.error_reply(code .. ' | ' .. detail) end
+
+local function replayed()
+  local done = redis.call('GET', KEYS[10])
+  if done then return cjson.decode(done) end
+end
+
+local function header(id)
+  local raw = redis.call('HGET', KEYS[2], id)
+  if raw then return cjson.decode(raw) end
+end
+
+-- A change is announced once the revision is set; REVISION is nil until then.
+local REVISION, ANNOUNCED = nil, 0
+local function revise()
+  local last = tonumber(redis.call('GET', KEYS[1]) or '0')
+  REVISION = digits(math.max(last + 1, NOW))
+  redis.call('SET', KEYS[1], REVISION)
+end
+
+local function put(id, h)
+  h.updated = digits(NOW)
+  redis.call('HSET', KEYS[2], id, cjson.encode(h))
+end
+
+local function announce(verb, name, sha, state, reason)
+  if not REVISION then revise() end
+  ANNOUNCED = ANNOUNCED + 1
+  redis.call('XADD', KEYS[6], REVISION .. '-' .. digits(ANNOUNCED), 'verb', verb, 'name', name, 'sha', sha,
+    'state', state, 'reason', reason, 'at', digits(NOW))
+end
+
+-- Makes a version the active one of its name; the version that was active is retired.
+local function activate(name, sha, h, reason)
+  local id = name .. '|' .. sha
+  local previous = redis.call('HGET', KEYS[5], name) or ''
+  if previous ~= '' and previous ~= sha then
+    local old = header(name .. '|' .. previous)
+    old.state = 'retired'
+    put(name .. '|' .. previous, old)
+    announce('retired', name, previous, 'retired', 'superseded by ' .. sha)
+  end
+  redis.call('HSET', KEYS[5], name, sha)
+  h.state = 'active'
+  put(id, h)
+  announce('activated', name, sha, 'active', reason)
+end
+
+local function stores_exam(id, exam) return exam ~= '' and redis.call('HGET', KEYS[4], id) ~= exam end
+
+-- Stores an exam record; a draft that passed becomes examined.
+local function examine(name, sha, h, exam, verdict)
+  redis.call('HSET', KEYS[4], name .. '|' .. sha, exam)
+  h.exam = verdict
+  if verdict == 'passed' and h.state == 'draft' then h.state = 'examined' end
+  put(name .. '|' .. sha, h)
+  announce('examined', name, sha, h.state, verdict)
+end
+
+-- The reply, remembered so that the same operation sent again answers the same and does nothing.
+local function answer(id, previous)
+  local changed = '0'
+  if REVISION then changed = '1' end
+  local reply = {changed, REVISION or redis.call('GET', KEYS[1]) or '0', redis.call('HGET', KEYS[2], id) or '', previous, id}
+  redis.call('SET', KEYS[10], cjson.encode(reply), 'EX', KEEP_REPLY_SECONDS)
+  return reply
+end

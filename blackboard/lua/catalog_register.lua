@@ -1,0 +1,39 @@
+-- Registers a version of a capability: version, artifact, list, pointer and announcements, or nothing.
+local op, name, sha, tenant = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local manifest, artifact, source = ARGV[5], ARGV[6], ARGV[7]
+local exam, verdict, wanted, expected = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+
+local done = replayed()
+if done then return done end
+
+local id = name .. '|' .. sha
+local known = header(id)
+local current = redis.call('HGET', KEYS[5], name) or ''
+if known and known.op == op then return answer(id, current) end
+
+local owner = redis.call('HGET', KEYS[7], name)
+if owner and owner ~= tenant then
+  return refuse('CONFLICT', name .. ' belongs to tenant ' .. owner .. '; register under another name')
+end
+if expected ~= '*' and current ~= expected and current ~= sha then
+  return refuse('CONFLICT', 'the active version of ' .. name .. ' is ' .. (current == '' and 'none' or current)
+    .. ', not ' .. (expected == '' and 'none' or expected) .. '; look at it and decide again')
+end
+local standing = verdict
+if standing == '' and known then standing = known.exam end
+if wanted == '1' and standing == 'failed' then
+  return refuse('EXAM', name .. ' failed its exam; only a version that did not fail can be active')
+end
+
+if not known then
+  redis.call('HSET', KEYS[3], id, manifest)
+  if artifact ~= '' then redis.call('HSETNX', KEYS[8], artifact, source) end
+  redis.call('HSETNX', KEYS[7], name, tenant)
+  redis.call('RPUSH', KEYS[9], sha)
+  known = {state = 'draft', created = digits(NOW), artifact = artifact, exam = '', op = op, tenant = tenant}
+  put(id, known)
+  announce('registered', name, sha, 'draft', '')
+end
+if stores_exam(id, exam) then examine(name, sha, known, exam, verdict) end
+if wanted == '1' and known.state ~= 'active' then activate(name, sha, known, 'registered') end
+return answer(id, current)

@@ -1,0 +1,53 @@
+-- Moves a version to another state; an empty sha means the active version of the name.
+local op, name, sha, state, expected = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local exam, verdict, reason = ARGV[6], ARGV[7], ARGV[8]
+local MOVES = {
+  draft = {examined = true, active = true, retired = true},
+  examined = {active = true, retired = true},
+  active = {retired = true},
+  retired = {active = true},
+}
+
+local done = replayed()
+if done then return done end
+
+local current = redis.call('HGET', KEYS[5], name) or ''
+if redis.call('HEXISTS', KEYS[7], name) == 0 then return refuse('UNKNOWN', 'no capability ' .. name) end
+if sha == '' then
+  if current == '' then return answer(name .. '|', '') end
+  sha = current
+end
+local id = name .. '|' .. sha
+local h = header(id)
+if not h then return refuse('UNKNOWN', 'no version ' .. sha .. ' of ' .. name) end
+if expected ~= '*' and current ~= expected and not (state == 'active' and current == sha) then
+  return refuse('CONFLICT', 'the active version of ' .. name .. ' is ' .. (current == '' and 'none' or current)
+    .. ', not ' .. (expected == '' and 'none' or expected) .. '; look at it and decide again')
+end
+local standing = verdict
+if standing == '' then standing = h.exam end
+if state == 'active' and standing == 'failed' then
+  return refuse('EXAM', name .. ' failed its exam; only a version that did not fail can be active')
+end
+if state == 'examined' and standing ~= 'passed' then
+  return refuse('EXAM', name .. ' has no passed exam; give the record of one')
+end
+if h.state ~= state and not MOVES[h.state][state] then
+  return refuse('STATE', name .. ' ' .. sha .. ' is ' .. h.state .. ' and cannot become ' .. state)
+end
+
+if state == 'retired' and h.state ~= 'retired' then
+  -- The removal comes first: a server that is full lets a script that starts with it run to its end.
+  if current == sha then redis.call('HDEL', KEYS[5], name) end
+  h.state = 'retired'
+  put(id, h)
+  announce('retired', name, sha, 'retired', reason)
+end
+if stores_exam(id, exam) then examine(name, sha, h, exam, verdict) end
+if state == 'examined' and h.state == 'draft' then
+  h.state = 'examined'
+  put(id, h)
+  announce('examined', name, sha, 'examined', standing)
+end
+if state == 'active' and h.state ~= 'active' then activate(name, sha, h, reason) end
+return answer(id, current)
