@@ -146,7 +146,9 @@ def receipt(order_id: str, customer_id: str, lines: list[ReceiptLine]) -> Receip
         f"{line['portions']} x {line['item']}, {line['size']}: {_decimal(line['price_cents'])}" for line in lines
     ]
     printed.append(f"Total: {_decimal(total)}")
-    printed.append(f"Ready in {minutes // 60} h {minutes % 60:02d} min. Contains: {', '.join(allergens) or 'nothing listed'}.")
+    printed.append(
+        f"Ready in {minutes // 60} h {minutes % 60:02d} min. Contains: {', '.join(allergens) or 'nothing listed'}."
+    )
     return {
         "order_id": order_id,
         "customer_id": customer_id,
