@@ -77,8 +77,16 @@ async def retrying(call: Callable[[], Awaitable[T]], *, seconds: float = RETRY_S
     raise AssertionError("unreachable")
 
 
-async def run(client: redis.asyncio.Redis, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+async def run(
+    client: redis.asyncio.Redis,
+    script: Script,
+    keys: Sequence[str],
+    args: Sequence[str | int],
+    recover: Callable[[], Awaitable[None]] | None = None,
+) -> Any:
     """Call a script, repeating it while the server is unreachable.
+
+    ``recover`` is awaited after a lost connection, before the call is repeated; a supervised server is brought back there.
 
     Raises:
         ScriptRefused: the script's guard refused (or one of its subclasses); nothing was written.
@@ -90,6 +98,10 @@ async def run(client: redis.asyncio.Redis, script: Script, keys: Sequence[str], 
             return await cast(Awaitable[Any], client.evalsha(script.sha, len(keys), *keys, *args))
         except NoScriptError:
             return await cast(Awaitable[Any], client.eval(script.text, len(keys), *keys, *args))
+        except redis.ConnectionError:
+            if recover is not None:
+                await recover()
+            raise
 
     try:
         return await retrying(call)
@@ -100,7 +112,9 @@ async def run(client: redis.asyncio.Redis, script: Script, keys: Sequence[str], 
         raise known from None
 
 
-def run_sync(client: redis.Redis, script: Script, keys: Sequence[str], args: Sequence[str | int], seconds: float) -> Any:
+def run_sync(
+    client: redis.Redis, script: Script, keys: Sequence[str], args: Sequence[str | int], seconds: float
+) -> Any:
     """The same for a thread with a connection of its own; gives up after ``seconds``."""
     try:
         for attempt in Retrying(

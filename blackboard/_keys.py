@@ -1,0 +1,59 @@
+"""Names of the board's keys. Nothing outside this package knows one.
+
+Everything a run touches carries the hash tag of its shard, ``{<namespace>/<board>#<k>}``, so that each script works in
+one slot of a cluster; ``k = crc32(run id) mod S`` with S fixed when the board is made.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+_FIXED = ("tasks", "data", "out", "lease", "wait", "due", "ev", "vt", "runs", "index", "ckpt", "outcomes")
+
+
+class Shard:
+    """The keys of one shard."""
+
+    def __init__(self, namespace: str, board: str, number: int) -> None:
+        self.number = number
+        self.prefix = f"arb:{{{namespace}/{board}#{number}}}:"
+        self.fixed = [self.prefix + name for name in _FIXED]
+        self.feed = self.prefix + "ev"
+        self.runs = self.prefix + "runs"
+        self.index = self.prefix + "index"
+        self.tasks = self.prefix + "tasks"
+        self.outcomes = self.prefix + "outcomes"
+
+    def lane(self, lane: str) -> list[str]:
+        return [f"{self.prefix}{kind}:{lane}" for kind in "qrb"]
+
+    def bell(self, lane: str) -> str:
+        return f"{self.prefix}b:{lane}"
+
+    def log(self, run_id: str) -> str:
+        return f"{self.prefix}run:{run_id}:log"
+
+    def open(self, run_id: str) -> str:
+        return f"{self.prefix}run:{run_id}:open"
+
+    def last_claim(self, worker: str) -> str:
+        return f"{self.prefix}w:{worker}"
+
+    def declare(self, lanes: Sequence[str], run_id: str | None = None) -> list[str]:
+        """KEYS of a board script: the fixed ones, three for each lane, then those of the run."""
+        keys = list(self.fixed)
+        for lane in lanes:
+            keys += self.lane(lane)
+        if run_id is not None:
+            keys += [self.log(run_id), self.open(run_id)]
+        return keys
+
+
+def shard_number(run_id: str, shards: int) -> int:
+    return zlib.crc32(run_id.encode()) % shards
+
+
+def meta(namespace: str, board: str) -> str:
+    """The hash that holds what was fixed when the board was made."""
+    return f"arb:{{{namespace}/{board}}}:meta"

@@ -1,0 +1,487 @@
+"""The board's operations: each state change is one script, called through the one typed binding here.
+
+Every mutating call is idempotent and is repeated while the server is unreachable, so callers need no retries of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+import redis.asyncio
+from pydantic import JsonValue
+from redis.exceptions import ResponseError
+
+from blackboard import _keys, _script, claims, events
+from blackboard.catalog import Catalog
+from blackboard.claims import Claim
+from blackboard.engine import Engine, open_engine
+from blackboard.errors import BadInput, EngineUnavailable, UnknownRecord
+from blackboard.events import Event, RoundPlannedData, RunCompletedData
+from blackboard.feed import Feed
+from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, type_name
+
+REQUEST_BYTES = 256 * 1024
+"""Largest request, as JSON."""
+PAYLOAD_BYTES = 1024 * 1024
+"""Largest input and largest completion of a task, as JSON."""
+TASKS_PER_ROUND = 500
+STEP_LANE = "arbiter"
+STEP_ATTEMPTS = 5
+"""How often a decision is tried when the process taking it dies."""
+STEP_SECONDS = 600.0
+LEASE_SECONDS = 15.0
+FORMAT = "1"
+_BELL_SLACK_SECONDS = 5.0
+
+
+class Board:
+    """One blackboard. Open it with :meth:`open`; use it as an asynchronous context manager or call :meth:`close`."""
+
+    def __init__(
+        self, engine: Engine, namespace: str, board: str, shards: int, lease_seconds: float, cancel_grace_seconds: float
+    ) -> None:
+        self.engine = engine
+        self.namespace, self.name = namespace, board
+        self.lease_seconds = lease_seconds
+        self.cancel_grace_seconds = cancel_grace_seconds
+        self.source = events.source(namespace, board)
+        self.shards = [_keys.Shard(namespace, board, k) for k in range(shards)]
+        self.client = engine.client()
+        self.catalog = Catalog(self.client, namespace, board)
+        self.feed = Feed(engine, self.shards, self.source)
+        self.random = random.Random()
+        """Source of jitter; replace it in tests."""
+        self._bells: dict[int, redis.asyncio.Redis] = {}
+
+    @classmethod
+    async def open(
+        cls,
+        url: str | None = None,
+        *,
+        data_dir: Path | str | None = None,
+        namespace: str = "arbiter",
+        board: str = "main",
+        lease_seconds: float = LEASE_SECONDS,
+        cancel_grace_seconds: float = 15.0,
+    ) -> Board:
+        """Open a board, making it when it is new.
+
+        Args:
+            url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; None takes ``ARBITER_REDIS_URL`` and, without
+                it, the supervised local server of ``data_dir``.
+            data_dir: folder of the local server. Default ``~/.arbiter``.
+            namespace, board: name the board; several may share a server.
+            lease_seconds: how long a silent worker keeps a task. Heartbeats come every third of it.
+            cancel_grace_seconds: how long a running task may take to stop after a cancellation.
+
+        Raises:
+            BadInput: a malformed URL or name.
+            EngineUnavailable: no usable server; the message says what to do.
+        """
+        for field, value in (("namespace", namespace), ("board", board)):
+            if not re.match(type_name, value):
+                raise BadInput(field, value, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")
+        engine = await open_engine(url, data_dir=data_dir)
+        key = _keys.meta(namespace, board)
+        client = engine.client()
+
+        async def fixed() -> dict[str, str]:
+            pipe = client.pipeline(transaction=True)
+            pipe.hsetnx(key, "shards", "1")
+            pipe.hsetnx(key, "format", FORMAT)
+            pipe.hgetall(key)
+            return (await pipe.execute())[2]
+
+        try:
+            made = await _script.retrying(fixed)
+        except ResponseError as error:
+            await engine.close()
+            raise EngineUnavailable(f"The server refused the board's first command: {error}") from error
+        if made["format"] != FORMAT:
+            await engine.close()
+            raise EngineUnavailable(
+                f"Board {namespace}/{board} has format {made['format']}, this version reads {FORMAT}. "
+                "Use another board name or the version that made it."
+            )
+        return cls(engine, namespace, board, int(made["shards"]), lease_seconds, cancel_grace_seconds)
+
+    async def close(self) -> None:
+        """Close every connection. The server goes on."""
+        await self.feed.close()
+        await self.engine.close()
+
+    async def __aenter__(self) -> Board:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def durability(self) -> str:
+        """What an acknowledged write survives: ``memory``, ``local`` or ``unknown`` (a server that was given by URL)."""
+        return self.engine.durability
+
+    def shard_of(self, run_id: str) -> _keys.Shard:
+        return self.shards[_keys.shard_number(run_id, len(self.shards))]
+
+    async def _call(
+        self, name: str, shard: _keys.Shard, lanes: Sequence[str], run_id: str | None, *args: str | int
+    ) -> Any:
+        keys = shard.declare(lanes, run_id)
+        return await _script.run(
+            self.client, _script.load(name), keys, [len(lanes), *lanes, *args], recover=self.engine.ensure
+        )
+
+    # ---- runs ------------------------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        request: JsonValue,
+        *,
+        tenant: str = "default",
+        idempotency_key: str | None = None,
+        limits: Limits | None = None,
+        pins: Mapping[str, str] | None = None,
+    ) -> str:
+        """Accept a request. When this returns, the run is on the board and its first step is waiting.
+
+        Args:
+            request: text or a JSON object, at most :data:`REQUEST_BYTES`.
+            tenant: whose work it is; shares the workers fairly with other tenants.
+            idempotency_key: the same key with the same request returns the same run.
+            limits: bounds of the run.
+            pins: capability versions (name to content hash) the run must use.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            BadInput: an empty or oversized request, a malformed tenant.
+            Conflict: the key was used before with another request.
+            EngineUnavailable: the server stayed unreachable; repeat the call with the same key.
+        """
+        if request is None or request in ("", {}, []) or (isinstance(request, str) and not request.strip()):
+            raise BadInput("request", request, "Say what is to be done, as text or as a JSON object.")
+        if not re.match(type_name, tenant):
+            raise BadInput("tenant", tenant, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")
+        limits = limits or Limits()
+        body = dump(request, "request", REQUEST_BYTES)
+        if idempotency_key is None:
+            run_id = f"r{int(time.time() * 1000):011x}{secrets.token_hex(6)}"
+        else:
+            run_id = "r" + hashlib.sha256(f"{tenant}\0{idempotency_key}".encode()).hexdigest()[:23]
+        accepted = json.dumps(
+            {"request": request, "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": dict(pins or {})}
+        )
+        text = request if isinstance(request, str) else body
+        await self._call(
+            "submit", self.shard_of(run_id), [STEP_LANE], run_id,
+            run_id, tenant, hashlib.sha256(body.encode()).hexdigest(), text[:120], accepted,
+            int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS,
+        )  # fmt: skip
+        return run_id
+
+    async def cancel_run(self, run_id: str, reason: str = "cancelled by request") -> str:
+        """Stop a run: what waits ends at once, what runs is told to stop and gets the grace time.
+
+        Returns:
+            The state of the run afterwards: ``cancelling``, or how it had already ended.
+
+        Raises:
+            UnknownRecord: no such run.
+        """
+        state, _ = await self._call(
+            "cancel_run", self.shard_of(run_id), [STEP_LANE], run_id,
+            run_id, reason, int(self.cancel_grace_seconds * 1000),
+        )  # fmt: skip
+        return str(state)
+
+    async def summary(self, run_id: str) -> RunSummary:
+        """State of one run.
+
+        Raises:
+            UnknownRecord: no such run.
+        """
+        shard = self.shard_of(run_id)
+        raw = await self._read(self.client.hget(shard.runs, run_id))
+        if raw is None:
+            raise UnknownRecord("UNKNOWN", f"no run {run_id} on board {self.namespace}/{self.name}")
+        return _summary(run_id, raw)
+
+    async def runs(self, limit: int = 50) -> list[RunSummary]:
+        """The latest runs, newest first."""
+        found: list[RunSummary] = []
+        for shard in self.shards:
+            ids: list[str] = await self._read(self.client.zrevrange(shard.index, 0, limit - 1))
+            if ids:
+                rows: list[str | None] = await self._read(self.client.hmget(shard.runs, ids))
+                found += [_summary(run_id, raw) for run_id, raw in zip(ids, rows, strict=True) if raw]
+        return sorted(found, key=lambda run: run.created_at, reverse=True)[:limit]
+
+    async def history(self, run_id: str, after: str = "-") -> list[Event]:
+        """The run's log: every event with data, in order.
+
+        Args:
+            after: the ``sequence`` of the last event already known; ``-`` for all.
+        """
+        return [event for _, event in await self.feed.read_log(self.client, self.shard_of(run_id), run_id, after)]
+
+    def watch(self, run_id: str) -> AsyncIterator[Event]:
+        """The run's events from its acceptance to its end, as they happen; volatile ones from now on.
+
+        The log is the source and is read again when notifications fail to come, so none of its events is missed or
+        repeated.
+
+        Raises:
+            UnknownRecord: no such run.
+        """
+        return self.feed.watch(self, run_id)
+
+    async def outcomes(self) -> dict[str, int]:
+        """Completions counted per capability version: ``name|content hash|status`` to a number."""
+        total: dict[str, int] = {}
+        for shard in self.shards:
+            counts: dict[str, str] = await self._read(self.client.hgetall(shard.outcomes))
+            for key, count in counts.items():
+                total[key] = total.get(key, 0) + int(count)
+        return total
+
+    # ---- work ------------------------------------------------------------------------------------------------------
+
+    async def claim(
+        self, worker: str, lanes: Sequence[str], *, n: int = 1, nonce: str | None = None, shard: int = 0
+    ) -> list[Claim]:
+        """Take up to ``n`` ready tasks from lanes of one shard, in the order the lanes are given.
+
+        Args:
+            worker: unique to this worker's process and start.
+            nonce: unique to this call; a repetition of the call with the same nonce returns the same claims.
+        """
+        place = self.shards[shard]
+        args = [worker, nonce or secrets.token_hex(8), int(self.lease_seconds * 1000), n]
+        rows = await _script.run(
+            self.client, _script.load("claim"), [*place.declare(lanes), place.last_claim(worker)],
+            [len(lanes), *lanes, *args], recover=self.engine.ensure,
+        )  # fmt: skip
+        return [claims.parse(row, worker) for row in rows]
+
+    async def wait_for_work(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> bool:
+        """Sleep until a lane's doorbell rings, at most ``seconds``. Call it only after an empty claim."""
+        client = self._bells.get(shard)
+        if client is None:
+            client = self._bells[shard] = self.engine.blocking_client(seconds + _BELL_SLACK_SECONDS)
+        place = self.shards[shard]
+        bells = [place.bell(lane) for lane in lanes]
+        return await cast(Awaitable[Any], client.blpop(bells, timeout=seconds)) is not None
+
+    async def complete(self, claim: Claim, completion: Completion) -> None:
+        """End a task. Its dependants, and the run's next step when it was the last open one, become ready with it.
+
+        Raises:
+            Fenced: the task is no longer held by this claim; the completion was dropped.
+            BadInput: the completion is larger than :data:`PAYLOAD_BYTES`.
+        """
+        body = dump(completion.model_dump(mode="json", exclude_none=True), "completion", PAYLOAD_BYTES + 256 * 1024)
+        await self._call(
+            "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
+            claim.task_id, claim.fence, completion.status.value, body,
+        )  # fmt: skip
+
+    async def fail(self, claim: Claim, completion: Completion) -> str:
+        """End an attempt without a result: another one after a random delay, or the end when none is left.
+
+        Returns:
+            ``delayed``, or the status the task ended with.
+
+        Raises:
+            Fenced: the task is no longer held by this claim.
+        """
+        if completion.error is None or completion.status is Status.SUCCEEDED:
+            raise BadInput(
+                "completion", completion.status.value, "A failed attempt needs an error; use complete() instead."
+            )
+        policy = claim.retry
+        ceiling = min(policy.cap_seconds, policy.interval_seconds * policy.rate ** (claim.attempt - 1))
+        body = dump(completion.model_dump(mode="json", exclude_none=True), "completion", PAYLOAD_BYTES + 256 * 1024)
+        state, _ = await self._call(
+            "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
+            claim.task_id, claim.fence, completion.status.value, body,
+            int(self.random.uniform(0, ceiling) * 1000), completion.error.model_dump_json(),
+        )  # fmt: skip
+        return str(state)
+
+    async def release(self, claim: Claim) -> None:
+        """Give an unfinished task back at once, without spending its attempt.
+
+        Raises:
+            Fenced: the task is no longer held by this claim.
+        """
+        await self._call(
+            "release", self.shard_of(claim.run_id), self._released(claim), claim.run_id, claim.task_id, claim.fence
+        )
+
+    async def progress(
+        self, claim: Claim, number: int, kind: str, data: JsonValue, checkpoint: JsonValue = None
+    ) -> None:
+        """Append an event about a running attempt and, with it, replace the task's checkpoint.
+
+        Args:
+            number: counts 1, 2, 3 ... within the claim, so that a repeated call is recognised.
+            kind: ``fabrication.stage`` or ``task.progressed``.
+            checkpoint: what a later attempt should find in ``claim.checkpoint``; None keeps the last one.
+
+        Raises:
+            Fenced: the task is no longer held by this claim.
+        """
+        await self._call(
+            "progress", self.shard_of(claim.run_id), (), claim.run_id,
+            claim.task_id, claim.fence, number, kind, dump(data, "data", PAYLOAD_BYTES),
+            "" if checkpoint is None else dump(checkpoint, "checkpoint", PAYLOAD_BYTES),
+        )  # fmt: skip
+
+    async def commit_step(
+        self,
+        claim: Claim,
+        planned: RoundPlannedData,
+        tasks: Sequence[TaskSpec],
+        limits: Limits,
+        outcome: RunCompletedData | None = None,
+    ) -> None:
+        """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
+
+        Args:
+            claim: the step being taken.
+            planned: the model's message and what became of each of its calls.
+            tasks: the tasks to post; empty goes straight to the next step.
+            outcome: given, the run ends with it and ``tasks`` must be empty.
+
+        Raises:
+            Fenced: another process took the step, or the run is being stopped. Nothing was written.
+            BadInput: duplicate keys, unknown or circular dependencies, too many or too large tasks.
+        """
+        if outcome is not None and tasks:
+            raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
+        specs = _specs(claim, tasks, limits)
+        lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
+        flat = [part for spec in specs for part in spec]
+        await self._call(
+            "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
+            claim.task_id, claim.fence, planned.model_dump_json(exclude_none=True),
+            outcome.status if outcome else "", outcome.model_dump_json(exclude_none=True) if outcome else "",
+            len(specs), *flat,
+        )  # fmt: skip
+
+    async def sweep(self, *, limit: int = 50, expire: bool = True) -> float:
+        """Do what is due: wake waiting tasks, take back tasks of silent workers, end what passed its deadline.
+
+        Any number of processes may sweep at once.
+
+        Args:
+            expire: False leaves leases alone, as for one lease time after the server was started.
+
+        Returns:
+            Seconds until something will be due, at most 60.
+        """
+        nearest = 60.0
+        for shard in self.shards:
+            rows: list[list[str]] = await self._call("due", shard, (), None, limit, int(expire))
+            for kind, *rest in rows:
+                if kind == "next":
+                    nearest = min(nearest, int(rest[0]) / 1000)
+                    continue
+                subject, run_id, *lanes = rest
+                args: tuple[str | int, ...] = (subject, 100, 60_000) if kind == "expire" else (subject,)
+                await self._call(kind, shard, sorted({STEP_LANE, *lanes}), run_id, *args)
+        return nearest
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _released(self, claim: Claim) -> list[str]:
+        return sorted({STEP_LANE, claim.lane, *claim.lanes})
+
+    async def _read(self, command: Any) -> Any:
+        """Await a read; a lost connection is reported as the server being unavailable."""
+        try:
+            return await command
+        except _script.TRANSIENT as error:
+            raise EngineUnavailable(f"Redis did not answer: {error}. Check that the server is running.") from error
+
+
+def _specs(claim: Claim, tasks: Sequence[TaskSpec], limits: Limits) -> list[tuple[str, str]]:
+    """Spec and input of each task, as the commit script takes them."""
+    if len(tasks) > TASKS_PER_ROUND:
+        raise BadInput("tasks", len(tasks), f"Post at most {TASKS_PER_ROUND} tasks in a round.")
+    by_key = {task.key: task for task in tasks}
+    if len(by_key) != len(tasks):
+        raise BadInput("tasks", [task.key for task in tasks], "Keys must be unique within a round.")
+    for task in tasks:
+        for key in task.after:
+            if key not in by_key:
+                raise BadInput("after", key, f"Name a task of the same round: {', '.join(sorted(by_key))}.")
+    try:
+        TopologicalSorter({task.key: set(task.after) for task in tasks}).prepare()
+    except CycleError as error:
+        raise BadInput("after", error.args[1], "Dependencies must not form a circle.") from None
+    waiting: dict[str, list[TaskSpec]] = {key: [] for key in by_key}
+    for task in tasks:
+        for key in dict.fromkeys(task.after):
+            waiting[key].append(task)
+
+    def task_id(key: str) -> str:
+        return f"{claim.run_id}/{claim.round}.{key}"
+
+    specs: list[tuple[str, str]] = []
+    for task in tasks:
+        after = list(dict.fromkeys(task.after))
+        spec: dict[str, Any] = {
+            "id": task_id(task.key), "kind": task.kind, "cap": task.capability, "lane": task.lane,
+            "tuid": task.tool_use_id, "key": task.key, "round": claim.round, "prio": task.priority,
+            "max": task.retry.max_attempts,
+            "rp": [task.retry.interval_seconds, task.retry.rate, task.retry.cap_seconds],
+            "ms": int((task.seconds or limits.task_seconds) * 1000),
+            "ats": int((task.attempt_seconds or limits.attempt_seconds) * 1000),
+        }  # fmt: skip
+        if task.version:
+            spec["version"] = task.version
+        if after:
+            spec |= {"need": len(after), "deps": [task_id(key) for key in after]}
+        if waiting[task.key]:
+            spec["outs"] = [task_id(other.key) for other in waiting[task.key]]
+            spec["olanes"] = sorted({other.lane for other in waiting[task.key]})
+        specs.append((json.dumps(spec), dump(task.input, f"tasks.{task.key}.input", PAYLOAD_BYTES)))
+    return specs
+
+
+def dump(value: Any, field: str, limit: int) -> str:
+    """Compact JSON of a value.
+
+    Raises:
+        BadInput: not JSON (NaN and Infinity included), or larger than ``limit`` bytes.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error
+    if len(text) > limit:
+        raise BadInput(
+            field, f"{len(text):,} bytes", f"At most {limit:,} bytes are taken; pass a reference to larger data."
+        )
+    return text
+
+
+def _summary(run_id: str, raw: str) -> RunSummary:
+    r: dict[str, Any] = json.loads(raw)
+    return RunSummary(
+        id=run_id, tenant=r["tenant"], status=r["state"], created_at=r["at"] / 1000, round=int(r["round"]),
+        tasks=int(r["n"]), ended_at=r["ended"] / 1000 if "ended" in r else None, request=r["text"],
+    )  # fmt: skip

@@ -1,0 +1,261 @@
+"""Every event of a board, as CloudEvents 1.0 with typed data.
+
+Events are appended by the script that makes the change they tell of. A run's log holds its history with data, enough
+to rebuild its state; the shard's feed names every event and adds the volatile ones (``task.ready``, ``task.claimed``,
+``task.released``). Constants are not stored; :func:`parse` puts them back. ``id`` is the subject and its version, so
+``source`` + ``id`` identifies an event and a duplicate is recognisable without state.
+
+Source of the envelope: CloudEvents 1.0 specification, with the extensions ``sequence`` and ``partitionkey``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+from blackboard.types import Completion, Failure, Limits, Record, Usage
+
+PREFIX = "dev.arbiter."
+SUFFIX = ".v1"
+
+
+class Event(Record):
+    """One CloudEvents 1.0 envelope; see the subclasses for the data of each type."""
+
+    kind: ClassVar[str] = ""
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    datacontenttype: Literal["application/json"] = "application/json"
+    sequence: str
+    """Position in the log or feed it was read from; sorts as text."""
+    partitionkey: str
+    """The run."""
+    data: Any = None
+
+    @property
+    def run_id(self) -> str:
+        return self.partitionkey
+
+
+class _Data(BaseModel):
+    """Event data may gain fields in later versions, so unknown ones are ignored when read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RunAcceptedData(_Data):
+    request: JsonValue
+    tenant: str
+    limits: Limits
+    pins: dict[str, str] = Field(default_factory=dict)
+    """Capability versions (name to content hash) the run was started with."""
+
+
+class RunAccepted(Event):
+    """A request was durably accepted. Subject: the run."""
+
+    kind: ClassVar[str] = "run.accepted"
+    data: RunAcceptedData
+
+
+class Call(_Data):
+    """One tool call of the model in a round and what became of it."""
+
+    tool_use_id: str
+    name: str
+    tasks: tuple[str, ...] = ()
+    """Ids of the tasks it was turned into; empty when it was answered in the same step."""
+    answer: JsonValue = None
+    """The immediate answer of a call that needed no task, or the reason it was invalid."""
+    valid: bool = True
+
+
+class RoundPlannedData(_Data):
+    round: int
+    message: dict[str, JsonValue]
+    """The model's message, in Bedrock Converse shape."""
+    calls: tuple[Call, ...] = ()
+    usage: Usage = Usage()
+    model: str = ""
+    pins: dict[str, str] = Field(default_factory=dict)
+    """Versions pinned by this round, in addition to earlier ones."""
+    considered: tuple[str, ...] = ()
+    """Capabilities offered to the model."""
+
+
+class RoundPlanned(Event):
+    """The arbiter took one decision; its tasks were posted by the same script. Subject: the run."""
+
+    kind: ClassVar[str] = "round.planned"
+    data: RoundPlannedData
+
+
+class TaskPostedData(_Data):
+    task: str
+    kind: Literal["step", "fabrication", "capability"]
+    capability: str
+    version: str | None = None
+    lane: str
+    tool_use_id: str
+    key: str
+    round: int
+    after: tuple[str, ...] = ()
+    state: Literal["ready", "blocked"]
+    deadline: float
+    input: JsonValue = None
+
+
+class TaskPosted(Event):
+    """A task was put on the board. Subject: the task, as in every ``task.*`` event."""
+
+    kind: ClassVar[str] = "task.posted"
+    data: TaskPostedData
+
+
+class TaskReady(Event):
+    """A waiting task may be claimed now. Feed only."""
+
+    kind: ClassVar[str] = "task.ready"
+
+
+class TaskClaimedData(_Data):
+    attempt: int
+    worker: str
+    fence: str
+    capability: str
+    kind: str
+    key: str = ""
+    version: str | None = None
+
+
+class TaskClaimed(Event):
+    """An attempt began. Feed only; the completion repeats how many attempts there were."""
+
+    kind: ClassVar[str] = "task.claimed"
+    data: TaskClaimedData
+
+
+class TaskReleased(Event):
+    """A worker gave a task back unfinished, for example while draining. Feed only."""
+
+    kind: ClassVar[str] = "task.released"
+
+
+class TaskRetriedData(_Data):
+    attempt: int
+    delay_ms: float
+    error: Failure
+
+
+class TaskRetried(Event):
+    """An attempt ended without a result; another follows after the delay."""
+
+    kind: ClassVar[str] = "task.retried"
+    data: TaskRetriedData
+
+
+class TaskProgressed(Event):
+    """Something a running attempt reported about itself."""
+
+    kind: ClassVar[str] = "task.progressed"
+
+
+class FabricationStageData(_Data):
+    stage: str
+    outcome: Literal["started", "passed", "failed", "skipped"]
+    detail: str = ""
+    round: int = 0
+    """Which generation: 0 the first, then one for each repair."""
+    seconds: float = 0.0
+    usage: Usage = Usage()
+    evidence: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class FabricationStage(Event):
+    """The fabricator began or ended a stage. Subject: the fabrication's task."""
+
+    kind: ClassVar[str] = "fabrication.stage"
+    data: FabricationStageData
+
+
+class TaskCompleted(Event):
+    """A task ended, in one of the five statuses; exactly once for every task."""
+
+    kind: ClassVar[str] = "task.completed"
+    data: Completion
+
+
+class RunCancellingData(_Data):
+    reason: str
+
+
+class RunCancelling(Event):
+    """A cancellation was accepted; running tasks are being stopped."""
+
+    kind: ClassVar[str] = "run.cancelling"
+    data: RunCancellingData
+
+
+class RunCompletedData(_Data):
+    status: Literal["succeeded", "failed", "refused", "timed_out", "cancelled"]
+    rounds: int = 0
+    answer: str | None = None
+    error: Failure | None = None
+
+
+class RunCompleted(Event):
+    """The run ended; nothing of it happens after this."""
+
+    kind: ClassVar[str] = "run.completed"
+    data: RunCompletedData
+
+
+TYPES: dict[str, type[Event]] = {
+    cls.kind: cls
+    for cls in (
+        RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
+        FabricationStage, TaskCompleted, RunCancelling, RunCompleted,
+    )
+}  # fmt: skip
+
+
+def source(namespace: str, board: str) -> str:
+    """The ``source`` attribute of a board's events."""
+    return f"/arbiter/{namespace}/{board}"
+
+
+def parse(position: str, fields: Mapping[str, str], run_id: str, origin: str) -> Event:
+    """The event stored at a stream position.
+
+    Raises:
+        pydantic.ValidationError: the stored data does not fit the type, which means another version wrote it.
+    """
+    ms, _, seq = position.partition("-")
+    kind = fields["type"]
+    cls = TYPES.get(kind, Event)
+    envelope: dict[str, Any] = {
+        "id": fields["id"],
+        "source": origin,
+        "type": f"{PREFIX}{kind}{SUFFIX}",
+        "subject": fields["subject"],
+        "time": datetime.fromtimestamp(int(ms) / 1000, UTC),
+        "sequence": f"{int(ms):013d}-{int(seq):06d}",
+        "partitionkey": run_id,
+    }
+    raw = fields.get("data") or "null"
+    if cls in _UNTYPED:
+        return cls.model_validate({**envelope, "data": _JSON.validate_json(raw)})
+    data = cls.model_fields["data"].annotation
+    assert data is not None
+    return cls.model_construct(**envelope, data=data.model_validate_json(raw))
+
+
+_UNTYPED = {Event, TaskReady, TaskReleased, TaskProgressed}
+_JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)

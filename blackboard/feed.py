@@ -1,0 +1,160 @@
+"""Following events: one reader per process and shard, fanned out in memory, and the run's log as the source of truth.
+
+Notifications only say that there is something to read. A watcher reads the log from its own position whenever it is
+notified, and again when it has heard nothing for a while, so a lost notification delays an event and loses none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import redis
+import redis.asyncio
+
+from blackboard import _keys, _script, events
+from blackboard.events import Event
+
+if TYPE_CHECKING:
+    from blackboard.board import Board
+    from blackboard.engine import Engine
+
+RECONCILE_SECONDS = 5.0
+"""How long a watcher trusts silence before it reads the log again."""
+_BLOCK_SECONDS = 5.0
+_PAGE = 500
+
+Entry = tuple[str, dict[str, str]]
+
+
+class Feed:
+    """The tailers of a board's shards and those who listen to them."""
+
+    def __init__(self, engine: Engine, shards: Sequence[_keys.Shard], source: str) -> None:
+        self._engine, self._shards, self._source = engine, shards, source
+        self._listeners: dict[str, set[asyncio.Queue[Entry]]] = defaultdict(set)
+        self._everything: set[asyncio.Queue[tuple[_keys.Shard, Entry]]] = set()
+        self._tailers: list[asyncio.Task[None]] = []
+        self._started = asyncio.Lock()
+
+    async def close(self) -> None:
+        for tailer in self._tailers:
+            tailer.cancel()
+        for tailer in self._tailers:
+            with contextlib.suppress(asyncio.CancelledError):
+                await tailer
+        self._tailers.clear()
+
+    async def _start(self) -> None:
+        async with self._started:
+            if not self._tailers:
+                client = self._engine.blocking_client(_BLOCK_SECONDS)
+                for shard in self._shards:
+                    position = await _script.retrying(lambda s=shard: _last(client, s))
+                    self._tailers.append(asyncio.create_task(self._tail(client, shard, position)))
+
+    async def _tail(self, client: redis.asyncio.Redis, shard: _keys.Shard, position: str) -> None:
+        while True:
+            try:
+                reply = await cast(
+                    Awaitable[Any], client.xread({shard.feed: position}, count=_PAGE, block=int(_BLOCK_SECONDS * 1000))
+                )
+            except _script.TRANSIENT:
+                await asyncio.sleep(0.1)
+                with contextlib.suppress(Exception):  # a watcher reports it: its own reads fail the same way
+                    await self._engine.ensure()
+                continue
+            entries: list[Entry] = reply[0][1] if reply else []
+            for entry in entries:
+                position = entry[0]
+                for queue in self._listeners.get(entry[1]["run"], ()):
+                    queue.put_nowait(entry)
+                for everything in self._everything:
+                    everything.put_nowait((shard, entry))
+            # A busy feed is read in larger bites: each reply costs more than the entries in it.
+            await asyncio.sleep(0.005 if entries else 0)
+
+    async def read_log(
+        self, client: redis.asyncio.Redis, shard: _keys.Shard, run_id: str, after: str, upto: str = "+"
+    ) -> list[tuple[str, Event]]:
+        """Stream position and event of the run's log after a position (``-``, a stream id or a ``sequence``)."""
+        found: list[tuple[str, Event]] = []
+        start = after if after == "-" else "(" + _stream_id(after)
+        key = shard.log(run_id)
+        while True:
+            page: list[Entry] = await _script.retrying(
+                lambda s=start: cast(Awaitable[Any], client.xrange(key, min=s, max=upto, count=_PAGE))
+            )
+            found += [(position, events.parse(position, fields, run_id, self._source)) for position, fields in page]
+            if len(page) < _PAGE:
+                return found
+            start = "(" + page[-1][0]
+
+    async def watch(self, board: Board, run_id: str) -> AsyncIterator[Event]:
+        await board.summary(run_id)
+        await self._start()
+        shard, cursor = board.shard_of(run_id), "-"
+        queue: asyncio.Queue[Entry] = asyncio.Queue()
+        self._listeners[run_id].add(queue)
+        try:
+            upto = "+"
+            while True:
+                for position, event in await self.read_log(board.client, shard, run_id, cursor, upto):
+                    cursor = position
+                    yield event
+                    if isinstance(event, events.RunCompleted):
+                        return
+                upto = "+"
+                while upto == "+":
+                    try:
+                        position, fields = await asyncio.wait_for(queue.get(), RECONCILE_SECONDS)
+                    except TimeoutError:
+                        break
+                    # Reading no further than the notice keeps volatile events in their place among those of the log.
+                    if fields["at"] and _order(fields["at"]) > _order(cursor):
+                        upto = fields["at"]
+                    elif not fields["at"] and _order(position) > _order(cursor):
+                        yield events.parse(position, fields, run_id, self._source)
+        finally:
+            listeners = self._listeners[run_id]
+            listeners.discard(queue)
+            if not listeners:
+                del self._listeners[run_id]
+
+    async def follow(self, board: Board) -> AsyncIterator[Event]:
+        """Every event of the board from now on, with the data of those that are in a log. Best effort."""
+        await self._start()
+        queue: asyncio.Queue[tuple[_keys.Shard, Entry]] = asyncio.Queue()
+        self._everything.add(queue)
+        try:
+            while True:
+                shard, (position, fields) = await queue.get()
+                run_id, at = fields["run"], fields["at"]
+                if not at:
+                    yield events.parse(position, fields, run_id, self._source)
+                    continue
+                entries: list[Entry] = await _script.retrying(
+                    lambda k=shard.log(run_id), a=at: cast(Awaitable[Any], board.client.xrange(k, min=a, max=a))
+                )
+                for found, stored in entries:
+                    yield events.parse(found, stored, run_id, self._source)
+        finally:
+            self._everything.discard(queue)
+
+
+async def _last(client: redis.asyncio.Redis, shard: _keys.Shard) -> str:
+    newest: list[Entry] = await cast(Awaitable[Any], client.xrevrange(shard.feed, count=1))
+    return newest[0][0] if newest else "0-0"
+
+
+def _stream_id(position: str) -> str:
+    ms, _, seq = position.partition("-")
+    return f"{int(ms)}-{int(seq or 0)}"
+
+
+def _order(position: str) -> tuple[int, int]:
+    ms, _, seq = position.partition("-")
+    return int(ms), int(seq)

@@ -1,0 +1,90 @@
+"""Keeps leases alive from a thread with a connection of its own, so that no handler can block it.
+
+One call renews every task this process holds and brings back two words: ``lost`` (a later claim, a deadline or the end of
+the run took the task) and ``cancel`` (stop, and report that you stopped).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from blackboard import _script
+from blackboard.claims import Claim
+from blackboard.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from blackboard.board import Board
+
+log = logging.getLogger(__name__)
+
+Told = Callable[[str], None]
+
+
+class Heartbeat:
+    """The heartbeat thread of one process and board. Started by the first :meth:`hold`."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._held: dict[str, tuple[Claim, Told, asyncio.AbstractEventLoop]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def hold(self, claim: Claim, told: Told) -> None:
+        """Renew this claim's lease until :meth:`drop`; ``told`` is called in the current event loop with a word."""
+        with self._lock:
+            self._held[claim.task_id] = (claim, told, asyncio.get_running_loop())
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="arbiter-heartbeat", daemon=True)
+            self._thread.start()
+
+    def drop(self, claim: Claim) -> None:
+        with self._lock:
+            held = self._held.get(claim.task_id)
+            if held is not None and held[0].fence == claim.fence:
+                del self._held[claim.task_id]
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        interval = self._board.lease_seconds / 3
+        client = self._board.engine.sync_client()
+        try:
+            while not self._stop.wait(interval):
+                try:
+                    self.beat(client)
+                except (EngineUnavailable, RedisError) as error:
+                    # Handlers go on; the fence decides about their results when the server is back.
+                    log.warning("heartbeat missed: %s", error)
+        finally:
+            client.close()
+
+    def beat(self, client: object) -> None:
+        """Renew every held lease once."""
+        with self._lock:
+            held = dict(self._held)
+        by_shard: dict[int, list[Claim]] = {}
+        for claim, _, _ in held.values():
+            by_shard.setdefault(self._board.shard_of(claim.run_id).number, []).append(claim)
+        for number, some in by_shard.items():
+            pairs = [part for claim in some for part in (claim.task_id, claim.fence)]
+            words: list[str] = _script.run_sync(
+                client,  # type: ignore[arg-type]
+                _script.load("beat"),
+                self._board.shards[number].declare(()),
+                [0, int(self._board.lease_seconds * 1000), *pairs],
+                seconds=self._board.lease_seconds / 2,
+            )
+            for task_id, word in zip(words[::2], words[1::2], strict=True):
+                _, told, loop = held[task_id]
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(told, word)

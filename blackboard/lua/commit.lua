@@ -1,0 +1,32 @@
+-- own: step task, fence, round.planned data, final status ('' goes on), run.completed data, number of tasks, then spec and
+-- input of each. Conversation, plan, tasks, barrier and events of one arbiter decision: one step.
+local id = ARGV[A]
+local t, no, other = held(id, ARGV[A + 1])
+if not t then
+  if other and other.fence == ARGV[A + 1] and other.state == 'succeeded' then return 0 end
+  return no
+end
+local r = get_run(t.run)
+if not r or not active(r) then return refuse('FENCED', 'run ' .. t.run .. ' is no longer going on') end
+local n = tonumber(ARGV[A + 5])
+local specs = {}
+for i = 1, n do
+  local s = cjson.decode(ARGV[A + 4 + 2 * i])
+  if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
+  if redis.call('HEXISTS', TASKS, s.id) == 1 then return refuse('EXISTS', 'task ' .. s.id .. ' is already on the board') end
+  s.dl = math.min(r.dl, MS + s.ms)
+  specs[i] = s
+end
+r.round = t.round
+r.n = r.n + n
+r.state = 'running'
+close(id, t, 'succeeded', cjson.encode({orchestration_id = t.run, tool_use_id = t.tuid, node = t.cap,
+  status = 'succeeded', attempts = t.att, worker = t.owner}))
+bump_run(t.run, r, 'round.planned', ARGV[A + 2])
+if ARGV[A + 3] ~= '' then
+  finish_run(t.run, r, ARGV[A + 3], ARGV[A + 4])
+  return 1
+end
+for i = 1, n do post(t.run, r.tenant, specs[i], ARGV[A + 5 + 2 * i]) end
+if n == 0 then post_step(t.run, r) end
+return 1

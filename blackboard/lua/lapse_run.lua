@@ -1,0 +1,13 @@
+-- own: run. Its deadline passed, or the time given to a cancellation: everything open ends now.
+local at = redis.call('ZSCORE', DUE, 'r:' .. ARGV[A])
+if not at or tonumber(at) > MS then return 0 end
+local r = get_run(ARGV[A])
+redis.call('ZREM', DUE, 'r:' .. ARGV[A])
+if not r or not (active(r) or r.state == 'cancelling') then return 1 end
+if active(r) then
+  r.state = 'cancelling'
+  r.want = 'timed_out'
+  r.why = 'the deadline of the run passed in round ' .. r.round
+end
+stop_run(ARGV[A], r, true)
+return 1

@@ -1,0 +1,250 @@
+"""The claim loop every role runs: claim, keep the lease, do the work, report its end.
+
+A worker sleeps only after an empty claim and is woken by its lanes' doorbell, so there is no polling and no lost wake-up.
+Draining stops claims at once, lets running work finish within a grace time and gives the rest back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from pydantic import JsonValue
+from redis.exceptions import RedisError
+
+from blackboard import _script
+from blackboard.board import Board
+from blackboard.claims import Claim
+from blackboard.errors import BadInput, EngineUnavailable, Fenced
+from blackboard.heartbeat import Heartbeat
+from blackboard.types import Completion, Failure, Status
+
+log = logging.getLogger(__name__)
+
+BELL_SECONDS = 5.0
+"""Longest sleep on the doorbell; a dropped connection is noticed within it."""
+
+
+def worker_name(role: str) -> str:
+    """A name unique to this process and start."""
+    return f"{role}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+class Attempt:
+    """A claim being worked on, as its handler sees it."""
+
+    def __init__(self, board: Board, claim: Claim) -> None:
+        self.board, self.claim = board, claim
+        self.cancelled = asyncio.Event()
+        """Set when the run is being cancelled: stop, and return a completion with status ``cancelled``."""
+        self._reports = 0
+
+    async def progress(self, kind: str, data: JsonValue, checkpoint: JsonValue = None) -> None:
+        """Append an event about this attempt and, in the same script, replace the task's checkpoint.
+
+        Raises:
+            Fenced: the task is no longer held; stop working on it.
+        """
+        self._reports += 1
+        await self.board.progress(self.claim, self._reports, kind, data, checkpoint)
+
+
+Handler = Callable[[Attempt], Awaitable[Completion | None]]
+"""Does the work of an attempt. Returns its completion, or None when it has already ended the task itself.
+
+A failed completion whose error is retryable is tried again while the task has attempts left.
+"""
+
+
+class Worker:
+    """Claims tasks from lanes and hands each to a handler.
+
+    Args:
+        role: the beginning of the worker's name, for people.
+        lanes: where to claim from; earlier lanes first. A callable is asked before every claim.
+        handle: what to do with an attempt.
+        concurrency: attempts at a time.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        heartbeat: Heartbeat,
+        role: str,
+        lanes: Sequence[str] | Callable[[], Sequence[str]],
+        handle: Handler,
+        *,
+        concurrency: int = 4,
+    ) -> None:
+        self.name = worker_name(role)
+        self._board, self._heartbeat, self._handle = board, heartbeat, handle
+        self._lanes = lanes if callable(lanes) else lambda: lanes
+        self._concurrency = concurrency
+        self._active: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        self._draining = False
+
+    async def run(self) -> None:
+        """Claim and work until :meth:`drain` is called."""
+        shard = 0
+        empty = 0
+        while not self._draining:
+            free = self._concurrency - len(self._active)
+            lanes = self._lanes()
+            if free <= 0 or not lanes:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            try:
+                claims = await self._board.claim(self.name, lanes, n=free, shard=shard)
+            except EngineUnavailable as error:
+                log.error("%s cannot claim: %s", self.name, error)
+                continue
+            if self._draining:
+                for claim in claims:
+                    with contextlib.suppress(Fenced, EngineUnavailable):
+                        await self._board.release(claim)
+                return
+            for claim in claims:
+                self._start(claim)
+            shards = len(self._board.shards)
+            empty = 0 if claims else empty + 1
+            if len(claims) < free and empty >= shards:
+                await self._sleep(lanes, shard)
+                empty = 0
+            shard = (shard + 1) % shards
+
+    async def _sleep(self, lanes: Sequence[str], shard: int) -> None:
+        """Until the doorbell rings or this worker is told to look again."""
+        self._changed.clear()
+        bell = asyncio.ensure_future(self._board.wait_for_work(lanes, BELL_SECONDS, shard))
+        told = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({bell, told}, return_when=asyncio.FIRST_COMPLETED)
+            if bell.done() and isinstance(bell.exception(), _script.TRANSIENT):
+                await asyncio.sleep(0.05)
+        finally:
+            for waiting in (bell, told):
+                waiting.cancel()
+            await asyncio.gather(bell, told, return_exceptions=True)
+
+    def look_again(self) -> None:
+        """The set of lanes changed: claim before sleeping on."""
+        self._changed.set()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Stop claiming, wait for running work at most ``grace_seconds``, then give the rest back at once."""
+        self._draining = True
+        self._changed.set()
+        if self._active:
+            await asyncio.wait(self._active, timeout=grace_seconds)
+        for task in self._active:
+            task.cancel("drain")
+        if self._active:
+            await asyncio.wait(self._active)
+
+    def _start(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._attempt(claim), name=f"{claim.task_id}#{claim.attempt}")
+        self._active.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._active.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error)
+
+    async def _attempt(self, claim: Claim) -> None:
+        attempt = Attempt(self._board, claim)
+        work = asyncio.ensure_future(self._work(attempt))
+
+        def told(word: str) -> None:
+            attempt.cancelled.set()
+            if word == "lost":
+                work.cancel("lost")
+
+        self._heartbeat.hold(claim, told)
+        try:
+            completion = await asyncio.shield(work)
+            if completion is not None:
+                await self._report(claim, completion)
+        except Fenced as fenced:
+            log.info("%s: result dropped, %s", claim.task_id, fenced)
+        except asyncio.CancelledError:
+            if work.cancelled():  # lost: somebody else decides about the task now
+                return
+            work.cancel("drain")
+            await asyncio.gather(work, return_exceptions=True)
+            with contextlib.suppress(Fenced):
+                await self._board.release(claim)
+        finally:
+            self._heartbeat.drop(claim)
+
+    async def _work(self, attempt: Attempt) -> Completion | None:
+        """The handler's completion; whatever it raises becomes one, because a task must end in any case."""
+        claim = attempt.claim
+        started = time.perf_counter()
+        try:
+            return await self._handle(attempt)
+        except (Fenced, EngineUnavailable):
+            raise
+        except BadInput as error:
+            failure = Failure(type="bad_input", message=str(error))
+        except Exception as error:
+            log.exception("%s: the handler raised", claim.task_id)
+            failure = Failure(
+                type="internal_error",
+                message=f"{type(error).__name__}: {error}"[:2000],
+                retryable=True,
+                evidence={
+                    "traceback": traceback.format_exc()[-4000:],
+                    "seconds": round(time.perf_counter() - started, 3),
+                },
+            )
+        return claim.completion(Status.FAILED, error=failure)
+
+    async def _report(self, claim: Claim, completion: Completion) -> None:
+        try:
+            if (
+                completion.error is not None
+                and completion.error.retryable
+                and completion.status is not Status.CANCELLED
+            ):
+                await self._board.fail(claim, completion)
+            else:
+                await self._board.complete(claim, completion)
+        except BadInput as error:
+            failure = Failure(type="result_too_large", message=str(error))
+            await self._board.complete(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+
+
+class Sweeper:
+    """Does what is due on a board, once a second or when the next thing is due, until cancelled."""
+
+    def __init__(self, board: Board, *, interval_seconds: float = 1.0) -> None:
+        self._board, self._interval = board, interval_seconds
+
+    async def run(self) -> None:
+        while True:
+            try:
+                nearest = await self._board.sweep(expire=await self._leases_are_fair())
+            except EngineUnavailable as error:
+                log.error("sweep failed: %s", error)
+                nearest = self._interval
+            await asyncio.sleep(max(0.01, min(nearest, self._interval * self._board.random.uniform(0.8, 1.2))))
+
+    async def _leases_are_fair(self) -> bool:
+        """False for one lease time after a server start: leases ran out while nobody could renew them."""
+        try:
+            server: dict[str, Any] = await cast(Awaitable[Any], self._board.client.info("server"))
+        except RedisError:
+            return True
+        return server.get("uptime_in_seconds", 1 << 30) > self._board.lease_seconds
