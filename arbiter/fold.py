@@ -1,0 +1,170 @@
+"""A run's state, folded from its event log. The log is the run: planner, displays and tests all read it through here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from pydantic import JsonValue
+
+from blackboard import events
+from blackboard.events import Call, Event, FabricationStageData
+from blackboard.types import Completion, Failure, Limits, Usage
+
+TaskState = Literal[
+    "blocked", "ready", "running", "delayed", "succeeded", "failed", "refused", "timed_out", "cancelled"
+]
+
+
+@dataclass(slots=True)
+class Task:
+    """One task as the log tells it."""
+
+    id: str
+    key: str
+    kind: Literal["step", "fabrication", "capability"]
+    capability: str
+    tool_use_id: str
+    round: int
+    posted_at: datetime
+    state: TaskState
+    version: str | None = None
+    after: tuple[str, ...] = ()
+    """Ids of the tasks it waits for."""
+    input: JsonValue = None
+    completion: Completion | None = None
+    ended_at: datetime | None = None
+    attempts: int = 0
+    retries: list[Failure] = field(default_factory=list[Failure])
+    """Why earlier attempts were repeated."""
+    stages: list[FabricationStageData] = field(default_factory=list[FabricationStageData])
+
+    @property
+    def done(self) -> bool:
+        return self.completion is not None
+
+    @property
+    def seconds(self) -> float | None:
+        """From posting to the end, waiting included."""
+        return (self.ended_at - self.posted_at).total_seconds() if self.ended_at else None
+
+
+@dataclass(slots=True)
+class Round:
+    """One decision of the model."""
+
+    number: int
+    at: datetime
+    message: dict[str, JsonValue]
+    calls: tuple[Call, ...]
+    usage: Usage
+    model: str
+    considered: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class RunState:
+    """Everything the log says about a run."""
+
+    run_id: str
+    request: JsonValue = None
+    tenant: str = ""
+    limits: Limits = field(default_factory=Limits)
+    status: str = "queued"
+    """``queued``, ``running``, ``cancelling``, or how it ended."""
+    answer: str | None = None
+    error: Failure | None = None
+    accepted_at: datetime | None = None
+    ended_at: datetime | None = None
+    rounds: list[Round] = field(default_factory=list[Round])
+    tasks: dict[str, Task] = field(default_factory=dict[str, Task])
+    """By id, steps included, in the order they were posted."""
+    pins: dict[str, str] = field(default_factory=dict[str, str])
+    sequence: str = "-"
+    """Position of the last event applied."""
+
+    def apply(self, event: Event) -> None:
+        """Advance by one event. An event at or before :attr:`sequence` that is in the log is ignored."""
+        data = event.data
+        if isinstance(event, events.TaskClaimed):
+            task = self.tasks.get(event.subject)
+            if task and not task.done:
+                task.state, task.attempts = "running", event.data.attempt
+            return
+        if isinstance(event, (events.TaskReady, events.TaskReleased)):
+            task = self.tasks.get(event.subject)
+            if task and not task.done:
+                task.state = "ready"
+            return
+        if self.sequence != "-" and event.sequence <= self.sequence:
+            return
+        self.sequence = event.sequence
+        match event:
+            case events.RunAccepted():
+                self.request, self.tenant, self.limits = data.request, data.tenant, data.limits
+                self.pins.update(data.pins)
+                self.accepted_at = event.time
+            case events.RoundPlanned():
+                self.rounds.append(
+                    Round(data.round, event.time, data.message, data.calls, data.usage, data.model, data.considered)
+                )
+                self.pins.update(data.pins)
+                self.status = "running"
+            case events.TaskPosted():
+                self.tasks[data.task] = Task(
+                    id=data.task, key=data.key, kind=data.kind, capability=data.capability, version=data.version,
+                    tool_use_id=data.tool_use_id, round=data.round, posted_at=event.time, state=data.state,
+                    after=data.after, input=data.input,
+                )  # fmt: skip
+            case events.TaskRetried():
+                task = self.tasks[event.subject]
+                task.state, task.attempts = "delayed", data.attempt
+                task.retries.append(data.error)
+            case events.FabricationStage():
+                self.tasks[event.subject].stages.append(data)
+            case events.TaskCompleted():
+                task = self.tasks[event.subject]
+                task.completion, task.ended_at = data, event.time
+                task.state, task.attempts = data.status.value, data.attempts
+            case events.RunCancelling():
+                self.status = "cancelling"
+            case events.RunCompleted():
+                self.status, self.answer, self.error = data.status, data.answer, data.error
+                self.ended_at = event.time
+            case _:
+                pass
+
+    @property
+    def work(self) -> list[Task]:
+        """The tasks without the arbiter's own steps."""
+        return [task for task in self.tasks.values() if task.kind != "step"]
+
+    @property
+    def usage(self) -> Usage:
+        """What the rounds and the completed tasks consumed."""
+        total = Usage()
+        for turn in self.rounds:
+            total += turn.usage
+        for task in self.work:
+            if task.completion:
+                total += task.completion.usage
+        return total
+
+    @property
+    def done(self) -> bool:
+        return self.ended_at is not None
+
+    @property
+    def seconds(self) -> float | None:
+        """From acceptance to the end."""
+        return (self.ended_at - self.accepted_at).total_seconds() if self.ended_at and self.accepted_at else None
+
+
+def fold(run_id: str, log: Iterable[Event]) -> RunState:
+    """The state after a run's events."""
+    state = RunState(run_id)
+    for event in log:
+        state.apply(event)
+    return state
