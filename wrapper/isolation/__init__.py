@@ -1,0 +1,58 @@
+"""Process isolation: where generated code is loaded, called, parsed and killed.
+
+**What this room is for.** One attempt at a capability is one single-use process that never held a credential, an open
+file of the host or another attempt's memory. The host hands it verified source text and input, answers the calls it
+is allowed to make, takes one result, and kills it.
+
+**What enters** is a :class:`Job`; **what leaves** is an :class:`Outcome`, always, in one of the five statuses, with
+evidence. ``run`` raises only for misuse (``BadInput``) and when there is no isolation to run in
+(``IsolationUnavailable``); it never falls back to running code in the host.
+
+===================  ==============================================  ==========================================
+file                 question it answers                             runs in
+===================  ==============================================  ==========================================
+``job``              what is asked, what is answered, which limits   host
+``process``          the backend ``ProcessIsolation``                host
+``parking``          who keeps children ready, and for whom          host
+``zygote_link``      how the host speaks to one zygote               host
+``conversation``     one run: frames, deadline, cancel, verdict      host
+``zygote``           who forks and buries children                   zygote (trusted, no generated code)
+``child``            from fork to ready to done                      child
+``lockdown``         what a child gives up before it reads code      child
+``hotload``          source → module → handler → result, typed       child
+``inspection``       what source contains, without importing it      child
+``channel``          calls from the code back to the host            child
+``brokered_model``   the Strands model behind those calls            child
+``framing``          frames and strict JSON                          both; standard library only
+===================  ==============================================  ==========================================
+
+**Honest limit.** The backend here is named ``process`` and is exactly that: a clean process with limits, killed after
+one answer. It stops accidents, crashes, leaks between attempts and secrets in the environment. It does not stop hostile
+code from reading files the user may read or from opening sockets; :func:`wrapper.isolation.lockdown.lock_down` is the
+seam where namespaces, Landlock and seccomp go, after the fork and before any code is read.
+
+**Imports.** Host files may import ``blackboard``; files that run in the zygote or a child import the standard library
+(and Strands) only. Names are loaded on first use, so that a zygote does not pay for host code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wrapper.isolation.job import Broker, BrokerError, Isolation, Job, JobLimits, Outcome
+    from wrapper.isolation.process import ProcessIsolation
+
+__all__ = ["Broker", "BrokerError", "Isolation", "Job", "JobLimits", "Outcome", "ProcessIsolation"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "ProcessIsolation":
+        from wrapper.isolation.process import ProcessIsolation
+
+        return ProcessIsolation
+    if name in __all__:
+        from wrapper.isolation import job
+
+        return getattr(job, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

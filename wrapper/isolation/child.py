@@ -1,0 +1,132 @@
+"""A child's life: forked, stripped, locked down, parked, given one job, dead.
+
+Runs generated code, so nothing here may hold anything worth stealing. Standard library only.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import gc
+import io
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from wrapper.isolation import framing, lockdown
+from wrapper.isolation.channel import CHANNEL_LOST, Channel, attach
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_CHANNEL = 3
+
+
+class _CappedFile(io.RawIOBase):
+    """Writes to a descriptor up to a number of bytes, then swallows the rest: a flood of output cannot fail a run."""
+
+    def __init__(self, fd: int, limit: int) -> None:
+        self._fd, self._left = fd, limit
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        view = memoryview(data).cast("B")
+        if self._left > 0:
+            kept = view[: self._left]
+            self._left -= len(kept)
+            try:
+                os.write(self._fd, kept)
+                if len(kept) < len(view):
+                    os.write(self._fd, b"\n[output truncated]\n")
+            except OSError:
+                self._left = 0
+        return len(view)
+
+
+def _capture(log_bytes: int) -> None:
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        raw = _CappedFile(fd, log_bytes)
+        buffered = io.BufferedWriter(raw, 8192)
+        # Text reaches the descriptor at each write, so a killed run leaves what it printed as evidence.
+        text = io.TextIOWrapper(buffered, "utf-8", errors="backslashreplace", line_buffering=True, write_through=True)
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
+    # Python lines of a segmentation fault, on the captured stderr.
+    faulthandler.enable(file=2)
+
+
+def _strip(channel: int, out: int, err: int, directory: str) -> None:
+    os.setsid()
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(name, signal.SIG_DFL)
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(clean_environment(directory))
+    # Above the four numbers first, so that no source is overwritten before it was copied.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (out, err, channel)]
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(high[0], 1)
+    os.dup2(high[1], 2)
+    os.dup2(high[2], _CHANNEL, inheritable=False)
+    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+
+
+def clean_environment(directory: str) -> dict[str, str]:
+    """All a child needs: nothing is inherited from the host."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": directory,
+        "TMPDIR": directory,
+        "LANG": "C.UTF-8",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def live(channel: int, out: int, err: int, directory: str, profile: str, zygote: int) -> NoReturn:
+    """From just after the fork to the end; never returns."""
+    code = 1
+    try:
+        _strip(channel, out, err, directory)
+        lockdown.limit_parked()
+        lockdown.lock_down(profile, zygote)
+    except Exception as error:
+        # Reported to the host as the reason there is no isolation, then this process ends.
+        reason = f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:500]
+        try:
+            os.write(_CHANNEL, b"!" + reason)
+        finally:
+            os._exit(1)
+    try:
+        code = _serve()
+    finally:
+        os._exit(code)
+
+
+def _serve() -> int:
+    link = Channel(_CHANNEL)
+    os.write(_CHANNEL, framing.READY)
+    body = link.read(framing.REQUEST_BYTES)
+    if body is None:
+        return 0  # dropped without a job
+    run = framing.decode(body)
+    limits = cast("dict[str, float]", run["limits"])
+    sys.dont_write_bytecode = True
+    _capture(int(limits["log_bytes"]))
+    lockdown.limit_job(int(limits["memory_bytes"]), int(limits["file_bytes"]), limits["cpu_seconds"])
+    attach(link)
+    from wrapper.isolation import hotload
+
+    gc.enable()
+    done = hotload.perform(run)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # the code closed its own output
+    return 0 if link.finish(done) else CHANNEL_LOST

@@ -1,0 +1,298 @@
+"""One run as the host sees it: frames in, answers out, one deadline, one verdict.
+
+Nothing a frame says decides who the run is, how long it took or whether it timed out: that comes from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import cast
+
+from pydantic import JsonValue
+
+from blackboard.types import Failure, Status
+from wrapper.isolation import framing
+from wrapper.isolation.channel import CHANNEL_LOST
+from wrapper.isolation.job import Broker, BrokerError, Job
+from wrapper.isolation.zygote_link import Child
+
+_METHOD = re.compile(r"[a-z][a-z0-9_.]{0,63}", re.ASCII)
+_ERROR_KINDS = frozenset(
+    "hash_mismatch syntax_error import_error missing_handler signature_mismatch handler_error exited not_json "
+    "result_too_large".split()
+)
+_LARGE = 1 << 20
+_EXIT_SECONDS = 1.0
+
+
+class NeverStarted(Exception):
+    """The child was gone before it had the whole job; another one may take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The verdict on one run."""
+
+    status: Status
+    value: JsonValue = None
+    error: Failure | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    id: int
+    method: str
+    args: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    value: JsonValue = None
+    error: Failure | None = None
+
+
+def failed(type: str, message: str, *, retryable: bool = False, **evidence: JsonValue) -> Ending:
+    """A run that failed for a stated reason."""
+    return Ending(Status.FAILED, error=Failure(type=type, message=message, retryable=retryable, evidence=evidence))
+
+
+def _parse(message: dict[str, object]) -> _Call | _Done:
+    keys = set(message)
+    if keys == {"t", "id", "method", "args"} and message["t"] == "call":
+        number, method = message["id"], message["method"]
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise framing.Violation("a call's id is not a number")
+        if not isinstance(method, str) or not _METHOD.fullmatch(method):
+            raise framing.Violation("a call's method is not a method name")
+        return _Call(number, method, cast(JsonValue, message["args"]))
+    if keys == {"t", "value"} and message["t"] == "done":
+        return _Done(cast(JsonValue, message["value"]))
+    if keys == {"t", "error"} and message["t"] == "done":
+        return _Done(error=_failure(message["error"]))
+    raise framing.Violation(f"unknown frame with keys {sorted(keys)!r:.200}")
+
+
+def _failure(said: object) -> Failure:
+    if not isinstance(said, dict):
+        raise framing.Violation("a result's error is not an object")
+    error = cast("dict[str, object]", said)
+    kind, name, message, evidence = (error.get(key) for key in ("kind", "type", "message", "evidence"))
+    if set(error) != {"kind", "type", "message", "evidence"} or kind not in _ERROR_KINDS:
+        raise framing.Violation("a result's error is not one this end knows")
+    if not (isinstance(name, str) and isinstance(message, str) and isinstance(evidence, dict)):
+        raise framing.Violation("a result's error has fields of the wrong kind")
+    facts: dict[str, JsonValue] = {**cast("dict[str, JsonValue]", evidence), "exception": name[:200]}
+    text = message[:4000] if kind != "handler_error" else f"{name[:200]}: {message[:4000]}"
+    return Failure(type=cast(str, kind), message=text, evidence=facts)
+
+
+@dataclass(eq=False, slots=True)
+class Conversation:
+    """Hands one job to one child and stays until there is a verdict. Use once.
+
+    Args:
+        child: parked; the caller buries it afterwards.
+        job: what to run.
+        request: body of the ``run`` frame.
+        broker: answers calls; None refuses them all.
+        cancelled: set by the caller to end the run.
+        grace_seconds: between SIGTERM and SIGKILL on cancellation.
+    """
+
+    child: Child
+    job: Job
+    request: bytes
+    broker: Broker | None
+    cancelled: asyncio.Event | None
+    grace_seconds: float
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _answers: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    _last_call: int = 0
+    _done: _Done | None = None
+
+    async def verdict(self) -> Ending:
+        """Run it to its end; the child is dead or dying afterwards.
+
+        Raises:
+            NeverStarted: the child never had the job.
+        """
+        started = self._loop.time()
+        session = self._loop.create_task(self._session())
+        stop = self._loop.create_task(self.cancelled.wait()) if self.cancelled is not None else None
+        waited: set[asyncio.Future[object]] = {session, self.child.exited}  # type: ignore[arg-type]
+        if stop is not None:
+            waited.add(stop)  # type: ignore[arg-type]
+        try:
+            await asyncio.wait(waited, timeout=self.job.limits.wall_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if stop is not None and stop.done():
+                ending = await self._cancel()
+            elif session.done() or self.child.exited.done():
+                ending = await self._ended(session)
+            else:
+                ending = await self._time_out()
+        finally:
+            self.child.signal(signal.SIGKILL)
+            for task in (session, stop, *self._answers):
+                if task is not None:
+                    task.cancel()
+            await asyncio.gather(session, *self._answers, return_exceptions=True)
+        seconds = round(self._loop.time() - started, 6)
+        return Ending(ending.status, ending.value, ending.error, seconds)
+
+    async def _session(self) -> None:
+        """Send the job, then read until the child ends its side; the result is kept in ``_done``."""
+        try:
+            await self._loop.sock_sendall(self.child.channel, framing.frame(self.request))
+        except OSError as error:
+            raise NeverStarted from error
+        limit = self.job.limits.result_bytes + framing.ENVELOPE_BYTES
+        while (header := await self._exactly(framing.HEADER.size)) is not None:
+            (size,) = framing.HEADER.unpack(header)
+            if self._done is not None:
+                raise framing.Violation("bytes after the result")
+            if size > max(limit, framing.CALL_BYTES):
+                raise framing.Violation(f"frame of {size} bytes")
+            body = await self._exactly(size)
+            if body is None:
+                return
+            # Parsing megabytes would hold up every other run of this loop.
+            message = await asyncio.to_thread(framing.decode, body) if size > _LARGE else framing.decode(body)
+            said = _parse(message)
+            if isinstance(said, _Done):
+                self._done = said
+            elif size > framing.CALL_BYTES:
+                raise framing.Violation(f"call of {size} bytes")
+            else:
+                self._called(said)
+
+    async def _exactly(self, count: int) -> bytes | None:
+        data = bytearray()
+        while len(data) < count:
+            try:
+                part = await self._loop.sock_recv(self.child.channel, min(count - len(data), 1 << 18))
+            except ConnectionError:
+                return None
+            if not part:
+                return None
+            data += part
+        return bytes(data)
+
+    def _called(self, call: _Call) -> None:
+        if call.id <= self._last_call:
+            raise framing.Violation("a call's id was used before")
+        self._last_call = call.id
+        self._answers = {task for task in self._answers if not task.done()}
+        if len(self._answers) >= framing.OPEN_CALLS:
+            raise framing.Violation(f"more than {framing.OPEN_CALLS} calls at once")
+        self._answers.add(self._loop.create_task(self._answer(call)))
+
+    async def _answer(self, call: _Call) -> None:
+        body: bytes
+        try:
+            value = await self._ask(call)
+            body = framing.encode({"t": "ret", "id": call.id, "value": value}, framing.DEPTH + 1)
+            if len(body) > framing.RETURN_BYTES:
+                raise BrokerError("limit", f"the answer is {len(body)} bytes; at most {framing.RETURN_BYTES} are sent")
+        except BrokerError as error:
+            body = _refusal(call.id, error.type, error.message)
+        except framing.NotJson as error:
+            body = _refusal(call.id, "not_json", f"the host's answer is not JSON: {error}")
+        except Exception as error:
+            # The boundary to the code: whatever the broker raised becomes the call's typed error.
+            body = _refusal(call.id, type(error).__name__, str(error))
+        async with self._sending:
+            try:
+                await self._loop.sock_sendall(self.child.channel, framing.frame(body))
+            except OSError:
+                pass  # it ended meanwhile; the reader tells how
+
+    def _ask(self, call: _Call) -> Coroutine[None, None, JsonValue]:
+        grants = self.job.grants
+        if self.broker is None or (grants is not None and call.method not in grants):
+            raise BrokerError("denied", f"{call.method} was not granted to this run")
+        return cast("Coroutine[None, None, JsonValue]", self.broker(call.method, call.args))
+
+    async def _ended(self, session: asyncio.Task[None]) -> Ending:
+        # What the child wrote before it died is still in the socket, so the session gets to read it.
+        await asyncio.wait([session], timeout=_EXIT_SECONDS)
+        if session.done() and not session.cancelled() and (error := session.exception()) is not None:
+            if isinstance(error, framing.Violation):
+                return failed("protocol", f"The code broke the channel's protocol: {error}.")
+            raise error
+        if self._done is not None:
+            if not session.done():
+                return failed("protocol", "The channel stayed open after the result.")
+            if self._done.error is not None:
+                return Ending(Status.FAILED, error=self._done.error)
+            return Ending(Status.SUCCEEDED, self._done.value)
+        await asyncio.wait([self.child.exited], timeout=_EXIT_SECONDS)
+        if not self.child.exited.done():
+            return failed("protocol", "The code closed its channel and went on running.")
+        return self._died(self.child.exited.result())
+
+    def _died(self, status: int | None) -> Ending:
+        if status is None:
+            return failed("isolation", "The zygote ended during the run, and the run with it.", retryable=True)
+        code = os.waitstatus_to_exitcode(status)
+        if code == CHANNEL_LOST:
+            return failed("protocol", "The code broke or closed its channel before its result could be sent.")
+        if code >= 0:
+            return failed("exited", f"The process exited with code {code} before its result.", exit_code=code)
+        name = _signal_name(-code)
+        if -code == signal.SIGXCPU:
+            limit = self.job.limits.cpu_seconds
+            message = f"More than {limit:g} s of processor time were used."
+            error = Failure(type="timeout", message=message, evidence={"limit": "cpu_seconds", "signal": name})
+            return Ending(Status.TIMED_OUT, error=error)
+        killed = -code == signal.SIGKILL
+        why = "; not by this wrapper, perhaps by the kernel for memory" if killed else ""
+        return failed(
+            "crashed", f"The process was killed by {name}{why}.", retryable=killed, signal=-code, signal_name=name
+        )
+
+    async def _time_out(self) -> Ending:
+        limit = self.job.limits.wall_seconds
+        await self._kill()
+        if self._done is not None:
+            return failed("protocol", "The channel stayed open after the result.")
+        error = Failure(
+            type="timeout",
+            message=f"No result within {limit:g} s; the process was killed.",
+            evidence={"limit": "wall_seconds", "seconds": limit, "stopped": self.child.exited.done()},
+        )
+        return Ending(Status.TIMED_OUT, error=error)
+
+    async def _cancel(self) -> Ending:
+        self.child.signal(signal.SIGTERM)
+        await asyncio.wait([self.child.exited], timeout=self.grace_seconds)
+        by = "SIGTERM" if self.child.exited.done() else "SIGKILL"
+        await self._kill()
+        error = Failure(
+            type="cancelled",
+            message=f"Cancelled; the process was ended by {by}.",
+            evidence={"ended_by": by, "stopped": self.child.exited.done()},
+        )
+        return Ending(Status.CANCELLED, error=error)
+
+    async def _kill(self) -> None:
+        self.child.signal(signal.SIGKILL)
+        await asyncio.wait([self.child.exited], timeout=_EXIT_SECONDS)
+
+
+def _refusal(number: int, type: str, message: str) -> bytes:
+    text = message[:4000].encode("utf-8", "replace").decode()
+    return framing.encode({"t": "ret", "id": number, "error": {"type": type[:200], "message": text}})
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,248 @@
+"""The zygote: a warm process that forks single-use children and buries them. It never compiles or runs generated code.
+
+Started fresh by exec with an empty environment and one inherited descriptor, its control socket (SOCK_SEQPACKET, one
+JSON object per message, descriptors as SCM_RIGHTS). Standard library only, apart from what it is told to preload.
+
+====================  =====================================================================================
+to the zygote         ``{"op": "fork", "id": n}``; end of file means: kill everything, tidy up, exit
+from the zygote       ``{"op": "ready", "pid"}`` once · ``{"op": "refused", "reason"}`` instead of it ·
+                      ``{"op": "forked", "id", "pid"}`` + [channel, pidfd, stdout, stderr] ·
+                      ``{"op": "fork_failed", "id", "reason"}`` · ``{"op": "exited", "id", "status"}``
+====================  =====================================================================================
+
+Killing is free of races because the zygote is the parent: until it reaps a child, that child's pid and process group
+cannot be given to another process.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+from wrapper.isolation import child, lockdown, model_seam
+
+_STRAY_POLL_MS = 50
+
+
+class _Stop(BaseException):
+    """The host is gone or asked for the end."""
+
+
+@dataclass(slots=True)
+class _Child:
+    id: int
+    pid: int
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the host tells a new zygote, as one JSON argument."""
+
+    host: int
+    """Pid of the host."""
+    base: str
+    """Directory that holds the children's private directories; the zygote removes it at its end."""
+    profile: str
+    preload: list[str]
+
+
+class Zygote:
+    """Forks on request, reports every death, outlives nothing."""
+
+    def __init__(self, control: socket.socket, settings: Settings) -> None:
+        self._control = control
+        self._settings = settings
+        self._pid = os.getpid()
+        self._children: dict[int, _Child] = {}  # by pidfd
+        self._poll = select.poll()
+        self._strays = False
+
+    def serve(self) -> None:
+        """Until the control socket ends."""
+        self._poll.register(self._control, select.POLLIN)
+        while True:
+            for fd, _ in self._poll.poll(_STRAY_POLL_MS if self._strays else None):
+                if fd == self._control.fileno():
+                    self._command()
+                else:
+                    self._bury(fd)
+            if self._strays:
+                self._sweep()
+
+    def _say(self, message: dict[str, object], fds: list[int] | None = None) -> None:
+        data = json.dumps(message).encode()
+        try:
+            socket.send_fds(self._control, [data], fds or [])
+        except OSError as error:
+            raise _Stop from error
+
+    def _command(self) -> None:
+        try:
+            data = self._control.recv(4096)
+        except ConnectionError as error:
+            raise _Stop from error
+        if not data:
+            raise _Stop
+        message = json.loads(data)
+        try:
+            self._fork(message["id"])
+        except OSError as error:
+            self._say({"op": "fork_failed", "id": message["id"], "reason": str(error)})
+
+    def _fork(self, number: int) -> None:
+        directory = os.path.join(self._settings.base, f"run-{number}")
+        opened: list[int] = []
+        try:
+            os.mkdir(directory, 0o700)
+            ours, theirs = socket.socketpair()
+            opened += [ours.detach(), theirs.detach()]
+            opened += [_log_file("stdout"), _log_file("stderr")]
+            channel, inside, out, err = opened
+            pid = os.fork()
+            if pid == 0:
+                child.live(inside, out, err, directory, self._settings.profile, self._pid)
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
+            self._children[pidfd] = _Child(number, pid)
+            self._poll.register(pidfd, select.POLLIN)
+            self._say({"op": "forked", "id": number, "pid": pid}, [channel, pidfd, out, err])
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _bury(self, pidfd: int) -> None:
+        """Reap one dead child, after its whole process group: the pid is still ours, so the group id is too."""
+        dead = self._children.pop(pidfd)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        _kill_group(dead.pid)
+        _, status = os.waitpid(dead.pid, 0)
+        self._say({"op": "exited", "id": dead.id, "status": status})
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Kill what detached itself from its run: orphans in sessions of their own were handed to us."""
+        known = {each.pid for each in self._children.values()}
+        strays = [pid for pid in _own_children() if pid not in known]
+        for pid in strays:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+            except OSError:
+                pass
+        self._strays = bool(strays)
+
+    def finish(self) -> NoReturn:
+        """Kill and reap everything, remove the directories, exit."""
+        for each in self._children.values():
+            _kill_group(each.pid)
+            try:
+                os.kill(each.pid, signal.SIGKILL)
+                os.waitpid(each.pid, 0)
+            except OSError:
+                pass
+        self._children.clear()
+        for _ in range(100):
+            self._sweep()
+            if not self._strays:
+                break
+            select.select([], [], [], 0.01)
+        shutil.rmtree(self._settings.base, ignore_errors=True)
+        os._exit(0)
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        pass  # it died before it had a session, or nothing is left in it
+
+
+def _log_file(name: str) -> int:
+    try:
+        return os.memfd_create(name)
+    except (AttributeError, OSError):
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)
+        return fd
+
+
+def _own_children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def _preload(names: list[str]) -> None:
+    for name in (
+        "asyncio",
+        "inspect",
+        "traceback",
+        "linecache",
+        "concurrent.futures",
+        "wrapper.isolation.hotload",
+        "wrapper.sdk",
+        *names,
+    ):
+        importlib.import_module(name)
+    if "strands" in sys.modules:
+        importlib.import_module("wrapper.isolation.brokered_model")
+    alone = threading.active_count() == 1
+    try:
+        alone = alone and len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        pass
+    if not alone:
+        raise RuntimeError(f"preloading {names} started a thread; a forked child could deadlock")
+
+
+def main() -> NoReturn:
+    """Entry point: ``argv[1]`` is the control descriptor, ``argv[2]`` the settings."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
+    settings = Settings(**json.loads(sys.argv[2]))
+    sys.argv[:] = ["capability"]
+    zygote = Zygote(control, settings)
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise _Stop
+
+    try:
+        signal.signal(signal.SIGTERM, stop)
+        try:
+            lockdown.prepare()
+            lockdown.die_with_parent(signal.SIGTERM, settings.host)
+            lockdown.adopt_orphans()
+            os.umask(0o077)
+            os.chdir(settings.base)
+            model_seam.install()
+            _preload(settings.preload)
+        except Exception as error:
+            # The one report of why there is no isolation; the host turns it into IsolationUnavailable.
+            control.send(json.dumps({"op": "refused", "reason": f"{type(error).__name__}: {error}"[:2000]}).encode())
+            raise _Stop from error
+        gc.collect()
+        gc.freeze()
+        control.send(json.dumps({"op": "ready", "pid": os.getpid()}).encode())
+        zygote.serve()
+    except (_Stop, ConnectionError):
+        pass
+    zygote.finish()

@@ -1,0 +1,357 @@
+"""The host's side of one zygote: start it, ask it for children, hear how they ended, notice its death.
+
+Bound to the event loop it was started in, which may run in any thread. No thread, no polling: descriptors only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, cast
+
+from blackboard.errors import IsolationUnavailable
+from wrapper.isolation import framing
+
+log = logging.getLogger("arbiter.isolation")
+
+# The package's own root goes last on the path: needed where it is not in site-packages, shadows nothing where it is.
+_BOOT = (
+    "import sys; root = sys.argv.pop(); root in sys.path or sys.path.append(root); "
+    "from wrapper.isolation.zygote import main; main()"
+)
+_ROOT = str(Path(__file__).resolve().parents[2])
+_WHOLE_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
+_READY_SECONDS = 10.0
+
+
+class ZygoteLost(Exception):
+    """The zygote ended while something was asked of it."""
+
+
+@dataclass(eq=False, slots=True)
+class Child:
+    """One single-use process, as the host holds it."""
+
+    number: int
+    pid: int
+    channel: socket.socket
+    pidfd: int
+    stdout: int
+    stderr: int
+    directory: str
+    exited: asyncio.Future[int | None]
+    """Wait status, or None when the zygote died before it could tell."""
+    link: ZygoteLink
+    closed: bool = field(default=False)
+
+    def signal(self, sig: signal.Signals) -> None:
+        """Signal this very process; nothing happens when it is gone."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, sig)
+        except OSError:
+            pass
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return not self.exited.done() and not select.select([self.pidfd], [], [], 0)[0]
+
+    def close(self) -> None:
+        """Give back every descriptor. Idempotent."""
+        if not self.closed:
+            self.closed = True
+            self.channel.close()
+            for fd in (self.pidfd, self.stdout, self.stderr):
+                os.close(fd)
+
+
+def _kill_orphan(child: Child) -> None:
+    """Kill a child and its group when no zygote is left to do it."""
+    try:
+        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL, None, _WHOLE_GROUP)
+        return
+    except OSError:
+        pass
+    if not select.select([child.pidfd], [], [], 0)[0]:  # running, so its pid and group are still its own
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except OSError:
+            pass
+    child.signal(signal.SIGKILL)
+
+
+class ZygoteLink:
+    """One running zygote. Make it with :meth:`start`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, base: str, errors: IO[bytes]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._process = process
+        self._control = control
+        self._base = base
+        self._errors = errors
+        self._forks: dict[int, asyncio.Future[Child]] = {}
+        self._children: dict[int, Child] = {}
+        self._next = 0
+        self._greeting: asyncio.Future[None] = self._loop.create_future()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        """Done when the zygote has ended, for whatever reason."""
+        self.started_at = time.monotonic()
+        self.runs = 0
+        self.active = 0
+        """Runs between take and burial."""
+        self._loop.add_reader(control.fileno(), self._readable)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the zygote."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether children can still be asked for."""
+        return not self.lost.done()
+
+    @classmethod
+    async def start(cls, *, preload: Sequence[str], profile: str, seconds: float) -> ZygoteLink:
+        """Start a zygote and wait until it is warm.
+
+        Args:
+            preload: modules it imports before it forks.
+            profile: what a child's lock-down applies.
+            seconds: how long it may take.
+
+        Raises:
+            IsolationUnavailable: it could not be started; the message carries its own words.
+        """
+        if not (sys.platform == "linux" and hasattr(os, "pidfd_open") and sys.executable):
+            raise IsolationUnavailable(
+                f"Process isolation needs Linux 5.3 or newer and a Python interpreter of its own; this is {sys.platform}."
+                " Generated code was not run."
+            )
+        base = tempfile.mkdtemp(prefix="arbiter-run-")
+        errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the zygote)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        settings = {"host": os.getpid(), "base": base, "profile": profile, "preload": list(preload)}
+        command = [sys.executable, "-I", "-c", _BOOT, str(theirs.fileno()), json.dumps(settings), _ROOT]
+        try:
+            # In this thread on purpose: the zygote is told to die with the thread that started it.
+            process = subprocess.Popen(  # noqa: ASYNC220
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env=_environment(),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            errors.close()
+            shutil.rmtree(base, ignore_errors=True)
+            raise IsolationUnavailable(f"The zygote could not be started: {error}") from error
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        link = cls(process, ours, base, errors)
+        try:
+            async with asyncio.timeout(seconds):
+                await link._greeting
+        except BaseException as error:
+            await link.stop()
+            if isinstance(error, TimeoutError):
+                raise IsolationUnavailable(f"The zygote was not ready within {seconds} s.") from error
+            raise
+        return link
+
+    async def fork(self) -> Child:
+        """A parked, locked-down child that was given nothing yet.
+
+        Raises:
+            ZygoteLost: the zygote ended meanwhile.
+            IsolationUnavailable: it could not fork, or the child could not lock itself down.
+        """
+        if not self.alive:
+            raise ZygoteLost
+        self._next += 1
+        number = self._next
+        waiting: asyncio.Future[Child] = self._loop.create_future()
+        self._forks[number] = waiting
+        try:
+            await self._loop.sock_sendall(self._control, json.dumps({"op": "fork", "id": number}).encode())
+        except OSError as error:
+            self._forks.pop(number, None)
+            raise ZygoteLost from error
+        child = await waiting
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                said = await self._loop.sock_recv(child.channel, 512)
+        except (OSError, TimeoutError) as error:
+            said = str(error).encode()
+        except BaseException:
+            child.signal(signal.SIGKILL)
+            await self.bury(child)
+            raise
+        if said == framing.READY:
+            return child
+        child.signal(signal.SIGKILL)
+        await self.bury(child)
+        if not self.alive:
+            raise ZygoteLost
+        reason = said.decode("utf-8", "replace") or "it ended before it was ready"
+        raise IsolationUnavailable(f"A child could not be locked down: {reason}")
+
+    async def bury(self, child: Child, seconds: float = 5.0) -> None:
+        """Confirm a killed child's death and remove what it left. A child that does not die poisons the zygote."""
+        try:
+            done, _ = await asyncio.wait([child.exited], timeout=seconds)
+            if not done:
+                log.error("child %s survived SIGKILL for %s s; its zygote %s is given up", child.pid, seconds, self.pid)
+                self._process.kill()
+        finally:
+            self._children.pop(child.number, None)
+            child.close()
+        try:
+            os.rmdir(child.directory)  # nearly always empty
+        except OSError:
+            await asyncio.to_thread(_remove, child.directory)
+
+    async def stop(self) -> None:
+        """End the zygote and every child of it; idempotent."""
+        self._end()
+        try:
+            await asyncio.wait_for(asyncio.to_thread(self._process.wait, 5), 6)
+        except (subprocess.TimeoutExpired, TimeoutError):
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+        if os.path.exists(self._base):
+            await asyncio.to_thread(_remove, self._base)
+
+    def _readable(self) -> None:
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._control, 8192, 8, socket.MSG_CMSG_CLOEXEC)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                data, fds = b"", list[int]()
+            if not data:
+                self._end()
+                return
+            self._hear(json.loads(data), fds)
+
+    def _hear(self, message: dict[str, object], fds: list[int]) -> None:
+        match message["op"]:
+            case "ready":
+                self._greeting.set_result(None)
+            case "refused":
+                self._greeting.set_exception(IsolationUnavailable(f"The zygote could not start: {message['reason']}"))
+            case "forked":
+                self._forked(cast(int, message["id"]), cast(int, message["pid"]), fds)
+            case "fork_failed":
+                waiting = self._forks.pop(cast(int, message["id"]))
+                if not waiting.done():
+                    reason = f"The zygote could not fork a child: {message['reason']}"
+                    waiting.set_exception(IsolationUnavailable(reason))
+            case "exited":
+                child = self._children.get(cast(int, message["id"]))
+                if child is not None and not child.exited.done():
+                    child.exited.set_result(cast(int, message["status"]))
+            case _:
+                log.error("unknown message from the zygote: %r", message)
+
+    def _forked(self, number: int, pid: int, fds: list[int]) -> None:
+        channel, pidfd, out, err = fds
+        end = socket.socket(fileno=channel)
+        end.setblocking(False)
+        directory = os.path.join(self._base, f"run-{number}")
+        child = Child(number, pid, end, pidfd, out, err, directory, self._loop.create_future(), self)
+        self._children[number] = child
+        waiting = self._forks.pop(number)
+        if waiting.done():  # the asker was cancelled
+            child.signal(signal.SIGKILL)
+            task = self._loop.create_task(self.bury(child))
+            _background.add(task)
+            task.add_done_callback(_background.discard)
+        else:
+            waiting.set_result(child)
+
+    def _end(self) -> None:
+        """The control socket ended, or is ended here: nothing of this zygote may go on."""
+        if self.lost.done():
+            return
+        self.lost.set_result(None)
+        self._loop.remove_reader(self._control.fileno())
+        self._control.close()
+        words = self._last_words()
+        if not self._greeting.done():
+            self._greeting.set_exception(IsolationUnavailable(f"The zygote ended while it started. {words}".rstrip()))
+            self._greeting.exception()  # retrieved here; start() may have given up on it
+        for waiting in self._forks.values():
+            if not waiting.done():
+                waiting.set_exception(ZygoteLost())
+        self._forks.clear()
+        for child in list(self._children.values()):
+            if not child.closed:
+                _kill_orphan(child)
+            if not child.exited.done():
+                child.exited.set_result(None)
+
+    def _last_words(self) -> str:
+        try:
+            size = os.fstat(self._errors.fileno()).st_size
+            return os.pread(self._errors.fileno(), 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
+        except (OSError, ValueError):
+            return ""
+        finally:
+            self._errors.close()
+
+
+_background: set[asyncio.Task[None]] = set()
+
+
+def _environment() -> dict[str, str]:
+    """What an interpreter needs to start, and nothing else of the host's."""
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return {
+        **kept,
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MB of the address space that the memory limit counts
+    }
+
+
+def _remove(path: str) -> None:
+    """Remove a tree that code may have made hard to remove; never follows a link out of it."""
+
+    def open_up(_function: object, inner: str, _info: object) -> None:
+        try:
+            os.chmod(os.path.dirname(inner), 0o700)
+            if not os.path.islink(inner):
+                os.chmod(inner, 0o700)
+        except OSError:
+            pass
+
+    for attempt in range(2):
+        try:
+            shutil.rmtree(path, onerror=open_up if attempt == 0 else None)
+        except FileNotFoundError:
+            return
+        except (OSError, RecursionError) as error:
+            if attempt:
+                subprocess.run(["/bin/rm", "-rf", "--", path], check=False, stderr=subprocess.DEVNULL)
+                log.debug("removed %s the hard way: %s", path, error)
+        if not os.path.lexists(path):
+            return
