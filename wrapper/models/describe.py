@@ -1,0 +1,30 @@
+"""What should people read where a model is named?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from strands.models import Model
+
+_PROVIDERS = {
+    "BedrockModel": "bedrock",
+    "AnthropicModel": "anthropic",
+    "OpenAIModel": "openai",
+    "OllamaModel": "ollama",
+}
+
+
+def describe(model: Model) -> str:
+    """One line that names a model for people, for example ``bedrock:us.amazon.nova-lite-v1:0``.
+
+    Models that are not real carry a ``label`` of their own, which says so and is returned as it is.
+    """
+    label = getattr(model, "label", None)
+    if isinstance(label, str):
+        return label
+    config: object = model.get_config()
+    known: Mapping[str, Any] = cast("Mapping[str, Any]", config) if isinstance(config, Mapping) else {}
+    kind = type(model).__name__
+    return ":".join(part for part in (_PROVIDERS.get(kind, kind), str(known.get("model_id") or "")) if part)
