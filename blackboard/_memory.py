@@ -1,5 +1,8 @@
 """``memory://``: a store inside this process, emulated by fakeredis. It lasts nothing and its label says so.
 
+Known differences from a server: ``INFO`` is missing, ``cjson.encode({})`` gives ``[]``, time-outs of clients do not
+apply, and a ``BLPOP`` that is cancelled still takes the next item (a doorbell may be lost; work is found by the poll).
+
 A named store (``memory://name``) is shared by every engine of that name in this process; ``memory://`` alone is a new
 store each time.
 """
@@ -41,7 +44,7 @@ class MemoryClients:
 
     def asynchronous(self, timeout_seconds: float, *, blocking: bool) -> redis.asyncio.Redis:
         """A client for this event loop. Time-outs do not apply: nothing can be unreachable."""
-        return self._fakeredis.FakeAsyncRedis(server=self._server, decode_responses=True)
+        return self._fakeredis.FakeAsyncRedis(server=self._server, decode_responses=True, max_connections=100_000)
 
     def synchronous(self, timeout_seconds: float) -> redis.Redis:
         """A client for another thread."""
