@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
@@ -86,7 +86,7 @@ async def run(
 ) -> Any:
     """Call a script, repeating it while the server is unreachable.
 
-    ``recover`` is awaited after a lost connection, before the call is repeated; a supervised server is brought back there.
+    ``recover`` is awaited after a lost connection, before the call is repeated; it brings a supervised server back.
 
     Raises:
         ScriptRefused: the script's guard refused (or one of its subclasses); nothing was written.
@@ -95,9 +95,9 @@ async def run(
 
     async def call() -> Any:
         try:
-            return await cast(Awaitable[Any], client.evalsha(script.sha, len(keys), *keys, *args))
+            return await client.evalsha(script.sha, len(keys), *keys, *args)
         except NoScriptError:
-            return await cast(Awaitable[Any], client.eval(script.text, len(keys), *keys, *args))
+            return await client.eval(script.text, len(keys), *keys, *args)
         except redis.ConnectionError:
             if recover is not None:
                 await recover()

@@ -1,6 +1,7 @@
 """The board's operations: each state change is one script, called through the one typed binding here.
 
-Every mutating call is idempotent and is repeated while the server is unreachable, so callers need no retries of their own.
+Every mutating call is idempotent and is repeated while the server is unreachable, so callers need no retries of their
+own.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ class Board:
         """Open a board, making it when it is new.
 
         Args:
-            url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; None takes ``ARBITER_REDIS_URL`` and, without
-                it, the supervised local server of ``data_dir``.
+            url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; None takes ``ARBITER_REDIS_URL`` and,
+                without it, the supervised local server of ``data_dir``.
             data_dir: folder of the local server. Default ``~/.arbiter``.
             namespace, board: name the board; several may share a server.
             lease_seconds: how long a silent worker keeps a task. Heartbeats come every third of it.
@@ -128,7 +129,7 @@ class Board:
 
     @property
     def durability(self) -> str:
-        """What an acknowledged write survives: ``memory``, ``local`` or ``unknown`` (a server that was given by URL)."""
+        """What an acknowledged write survives: ``memory``, ``local`` or, for a server given by URL, ``unknown``."""
         return self.engine.durability
 
     def shard_of(self, run_id: str) -> _keys.Shard:
@@ -222,7 +223,7 @@ class Board:
         """The latest runs, newest first."""
         found: list[RunSummary] = []
         for shard in self.shards:
-            ids: list[str] = await self._read(self.client.zrevrange(shard.index, 0, limit - 1))
+            ids: list[str] = await self._read(cast(Any, self.client).zrevrange(shard.index, 0, limit - 1))
             if ids:
                 rows: list[str | None] = await self._read(self.client.hmget(shard.runs, ids))
                 found += [_summary(run_id, raw) for run_id, raw in zip(ids, rows, strict=True) if raw]

@@ -79,7 +79,7 @@ def task_key(task_id: str) -> str:
 
 
 def parse(row: Sequence[str], worker: str) -> Claim:
-    """A claim from the reply of the claim script: id, header, input, checkpoint, then id and completion of dependencies."""
+    """A claim from a row of the claim script: id, header, input, checkpoint, then id and completion per dependency."""
     task_id, header, raw_input, checkpoint, *outputs = row
     t: dict[str, Any] = json.loads(header)
     policy = t.get("rp")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
@@ -37,7 +37,7 @@ class Event(Record):
     """Position in the log or feed it was read from; sorts as text."""
     partitionkey: str
     """The run."""
-    data: Any = None
+    data: Any
 
     @property
     def run_id(self) -> str:
@@ -252,8 +252,7 @@ def parse(position: str, fields: Mapping[str, str], run_id: str, origin: str) ->
     raw = fields.get("data") or "null"
     if cls in _UNTYPED:
         return cls.model_validate({**envelope, "data": _JSON.validate_json(raw)})
-    data = cls.model_fields["data"].annotation
-    assert data is not None
+    data = cast(type[BaseModel], cls.model_fields["data"].annotation)
     return cls.model_construct(**envelope, data=data.model_validate_json(raw))
 
 

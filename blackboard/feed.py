@@ -136,8 +136,9 @@ class Feed:
                 if not at:
                     yield events.parse(position, fields, run_id, self._source)
                     continue
+                key = shard.log(run_id)
                 entries: list[Entry] = await _script.retrying(
-                    lambda k=shard.log(run_id), a=at: cast(Awaitable[Any], board.client.xrange(k, min=a, max=a))
+                    lambda k=key, a=at: cast(Awaitable[Any], board.client.xrange(k, min=a, max=a))
                 )
                 for found, stored in entries:
                     yield events.parse(found, stored, run_id, self._source)

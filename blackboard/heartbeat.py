@@ -1,7 +1,7 @@
 """Keeps leases alive from a thread with a connection of its own, so that no handler can block it.
 
-One call renews every task this process holds and brings back two words: ``lost`` (a later claim, a deadline or the end of
-the run took the task) and ``cancel`` (stop, and report that you stopped).
+One call renews every task this process holds and brings back two words: ``lost`` (a later claim, a deadline or the end
+of the run took the task) and ``cancel`` (stop, and report that you stopped).
 """
 
 from __future__ import annotations

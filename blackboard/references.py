@@ -1,7 +1,7 @@
 """References from a task's input to the data of earlier tasks: ``{"$ref": "<key>#/json/pointer"}``.
 
-The object stands for the value it points at. The part before ``#`` is the key of a task, the part after it a JSON Pointer
-(RFC 6901) into that task's data; without ``#`` the whole data is meant.
+The object stands for the value it points at. The part before ``#`` is the key of a task, the part after it a JSON
+Pointer (RFC 6901) into that task's data; without ``#`` the whole data is meant.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The claim loop every role runs: claim, keep the lease, do the work, report its end.
 
-A worker sleeps only after an empty claim and is woken by its lanes' doorbell, so there is no polling and no lost wake-up.
+A worker sleeps only after an empty claim and is woken by its lanes' doorbell, so there is no polling and no lost
+wake-up.
 Draining stops claims at once, lets running work finish within a grace time and gives the rest back.
 """
 
@@ -244,7 +245,7 @@ class Sweeper:
     async def _leases_are_fair(self) -> bool:
         """False for one lease time after a server start: leases ran out while nobody could renew them."""
         try:
-            server: dict[str, Any] = await cast(Awaitable[Any], self._board.client.info("server"))
+            server: dict[str, Any] = await cast(Any, self._board.client).info("server")
         except RedisError:
             return True
         return server.get("uptime_in_seconds", 1 << 30) > self._board.lease_seconds
