@@ -16,7 +16,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
-from weakref import WeakSet
 
 import redis
 import redis.asyncio
@@ -71,8 +70,8 @@ class Engine:
         self.url, self.durability, self.label = url, durability, label
         self._clients, self._revive = clients, revive
         self._command: redis.asyncio.Redis | None = None
-        self._async: WeakSet[redis.asyncio.Redis] = WeakSet()
-        self._sync: WeakSet[redis.Redis] = WeakSet()
+        self._async: list[redis.asyncio.Redis] = []
+        self._sync: list[redis.Redis] = []
 
     def __repr__(self) -> str:
         return f"Engine({self.url!r}, durability={self.durability!r})"
@@ -84,19 +83,19 @@ class Engine:
         """
         if self._command is None:
             self._command = self._clients.asynchronous(COMMAND_SECONDS, blocking=False)
-            self._async.add(self._command)
+            self._async.append(self._command)
         return self._command
 
     def blocking_client(self, block_seconds: float) -> redis.asyncio.Redis:
         """A client of its own for commands that wait on the server, at most ``block_seconds`` each."""
         client = self._clients.asynchronous(block_seconds + COMMAND_SECONDS, blocking=True)
-        self._async.add(client)
+        self._async.append(client)
         return client
 
     def sync_client(self, timeout_seconds: float = 2.0) -> redis.Redis:
         """A client of its own for a thread without an event loop, such as the one that renews leases."""
         client = self._clients.synchronous(timeout_seconds)
-        self._sync.add(client)
+        self._sync.append(client)
         return client
 
     async def ensure(self) -> None:
@@ -112,10 +111,11 @@ class Engine:
 
     async def close(self) -> None:
         """Close every client made here. A server is never stopped by this; see :func:`stop_local`."""
-        self._command = None
-        for client in tuple(self._async):
+        asynchronous, synchronous = self._async, self._sync
+        self._command, self._async, self._sync = None, [], []
+        for client in asynchronous:
             await client.aclose()
-        for client in tuple(self._sync):
+        for client in synchronous:
             client.close()
 
 
