@@ -80,7 +80,7 @@ class Receipt(TypedDict):
 
 @capability(effects="reads")
 def read_recipe(item: str, size: str) -> Recipe:
-    """Look up the recipe, the portion and the price of one item on the menu.
+    """Look up one item on the menu: its recipe with ingredients and steps, the weight and the price of a portion.
 
     Args:
         item: Name of the item as the menu spells it, for example "cheesecake".
