@@ -1,7 +1,7 @@
 """A Strands model without credentials: every request goes through the private channel to the host's broker.
 
-One call, ``model.invoke``. The host answers with the stream events of the reply (``[{"messageStart": …}, …]``, the shape of
-Bedrock's ConverseStream), or with a finished reply ``{"message", "stopReason", "usage"}`` from which they are made here.
+One call, ``model.invoke``. The host answers with the stream events of the reply (``[{"messageStart": …}, …]``, shaped
+like Bedrock's ConverseStream), or with a finished reply ``{"message", "stopReason", "usage"}`` from which they are made.
 Bytes inside messages (images, documents) travel as ``{"$base64": "…"}``; :func:`restore_bytes` undoes it on the host.
 """
 
@@ -176,5 +176,5 @@ def reply_events(reply: object) -> Iterator[dict[str, object]]:
         yield {"contentBlockDelta": {"delta": delta}}
         yield {"contentBlockStop": {}}
     yield {"messageStop": {"stopReason": finished["stopReason"]}}
-    usage = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0, **(finished.get("usage") or {})}
+    usage: dict[str, object] = {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0, **(finished.get("usage") or {})}
     yield {"metadata": {"usage": usage, "metrics": {"latencyMs": 0, **(finished.get("metrics") or {})}}}

@@ -1,8 +1,8 @@
 """The child's end of the private channel: one job in, calls out and answers in, one result out.
 
-Calls may come from the main thread, from the threads Strands runs synchronous tools in, and from coroutines, all at once.
-At most :data:`~wrapper.isolation.framing.OPEN_CALLS` are in flight; further ones queue here. One daemon thread, started by
-the first call, reads the answers.
+Calls may come from the main thread, from the threads Strands runs synchronous tools in, and from coroutines, all at
+once. At most :data:`~wrapper.isolation.framing.OPEN_CALLS` are in flight; further ones queue here. One daemon thread,
+started by the first call, reads the answers.
 """
 
 from __future__ import annotations

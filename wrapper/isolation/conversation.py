@@ -23,8 +23,17 @@ from wrapper.isolation.zygote_link import Child
 
 _METHOD = re.compile(r"[a-z][a-z0-9_.]{0,63}", re.ASCII)
 _ERROR_KINDS = frozenset(
-    "hash_mismatch syntax_error import_error missing_handler signature_mismatch handler_error exited not_json "
-    "result_too_large".split()
+    {
+        "hash_mismatch",
+        "syntax_error",
+        "import_error",
+        "missing_handler",
+        "signature_mismatch",
+        "handler_error",
+        "exited",
+        "not_json",
+        "result_too_large",
+    }
 )
 _LARGE = 1 << 20
 _EXIT_SECONDS = 1.0

@@ -1,7 +1,8 @@
-"""Source text to result, inside the child: verify, compile, import, bind, call, encode; every way to fail has its word.
+"""Source text to result, inside the child: verify, compile, import, bind, call, encode. Every failure has its word.
 
-The module is loaded through ``importlib`` from the text itself (never a file), under a name unique to its hash. The text
-was decoded as strict UTF-8 before it came here and is compiled as text, so an encoding declaration in it has no effect.
+The module is loaded through ``importlib`` from the text itself (never a file), under a name unique to its hash. The
+text was decoded as strict UTF-8 before it came here and is compiled as text, so an encoding declaration in it has no
+effect.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def _text(value: object) -> str:
 
 
 def _frames(error: BaseException, filename: str) -> list[dict[str, object]]:
-    frames = [
+    frames: list[dict[str, object]] = [
         {"line": frame.lineno, "function": frame.name, "code": frame.line or ""}
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename == filename

@@ -13,9 +13,27 @@ from collections.abc import Callable, Iterator
 _FACTS = 2_000
 """Most entries of one list; a longer one is cut and named in ``truncated``."""
 
-_DANGEROUS = frozenset(
-    "eval exec compile open __import__ getattr setattr delattr globals locals vars dir input breakpoint exit quit".split()
+_REACHING = frozenset(
+    {
+        "eval",
+        "exec",
+        "compile",
+        "open",
+        "__import__",
+        "getattr",
+        "setattr",
+        "delattr",
+        "globals",
+        "locals",
+        "vars",
+        "dir",
+        "input",
+        "breakpoint",
+        "exit",
+        "quit",
+    }
 )
+"""Builtins that reach around what the syntax shows."""
 
 
 def syntax_evidence(error: BaseException) -> dict[str, object]:
@@ -102,7 +120,7 @@ class _Facts:
             self._add("calls", _dotted(node.func) or f"<{type(node.func).__name__}>", line)
         elif isinstance(node, ast.Attribute) and (dotted := _dotted(node)):
             self._add("attributes", dotted, line)
-        elif isinstance(node, ast.Name) and node.id in _DANGEROUS:
+        elif isinstance(node, ast.Name) and node.id in _REACHING:
             self._add("builtins", node.id, line)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "__" in node.value:
             self._add("strings", node.value, line)
@@ -119,9 +137,7 @@ def _identifiers(node: ast.AST) -> Iterator[str]:
         yield node.attr
     elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
-    elif isinstance(node, ast.arg):
-        yield node.arg
-    elif isinstance(node, ast.keyword) and node.arg:
+    elif isinstance(node, ast.arg | ast.keyword) and node.arg:
         yield node.arg
     elif isinstance(node, ast.alias):
         yield from node.name.split(".")

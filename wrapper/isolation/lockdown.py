@@ -56,7 +56,7 @@ def adopt_orphans() -> None:
 
 
 def lock_down(profile: str, parent: int) -> None:
-    """THE SEAM: apply the isolation profile. Runs after the fork, after descriptors and limits, before any code is read.
+    """THE SEAM: apply the isolation profile, after the fork, descriptors and limits, and before any code is read.
 
     Only ``process`` exists: no new privileges through exec, death with the zygote. Namespaces, Landlock and seccomp
     belong here, as further profiles; each must raise when a layer it promises cannot be had.

@@ -1,14 +1,13 @@
 """Where Strands' Bedrock model becomes the brokered one: as ``strands.models.bedrock`` is imported.
 
-Every place that names ``BedrockModel`` (``strands.models``, the defaults inside ``Agent``) copies it from that module, so
-replacing it there, before anyone copies, needs no list of places and works for any order of imports.
+Every place that names ``BedrockModel`` (``strands.models``, the defaults inside ``Agent``) copies it from that module,
+so replacing it there, before anyone copies, needs no list of places and works for any order of imports.
 """
 
 from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Sequence
 from types import ModuleType

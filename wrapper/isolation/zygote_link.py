@@ -137,8 +137,8 @@ class ZygoteLink:
         """
         if not (sys.platform == "linux" and hasattr(os, "pidfd_open") and sys.executable):
             raise IsolationUnavailable(
-                f"Process isolation needs Linux 5.3 or newer and a Python interpreter of its own; this is {sys.platform}."
-                " Generated code was not run."
+                f"Process isolation needs Linux 5.3 or newer and a Python executable; this is {sys.platform}. "
+                "Generated code was not run."
             )
         base = tempfile.mkdtemp(prefix="arbiter-run-")
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the zygote)
@@ -235,8 +235,7 @@ class ZygoteLink:
         except (subprocess.TimeoutExpired, TimeoutError):
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
-        if os.path.exists(self._base):
-            await asyncio.to_thread(_remove, self._base)
+        await asyncio.to_thread(_remove, self._base)
 
     def _readable(self) -> None:
         while True:

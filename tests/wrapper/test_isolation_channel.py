@@ -1,0 +1,200 @@
+"""Code that attacks, breaks or outlives its channel ends as what it did, never as a success it did not have."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import textwrap
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from blackboard.types import Status
+from wrapper.isolation import Job, JobLimits, Outcome, ProcessIsolation, framing
+
+_WRITER = """
+import json, os, struct, socket
+def raw(data):
+    while data: data = data[os.write(3, data):]
+def send(frame):
+    data = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
+    raw(struct.pack(">I", len(data)) + data)
+"""
+
+
+@pytest.fixture
+async def isolation() -> AsyncIterator[ProcessIsolation]:
+    async with ProcessIsolation(preload_strands=False, parked=1) as running:
+        yield running
+
+
+async def attack(isolation: ProcessIsolation, body: str, wall_seconds: float = 5) -> Outcome:
+    source = _WRITER + "def handler():\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    return await isolation.run(Job.of(source, limits=JobLimits(wall_seconds=wall_seconds)))
+
+
+def assert_protocol(outcome: Outcome) -> None:
+    assert outcome.status is Status.FAILED
+    assert outcome.error is not None
+    assert outcome.error.type == "protocol", outcome
+    assert outcome.value is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "os.write(3, os.urandom(64) + b'garbage' * 100)",
+        "raw(b'\\xff\\xff\\xff\\xff')",
+        "send(b'not json')",
+        "send(b'[1]')",
+        "send(b'\\xff\\xfe')",
+        'send({"t": "done", "value": 1, "status": "succeeded"})',
+        'send({"t": "run", "value": 1})',
+        'send(b\'{"t":"done","value":NaN}\')',
+        'send(b\'{"t":"done","value":1e999}\')',
+        'send(b\'{"t":"done","value":"\\\\ud800"}\')',
+        "send(b'{\"t\":\"done\",\"value\":' + b'[' * 5000 + b']' * 5000 + b'}')",
+        "send(b'{\"t\":\"done\",\"value\":' + b'[' * 90 + b']' * 90 + b'}')",
+        'send({"t": "done", "error": {"kind": "cancelled", "type": "x", "message": "", "evidence": {}}})',
+        'send({"t": "done", "error": "oops"})',
+        'send({"t": "done", "error": {"kind": "exited", "type": 1, "message": "", "evidence": {}}})',
+        'send({"t": "call", "id": "1", "method": "model.invoke", "args": None})',
+        'send({"t": "call", "id": 1, "method": "../x", "args": None})',
+        'send({"t": "call", "id": 1, "method": "a", "args": "x" * (1 << 20)})',
+        '[send({"t": "call", "id": 7, "method": "a", "args": 0}) for _ in range(2)]',
+    ],
+)
+async def test_frames_that_break_the_protocol_end_the_run(isolation: ProcessIsolation, body: str) -> None:
+    assert_protocol(await attack(isolation, body))
+
+
+async def test_a_fifth_open_call_breaks_the_protocol(isolation: ProcessIsolation) -> None:
+    async def never(method: str, args: JsonValue) -> JsonValue:
+        await asyncio.Event().wait()
+        return None
+
+    source = _WRITER + (
+        "import time\ndef handler():\n"
+        '    for n in range(5): send({"t": "call", "id": n + 1, "method": "a", "args": 0})\n    time.sleep(60)\n'
+    )
+    assert_protocol(await isolation.run(Job.of(source, limits=JobLimits(wall_seconds=10)), never))
+
+
+async def test_a_second_result_breaks_the_protocol(isolation: ProcessIsolation) -> None:
+    assert_protocol(await attack(isolation, 'send({"t": "done", "value": "forged"})\nreturn "true"'))
+
+
+async def test_a_result_followed_by_silence_is_not_a_success(isolation: ProcessIsolation) -> None:
+    body = 'import time\nsend({"t": "done", "value": "forged"})\ntime.sleep(60)'
+    assert_protocol(await attack(isolation, body, wall_seconds=0.3))
+
+
+async def test_a_handler_that_closes_the_channel_is_a_protocol_failure(isolation: ProcessIsolation) -> None:
+    assert_protocol(await attack(isolation, "os.close(3)\nreturn 1"))
+
+
+async def test_a_channel_closed_by_code_that_goes_on_is_noticed_before_the_deadline(
+    isolation: ProcessIsolation,
+) -> None:
+    outcome = await attack(isolation, "import time\nos.close(3)\ntime.sleep(60)", wall_seconds=30)
+    assert_protocol(outcome)
+    assert outcome.seconds < 10
+
+
+async def test_a_file_opened_in_the_place_of_the_channel_gets_no_result_accepted(isolation: ProcessIsolation) -> None:
+    assert_protocol(await attack(isolation, "os.close(3)\nassert os.open('x', os.O_RDWR | os.O_CREAT) == 3\nreturn 1"))
+
+
+async def test_a_child_that_dies_in_the_middle_of_a_frame_has_crashed(isolation: ProcessIsolation) -> None:
+    outcome = await attack(isolation, "raw(struct.pack('>I', 100) + b'{')\nos.kill(os.getpid(), 9)")
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.evidence["signal_name"]) == ("crashed", "SIGKILL")
+
+
+async def test_a_forked_grandchild_dies_with_its_run_and_cannot_hold_it_open(isolation: ProcessIsolation) -> None:
+    body = """
+    import time
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(120)
+        os._exit(0)
+    return pid
+    """
+    outcome = await attack(isolation, body)
+    assert outcome.status is Status.SUCCEEDED, outcome
+    await isolation.close()
+    assert not _runs(outcome.value)
+
+
+async def test_a_grandchild_that_outlives_a_crash_does_not_hide_it(isolation: ProcessIsolation) -> None:
+    body = """
+    import time
+    if os.fork() == 0:
+        time.sleep(120)
+    os._exit(9)
+    """
+    outcome = await attack(isolation, body)
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.evidence["exit_code"]) == ("exited", 9)
+
+
+async def test_a_grandchild_that_detached_itself_into_a_session_of_its_own_is_killed_too(
+    isolation: ProcessIsolation,
+) -> None:
+    body = """
+    import time
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writing, str(os.getpid()).encode())
+            time.sleep(120)
+        os._exit(0)
+    return int(os.read(reading, 20))
+    """
+    outcome = await attack(isolation, body)
+    assert outcome.status is Status.SUCCEEDED, outcome
+    await isolation.close()
+    assert not _runs(outcome.value)
+
+
+def _runs(pid: JsonValue) -> bool:
+    assert isinstance(pid, int)
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(_JSON)
+def test_every_json_value_survives_a_frame(value: JsonValue) -> None:
+    body = framing.encode({"value": value}, framing.DEPTH + 4)
+    assert framing.decode(body) == {"value": value}
+
+
+@given(st.binary(max_size=200))
+def test_decoding_any_bytes_gives_an_object_or_a_violation(body: bytes) -> None:
+    try:
+        assert isinstance(framing.decode(body), dict)
+    except framing.Violation:
+        pass
+
+
+def test_depth_is_counted_the_same_on_both_ends() -> None:
+    value: JsonValue = 0
+    for _ in range(framing.DEPTH):
+        value = [value]
+    framing.check(value)
+    with pytest.raises(framing.NotJson, match="deeper"):
+        framing.check([value])
