@@ -1,0 +1,108 @@
+"""Arbiter: plan a request against a registry of capabilities, fabricate what is missing, run it, answer.
+
+Everything a program needs is here; the other four packages are the rooms behind it. Names are loaded on first use, so that
+importing this package costs almost nothing.
+
+What enters: requests (text, JSON objects, CloudEvents) and capabilities. What leaves: typed events and a ``RunResult``.
+This room may import all others: ``blackboard``, ``registry``, ``wrapper``, ``fabricator``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from arbiter.result import RunFailed, RunResult
+    from arbiter.sdk import Arbiter
+    from blackboard import events
+    from blackboard.errors import (
+        ArbiterError,
+        BadInput,
+        Conflict,
+        EngineUnavailable,
+        IsolationUnavailable,
+        MissingExtra,
+        ModelUnavailable,
+        UnknownRecord,
+    )
+    from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status, Usage
+    from registry import Capability, CapabilityLimits, Example, Grants, Manifest, capability
+    from wrapper.context import TaskContext, current_task
+    from wrapper.models import RecordedModel, ScriptedModel
+
+_HOMES = {
+    "Arbiter": "arbiter.sdk",
+    "ArbiterError": "blackboard.errors",
+    "BadInput": "blackboard.errors",
+    "Capability": "registry",
+    "CapabilityLimits": "registry",
+    "Completion": "blackboard.types",
+    "Conflict": "blackboard.errors",
+    "EngineUnavailable": "blackboard.errors",
+    "Example": "registry",
+    "Failure": "blackboard.types",
+    "Grants": "registry",
+    "IsolationUnavailable": "blackboard.errors",
+    "Limits": "blackboard.types",
+    "Manifest": "registry",
+    "MissingExtra": "blackboard.errors",
+    "ModelUnavailable": "blackboard.errors",
+    "RecordedModel": "wrapper.models",
+    "RetryPolicy": "blackboard.types",
+    "RunFailed": "arbiter.result",
+    "RunResult": "arbiter.result",
+    "ScriptedModel": "wrapper.models",
+    "Status": "blackboard.types",
+    "TaskContext": "wrapper.context",
+    "UnknownRecord": "blackboard.errors",
+    "Usage": "blackboard.types",
+    "capability": "registry",
+    "current_task": "wrapper.context",
+}
+
+__all__ = [
+    "Arbiter",
+    "ArbiterError",
+    "BadInput",
+    "Capability",
+    "CapabilityLimits",
+    "Completion",
+    "Conflict",
+    "EngineUnavailable",
+    "Example",
+    "Failure",
+    "Grants",
+    "IsolationUnavailable",
+    "Limits",
+    "Manifest",
+    "MissingExtra",
+    "ModelUnavailable",
+    "RecordedModel",
+    "RetryPolicy",
+    "RunFailed",
+    "RunResult",
+    "ScriptedModel",
+    "Status",
+    "TaskContext",
+    "UnknownRecord",
+    "Usage",
+    "capability",
+    "current_task",
+    "events",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "events":
+        return import_module("blackboard.events")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'arbiter' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

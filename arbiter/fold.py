@@ -143,11 +143,11 @@ class RunState:
 
     @property
     def usage(self) -> Usage:
-        """What the rounds and the completed tasks consumed."""
+        """What the rounds and the ended tasks consumed."""
         total = Usage()
         for turn in self.rounds:
             total += turn.usage
-        for task in self.work:
+        for task in self.tasks.values():
             if task.completion:
                 total += task.completion.usage
         return total

@@ -1,0 +1,86 @@
+"""The conversation with the planning model, rebuilt from a run's state at every step.
+
+Bedrock Converse shape: the request, then for each round the model's message and one user message with a result for each
+of its tool calls, in their order, paired by tool-use id.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import JsonValue
+
+from arbiter.fold import RunState, Task
+from blackboard.events import Call
+from blackboard.types import Status
+
+if TYPE_CHECKING:
+    from strands.types.content import Message
+
+SHOWN_CHARACTERS = 16_000
+"""Longest result shown in full, as JSON text; longer ones are cut and can be passed on by reference."""
+PREVIEW_CHARACTERS = 2_000
+
+
+def messages(state: RunState) -> list[Message]:
+    """Everything said so far."""
+    request = state.request if isinstance(state.request, str) else json.dumps(state.request, ensure_ascii=False)
+    out: list[dict[str, Any]] = [{"role": "user", "content": [{"text": request}]}]
+    for turn in state.rounds:
+        out.append(turn.message)
+        if turn.calls:
+            out.append({"role": "user", "content": [_result(state, call) for call in turn.calls]})
+    return cast("list[Message]", out)
+
+
+def _result(state: RunState, call: Call) -> dict[str, JsonValue]:
+    if not call.tasks:
+        return _block(call.tool_use_id, call.answer, ok=call.valid)
+    tasks = [state.tasks[task_id] for task_id in call.tasks]
+    if call.name == "post_plan":
+        report: dict[str, JsonValue] = {task.key: {"capability": task.capability, **_outcome(task)} for task in tasks}
+        return _block(call.tool_use_id, {"tasks": report}, ok=all(_succeeded(task) for task in tasks))
+    task = tasks[0]
+    if _succeeded(task) and task.completion is not None:
+        return _block(call.tool_use_id, shortened(task.completion.data, task.key), ok=True)
+    return _block(call.tool_use_id, _outcome(task), ok=False)
+
+
+def _succeeded(task: Task) -> bool:
+    return task.completion is not None and task.completion.status is Status.SUCCEEDED
+
+
+def _outcome(task: Task) -> dict[str, JsonValue]:
+    done = task.completion
+    if done is None:
+        return {"status": task.state}
+    if done.status is Status.SUCCEEDED:
+        return {"status": done.status.value, "data": shortened(done.data, task.key)}
+    error = done.error.model_dump(mode="json") if done.error else {"type": "unknown", "message": "no reason was given"}
+    return {"status": done.status.value, "attempts": done.attempts, "error": shortened(error, task.key)}
+
+
+def shortened(data: JsonValue, key: str) -> JsonValue:
+    """The data, or a note in its place when it is long."""
+    text = json.dumps(data, ensure_ascii=False)
+    if len(text) <= SHOWN_CHARACTERS:
+        return data
+    shape = sorted(data)[:50] if isinstance(data, dict) else f"{type(data).__name__} of {len(cast(Any, data))}"
+    return {
+        "shortened": True,
+        "characters": len(text),
+        "contains": cast(JsonValue, shape),
+        "beginning": text[:PREVIEW_CHARACTERS],
+        "note": f'The whole can be passed on as {{"$ref": "{key}"}} or in part as {{"$ref": "{key}#/pointer"}}.',
+    }
+
+
+def _block(tool_use_id: str, value: JsonValue, *, ok: bool) -> dict[str, JsonValue]:
+    # Providers accept only an object as JSON content.
+    content: dict[str, JsonValue] = (
+        {"json": value}
+        if isinstance(value, dict)
+        else {"text": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
+    )
+    return {"toolResult": {"toolUseId": tool_use_id, "status": "success" if ok else "error", "content": [content]}}

@@ -1,0 +1,305 @@
+"""From a model's tool calls to tasks: every decision is checked before anything reaches a queue.
+
+A decision that cannot be carried out becomes the answer to its own call, so that the model can correct it; nothing of an
+invalid call is posted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, cast
+
+from pydantic import JsonValue
+
+from arbiter import tools
+from arbiter.fold import RunState, Task
+from blackboard import references
+from blackboard.errors import BadInput, UnknownRecord
+from blackboard.events import Call
+from blackboard.types import Status, TaskSpec
+from registry import Registry, Version, schema
+from registry.manifest import RESERVED_NAMES, canonical
+from wrapper.models import ToolUse
+
+FABRICATOR_LANE = "fabricator"
+FABRICATION = "fabricate_"
+"""Beginning of the key of a fabrication's task."""
+_LISTED_PROBLEMS = 10
+
+
+@dataclass(slots=True)
+class Decision:
+    """What one reply of the model comes to."""
+
+    calls: list[Call] = field(default_factory=list[Call])
+    tasks: list[TaskSpec] = field(default_factory=list[TaskSpec])
+    pins: dict[str, str] = field(default_factory=dict[str, str])
+    found: list[str] = field(default_factory=list[str])
+    """Capabilities to offer from the next round on."""
+
+    @property
+    def invalid(self) -> bool:
+        return any(not call.valid for call in self.calls)
+
+
+class _Invalid(Exception):
+    """A call that cannot be carried out; the message is for the model."""
+
+
+class Decider:
+    """Turns the tool calls of one round into a :class:`Decision`.
+
+    Args:
+        offered: the capabilities in the model's tool list, by name, at the versions the run is pinned to.
+    """
+
+    def __init__(
+        self, registry: Registry, state: RunState, run_id: str, round_number: int, offered: Mapping[str, Version]
+    ) -> None:
+        self._registry, self._state, self._run_id, self._round = registry, state, run_id, round_number
+        self._offered = dict(offered)
+        self._earlier = {task.key: task for task in state.work if task.done}
+        self._keys: set[str] = set()
+        self._requested: dict[str, str] = {}
+
+    async def decide(self, uses: tuple[ToolUse, ...]) -> Decision:
+        """Check every call; the answers of invalid ones say what to do instead."""
+        decision = Decision()
+        direct = [use for use in uses if use.name not in (tools.SEARCH, tools.REQUEST, tools.PLAN)]
+        keys = dict(zip([use.id for use in direct], _direct_keys(direct), strict=True))
+        self._keys = set(keys.values())
+        for use in uses:
+            try:
+                call, tasks = await self._call(use, keys, decision)
+            except _Invalid as problem:
+                call, tasks = Call(tool_use_id=use.id, name=use.name, answer=str(problem), valid=False), []
+            decision.calls.append(call)
+            decision.tasks += tasks
+        return _without_orphans(decision, self._task_id)
+
+    def _task_id(self, key: str) -> str:
+        return f"{self._run_id}/{self._round}.{key}"
+
+    async def _call(self, use: ToolUse, keys: Mapping[str, str], decision: Decision) -> tuple[Call, list[TaskSpec]]:
+        if use.input is None:
+            raise _Invalid(
+                f"The arguments could not be read: {use.error}. Nothing was done; call again with valid JSON."
+            )
+        for spec in tools.built_in():
+            if spec["name"] == use.name:
+                self._check(use.name, canonical(cast(Any, spec["inputSchema"])["json"]), use.input)
+        match use.name:
+            case tools.SEARCH:
+                return await self._search(use, use.input, decision), []
+            case tools.REQUEST:
+                return self._request(use, use.input)
+            case tools.PLAN:
+                return await self._plan(use, use.input, decision)
+            case _:
+                task = await self._task(keys[use.id], use.id, use.name, use.input, (), decision)
+                return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(task.key),)), [task]
+
+    def _check(self, name: str, schema_text: str, value: JsonValue) -> None:
+        found = schema.problems(schema_text, value)
+        if found:
+            listed = "; ".join(found[:_LISTED_PROBLEMS])
+            raise _Invalid(f"The input of {name} does not fit its schema, so nothing was done: {listed}")
+
+    async def _search(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
+        limit = given.get("limit", 5)
+        matches = await self._registry.shortlist(
+            str(given["query"]), k=limit if isinstance(limit, int) else 5, tenant=self._state.tenant
+        )
+        decision.found += [match.name for match in matches]
+        found: list[JsonValue] = [
+            {
+                "name": match.name,
+                "description": match.version.manifest.description,
+                "input_schema": cast(JsonValue, dict(match.version.manifest.input_schema)),
+            }
+            for match in matches
+        ]
+        answer: JsonValue = {"found": found}
+        if not found:
+            answer = {"found": found, "note": f"Nothing fits. Ask for it with {tools.REQUEST}."}
+        return Call(tool_use_id=use.id, name=use.name, answer=answer)
+
+    def _request(self, use: ToolUse, given: Mapping[str, JsonValue]) -> tuple[Call, list[TaskSpec]]:
+        name = str(given["name"])
+        if name in RESERVED_NAMES:
+            raise _Invalid(f"{name!r} is reserved. Choose another name.")
+        if name in self._offered:
+            raise _Invalid(f"{name} exists already and is among your tools: call it.")
+        if name in self._requested:
+            raise _Invalid(f"{name} was requested twice in this turn; the first request stands.")
+        spent = sum(task.kind == "fabrication" for task in self._state.work) + len(self._requested)
+        if spent >= self._state.limits.fabrications:
+            raise _Invalid(
+                f"The limit of {self._state.limits.fabrications} fabrications for this run is reached. "
+                "Answer with what there is, and say what is missing."
+            )
+        self._requested[name] = use.id
+        key = FABRICATION + name
+        if key in self._keys:
+            raise _Invalid(f"The key {key} is taken in this turn. Choose another name.")
+        self._keys.add(key)
+        task = TaskSpec(
+            key=key,
+            tool_use_id=use.id,
+            kind="fabrication",
+            capability="fabricator",
+            lane=FABRICATOR_LANE,
+            input={
+                "name": name,
+                "need": given["need"],
+                "input_hint": given.get("input_hint"),
+                "request": self._state.request,
+                "tenant": self._state.tenant,
+            },
+            attempt_seconds=self._state.limits.task_seconds,
+        )
+        return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(key),)), [task]
+
+    async def _plan(
+        self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision
+    ) -> tuple[Call, list[TaskSpec]]:
+        steps = cast("list[dict[str, Any]]", given["tasks"])
+        names = [str(step["key"]) for step in steps]
+        twice = {name for name in names if names.count(name) > 1} | (set(names) & self._keys)
+        if twice:
+            raise _Invalid(
+                f"Keys must be unique within a turn; repeated: {', '.join(sorted(twice))}. Nothing was posted."
+            )
+        problems: list[str] = []
+        tasks: list[TaskSpec] = []
+        self._keys |= set(names)
+        for step in steps:
+            try:
+                unknown = [key for key in step.get("after", ()) if key not in names and key not in self._earlier]
+                if unknown:
+                    raise _Invalid(f"after names {', '.join(unknown)}, but the keys are {', '.join(names)}.")
+                after = tuple(key for key in step.get("after", ()) if key in names)
+                tasks.append(
+                    await self._task(
+                        step["key"], f"{use.id}.{step['key']}", step["capability"], step["input"], after, decision
+                    )
+                )
+            except _Invalid as problem:
+                problems.append(f"{step['key']}: {problem}")
+        try:
+            TopologicalSorter({task.key: set(task.after) for task in tasks}).prepare()
+        except CycleError as circle:
+            problems.append(f"these tasks wait for each other: {' -> '.join(circle.args[1])}")
+        if problems:
+            self._keys -= set(names)
+            raise _Invalid("The plan was not posted. " + " ".join(problems[:_LISTED_PROBLEMS]))
+        return Call(tool_use_id=use.id, name=use.name, tasks=tuple(self._task_id(task.key) for task in tasks)), tasks
+
+    async def _task(
+        self, key: str, tool_use_id: str, name: str, given: JsonValue, after: tuple[str, ...], decision: Decision
+    ) -> TaskSpec:
+        version = await self._version(name, decision)
+        manifest = version.manifest
+        known = list(references.keys(given))
+        for other in known:
+            if other == key or (other not in self._keys and other not in self._earlier):
+                there = sorted((self._keys | set(self._earlier)) - {key})
+                raise _Invalid(f"$ref names {other!r}; the keys are {', '.join(there) or 'none yet'}.")
+        # Within the turn a key means the task of this turn; otherwise the latest earlier task of that key.
+        waits = [other for other in known if other in self._keys]
+        settled = self._resolve(given, [other for other in known if other not in self._keys])
+        if not waits:
+            self._check(name, manifest.input_text, settled)
+        else:
+            self._check_shape(name, manifest.input_schema, settled)
+        limits = self._state.limits
+        return TaskSpec(
+            key=key,
+            tool_use_id=tool_use_id,
+            capability=name,
+            version=version.sha,
+            lane=manifest.action,
+            input=settled,
+            after=tuple(dict.fromkeys([*after, *waits])),
+            retry=manifest.retry,
+            attempt_seconds=min(manifest.limits.attempt_seconds, limits.attempt_seconds),
+        )
+
+    async def _version(self, name: str, decision: Decision) -> Version:
+        version = self._offered.get(name)
+        if version is None:
+            try:
+                version = await self._registry.resolve(name, tenant=self._state.tenant)
+            except UnknownRecord:
+                raise _Invalid(
+                    f"There is no capability {name!r}. Use one of {', '.join(sorted(self._offered)) or 'none so far'}, "
+                    f"look with {tools.SEARCH}, or ask for it with {tools.REQUEST}."
+                ) from None
+            self._offered[name] = version
+            decision.found.append(name)
+        decision.pins.setdefault(name, version.sha)
+        return version
+
+    def _resolve(self, given: JsonValue, keys: list[str]) -> JsonValue:
+        if not keys:
+            return given
+        for key in keys:
+            done = self._earlier[key].completion
+            if done is None or done.status is not Status.SUCCEEDED:
+                raise _Invalid(f"$ref names {key!r}, which ended as {done.status.value if done else 'unknown'}.")
+        try:
+            return references.resolve(given, {key: _data(self._earlier[key]) for key in keys})
+        except BadInput as problem:
+            raise _Invalid(str(problem)) from None
+
+    def _check_shape(self, name: str, input_schema: Mapping[str, JsonValue], given: JsonValue) -> None:
+        """What can be said before references are resolved: missing and unknown names at the top."""
+        if not isinstance(given, dict):
+            raise _Invalid(f"The input of {name} must be an object.")
+        properties = cast("dict[str, JsonValue]", input_schema.get("properties", {}))
+        missing = [p for p in cast("list[str]", input_schema.get("required", [])) if p not in given]
+        unknown = [p for p in given if p not in properties] if input_schema.get("additionalProperties") is False else []
+        if missing or unknown:
+            said = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(unknown)}"] * bool(
+                unknown
+            )
+            raise _Invalid(f"The input of {name} does not fit its schema: {'; '.join(said)}.")
+
+
+def _data(task: Task) -> JsonValue:
+    return task.completion.data if task.completion else None
+
+
+def _direct_keys(uses: list[ToolUse]) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    taken = {use.name for use in uses}
+    for use in uses:
+        seen[use.name] = seen.get(use.name, 0) + 1
+        key = use.name if seen[use.name] == 1 else f"{use.name}_{seen[use.name]}"
+        while key in taken and key != use.name:
+            seen[use.name] += 1
+            key = f"{use.name}_{seen[use.name]}"
+        yield key
+
+
+def _without_orphans(decision: Decision, task_id: Any) -> Decision:
+    """Withdraw calls that wait for a task of the same turn whose own call turned out invalid."""
+    while True:
+        keys = {task.key for task in decision.tasks}
+        orphans = {task.key: [key for key in task.after if key not in keys] for task in decision.tasks}
+        orphans = {key: missing for key, missing in orphans.items() if missing}
+        if not orphans:
+            return decision
+        lost = {task_id(key): missing for key, missing in orphans.items()}
+        for i, call in enumerate(decision.calls):
+            hit = [missing for task, missing in lost.items() if task in call.tasks]
+            if hit:
+                decision.tasks = [task for task in decision.tasks if task_id(task.key) not in call.tasks]
+                decision.calls[i] = Call(
+                    tool_use_id=call.tool_use_id,
+                    name=call.name,
+                    valid=False,
+                    answer=f"Nothing was posted: it waits for {', '.join(hit[0])}, which was invalid in this turn.",
+                )

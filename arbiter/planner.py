@@ -1,0 +1,156 @@
+"""One step of a run: load, assess, ask the model, check its decisions, commit. Stateless over durable state.
+
+Any process may take any step. What a step knows it reads from the run's log; what it decides becomes visible in the one
+script that commits it. A process that dies in between leaves nothing, and the step is taken again by another.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from arbiter import conversation, fold, prompts, tools
+from arbiter.decisions import FABRICATION, Decider, Decision
+from arbiter.fold import RunState
+from blackboard.errors import ArbiterError, ModelUnavailable, UnknownRecord
+from blackboard.events import RoundPlannedData, RunCompletedData
+from blackboard.types import Completion, Failure, Status, Usage
+from blackboard.worker import Attempt
+from registry import Registry, Version
+from wrapper.models import ModelCallFailed, Reply, converse, describe
+
+if TYPE_CHECKING:
+    from strands.models import Model
+
+log = logging.getLogger(__name__)
+
+SHORTLIST = 12
+"""Capabilities offered to the model at first; what it searches for and what is fabricated comes on top."""
+_REFUSING = {"guardrail_intervened": "a guardrail intervened", "content_filtered": "the reply was filtered"}
+
+
+class _Over(Exception):
+    """The run ends here without another decision."""
+
+    def __init__(self, kind: str, message: str, status: Status = Status.FAILED, usage: Usage | None = None) -> None:
+        super().__init__(message)
+        self.failure, self.status, self.usage = Failure(type=kind, message=message), status, usage or Usage()
+
+
+class Planner:
+    """Handles the arbiter's steps for a :class:`~blackboard.worker.Worker` on the lane ``arbiter``.
+
+    Args:
+        model: gives the Strands model that plans; called once, by the first step.
+        attempts: how often one model call is tried while the provider is at fault.
+    """
+
+    def __init__(self, registry: Registry, model: Callable[[], Model], *, attempts: int = 4) -> None:
+        self._registry, self._model, self._attempts = registry, model, attempts
+
+    async def handle(self, attempt: Attempt) -> Completion | None:
+        """Take one step. Returns None when it was committed, a failed completion when the run must end."""
+        claim, board = attempt.claim, attempt.board
+        state = fold.fold(claim.run_id, await board.history(claim.run_id))
+        try:
+            self._within_limits(state, claim.round)
+            offered = await self._assess(state)
+            reply = await self._ask(state, list(offered.values()))
+            decision = await Decider(self._registry, state, claim.run_id, claim.round, offered).decide(reply.tool_uses)
+            self._affordable(state, decision, reply.usage)
+        except _Over as over:
+            return claim.completion(over.status, error=over.failure, usage=over.usage)
+        outcome = _final(reply, claim.round) if not reply.tool_uses else None
+        await board.commit_step(
+            claim,
+            RoundPlannedData(
+                round=claim.round,
+                message=json.loads(json.dumps(reply.message)),
+                calls=tuple(decision.calls),
+                usage=reply.usage,
+                model=describe(self._model()),
+                pins=decision.pins,
+                considered=tuple(dict.fromkeys([*offered, *decision.found])),
+            ),
+            decision.tasks,
+            state.limits,
+            outcome,
+        )
+        return None
+
+    def _within_limits(self, state: RunState, number: int) -> None:
+        limits = state.limits
+        if number > limits.rounds:
+            raise _Over("limit", f"The run reached its limit of {limits.rounds} rounds without a final answer.")
+        if state.usage.total_tokens >= limits.tokens:
+            raise _Over("limit", f"The run used {state.usage.total_tokens:,} of its {limits.tokens:,} tokens.")
+
+    def _affordable(self, state: RunState, decision: Decision, usage: Usage) -> None:
+        limits = state.limits
+        total = len(state.work) + len(decision.tasks)
+        if total > limits.tasks:
+            message = f"The plan would bring the run to {total} tasks; its limit is {limits.tasks}."
+            raise _Over("limit", message, usage=usage)
+        if decision.tasks and state.usage.total_tokens + usage.total_tokens >= limits.tokens:
+            used = state.usage.total_tokens + usage.total_tokens
+            message = f"The run used {used:,} of its {limits.tokens:,} tokens before it was done."
+            raise _Over("limit", message, usage=usage)
+        invalid = sum(any(not call.valid for call in turn.calls) for turn in state.rounds) + decision.invalid
+        if invalid > limits.invalid_decisions:
+            last = next((str(call.answer) for call in decision.calls if not call.valid), "")
+            raise _Over(
+                "invalid_decisions",
+                f"The model made {invalid} rounds with decisions that could not be carried out. The last: {last}"[
+                    :2000
+                ],
+                usage=usage,
+            )
+
+    async def _assess(self, state: RunState) -> dict[str, Version]:
+        """The capabilities to offer, by name: earlier ones in their order and versions, then newly made or found ones."""
+        names: dict[str, None] = {}
+        for turn in state.rounds:
+            names |= dict.fromkeys(turn.considered)
+        if not state.rounds:
+            request = state.request if isinstance(state.request, str) else json.dumps(state.request)
+            matches = await self._registry.shortlist(request, k=SHORTLIST, tenant=state.tenant)
+            names |= dict.fromkeys(match.name for match in matches)
+        for task in state.work:
+            if task.kind == "fabrication" and task.completion and task.completion.status is Status.SUCCEEDED:
+                names[task.key.removeprefix(FABRICATION)] = None
+        offered: dict[str, Version] = {}
+        for name in names:
+            try:
+                offered[name] = await self._registry.resolve(name, state.pins.get(name), tenant=state.tenant)
+            except UnknownRecord:
+                log.info("%s is no longer offered to run %s: it is gone from the registry", name, state.run_id)
+        return offered
+
+    async def _ask(self, state: RunState, offered: list[Version]) -> Reply:
+        try:
+            reply = await converse(
+                self._model(),
+                conversation.messages(state),
+                tools=tools.specs(offered),
+                system=prompts.SYSTEM,
+                attempts=self._attempts,
+            )
+        except ModelUnavailable as error:
+            kind = error.code if isinstance(error, ModelCallFailed) else "model_unavailable"
+            spent = error.usage if isinstance(error, ModelCallFailed) else None
+            raise _Over("model_error", f"The planning model gave no decision ({kind}): {error}", usage=spent) from error
+        except ArbiterError as error:
+            raise _Over("model_error", f"The planning model gave no decision: {error}") from error
+        if reply.stop_reason in _REFUSING:
+            message = f"No decision: {_REFUSING[reply.stop_reason]}. {reply.text}"
+            raise _Over("refused_by_model", message, Status.REFUSED, reply.usage)
+        return reply
+
+
+def _final(reply: Reply, number: int) -> RunCompletedData:
+    if not reply.text.strip():
+        failure = Failure(type="empty_answer", message="The model ended the run without an answer and without a call.")
+        return RunCompletedData(status="failed", rounds=number, error=failure)
+    return RunCompletedData(status="succeeded", rounds=number, answer=reply.text)

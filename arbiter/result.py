@@ -1,0 +1,69 @@
+"""What a run came to, for programs and for people."""
+
+from __future__ import annotations
+
+from arbiter.fold import RunState
+from blackboard.errors import ArbiterError
+from blackboard.types import Failure, Usage
+
+
+class RunFailed(ArbiterError):
+    """Raised by :meth:`RunResult.raise_for_status` for a run that did not succeed."""
+
+
+class RunResult:
+    """A run's state with shortcuts; displays itself in notebooks as plan, timeline and table."""
+
+    def __init__(self, state: RunState) -> None:
+        self.state = state
+        """Rounds, tasks with their completions, usage: everything the log says."""
+
+    @property
+    def run_id(self) -> str:
+        return self.state.run_id
+
+    @property
+    def status(self) -> str:
+        """One of the five statuses when the run has ended, else ``queued``, ``running`` or ``cancelling``."""
+        return self.state.status
+
+    @property
+    def ok(self) -> bool:
+        return self.state.status == "succeeded"
+
+    @property
+    def answer(self) -> str | None:
+        """The model's final text; None unless the run succeeded."""
+        return self.state.answer
+
+    @property
+    def error(self) -> Failure | None:
+        return self.state.error
+
+    @property
+    def usage(self) -> Usage:
+        return self.state.usage
+
+    def raise_for_status(self) -> RunResult:
+        """This result, if the run succeeded.
+
+        Raises:
+            RunFailed: it did not, or has not ended; the message says why.
+        """
+        if not self.ok:
+            why = f": {self.error.message}" if self.error else ""
+            raise RunFailed(f"Run {self.run_id} is {self.status}{why}")
+        return self
+
+    def __repr__(self) -> str:
+        return f"<RunResult {self.run_id} {self.status}>"
+
+    def __str__(self) -> str:
+        from arbiter.display import run_text
+
+        return run_text(self.state)
+
+    def _repr_html_(self) -> str:
+        from arbiter.display import run_html
+
+        return run_html(self.state)

@@ -1,0 +1,436 @@
+"""The SDK: one object that opens a board, serves the roles it was given and runs requests.
+
+    async with Arbiter(model="bedrock:…", capabilities=[price]) as a:
+        result = await a.run("What do 12 boxes cost?")
+
+The same object is the daemon's core (``arbiter serve``) and a notebook's; only who waits for what differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import JsonValue
+
+from arbiter.fold import RunState, fold
+from arbiter.requests import accept
+from arbiter.result import RunResult
+from blackboard.board import LEASE_SECONDS, STEP_LANE, Board
+from blackboard.errors import ArbiterError, BadInput
+from blackboard.events import Event
+from blackboard.heartbeat import Heartbeat
+from blackboard.types import Limits, RunSummary
+from blackboard.worker import Handler, Sweeper, Worker
+from registry import Capability, Registry
+
+if TYPE_CHECKING:
+    from strands.models import Model
+
+    from wrapper.isolation import Isolation
+
+log = logging.getLogger(__name__)
+
+Role = Literal["arbiter", "fabricator", "wrapper"]
+ROLES: tuple[Role, ...] = ("arbiter", "fabricator", "wrapper")
+CONCURRENCY: Mapping[Role, int] = {"arbiter": 16, "fabricator": 2, "wrapper": 4}
+"""How many attempts a process works on at a time, by role. Planning waits for models; running code needs processors."""
+DEFAULT_MODEL = "bedrock"
+GRACE_SECONDS = 10.0
+GENERIC_LANE = "generic"
+
+Request = str | Mapping[str, JsonValue]
+
+
+class Arbiter:
+    """Plans requests against a registry of capabilities, has missing ones fabricated, runs them, and answers.
+
+    Args:
+        url: the board: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``. None takes ``ARBITER_REDIS_URL`` and,
+            without it, the supervised local server of ``data_dir``.
+        model: a model string (``bedrock:…``, ``anthropic:…``, ``openai:…``, ``ollama:…``, ``scripted:FILE``,
+            ``recorded:FILE``) or a Strands model; plans, fabricates, and is what generated code is brokered. Default
+            Bedrock. Needed only where a role uses it.
+        data_dir: folder of the local server. Default ``~/.arbiter``.
+        namespace, board: name the board.
+        capabilities: functions and agents of this program, made with :func:`arbiter.capability`.
+        roles: what this process does beside submitting: any of ``arbiter``, ``fabricator``, ``wrapper``; empty for a pure
+            client. Capabilities given here are served in any case.
+        limits: bounds of runs submitted here, unless a call gives its own.
+        tenant: whose runs they are.
+        fabricator_model: another model for writing capabilities. Default: ``model``.
+        lanes: lanes of generated code this process serves in the role ``wrapper``.
+        concurrency: attempts at a time by role; the rest keep :data:`CONCURRENCY`.
+        lease_seconds: how long a process may be silent before its work is given to another.
+        grace_seconds: how long :meth:`close` lets running work finish.
+
+    Raises:
+        BadInput: an unknown role, or something that is not a capability.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        model: str | Model | None = None,
+        *,
+        data_dir: Path | str | None = None,
+        namespace: str = "arbiter",
+        board: str = "main",
+        capabilities: Sequence[Capability[..., Any]] = (),
+        roles: Sequence[Role] = ROLES,
+        limits: Limits | None = None,
+        tenant: str = "default",
+        fabricator_model: str | Model | None = None,
+        lanes: Sequence[str] = (GENERIC_LANE,),
+        concurrency: Mapping[Role, int] | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        for role in roles:
+            if role not in ROLES:
+                raise BadInput("roles", role, f"Use any of {', '.join(ROLES)}.")
+        for one in capabilities:
+            _checked(one)
+        self._options: dict[str, Any] = {
+            "url": url, "model": model, "data_dir": data_dir, "namespace": namespace, "board": board,
+            "capabilities": capabilities, "roles": roles, "limits": limits, "tenant": tenant,
+            "fabricator_model": fabricator_model, "lanes": lanes, "concurrency": concurrency,
+            "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
+        }  # fmt: skip
+        self.roles = tuple(dict.fromkeys(roles))
+        self.limits = limits or Limits()
+        self.tenant = tenant
+        self._lanes = tuple(lanes)
+        self._concurrency = {**CONCURRENCY, **(concurrency or {})}
+        self._grace_seconds = grace_seconds
+        self._models = {"model": model, "fabricator_model": fabricator_model}
+        self._resolved: dict[str, Model] = {}
+        self._functions: dict[str, Capability[..., Any]] = {}
+        self._board: Board | None = None
+        self._registry: Registry | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._isolation: Isolation | None = None
+        self._isolation_lock = asyncio.Lock()
+        self._workers: list[Worker] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> Self:
+        """Open the board and begin to serve the roles.
+
+        Raises:
+            EngineUnavailable: no usable Redis.
+            BadInput, MissingExtra, ModelUnavailable: the model cannot be had; the message says what to do.
+        """
+        if self._board is not None:
+            return self
+        if {"arbiter", "fabricator"} & set(self.roles):
+            await asyncio.to_thread(self._model)
+        options = self._options
+        self._board = board = await Board.open(
+            options["url"], data_dir=options["data_dir"], namespace=options["namespace"], board=options["board"],
+            lease_seconds=options["lease_seconds"],
+        )  # fmt: skip
+        try:
+            self._registry = Registry(board.catalog, board.outcomes)
+            self._heartbeat = Heartbeat(board)
+            await self._serve(board, self._registry, self._heartbeat)
+            await self.register(*options["capabilities"])
+        except BaseException:
+            await self.close(0)
+            raise
+        return self
+
+    async def _serve(self, board: Board, registry: Registry, heartbeat: Heartbeat) -> None:
+        def employ(role: Role, lanes: Sequence[str] | Callable[[], Sequence[str]], handle: Handler) -> None:
+            worker = Worker(board, heartbeat, role, lanes, handle, concurrency=self._concurrency[role])
+            self._workers.append(worker)
+            self._keep(worker.run, worker.name)
+
+        if "arbiter" in self.roles:
+            from arbiter.planner import Planner
+
+            employ("arbiter", [STEP_LANE], Planner(registry, self._model).handle)
+        if "fabricator" in self.roles:
+            from arbiter.decisions import FABRICATOR_LANE
+            from fabricator import Fabricator
+
+            fabricator = Fabricator(registry, await self._isolate(), self._model("fabricator_model"))
+            employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
+        if "wrapper" in self.roles or self._options["capabilities"]:
+            from wrapper.execute import Executor
+
+            model = self._model if self._models["model"] is not None or self._resolved else None
+            executor = Executor(registry, self._isolate, self._functions, model)
+            employ("wrapper", self._work_lanes, executor.handle)
+        if self.roles:
+            self._keep(Sweeper(board).run, "sweeper")
+        if "wrapper" in self.roles:
+            self._keep(self._warm, "isolation")
+
+    def _work_lanes(self) -> list[str]:
+        generic = list(self._lanes) if "wrapper" in self.roles else []
+        return [*generic, *(one.manifest.action for one in self._functions.values())]
+
+    def _keep(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        async def kept() -> None:
+            while True:
+                try:
+                    return await run()
+                except ArbiterError as error:
+                    log.error("%s: %s", name, error)
+                except Exception:
+                    log.exception("%s failed and is started again", name)
+                await asyncio.sleep(1.0)
+
+        self._tasks.append(asyncio.create_task(kept(), name=name))
+
+    async def _warm(self) -> None:
+        await self._isolate()
+
+    async def _isolate(self) -> Isolation:
+        async with self._isolation_lock:
+            if self._isolation is None:
+                from wrapper.isolation import ProcessIsolation
+
+                isolation = ProcessIsolation()
+                await isolation.start()
+                self._isolation = isolation
+            return self._isolation
+
+    def _model(self, which: Literal["model", "fabricator_model"] = "model") -> Model:
+        if which == "fabricator_model" and self._models[which] is None:
+            which = "model"
+        if which not in self._resolved:
+            from wrapper.models import resolve
+
+            self._resolved[which] = resolve(self._models[which] or DEFAULT_MODEL)
+        return self._resolved[which]
+
+    async def close(self, grace_seconds: float | None = None) -> None:
+        """Drain: no new claims, running work finishes within the grace time, the rest is released to others at once."""
+        grace = self._grace_seconds if grace_seconds is None else grace_seconds
+        await asyncio.gather(*(worker.drain(grace) for worker in self._workers))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._workers.clear()
+        self._tasks.clear()
+        if self._isolation is not None:
+            await self._isolation.close()
+            self._isolation = None
+        if self._heartbeat is not None:
+            await asyncio.to_thread(self._heartbeat.close)
+            self._heartbeat = None
+        if self._board is not None:
+            await self._board.close()
+            self._board = None
+            self._registry = None
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def board(self) -> Board:
+        """The open board.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        if self._board is None:
+            raise ArbiterError("This Arbiter is not started: use 'async with Arbiter(...)' or 'await a.start()'.")
+        return self._board
+
+    @property
+    def registry(self) -> Registry:
+        """The capabilities of the board.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        if self._registry is None:
+            raise ArbiterError("This Arbiter is not started: use 'async with Arbiter(...)' or 'await a.start()'.")
+        return self._registry
+
+    @property
+    def model_label(self) -> str:
+        """The planning model as people should read it; says so when it is scripted or recorded."""
+        from wrapper.models import describe
+
+        return describe(self._model())
+
+    @property
+    def isolation_label(self) -> str:
+        """What generated code runs in here; ``not started`` until it is warm."""
+        return self._isolation.label if self._isolation is not None else "not started"
+
+    # ---- use -------------------------------------------------------------------------------------------------------
+
+    async def register(self, *capabilities: Capability[..., Any]) -> None:
+        """Make functions or agents of this program available to every run of the board, for as long as it serves them.
+
+        Raises:
+            BadInput: something that is not a capability; decorate it with :func:`arbiter.capability`.
+        """
+        for one in capabilities:
+            manifest = _checked(one).manifest
+            await self.registry.register(manifest)
+            self._functions[manifest.name] = one
+        for worker in self._workers:
+            worker.look_again()
+
+    async def submit(
+        self,
+        request: Request,
+        *,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+    ) -> str:
+        """Accept a request and return the id of its run; it is durable when this returns.
+
+        Args:
+            request: text, a JSON object, or a CloudEvents 1.0 event, whose identity is then the idempotency key.
+            idempotency_key: the same key with the same request is the same run.
+
+        Raises:
+            BadInput: an empty, oversized or malformed request.
+            Conflict: the key belongs to a different request.
+        """
+        accepted, key = accept(request, idempotency_key)
+        return await self.board.submit(
+            accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits
+        )
+
+    async def run(
+        self,
+        request: Request,
+        *,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+        timeout: float | None = None,
+    ) -> RunResult:
+        """Submit a request and wait for its end, whatever the end is: see ``result.status``.
+
+        Args:
+            timeout: seconds to wait; the run itself goes on and can be had later with :meth:`result`.
+
+        Raises:
+            TimeoutError: it did not end within ``timeout``.
+            BadInput, Conflict: as :meth:`submit`.
+        """
+        run_id = await self.submit(request, idempotency_key=idempotency_key, tenant=tenant, limits=limits)
+        return await self.result(run_id, timeout=timeout)
+
+    async def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
+        """Wait for a run's end.
+
+        Raises:
+            UnknownRecord: no such run.
+            TimeoutError: it did not end within ``timeout`` seconds.
+        """
+        state = RunState(run_id)
+        try:
+            async with asyncio.timeout(timeout):
+                async with contextlib.aclosing(self.board.watch(run_id)) as events:
+                    async for event in events:
+                        state.apply(event)
+        except TimeoutError:
+            raise TimeoutError(f"Run {run_id} is still {state.status} after {timeout:g} s; it goes on.") from None
+        return RunResult(state)
+
+    async def stream(
+        self,
+        request: Request | None = None,
+        *,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+    ) -> AsyncIterator[Event]:
+        """The typed events of a run as they happen, from its acceptance to its end.
+
+        Args:
+            request: submitted first; or give ``run_id`` to follow a run that exists.
+        """
+        if (request is None) == (run_id is None):
+            raise BadInput("request", request, "Give either a request or a run_id.")
+        if run_id is None:
+            assert request is not None
+            run_id = await self.submit(request, idempotency_key=idempotency_key, tenant=tenant, limits=limits)
+        async with contextlib.aclosing(self.board.watch(run_id)) as events:
+            async for event in events:
+                yield event
+
+    def run_sync(
+        self,
+        request: Request,
+        *,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+        timeout: float | None = None,
+    ) -> RunResult:
+        """:meth:`run` for programs without an event loop; starts and closes everything around the one call.
+
+        Works inside a running loop too, which it blocks.
+        """
+
+        async def once() -> RunResult:
+            async with Arbiter(**self._options) as inner:
+                return await inner.run(
+                    request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, timeout=timeout
+                )
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(once())
+        outcome: list[RunResult] = []
+        raised: list[BaseException] = []
+
+        def apart() -> None:
+            try:
+                outcome.append(asyncio.run(once()))
+            except BaseException as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=apart, name="arbiter-run-sync")
+        thread.start()
+        thread.join()
+        if raised:
+            raise raised[0]
+        return outcome[0]
+
+    async def cancel(self, run_id: str, reason: str = "cancelled by request") -> str:
+        """Stop a run; durable when this returns. See :meth:`blackboard.board.Board.cancel_run`."""
+        return await self.board.cancel_run(run_id, reason)
+
+    async def runs(self, limit: int = 50) -> list[RunSummary]:
+        """The latest runs, newest first."""
+        return await self.board.runs(limit)
+
+    async def show(self, run_id: str) -> RunResult:
+        """A run as it is now, ended or not.
+
+        Raises:
+            UnknownRecord: no such run.
+        """
+        await self.board.summary(run_id)
+        return RunResult(fold(run_id, await self.board.history(run_id)))
+
+
+def _checked(one: object) -> Capability[..., Any]:
+    if not isinstance(one, Capability):
+        raise BadInput("capabilities", one, "Decorate the function, or wrap the agent, with arbiter.capability.")
+    return one

@@ -1,0 +1,100 @@
+"""The tools the arbiter offers the model besides the capabilities themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pydantic import JsonValue
+
+from registry import Version
+
+if TYPE_CHECKING:
+    from strands.types.tools import ToolSpec
+
+SEARCH: Final = "search_capabilities"
+REQUEST: Final = "request_capability"
+PLAN: Final = "post_plan"
+
+
+def _spec(name: str, description: str, properties: dict[str, JsonValue], required: list[str]) -> ToolSpec:
+    schema: dict[str, JsonValue] = {
+        "type": "object",
+        "properties": properties,
+        "required": [*required],
+        "additionalProperties": False,
+    }
+    return {"name": name, "description": description, "inputSchema": {"json": schema}}
+
+
+def built_in() -> list[ToolSpec]:
+    """Specifications of the arbiter's own tools, in Bedrock's inner ``toolSpec`` shape."""
+    return [
+        _spec(
+            SEARCH,
+            "Search the registry for capabilities that are not among the tools shown. What is found becomes callable in "
+            "the next round.",
+            {
+                "query": {"type": "string", "description": "What the capability should do, in plain words."},
+                "limit": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 20,
+                    "description": "How many at most. Default 5.",
+                },
+            },
+            ["query"],
+        ),
+        _spec(
+            REQUEST,
+            "Ask the Fabricator to write a capability that does not exist. It is specified, written, examined and, if it "
+            "passes, callable in the next round under the given name. Use it only when no capability fits.",
+            {
+                "name": {
+                    "type": "string",
+                    "pattern": "^[a-z][a-z0-9_]{0,63}$",
+                    "description": "Name of the new capability, a verb phrase such as 'convert_currency'.",
+                },
+                "need": {
+                    "type": "string",
+                    "minLength": 10,
+                    "description": "What it must do: inputs, outputs and rules, precisely enough to test it.",
+                },
+                "input_hint": {"description": "An example or a sketch of the input it will be called with."},
+            },
+            ["name", "need"],
+        ),
+        _spec(
+            PLAN,
+            "Post several tasks at once. Tasks that do not depend on each other run in parallel. A task may use what an "
+            'earlier one returned: put {"$ref": "<key>#/json/pointer"} where the value belongs. Use it whenever data '
+            "flows from one capability to the next, so that the data need not pass through you.",
+            {
+                "tasks": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 100,
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "key": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+                            "capability": {"type": "string"},
+                            "input": {"type": "object"},
+                            "after": {
+                                "type": "array",
+                                "items": {"type": "string"},
+                                "description": "Keys of tasks to wait for, beside those referred to in the input.",
+                            },
+                        },
+                        "required": ["key", "capability", "input"],
+                        "additionalProperties": False,
+                    },
+                }
+            },
+            ["tasks"],
+        ),
+    ]
+
+
+def specs(capabilities: list[Version]) -> list[ToolSpec]:
+    """The whole tool list: the arbiter's own first, so that the beginning of the prompt never changes."""
+    return [*built_in(), *(version.manifest.tool_spec() for version in capabilities)]

@@ -1,0 +1,34 @@
+"""Which task is running: for functions of the embedding program that talk to systems with idempotency keys or fences."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """The task behind the current call of a capability.
+
+    ``idempotency_key`` is the same for every attempt at the task: an external system that honours it sees one request.
+    ``fence`` rises with every attempt: an external store that remembers the highest can refuse a superseded one.
+    """
+
+    run_id: str
+    task_id: str
+    idempotency_key: str
+    attempt: int
+    fence: int
+
+
+_current: ContextVar[TaskContext | None] = ContextVar("arbiter_task", default=None)
+
+
+def current_task() -> TaskContext | None:
+    """The task that is calling this function, or None outside of one."""
+    return _current.get()
+
+
+def enter(context: TaskContext) -> None:
+    """Set the task of the current asyncio task or thread."""
+    _current.set(context)

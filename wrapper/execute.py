@@ -1,0 +1,201 @@
+"""One attempt at a capability: resolve, verify, check the input, run, check the result, report. Always a completion.
+
+Only this side reports. Identity, version, timing and cost come from the claim and from what was measured here, never from
+the code that ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
+
+from blackboard.board import PAYLOAD_BYTES
+from blackboard.claims import Claim
+from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable, UnknownRecord
+from blackboard.types import Completion, Failure, Status, Usage
+from blackboard.worker import Attempt
+from registry import Capability, Registry, Version, validate_input, validate_output
+from wrapper import context
+from wrapper.broker import AttemptBroker
+from wrapper.isolation import Isolation, Job, JobLimits, Outcome
+
+if TYPE_CHECKING:
+    from strands.models import Model
+
+LOG_CHARACTERS = 16_000
+"""How much of stdout and of stderr a completion carries: the end of it."""
+_REPEATABLE = ("reads", "writes")
+
+
+class Executor:
+    """Handles capability tasks for a :class:`~blackboard.worker.Worker`.
+
+    Args:
+        registry: where versions and their code come from.
+        isolation: gives what runs generated code, started.
+        functions: the capabilities of the embedding program, by name; may grow.
+        model: gives the model brokered to isolated code; None refuses such calls.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        isolation: Callable[[], Awaitable[Isolation]],
+        functions: Mapping[str, Capability[..., Any]],
+        model: Callable[[], Model] | None = None,
+    ) -> None:
+        self._registry, self._isolation, self._functions, self._model = registry, isolation, functions, model
+
+    async def handle(self, attempt: Attempt) -> Completion:
+        """The completion of one attempt."""
+        claim = attempt.claim
+        try:
+            given = claim.input()
+        except BadInput as error:
+            return _failed(claim, "unresolved_reference", str(error))
+        try:
+            version = await self._registry.resolve(claim.capability, claim.version)
+        except UnknownRecord as error:
+            return _failed(claim, "unknown_capability", str(error))
+        found = validate_input(version.manifest, given)
+        if found or not isinstance(given, dict):
+            return _failed(
+                claim, "input_schema", f"The input does not fit: {'; '.join(found) or 'not an object'}", version
+            )
+        if version.manifest.kind == "artifact":
+            return await self._isolated(attempt, version, given)
+        return await self._in_process(attempt, version, given)
+
+    # ---- generated code --------------------------------------------------------------------------------------------
+
+    async def _isolated(self, attempt: Attempt, version: Version, given: Mapping[str, JsonValue]) -> Completion:
+        claim, manifest = attempt.claim, version.manifest
+        try:
+            source = await self._registry.source(version)
+            isolation = await self._isolation()
+        except IsolationUnavailable as error:
+            failure = Failure(type="isolation", message=f"Not run: {error}", retryable=True)
+            return claim.completion(Status.REFUSED, error=failure, version=version.sha)
+        except ArbiterError as error:
+            return _failed(claim, "hash_mismatch", str(error), version)
+        broker = AttemptBroker(manifest, self._model)
+        seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
+        job = Job(
+            source=source,
+            sha256=version.artifact_sha or "",
+            name=manifest.name,
+            input=given,
+            limits=JobLimits(
+                wall_seconds=seconds,
+                cpu_seconds=max(1.0, seconds),
+                memory_bytes=manifest.limits.memory_mb << 20,
+                result_bytes=min(manifest.limits.output_bytes, PAYLOAD_BYTES),
+            ),
+            grants=("model.invoke",) if manifest.grants.model else (),
+        )
+        outcome = await isolation.run(job, broker, attempt.cancelled)
+        usage = broker.usage.model_copy(update={"seconds": round(outcome.seconds, 6)})
+        more: dict[str, Any] = {
+            "version": version.sha,
+            "usage": usage,
+            "isolation": outcome.isolation,
+            "stdout": outcome.stdout[-LOG_CHARACTERS:],
+            "stderr": outcome.stderr[-LOG_CHARACTERS:],
+        }
+        return self._judged(claim, version, outcome, more)
+
+    def _judged(self, claim: Claim, version: Version, outcome: Outcome, more: dict[str, Any]) -> Completion:
+        if outcome.status is not Status.SUCCEEDED:
+            error = outcome.error or Failure(type="crashed", message="it ended without a result")
+            repeatable = error.retryable or version.manifest.effects in _REPEATABLE
+            if outcome.status is not Status.CANCELLED and error.type in ("crashed", "timeout", "handler_error"):
+                error = error.model_copy(update={"retryable": repeatable})
+            return claim.completion(outcome.status, error=error, **more)
+        found = validate_output(version.manifest, outcome.value)
+        if found:
+            failure = Failure(
+                type="output_schema",
+                message=f"The result does not fit the output schema: {'; '.join(found)}",
+                evidence={"result": _beginning(outcome.value)},
+            )
+            return claim.completion(Status.FAILED, error=failure, **more)
+        return claim.completion(Status.SUCCEEDED, data=outcome.value, **more)
+
+    # ---- functions of the embedding program ------------------------------------------------------------------------
+
+    async def _in_process(self, attempt: Attempt, version: Version, given: dict[str, JsonValue]) -> Completion:
+        claim, manifest = attempt.claim, version.manifest
+        capability = self._functions.get(manifest.name)
+        if capability is None:
+            return _failed(
+                claim, "unknown_capability", f"This program does not have the {manifest.kind} {manifest.name}."
+            )
+        if capability.manifest.content_hash() != version.sha:
+            message = f"This program has another version of {manifest.name} than the run is pinned to; start a new run."
+            return _failed(claim, "hash_mismatch", message, version)
+        seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
+        more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess"}
+        started = time.perf_counter()
+        work = asyncio.ensure_future(_invoke(capability, given, claim))
+        stop = asyncio.ensure_future(attempt.cancelled.wait())
+        try:
+            await asyncio.wait({work, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                more["usage"] = Usage(seconds=round(time.perf_counter() - started, 6))
+                if attempt.cancelled.is_set():
+                    failure = Failure(type="cancelled", message="It was told to stop; a running thread goes on unseen.")
+                    return claim.completion(Status.CANCELLED, error=failure, **more)
+                failure = Failure(
+                    type="timeout",
+                    message=f"It did not return within {seconds:g} s.",
+                    retryable=manifest.effects in _REPEATABLE,
+                )
+                return claim.completion(Status.TIMED_OUT, error=failure, **more)
+            value, usage = work.result()
+        except Exception as error:
+            more["usage"] = Usage(seconds=round(time.perf_counter() - started, 6))
+            return claim.completion(Status.FAILED, error=_raised(error, manifest.effects in _REPEATABLE), **more)
+        finally:
+            stop.cancel()
+        more["usage"] = usage
+        if len(json.dumps(value)) > PAYLOAD_BYTES:
+            failure = Failure(type="result_too_large", message=f"The result is larger than {PAYLOAD_BYTES:,} bytes.")
+            return claim.completion(Status.FAILED, error=failure, **more)
+        return self._judged(claim, version, Outcome(Status.SUCCEEDED, value), more)
+
+
+async def _invoke(
+    capability: Capability[..., Any], given: dict[str, JsonValue], claim: Claim
+) -> tuple[JsonValue, Usage]:
+    context.enter(context.TaskContext(claim.run_id, claim.task_id, claim.task_id, claim.attempt, int(claim.fence)))
+    return await capability.invoke(given)
+
+
+def _raised(error: Exception, repeatable: bool) -> Failure:
+    if isinstance(error, BadInput):
+        return Failure(type="input_schema", message=str(error))
+    if isinstance(error, ValueError) and "JSON" in str(error):
+        return Failure(type="not_json", message=str(error)[:2000])
+    trace = "".join(traceback.format_exception(error))[-4000:]
+    return Failure(
+        type="handler_error",
+        message=f"{type(error).__name__}: {error}"[:2000],
+        retryable=repeatable,
+        evidence={"traceback": trace},
+    )
+
+
+def _failed(claim: Claim, kind: str, message: str, version: Version | None = None) -> Completion:
+    failure = Failure(type=kind, message=message[:4000])
+    return claim.completion(Status.FAILED, error=failure, version=version.sha if version else claim.version)
+
+
+def _beginning(value: JsonValue) -> str:
+    return json.dumps(value, ensure_ascii=False)[:2000]
