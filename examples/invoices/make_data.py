@@ -103,10 +103,10 @@ class Ledger:
     """The books while they are being made. Every planting method adds one story and nothing else."""
 
     chance: random.Random = field(default_factory=lambda: random.Random(SEED))
-    orders: list[Order] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
-    invoices: list[Invoice] = field(default_factory=list)
-    issued: dict[int, int] = field(default_factory=dict)
+    orders: list[Order] = field(default_factory=list[Order])
+    receipts: list[Receipt] = field(default_factory=list[Receipt])
+    invoices: list[Invoice] = field(default_factory=list[Invoice])
+    issued: dict[int, int] = field(default_factory=dict[int, int])
 
     def below(self, n: int) -> int:
         return int(self.chance.random() * n)
