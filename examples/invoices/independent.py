@@ -116,7 +116,7 @@ def expected_exceptions(
     board.executemany("INSERT INTO tax_rates VALUES (?, ?)", rules["tax_rates_bp"].items())
     board.create_function("plain", 1, _plain_number)
     board.create_function("tax", 2, _tax)
-    board.create_function("rule", 1, lambda name: rules[name])
+    board.create_function("rule", 1, rules.__getitem__)
     found: dict[str, list[str]] = {}
     for document, kind in board.execute(QUERY).fetchall():
         found.setdefault(document, []).append(kind)
