@@ -1,7 +1,7 @@
 """Arbiter: plan a request against a registry of capabilities, fabricate what is missing, run it, answer.
 
-Everything a program needs is here; the other four packages are the rooms behind it. Names are loaded on first use, so that
-importing this package costs almost nothing.
+Everything a program needs is here; the other four packages are the rooms behind it. Names are loaded on first use, so
+that importing this package costs almost nothing.
 
 What enters: requests (text, JSON objects, CloudEvents) and capabilities. What leaves: typed events and a ``RunResult``.
 This room may import all others: ``blackboard``, ``registry``, ``wrapper``, ``fabricator``.

@@ -1,7 +1,7 @@
 """From a model's tool calls to tasks: every decision is checked before anything reaches a queue.
 
-A decision that cannot be carried out becomes the answer to its own call, so that the model can correct it; nothing of an
-invalid call is posted.
+A decision that cannot be carried out becomes the answer to its own call, so that the model can correct it; nothing of
+an invalid call is posted.
 """
 
 from __future__ import annotations
