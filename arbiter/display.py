@@ -1,0 +1,218 @@
+"""Runs as notebooks show them: an HTML fragment with a plan graph, a timeline and a table, and the same as text.
+
+The fragment is complete in itself: no script, no style sheet, nothing from the network. It takes the notebook's text
+colour and draws with half-transparent fills, so it reads on light and on dark. All text in it is escaped: requests,
+answers and errors come from models and from generated code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from pydantic import JsonValue
+
+from arbiter import narration
+from arbiter._drawing import STATE_COLOURS, plan_graph, timeline
+from arbiter.fold import RunState, Task
+from arbiter.narration import one_line, printable, seconds
+from blackboard.types import RunSummary
+
+TABLE_ROWS = 200
+"""Longest table of tasks; what is left out is said."""
+_ANSWER_CHARACTERS = 20_000
+
+_FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:13px;line-height:1.45"
+_CELL = "padding:3px 10px 3px 0;text-align:left;vertical-align:top;border:0;background:transparent"
+_HEAD = f"{_CELL};font-weight:600;border-bottom:1px solid rgba(128,128,128,.5)"
+_MONO = "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:12px"
+
+
+def run_html(state: RunState) -> str:
+    """A run as an HTML fragment: how it ended, its answer, plan graph, timeline and tasks.
+
+    Args:
+        state: what the log says; a run that is not over is shown as far as it is.
+    """
+    parts = [
+        f'<div class="arbiter-run" style="{_FONT}">',
+        f'<div>{_badge(state.status)} <b>Run</b> <code style="{_MONO};background:transparent">'
+        f"{_text(state.run_id, 64)}</code> "
+        f'<span style="opacity:.75">{" · ".join(escape(part) for part in _facts(state))}</span></div>',
+        f'<div style="opacity:.75;margin:2px 0 6px">{_text(state.request, 300)}</div>',
+    ]
+    if state.error is not None:
+        parts.append(
+            f'<div style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(state.error, 1000), 1000)}</div>'
+        )
+    if state.answer:
+        parts.append(
+            '<pre style="white-space:pre-wrap;overflow-wrap:anywhere;margin:6px 0;padding:8px 12px;color:inherit;'
+            f'background:rgba(128,128,128,.12);border-left:3px solid {STATE_COLOURS["succeeded"]};{_MONO}">'
+            f"{_block(state.answer)}</pre>"
+        )
+    if state.rounds or state.work:
+        parts += [_figure("Plan", plan_graph(state)), _figure("Timeline", timeline(state, _now(state)))]
+    if state.work:
+        parts.append(_figure(f"Tasks ({len(state.work)})", _tasks(state), opened=len(state.work) <= 12))
+    return "".join([*parts, "</div>"])
+
+
+def run_text(state: RunState) -> str:
+    """A run as plain text: how it ended, its tasks, its answer."""
+    lines = [f"Run {one_line(state.run_id, 64)}: {narration.summary(state)}"]
+    if state.error is not None:
+        lines.append(f"  {narration.failure(state.error, 300)}")
+    for task in state.work[:TABLE_ROWS]:
+        took = narration.busy_seconds(state, task, _now(state))
+        spent = "" if took is None else f"  {seconds(took)}"
+        lines.append(f"  {task.round}.{one_line(task.key, 64)}  {task.state}{spent}")
+    if len(state.work) > TABLE_ROWS:
+        lines.append(f"  and {len(state.work) - TABLE_ROWS} more")
+    if state.answer:
+        lines += ["", printable(state.answer)]
+    return "\n".join(lines)
+
+
+def run_bundle(state: RunState) -> dict[str, str]:
+    """A run for ``_repr_mimebundle_``: HTML for notebooks, text for everything else."""
+    return {"text/html": run_html(state), "text/plain": run_text(state)}
+
+
+def runs_html(runs: Iterable[RunSummary]) -> str:
+    """A listing of runs as an HTML table, in the order given."""
+    rows = [
+        [
+            f'<code style="{_MONO};background:transparent">{_text(run.id, 64)}</code>',
+            _badge(run.status),
+            escape(datetime.fromtimestamp(run.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")),
+            escape(seconds(run.ended_at - run.created_at)) if run.ended_at is not None else "",
+            str(run.round),
+            str(run.tasks),
+            _text(run.tenant, 64),
+            _text(run.request, 120),
+        ]
+        for run in runs
+    ]
+    table = _table(("Run", "Status", "Accepted", "Took", "Rounds", "Tasks", "Tenant", "Request"), rows)
+    return f'<div class="arbiter-runs" style="{_FONT}">{table}</div>'
+
+
+def runs_text(runs: Iterable[RunSummary]) -> str:
+    """A listing of runs as text, one line each."""
+    lines = [f"{one_line(run.id, 64)}  {run.status:<10}  {one_line(run.request, 80)}" for run in runs]
+    return "\n".join(lines) or "no runs"
+
+
+class Runs(list[RunSummary]):
+    """A list of runs that notebooks show as a table."""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/html": runs_html(self), "text/plain": runs_text(self)}
+
+
+def _facts(state: RunState) -> list[str]:
+    took = [seconds(state.seconds)] if state.seconds is not None else []
+    models = dict.fromkeys(one_line(turn.model, 80) for turn in state.rounds if turn.model)
+    return [*took, *narration.totals(state), *models]
+
+
+def _now(state: RunState) -> datetime:
+    """The end of what is known, so that the display of a stored run does not change with the clock."""
+    times = [task.ended_at or task.posted_at for task in state.tasks.values()]
+    times += [turn.at for turn in state.rounds]
+    times += [at for at in (state.ended_at, state.accepted_at) if at is not None]
+    return max(times, default=datetime.fromtimestamp(0, UTC))
+
+
+def _tasks(state: RunState) -> str:
+    rows = [_task_cells(state, task) for task in state.work[:TABLE_ROWS]]
+    table = _table(("Round", "Task", "Capability", "Status", "Attempts", "Took", "Tokens", "Result"), rows)
+    left = len(state.work) - TABLE_ROWS
+    return table + (f"<div>and {left} more</div>" if left > 0 else "")
+
+
+def _task_cells(state: RunState, task: Task) -> list[str]:
+    took = narration.busy_seconds(state, task, _now(state))
+    done = task.completion
+    used = done.usage.total_tokens if done is not None else 0
+    return [
+        str(task.round),
+        _text(task.key, 64),
+        _text(task.capability, 64),
+        _badge(task.state),
+        str(task.attempts or ""),
+        escape(seconds(took)) if took is not None else "",
+        f"{used:,}" if used else "",
+        _result(task) + _stages(task),
+    ]
+
+
+def _result(task: Task) -> str:
+    done = task.completion
+    if done is None:
+        return _text(narration.failure(task.retries[-1]), 200) if task.retries else ""
+    if done.error is not None:
+        return f'<span style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(done.error, 300), 300)}</span>'
+    short = _text(done.data, 80)
+    full = done.data if isinstance(done.data, str) else json.dumps(done.data, ensure_ascii=False, indent=1)
+    if len(full) <= 80:
+        return f'<span style="{_MONO}">{short}</span>'
+    return (
+        f'<details><summary style="cursor:pointer;{_MONO}">{short}</summary>'
+        f'<pre style="white-space:pre-wrap;max-height:20em;overflow:auto;color:inherit;background:transparent;{_MONO}">'
+        f"{_block(full)}</pre></details>"
+    )
+
+
+def _stages(task: Task) -> str:
+    rows = [
+        [
+            _badge(stage.outcome),
+            escape(narration.stage_name(stage)),
+            escape(seconds(stage.seconds)) if stage.seconds else "",
+            _text(stage.detail, 300),
+        ]
+        for stage in narration.stages(task)
+    ]
+    return _table((), rows) if rows else ""
+
+
+def _figure(title: str, content: str, *, opened: bool = True) -> str:
+    return (
+        f'<details{" open" if opened else ""} style="margin:6px 0"><summary style="cursor:pointer;font-weight:600">'
+        f'{escape(title)}</summary><div style="overflow-x:auto;padding-top:4px">{content}</div></details>'
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the cells are HTML already."""
+    top = "".join(f'<th style="{_HEAD}">{escape(name)}</th>' for name in head)
+    body = "".join(
+        "<tr style='background:transparent'>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) + "</tr>"
+        for row in rows
+    )
+    above = f"<thead><tr>{top}</tr></thead>" if head else ""
+    style = "border-collapse:collapse;color:inherit;margin:0;font-size:inherit"
+    return f'<table style="{style}">{above}<tbody>{body}</tbody></table>'
+
+
+def _badge(state: str) -> str:
+    colour = STATE_COLOURS.get(state, STATE_COLOURS["blocked"])
+    return (
+        f'<span style="white-space:nowrap;padding:0 6px;border:1px solid {colour};border-radius:8px;'
+        f'background:{colour}26">{_text(state.replace("_", " "), 32)}</span>'
+    )
+
+
+def _text(value: JsonValue, limit: int) -> str:
+    return escape(one_line(value, limit))
+
+
+def _block(text: str) -> str:
+    shown = printable(text)
+    if len(shown) > _ANSWER_CHARACTERS:
+        shown = f"{shown[:_ANSWER_CHARACTERS]}\n… {len(shown) - _ANSWER_CHARACTERS:,} more characters"
+    return escape(shown)

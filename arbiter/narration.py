@@ -1,0 +1,156 @@
+"""What people read about events and runs: one line of plain text each, safe to print on a terminal.
+
+Requests, answers, details and error messages come from models, from generated code and from users. Whatever is shown of
+them passes :func:`one_line` or :func:`printable` first, so that none of it can move the cursor or set colours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from arbiter.fold import RunState, Task
+from blackboard import events
+from blackboard.events import Event, FabricationStageData
+from blackboard.types import Failure, Usage
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_SPACE = re.compile(r"\s+")
+
+
+def printable(text: str) -> str:
+    """Text without control characters and direction marks; line ends and tabs stay."""
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def one_line(value: JsonValue, limit: int = 120) -> str:
+    """A value as one printable line of at most ``limit`` characters; anything but text as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    line = _CONTROL.sub("\ufffd", _SPACE.sub(" ", text).strip())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def seconds(value: float) -> str:
+    """``0.04 s``, ``12.3 s``, ``2 min 05 s``, ``3 h 07 min``."""
+    value = max(0.0, value)
+    if value < 9.995:
+        return f"{value:.2f} s"
+    if value < 99.95:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 task``, ``2 tasks``, ``12,345 tokens``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def tokens(usage: Usage) -> str:
+    """Tokens of a usage, behind ``~`` when they were estimated."""
+    return ("~" if usage.estimated and usage.total_tokens else "") + count(usage.total_tokens, "token")
+
+
+def failure(error: Failure | None, limit: int = 160) -> str:
+    """``type: message`` of an error in one line."""
+    return "" if error is None else one_line(f"{error.type}: {error.message}", limit)
+
+
+def totals(state: RunState) -> list[str]:
+    """What a run took so far: rounds, tasks, fabrications, repeated attempts, tokens."""
+    fabrications = sum(task.kind == "fabrication" for task in state.work)
+    repeated = sum(len(task.retries) for task in state.tasks.values())
+    parts = [count(len(state.rounds), "round"), count(len(state.work) - fabrications, "task")]
+    if fabrications:
+        parts.append(count(fabrications, "fabrication"))
+    if repeated:
+        parts.append(f"{repeated} attempt{'' if repeated == 1 else 's'} repeated")
+    return [*parts, tokens(state.usage)]
+
+
+def summary(state: RunState) -> str:
+    """How a run ended, or how far it is, in one line."""
+    took = f" in {seconds(state.seconds)}" if state.seconds is not None else ""
+    return f"{state.status}{took}: {', '.join(totals(state))}"
+
+
+def ready_at(state: RunState, task: Task) -> datetime:
+    """When a task could first be claimed: when it was posted, or when the last task it waited for ended."""
+    ended = [other.ended_at for key in task.after if (other := state.tasks.get(key)) and other.ended_at]
+    return max([task.posted_at, *ended])
+
+
+def busy_seconds(state: RunState, task: Task, now: datetime) -> float | None:
+    """Time from when a task could be claimed to its end, or to ``now``; None while it waits for other tasks."""
+    if task.ended_at is None and task.state == "blocked":
+        return None
+    return max(0.0, ((task.ended_at or now) - ready_at(state, task)).total_seconds())
+
+
+def stages(task: Task) -> list[FabricationStageData]:
+    """The stages of a fabrication, each with its latest outcome, in the order they began."""
+    latest: dict[tuple[str, int], FabricationStageData] = {}
+    for stage in task.stages:
+        latest[(stage.stage, stage.round)] = stage
+    return list(latest.values())
+
+
+def stage_name(stage: FabricationStageData) -> str:
+    """The stage, and which repair it belongs to."""
+    return one_line(stage.stage.replace("_", " "), 40) + (f" (repair {stage.round})" if stage.round else "")
+
+
+def narrate(event: Event) -> str | None:
+    """One line for an event, or None for one that only says that a decision is waiting or being taken."""
+    _, _, place = event.subject.partition("/")
+    step = re.fullmatch(r"s\d+", place) is not None
+    match event:
+        case events.RunAccepted(data=data):
+            return f"accepted: {one_line(data.request)}"
+        case events.RoundPlanned(data=data):
+            calls = ", ".join(one_line(call.name, 40) + ("" if call.valid else " (invalid)") for call in data.calls)
+            return f"round {data.round}: {calls or 'answer'} [{tokens(data.usage)}, {one_line(data.model, 60)}]"
+        case events.TaskPosted(data=data):
+            waits = f", waits for {', '.join(name.partition('/')[2] for name in data.after)}" if data.after else ""
+            return None if step else f"{data.kind} {place} posted: {one_line(data.capability, 64)}{waits}"
+        case events.TaskClaimed(data=data):
+            return (
+                None if step else f"{data.kind} {place} running, attempt {data.attempt} [{one_line(data.worker, 80)}]"
+            )
+        case events.TaskReleased():
+            return f"{place} given back by its worker"
+        case events.TaskRetried(data=data):
+            wait = seconds(data.delay_ms / 1000)
+            return f"{place} attempt {data.attempt} failed, again in {wait}: {failure(data.error)}"
+        case events.TaskProgressed(data=data):
+            return f"{place} reports {one_line(data)}"
+        case events.FabricationStage(data=data):
+            detail = f": {one_line(data.detail)}" if data.detail else ""
+            took = f" in {seconds(data.seconds)}" if data.seconds else ""
+            return f"fabrication {place}: {stage_name(data)} {data.outcome}{took}{detail}"
+        case events.TaskCompleted(data=data):
+            if step and data.status == "succeeded":
+                return None
+            tries = f" after {data.attempts} attempts" if data.attempts > 1 else ""
+            why = f": {failure(data.error)}" if data.error else ""
+            return f"{one_line(data.node, 64)} {place} {data.status}{tries}{why}"
+        case events.RunCancelling(data=data):
+            return f"cancelling: {one_line(data.reason)}"
+        case events.RunCompleted(data=data):
+            why = f": {failure(data.error)}" if data.error else ""
+            return f"run {data.status} after {count(data.rounds, 'round')}{why}"
+        case events.TaskReady():
+            return None
+        case _:
+            return f"{event.type} {one_line(event.subject)}"
+
+
+def timestamped(event: Event, line: str, *, with_run: bool = False) -> str:
+    """A narrated line behind the event's time of day in the local time zone and, if asked, its run."""
+    when = event.time.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    return f"{when}  {one_line(event.run_id, 40)}  {line}" if with_run else f"{when}  {line}"
