@@ -187,7 +187,7 @@ class Board:
         text = request if isinstance(request, str) else body
         await self._call(
             "submit", self.shard_of(run_id), [STEP_LANE], run_id,
-            run_id, tenant, hashlib.sha256(body.encode()).hexdigest(), text[:120], accepted,
+            run_id, tenant, _fingerprint(request), text[:120], accepted,
             int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS,
         )  # fmt: skip
         return run_id
@@ -478,6 +478,11 @@ def dump(value: Any, field: str, limit: int) -> str:
             field, f"{len(text):,} bytes", f"At most {limit:,} bytes are taken; pass a reference to larger data."
         )
     return text
+
+
+def _fingerprint(request: JsonValue) -> str:
+    """Hash of what a request says, whatever order its fields were written in."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def _summary(run_id: str, raw: str) -> RunSummary:
