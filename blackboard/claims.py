@@ -53,7 +53,7 @@ class Claim:
         value = cast(JsonValue, json.loads(self.raw_input))
         if not self.dependencies:
             return value
-        return references.resolve(value, {key: json.loads(raw)["data"] for key, raw in self.dependencies})
+        return references.resolve(value, {key: json.loads(raw).get("data") for key, raw in self.dependencies})
 
     def completion(
         self, status: Status, data: JsonValue = None, error: Failure | None = None, **more: Any
