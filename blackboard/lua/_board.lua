@@ -196,6 +196,8 @@ local function finish(id, t, status, completion)
     if last.kind == 'step' then
       local failure = cjson.decode(completion).error
       if type(failure) ~= 'table' then failure = {type = 'handler_error', message = 'the step ended without a reason'} end
+      -- Only commit ends a step well, so a step that merely says so has decided nothing.
+      if status == 'succeeded' then status = 'failed' end
       ended_without_answer(t.run, r, status, failure.type, failure.message)
     else
       post_step(t.run, r)
