@@ -292,7 +292,7 @@ class Board:
             Fenced: the task is no longer held by this claim; the completion was dropped.
             BadInput: the completion is larger than :data:`PAYLOAD_BYTES`.
         """
-        body = dump(completion.model_dump(mode="json", exclude_none=True), "completion", PAYLOAD_BYTES + 256 * 1024)
+        body = _completion(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
@@ -313,7 +313,7 @@ class Board:
             )
         policy = claim.retry
         ceiling = min(policy.cap_seconds, policy.interval_seconds * policy.rate ** (claim.attempt - 1))
-        body = dump(completion.model_dump(mode="json", exclude_none=True), "completion", PAYLOAD_BYTES + 256 * 1024)
+        body = _completion(claim, completion)
         state, _ = await self._call(
             "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
@@ -461,6 +461,16 @@ def _specs(claim: Claim, tasks: Sequence[TaskSpec], limits: Limits) -> list[tupl
             spec["olanes"] = sorted({other.lane for other in waiting[task.key]})
         specs.append((json.dumps(spec), dump(task.input, f"tasks.{task.key}.input", PAYLOAD_BYTES)))
     return specs
+
+
+def _completion(claim: Claim, completion: Completion) -> str:
+    """The completion as it is stored. Whose it is, is the claim's to say and not the handler's."""
+    own = {
+        "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
+        "attempts": claim.attempt, "worker": claim.worker,
+    }  # fmt: skip
+    said = completion.model_dump(mode="json", exclude_none=True)
+    return dump(said | own, "completion", PAYLOAD_BYTES + 256 * 1024)
 
 
 def dump(value: Any, field: str, limit: int) -> str:
