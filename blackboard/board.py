@@ -43,6 +43,8 @@ STEP_SECONDS = 600.0
 LEASE_SECONDS = 15.0
 FORMAT = "1"
 _BELL_SLACK_SECONDS = 5.0
+_KEY = re.compile(r"^[^/#\x00-\x1f\x7f]{1,128}\Z")
+"""A task's key is part of its id, its place on the agenda and references to it."""
 
 
 class Board:
@@ -426,6 +428,8 @@ def _specs(claim: Claim, tasks: Sequence[TaskSpec], limits: Limits) -> list[tupl
     if len(by_key) != len(tasks):
         raise BadInput("tasks", [task.key for task in tasks], "Keys must be unique within a round.")
     for task in tasks:
+        if not _KEY.match(task.key):
+            raise BadInput("tasks.key", task.key, "Use 1-128 printable characters other than '/' and '#'.")
         for key in task.after:
             if key not in by_key:
                 raise BadInput("after", key, f"Name a task of the same round: {', '.join(sorted(by_key))}.")
