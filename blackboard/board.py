@@ -20,13 +20,14 @@ from typing import Any, cast
 import redis
 import redis.asyncio
 from pydantic import JsonValue
+from pydantic_core import from_json
 from redis.exceptions import ResponseError
 
 from blackboard import _keys, _script, claims, events
 from blackboard.catalog import Catalog
 from blackboard.claims import Claim
 from blackboard.engine import Engine, open_engine
-from blackboard.errors import BadInput, EngineUnavailable, UnknownRecord
+from blackboard.errors import BadInput, EngineUnavailable, Oversized, UnknownRecord
 from blackboard.events import Event, RoundPlannedData, RunCompletedData
 from blackboard.feed import Feed
 from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, type_name
@@ -481,14 +482,17 @@ def dump(value: Any, field: str, limit: int) -> str:
     """Compact JSON of a value.
 
     Raises:
-        BadInput: not JSON (NaN and Infinity included), or larger than ``limit`` bytes.
+        BadInput: not JSON (NaN and Infinity included), or JSON that could not be read back: half a surrogate pair,
+            more than about 200 levels. One such event would make the whole log unreadable.
+        Oversized: larger than ``limit`` bytes.
     """
     try:
         text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        from_json(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error
     if len(text) > limit:
-        raise BadInput(
+        raise Oversized(
             field, f"{len(text):,} bytes", f"At most {limit:,} bytes are taken; pass a reference to larger data."
         )
     return text

@@ -24,6 +24,10 @@ class BadInput(ArbiterError, ValueError):
         self.field, self.value, self.remedy = field, value, remedy
 
 
+class Oversized(BadInput):
+    """Refused because of its size alone."""
+
+
 class EngineUnavailable(ArbiterError):
     """The board's Redis cannot be reached, started, or is too old. The message says which and what to do."""
 

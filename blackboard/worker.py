@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from blackboard import _script
 from blackboard.board import Board
 from blackboard.claims import Claim
-from blackboard.errors import BadInput, EngineUnavailable, Fenced
+from blackboard.errors import BadInput, EngineUnavailable, Fenced, Oversized
 from blackboard.heartbeat import Heartbeat
 from blackboard.types import Completion, Failure, Status
 
@@ -223,7 +223,8 @@ class Worker:
             else:
                 await self._board.complete(claim, completion)
         except BadInput as error:
-            failure = Failure(type="result_too_large", message=str(error))
+            kind = "result_too_large" if isinstance(error, Oversized) else "not_json"
+            failure = Failure(type=kind, message=str(error))
             await self._board.complete(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
 
 
