@@ -1,4 +1,4 @@
-"""The real boto3 BedrockModel, through ``resolve`` and ``converse``, against a local runtime. Every test counts requests."""
+"""The real boto3 BedrockModel, through ``resolve`` and ``converse``, against a local runtime that counts requests."""
 
 from __future__ import annotations
 
@@ -27,16 +27,25 @@ PRICE_TOOL = {
 }
 
 
-@pytest.fixture
-def stub(monkeypatch):
-    with BedrockStub() as stub:
+@pytest.fixture(scope="module")
+def runtime():
+    """One stub and one model for the file: a boto3 client takes longer to make than most of these tests to run."""
+    with BedrockStub() as stub, pytest.MonkeyPatch.context() as patch:
         for name, value in stub.environment.items():
-            monkeypatch.setenv(name, value)
-        yield stub
+            patch.setenv(name, value)
+        yield stub, resolve(MODEL)
 
 
 @pytest.fixture
-def ask(stub):
+def stub(runtime):
+    stub, _ = runtime
+    stub.script.clear()
+    stub.requests.clear()
+    return stub
+
+
+@pytest.fixture
+def ask(stub, runtime):
     """Ask the model at the stub, which answers with the given items; the waits between attempts are kept, not slept."""
     waits: list[float] = []
 
@@ -45,10 +54,8 @@ def ask(stub):
 
     async def ask(*script, attempts=4, timeout_seconds=20.0, options=None, **request) -> Reply:
         stub.script.extend(script)
-        model = resolve(MODEL, **(options or {}))
-        return await converse(
-            model, ASK, attempts=attempts, timeout_seconds=timeout_seconds, sleep=sleep, **request
-        )
+        model = resolve(MODEL, **options) if options else runtime[1]
+        return await converse(model, ASK, attempts=attempts, timeout_seconds=timeout_seconds, sleep=sleep, **request)
 
     ask.waits = waits
     return ask
@@ -82,12 +89,12 @@ async def test_tool_calls_arrive_with_their_input(ask, stub):
     assert len(stub.requests) == 1
 
 
-async def test_a_reply_can_be_sent_back_with_the_tool_result(ask, stub):
+async def test_a_reply_can_be_sent_back_with_the_tool_result(ask, stub, runtime):
     reply = await ask([{"tool": "price", "input": {"item": "fries"}, "id": "a"}])
     stub.script.append(["2.50"])
     result = {"toolUseId": "a", "status": "success", "content": [{"json": {"price": 2.5}}]}
     conversation = [*ASK, reply.message, {"role": "user", "content": [{"toolResult": result}]}]
-    answer = await converse(resolve(MODEL), conversation, tools=[PRICE_TOOL])
+    answer = await converse(runtime[1], conversation, tools=[PRICE_TOOL])
     assert answer.text == "2.50"
     assert [message["role"] for message in stub.requests[1].body["messages"]] == ["user", "assistant", "user"]
 
@@ -300,10 +307,11 @@ async def test_a_silent_stream_is_given_up_after_the_timeout_and_tried_again(ask
     assert len(stub.requests) == 2
 
 
-async def test_a_refused_connection_is_tried_again(ask, stub):
-    stub.close()
+async def test_a_refused_connection_is_tried_again(ask):
+    with BedrockStub() as closed:
+        pass
     with pytest.raises(ModelTransient, match="Check the network") as caught:
-        await ask(attempts=3)
+        await ask(attempts=3, options={"endpoint_url": closed.url})
     assert caught.value.attempts == 3
     assert len(ask.waits) == 2
 
@@ -323,7 +331,6 @@ async def test_a_read_timeout_is_tried_again(ask, stub):
 async def test_an_api_key_is_enough(ask, stub, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "key-1")
-    monkeypatch.setenv("HOME", "/nonexistent")
-    assert (await ask(["2.50"])).text == "2.50"
+    reply = await ask(["2.50"], options={"api_key": "key-1"})
+    assert reply.text == "2.50"
     assert stub.requests[0].headers["Authorization"] == "Bearer key-1"

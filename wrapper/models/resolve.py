@@ -103,7 +103,7 @@ def _require(extra: str) -> None:
 
 def _credential(provider: str, options: Mapping[str, Any], *variables: str) -> dict[str, Any]:
     """Client arguments with retries off; refuses to go on without a key."""
-    arguments = {"max_retries": 0, **cast("Mapping[str, Any]", options.get("client_args") or {})}
+    arguments = {**cast("Mapping[str, Any]", options.get("client_args") or {}), "max_retries": 0}
     keyed = any(os.environ.get(variable) for variable in variables) or "api_key" in arguments
     if not keyed:
         raise ModelUnavailable(f"{provider}: {variables[0]} is not set. Set it to your API key.")
