@@ -36,6 +36,8 @@ REQUEST_BYTES = 256 * 1024
 """Largest request, as JSON."""
 PAYLOAD_BYTES = 1024 * 1024
 """Largest input and largest completion of a task, as JSON."""
+STEP_BYTES = 8 * 1024 * 1024
+"""Largest message of a model, and largest answer, as JSON."""
 TASKS_PER_ROUND = 500
 STEP_LANE = "arbiter"
 STEP_ATTEMPTS = 5
@@ -44,6 +46,8 @@ STEP_SECONDS = 600.0
 LEASE_SECONDS = 15.0
 FORMAT = "1"
 _BELL_SLACK_SECONDS = 5.0
+_ENVELOPE_LEVELS = 8
+"""How deep events and models put a value into others."""
 _KEY = re.compile(r"^[^/#\x00-\x1f\x7f]{1,128}\Z")
 """A task's key is part of its id, its place on the agenda and references to it."""
 
@@ -371,18 +375,20 @@ class Board:
 
         Raises:
             Fenced: another process took the step, or the run is being stopped. Nothing was written.
-            BadInput: duplicate keys, unknown or circular dependencies, too many or too large tasks.
+            BadInput: duplicate or malformed keys, unknown or circular dependencies, too many or too large tasks, a
+                message that cannot be stored.
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
         specs = _specs(claim, tasks, limits)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat = [part for spec in specs for part in spec]
+        told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
+        answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
         await self._call(
             "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
-            claim.task_id, claim.fence, planned.model_dump_json(exclude_none=True),
-            outcome.status if outcome else "", outcome.model_dump_json(exclude_none=True) if outcome else "",
-            len(specs), *flat,
+            claim.task_id, claim.fence, told,
+            outcome.status if outcome else "", answer, len(specs), *flat,
         )  # fmt: skip
 
     async def sweep(self, *, limit: int = 50, expire: bool = True) -> float:
@@ -488,7 +494,7 @@ def dump(value: Any, field: str, limit: int) -> str:
     """
     try:
         text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-        from_json(text)
+        from_json("[" * _ENVELOPE_LEVELS + text + "]" * _ENVELOPE_LEVELS)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error
     if len(text) > limit:
