@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import redis
 import redis.asyncio
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 from pydantic_core import from_json
 from redis.exceptions import ResponseError
 
@@ -28,7 +28,9 @@ from blackboard.catalog import Catalog
 from blackboard.claims import Claim
 from blackboard.engine import Engine, open_engine
 from blackboard.errors import BadInput, EngineUnavailable, Oversized, UnknownRecord
-from blackboard.events import Event, RoundPlannedData, RunCompletedData
+from blackboard.events import (
+    Event, FabricationStage, FabricationStageData, RoundPlannedData, RunCompletedData, TaskProgressed,
+)  # fmt: skip
 from blackboard.feed import Feed
 from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, type_name
 
@@ -48,6 +50,7 @@ FORMAT = "1"
 _BELL_SLACK_SECONDS = 5.0
 _ENVELOPE_LEVELS = 8
 """How deep events and models put a value into others."""
+_REPORTS = {FabricationStage.kind, TaskProgressed.kind}
 _KEY = re.compile(r"^[^/#\x00-\x1f\x7f]{1,128}\Z")
 """A task's key is part of its id, its place on the agenda and references to it."""
 
@@ -345,12 +348,20 @@ class Board:
 
         Args:
             number: counts 1, 2, 3 ... within the claim, so that a repeated call is recognised.
-            kind: ``fabrication.stage`` or ``task.progressed``.
+            kind: ``fabrication.stage`` or ``task.progressed``; other events are the scripts' to make.
             checkpoint: what a later attempt should find in ``claim.checkpoint``; None keeps the last one.
 
         Raises:
             Fenced: the task is no longer held by this claim.
+            BadInput: another kind, data that does not fit it, or that is too large.
         """
+        if kind not in _REPORTS:
+            raise BadInput("kind", kind, f"Report one of: {', '.join(sorted(_REPORTS))}.")
+        if kind == FabricationStage.kind:
+            try:
+                FabricationStageData.model_validate(data)
+            except ValidationError as error:
+                raise BadInput("data", data, f"It does not fit {kind}: {error}") from error
         await self._call(
             "progress", self.shard_of(claim.run_id), (), claim.run_id,
             claim.task_id, claim.fence, number, kind, dump(data, "data", PAYLOAD_BYTES),
