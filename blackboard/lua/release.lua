@@ -1,7 +1,9 @@
 -- own: task, fence. Gives an unfinished task back at once; the attempt does not count.
 local t, no, other = held(ARGV[A], ARGV[A + 1])
 if not t then
-  if other and other.fence == ARGV[A + 1] and other.state == 'ready' then return 0 end
+  if other and other.fence == ARGV[A + 1] and (other.state == 'ready' or other.cxl and other.state == 'cancelled') then
+    return 0
+  end
   return no
 end
 redis.call('ZREM', LEASE, ARGV[A])
