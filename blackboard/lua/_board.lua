@@ -191,7 +191,7 @@ local function finish(id, t, status, completion)
   local r = get_run(t.run)
   if not r then return end
   if r.state == 'cancelling' then
-    ended_without_answer(t.run, r, r.want, r.want, r.why)
+    ended_without_answer(t.run, r, r.want, r.word, r.why)
   elseif active(r) then
     if last.kind == 'step' then
       local failure = cjson.decode(completion).error
@@ -224,11 +224,11 @@ local function stop_run(run, r, force)
         t.cxl = 1
         redis.call('HSET', TASKS, id, cjson.encode(t))
       else
-        close(id, t, r.want, verdict(t, r.want, r.want, r.why))
+        close(id, t, r.want, verdict(t, r.want, r.word, r.why))
       end
     end
   end
-  if redis.call('SCARD', OPEN) == 0 then ended_without_answer(run, r, r.want, r.want, r.why) end
+  if redis.call('SCARD', OPEN) == 0 then ended_without_answer(run, r, r.want, r.word, r.why) end
 end
 
 -- The task behind a fence, or the refusal to reply. Call before the first write.

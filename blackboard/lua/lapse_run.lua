@@ -6,7 +6,7 @@ redis.call('ZREM', DUE, 'r:' .. ARGV[A])
 if not r or not (active(r) or r.state == 'cancelling') then return 1 end
 if active(r) then
   r.state = 'cancelling'
-  r.want = 'timed_out'
+  r.want, r.word = 'timed_out', 'deadline'
   r.why = 'the deadline of the run passed in round ' .. r.round
 end
 stop_run(ARGV[A], r, true)
