@@ -7,6 +7,7 @@ of the run took the task) and ``cancel`` (stop, and report that you stopped).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -31,7 +32,8 @@ class Heartbeat:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._held: dict[str, tuple[Claim, Told, asyncio.AbstractEventLoop]] = {}
+        # By claim and not by task: this process may hold a later claim of a task it lost, and the earlier must be told.
+        self._held: dict[tuple[str, str], tuple[Claim, Told, asyncio.AbstractEventLoop]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -39,16 +41,14 @@ class Heartbeat:
     def hold(self, claim: Claim, told: Told) -> None:
         """Renew this claim's lease until :meth:`drop`; ``told`` is called in the current event loop with a word."""
         with self._lock:
-            self._held[claim.task_id] = (claim, told, asyncio.get_running_loop())
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="arbiter-heartbeat", daemon=True)
-            self._thread.start()
+            self._held[claim.task_id, claim.fence] = (claim, told, asyncio.get_running_loop())
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="arbiter-heartbeat", daemon=True)
+                self._thread.start()
 
     def drop(self, claim: Claim) -> None:
         with self._lock:
-            held = self._held.get(claim.task_id)
-            if held is not None and held[0].fence == claim.fence:
-                del self._held[claim.task_id]
+            self._held.pop((claim.task_id, claim.fence), None)
 
     def close(self) -> None:
         self._stop.set()
@@ -84,7 +84,7 @@ class Heartbeat:
                 [0, int(self._board.lease_seconds * 1000), *pairs],
                 seconds=self._board.lease_seconds / 2,
             )
-            for task_id, word in zip(words[::2], words[1::2], strict=True):
-                _, told, loop = held[task_id]
-                if not loop.is_closed():
+            for task_id, fence, word in zip(words[::3], words[1::3], words[2::3], strict=True):
+                _, told, loop = held[task_id, fence]
+                with contextlib.suppress(RuntimeError):  # the loop was closed; nobody is left to be told
                     loop.call_soon_threadsafe(told, word)
