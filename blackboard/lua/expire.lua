@@ -11,6 +11,6 @@ local message = 'worker ' .. (t.owner or '?') .. ' stopped answering during atte
 if t.cxl then
   finish(ARGV[A], t, 'cancelled', verdict(t, 'cancelled', 'cancelled', message .. ' of a cancelled task'))
 elseif not again(ARGV[A], t, delay, cjson.encode({type = 'lease_lost', message = message, retryable = true})) then
-  finish(ARGV[A], t, 'failed', verdict(t, 'failed', 'lease_lost', message .. '; no attempt is left'))
+  finish(ARGV[A], t, 'failed', verdict(t, 'failed', 'lease_lost', message .. '; there are no more attempts, or no more time'))
 end
 return 1
