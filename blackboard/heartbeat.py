@@ -65,6 +65,8 @@ class Heartbeat:
                 except (EngineUnavailable, RedisError) as error:
                     # Handlers go on; the fence decides about their results when the server is back.
                     log.warning("heartbeat missed: %s", error)
+                except Exception:  # this thread must outlive any one beat: every lease of the process depends on it
+                    log.exception("heartbeat failed")
         finally:
             client.close()
 
