@@ -102,7 +102,7 @@ def choose(writer: Binary | None) -> Binary:
     usable = [binary for binary in seen if new_enough(binary)]
     if writer is not None and usable:
         raise EngineUnavailable(
-            f"The data was written by {writer} at {writer.path}; an older or different server would not read it. "
+            f"The data was written by {writer} ({writer.path}); an older or different server would not read it. "
             f"Found only {shown}. Install {writer.kind} {spelled(writer.version)} or later, or name one in "
             "ARBITER_REDIS_SERVER."
         )

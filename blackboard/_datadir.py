@@ -63,12 +63,6 @@ class Record(BaseModel):
     starting: Started | None = None
     """A server that was launched and not looked at yet."""
 
-    @property
-    def writer(self) -> Binary | None:
-        """The newest program that may have written the data."""
-        last = self.starting or self.server
-        return last.binary if last is not None else None
-
 
 class DataDir:
     """The directory of one local server.
@@ -147,7 +141,7 @@ class DataDir:
     def write(self, record: Record) -> None:
         """Replace ``server.json`` in one step."""
         new = self.path / "server.json.new"
-        with open(new, "w", encoding="utf-8") as file:
+        with open(new, "w", encoding="utf-8", opener=private) as file:
             json.dump(record.model_dump(exclude_none=True), file, indent=1)
             file.flush()
             os.fsync(file.fileno())
@@ -162,9 +156,18 @@ class DataDir:
                 return True
         return False
 
-    def multipart(self) -> bool:
-        """Whether the data has the layout of Redis 7 and later."""
-        return (self.path / "appendonlydir").is_dir()
+    def writer(self, record: Record) -> Binary | None:
+        """The newest program that may have written the data; None when there is none.
+
+        The layout of the files has a say of its own: Redis 7 and later keep them in ``appendonlydir``, and an earlier one
+        would not see them.
+        """
+        last = record.starting or record.server
+        known = last.binary if last is not None else None
+        parts = self.path / "appendonlydir"
+        if parts.is_dir() and (known is None or (known.kind == "redis" and known.version < (7,))):
+            return Binary(known.path if known is not None else str(parts), "redis", (7, 0))
+        return known
 
     def pid(self) -> int:
         """Process id of the server started last; 0 when unknown. It may have ended and be somebody else's by now."""
@@ -179,6 +182,11 @@ class DataDir:
             lines = self.log.read_text("utf-8", "replace").strip().splitlines()
             return f"Its log {self.log} ends: {' / '.join(lines[-3:])}"
         return "It left no log."
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for ``open``: files made with it are for their owner only."""
+    return os.open(path, flags, 0o600)
 
 
 def _hold(path: Path) -> int | None:

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError
 
 from blackboard._binary import Binary, choose
-from blackboard._datadir import POLL_SECONDS, DataDir, Record, Started
+from blackboard._datadir import POLL_SECONDS, DataDir, Record, Started, private
 from blackboard._socket_place import place
 from blackboard.errors import EngineUnavailable
 
@@ -80,11 +80,17 @@ def start(data_dir: Path) -> Local:
             if isinstance(reached, Local):
                 return reached
             alive = reached
+        before = directory.read()
         try:
-            begun = _begin(directory, alive)
-        finally:
-            os.close(alive)
-        return _finish(directory, begun)
+            try:
+                begun = _begin(directory, alive)
+            finally:
+                os.close(alive)
+            return _finish(directory, begun)
+        except EngineUnavailable:
+            if not directory.server_lives():  # a program that does not come up is not the one to try next time
+                directory.write(before.model_copy(update={"starting": None}))
+            raise
 
 
 def stop(data_dir: Path) -> bool:
@@ -127,12 +133,7 @@ def _running(directory: DataDir) -> Local | None:
 def _begin(directory: DataDir, alive: int) -> Started:
     """Launch a server that may open this data."""
     record = directory.read()
-    binary = choose(record.writer)
-    if directory.multipart() and binary.kind == "redis" and binary.version < (7,):
-        raise EngineUnavailable(
-            f"The data in {directory.path} was written by Redis 7 or later; {binary} at {binary.path} would start "
-            "empty. Name a newer server in ARBITER_REDIS_SERVER."
-        )
+    binary = choose(directory.writer(record))
     socket = place(directory.path, record.server.socket if record.server is not None else None)
     begun = Started.of(binary, socket, directory.holds_data())
     directory.write(Record(server=record.server, starting=begun))
@@ -148,7 +149,7 @@ def _launch(directory: DataDir, begun: Started, alive: int) -> None:
             os.unlink(left)
     # The server outlives us: it gets no secrets from our environment, and a locale that exists everywhere.
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TZ") if name in os.environ}
-    with open(directory.log, "ab") as output:
+    with open(directory.log, "ab", opener=private) as output:
         try:
             subprocess.run(
                 [
@@ -189,7 +190,7 @@ def _finish(directory: DataDir, begun: Started) -> Local:
     try:
         if begun.held_data and not client.dbsize():  # pyright: ignore[reportUnknownMemberType]
             _shut_down(begun.socket)
-            directory.write(Record(server=directory.read().server))
+            os.close(_wait_ended(directory))
             raise EngineUnavailable(
                 f"{begun.binary} started empty although {directory.path} holds data, so it was stopped. Name the "
                 "server that wrote the data in ARBITER_REDIS_SERVER; if the board was emptied on purpose, remove that "
