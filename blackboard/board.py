@@ -29,8 +29,13 @@ from blackboard.claims import Claim
 from blackboard.engine import Engine, open_engine
 from blackboard.errors import BadInput, EngineUnavailable, Oversized, UnknownRecord
 from blackboard.events import (
-    Event, FabricationStage, FabricationStageData, RoundPlannedData, RunCompletedData, TaskProgressed,
-)  # fmt: skip
+    Event,
+    FabricationStage,
+    FabricationStageData,
+    RoundPlannedData,
+    RunCompletedData,
+    TaskProgressed,
+)
 from blackboard.feed import Feed
 from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, type_name
 
