@@ -47,6 +47,7 @@ class Attempt:
         self.cancelled = asyncio.Event()
         """Set when the run is being cancelled: stop, and return a completion with status ``cancelled``."""
         self._reports = 0
+        self._reporting = asyncio.Lock()
 
     async def progress(self, kind: str, data: JsonValue, checkpoint: JsonValue = None) -> None:
         """Append an event about this attempt and, in the same script, replace the task's checkpoint.
@@ -54,8 +55,9 @@ class Attempt:
         Raises:
             Fenced: the task is no longer held; stop working on it.
         """
-        self._reports += 1
-        await self.board.progress(self.claim, self._reports, kind, data, checkpoint)
+        async with self._reporting:  # a later report that overtakes would make the earlier one look like a repetition
+            self._reports += 1
+            await self.board.progress(self.claim, self._reports, kind, data, checkpoint)
 
 
 Handler = Callable[[Attempt], Awaitable[Completion | None]]
@@ -98,10 +100,11 @@ class Worker:
         shard = 0
         empty = 0
         while not self._draining:
+            # Cleared before the lanes are looked at: what changes from here on ends the sleep below.
+            self._changed.clear()
             free = self._concurrency - len(self._active)
             lanes = self._lanes()
             if free <= 0 or not lanes:
-                self._changed.clear()
                 await self._changed.wait()
                 continue
             try:
@@ -125,7 +128,6 @@ class Worker:
 
     async def _sleep(self, lanes: Sequence[str], shard: int) -> None:
         """Until the doorbell rings or this worker is told to look again."""
-        self._changed.clear()
         bell = asyncio.ensure_future(self._board.wait_for_work(lanes, BELL_SECONDS, shard))
         told = asyncio.ensure_future(self._changed.wait())
         try:
