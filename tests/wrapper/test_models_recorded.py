@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from strands import Agent, tool
 
 from blackboard.errors import BadInput
 from wrapper.models import RecordedModel, RecordingDrift, ScriptedModel, converse, describe, resolve
@@ -115,6 +116,20 @@ async def test_text_that_may_change_is_ignored_when_the_recording_said_so(path):
     assert (await converse(RecordedModel(path), [user("run 18 of 2025-06-30")])).text == "ok"
     with pytest.raises(RecordingDrift):
         await converse(RecordedModel(path), [user("walk 18 of 2025-06-30")])
+
+
+async def test_an_agent_with_tools_replays_its_whole_conversation(path):
+    @tool
+    def double(n: int) -> dict[str, int]:
+        """Twice a number."""
+        return {"n": 2 * n}
+
+    script = [{"tool": "double", "input": {"n": 21}}, "{{ last.n }}"]
+    for mode, real in (("record", ScriptedModel(script)), ("replay", None)):
+        model = RecordedModel(path, mode, real)
+        agent = Agent(model=model, tools=[double], callback_handler=None, retry_strategy=None)
+        assert str(await agent.invoke_async("Double 21.")) == "42\n"
+        assert agent.messages[1]["content"][0]["toolUse"]["input"] == {"n": 21}
 
 
 async def test_a_failed_stream_leaves_no_line(path):

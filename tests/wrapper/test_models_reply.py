@@ -278,7 +278,19 @@ async def test_only_role_and_content_are_sent_and_the_callers_messages_stay_as_t
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"messages": []}, "messages"), ({"attempts": 0}, "attempts"), ({"timeout_seconds": 0}, "timeout_seconds")],
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": ["go"]}, "messages[0]"),
+        ({"messages": [*ASK, {"role": "system", "content": []}]}, "messages[1]"),
+        ({"messages": [{"role": "user", "content": "go"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": ["go"]}]}, "messages[0].content[0]"),
+        (
+            {"messages": [*ASK, {"role": "assistant", "content": [{"toolUse": {"name": "f"}}]}]},
+            "messages[1].content[0]",
+        ),
+        ({"attempts": 0}, "attempts"),
+        ({"timeout_seconds": 0}, "timeout_seconds"),
+    ],
 )
 async def test_a_call_that_cannot_be_made_is_refused_with_its_field(change, field):
     with pytest.raises(BadInput) as caught:

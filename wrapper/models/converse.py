@@ -72,7 +72,7 @@ async def converse(
         when a provider did not report it.
 
     Raises:
-        BadInput: the conversation is empty or ``attempts`` or ``timeout_seconds`` is not positive.
+        BadInput: the conversation is empty or not in Bedrock shape, or ``attempts`` or ``timeout_seconds`` is not positive.
         ReplyTruncated: the model reached its output limit; the partial reply is attached. Not tried again.
         ContextOverflow: the conversation does not fit the model. Not tried again.
         StreamCut: the stream ended early, or brought an empty reply that consumed nothing, in every attempt.
@@ -80,8 +80,7 @@ async def converse(
         ModelCallFailed: the provider refused for good (credentials, validation, unknown model). All of these are
             :class:`~blackboard.errors.ModelUnavailable`.
     """
-    if not messages:
-        raise BadInput("messages", [], "Pass at least one user message.")
+    _check(messages)
     if attempts < 1:
         raise BadInput("attempts", attempts, "Use 1 or more.")
     if timeout_seconds <= 0:
@@ -95,6 +94,27 @@ async def converse(
         reraise=True,
     )
     return await retrying(call.attempt)
+
+
+def _check(messages: Sequence[object]) -> None:
+    """Refuse what is not a conversation: it may come from generated code."""
+    if not messages:
+        raise BadInput("messages", [], "Pass at least one user message.")
+    for index, item in enumerate(messages):
+        message = _mapping(item)
+        content: object = message.get("content")
+        if message.get("role") not in ("user", "assistant") or not isinstance(content, list):
+            remedy = 'Write {"role": "user" or "assistant", "content": [blocks]}.'
+            raise BadInput(f"messages[{index}]", cast("object", item), remedy)
+        for position, block in enumerate(cast("list[object]", content)):
+            known = _mapping(block)
+            if not known or ("toolUse" in known and not _mapping(known["toolUse"]).get("toolUseId")):
+                remedy = 'Write a content block such as {"text": …}; a toolUse needs its toolUseId.'
+                raise BadInput(f"messages[{index}].content[{position}]", cast("object", block), remedy)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _worth_repeating(error: BaseException) -> bool:
