@@ -1,0 +1,39 @@
+"""What the system can do: manifests, immutable versions, artifacts, and which of them fits a need.
+
+* :mod:`registry.manifest`: what a capability is; checked when made.
+* :mod:`registry.versions`, :mod:`registry.store`: versions by content hash, one of each name active; register, resolve,
+  list, retire.
+* :mod:`registry.schema`: whether a value fits a schema, in words a planner can act on.
+* :mod:`registry.signature`, :mod:`registry.declare`: capabilities out of typed functions and Strands agents.
+* :mod:`registry.shortlist`: the few capabilities worth showing to the model.
+* :mod:`registry.openapi`, :mod:`registry.tables`: descriptions and records of the reference pattern, in and out.
+
+Enters: manifests, source code, exam records. Leaves: versions, verified sources, shortlists. May import ``blackboard``
+and nothing to the right of it.
+"""
+
+from registry.declare import Capability, capability
+from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest
+from registry.schema import validate_input, validate_output
+from registry.shortlist import LexicalMatcher, Matcher, Ranked
+from registry.store import Match, Registry
+from registry.versions import HashMismatch, Version
+
+__all__ = [
+    "Capability",
+    "CapabilityLimits",
+    "ExamRecord",
+    "Example",
+    "Grants",
+    "HashMismatch",
+    "LexicalMatcher",
+    "Manifest",
+    "Match",
+    "Matcher",
+    "Ranked",
+    "Registry",
+    "Version",
+    "capability",
+    "validate_input",
+    "validate_output",
+]

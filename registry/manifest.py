@@ -1,0 +1,287 @@
+"""What a capability is, as data: its manifest, and the record of the exam its code passed.
+
+A manifest is checked when it is made, completely: a schema that is no JSON Schema, an example that its own schema
+refuses, a name the model could not call. Everything after that may rely on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
+
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, ValidationInfo, model_validator
+
+from blackboard.errors import BadInput
+from blackboard.types import JsonObject, Record, RetryPolicy, type_name
+from registry.schema import check_schema, problems
+
+RESERVED_NAMES = frozenset(
+    {"search_capabilities", "request_capability", "post_plan", "fabricator", "arbiter", "wrapper"}
+)
+"""Names the arbiter offers as tools of its own or uses for its rooms."""
+
+RESERVED_LANES = frozenset({"arbiter", "fabricator"})
+"""Lanes of the arbiter's decisions and of fabrications; no capability may put work there."""
+
+LOCAL = "local."
+"""How the lanes of capabilities that live in the embedding program begin."""
+
+EVERY_TENANT = "*"
+
+_NAME = r"^[a-z][a-z0-9_]{0,63}$"
+_HOST = re.compile(r"^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$")
+
+_REMEDIES = {
+    "name": "Use 1 to 64 characters: a lower-case letter first, then lower-case letters, digits and underscores.",
+    "description": "Say in 1 to 4000 characters what it does and when to use it; the planner chooses by it.",
+    "action": "Use 1 to 64 lower-case letters, digits, dots, dashes or underscores.",
+    "effects": "Use one of pure, reads, writes, irreversible.",
+    "kind": "Use one of artifact, function, agent.",
+    "tenant": "Use '*' for every tenant or 1 to 64 lower-case letters, digits, dots, dashes or underscores.",
+}
+
+
+def canonical(value: JsonValue | Mapping[str, Any]) -> str:
+    """The one JSON text of a value: keys sorted, no spaces, only numbers JSON has.
+
+    Raises:
+        BadInput: NaN, an infinity, half of a surrogate pair, or something that is not JSON.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput("manifest", str(error), "Use plain JSON values: no NaN, no infinity, text as UTF-8.") from None
+    return text
+
+
+def sha256(text: str) -> str:
+    """SHA-256 of a text's UTF-8 form, in hex.
+
+    Raises:
+        BadInput: the text holds half of a surrogate pair.
+    """
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError:
+        raise BadInput("source", text, "It holds half of a surrogate pair; write it as UTF-8.") from None
+
+
+class Grants(Record):
+    """What a capability's code is allowed beside computing. Nothing by default."""
+
+    model: bool = False
+    """It may call the brokered model."""
+    http_hosts: tuple[str, ...] = ()
+    """Hosts it may reach through the broker, such as ``api.example.com``, ``*.example.com`` or ``host:8443``."""
+    files: tuple[str, ...] = ()
+    """Absolute paths it may read."""
+    secrets: tuple[str, ...] = ()
+    """Handles of secrets the broker may use on its behalf; never the secrets themselves."""
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        for host in self.http_hosts:
+            if not _HOST.match(host):
+                raise BadInput("http_hosts", host, "Give a host name in lower case, without scheme or path.")
+        for path in self.files:
+            if not path.startswith("/") or ".." in path.split("/"):
+                raise BadInput("files", path, "Give an absolute path without '..'.")
+        return self
+
+
+class CapabilityLimits(Record):
+    """Finite bounds of one attempt. A run's own limits hold as well; the smaller one counts."""
+
+    attempt_seconds: float = Field(default=60.0, gt=0, le=86_400)
+    memory_mb: int = Field(default=1024, ge=16, le=1_048_576)
+    output_bytes: int = Field(default=8 << 20, ge=2, le=1 << 30)
+    tokens: int = Field(default=200_000, ge=0)
+    """Model tokens one attempt may use, in and out together."""
+
+
+class Example(Record):
+    """One call that shows what the capability is for."""
+
+    input: dict[str, JsonValue]
+    output: JsonValue = None
+    """What it returns, where that is worth showing."""
+    description: str = ""
+    """The need it serves, in a user's words; matching reads it."""
+
+
+class ExamRecord(Record):
+    """How a version did in its exam. The sealed cases themselves are not part of it, only how many there were."""
+
+    public_cases: int = Field(ge=0)
+    sealed_cases: int = Field(ge=0)
+    passed: bool
+    failures: tuple[str, ...] = ()
+    """What went wrong, one line each."""
+    examiner: str = ""
+    """The model that wrote the cases."""
+    when: float = Field(ge=0)
+    """Seconds since the epoch."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.passed and self.failures:
+            raise BadInput("passed", True, "An exam with failures is not passed.")
+        if self.passed and self.public_cases + self.sealed_cases == 0:
+            raise BadInput("passed", True, "An exam without a case proves nothing; give at least one.")
+        return self
+
+
+def _no_reserved_name(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise BadInput("name", name, "This name belongs to the arbiter; choose another one.")
+    return name
+
+
+def _no_reserved_lane(lane: str) -> str:
+    if lane in RESERVED_LANES:
+        raise BadInput("action", lane, "This lane carries the arbiter's own work; use 'generic' or a lane of yours.")
+    return lane
+
+
+class Manifest(Record):
+    """What a capability does, takes, returns, needs and is allowed.
+
+    Raises:
+        BadInput: on construction, naming the field, the value and the remedy. (``model_validate`` raises pydantic's
+            ``ValidationError`` with the same words; use :meth:`of` for data from outside.)
+    """
+
+    name: Annotated[str, Field(pattern=_NAME), AfterValidator(_no_reserved_name)]
+    """Also the name of the tool the model calls."""
+    description: str = Field(min_length=1, max_length=4000)
+    input_schema: dict[str, JsonValue]
+    """JSON Schema (2020-12) of the input, ``{"type": "object", …}``."""
+    output_schema: dict[str, JsonValue] | None = None
+    """JSON Schema of the result; None leaves it unchecked."""
+    examples: tuple[Example, ...] = ()
+    effects: Literal["pure", "reads", "writes", "irreversible"] = "pure"
+    grants: Grants = Grants()
+    action: Annotated[str, Field(pattern=type_name), AfterValidator(_no_reserved_lane)] = "generic"
+    """The lane its tasks wait in."""
+    kind: Literal["artifact", "function", "agent"] = "artifact"
+    """``artifact``: code stored in the registry. ``function``, ``agent``: lives in the embedding program."""
+    limits: CapabilityLimits = CapabilityLimits()
+    retry: RetryPolicy = RetryPolicy()
+    tenant: str = Field(default=EVERY_TENANT, pattern=rf"^\*$|{type_name}")
+    """Who sees it; ``*`` is everybody."""
+    provenance: dict[str, JsonValue] = Field(default_factory=dict)
+    """Where it came from. Not part of the content hash: the same content from elsewhere is the same version."""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise refused(error, "manifest") from None
+
+    @classmethod
+    def of(cls, data: object) -> Manifest:
+        """The manifest in data from outside: a mapping, or the JSON text of one.
+
+        Raises:
+            BadInput: it is not a valid manifest.
+        """
+        if isinstance(data, str):
+            try:
+                data = json.loads(data)
+            except (ValueError, RecursionError):
+                raise BadInput("manifest", data, "Give a JSON object.") from None
+        if not isinstance(data, Mapping):
+            raise BadInput("manifest", data, "Give an object with name, description and input_schema.")
+        return cls(**cast(dict[str, Any], {str(key): value for key, value in cast(JsonObject, data).items()}))
+
+    @classmethod
+    def stored(cls, text: str) -> Manifest:
+        """The manifest in a text whose hash was verified: what was checked when it was registered is not again."""
+        return cls.model_validate(json.loads(text), context={"checked": True})
+
+    @model_validator(mode="after")
+    def _complete(self, info: ValidationInfo) -> Self:
+        if info.context is not None and info.context.get("checked"):
+            return self
+        self.content_hash()
+        check_schema("input_schema", self.input_schema, top="object")
+        if self.output_schema is not None:
+            check_schema("output_schema", self.output_schema)
+        for number, example in enumerate(self.examples):
+            for said in problems(self.input_text, example.input):
+                raise BadInput(f"examples[{number}].input", said, "Make the example fit input_schema.")
+            if self.output_text is not None and example.output is not None:
+                for said in problems(self.output_text, example.output):
+                    raise BadInput(f"examples[{number}].output", said, "Make the example fit output_schema.")
+        local = self.action.startswith(LOCAL)
+        if self.kind == "artifact" and local:
+            raise BadInput("action", self.action, "Lanes of the embedding program carry only its own functions.")
+        if self.kind != "artifact" and not local:
+            raise BadInput("action", self.action, f"A {self.kind} lives in a program; use the lane 'local.<name>'.")
+        return self
+
+    @cached_property
+    def input_text(self) -> str:
+        """Canonical text of ``input_schema``; identifies its compiled validator."""
+        return canonical(self.input_schema)
+
+    @cached_property
+    def output_text(self) -> str | None:
+        """Canonical text of ``output_schema``."""
+        return None if self.output_schema is None else canonical(self.output_schema)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields replaced, checked like a new manifest."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**fields, **(update or {})})
+
+    def text(self) -> str:
+        """The JSON text that is stored."""
+        return canonical(self.model_dump(mode="json"))
+
+    def content_hash(self, source: str | None = None) -> str:
+        """Identity of a version: SHA-256 over the canonical JSON of this manifest and the hash of its source.
+
+        Args:
+            source: the code of an artifact.
+
+        Raises:
+            BadInput: something in it is not JSON or not UTF-8.
+        """
+        return text_hash(self.text(), None if source is None else sha256(source))
+
+    def tool_spec(self) -> dict[str, Any]:
+        """The Bedrock ``ToolSpec`` of this capability: ``{"name", "description", "inputSchema": {"json": …}}``."""
+        return {"name": self.name, "description": self.description, "inputSchema": {"json": self.input_schema}}
+
+
+def text_hash(manifest_text: str, artifact_sha: str | None) -> str:
+    """The content hash of a stored manifest text and the hash of its artifact."""
+    content = cast(dict[str, JsonValue], json.loads(manifest_text))
+    content.pop("provenance", None)
+    return sha256(canonical({"manifest": content, "source": artifact_sha}))
+
+
+def refused(error: ValidationError, what: str) -> BadInput:
+    """A pydantic error as :class:`BadInput`: the first field that is wrong, its value, and what to do."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, BadInput):
+        if inner.field not in (what, *path[-1:]):
+            path.append(inner.field)
+        return BadInput(".".join([what, *path]), inner.value, inner.remedy)
+    field = ".".join([what, *path])
+    if first["type"] == "missing":
+        return BadInput(field, None, "It is required.")
+    if first["type"] == "extra_forbidden":
+        return BadInput(field, first["input"], "There is no such field; remove it.")
+    remedy = _REMEDIES.get(path[0]) if len(path) == 1 else None
+    return BadInput(field, first["input"], remedy or f"{first['msg'].rstrip('.')}.")

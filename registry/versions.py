@@ -1,0 +1,84 @@
+"""A version of a capability as its users see it: manifest, state, exam, and proof that it is what its hash says."""
+
+from __future__ import annotations
+
+import json
+
+from blackboard.catalog import State, StoredVersion
+from blackboard.errors import ArbiterError
+from blackboard.types import Record
+from registry.manifest import ExamRecord, Manifest, sha256, text_hash
+
+
+class HashMismatch(ArbiterError):
+    """What is stored under a content hash is not what was hashed: damaged or tampered with. It must not be used.
+
+    Args:
+        what: the manifest or the artifact, with its name.
+        expected, found: SHA-256 in hex.
+    """
+
+    def __init__(self, what: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{what} has hash {found[:12]}…, not {expected[:12]}… under which it is stored. It was damaged or changed "
+            "outside the registry and is not used; register it again."
+        )
+        self.what, self.expected, self.found = what, expected, found
+
+
+class Version(Record):
+    """One immutable version of a capability and the state it is in."""
+
+    name: str
+    sha: str
+    """Content hash of manifest and source; see :meth:`registry.manifest.Manifest.content_hash`."""
+    state: State
+    manifest: Manifest
+    exam: ExamRecord | None = None
+    artifact_sha: str | None = None
+    """SHA-256 of the source; None for what lives in the embedding program."""
+    created_at: float
+    """Seconds since the epoch, on the server's clock."""
+    updated_at: float
+
+    def visible_to(self, tenant: str | None) -> bool:
+        """Whether a tenant may use it; None asks for no tenant in particular."""
+        return tenant is None or self.manifest.tenant in ("*", tenant)
+
+
+def verified_manifest(stored: StoredVersion) -> Manifest:
+    """The manifest of a stored version, if it and the artifact's hash are what the version's hash was made of.
+
+    Raises:
+        HashMismatch: they are not.
+    """
+    found = text_hash(stored.manifest, stored.artifact_sha)
+    if found != stored.sha:
+        raise HashMismatch(f"The manifest of {stored.name}", stored.sha, found)
+    return Manifest.stored(stored.manifest)
+
+
+def verified_source(name: str, artifact_sha: str, source: str | None) -> str:
+    """The source of an artifact, if it is what its hash says.
+
+    Raises:
+        HashMismatch: it is not, or is gone.
+    """
+    found = sha256(source) if source is not None else "nothing"
+    if source is None or found != artifact_sha:
+        raise HashMismatch(f"The artifact of {name}", artifact_sha, found)
+    return source
+
+
+def as_version(stored: StoredVersion, manifest: Manifest) -> Version:
+    """The public form of a stored version whose manifest was verified."""
+    return Version.model_construct(
+        name=stored.name,
+        sha=stored.sha,
+        state=stored.state,
+        manifest=manifest,
+        exam=None if stored.exam is None else ExamRecord.model_validate(json.loads(stored.exam)),
+        artifact_sha=stored.artifact_sha,
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+    )
