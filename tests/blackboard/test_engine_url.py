@@ -249,7 +249,7 @@ async def test_the_version_is_read_from_hello_when_info_is_refused(server: Redis
 
 @pytest.mark.parametrize(
     ("options", "tcp", "word"),
-    [(("--cluster-enabled", "yes"), True, "Cluster"), (("--replicaof", "127.0.0.1 1"), False, "replica")],
+    [(("--cluster-enabled", "yes"), True, "Cluster"), (("--replicaof", "127.0.0.1", "1"), False, "replica")],
 )
 async def test_a_server_no_board_can_live_on_is_refused(options: tuple[str, ...], tcp: bool, word: str) -> None:
     with RedisServer(tcp=tcp, options=options) as running, pytest.raises(EngineUnavailable, match=word):
