@@ -6,6 +6,7 @@ an invalid call is posted.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -230,13 +231,13 @@ class Decider:
     async def _version(self, name: str, decision: Decision) -> Version:
         version = self._offered.get(name)
         if version is None:
-            try:
-                version = await self._registry.resolve(name, tenant=self._state.tenant)
-            except UnknownRecord:
+            with contextlib.suppress(UnknownRecord):
+                version = await self._registry.resolve(name)
+            if version is None or not version.visible_to(self._state.tenant):
                 raise _Invalid(
                     f"There is no capability {name!r}. Use one of {', '.join(sorted(self._offered)) or 'none so far'}, "
                     f"look with {tools.SEARCH}, or ask for it with {tools.REQUEST}."
-                ) from None
+                )
             self._offered[name] = version
             decision.found.append(name)
         decision.pins.setdefault(name, version.sha)

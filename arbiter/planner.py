@@ -123,9 +123,12 @@ class Planner:
         offered: dict[str, Version] = {}
         for name in names:
             try:
-                offered[name] = await self._registry.resolve(name, state.pins.get(name), tenant=state.tenant)
+                version = await self._registry.resolve(name, state.pins.get(name))
             except UnknownRecord:
                 log.info("%s is no longer offered to run %s: it is gone from the registry", name, state.run_id)
+                continue
+            if version.visible_to(state.tenant):
+                offered[name] = version
         return offered
 
     async def _ask(self, state: RunState, offered: list[Version]) -> Reply:

@@ -300,6 +300,14 @@ class Board:
         bells = [place.bell(lane) for lane in lanes]
         return await cast(Awaitable[Any], client.blpop(bells, timeout=seconds)) is not None
 
+    async def ring(self, lanes: Sequence[str], shard: int = 0) -> None:
+        """Wake one sleeper of each lane without posting anything."""
+        pipe = self.client.pipeline(transaction=False)
+        for lane in lanes:
+            pipe.lpush(self.shards[shard].bell(lane), "1")
+            pipe.ltrim(self.shards[shard].bell(lane), 0, 63)
+        await self._read(pipe.execute())
+
     async def complete(self, claim: Claim, completion: Completion) -> None:
         """End a task. Its dependants, and the run's next step when it was the last open one, become ready with it.
 

@@ -94,6 +94,7 @@ class Worker:
         self._active: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._draining = False
+        self._bells: dict[tuple[int, tuple[str, ...]], asyncio.Future[bool]] = {}
 
     async def run(self) -> None:
         """Claim and work until :meth:`drain` is called."""
@@ -127,17 +128,29 @@ class Worker:
             shard = (shard + 1) % shards
 
     async def _sleep(self, lanes: Sequence[str], shard: int) -> None:
-        """Until the doorbell rings or this worker is told to look again."""
-        bell = asyncio.ensure_future(self._board.wait_for_work(lanes, BELL_SECONDS, shard))
+        """Until the doorbell rings or this worker is told to look again.
+
+        A wait on the doorbell is never cut short: cancelling it drops its connection and may lose a token it has just
+        taken. When something else ends the sleep, the next one continues the same wait.
+        """
+        key = (shard, tuple(lanes))
+        bell = self._bells.get(key)
+        if bell is None:
+            bell = self._bells[key] = asyncio.ensure_future(self._board.wait_for_work(lanes, BELL_SECONDS, shard))
+            bell.add_done_callback(lambda ended: self._rang(key, ended))
         told = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait({bell, told}, return_when=asyncio.FIRST_COMPLETED)
-            if bell.done() and isinstance(bell.exception(), _script.TRANSIENT):
-                await asyncio.sleep(0.05)
         finally:
-            for waiting in (bell, told):
-                waiting.cancel()
-            await asyncio.gather(bell, told, return_exceptions=True)
+            told.cancel()
+        if bell.done() and not bell.cancelled() and isinstance(bell.exception(), _script.TRANSIENT):
+            await asyncio.sleep(0.05)
+
+    def _rang(self, key: tuple[int, tuple[str, ...]], bell: asyncio.Future[bool]) -> None:
+        del self._bells[key]
+        self._changed.set()
+        if not bell.cancelled():
+            bell.exception()  # retrieved: the next claim meets the same trouble and reports it
 
     def look_again(self) -> None:
         """The set of lanes changed: claim before sleeping on."""
@@ -153,6 +166,15 @@ class Worker:
             task.cancel("drain")
         if self._active:
             await asyncio.wait(self._active)
+        bells = dict(self._bells)
+        for bell in bells.values():
+            bell.cancel()
+        if bells:
+            await asyncio.wait(bells.values(), timeout=0.2)
+            # A token may have been taken in the last instant: whoever else sleeps on these lanes looks again.
+            for shard, lanes in bells:
+                with contextlib.suppress(EngineUnavailable):
+                    await self._board.ring(lanes, shard)
 
     def _start(self, claim: Claim) -> None:
         task = asyncio.create_task(self._attempt(claim), name=f"{claim.task_id}#{claim.attempt}")
