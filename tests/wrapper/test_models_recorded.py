@@ -147,6 +147,20 @@ async def test_binary_parts_survive(path):
     assert (await converse(RecordedModel(path), [message])).text == "a picture"
 
 
+async def test_binary_events_survive(path):
+    class Thinking(ScriptedModel):
+        async def stream(self, *args: Any, **kwargs: Any) -> Any:
+            yield {"contentBlockDelta": {"delta": {"reasoningContent": {"redactedContent": b"\x00\xff"}}}}
+            yield {"contentBlockStop": {}}
+            async for event in super().stream(*args, **kwargs):
+                yield event
+
+    recorded = await converse(RecordedModel(path, "record", Thinking(["ok"])), [user("go")])
+    replayed = await converse(RecordedModel(path), [user("go")])
+    assert "reasoningContent" in replayed.message["content"][0]
+    assert replayed.message == recorded.message
+
+
 async def test_a_recording_is_continued_only_when_asked_to(path):
     await record(path, ["ok"], [user("a")])
     with pytest.raises(BadInput, match="append=True"):

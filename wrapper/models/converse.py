@@ -105,12 +105,12 @@ def _check(messages: Sequence[object]) -> None:
         content: object = message.get("content")
         if message.get("role") not in ("user", "assistant") or not isinstance(content, list):
             remedy = 'Write {"role": "user" or "assistant", "content": [blocks]}.'
-            raise BadInput(f"messages[{index}]", cast("object", item), remedy)
+            raise BadInput(f"messages[{index}]", item, remedy)
         for position, block in enumerate(cast("list[object]", content)):
             known = _mapping(block)
             if not known or ("toolUse" in known and not _mapping(known["toolUse"]).get("toolUseId")):
                 remedy = 'Write a content block such as {"text": …}; a toolUse needs its toolUseId.'
-                raise BadInput(f"messages[{index}].content[{position}]", cast("object", block), remedy)
+                raise BadInput(f"messages[{index}].content[{position}]", block, remedy)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
