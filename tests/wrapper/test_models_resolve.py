@@ -154,6 +154,12 @@ def test_an_unknown_profile_is_a_line_and_not_a_traceback(monkeypatch):
         resolve("bedrock:us.amazon.nova-lite-v1:0")
 
 
+def test_an_unreadable_endpoint_is_a_line_that_names_the_variable(monkeypatch, aws_keys):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "localhost 4566")
+    with pytest.raises(ModelUnavailable, match="Check.*AWS_ENDPOINT_URL_BEDROCK_RUNTIME"):
+        resolve("bedrock:us.amazon.nova-lite-v1:0")
+
+
 def test_a_bedrock_model_makes_one_request_per_call_and_takes_options(aws_keys):
     model = resolve("bedrock:us.amazon.nova-lite-v1:0", region_name="eu-west-1", max_tokens=77)
     assert model.client.meta.config.retries["total_max_attempts"] == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blackboard.errors import ModelUnavailable
+from wrapper.models.failures import diagnose
 
 if TYPE_CHECKING:
     from strands.models import BedrockModel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CREDENTIALS_REMEDY = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or AWS_BEARER_TOKEN_BEDROCK, or run `aws configure`."
 )
+CONFIGURATION_REMEDY = "Check AWS_REGION, AWS_PROFILE and AWS_ENDPOINT_URL_BEDROCK_RUNTIME."
 _VENDOR = Path("/sys/class/dmi/id/sys_vendor")
 
 
@@ -92,6 +94,9 @@ def bedrock_model(
             api_key=api_key,
             **config,
         )
-    except botocore_errors.BotoCoreError as error:
+    except (botocore_errors.BotoCoreError, ValueError) as error:
+        # botocore raises a bare ValueError for an endpoint address it cannot read.
         said = " ".join(str(error).split()).rstrip(".")
-        raise ModelUnavailable(f"bedrock: {said}. {CREDENTIALS_REMEDY}") from error
+        verdict = diagnose(error)
+        remedy = verdict.remedy if verdict.known else CONFIGURATION_REMEDY
+        raise ModelUnavailable(f"bedrock: {said}. {remedy}") from error

@@ -76,13 +76,17 @@ class ReplyTruncated(ModelCallFailed):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a failure means: its code, whether another try makes sense, what to do, how long to wait first."""
+    """What a failure means: its code, whether another try makes sense, what to do, how long to wait first.
+
+    ``known`` is False when the error was not recognised at all.
+    """
 
     code: str
     transient: bool
     remedy: str
     retry_after: float | None = None
     overflow: bool = False
+    known: bool = True
 
 
 _BUSY = "Wait and try again, or ask the provider for a higher quota."
@@ -153,6 +157,7 @@ _PERMANENT_TYPES = {
     "botocore.exceptions.PartialCredentialsError": _CREDENTIALS,
     "botocore.exceptions.CredentialRetrievalError": _CREDENTIALS,
     "botocore.exceptions.ProfileNotFound": "Name a profile that exists in AWS_PROFILE, or unset it.",
+    "botocore.exceptions.InvalidEndpointConfigurationError": "Correct the endpoint address; an API key needs https.",
     "botocore.exceptions.SSOError": _EXPIRED,
     "botocore.exceptions.TokenRetrievalError": _EXPIRED,
     "botocore.exceptions.ParamValidationError": "The request does not fit the provider's interface; check its tools.",
@@ -180,7 +185,8 @@ def diagnose(error: BaseException) -> Verdict:
         if found is not None:
             code, transient, remedy = found
             return Verdict(code, transient, remedy, retry_after)
-    return Verdict(type(error).__name__.lower(), False, "This is a defect of the model object or its configuration.")
+    remedy = "This is a defect of the model object or its configuration."
+    return Verdict(type(error).__name__.lower(), False, remedy, known=False)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
