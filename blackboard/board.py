@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 import re
 import secrets
@@ -38,6 +39,8 @@ from blackboard.events import (
 )
 from blackboard.feed import Feed
 from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, type_name
+
+log = logging.getLogger(__name__)
 
 REQUEST_BYTES = 256 * 1024
 """Largest request, as JSON."""
@@ -435,7 +438,10 @@ class Board:
                     continue
                 subject, run_id, *lanes = rest
                 args: tuple[str | int, ...] = (subject, 100, 60_000) if kind == "expire" else (subject,)
-                await self._call(kind, shard, sorted({STEP_LANE, *lanes}), run_id, *args)
+                try:
+                    await self._call(kind, shard, sorted({STEP_LANE, *lanes}), run_id, *args)
+                except ResponseError as error:  # one that cannot be dealt with must not keep the others waiting
+                    log.error("%s of %s failed: %s", kind, subject, error)
         return nearest
 
     # ---- inside ----------------------------------------------------------------------------------------------------

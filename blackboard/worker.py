@@ -21,7 +21,6 @@ from typing import Any, cast
 from pydantic import JsonValue
 from redis.exceptions import RedisError
 
-from blackboard import _script
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import BadInput, EngineUnavailable, Fenced, Oversized
@@ -32,6 +31,7 @@ log = logging.getLogger(__name__)
 
 BELL_SECONDS = 5.0
 """Longest sleep on the doorbell; a dropped connection is noticed within it."""
+_REFUSED_SECONDS = 1.0
 
 
 def worker_name(role: str) -> str:
@@ -113,6 +113,10 @@ class Worker:
             except EngineUnavailable as error:
                 log.error("%s cannot claim: %s", self.name, error)
                 continue
+            except RedisError as error:  # a full server refuses claims and takes completions: wait for those
+                log.error("%s cannot claim: %s", self.name, error)
+                await self._pause(_REFUSED_SECONDS)
+                continue
             if self._draining:
                 for claim in claims:
                     with contextlib.suppress(Fenced, EngineUnavailable):
@@ -143,7 +147,7 @@ class Worker:
             await asyncio.wait({bell, told}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             told.cancel()
-        if bell.done() and not bell.cancelled() and isinstance(bell.exception(), _script.TRANSIENT):
+        if bell.done() and not bell.cancelled() and bell.exception() is not None:
             await asyncio.sleep(0.05)
 
     def _rang(self, key: tuple[int, tuple[str, ...]], bell: asyncio.Future[bool]) -> None:
@@ -151,6 +155,10 @@ class Worker:
         self._changed.set()
         if not bell.cancelled():
             bell.exception()  # retrieved: the next claim meets the same trouble and reports it
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
 
     def look_again(self) -> None:
         """The set of lanes changed: claim before sleeping on."""
@@ -262,7 +270,7 @@ class Sweeper:
         while True:
             try:
                 nearest = await self._board.sweep(expire=await self._leases_are_fair())
-            except EngineUnavailable as error:
+            except (EngineUnavailable, RedisError) as error:
                 log.error("sweep failed: %s", error)
                 nearest = self._interval
             await asyncio.sleep(max(0.01, min(nearest, self._interval * self._board.random.uniform(0.8, 1.2))))
