@@ -92,6 +92,7 @@ class Worker:
         self._lanes = lanes if callable(lanes) else lambda: lanes
         self._concurrency = concurrency
         self._active: set[asyncio.Task[None]] = set()
+        self._reporting: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._draining = False
         self._bells: dict[tuple[int, tuple[str, ...]], asyncio.Future[bool]] = {}
@@ -170,7 +171,7 @@ class Worker:
         self._changed.set()
         if self._active:
             await asyncio.wait(self._active, timeout=grace_seconds)
-        for task in self._active:
+        for task in self._active - self._reporting:
             task.cancel("drain")
         if self._active:
             await asyncio.wait(self._active)
@@ -198,28 +199,41 @@ class Worker:
     async def _attempt(self, claim: Claim) -> None:
         attempt = Attempt(self._board, claim)
         work = asyncio.ensure_future(self._work(attempt))
+        lost = asyncio.Event()
 
         def told(word: str) -> None:
             attempt.cancelled.set()
             if word == "lost":
+                lost.set()
                 work.cancel("lost")
 
         self._heartbeat.hold(claim, told)
         try:
-            completion = await asyncio.shield(work)
+            try:
+                await asyncio.wait({work})
+            except asyncio.CancelledError:
+                if not work.done():  # what is finished is reported even now
+                    await self._give_back(claim, work)
+                    return
+            if work.cancelled():
+                if lost.is_set():  # somebody else decides about the task now
+                    return
+                completion = _internal_error(claim, "the handler was cancelled by something it waited for")
+            else:
+                completion = work.result()
             if completion is not None:
                 await self._report(claim, completion)
         except Fenced as fenced:
             log.info("%s: result dropped, %s", claim.task_id, fenced)
-        except asyncio.CancelledError:
-            if work.cancelled():  # lost: somebody else decides about the task now
-                return
-            work.cancel("drain")
-            await asyncio.gather(work, return_exceptions=True)
-            with contextlib.suppress(Fenced):
-                await self._board.release(claim)
         finally:
             self._heartbeat.drop(claim)
+
+    async def _give_back(self, claim: Claim, work: asyncio.Future[Completion | None]) -> None:
+        """Stop the handler and release the task, whatever the stopped handler says."""
+        work.cancel("drain")
+        await asyncio.gather(work, return_exceptions=True)
+        with contextlib.suppress(Fenced, EngineUnavailable):
+            await self._board.release(claim)
 
     async def _work(self, attempt: Attempt) -> Completion | None:
         """The handler's completion; whatever it raises becomes one, because a task must end in any case."""
@@ -231,26 +245,29 @@ class Worker:
             raise
         except BadInput as error:
             failure = Failure(type="bad_input", message=str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a handler that calls exit() ends its task and not this process
             log.exception("%s: the handler raised", claim.task_id)
-            failure = Failure(
-                type="internal_error",
-                message=f"{type(error).__name__}: {error}"[:2000],
-                retryable=True,
-                evidence={
-                    "traceback": traceback.format_exc()[-4000:],
-                    "seconds": round(time.perf_counter() - started, 3),
-                },
+            return _internal_error(
+                claim,
+                f"{type(error).__name__}: {error}"[:2000],
+                traceback=traceback.format_exc()[-4000:],
+                seconds=round(time.perf_counter() - started, 3),
             )
         return claim.completion(Status.FAILED, error=failure)
 
     async def _report(self, claim: Claim, completion: Completion) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        self._reporting.add(me)
         try:
-            if (
-                completion.error is not None
-                and completion.error.retryable
-                and completion.status is not Status.CANCELLED
-            ):
+            await self._send(claim, completion)
+        finally:
+            self._reporting.discard(me)
+
+    async def _send(self, claim: Claim, completion: Completion) -> None:
+        ended = completion.status in (Status.SUCCEEDED, Status.CANCELLED)
+        try:
+            if completion.error is not None and completion.error.retryable and not ended:
                 await self._board.fail(claim, completion)
             else:
                 await self._board.complete(claim, completion)
@@ -258,6 +275,11 @@ class Worker:
             kind = "result_too_large" if isinstance(error, Oversized) else "not_json"
             failure = Failure(type=kind, message=str(error))
             await self._board.complete(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+
+
+def _internal_error(claim: Claim, message: str, **evidence: JsonValue) -> Completion:
+    failure = Failure(type="internal_error", message=message, retryable=True, evidence=evidence)
+    return claim.completion(Status.FAILED, error=failure)
 
 
 class Sweeper:
