@@ -43,9 +43,7 @@ class Feed:
     async def close(self) -> None:
         for tailer in self._tailers:
             tailer.cancel()
-        for tailer in self._tailers:
-            with contextlib.suppress(asyncio.CancelledError):
-                await tailer
+        await asyncio.gather(*self._tailers, return_exceptions=True)
         self._tailers.clear()
 
     async def _start(self) -> None:
@@ -62,7 +60,7 @@ class Feed:
                 reply = await cast(
                     Awaitable[Any], client.xread({shard.feed: position}, count=_PAGE, block=int(_BLOCK_SECONDS * 1000))
                 )
-            except _script.TRANSIENT:
+            except redis.RedisError:
                 await asyncio.sleep(0.1)
                 with contextlib.suppress(Exception):  # a watcher reports it: its own reads fail the same way
                     await self._engine.ensure()
