@@ -93,6 +93,7 @@ class Worker:
         self._concurrency = concurrency
         self._active: set[asyncio.Task[None]] = set()
         self._reporting: set[asyncio.Task[None]] = set()
+        self._rung: set[tuple[int, tuple[str, ...]]] = set()
         self._changed = asyncio.Event()
         self._draining = False
         self._bells: dict[tuple[int, tuple[str, ...]], asyncio.Future[bool]] = {}
@@ -107,8 +108,10 @@ class Worker:
             free = self._concurrency - len(self._active)
             lanes = self._lanes()
             if free <= 0 or not lanes:
+                await self._ring_on()
                 await self._changed.wait()
                 continue
+            self._rung.clear()
             try:
                 claims = await self._board.claim(self.name, lanes, n=free, shard=shard)
             except EngineUnavailable as error:
@@ -154,8 +157,16 @@ class Worker:
     def _rang(self, key: tuple[int, tuple[str, ...]], bell: asyncio.Future[bool]) -> None:
         del self._bells[key]
         self._changed.set()
-        if not bell.cancelled():
-            bell.exception()  # retrieved: the next claim meets the same trouble and reports it
+        # The error is looked at, and no more: the next claim meets the same trouble and reports it.
+        if not bell.cancelled() and bell.exception() is None and bell.result():
+            self._rung.add(key)
+
+    async def _ring_on(self) -> None:
+        """Pass on the tokens that came while there was no room for another claim: others may sleep beside that work."""
+        while self._rung:
+            shard, lanes = self._rung.pop()
+            with contextlib.suppress(EngineUnavailable, RedisError):
+                await self._board.ring(lanes, shard)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
