@@ -113,6 +113,11 @@ def fitted(parts: list[Section], lines: int) -> list[Row]:
     return rows
 
 
+def state_style(state: str) -> str:
+    """The colour of a state, as a rich style."""
+    return _LOOK.get(state, ("", "", "default"))[2]
+
+
 def view(state: RunState, now: datetime, *, lines: int = 10_000, ascii_only: bool = False) -> RenderableType:
     """Everything about a run: who it is, its rounds and tasks, and one line of totals.
 
@@ -125,7 +130,7 @@ def view(state: RunState, now: datetime, *, lines: int = 10_000, ascii_only: boo
     elapsed = state.seconds
     if elapsed is None and state.accepted_at is not None:
         elapsed = max(0.0, (now - state.accepted_at).total_seconds())
-    style = _LOOK.get(state.status, ("", "", "default"))[2]
+    style = state_style(state.status)
     title = Text.assemble(("Run ", "bold"), (one_line(state.run_id, 40), "bold"), "  ")
     title.append(one_line(state.request, 200) if state.request is not None else "", "bright_black")
     title.no_wrap, title.overflow = True, "ellipsis"
@@ -303,7 +308,7 @@ def _mark(state: str, now: datetime, ascii_only: bool) -> str:
 
 
 def _cells(row: Row, now: datetime, ascii_only: bool) -> tuple[Text, Text, Text, Text]:
-    style = _LOOK.get(row.state, ("", "", "default"))[2]
+    style = state_style(row.state)
     name_style = "bold" if row.indent == 0 else "bright_black" if row.indent == 2 else "default"
     name = Text.assemble("  " * row.indent, (_mark(row.state, now, ascii_only), style), " ", (row.name, name_style))
     note_style = "red" if row.state in ("failed", "timed_out", "refused") else "bright_black"

@@ -1,0 +1,76 @@
+"""The command ``arbiter``.
+
+``parser``        what can be said on the command line
+``options``       from words to values: requests, limits, capabilities, places
+``output``        what goes to standard output: text for people, JSON lines for programs
+``runs``          run, submit, runs, show, events, cancel
+``daemon``        serve, worker, down
+``capabilities``  capabilities, capabilities show
+``demonstration`` demo
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 the run did not succeed, 2 it
+could not be done as asked, 70 a defect in this program, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+OK, NOT_SUCCEEDED, REFUSED, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words behind ``arbiter``. Default: those of this process.
+
+    Returns:
+        The exit code. Every failure has been told on standard error, in one line; ``ARBITER_DEBUG=1`` adds the traceback.
+    """
+    from arbiter.cli.parser import parse
+
+    arguments = parse(argv)
+    module, _, function = arguments.command.partition(":")
+    try:
+        code: int = getattr(import_module(module), function)(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader has seen enough. What is still buffered must not fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return INTERRUPTED
+    except Exception as error:
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    from arbiter.narration import one_line
+    from blackboard.errors import ArbiterError, UnknownRecord
+
+    if os.environ.get("ARBITER_DEBUG", "") not in ("", "0"):
+        traceback.print_exception(error)
+    if isinstance(error, UnknownRecord):
+        said, code = _sentence(error.detail), REFUSED
+    elif isinstance(error, ArbiterError):
+        said, code = str(error), REFUSED
+    elif isinstance(error, TimeoutError):
+        said, code = str(error) or "it took too long", NOT_SUCCEEDED
+    else:
+        said = f"internal error: {type(error).__name__}: {error}. Set ARBITER_DEBUG=1 to see where."
+        code = DEFECT
+    print(f"error: {one_line(said, 2000)}", file=sys.stderr)
+    return code
+
+
+def _sentence(detail: str) -> str:
+    if detail.startswith("no run"):
+        return f"{detail}. List what is there with: arbiter runs"
+    return detail

@@ -1,0 +1,181 @@
+"""The commands about capabilities: the table, and one of them in full."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.text import Text
+
+from arbiter import narration
+from arbiter.cli import OK, options, output
+from blackboard.board import Board
+from blackboard.errors import BadInput
+from blackboard.types import Status
+from registry import Registry, Version
+
+_Counts = dict[str, dict[Status, int]]
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List what the board can do."""
+    return asyncio.run(_listing(arguments))
+
+
+async def _listing(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog, board.outcomes)
+        found = await registry.list(arguments.tenant)
+        counts = _by_name(await board.outcomes())
+        unreadable = dict(registry.unreadable)
+    if arguments.json:
+        for version in found:
+            output.line(_record(version, counts.get(version.name, {})))
+    elif found:
+        rows: list[list[str | Text]] = [_row(version, counts.get(version.name, {})) for version in found]
+        right = {"justify": "right"}
+        head: list[tuple[str, dict[str, Any]]] = [
+            ("NAME", {"min_width": 12}), ("VERSION", {"min_width": 12}), ("KIND", {"min_width": 8}),
+            ("EFFECTS", {}), ("EXAM", {}), ("OK", right), ("NOT OK", right), ("DESCRIPTION", {}),
+        ]  # fmt: skip
+        output.console().print(output.table(head, rows))
+    else:
+        output.note("no capabilities on this board")
+    for name, why in unreadable.items():
+        output.note(f"warning: {name} is not offered: {narration.one_line(why, 300)}")
+    return OK
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one capability: manifest, versions, exam record, code."""
+    return asyncio.run(_show(arguments))
+
+
+async def _show(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog, board.outcomes)
+        versions = await registry.versions(arguments.name)
+        version = _chosen(versions, arguments.sha)
+        counts = await registry.outcomes(arguments.name)
+        source = await registry.source(version) if version.artifact_sha is not None else None
+    if arguments.json:
+        output.line(
+            {
+                **_record(version, counts),
+                "manifest": version.manifest.model_dump(mode="json"),
+                "exam": version.exam.model_dump(mode="json") if version.exam else None,
+                "versions": [_record(each, counts) for each in versions],
+                "source": source,
+            }
+        )
+        return OK
+    _print(output.console(), version, versions, counts, source)
+    return OK
+
+
+def _chosen(versions: list[Version], sha: str | None) -> Version:
+    if sha is None:
+        return next((version for version in versions if version.state == "active"), versions[-1])
+    found = [version for version in versions if version.sha.startswith(sha)]
+    if len(found) != 1:
+        known = ", ".join(version.sha[:12] for version in versions)
+        raise BadInput(
+            "--sha", sha, f"{'Several versions begin' if found else 'No version begins'} like this: {known}."
+        )
+    return found[0]
+
+
+def _print(console: Console, version: Version, versions: list[Version], counts: _Counts, source: str | None) -> None:
+    def heading(words: str) -> None:
+        console.print(Text(f"\n{words}", "bold"))
+
+    manifest = version.manifest
+    console.print(Text.assemble((version.name, "bold"), f"  {version.sha[:12]}  {version.state}"))
+    console.print(Text(narration.printable(manifest.description)))
+    heading("Manifest")
+    fields = manifest.model_dump(mode="json", exclude={"name", "description"})
+    console.print(_code(json.dumps(fields, indent=2, ensure_ascii=False), "json"))
+    heading("Versions")
+    rows: list[list[str | Text]] = [
+        [
+            each.sha[:12],
+            each.state,
+            output.when(each.created_at),
+            output.exam_line(each),
+            _ended(counts.get(each.sha, {})),
+        ]
+        for each in versions
+    ]
+    head: list[tuple[str, dict[str, Any]]] = [
+        (name, {}) for name in ("VERSION", "STATE", "REGISTERED", "EXAM", "TASKS")
+    ]
+    console.print(output.table(head, rows))
+    heading("Exam")
+    exam = version.exam
+    if exam is None:
+        console.print(f"none: a {manifest.kind} is the program's own code" if manifest.kind != "artifact" else "none")
+    else:
+        examiner = narration.one_line(exam.examiner, 100) or "unknown"
+        console.print(Text(f"{output.exam_line(version)}, on {output.when(exam.when)}, by {examiner}"))
+        for said in exam.failures:
+            console.print(Text(f"  {narration.one_line(said, 300)}", "red"))
+    heading("Code")
+    console.print(
+        _code(source, "python") if source is not None else f"in the program that serves lane {manifest.action}"
+    )
+
+
+def _code(text: str, language: str) -> Syntax:
+    return Syntax(narration.printable(text), language, theme="ansi_dark", background_color="default", word_wrap=True)
+
+
+def _row(version: Version, counts: Mapping[str, Mapping[Status, int]]) -> list[str | Text]:
+    ended = counts.get(version.sha, {})
+    good = ended.get(Status.SUCCEEDED, 0)
+    exam = version.exam
+    return [
+        version.name,
+        version.sha[:12],
+        version.manifest.kind,
+        version.manifest.effects,
+        "" if exam is None else "passed" if exam.passed else "failed",
+        str(good),
+        str(sum(ended.values()) - good),
+        narration.one_line(version.manifest.description, 200),
+    ]
+
+
+def _record(version: Version, counts: Mapping[str, Mapping[Status, int]]) -> dict[str, Any]:
+    return {
+        "name": version.name,
+        "sha": version.sha,
+        "state": version.state,
+        "kind": version.manifest.kind,
+        "effects": version.manifest.effects,
+        "lane": version.manifest.action,
+        "tenant": version.manifest.tenant,
+        "description": version.manifest.description,
+        "artifact_sha": version.artifact_sha,
+        "created_at": version.created_at,
+        "examined": version.exam.passed if version.exam else None,
+        "outcomes": {status.value: number for status, number in counts.get(version.sha, {}).items()},
+    }
+
+
+def _ended(counts: Mapping[Status, int]) -> str:
+    return ", ".join(f"{number} {status.value}" for status, number in sorted(counts.items())) or "none"
+
+
+def _by_name(outcomes: Mapping[str, int]) -> dict[str, _Counts]:
+    """The board's counters as name to content hash to status to number."""
+    counted: dict[str, _Counts] = {}
+    for field, number in outcomes.items():
+        name, _, rest = field.partition("|")
+        sha, _, status = rest.partition("|")
+        counted.setdefault(name, {}).setdefault(sha, {})[Status(status)] = number
+    return counted

@@ -1,0 +1,109 @@
+"""The commands that serve a board: serve, worker, down."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from arbiter import loading, narration
+from arbiter.cli import INTERRUPTED, OK, TERMINATED, options, output
+
+if TYPE_CHECKING:
+    from arbiter.sdk import Arbiter
+
+ISOLATION_SECONDS = 10.0
+"""How long the starting message waits for the isolation to be up."""
+
+_DURABILITY = {
+    "memory": "memory: lasts as long as this process",
+    "local": "local: survives crashes of every process",
+    "unknown": "as that server is configured",
+}
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve roles until a signal, then drain."""
+    output.log_to_stderr(logging.INFO)
+    return asyncio.run(_serve(arguments))
+
+
+async def _serve(arguments: argparse.Namespace) -> int:
+    roles = options.roles(arguments.roles)
+    capabilities = loading.capabilities(arguments.capabilities)
+    from arbiter.sdk import Arbiter
+
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    served = Arbiter(
+        model=arguments.model, fabricator_model=arguments.fabricator_model, capabilities=capabilities, roles=roles,
+        lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
+        concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None, **options.place(arguments),
+    )  # fmt: skip
+    told = asyncio.ensure_future(signals.get())
+    starting = asyncio.ensure_future(_started(served))
+    await asyncio.wait({told, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await served.close(0)
+        return OK
+    starting.result()
+    first = await told
+    output.note(
+        f"{first.name}: draining, up to {arguments.grace:g} s for running work; another signal gives it back at once"
+    )
+    return await _drained(served, signals)
+
+
+async def _started(served: Arbiter) -> None:
+    await served.start()
+    waited = 0.0
+    while "wrapper" in served.roles and served.isolation_label == "not started" and waited < ISOLATION_SECONDS:
+        await asyncio.sleep(0.02)
+        waited += 0.02
+    engine = served.board.engine
+    thinking = {"arbiter", "fabricator"} & set(served.roles)
+    running = {"fabricator", "wrapper"} & set(served.roles)
+    lines = [
+        f"serving board {served.board.namespace}/{served.board.name}, process {os.getpid()}",
+        f"  engine      {engine.label}",
+        f"  durability  {_DURABILITY.get(engine.durability, engine.durability)}",
+        f"  roles       {', '.join(served.roles)}",
+        f"  model       {narration.one_line(served.model_label) if thinking else 'only where capabilities call one'}",
+        f"  isolation   {served.isolation_label if running else 'none needed'}",
+        "ready",
+    ]
+    output.note("\n".join(lines))
+
+
+async def _drained(served: Arbiter, signals: asyncio.Queue[signal.Signals]) -> int:
+    closing = asyncio.ensure_future(served.close())
+    again = asyncio.ensure_future(signals.get())
+    await asyncio.wait({closing, again}, return_when=asyncio.FIRST_COMPLETED)
+    if closing.done():
+        again.cancel()
+        closing.result()
+        output.note("drained")
+        return OK
+    closing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await closing
+    await served.close(0)
+    output.note("stopped at once")
+    return TERMINATED if again.result() == signal.SIGTERM else INTERRUPTED
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """Stop the local server of a data folder."""
+    from blackboard.engine import stop_local
+
+    stopped = stop_local(arguments.data_dir)
+    output.note("the local server has stopped" if stopped else "no local server was running")
+    return OK

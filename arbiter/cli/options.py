@@ -1,0 +1,120 @@
+"""From words on the command line to values: requests, limits, roles, and the board or run that is meant."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import JsonValue, ValidationError
+
+from blackboard.errors import BadInput, UnknownRecord
+from blackboard.types import Limits
+
+if TYPE_CHECKING:
+    from arbiter.sdk import Role
+    from blackboard.board import Board
+
+LIMITS = ("rounds", "tasks", "fabrications", "tokens", "seconds")
+_LOOK_BACK = 1000
+"""Runs among which the beginning of an id is looked up."""
+
+
+def place(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The board's whereabouts, as ``Board.open`` takes them."""
+    return {
+        "url": arguments.url,
+        "data_dir": arguments.data_dir,
+        "namespace": arguments.namespace,
+        "board": arguments.board,
+    }
+
+
+def request(word: str) -> str | dict[str, JsonValue]:
+    """The request in a word: text, a JSON object, ``@FILE``, or ``-`` for standard input.
+
+    Raises:
+        BadInput: a file that cannot be read, or JSON that is no object.
+    """
+    if word == "-":
+        return _parsed(sys.stdin.read(), "standard input", strict=False)
+    if not word.startswith("@"):
+        return _parsed(word, "request", strict=False)
+    file = Path(word[1:])
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput("request", word, f"It cannot be read as text: {why}. Name an existing file.") from error
+    return _parsed(text, str(file), strict=file.suffix == ".json")
+
+
+def _parsed(text: str, origin: str, *, strict: bool) -> str | dict[str, JsonValue]:
+    if not text.strip():
+        raise BadInput("request", text, "Say what is to be done, as text or as a JSON object.")
+    if not strict and not text.lstrip().startswith("{"):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput("request", origin, f"It is not JSON: {error}. Correct it, or write plain text.") from error
+    if not isinstance(value, dict):
+        raise BadInput("request", origin, "Its JSON must be an object.")
+    return cast("dict[str, JsonValue]", value)
+
+
+def limits(arguments: argparse.Namespace) -> Limits:
+    """Bounds of a run from ``--limit-…``; what is not given keeps its default.
+
+    Raises:
+        BadInput: not a number, or outside of what is allowed.
+    """
+    given = {name: value for name in LIMITS if (value := getattr(arguments, f"limit_{name}")) is not None}
+    try:
+        return Limits.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0])
+        raise BadInput(f"--limit-{field}", first["input"], f"{first['msg'].rstrip('.')}.") from None
+
+
+def roles(text: str) -> tuple[Role, ...]:
+    """Roles from a list with commas.
+
+    Raises:
+        BadInput: none, or one that does not exist.
+    """
+    from arbiter.sdk import ROLES
+
+    named = words(text)
+    for name in named:
+        if name not in ROLES:
+            raise BadInput("--roles", name, f"Use any of {', '.join(ROLES)}.")
+    if not named:
+        raise BadInput("--roles", text, f"Use any of {', '.join(ROLES)}.")
+    return cast("tuple[Role, ...]", named)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list with commas, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+async def run_id(board: Board, word: str) -> str:
+    """The run that is meant by an id or by an unambiguous beginning of one.
+
+    Raises:
+        UnknownRecord: no such run.
+        BadInput: several runs begin like this.
+    """
+    try:
+        return (await board.summary(word)).id
+    except UnknownRecord:
+        found = [run.id for run in await board.runs(_LOOK_BACK) if word and run.id.startswith(word)]
+        if not found:
+            raise
+        if len(found) > 1:
+            raise BadInput("RUN", word, f"{len(found)} runs begin like this; write more of the id.") from None
+        return found[0]

@@ -1,0 +1,163 @@
+"""What goes to standard output: text for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arbiter.fold import RunState, Task
+from arbiter.narration import one_line, printable
+from blackboard.types import RunSummary
+
+if TYPE_CHECKING:
+    from registry import Version
+
+_PIPE_WIDTH = 160
+
+
+def line(value: Any) -> None:
+    """One JSON value on a line of its own, at once."""
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def note(text: str) -> None:
+    """A line for people, beside the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def text(value: str) -> None:
+    """A text as it is; on a terminal without what could control it."""
+    print(printable(value) if sys.stdout.isatty() else value, flush=True)
+
+
+def console() -> Console:
+    """Standard output for tables; a pipe gets room for whole lines."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH, soft_wrap=False)
+
+
+def table(head: list[tuple[str, dict[str, Any]]], rows: list[list[str | Text]]) -> Table:
+    """A plain table; ``head`` has the names of the columns and options for :class:`rich.table.Column`."""
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=False)
+    for name, options in head:
+        column: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis", **options}
+        made.add_column(name, **column)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return made
+
+
+def when(seconds: float) -> str:
+    """A time on the server's clock in the local time zone."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def summary_record(run: RunSummary) -> dict[str, Any]:
+    """A line of a listing, for programs."""
+    return {**run.model_dump(mode="json", exclude={"id"}), "run_id": run.id}
+
+
+def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
+    """A run for programs: how it ended and what it took; with ``whole`` also rounds and tasks."""
+    work = state.work
+    record: dict[str, Any] = {
+        "run_id": state.run_id,
+        "status": state.status,
+        "answer": state.answer,
+        "error": state.error.model_dump(mode="json") if state.error else None,
+        "seconds": state.seconds,
+        "rounds": len(state.rounds),
+        "tasks": sum(task.kind == "capability" for task in work),
+        "fabrications": sum(task.kind == "fabrication" for task in work),
+        "usage": state.usage.model_dump(mode="json"),
+        "model": next((turn.model for turn in reversed(state.rounds) if turn.model), None),
+    }
+    if whole:
+        record |= {
+            "request": state.request,
+            "tenant": state.tenant,
+            "limits": state.limits.model_dump(mode="json"),
+            "accepted_at": state.accepted_at.isoformat() if state.accepted_at else None,
+            "ended_at": state.ended_at.isoformat() if state.ended_at else None,
+            "pins": state.pins,
+            "round_list": [_round_record(state, number) for number in range(len(state.rounds))],
+            "task_list": [_task_record(task) for task in work],
+        }
+    return record
+
+
+def _round_record(state: RunState, number: int) -> dict[str, Any]:
+    turn = state.rounds[number]
+    return {
+        "round": turn.number,
+        "at": turn.at.isoformat(),
+        "message": turn.message,
+        "calls": [call.model_dump(mode="json") for call in turn.calls],
+        "usage": turn.usage.model_dump(mode="json"),
+        "model": turn.model,
+        "considered": list(turn.considered),
+    }
+
+
+def _task_record(task: Task) -> dict[str, Any]:
+    return {
+        "task": task.id,
+        "key": task.key,
+        "kind": task.kind,
+        "capability": task.capability,
+        "version": task.version,
+        "round": task.round,
+        "state": task.state,
+        "attempts": task.attempts,
+        "after": list(task.after),
+        "posted_at": task.posted_at.isoformat(),
+        "ended_at": task.ended_at.isoformat() if task.ended_at else None,
+        "input": task.input,
+        "completion": task.completion.model_dump(mode="json") if task.completion else None,
+        "retries": [error.model_dump(mode="json") for error in task.retries],
+        "stages": [stage.model_dump(mode="json") for stage in task.stages],
+    }
+
+
+def exam_line(version: Version) -> str:
+    """How a version did in its exam, in a few words."""
+    exam = version.exam
+    if exam is None:
+        return "none"
+    cases = f"{exam.public_cases} public, {exam.sealed_cases} sealed"
+    return f"passed ({cases})" if exam.passed else one_line(f"failed ({cases}): {'; '.join(exam.failures)}", 120)
+
+
+def log_to_stderr(level: int) -> None:
+    """Send the log to standard error, one line each; ``ARBITER_DEBUG=1`` adds details and tracebacks."""
+    debugging = os.environ.get("ARBITER_DEBUG", "") not in ("", "0")
+    handler = _Lines(debugging)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    for room in ("arbiter", "fabricator", "wrapper", "registry", "blackboard"):
+        logging.getLogger(room).setLevel(logging.DEBUG if debugging else level)
+
+
+class _Lines(logging.Handler):
+    """Writes to the standard error of the moment, which a live view replaces while it is drawn."""
+
+    def __init__(self, tracebacks: bool) -> None:
+        super().__init__()
+        self._tracebacks = tracebacks
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if not self._tracebacks and record.exc_info:
+                record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
+            print(printable(self.format(record)), file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            self.handleError(record)

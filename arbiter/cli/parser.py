@@ -1,0 +1,256 @@
+"""What can be said on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Protocol
+
+EPILOG = """\
+environment:
+  ARBITER_REDIS_URL     board to use when --url is not given
+  ARBITER_DATA_DIR      folder of the local server (default ~/.arbiter)
+  ARBITER_MODEL         model to use when --model is not given
+  ARBITER_REDIS_SERVER  server program for the local server
+  ARBITER_DEBUG=1       show tracebacks
+
+exit codes: 0 done, 1 the run did not succeed, 2 refused, 70 defect, 130 interrupted, 143 terminated
+"""
+
+DEMO = """\
+Watch whole runs without an account: a request is planned, a missing capability is written,
+examined and loaded, and the answer is computed from the data shipped with the package.
+The model is scripted: its words come from a file, the data and the computation are real.
+
+  orders    a kitchen can make fries; an order also asks for cheesecake
+  invoices  more than 500 supplier invoices are checked against orders and receipts
+
+Each call is a new show on a board of its own. A show that was killed or interrupted is
+continued by the next call, with the same runs and the same answer; --fresh starts a new one
+all the same.
+"""
+
+MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE or recorded:FILE"
+CAPABILITIES = "functions to offer: module:ATTR or path.py[:ATTR]; ATTR defaults to CAPABILITIES; may be repeated"
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command's name (``module:function``) and its options; exits with code 2 when they make no sense."""
+    return build().parse_args(argv)
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="arbiter",
+        description="Plan a request, fabricate the capabilities it lacks, run it, answer.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _demo(commands)
+    _run(commands)
+    _submit(commands)
+    _serve(commands)
+    _look(commands)
+    _capabilities(commands)
+    down = _command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
+    down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"arbiter {version('arbiter')}")
+        parser.exit()
+
+
+class _Commands(Protocol):
+    """Where commands are added."""
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,
+        description: str,
+        formatter_class: type[argparse.HelpFormatter],
+        allow_abbrev: bool,
+    ) -> argparse.ArgumentParser: ...
+
+
+def _command(
+    commands: _Commands, name: str, command: str, does: str, text: str | None = None
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=does, description=text or does[0].upper() + does[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _place(parser: argparse.ArgumentParser, *, default: str | None = None, board: str | None = "main") -> None:
+    """Options that say which board is meant."""
+    group = parser.add_argument_group("which board")
+    group.add_argument(
+        "--url", metavar="URL", default=default,
+        help="redis://, rediss://, unix:// or memory:// (default: $ARBITER_REDIS_URL, else a local server)",
+    )  # fmt: skip
+    group.add_argument(
+        "--data-dir", metavar="DIR", default=default, help="folder of the local server (default ~/.arbiter)"
+    )
+    group.add_argument(
+        "--namespace", metavar="NAME", default=default or "arbiter", help="namespace of the board (default arbiter)"
+    )
+    group.add_argument(
+        "--board", metavar="NAME", default=default or board,
+        help=f"name of the board (default {board or 'a new one for each show'})",
+    )  # fmt: skip
+
+
+def _json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"{what} as JSON on standard output")
+
+
+def _demo(commands: _Commands) -> None:
+    demo = _command(commands, "demo", "arbiter.cli.demonstration:demo", "watch whole runs without an account", DEMO)
+    demo.add_argument("which", nargs="?", choices=("orders", "invoices", "all"), default="all", help="default: all")
+    demo.add_argument("--fresh", action="store_true", help="a new show, even if one is unfinished")
+    demo.add_argument("--quiet", action="store_true", help="no progress, only the answers")
+    _json(demo, "one line for each run")
+    _place(demo, board=None)
+
+
+def _request(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "request",
+        help="text, a JSON object, @FILE (JSON or text), or - for standard input; a CloudEvents 1.0 event is one",
+    )
+    parser.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
+    parser.add_argument(
+        "--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run"
+    )
+    for name, what in (
+        ("rounds", "decisions of the model"),
+        ("tasks", "tasks"),
+        ("fabrications", "fabricated capabilities"),
+        ("tokens", "model tokens"),
+        ("seconds", "seconds from acceptance to the answer"),
+    ):
+        parser.add_argument(f"--limit-{name}", metavar="N", help=f"at most N {what}")
+
+
+def _run(commands: _Commands) -> None:
+    run = _command(commands, "run", "arbiter.cli.runs:run", "run a request here and wait for its answer")
+    _request(run)
+    run.add_argument("--model", metavar="MODEL", help=MODEL)
+    run.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
+    run.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
+    run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="stop waiting after SECONDS; the run stays")
+    run.add_argument("--quiet", action="store_true", help="no progress")
+    _json(run, "the result")
+    _place(run)
+
+
+def _submit(commands: _Commands) -> None:
+    submit = _command(commands, "submit", "arbiter.cli.runs:submit", "put a request on the board for a daemon to run")
+    _request(submit)
+    _json(submit, "the run's id")
+    _place(submit)
+
+
+def _serve(commands: _Commands) -> None:
+    text = """\
+Serve a board until SIGTERM or SIGINT. The first signal drains: nothing new is claimed, running
+work may finish within the grace time, and the rest is given back at once for others to take. A
+second signal gives everything back immediately."""
+    serve = _command(commands, "serve", "arbiter.cli.daemon:serve", "serve a board as a daemon", text)
+    serve.add_argument(
+        "--roles",
+        metavar="LIST",
+        default="arbiter,fabricator,wrapper",
+        help="any of arbiter,fabricator,wrapper (default all)",
+    )
+    worker = _command(commands, "worker", "arbiter.cli.daemon:serve", "run capabilities: serve --roles wrapper", text)
+    worker.set_defaults(roles="wrapper")
+    for parser in (serve, worker):
+        parser.add_argument("--model", metavar="MODEL", help=MODEL)
+        parser.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
+        parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
+        parser.add_argument(
+            "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
+        )
+        parser.add_argument(
+            "--concurrency", metavar="N", type=_positive, help="tasks this wrapper runs at a time (default 4)"
+        )
+        parser.add_argument(
+            "--grace", metavar="SECONDS", type=_seconds, default=10.0, help="for running work at the end (default 10)"
+        )
+        parser.add_argument(
+            "--lease", metavar="SECONDS", type=_seconds, default=15.0,
+            help="a process silent for so long loses its work to others (default 15)",
+        )  # fmt: skip
+        _place(parser)
+
+
+def _look(commands: _Commands) -> None:
+    runs = _command(commands, "runs", "arbiter.cli.runs:runs", "list the latest runs")
+    runs.add_argument("--limit", metavar="N", type=_positive, default=20, help="how many (default 20)")
+    _json(runs, "one line for each run")
+    show = _command(commands, "show", "arbiter.cli.runs:show", "show a run: rounds, tasks, answer")
+    show.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
+    _json(show, "everything about it")
+    events = _command(commands, "events", "arbiter.cli.runs:events", "print events: of one run, or of the latest runs")
+    events.add_argument("--run", metavar="RUN", help="only this run")
+    events.add_argument("--follow", "-f", action="store_true", help="go on with events as they happen")
+    events.add_argument(
+        "--limit", metavar="N", type=_positive, default=20, help="how many runs to look back (default 20)"
+    )
+    _json(events, "CloudEvents, one to a line,")
+    cancel = _command(commands, "cancel", "arbiter.cli.runs:cancel", "stop a run")
+    cancel.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
+    cancel.add_argument("--reason", default="cancelled from the command line", help="kept with the run")
+    _json(cancel, "the run's state")
+    for parser in (runs, show, events, cancel):
+        _place(parser)
+
+
+def _capabilities(commands: _Commands) -> None:
+    everything = _command(
+        commands,
+        "capabilities",
+        "arbiter.cli.capabilities:listing",
+        "list what the board can do, or show one capability",
+    )
+    everything.add_argument("--tenant", metavar="NAME", help="only what this tenant may use")
+    _json(everything, "one line for each capability")
+    _place(everything)
+    inner = everything.add_subparsers(metavar="COMMAND")
+    show = _command(
+        inner, "show", "arbiter.cli.capabilities:show", "show one capability: manifest, versions, exam record, code"
+    )
+    show.add_argument("name", metavar="NAME")
+    show.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the active version)")
+    show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
+    _place(show, default=argparse.SUPPRESS)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return number

@@ -1,0 +1,244 @@
+"""The commands about runs: run, submit, runs, show, events, cancel."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from rich.text import Text
+
+from arbiter import loading, narration
+from arbiter.cli import INTERRUPTED, NOT_SUCCEEDED, OK, TERMINATED, options, output
+from arbiter.fold import RunState, fold
+from arbiter.live import Progress, state_style, view
+from blackboard.board import Board
+from blackboard.events import Event
+
+GRACE_SECONDS = 2.0
+"""What running work gets when a command that was waiting for it is interrupted."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve all roles here until one run has ended, and print its answer."""
+    output.log_to_stderr(logging.ERROR)
+    return attended(_run(arguments))
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    request = options.request(arguments.request)
+    limits = options.limits(arguments)
+    capabilities = loading.capabilities(arguments.capabilities)
+    from arbiter.sdk import Arbiter
+
+    async with Arbiter(
+        model=arguments.model, fabricator_model=arguments.fabricator_model, capabilities=capabilities,
+        grace_seconds=GRACE_SECONDS, **options.place(arguments),
+    ) as served:  # fmt: skip
+        run_id = await served.submit(request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)
+        if not arguments.quiet:
+            output.note(f"Model: {narration.one_line(served.model_label)}    Board: {served.board.engine.label}")
+        try:
+            async with asyncio.timeout(arguments.timeout):
+                with Progress(quiet=arguments.quiet) as progress:
+                    state = await progress.follow(run_id, served.stream(run_id=run_id))
+        except TimeoutError:
+            raise TimeoutError(
+                f"Run {run_id} has not ended after {arguments.timeout:g} s. {_goes_on(run_id)}"
+            ) from None
+        except asyncio.CancelledError:
+            output.note(f"interrupted: {_goes_on(run_id)}")
+            raise
+    return concluded(state, as_json=arguments.json)
+
+
+def _goes_on(run_id: str) -> str:
+    return f"It stays on the board: continue it with 'arbiter serve', or end it with 'arbiter cancel {run_id}'."
+
+
+def concluded(state: RunState, *, as_json: bool, extra: dict[str, Any] | None = None) -> int:
+    """Print a run that is over and return its exit code."""
+    if as_json:
+        output.line({**(extra or {}), **output.run_record(state)})
+    elif state.answer is not None and state.status == "succeeded":
+        output.text(state.answer)
+    if state.status == "succeeded":
+        return OK
+    why = f": {narration.failure(state.error, 1000)}" if state.error else ""
+    output.note(f"run {state.run_id} {state.status}{why}")
+    return NOT_SUCCEEDED
+
+
+def submit(arguments: argparse.Namespace) -> int:
+    """Put a request on the board and print the run's id."""
+    return asyncio.run(_submit(arguments))
+
+
+async def _submit(arguments: argparse.Namespace) -> int:
+    request = options.request(arguments.request)
+    limits = options.limits(arguments)
+    from arbiter.sdk import Arbiter
+
+    async with Arbiter(roles=(), **options.place(arguments)) as client:
+        run_id = await client.submit(request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)
+    if arguments.json:
+        output.line({"run_id": run_id})
+    else:
+        output.text(run_id)
+    return OK
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    """List the latest runs."""
+    return asyncio.run(_runs(arguments))
+
+
+async def _runs(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        found = await board.runs(arguments.limit)
+    if arguments.json:
+        for one in found:
+            output.line(output.summary_record(one))
+        return OK
+    if not found:
+        output.note("no runs on this board")
+        return OK
+    rows: list[list[str | Text]] = [
+        [
+            one.id,
+            Text(one.status, state_style(one.status)),
+            output.when(one.created_at),
+            narration.seconds(one.ended_at - one.created_at) if one.ended_at is not None else "",
+            str(one.round),
+            str(one.tasks),
+            one.tenant,
+            narration.one_line(one.request, 200),
+        ]
+        for one in found
+    ]
+    right = {"justify": "right"}
+    head: list[tuple[str, dict[str, Any]]] = [
+        ("RUN", {"min_width": 24}), ("STATUS", {"min_width": 9}), ("ACCEPTED", {"min_width": 19}), ("TOOK", right),
+        ("ROUNDS", right), ("TASKS", right), ("TENANT", {"max_width": 16}), ("REQUEST", {}),
+    ]  # fmt: skip
+    output.console().print(output.table(head, rows))
+    return OK
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one run as it is now."""
+    return asyncio.run(_show(arguments))
+
+
+async def _show(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        run_id = await options.run_id(board, arguments.run)
+        log = await board.history(run_id)
+    state = fold(run_id, log)
+    if arguments.json:
+        output.line(output.run_record(state, whole=True))
+        return OK
+    console = output.console()
+    now = log[-1].time if state.done else datetime.now(UTC)
+    console.print(view(state, now, ascii_only=console.options.ascii_only))
+    if state.answer:
+        output.text(f"\n{state.answer}")
+    return OK
+
+
+def events(arguments: argparse.Namespace) -> int:
+    """Print events, of one run or of the latest runs, and go on with new ones if asked."""
+    return attended(_events(arguments))
+
+
+async def _events(arguments: argparse.Namespace) -> int:
+    async with (
+        await Board.open(**options.place(arguments)) as board,
+        contextlib.aclosing(_chosen(board, arguments)) as stream,
+    ):
+        async for event in stream:
+            if arguments.json:
+                print(event.model_dump_json(), flush=True)
+            elif (said := narration.narrate(event)) is not None:
+                print(narration.timestamped(event, said, with_run=arguments.run is None), flush=True)
+    return OK
+
+
+async def _chosen(board: Board, arguments: argparse.Namespace) -> AsyncGenerator[Event, None]:
+    if arguments.run is not None:
+        run_id = await options.run_id(board, arguments.run)
+        one: AsyncIterator[Event] = board.watch(run_id) if arguments.follow else _listed(await board.history(run_id))
+        async for event in one:
+            yield event
+        return
+    past: list[Event] = []
+    async with contextlib.aclosing(cast(AsyncGenerator[Event, None], board.feed.follow(board))) as feed:
+        # The first step of the feed is taken before the past is read, so that nothing falls between the two.
+        coming = asyncio.ensure_future(anext(feed)) if arguments.follow else None
+        await asyncio.sleep(0)
+        try:
+            for summary in await board.runs(arguments.limit):
+                past += await board.history(summary.id)
+            past.sort(key=lambda event: event.sequence)
+            for event in past:
+                yield event
+            seen = {(event.subject, event.id) for event in past}
+            while coming is not None:
+                event = await coming
+                if (event.subject, event.id) not in seen:
+                    yield event
+                coming = asyncio.ensure_future(anext(feed))
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+
+
+async def _listed(log: list[Event]) -> AsyncIterator[Event]:
+    for event in log:
+        yield event
+
+
+def cancel(arguments: argparse.Namespace) -> int:
+    """Stop a run."""
+    return asyncio.run(_cancel(arguments))
+
+
+async def _cancel(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        run_id = await options.run_id(board, arguments.run)
+        state = await board.cancel_run(run_id, arguments.reason)
+    if arguments.json:
+        output.line({"run_id": run_id, "status": state})
+    else:
+        output.text(state)
+    return OK
+
+
+def attended(work: Coroutine[Any, Any, int]) -> int:
+    """Run a command that may take long: SIGTERM ends it as orderly as an interruption does."""
+
+    async def under_signals() -> int:
+        task = asyncio.ensure_future(work)
+        received: list[int] = []
+
+        def stop(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            return TERMINATED if received[0] == signal.SIGTERM else INTERRUPTED
+
+    return asyncio.run(under_signals())

@@ -1,0 +1,74 @@
+"""Capabilities out of modules and files, named on a command line: ``module:ATTR`` or ``path.py[:ATTR]``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from blackboard.errors import BadInput
+from registry import Capability
+
+
+def capabilities(places: Iterable[str]) -> list[Capability[..., Any]]:
+    """The capabilities in modules and files: ``module:ATTR`` or ``path.py[:ATTR]``.
+
+    Raises:
+        BadInput: something that cannot be imported, is not there, or is no capability.
+    """
+    return [one for where in places for one in _capabilities(where)]
+
+
+def _capabilities(where: str) -> list[Capability[..., Any]]:
+    source, attribute = where, "CAPABILITIES"
+    if match := re.fullmatch(r"(.+):([A-Za-z_]\w*)", where):
+        source, attribute = match.group(1), match.group(2)
+    module = _module(where, source)
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise BadInput("capabilities", where, f"{source} has no {attribute}. Name it behind a colon: {source}:ATTR.")
+    listed: Sequence[Any] = cast("Sequence[Any]", found) if isinstance(found, list | tuple) else [found]
+    for one in listed:
+        if not isinstance(one, Capability):
+            raise BadInput(
+                "capabilities", where, f"{attribute} holds {one!r:.80}; decorate it with arbiter.capability."
+            )
+    return list(listed)
+
+
+def _module(where: str, source: str) -> ModuleType:
+    file = Path(source)
+    try:
+        if file.suffix != ".py":
+            _reachable(Path.cwd())
+            return importlib.import_module(source)
+        path = file.resolve(strict=True)
+        _reachable(path.parent)
+        name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # type hints of what it defines are looked up there
+        spec.loader.exec_module(module)
+        return module
+    except Exception as error:  # the user's code: whatever it raises is reported as what it is
+        raise BadInput("capabilities", where, f"It cannot be imported: {_why(error)}.") from error
+
+
+def _reachable(folder: Path) -> None:
+    """Let modules of a folder be imported, behind everything that is installed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"
