@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import textwrap
 from collections.abc import AsyncIterator
 
@@ -198,3 +197,12 @@ def test_depth_is_counted_the_same_on_both_ends() -> None:
     framing.check(value)
     with pytest.raises(framing.NotJson, match="deeper"):
         framing.check([value])
+
+
+def test_the_sdk_outside_a_run_says_where_it_works() -> None:
+    from wrapper import sdk
+
+    with pytest.raises(RuntimeError, match="only inside a capability"):
+        sdk.call("model.invoke", {})
+    with pytest.raises(RuntimeError, match="only inside a capability"):
+        sdk.model()

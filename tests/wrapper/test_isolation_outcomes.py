@@ -352,7 +352,7 @@ def handler():
     return {
         "environ": dict(os.environ), "initial": open("/proc/self/environ", "rb").read().decode("latin1"),
         "parent": open(f"/proc/{os.getppid()}/environ", "rb").read().decode("latin1"),
-        "fds": sorted(int(n) for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n) or int(n) < 4),
+        "fds": [n for n in range(2000) if os.path.exists(f"/proc/self/fd/{n}")],
         "cwd": path, "empty": os.listdir("."), "home": os.environ["HOME"], "temp": tempfile.gettempdir(),
         "mode": oct(os.stat(".").st_mode & 0o777), "session": os.getsid(0) == os.getpid(), "argv": sys.argv,
         "path": [p for p in sys.path if p in ("", ".")], "stdin": sys.stdin.read() if sys.stdin else "",
@@ -368,7 +368,7 @@ def handler():
     assert set(value["environ"]) == {"PATH", "HOME", "TMPDIR", "LANG", "AWS_EC2_METADATA_DISABLED"}  # type: ignore[arg-type]
     assert value["fds"] == [0, 1, 2, 3]
     assert value["cwd"] == value["home"] == value["temp"]
-    assert not os.path.exists(str(value["cwd"]))
+    assert not os.access(str(value["cwd"]), os.F_OK)
     assert (value["empty"], value["mode"], value["session"], value["path"]) == ([], "0o700", True, [])
 
 

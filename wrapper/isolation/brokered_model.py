@@ -1,7 +1,7 @@
 """A Strands model without credentials: every request goes through the private channel to the host's broker.
 
 One call, ``model.invoke``. The host answers with the stream events of the reply (``[{"messageStart": …}, …]``, shaped
-like Bedrock's ConverseStream), or with a finished reply ``{"message", "stopReason", "usage"}`` from which they are made.
+like Bedrock's ConverseStream), or with a finished reply ``{"message", "stopReason", "usage"}`` they are made from.
 Bytes inside messages (images, documents) travel as ``{"$base64": "…"}``; :func:`restore_bytes` undoes it on the host.
 """
 

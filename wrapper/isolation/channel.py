@@ -19,6 +19,7 @@ from wrapper.isolation import framing
 
 CHANNEL_LOST = 97
 """Exit code of a child whose code broke the channel it had to answer on."""
+_HEAD_BYTES = 64
 
 
 class CallError(RuntimeError):
@@ -36,7 +37,7 @@ class Channel:
         self._fd = fd
         self._lock = threading.Lock()
         self._open: dict[int, Future[object]] = {}
-        self._queued: deque[tuple[int, bytes, Future[object]]] = deque()
+        self._queued: deque[tuple[bytes, Future[object]]] = deque()
         self._last = 0
         self._reader: threading.Thread | None = None
 
@@ -76,20 +77,18 @@ class Channel:
         """Ask the host; the future holds the answer or a :class:`CallError`."""
         future: Future[object] = Future()
         future.set_running_or_notify_cancel()
-        with self._lock:
-            self._last += 1
-            number = self._last
         try:
-            body = framing.encode({"t": "call", "id": number, "method": method, "args": args}, framing.DEPTH + 1)
+            # The number goes in front when it is sent, so that numbers rise in the order of sending.
+            body = framing.encode({"method": method, "args": args}, framing.DEPTH + 1)
         except framing.NotJson as error:
             future.set_exception(CallError("not_json", str(error)))
             return future
-        if len(body) > framing.CALL_BYTES:
+        if len(body) + _HEAD_BYTES > framing.CALL_BYTES:
             message = f"the call is {len(body)} bytes; at most {framing.CALL_BYTES} are sent"
             future.set_exception(CallError("limit", message))
             return future
         with self._lock:
-            self._queued.append((number, body, future))
+            self._queued.append((body, future))
             self._pump()
             if self._reader is None:
                 self._reader = threading.Thread(target=self._listen, name="arbiter-channel", daemon=True)
@@ -98,12 +97,13 @@ class Channel:
 
     def _pump(self) -> None:
         while self._queued and len(self._open) < framing.OPEN_CALLS:
-            number, body, future = self._queued.popleft()
-            self._open[number] = future
+            body, future = self._queued.popleft()
+            self._last += 1
+            self._open[self._last] = future
             try:
-                self._write(framing.frame(body))
+                self._write(framing.frame(b'{"t":"call","id":%d,' % self._last + body[1:]))
             except OSError as error:
-                del self._open[number]
+                del self._open[self._last]
                 future.set_exception(CallError("protocol", f"the channel to the host is broken: {error}"))
 
     def _listen(self) -> None:
@@ -120,7 +120,7 @@ class Channel:
                     future.set_result(answer["value"])
         finally:
             with self._lock:
-                waiting = [*self._open.values(), *(each[2] for each in self._queued)]
+                waiting = [*self._open.values(), *(each[1] for each in self._queued)]
                 self._open.clear()
                 self._queued.clear()
             for future in waiting:

@@ -40,7 +40,7 @@ _EXIT_SECONDS = 1.0
 
 
 class NeverStarted(Exception):
-    """The child was gone before it had the whole job; another one may take it."""
+    """The child was gone before it looked at the job; another one may take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,10 @@ class Conversation:
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     _answers: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    _received: bytearray = field(default_factory=bytearray)
+    _answered: bool = False
     _last_call: int = 0
+    _open_calls: int = 0
     _done: _Done | None = None
 
     async def verdict(self) -> Ending:
@@ -182,24 +185,30 @@ class Conversation:
                 self._called(said)
 
     async def _exactly(self, count: int) -> bytes | None:
-        data = bytearray()
-        while len(data) < count:
+        while len(self._received) < count:
             try:
-                part = await self._loop.sock_recv(self.child.channel, min(count - len(data), 1 << 18))
-            except ConnectionError:
+                part = await self._loop.sock_recv(self.child.channel, 1 << 18)
+            except ConnectionError as error:
+                # A stream socket is reset when its other end closed with data unread (unix(7)); before any answer was
+                # sent, that data can only be the job.
+                if not self._answered:
+                    raise NeverStarted from error
                 return None
             if not part:
                 return None
-            data += part
-        return bytes(data)
+            self._received += part
+        taken = bytes(memoryview(self._received)[:count])
+        del self._received[:count]
+        return taken
 
     def _called(self, call: _Call) -> None:
         if call.id <= self._last_call:
             raise framing.Violation("a call's id was used before")
         self._last_call = call.id
-        self._answers = {task for task in self._answers if not task.done()}
-        if len(self._answers) >= framing.OPEN_CALLS:
+        if self._open_calls >= framing.OPEN_CALLS:
             raise framing.Violation(f"more than {framing.OPEN_CALLS} calls at once")
+        self._open_calls += 1
+        self._answers = {task for task in self._answers if not task.done()}
         self._answers.add(self._loop.create_task(self._answer(call)))
 
     async def _answer(self, call: _Call) -> None:
@@ -217,6 +226,8 @@ class Conversation:
             # The boundary to the code: whatever the broker raised becomes the call's typed error.
             body = _refusal(call.id, type(error).__name__, str(error))
         async with self._sending:
+            self._answered = True
+            self._open_calls -= 1  # before the child can know that it may send another
             try:
                 await self._loop.sock_sendall(self.child.channel, framing.frame(body))
             except OSError:

@@ -26,6 +26,7 @@ DEPTH = 64
 OPEN_CALLS = 4
 """Calls a child may have unanswered at once."""
 READY = b"R"
+"""Said by a child that is locked down and waits for its job."""
 VERSION = 1
 
 _INTEGER_BITS = 14_000  # below the 4,300 digits where CPython refuses to convert between text and int

@@ -54,6 +54,12 @@ def module_name(sha256: str) -> str:
     return f"arb_cap_{sha256[:32]}"
 
 
+def forget(sha256: str) -> None:
+    """Undo the traces of a load."""
+    sys.modules.pop(module_name(sha256), None)
+    linecache.clearcache()
+
+
 def perform(run: Mapping[str, object]) -> bytes:
     """Carry out one ``run`` frame and return the body of its ``done`` frame. Catches everything the code can raise."""
     limits = cast("Mapping[str, int]", run["limits"])

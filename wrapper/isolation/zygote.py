@@ -222,8 +222,12 @@ def main() -> NoReturn:
     sys.argv[:] = ["capability"]
     zygote = Zygote(control, settings)
 
-    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise _Stop
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        # Never raises: the end is noticed in one place, where the control socket is read.
+        try:
+            control.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     try:
         signal.signal(signal.SIGTERM, stop)

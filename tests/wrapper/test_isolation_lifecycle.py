@@ -1,0 +1,308 @@
+"""Nothing is left over, a dead zygote is replaced, a dead host takes everything with it, and no isolation means no run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import JsonValue
+
+from blackboard.errors import IsolationUnavailable
+from blackboard.types import Status
+from wrapper.isolation import Isolation, Job, Outcome, ProcessIsolation
+
+ADD = Job.of("def handler(a=1): return a + 1")
+PLACE = Job.of("import os\ndef handler(): return [os.getpid(), os.getcwd(), os.getppid()]")
+
+
+def isolation(**options: float) -> ProcessIsolation:
+    return ProcessIsolation(preload_strands=False, **{"parked": 1, **options})  # type: ignore[arg-type]
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def entries(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [each for child in map(int, children) for each in (child, *descendants(child))]
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        pytest.fail(f"not within {seconds} s: {what}")
+
+
+async def test_two_hundred_runs_leave_no_process_directory_or_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    littering = """
+import os, subprocess
+def handler(n):
+    os.makedirs("deep/er", exist_ok=True)
+    open("deep/er/file", "w").write("x" * n)
+    os.symlink("/", "deep/root")
+    os.chmod("deep/er", 0)
+    if n % 20 == 1: os._exit(1)
+    if n % 20 == 2: os.fork()
+    if n % 20 == 3: raise ValueError
+    return os.getcwd()
+"""
+    before = len(os.listdir("/proc/self/fd"))
+    async with isolation(parked=2) as running_isolation:
+        zygote = running_isolation.zygote_pid
+        assert zygote is not None
+        for start in range(0, 200, 10):
+            await asyncio.gather(
+                *(running_isolation.run(Job.of(littering, input={"n": n})) for n in range(start, start + 10))
+            )
+        assert running_isolation.zygote_pid == zygote
+        (base,) = entries(tmp_path)
+        await until(lambda: running_isolation.parked == 2, "two children parked")
+        await until(lambda: len(entries(base)) == 2, "only the parked children's directories")
+        await until(lambda: len(descendants(zygote)) == 2, "only the parked children")
+        assert len(os.listdir(f"/proc/{zygote}/fd")) < 16
+        assert len(os.listdir("/proc/self/fd")) < before + 16
+    assert not running(zygote)
+    assert entries(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+async def test_killing_the_zygote_ends_its_runs_as_retryable_and_the_next_run_has_a_new_one() -> None:
+    async with isolation() as subject:
+        first = subject.zygote_pid
+        assert first is not None
+        seen: list[JsonValue] = []
+
+        async def broker(method: str, args: JsonValue) -> JsonValue:
+            seen.append(args)
+            os.kill(first, signal.SIGKILL)
+            return None
+
+        source = (
+            "from wrapper import sdk\nimport os, time\ndef handler():\n"
+            "    child = os.fork()\n    if child == 0: time.sleep(120)\n"
+            "    sdk.call('here', [os.getpid(), child])\n    time.sleep(60)\n"
+        )
+        outcome = await subject.run(Job.of(source), broker)
+        assert outcome.status is Status.FAILED
+        assert outcome.error is not None
+        assert (outcome.error.type, outcome.error.retryable) == ("isolation", True), outcome
+        pids = seen[0]
+        assert isinstance(pids, list)
+        await until(lambda: not any(running(int(str(pid))) for pid in pids), "the run and its grandchild are dead")
+        again = await subject.run(ADD)
+        assert again.value == 2
+        assert subject.zygote_pid not in (None, first)
+
+
+async def test_a_zygote_killed_between_runs_costs_nothing() -> None:
+    async with isolation() as subject:
+        for _ in range(3):
+            zygote = subject.zygote_pid
+            assert zygote is not None
+            os.kill(zygote, signal.SIGKILL)
+            await until(lambda: not running(zygote), "the zygote is dead")  # noqa: B023
+            assert (await subject.run(ADD)).value == 2
+
+
+async def test_a_parked_child_that_died_is_not_handed_out() -> None:
+    async with isolation() as subject:
+        await until(lambda: subject.parked == 1, "one parked")
+        assert subject.zygote_pid is not None
+        for pid in descendants(subject.zygote_pid):
+            os.kill(pid, signal.SIGKILL)
+        assert (await subject.run(ADD)).value == 2
+
+
+async def test_the_zygote_is_replaced_after_enough_runs_without_disturbing_any() -> None:
+    async with isolation(recycle_runs=5) as subject:
+        zygotes = {subject.zygote_pid}
+        for _ in range(6):
+            outcomes = await asyncio.gather(*(subject.run(ADD) for _ in range(5)))
+            assert [each.value for each in outcomes] == [2] * 5, outcomes
+            zygotes.add(subject.zygote_pid)
+        await until(lambda: len(zygotes) > 1 or bool(zygotes.add(subject.zygote_pid)), "another zygote")
+        old = [pid for pid in zygotes if pid not in (None, subject.zygote_pid)]
+        await until(lambda: not any(running(pid) for pid in old if pid), "replaced zygotes end")
+
+
+async def test_a_host_killed_outright_takes_zygote_children_and_directories_with_it(tmp_path: Path) -> None:
+    program = """
+import asyncio, json, os, sys
+from wrapper.isolation import Job, ProcessIsolation
+SOURCE = '''
+from wrapper import sdk
+import os, time
+def handler():
+    sdk.call("here", [os.getpid(), os.getppid()])
+    time.sleep(120)
+'''
+async def main():
+    async def broker(method, args):
+        print(json.dumps(args), flush=True)
+    async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
+        await isolation.run(Job.of(SOURCE), broker)
+asyncio.run(main())
+"""
+    host = subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    assert host.stdout is not None
+    with host.stdout:
+        child, zygote = json.loads(await asyncio.to_thread(host.stdout.readline))
+    assert running(child)
+    assert running(zygote)
+    host.kill()
+    host.wait()
+    await until(lambda: not running(zygote) and not running(child), "zygote and child end")
+    await until(lambda: entries(tmp_path) == [], "the directories are gone")
+
+
+def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop() -> None:
+    subject = isolation()
+    results: list[Outcome] = []
+
+    async def twice() -> None:
+        results.extend([await subject.run(ADD), await subject.run(ADD)])
+        await subject.close()
+
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: asyncio.run(twice()))
+        thread.start()
+        thread.join(30)
+    assert [each.value for each in results] == [2, 2, 2, 2]
+
+
+async def test_a_loop_of_its_own_is_asked_for_where_another_one_runs() -> None:
+    async with isolation() as subject:
+
+        def elsewhere() -> None:
+            with pytest.raises(IsolationUnavailable, match="another event loop"):
+                asyncio.run(subject.run(ADD))
+
+        await asyncio.to_thread(elsewhere)
+        assert (await subject.run(ADD)).value == 2
+
+
+async def test_a_zygote_that_cannot_start_means_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mark = tmp_path / "ran"
+    job = Job.of(f"open({str(mark)!r}, 'w')\ndef handler(): return 1")
+    subject = ProcessIsolation(preload_strands=False, preload=["no_such_module"], parked=1)
+    with pytest.raises(IsolationUnavailable, match="no_such_module"):
+        await subject.run(job)
+    assert entries(tmp_path) == []  # neither the mark nor a directory of the zygote
+    assert subject.zygote_pid is None
+    await subject.close()
+
+
+async def test_a_module_that_starts_a_thread_may_not_be_preloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing in the standard library starts a thread when imported, so a module that does is put on the zygote's path.
+    monkeypatch.setattr("wrapper.isolation.zygote_link._ROOT", str(tmp_path))
+    (tmp_path / "starts_a_thread.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    subject = ProcessIsolation(preload_strands=False, preload=["starts_a_thread"], parked=1)
+    with pytest.raises(IsolationUnavailable, match="started a thread"):
+        await subject.start()
+    await subject.close()
+
+
+async def test_a_missing_interpreter_is_an_isolation_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    subject = isolation()
+    with pytest.raises(IsolationUnavailable, match="could not be started"):
+        await subject.start()
+    await subject.close()
+
+
+async def test_a_profile_that_cannot_be_applied_refuses_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProcessIsolation, "label", "walls-that-do-not-exist")
+    subject = isolation(parked=0)
+    with pytest.raises(IsolationUnavailable, match="unknown profile"):
+        await subject.run(ADD)
+    await subject.close()
+
+
+async def test_cancelling_the_caller_kills_the_run() -> None:
+    async with isolation() as subject:
+        started = asyncio.Event()
+        pids: list[JsonValue] = []
+
+        async def broker(method: str, args: JsonValue) -> JsonValue:
+            pids.append(args)
+            started.set()
+            return None
+
+        source = "from wrapper import sdk\nimport os, time\ndef handler():\n    sdk.call('x', os.getpid())\n    time.sleep(60)\n"
+        task = asyncio.create_task(subject.run(Job.of(source), broker))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: not running(int(str(pids[0]))), "the child is dead")
+
+
+async def test_closing_during_runs_ends_them_and_a_later_run_starts_anew() -> None:
+    subject = isolation()
+    await subject.start()
+    task = asyncio.create_task(subject.run(Job.of("import time\ndef handler(): time.sleep(60)")))
+    await until(lambda: subject.parked == 1, "the run was taken and another child parked")
+    await subject.close()
+    outcome = await task
+    assert outcome.error is not None
+    assert outcome.error.type == "isolation"
+    assert (await subject.run(ADD)).value == 2
+    await subject.close()
+    await subject.close()
+
+
+async def test_each_run_has_a_process_and_a_directory_of_its_own() -> None:
+    async with isolation() as subject:
+        places = [(await subject.run(PLACE)).value for _ in range(5)]
+        pids, directories, parents = zip(*places, strict=True)  # type: ignore[arg-type]
+        assert len(set(pids)) == len(set(directories)) == 5
+        assert set(parents) == {subject.zygote_pid}
+        assert os.getpid() not in pids
+
+
+def test_the_backend_is_an_isolation() -> None:
+    subject: Isolation = ProcessIsolation()
+    assert subject.label == "process"
+
+
+def test_the_sdk_and_the_zygote_load_no_host_code() -> None:
+    program = (
+        "import sys; import wrapper.sdk, wrapper.isolation.zygote, wrapper.isolation.hotload\n"
+        "print([n for n in sys.modules if n.split('.')[0] in "
+        "('pydantic', 'redis', 'strands', 'boto3', 'blackboard', 'registry', 'arbiter')])"
+    )
+    found = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found == "[]\n"
