@@ -156,7 +156,7 @@ def test_an_unknown_profile_is_a_line_and_not_a_traceback(monkeypatch):
 
 def test_an_unreadable_endpoint_is_a_line_that_names_the_variable(monkeypatch, aws_keys):
     monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "localhost 4566")
-    with pytest.raises(ModelUnavailable, match="Check.*AWS_ENDPOINT_URL_BEDROCK_RUNTIME"):
+    with pytest.raises(ModelUnavailable, match=r"Check.*AWS_ENDPOINT_URL_BEDROCK_RUNTIME"):
         resolve("bedrock:us.amazon.nova-lite-v1:0")
 
 
