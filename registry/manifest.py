@@ -6,7 +6,6 @@ refuses, a name the model could not call. Everything after that may rely on it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +16,8 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationError, Validati
 
 from blackboard.errors import BadInput
 from blackboard.types import JsonObject, Record, RetryPolicy, type_name
-from registry.schema import check_schema, problems
+from registry.content import canonical, sha256, text_hash
+from registry.schema import MAX_DEPTH, check_schema, problems, too_deep
 
 RESERVED_NAMES = frozenset(
     {"search_capabilities", "request_capability", "post_plan", "fabricator", "arbiter", "wrapper"}
@@ -43,32 +43,6 @@ _REMEDIES = {
     "kind": "Use one of artifact, function, agent.",
     "tenant": "Use '*' for every tenant or 1 to 64 lower-case letters, digits, dots, dashes or underscores.",
 }
-
-
-def canonical(value: JsonValue | Mapping[str, Any]) -> str:
-    """The one JSON text of a value: keys sorted, no spaces, only numbers JSON has.
-
-    Raises:
-        BadInput: NaN, an infinity, half of a surrogate pair, or something that is not JSON.
-    """
-    try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput("manifest", str(error), "Use plain JSON values: no NaN, no infinity, text as UTF-8.") from None
-    return text
-
-
-def sha256(text: str) -> str:
-    """SHA-256 of a text's UTF-8 form, in hex.
-
-    Raises:
-        BadInput: the text holds half of a surrogate pair.
-    """
-    try:
-        return hashlib.sha256(text.encode()).hexdigest()
-    except UnicodeEncodeError:
-        raise BadInput("source", text, "It holds half of a surrogate pair; write it as UTF-8.") from None
 
 
 class Grants(Record):
@@ -180,6 +154,8 @@ class Manifest(Record):
     if not TYPE_CHECKING:
 
         def __init__(self, **data: Any) -> None:
+            if too_deep(data):
+                raise BadInput("manifest", data.get("name"), f"Nest its values at most {MAX_DEPTH} levels deep.")
             try:
                 super().__init__(**data)
             except ValidationError as error:
@@ -204,7 +180,9 @@ class Manifest(Record):
     @classmethod
     def stored(cls, text: str) -> Manifest:
         """The manifest in a text whose hash was verified: what was checked when it was registered is not again."""
-        return cls.model_validate(json.loads(text), context={"checked": True})
+        blank = cls.__new__(cls)
+        cls.__pydantic_validator__.validate_python(json.loads(text), self_instance=blank, context={"checked": True})
+        return blank
 
     @model_validator(mode="after")
     def _complete(self, info: ValidationInfo) -> Self:
@@ -260,13 +238,6 @@ class Manifest(Record):
     def tool_spec(self) -> dict[str, Any]:
         """The Bedrock ``ToolSpec`` of this capability: ``{"name", "description", "inputSchema": {"json": …}}``."""
         return {"name": self.name, "description": self.description, "inputSchema": {"json": self.input_schema}}
-
-
-def text_hash(manifest_text: str, artifact_sha: str | None) -> str:
-    """The content hash of a stored manifest text and the hash of its artifact."""
-    content = cast(dict[str, JsonValue], json.loads(manifest_text))
-    content.pop("provenance", None)
-    return sha256(canonical({"manifest": content, "source": artifact_sha}))
 
 
 def refused(error: ValidationError, what: str) -> BadInput:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import JsonValue
 
 from blackboard.errors import BadInput
+from registry.content import canonical
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -50,7 +51,7 @@ def problems(schema_text: str, value: JsonValue) -> list[str]:
     """What is wrong with a value under a schema given as its canonical text."""
     from referencing.exceptions import Unresolvable
 
-    if _too_deep(value):
+    if too_deep(value):
         return [f"value: nested deeper than {MAX_DEPTH} levels"]
     try:
         errors = sorted(
@@ -81,7 +82,7 @@ def check_schema(field: str, schema: Mapping[str, JsonValue], *, top: Literal["o
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
-    if _too_deep(schema):
+    if too_deep(schema):
         raise BadInput(field, "…", f"Nest it at most {MAX_DEPTH} levels deep.")
     if top is not None and schema.get("type") != top:
         raise BadInput(f"{field}.type", schema.get("type"), f"Its top level must be {{'type': '{top}'}}.")
@@ -91,7 +92,7 @@ def check_schema(field: str, schema: Mapping[str, JsonValue], *, top: Literal["o
         where = _path(error.absolute_path, field)
         raise BadInput(where, error.instance, f"It is not JSON Schema 2020-12: {_short(error.message)}.") from None
     _check_references(field, schema, schema)
-    for said in problems(json.dumps(schema), {}):
+    for said in problems(canonical(schema), {}):
         if said.startswith(_BROKEN):
             raise BadInput(field, said, "Correct the references in it.")
 
@@ -160,7 +161,7 @@ def _short(message: str) -> str:
     return message if len(message) <= 300 else f"{message[:200]} … {message[-90:]}"
 
 
-def _too_deep(value: object) -> bool:
+def too_deep(value: object) -> bool:
     """Whether lists and objects nest deeper than is safe to walk recursively."""
     level = [value]
     for _ in range(MAX_DEPTH):

@@ -18,7 +18,8 @@ from pydantic import JsonValue, ValidationError
 from blackboard.catalog import ANY, Catalog, Change, StoredVersion, Verdict
 from blackboard.errors import ArbiterError, BadInput, UnknownRecord
 from blackboard.types import Status
-from registry.manifest import ExamRecord, Manifest, canonical, refused, sha256
+from registry.content import canonical, sha256
+from registry.manifest import ExamRecord, Manifest, refused
 from registry.shortlist import DEFAULT_FLOOR, LexicalMatcher, Matcher
 from registry.versions import Version, as_version, verified_manifest, verified_source
 

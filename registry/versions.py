@@ -7,7 +7,8 @@ import json
 from blackboard.catalog import State, StoredVersion
 from blackboard.errors import ArbiterError
 from blackboard.types import Record
-from registry.manifest import ExamRecord, Manifest, sha256, text_hash
+from registry.content import sha256, text_hash
+from registry.manifest import ExamRecord, Manifest
 
 
 class HashMismatch(ArbiterError):

@@ -64,7 +64,7 @@ async def put(catalog: Catalog, name: str, version: str, **more: object) -> Writ
         "artifact_sha": sha(source),
         **more,
     }
-    return await catalog.register(**given)  # type: ignore[arg-type]
+    return await catalog.register(**given)
 
 
 async def everything(client: redis.asyncio.Redis) -> dict[str, object]:
