@@ -95,7 +95,7 @@ class Decider:
             case tools.SEARCH:
                 return await self._search(use, use.input, decision), []
             case tools.REQUEST:
-                return self._request(use, use.input)
+                return await self._request(use, use.input, decision)
             case tools.PLAN:
                 return await self._plan(use, use.input, decision)
             case _:
@@ -127,12 +127,15 @@ class Decider:
             answer = {"found": found, "note": f"Nothing fits. Ask for it with {tools.REQUEST}."}
         return Call(tool_use_id=use.id, name=use.name, answer=answer)
 
-    def _request(self, use: ToolUse, given: Mapping[str, JsonValue]) -> tuple[Call, list[TaskSpec]]:
+    async def _request(
+        self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision
+    ) -> tuple[Call, list[TaskSpec]]:
         name = str(given["name"])
         if name in RESERVED_NAMES:
             raise _Invalid(f"{name!r} is reserved. Choose another name.")
-        if name in self._offered:
-            raise _Invalid(f"{name} exists already and is among your tools: call it.")
+        if await self._find(name) is not None:
+            decision.found.append(name)
+            raise _Invalid(f"{name} exists already: call it. Nothing was requested.")
         if name in self._requested:
             raise _Invalid(f"{name} was requested twice in this turn; the first request stands.")
         spent = sum(task.kind == "fabrication" for task in self._state.work) + len(self._requested)
@@ -229,19 +232,24 @@ class Decider:
         )
 
     async def _version(self, name: str, decision: Decision) -> Version:
-        version = self._offered.get(name)
+        version = await self._find(name)
         if version is None:
-            with contextlib.suppress(UnknownRecord):
-                version = await self._registry.resolve(name)
-            if version is None or not version.visible_to(self._state.tenant):
-                raise _Invalid(
-                    f"There is no capability {name!r}. Use one of {', '.join(sorted(self._offered)) or 'none so far'}, "
-                    f"look with {tools.SEARCH}, or ask for it with {tools.REQUEST}."
-                )
-            self._offered[name] = version
-            decision.found.append(name)
+            raise _Invalid(
+                f"There is no capability {name!r}. Use one of {', '.join(sorted(self._offered)) or 'none so far'}, "
+                f"look with {tools.SEARCH}, or ask for it with {tools.REQUEST}."
+            )
+        decision.found.append(name)
         decision.pins.setdefault(name, version.sha)
         return version
+
+    async def _find(self, name: str) -> Version | None:
+        """The version to use: the one offered, else the active one this tenant may see."""
+        if name not in self._offered:
+            with contextlib.suppress(UnknownRecord):
+                version = await self._registry.resolve(name)
+                if version.visible_to(self._state.tenant):
+                    self._offered[name] = version
+        return self._offered.get(name)
 
     def _resolve(self, given: JsonValue, keys: list[str]) -> JsonValue:
         if not keys:

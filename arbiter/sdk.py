@@ -192,7 +192,12 @@ class Arbiter:
         self._tasks.append(asyncio.create_task(kept(), name=name))
 
     async def _warm(self) -> None:
-        await self._isolate()
+        """Have isolated children waiting before they are needed, where there is or may soon be generated code."""
+        expected = "fabricator" in self.roles or any(
+            version.manifest.kind == "artifact" for version in await self.registry.list()
+        )
+        if expected:
+            await self._isolate()
 
     async def _isolate(self) -> Isolation:
         async with self._isolation_lock:
