@@ -59,6 +59,7 @@ def assert_protocol(outcome: Outcome) -> None:
         "send(b'{\"t\":\"done\",\"value\":' + b'[' * 90 + b']' * 90 + b'}')",
         'send({"t": "done", "error": {"kind": "cancelled", "type": "x", "message": "", "evidence": {}}})',
         'send({"t": "done", "error": "oops"})',
+        'send({"t": "done", "error": {"kind": "exited", "type": "x", "message": "", "evidence": {"a": "x" * 300000}}})',
         'send({"t": "done", "error": {"kind": "exited", "type": 1, "message": "", "evidence": {}}})',
         'send({"t": "call", "id": "1", "method": "model.invoke", "args": None})',
         'send({"t": "call", "id": 1, "method": "../x", "args": None})',
@@ -105,6 +106,23 @@ async def test_a_channel_closed_by_code_that_goes_on_is_noticed_before_the_deadl
 
 async def test_a_file_opened_in_the_place_of_the_channel_gets_no_result_accepted(isolation: ProcessIsolation) -> None:
     assert_protocol(await attack(isolation, "os.close(3)\nassert os.open('x', os.O_RDWR | os.O_CREAT) == 3\nreturn 1"))
+
+
+async def test_a_broker_that_will_not_be_cancelled_cannot_hold_a_run(isolation: ProcessIsolation) -> None:
+    free = asyncio.Event()
+
+    async def stubborn(method: str, args: JsonValue) -> JsonValue:
+        while not free.is_set():
+            try:
+                await free.wait()
+            except asyncio.CancelledError:
+                pass
+        return None
+
+    source = "from wrapper import sdk\ndef handler():\n    sdk.call('x', 0)\n"
+    outcome = await isolation.run(Job.of(source, limits=JobLimits(wall_seconds=0.2)), stubborn)
+    assert outcome.status is Status.TIMED_OUT
+    free.set()
 
 
 async def test_a_child_that_dies_in_the_middle_of_a_frame_has_crashed(isolation: ProcessIsolation) -> None:

@@ -198,6 +198,27 @@ def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop() ->
     assert [each.value for each in results] == [2, 2, 2, 2]
 
 
+def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew() -> None:
+    subject = isolation()
+
+    async def run() -> tuple[JsonValue, int | None]:
+        return (await subject.run(ADD)).value, subject.zygote_pid
+
+    async def run_and_close() -> tuple[JsonValue, int | None]:
+        try:
+            return await run()
+        finally:
+            await subject.close()
+
+    value, old = asyncio.run(run())
+    assert value == 2
+    again, new = asyncio.run(run_and_close())
+    assert again == 2
+    assert old is not None
+    assert new not in (None, old)
+    assert not running(old)
+
+
 async def test_a_loop_of_its_own_is_asked_for_where_another_one_runs() -> None:
     async with isolation() as subject:
 

@@ -24,6 +24,8 @@ file                 question it answers                             runs in
 ``channel``          calls from the code back to the host            child
 ``brokered_model``   the Strands model behind those calls            child
 ``framing``          frames and strict JSON                          both; standard library only
+``threads``          where blocking work of the host side goes       host
+``model_seam``       how Strands comes to use that model             zygote
 ===================  ==============================================  ==========================================
 
 **Honest limit.** The backend here is named ``process`` and is exactly that: a clean process with limits, killed after

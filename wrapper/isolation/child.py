@@ -51,10 +51,9 @@ class _CappedFile(io.RawIOBase):
 
 def _capture(log_bytes: int) -> None:
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        raw = _CappedFile(fd, log_bytes)
-        buffered = io.BufferedWriter(raw, 8192)
-        # Text reaches the descriptor at each write, so a killed run leaves what it printed as evidence.
-        text = io.TextIOWrapper(buffered, "utf-8", errors="backslashreplace", line_buffering=True, write_through=True)
+        # No buffer in between: a run that is killed leaves all it printed as evidence.
+        raw = cast("io.BufferedWriter", _CappedFile(fd, log_bytes))
+        text = io.TextIOWrapper(raw, "utf-8", errors="backslashreplace", write_through=True)
         setattr(sys, name, text)
         setattr(sys, f"__{name}__", text)
 
@@ -72,7 +71,7 @@ def _strip(channel: int, out: int, err: int, directory: str) -> None:
     os.dup2(high[0], 1)
     os.dup2(high[1], 2)
     os.dup2(high[2], _CHANNEL, inheritable=False)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(4, 1 << 16)  # more than the zygote can have open
     # Python lines of a segmentation fault, on the captured stderr.
     faulthandler.enable(file=2)
 

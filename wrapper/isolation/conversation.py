@@ -19,6 +19,7 @@ from blackboard.types import Failure, Status
 from wrapper.isolation import framing
 from wrapper.isolation.channel import CHANNEL_LOST
 from wrapper.isolation.job import Broker, BrokerError, Job
+from wrapper.isolation.threads import in_thread
 from wrapper.isolation.zygote_link import Child
 
 _METHOD = re.compile(r"[a-z][a-z0-9_.]{0,63}", re.ASCII)
@@ -36,6 +37,7 @@ _ERROR_KINDS = frozenset(
     }
 )
 _LARGE = 1 << 20
+_ERROR_BYTES = 256 << 10  # evidence ends up in records; it is not a second way to return a result
 _EXIT_SECONDS = 1.0
 
 
@@ -97,7 +99,7 @@ def _failure(said: object) -> Failure:
     if not (isinstance(name, str) and isinstance(message, str) and isinstance(evidence, dict)):
         raise framing.Violation("a result's error has fields of the wrong kind")
     facts: dict[str, JsonValue] = {**cast("dict[str, JsonValue]", evidence), "exception": name[:200]}
-    text = message[:4000] if kind != "handler_error" else f"{name[:200]}: {message[:4000]}"
+    text = f"{name[:200]}: {message[:4000]}" if kind in ("handler_error", "import_error") else message[:4000]
     return Failure(type=cast(str, kind), message=text, evidence=facts)
 
 
@@ -154,7 +156,8 @@ class Conversation:
             for task in (session, stop, *self._answers):
                 if task is not None:
                     task.cancel()
-            await asyncio.gather(session, *self._answers, return_exceptions=True)
+            # Bounded: a broker that swallows its cancellation must not hold up the verdict.
+            await asyncio.wait([session, *self._answers], timeout=_EXIT_SECONDS)
         seconds = round(self._loop.time() - started, 6)
         return Ending(ending.status, ending.value, ending.error, seconds)
 
@@ -175,9 +178,11 @@ class Conversation:
             if body is None:
                 return
             # Parsing megabytes would hold up every other run of this loop.
-            message = await asyncio.to_thread(framing.decode, body) if size > _LARGE else framing.decode(body)
+            message = await in_thread(framing.decode, body) if size > _LARGE else framing.decode(body)
             said = _parse(message)
             if isinstance(said, _Done):
+                if said.error is not None and size > _ERROR_BYTES:
+                    raise framing.Violation(f"error of {size} bytes")
                 self._done = said
             elif size > framing.CALL_BYTES:
                 raise framing.Violation(f"call of {size} bytes")

@@ -24,6 +24,7 @@ from wrapper.isolation import framing, inspection
 
 _MESSAGE_CHARS = 4_000
 _LINES = 12
+_NAMES = 50
 
 Done = dict[str, object]
 
@@ -153,9 +154,9 @@ def _bind(handler: Callable[..., object], arguments: Mapping[str, object]) -> No
         "signature_mismatch",
         "SignatureMismatch",
         f"handler{signature} cannot take the input: {reason}",
-        missing=missing,
-        unexpected=[] if open_ended else [name for name in arguments if name not in by_name],
-        positional_only=[p.name for p in parameters if p.kind is p.POSITIONAL_ONLY],
+        missing=missing[:_NAMES],
+        unexpected=[] if open_ended else [name[:200] for name in arguments if name not in by_name][:_NAMES],
+        positional_only=[p.name for p in parameters if p.kind is p.POSITIONAL_ONLY][:_NAMES],
         signature=f"handler{signature}"[:500],
     )
 

@@ -108,6 +108,12 @@ class Parking:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def abandon(self) -> None:
+        """End the zygote after the event loop it served is gone."""
+        if self._link is not None:
+            self._link.abandon()
+            self._link = None
+
     def _parked(self) -> Child | None:
         while self._lot:
             child = self._lot.popleft()
@@ -127,7 +133,11 @@ class Parking:
                     log.warning("zygote %s ended; starting another", self._link.pid)
                     await self._link.stop()
                     self._link = None
-                self._link = await self._new_link()
+                link = await self._new_link()
+                if self._closed:
+                    await link.stop()
+                    raise IsolationUnavailable("This isolation was closed.")
+                self._link = link
         return self._link
 
     async def _new_link(self) -> ZygoteLink:

@@ -19,7 +19,6 @@ from wrapper.isolation import framing
 from wrapper.isolation.conversation import Conversation, Ending, NeverStarted, failed
 from wrapper.isolation.job import Broker, Job, Outcome
 from wrapper.isolation.parking import Parking
-from wrapper.isolation.zygote_link import Child
 
 _TAIL_CHARS = 2_000
 _ATTEMPTS = 3
@@ -122,7 +121,7 @@ class ProcessIsolation:
             except NeverStarted:
                 continue
             finally:
-                self._release(parking, child)
+                parking.bury(child)
         raise IsolationUnavailable(f"{_ATTEMPTS} children in a row ended before they could be given the job.")
 
     async def close(self) -> None:
@@ -136,7 +135,8 @@ class ProcessIsolation:
         if self._parking is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise IsolationUnavailable("This isolation serves another event loop; make one for each loop.")
-            self._parking = None  # its loop is gone; its zygote ended with the sockets
+            self._parking.abandon()
+            self._parking = None
         if self._parking is None:
             self._loop = loop
             self._parking = Parking(
@@ -148,9 +148,6 @@ class ProcessIsolation:
                 recycle_seconds=self._recycle_seconds,
             )
         return self._parking
-
-    def _release(self, parking: Parking, child: Child) -> None:
-        parking.bury(child)
 
     def _outcome(self, ending: Ending, stdout: str = "", stderr: str = "") -> Outcome:
         error = ending.error

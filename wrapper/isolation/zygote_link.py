@@ -24,6 +24,7 @@ from typing import IO, cast
 
 from blackboard.errors import IsolationUnavailable
 from wrapper.isolation import framing
+from wrapper.isolation.threads import in_thread
 
 log = logging.getLogger("arbiter.isolation")
 
@@ -66,7 +67,7 @@ class Child:
 
     def alive(self) -> bool:
         """Whether the process still runs."""
-        return not self.exited.done() and not select.select([self.pidfd], [], [], 0)[0]
+        return not self.exited.done() and not _ended(self.pidfd)
 
     def close(self) -> None:
         """Give back every descriptor. Idempotent."""
@@ -77,6 +78,12 @@ class Child:
                 os.close(fd)
 
 
+def _ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _kill_orphan(child: Child) -> None:
     """Kill a child and its group when no zygote is left to do it."""
     try:
@@ -84,7 +91,7 @@ def _kill_orphan(child: Child) -> None:
         return
     except OSError:
         pass
-    if not select.select([child.pidfd], [], [], 0)[0]:  # running, so its pid and group are still its own
+    if not _ended(child.pidfd):  # running, so its pid and group are still its own
         try:
             os.killpg(child.pid, signal.SIGKILL)
         except OSError:
@@ -225,17 +232,32 @@ class ZygoteLink:
         try:
             os.rmdir(child.directory)  # nearly always empty
         except OSError:
-            await asyncio.to_thread(_remove, child.directory)
+            await in_thread(_remove, child.directory)
 
     async def stop(self) -> None:
         """End the zygote and every child of it; idempotent."""
         self._end()
         try:
-            await asyncio.wait_for(asyncio.to_thread(self._process.wait, 5), 6)
+            await asyncio.wait_for(in_thread(self._process.wait, 5), 6)
         except (subprocess.TimeoutExpired, TimeoutError):
             self._process.kill()
-            await asyncio.to_thread(self._process.wait)
-        await asyncio.to_thread(_remove, self._base)
+            await in_thread(self._process.wait)
+        await in_thread(_remove, self._base)
+
+    def abandon(self) -> None:
+        """End the zygote of an event loop that is gone; blocks for the moment that takes."""
+        if not self.lost.done():
+            self._control.close()
+            self._errors.close()
+            self._process.terminate()
+        for child in self._children.values():
+            child.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        _remove(self._base)
 
     def _readable(self) -> None:
         while True:
@@ -271,6 +293,13 @@ class ZygoteLink:
                 log.error("unknown message from the zygote: %r", message)
 
     def _forked(self, number: int, pid: int, fds: list[int]) -> None:
+        if len(fds) != 4:  # cut short: this process may open no more; the child ends itself, its channel being gone
+            for fd in fds:
+                os.close(fd)
+            waiting = self._forks.pop(number)
+            if not waiting.done():
+                waiting.set_exception(IsolationUnavailable("This process is out of file descriptors."))
+            return
         channel, pidfd, out, err = fds
         end = socket.socket(fileno=channel)
         end.setblocking(False)
