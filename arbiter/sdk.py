@@ -40,7 +40,6 @@ Role = Literal["arbiter", "fabricator", "wrapper"]
 ROLES: tuple[Role, ...] = ("arbiter", "fabricator", "wrapper")
 CONCURRENCY: Mapping[Role, int] = {"arbiter": 16, "fabricator": 2, "wrapper": 4}
 """How many attempts a process works on at a time, by role. Planning waits for models; running code needs processors."""
-DEFAULT_MODEL = "bedrock"
 GRACE_SECONDS = 10.0
 GENERIC_LANE = "generic"
 
@@ -54,8 +53,8 @@ class Arbiter:
         url: the board: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``. None takes ``ARBITER_REDIS_URL`` and,
             without it, the supervised local server of ``data_dir``.
         model: a model string (``bedrock:…``, ``anthropic:…``, ``openai:…``, ``ollama:…``, ``scripted:FILE``,
-            ``recorded:FILE``) or a Strands model; plans, fabricates, and is what generated code is brokered. Default
-            Bedrock. Needed only where a role uses it.
+            ``recorded:FILE``) or a Strands model; plans, fabricates, and is what generated code is brokered. Default:
+            ``ARBITER_MODEL``, then Bedrock. Needed only where a role uses it.
         data_dir: folder of the local server. Default ``~/.arbiter``.
         namespace, board: name the board.
         capabilities: functions and agents of this program, made with :func:`arbiter.capability`.
@@ -215,7 +214,7 @@ class Arbiter:
         if which not in self._resolved:
             from wrapper.models import resolve
 
-            self._resolved[which] = resolve(self._models[which] or DEFAULT_MODEL)
+            self._resolved[which] = resolve(self._models[which])
         return self._resolved[which]
 
     async def close(self, grace_seconds: float | None = None) -> None:

@@ -1,0 +1,138 @@
+"""Whatever a capability does, its task ends as the right typed completion with evidence, on a real board."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from arbiter_support import arbiter, call, completions
+
+from arbiter import CapabilityLimits, Grants, Manifest, Status
+from blackboard.testing import RedisServer
+
+ANY: dict[str, Any] = {"type": "object"}
+
+AGENT = '''
+from strands import Agent, models, tool
+
+@tool
+def shout(text: str) -> str:
+    """Say it louder."""
+    return text.upper()
+
+def handler(text: str) -> dict:
+    agent = Agent(model=models.BedrockModel(), tools=[shout], callback_handler=None)
+    return {"said": str(agent(text)).strip()}
+'''
+
+CASES: dict[str, tuple[str, Status, str | None]] = {
+    "fine": ("def handler(**given):\n    return {'given': given}\n", Status.SUCCEEDED, None),
+    "fine_async": ("async def handler(**given):\n    return 1\n", Status.SUCCEEDED, None),
+    "bad_syntax": ("def handler(:\n", Status.FAILED, "syntax_error"),
+    "bad_import": ("import there_is_no_such_module\ndef handler():\n    return 1\n", Status.FAILED, "import_error"),
+    "no_handler": ("def run():\n    return 1\n", Status.FAILED, "missing_handler"),
+    "other_signature": ("def handler(wanted):\n    return 1\n", Status.FAILED, "signature_mismatch"),
+    "raises": ("def handler():\n    raise KeyError('the key')\n", Status.FAILED, "handler_error"),
+    "exits": ("import os\ndef handler():\n    os._exit(3)\n", Status.FAILED, "exited"),
+    "segfaults": ("import ctypes\ndef handler():\n    ctypes.string_at(0)\n", Status.FAILED, "crashed"),
+    "loops": ("def handler():\n    while True: pass\n", Status.TIMED_OUT, "timeout"),
+    "no_json": ("def handler():\n    return object()\n", Status.FAILED, "not_json"),
+    "too_large": ("def handler():\n    return 'x' * (10 << 20)\n", Status.FAILED, "result_too_large"),
+    "binary_noise": (
+        "import sys\ndef handler():\n    sys.stdout.buffer.write(bytes(range(256)) * 40000)\n    return 'still here'\n",
+        Status.SUCCEEDED,
+        None,
+    ),
+    "asks_for_a_model": (AGENT.replace("handler(text: str)", "handler(text='x')"), Status.FAILED, "handler_error"),
+}
+
+
+async def test_every_way_to_end_is_a_typed_completion(redis_server: RedisServer) -> None:
+    turns = [[call(name) for name in CASES], "done"]
+    async with arbiter(redis_server.url, turns) as (a, _):
+        for name, (source, _, _) in CASES.items():
+            limits = CapabilityLimits(attempt_seconds=1.0 if name == "loops" else 30.0)
+            manifest = Manifest(name=name, description=f"case {name}", input_schema=ANY, limits=limits)
+            await a.registry.register(manifest, source=source)
+        result = await a.run("Run every case.", timeout=90)
+    assert result.status == "succeeded"
+    ended = completions(result)
+    assert {name: (done.status, done.error.type if done.error else None) for name, done in ended.items()} == {
+        name: (status, kind) for name, (_, status, kind) in CASES.items()
+    }
+    for name, done in ended.items():
+        assert done.isolation == "process", name
+        assert done.usage.seconds > 0, name
+        assert done.version, name
+    assert "the key" in ended["raises"].error.message
+    assert "line 2" in str(ended["raises"].error.evidence)
+    assert len(ended["binary_noise"].stdout) <= 16_000
+    assert "not granted" in str(ended["asks_for_a_model"].error)
+
+
+async def test_output_that_breaks_its_schema_and_unknown_or_tampered_versions_fail(redis_server: RedisServer) -> None:
+    number = Manifest(
+        name="number", description="a number", input_schema=ANY, output_schema={"type": "integer", "minimum": 10}
+    )
+    tampered = Manifest(name="tampered", description="changed behind our back", input_schema=ANY)
+    async with arbiter(redis_server.url, [[call("number"), call("tampered")], "done"]) as (a, _):
+        await a.registry.register(number, source="def handler():\n    return 3\n")
+        version = await a.registry.register(tampered, source="def handler():\n    return 1\n")
+        client = a.board.client
+        changed = 0
+        async for key in client.scan_iter(f"*{a.board.name}#reg*"):
+            if await client.type(key) == "hash" and await client.hexists(key, version.artifact_sha):
+                await client.hset(key, version.artifact_sha, "def handler():\n    return 'evil'\n")
+                changed += 1
+        assert changed == 1
+        result = await a.run("Run both.", timeout=60)
+    ended = completions(result)
+    assert (ended["number"].status, ended["number"].error.type) == (Status.FAILED, "output_schema")
+    assert "10" in ended["number"].error.message
+    assert (ended["tampered"].status, ended["tampered"].error.type) == (Status.FAILED, "hash_mismatch")
+    assert ended["tampered"].data is None
+
+
+async def test_an_unmodified_sample_agent_runs_without_credentials_and_its_tokens_are_metered(
+    redis_server: RedisServer, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "must not be seen")
+    inner = [call("shout", text="hello"), "{{ results.shout }}!"]
+    outer = [call("greeter", text="say hello"), "{{ results.greeter.said }}"]
+
+    def turn(messages: Any, specs: Any) -> Any:
+        script = inner if "shout" in [spec["name"] for spec in specs] else outer
+        return script[sum(message["role"] == "assistant" for message in messages)]
+
+    async with arbiter(redis_server.url, [turn] * 2) as (a, _):
+        manifest = Manifest(
+            name="greeter", description="greets", input_schema=ANY, grants=Grants(model=True), effects="reads"
+        )
+        await a.registry.register(manifest, source=AGENT)
+        result = await a.run("Greet.", timeout=60)
+    done = completions(result)["greeter"]
+    assert result.answer == "HELLO!"
+    assert done.usage.model_calls == 2
+    assert done.usage.total_tokens > 0
+    assert result.usage.model_calls == 4
+
+
+async def test_the_token_limit_of_a_capability_stops_its_model_calls(redis_server: RedisServer) -> None:
+    def turn(messages: Any, specs: Any) -> Any:
+        if "shout" in [spec["name"] for spec in specs]:
+            return call("shout", text="again")
+        return call("greeter", text="x") if len(messages) == 1 else "done"
+
+    async with arbiter(redis_server.url, [turn] * 50) as (a, _):
+        manifest = Manifest(
+            name="greeter",
+            description="greets",
+            input_schema=ANY,
+            grants=Grants(model=True),
+            limits=CapabilityLimits(tokens=100),
+        )
+        await a.registry.register(manifest, source=AGENT)
+        result = await a.run("Greet.", timeout=60)
+    done = completions(result)["greeter"]
+    assert done.status is Status.FAILED
+    assert "100 tokens" in str(done.error)
+    assert done.usage.model_calls < 10
