@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +26,8 @@ from arbiter.narration import one_line, seconds
 from blackboard.events import Call, Event, FabricationStageData
 
 FRAMES_A_SECOND = 10.0
+WIDTH = 120
+"""Widest view; on a wider screen the columns would drift apart."""
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _LOOK: dict[str, tuple[str, str, str]] = {
@@ -149,7 +152,7 @@ def view(state: RunState, now: datetime, *, lines: int = 10_000, ascii_only: boo
     parts: list[RenderableType] = [title, grid, foot]
     if state.done and state.error is not None:
         parts.append(Text(narration.failure(state.error, 600), "red"))
-    return Group(*parts)
+    return Constrain(Group(*parts), WIDTH)
 
 
 class Progress:
@@ -260,8 +263,11 @@ def _task_rows(state: RunState, task: Task, now: datetime) -> list[Row]:
         seconds=narration.busy_seconds(state, task, now) if task.state != "ready" or task.attempts else None,
     )
     notes = names[1:]
-    if task.completion is not None and task.completion.error is not None:
-        notes.append(narration.failure(task.completion.error))
+    done = task.completion
+    if done is not None and done.error is not None:
+        notes.append(narration.failure(done.error))
+    elif done is not None and done.data is not None and task.kind != "fabrication":
+        notes.append(one_line(done.data, 160))
     elif task.state == "delayed" and task.retries:
         notes.append(f"again soon, after {narration.failure(task.retries[-1])}")
     elif task.state == "blocked":

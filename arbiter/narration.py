@@ -19,6 +19,7 @@ from blackboard.types import Failure, Usage
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _SPACE = re.compile(r"\s+")
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def printable(text: str) -> str:
@@ -27,10 +28,21 @@ def printable(text: str) -> str:
 
 
 def one_line(value: JsonValue, limit: int = 120) -> str:
-    """A value as one printable line of at most ``limit`` characters; anything but text as JSON."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    line = _CONTROL.sub("\ufffd", _SPACE.sub(" ", text).strip())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """A value as one printable line of at most ``limit`` characters; anything but text as JSON.
+
+    No more of a large value is looked at than can be shown, so this may be called for every frame of a view.
+    """
+    enough = 4 * limit
+    if isinstance(value, str):
+        text = value[: enough + 1]
+    else:
+        text = ""
+        for piece in _ENCODER.iterencode(value):
+            text += piece[: enough + 1]
+            if len(text) > enough:
+                break
+    line = _CONTROL.sub("\ufffd", _SPACE.sub(" ", text[:enough]).strip())
+    return line if len(line) <= limit and len(text) <= enough else line[: limit - 1] + "…"
 
 
 def seconds(value: float) -> str:

@@ -41,7 +41,8 @@ async def _listing(arguments: argparse.Namespace) -> int:
         right = {"justify": "right"}
         head: list[tuple[str, dict[str, Any]]] = [
             ("NAME", {"min_width": 12}), ("VERSION", {"min_width": 12}), ("KIND", {"min_width": 8}),
-            ("EFFECTS", {}), ("EXAM", {}), ("OK", right), ("NOT OK", right), ("DESCRIPTION", {}),
+            ("EFFECTS", {"min_width": 7}), ("EXAM", {"min_width": 6}), ("OK", {**right, "min_width": 3}),
+            ("NOT OK", {**right, "min_width": 6}), ("DESCRIPTION", {}),
         ]  # fmt: skip
         output.console().print(output.table(head, rows))
     else:

@@ -141,7 +141,7 @@ def log_to_stderr(level: int) -> None:
     handler = _Lines(debugging)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
-    root.addHandler(handler)
+    root.handlers = [*(known for known in root.handlers if not isinstance(known, _Lines)), handler]
     root.setLevel(logging.WARNING)
     for room in ("arbiter", "fabricator", "wrapper", "registry", "blackboard"):
         logging.getLogger(room).setLevel(logging.DEBUG if debugging else level)
