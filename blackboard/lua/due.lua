@@ -8,6 +8,16 @@ local function row(kind, id, t)
   out[#out + 1] = e
 end
 local limit = ARGV[A]
+-- Deadlines first: where a lease ended too, what is over is the time, and a run that is over posts no further step.
+for _, m in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', n2s(MS), 'LIMIT', 0, limit)) do
+  local id = string.sub(m, 3)
+  if string.sub(m, 1, 2) == 'r:' then
+    out[#out + 1] = {'lapse_run', id, id}
+  else
+    local t = get(id)
+    if t then row('lapse', id, t) end
+  end
+end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', WAIT, '-inf', n2s(MS), 'LIMIT', 0, limit)) do
   local t = get(id)
   if t then row('wake', id, t) end
@@ -16,15 +26,6 @@ if ARGV[A + 1] == '1' then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', n2s(MS), 'LIMIT', 0, limit)) do
     local t = get(id)
     if t then row('expire', id, t) end
-  end
-end
-for _, m in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', n2s(MS), 'LIMIT', 0, limit)) do
-  local id = string.sub(m, 3)
-  if string.sub(m, 1, 2) == 'r:' then
-    out[#out + 1] = {'lapse_run', id, id}
-  else
-    local t = get(id)
-    if t then row('lapse', id, t) end
   end
 end
 local next = 60000
