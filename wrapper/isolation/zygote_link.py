@@ -28,10 +28,11 @@ from wrapper.isolation.threads import in_thread
 
 log = logging.getLogger("arbiter.isolation")
 
-# The package's own root goes last on the path: needed where it is not in site-packages, shadows nothing where it is.
+# First on the path while this package is found, so that host and zygote are the same version of it; last afterwards, so
+# that nothing beside it shadows what is installed.
 _BOOT = (
-    "import sys; root = sys.argv.pop(); root in sys.path or sys.path.append(root); "
-    "from wrapper.isolation.zygote import main; main()"
+    "import sys; root = sys.argv.pop(); sys.path.insert(0, root); from wrapper.isolation.zygote import main; "
+    "sys.path.remove(root); root in sys.path or sys.path.append(root); main()"
 )
 _ROOT = str(Path(__file__).resolve().parents[2])
 _WHOLE_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
