@@ -1,0 +1,117 @@
+"""The Fabricator: writes the capability that is missing, proves it in an exam it did not set, and registers it.
+
+**What enters** is a task of the lane ``fabricator`` (:class:`fabricator.need.Need`); **what leaves** is a completion: a
+registered, examined version, or why there is none. Every stage is a ``fabrication.stage`` event with a checkpoint.
+
+===================  ========================================================================
+file                 question it answers
+===================  ========================================================================
+``pipeline``         which stage comes next, what is remembered, how does it end?
+``need``             what was asked for?
+``examiner``         how is a model brought to specify it? (it never sees code)
+``specification``    is that specification valid, and does its exam prove anything?
+``generation``       how is a model brought to write it? (it never sees the sealed cases)
+``conventions``      what is it told about handlers, imports and tools?
+``catalogue``        which ready-made Strands tools are installed?
+``conversing``       how does an ``Agent`` share the one retry layer of model calls?
+``judging``          does this candidate pass?
+``policy``           what may it not contain?
+``contract``         does the loaded handler take the promised input?
+``exam``             does it return what was expected, case by case, in isolation?
+``comparison``       is this JSON the expected JSON?
+``feedback``         what is the generator told about a failure?
+``admission``        what is registered, and how at most once?
+``state``            what survives a kill?
+``settings``         how far does it go?
+===================  ========================================================================
+
+Generated source is never parsed, imported or run in this process: all of that happens in the isolation production uses.
+May import ``wrapper``, ``registry`` and ``blackboard``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from blackboard.errors import BadInput
+from blackboard.types import Completion, Failure, Status
+from blackboard.worker import Attempt
+from fabricator.need import Need
+from fabricator.settings import FabricationSettings
+from registry import Registry
+from wrapper.isolation import Isolation
+
+if TYPE_CHECKING:
+    from strands.models import Model
+
+__all__ = ["FabricationSettings", "Fabricator", "Need"]
+
+
+class Fabricator:
+    """Handles fabrication tasks for a :class:`~blackboard.worker.Worker` on the lane ``fabricator``.
+
+    Args:
+        registry: where capabilities are looked up and registered.
+        isolation: what production runs generated code in, or a function that gives it, started.
+        model: writes the code; a Strands model, or a function that gives one when it is first needed.
+        examiner_model: writes specification and exam. Default: the same model, in a conversation of its own.
+        settings: bounds, and what may be granted.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        isolation: Isolation | Callable[[], Awaitable[Isolation]],
+        model: Model | Callable[[], Model],
+        *,
+        examiner_model: Model | Callable[[], Model] | None = None,
+        settings: FabricationSettings | None = None,
+    ) -> None:
+        self._registry = registry
+        self._isolation = _later(isolation)
+        self._generator = _model(model)
+        self._examiner = self._generator if examiner_model is None else _model(examiner_model)
+        self._settings = settings or FabricationSettings()
+
+    async def handle(self, attempt: Attempt) -> Completion:
+        """Fabricate what an attempt's task asks for, or go on where an earlier attempt was interrupted.
+
+        Returns:
+            ``succeeded`` with data ``capability, version, description, input_schema, output_schema, reused, repairs,
+            exam``; ``failed`` with type ``abstained``, ``fabrication_failed``, ``name_taken``, ``model_error`` or
+            ``bad_input``; ``refused`` with type ``policy`` or ``isolation``; or ``cancelled``. Usage is the sum of all
+            model calls, those of earlier attempts included.
+
+        Raises:
+            Fenced: the task was taken by another process.
+            EngineUnavailable: the board cannot be reached.
+        """
+        from fabricator.pipeline import Fabrication
+
+        claim = attempt.claim
+        try:
+            need = Need.of(claim.input())
+        except BadInput as error:
+            failure = Failure(type="bad_input", message=str(error), evidence={"field": error.field})
+            return claim.completion(Status.FAILED, error=failure)
+        fabrication = Fabrication(
+            attempt, need, self._registry, self._isolation, self._generator, self._examiner, self._settings
+        )
+        return await fabrication.run()
+
+
+def _model(given: Model | Callable[[], Model]) -> Callable[[], Model]:
+    if callable(given):
+        return given
+    return lambda: given
+
+
+def _later(given: Isolation | Callable[[], Awaitable[Isolation]]) -> Callable[[], Awaitable[Isolation]]:
+    if callable(given):
+        return given
+
+    async def ready() -> Isolation:
+        return given
+
+    return ready

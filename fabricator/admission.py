@@ -1,0 +1,93 @@
+"""From a specification and a passed exam to a registered capability: at most once, and never over somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from blackboard.errors import Conflict, UnknownRecord
+from fabricator.need import Need
+from fabricator.specification import Specification
+from fabricator.state import Verdict
+from registry import Example, ExamRecord, Manifest, Registry, Version
+from registry.manifest import EVERY_TENANT, canonical
+
+_EXAMPLES = 3
+_EXAMPLE_CHARACTERS = 4_000
+
+
+def manifest(spec: Specification, need: Need, tenant: str, provenance: Mapping[str, JsonValue]) -> Manifest:
+    """The manifest of a fabricated capability. Small public cases become its examples; sealed ones stay out of it.
+
+    Args:
+        spec: what was specified.
+        need: whose words describe the first example, for matching.
+        tenant: owner; only its runs see the capability.
+        provenance: where it comes from; not part of the content hash.
+    """
+    small = [
+        case
+        for case in spec.public_cases
+        if len(canonical(case.input)) + len(canonical(case.expected)) <= _EXAMPLE_CHARACTERS
+    ]
+    return Manifest(
+        name=spec.name,
+        description=spec.description,
+        input_schema=spec.input_schema,
+        output_schema=spec.output_schema,
+        effects=spec.effects,
+        grants=spec.grants,
+        examples=tuple(
+            Example(input=case.input, output=case.expected, description=case.name if number else need.need[:500])
+            for number, case in enumerate(small[:_EXAMPLES])
+        ),
+        action="generic",
+        kind="artifact",
+        tenant=tenant,
+        provenance=dict(provenance),
+    )
+
+
+async def active(registry: Registry, name: str) -> Version | None:
+    """The version of a name that is offered now."""
+    try:
+        found = await registry.resolve(name)
+    except UnknownRecord:
+        return None
+    return found if found.state == "active" else None
+
+
+def is_visible(version: Version, tenant: str) -> bool:
+    """Whether runs of a tenant may use it."""
+    return version.manifest.tenant in (EVERY_TENANT, tenant)
+
+
+async def admit(registry: Registry, made: Manifest, source: str, verdict: Verdict, examiner: str, task: str) -> Version:
+    """Register and activate a candidate that passed.
+
+    The operation is the task's, and no other version may be active: a second call, also from another process, changes
+    nothing, and a capability that another run registered in the meantime is not replaced.
+
+    Returns:
+        The version that is active under the name: this one, or the other run's.
+
+    Raises:
+        Conflict: the name belongs to another tenant.
+    """
+    record = ExamRecord(
+        public_cases=verdict.public[1],
+        sealed_cases=verdict.sealed[1],
+        passed=verdict.passed,
+        examiner=examiner,
+        when=verdict.when,
+    )
+    try:
+        return await registry.register(
+            made, source=source, exam=record, expected_active=None, operation=f"fabricate:{task}"
+        )
+    except Conflict:
+        other = await active(registry, made.name)
+        if other is None or not is_visible(other, made.tenant):
+            raise
+        return other

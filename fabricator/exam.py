@@ -1,0 +1,130 @@
+"""The exam: each case one run in the isolation of production, judged by the host from its own copy of the expectation.
+
+A candidate is given the input of one case at a time, in a process that ends with it. It never holds an expectation, and
+nothing it prints or claims is read as a verdict. Property tests, a mutation threshold and a canary attach here later, as
+further parts beside the public and the sealed one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from blackboard.types import Status
+from fabricator.comparison import difference
+from fabricator.specification import Case
+from registry import Manifest, validate_output
+from registry.manifest import canonical
+from wrapper.isolation import Broker, Isolation, Job, JobLimits, Outcome
+
+MODEL_INVOKE = "model.invoke"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """How a candidate did in one case."""
+
+    case: Case
+    passed: bool
+    kind: str = ""
+    """``wrong_result``, ``output_schema``, or the isolation's word for how the run failed."""
+    detail: str = ""
+    value: JsonValue = None
+    evidence: Mapping[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartResult:
+    """How a candidate did in one part of the exam. Cases after one that timed out are not run."""
+
+    total: int
+    results: tuple[CaseResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        return len(self.results) == self.total and all(each.passed for each in self.results)
+
+    @property
+    def passes(self) -> int:
+        return sum(each.passed for each in self.results)
+
+    @property
+    def failures(self) -> tuple[CaseResult, ...]:
+        """Failed cases, the one with the shortest input first."""
+        failed = (each for each in self.results if not each.passed)
+        return tuple(sorted(failed, key=lambda each: len(canonical(each.case.input))))
+
+
+class Bench:
+    """Runs one candidate.
+
+    Args:
+        isolation: the one production uses.
+        manifest: the candidate is examined under its limits and grants.
+        source: of the candidate.
+        case_seconds: most time of one run.
+        broker: makes what answers the candidate's calls in one run; None when nothing is granted.
+        cancelled: ends a run early.
+    """
+
+    def __init__(
+        self,
+        isolation: Isolation,
+        manifest: Manifest,
+        source: str,
+        *,
+        case_seconds: float,
+        broker: Callable[[], Broker] | None = None,
+        cancelled: asyncio.Event | None = None,
+    ) -> None:
+        self._isolation, self._manifest, self._source = isolation, manifest, source
+        self._broker, self._cancelled = broker, cancelled
+        seconds = min(case_seconds, manifest.limits.attempt_seconds)
+        self._limits = JobLimits(
+            wall_seconds=seconds,
+            cpu_seconds=max(1.0, seconds),
+            memory_bytes=manifest.limits.memory_mb << 20,
+            result_bytes=min(manifest.limits.output_bytes, JobLimits().result_bytes),
+        )
+
+    def inspect(self) -> Awaitable[Outcome]:
+        """What the source contains, read in a child; nothing of it is imported."""
+        return self._run(Job.of(self._source, name=self._manifest.name, op="inspect", limits=self._limits, grants=()))
+
+    def load(self) -> Awaitable[Outcome]:
+        """Import the module in a child and describe its handler."""
+        return self._run(Job.of(self._source, name=self._manifest.name, op="import", limits=self._limits, grants=()))
+
+    async def examine(self, cases: Sequence[Case]) -> PartResult:
+        """Run one part of the exam, case by case."""
+        results: list[CaseResult] = []
+        for case in cases:
+            outcome = await self._call(case)
+            if outcome.status is Status.CANCELLED:
+                break
+            results.append(self._judged(case, outcome))
+            if outcome.status is Status.TIMED_OUT:
+                break
+        return PartResult(len(cases), tuple(results))
+
+    def _call(self, case: Case) -> Awaitable[Outcome]:
+        granted = (MODEL_INVOKE,) if self._manifest.grants.model else ()
+        job = Job.of(self._source, name=self._manifest.name, input=case.input, limits=self._limits, grants=granted)
+        return self._run(job, self._broker() if self._broker is not None else None)
+
+    def _run(self, job: Job, broker: Broker | None = None) -> Awaitable[Outcome]:
+        return self._isolation.run(job, broker, self._cancelled)
+
+    def _judged(self, case: Case, outcome: Outcome) -> CaseResult:
+        if outcome.status is not Status.SUCCEEDED:
+            error = outcome.error
+            kind, message = (error.type, error.message) if error else ("crashed", "it ended without a result")
+            return CaseResult(case, False, kind, message, evidence=error.evidence if error else None)
+        if found := validate_output(self._manifest, outcome.value):
+            return CaseResult(case, False, "output_schema", "; ".join(found), outcome.value)
+        if found := difference(case.expected, outcome.value):
+            return CaseResult(case, False, "wrong_result", found, outcome.value)
+        return CaseResult(case, True, value=outcome.value)

@@ -1,0 +1,88 @@
+"""What the generator is told about a candidate that failed: the smallest thing that shows the fault, and no secret.
+
+Of the sealed part only numbers leave this file. Everything else it may hear is what it could find out itself: its own
+code's errors and the public cases.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from fabricator.exam import CaseResult, PartResult
+
+_SHOWN = 3_000
+_AGAIN = "\n\nAnswer with the whole corrected module in exactly one ```python block."
+
+
+def unusable(fault: str) -> str:
+    """The answer held no candidate."""
+    return f"{fault}{_AGAIN}"
+
+
+def refused(found: Iterable[object]) -> str:
+    """The static policy objected."""
+    return "The module is refused before it is run:\n" + "\n".join(f"- {each}" for each in found) + _AGAIN
+
+
+def unloadable(kind: str, message: str, evidence: Mapping[str, JsonValue]) -> str:
+    """The module could not be imported, or has no handler."""
+    where = f" (line {evidence['line']})" if evidence.get("line") else ""
+    return f"The module cannot be loaded: {kind}{where}: {message}{_trace(evidence)}{_AGAIN}"
+
+
+def unfitting(found: Sequence[str]) -> str:
+    """The handler's parameters do not fit the input schema."""
+    return "handler does not take its input:\n" + "\n".join(f"- {each}" for each in found) + _AGAIN
+
+
+def public_failures(part: PartResult) -> str:
+    """The smallest failing public case in full, the others by name."""
+    failures = part.failures
+    smallest = failures[0]
+    parts = [
+        f"{len(failures)} of {part.total} public cases failed. The smallest is {smallest.case.name!r}.",
+        f"Input: {shown(smallest.case.input)}",
+        f"Expected: {shown(smallest.case.expected)}",
+        _happened(smallest),
+    ]
+    if len(failures) > 1:
+        parts.append("Also failed: " + "; ".join(f"{each.case.name!r} ({each.kind})" for each in failures[1:6]))
+    if len(part.results) < part.total:
+        parts.append(f"{part.total - len(part.results)} cases were not run any more.")
+    parts.append("Find the rule of the description that the code breaks, rather than this one case.")
+    return "\n".join(parts) + _AGAIN
+
+
+def sealed_failures(part: PartResult) -> str:
+    """How many sealed cases failed, and nothing about them."""
+    failed = part.total - part.passes
+    return (
+        f"Every public case passes, but {failed} of {part.total} sealed cases failed. They follow from the description alone "
+        "and stay sealed. Read the description again, rule by rule: borders, ties, rounding, order, empty and repeated "
+        f"input, and how rules combine. Correct the code for all of them.{_AGAIN}"
+    )
+
+
+def shown(value: JsonValue) -> str:
+    """JSON for a prompt or for evidence, cut where it gets long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text)} characters)"
+
+
+def _happened(failure: CaseResult) -> str:
+    evidence = failure.evidence or {}
+    if failure.kind == "wrong_result":
+        return f"Got: {shown(failure.value)}\nFirst difference: {failure.detail}"
+    if failure.kind == "output_schema":
+        return f"Got: {shown(failure.value)}\nIt does not fit output_schema: {failure.detail}"
+    return f"It ended with {failure.kind}: {failure.detail[:1000]}{_trace(evidence)}"
+
+
+def _trace(evidence: Mapping[str, JsonValue]) -> str:
+    lines = evidence.get("traceback")
+    if not isinstance(lines, list):
+        return ""
+    return "\n" + "\n".join(str(line) for line in lines[-12:])

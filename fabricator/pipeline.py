@@ -1,0 +1,427 @@
+"""The fabrication of one capability, stage by stage: what happens when, what is remembered, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+
+from pydantic import JsonValue
+
+from blackboard.errors import ArbiterError, BadInput, Conflict, EngineUnavailable, Fenced, IsolationUnavailable
+from blackboard.events import FabricationStageData
+from blackboard.types import Completion, Failure, Status, Usage
+from blackboard.worker import Attempt
+from fabricator import admission, examiner, feedback, generation, specification
+from fabricator.exam import Bench
+from fabricator.judging import Judge
+from fabricator.need import Need
+from fabricator.settings import FabricationSettings
+from fabricator.specification import Draft, Specification
+from fabricator.state import Candidate, DraftAnswer, FabricationState, Verdict, plain
+from registry import Manifest, Registry, Version
+from registry.manifest import canonical, sha256
+from wrapper.broker import AttemptBroker
+from wrapper.isolation import Broker, Isolation
+from wrapper.models import ModelCallFailed, describe
+
+if TYPE_CHECKING:
+    from strands.models import Model
+
+T = TypeVar("T")
+_Outcome = Literal["started", "passed", "failed", "skipped"]
+
+STAGES = (
+    "duplicate_check", "specification", "generation", "policy", "contract", "exam_public", "exam_sealed", "registration",
+)  # fmt: skip
+"""Values of ``stage`` in ``fabrication.stage`` events, in the order of a fabrication."""
+
+
+class Ended(Exception):
+    """The fabrication is over without a new capability."""
+
+    def __init__(self, status: Status, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.status, self.failure = status, failure
+
+
+class Fabrication:
+    """One attempt at one fabrication task. See :class:`fabricator.Fabricator`."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        need: Need,
+        registry: Registry,
+        isolation: Callable[[], Awaitable[Isolation]],
+        generator: Callable[[], Model],
+        examiner_model: Callable[[], Model],
+        settings: FabricationSettings,
+    ) -> None:
+        self._attempt, self._need, self._registry, self._settings = attempt, need, registry, settings
+        self._isolation, self._generator, self._examiner = isolation, generator, examiner_model
+        self._tenant = attempt.claim.tenant
+        self._state = FabricationState.load(attempt.claim.checkpoint)
+
+    async def run(self) -> Completion:
+        """Carry the fabrication to its end, from wherever an earlier attempt left it."""
+        try:
+            return await self._stages()
+        except Ended as end:
+            return self._completion(end.status, error=end.failure)
+        except ModelCallFailed as error:
+            self._state.usage += error.usage
+            failure = self._failure("model_error", str(error), {"code": error.code}, retryable=error.retryable)
+            return self._completion(Status.FAILED, error=failure)
+        except IsolationUnavailable as error:
+            failure = self._failure("isolation", f"Nothing was run: {error}", retryable=True)
+            return self._completion(Status.REFUSED, error=failure)
+        except (Fenced, EngineUnavailable, BadInput):
+            raise
+        except ArbiterError as error:
+            # A model that plays a script or a recording objects in words of its own.
+            failure = self._failure("model_error", str(error))
+            return self._completion(Status.FAILED, error=failure)
+
+    async def _stages(self) -> Completion:
+        if not any(each.verdict and each.verdict.passed for each in self._state.candidates):
+            found = await self._duplicate()
+            if found is not None:
+                return self._succeeded(found, reused=True)
+        spec = await self._specification()
+        made = self._manifest(spec)
+        while True:
+            self._go_on()
+            last = self._state.candidates[-1] if self._state.candidates else None
+            if last is None or (last.verdict is not None and not last.verdict.passed):
+                self._stop_if_hopeless()
+                last = await self._generate(spec)
+            source = generation.extract(last.text).source
+            if last.verdict is None and source is not None:
+                last = await self._judge(spec, made, source)
+            if last.verdict is not None and last.verdict.passed and source is not None:
+                return await self._register(made, source, last.verdict)
+
+    # ---- 1: is it there already? ------------------------------------------------------------------------------------
+
+    async def _duplicate(self) -> Version | None:
+        """The capability of that name, if there is one; near ones are noted and do not stop anything."""
+        self._go_on()
+        began = time.monotonic()
+        name = self._need.name
+        found = await admission.active(self._registry, name)
+        if found is not None and not admission.is_visible(found, self._tenant):
+            message = f"The name {name!r} belongs to another tenant. Ask for the capability under another name."
+            await self._report("duplicate_check", "failed", message, _since(began))
+            raise Ended(Status.FAILED, self._failure("name_taken", message, {"stage": "duplicate_check"}))
+        if found is not None:
+            said = f"{name} exists already and is used"
+            await self._report("duplicate_check", "passed", said, _since(began), evidence={"version": found.sha})
+            return found
+        if self._state.drafts:
+            return None
+        query = f"{name.replace('_', ' ')}. {self._need.need}"
+        matches = await self._registry.shortlist(query, k=5, tenant=self._tenant)
+        near = [match for match in matches if match.score >= self._settings.near_duplicate]
+        self._state.near = [match.name for match in near]
+        detail = f"close to {', '.join(self._state.near)}" if near else "nothing like it exists"
+        scores: list[JsonValue] = [{"name": match.name, "score": round(match.score, 4)} for match in matches]
+        await self._report("duplicate_check", "passed", detail, _since(began), evidence={"closest": scores})
+        return None
+
+    # ---- 2: what must it do, and how will that be examined? -----------------------------------------------------------
+
+    async def _specification(self) -> Specification:
+        while True:
+            self._go_on()
+            drafts = self._state.drafts
+            if drafts:
+                draft = specification.read(drafts[-1].text, self._need.name, self._settings)
+                if draft.specification is not None:
+                    return draft.specification
+                if draft.abstained or len(drafts) > self._settings.clarifications:
+                    raise Ended(*self._unspecified(draft))
+            began = time.monotonic()
+            asked = f"correction {len(drafts)} of {self._settings.clarifications}" if drafts else "asking the examiner"
+            await self._report("specification", "started", asked)
+            earlier = [(each.text, each.objections) for each in drafts]
+            reply = await self._unless_cancelled(examiner.ask(self._examiner(), self._need, earlier, self._settings))
+            self._state.usage += reply.usage
+            text = plain(reply.text)[: specification.MOST_CHARACTERS + 1]
+            draft = specification.read(text, self._need.name, self._settings)
+            drafts.append(DraftAnswer(text=text, objections=draft.objections))
+            spec = draft.specification
+            if spec is not None:
+                counts: dict[str, JsonValue] = {
+                    "public_cases": len(spec.public_cases),
+                    "sealed_cases": len(spec.sealed_cases),
+                }
+                detail = f"{len(spec.public_cases)} public and {len(spec.sealed_cases)} sealed cases"
+                await self._report("specification", "passed", detail, _since(began), usage=reply.usage, evidence=counts)
+            else:
+                said = draft.abstained or draft.objections
+                what = "the examiner abstains" if draft.abstained else f"{len(said)} objections"
+                await self._report(
+                    "specification",
+                    "failed",
+                    f"{what}: {said[0]}"[:500],
+                    _since(began),
+                    usage=reply.usage,
+                    evidence={"objections": [*said]},
+                )
+
+    def _unspecified(self, draft: Draft) -> tuple[Status, Failure]:
+        """How a fabrication ends whose examiner could not specify it."""
+        name = self._need.name
+        evidence: dict[str, JsonValue] = {"stage": "specification", "problems": [*draft.abstained, *draft.objections]}
+        if draft.abstained:
+            message = f"{name} was not fabricated, because it cannot be examined: {' '.join(draft.abstained)}"
+            return Status.FAILED, self._failure("abstained", message, evidence)
+        if draft.invalid:
+            message = f"{name} was not fabricated: no valid specification came about. {draft.invalid[0]}"
+            return Status.FAILED, self._failure("fabrication_failed", message, evidence)
+        if draft.forbidden:
+            message = f"{name} was not fabricated: it asks for what may not be granted. {draft.forbidden[0]}"
+            return Status.REFUSED, self._failure("policy", message, evidence)
+        message = f"{name} was not fabricated, because its exam would prove too little: {' '.join(draft.weak)}"
+        return Status.FAILED, self._failure("abstained", message, evidence)
+
+    def _manifest(self, spec: Specification) -> Manifest:
+        claim = self._attempt.claim
+        request = self._need.as_data().get("request")
+        provenance: dict[str, JsonValue] = {
+            "made_by": "fabricator",
+            "run": claim.run_id,
+            "task": claim.task_id,
+            "need": self._need.need[:2000],
+            "request": request,
+            "examiner": describe(self._examiner()),
+            "generator": describe(self._generator()),
+            "specification": sha256(canonical(spec.model_dump(mode="json"))),
+        }
+        return admission.manifest(spec, self._need, self._tenant, provenance)
+
+    # ---- 3: write it -----------------------------------------------------------------------------------------------
+
+    def _stop_if_hopeless(self) -> None:
+        """End when the repairs are used up, or the generator repeats a candidate that failed."""
+        tried = self._state.candidates
+        if not tried:
+            return
+        shas = [each.sha for each in tried if each.sha]
+        repeated = bool(tried[-1].sha) and shas.count(tried[-1].sha) > 1
+        if len(tried) <= self._settings.repairs and not repeated:
+            return
+        verdict = tried[-1].verdict
+        assert verdict is not None
+        why = "the same code came twice" if repeated else f"{len(tried)} candidates failed"
+        message = (
+            f"{self._need.name} could not be fabricated: {why}. The last one: {verdict.reason} "
+            "Nothing was registered. State the need more precisely, divide it, or answer without it."
+        )
+        history: list[JsonValue] = [
+            {"round": number, "stage": each.verdict.stage, "reason": each.verdict.reason}
+            for number, each in enumerate(tried)
+            if each.verdict is not None
+        ]
+        kind, status = (
+            ("policy", Status.REFUSED) if verdict.stage == "policy" else ("fabrication_failed", Status.FAILED)
+        )
+        evidence: dict[str, JsonValue] = {
+            **verdict.evidence,
+            "stage": verdict.stage,
+            "candidates": history,
+            "exam": verdict.counts(),
+        }
+        raise Ended(status, self._failure(kind, message, evidence))
+
+    async def _generate(self, spec: Specification) -> Candidate:
+        candidates = self._state.candidates
+        number = len(candidates)
+        began = time.monotonic()
+        detail = f"repair {number} of {self._settings.repairs}" if number else "first candidate"
+        await self._report("generation", "started", detail)
+        earlier = [(each.text, each.verdict.feedback if each.verdict else "") for each in candidates]
+        answer = await self._unless_cancelled(generation.ask(self._generator(), spec, earlier, self._settings))
+        self._state.usage += answer.usage
+        text = plain(answer.text)
+        source, fault = generation.extract(text)
+        candidate = Candidate(text=text, sha=sha256(source) if source is not None else "")
+        same = next((each.verdict for each in candidates if candidate.sha and each.sha == candidate.sha), None)
+        candidates.append(candidate)
+        if same is not None:
+            return await self._judged(same.model_copy(update={"seconds": 0.0}), answer.usage)
+        if source is None:
+            verdict = Verdict(
+                stage="generation",
+                passed=False,
+                reason=fault,
+                feedback=feedback.unusable(fault),
+                seconds=_since(began),
+                when=time.time(),
+            )
+            return await self._judged(verdict, answer.usage)
+        await self._report(
+            "generation",
+            "passed",
+            f"{len(source.splitlines())} lines",
+            _since(began),
+            number=number,
+            usage=answer.usage,
+            evidence={"artifact": candidate.sha},
+        )
+        return candidate
+
+    # ---- 4 to 6: judge it --------------------------------------------------------------------------------------------
+
+    async def _judge(self, spec: Specification, made: Manifest, source: str) -> Candidate:
+        number = len(self._state.candidates) - 1
+        brokers: list[AttemptBroker] = []
+
+        def broker() -> Broker:
+            brokers.append(AttemptBroker(made, self._generator))
+            return brokers[-1]
+
+        async def passed(stage: str, detail: str, seconds: float) -> None:
+            await self._report(stage, "passed", detail, seconds, number=number)
+
+        bench = Bench(
+            await self._isolation(),
+            made,
+            source,
+            case_seconds=self._settings.case_seconds,
+            broker=broker if made.grants.model else None,
+            cancelled=self._attempt.cancelled,
+        )
+        judge = Judge(bench, spec, passed, self._go_on, self._settings.extra_imports)
+        try:
+            verdict = await judge.verdict()
+        finally:
+            consumed = sum((each.usage for each in brokers), Usage())
+            self._state.usage += consumed
+        return await self._judged(verdict, consumed)
+
+    async def _judged(self, verdict: Verdict, consumed: Usage) -> Candidate:
+        """Remember what came of the last candidate, and tell."""
+        candidates = self._state.candidates
+        candidates[-1] = candidates[-1].model_copy(update={"verdict": verdict})
+        evidence = dict(verdict.evidence)
+        if verdict.stage.startswith("exam"):
+            evidence["exam"] = verdict.counts()
+        await self._report(
+            verdict.stage,
+            "passed" if verdict.passed else "failed",
+            verdict.reason,
+            verdict.seconds,
+            number=len(candidates) - 1,
+            usage=consumed,
+            evidence=evidence,
+        )
+        return candidates[-1]
+
+    # ---- 8: register it ----------------------------------------------------------------------------------------------
+
+    async def _register(self, made: Manifest, source: str, verdict: Verdict) -> Completion:
+        self._go_on()
+        began = time.monotonic()
+        number = len(self._state.candidates) - 1
+        claim = self._attempt.claim
+        try:
+            version = await admission.admit(
+                self._registry, made, source, verdict, describe(self._examiner()), claim.task_id
+            )
+        except Conflict as error:
+            await self._report("registration", "failed", str(error), _since(began), number=number)
+            message = (
+                f"{made.name} was written and examined, but the name is taken: {error}. Ask for it under another name."
+            )
+            raise Ended(Status.FAILED, self._failure("name_taken", message, {"stage": "registration"})) from None
+        reused = version.sha != made.content_hash(source)
+        detail = "another run had registered it meanwhile; that one is used" if reused else version.sha[:12]
+        evidence: dict[str, JsonValue] = {"version": version.sha}
+        await self._report("registration", "passed", detail, _since(began), number=number, evidence=evidence)
+        return self._succeeded(version, reused=reused, verdict=verdict)
+
+    def _succeeded(self, version: Version, *, reused: bool, verdict: Verdict | None = None) -> Completion:
+        record = version.exam
+        counts: JsonValue = None
+        if verdict is not None and not reused:
+            counts = verdict.counts()
+        elif record is not None:
+            counts = {
+                "public_cases": record.public_cases, "sealed_cases": record.sealed_cases, "passed": record.passed
+            }  # fmt: skip
+        data: dict[str, JsonValue] = {
+            "capability": version.name,
+            "version": version.sha,
+            "description": version.manifest.description,
+            "input_schema": version.manifest.input_schema,
+            "output_schema": version.manifest.output_schema,
+            "reused": reused,
+            "repairs": max(0, len(self._state.candidates) - 1),
+            "exam": counts,
+        }
+        return self._completion(Status.SUCCEEDED, data=data)
+
+    # ---- around the stages -------------------------------------------------------------------------------------------
+
+    async def _report(
+        self,
+        stage: str,
+        outcome: _Outcome,
+        detail: str,
+        seconds: float = 0.0,
+        *,
+        number: int | None = None,
+        usage: Usage | None = None,
+        evidence: dict[str, JsonValue] | None = None,
+    ) -> None:
+        """Tell of a stage and, in the same transition, remember everything so far."""
+        data = FabricationStageData(
+            stage=stage,
+            outcome=outcome,
+            detail=plain(detail),
+            round=len(self._state.candidates) if number is None else number,
+            seconds=seconds,
+            usage=usage or Usage(),
+            evidence=evidence or {},
+        )
+        await self._attempt.progress("fabrication.stage", data.model_dump(mode="json"), checkpoint=self._state.dump())
+
+    def _go_on(self) -> None:
+        if self._attempt.cancelled.is_set():
+            self._cancel()
+
+    def _cancel(self) -> NoReturn:
+        failure = self._failure("cancelled", "The fabrication was cancelled; nothing was registered.")
+        raise Ended(Status.CANCELLED, failure)
+
+    async def _unless_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a model call, given up when the attempt is cancelled."""
+        call = asyncio.ensure_future(work)
+        told = asyncio.ensure_future(self._attempt.cancelled.wait())
+        try:
+            await asyncio.wait({call, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                self._cancel()
+            return call.result()
+        finally:
+            for each in (call, told):
+                each.cancel()
+            await asyncio.gather(call, told, return_exceptions=True)
+
+    def _failure(
+        self, type: str, message: str, evidence: dict[str, JsonValue] | None = None, *, retryable: bool = False
+    ) -> Failure:
+        facts = dict(evidence or {})
+        if self._state.near:
+            facts["near_duplicates"] = [*self._state.near]
+        return Failure(type=type, message=plain(message)[:4000], retryable=retryable, evidence=facts)
+
+    def _completion(self, status: Status, *, data: JsonValue = None, error: Failure | None = None) -> Completion:
+        return self._attempt.claim.completion(status, data, error, usage=self._state.usage)
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)

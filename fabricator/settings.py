@@ -1,0 +1,31 @@
+"""How far the fabricator goes, and what it may grant on its own."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from blackboard.types import Record
+from registry import Grants
+
+
+class FabricationSettings(Record):
+    """Bounds of one fabrication."""
+
+    repairs: int = Field(default=3, ge=0, le=20)
+    """New candidates after the first one failed."""
+    clarifications: int = Field(default=2, ge=0, le=10)
+    """How often the examiner may correct a specification that was invalid or too weak."""
+    public_cases: int = Field(default=2, ge=1, le=50)
+    sealed_cases: int = Field(default=1, ge=1, le=50)
+    """Fewest cases of each part that make an exam."""
+    most_cases: int = Field(default=50, ge=2, le=500)
+    case_seconds: float = Field(default=20.0, gt=0, le=3600)
+    """Time of one exam case; never more than the manifest grants an attempt in production."""
+    model_seconds: float = Field(default=180.0, gt=0, le=3600)
+    """Time of one attempt at a model call."""
+    near_duplicate: float = Field(default=0.5, ge=0)
+    """Score of the registry's matcher from which an existing capability is recorded as a near duplicate."""
+    grantable: Grants = Grants(model=True)
+    """Grants a fabricated capability may have without a person's approval. Hosts, files and secrets must be listed."""
+    extra_imports: tuple[str, ...] = ()
+    """Top-level modules generated code may import beside the allow-list, such as ``numpy``."""
