@@ -10,6 +10,7 @@ Every script is idempotent, so a call whose reply was lost is simply sent again 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -63,18 +64,24 @@ async def retrying(call: Callable[[], Awaitable[T]], *, seconds: float = RETRY_S
     Raises:
         EngineUnavailable: the server stayed unreachable.
     """
+    began = time.monotonic()
     try:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(TRANSIENT),
-            wait=wait_random_exponential(multiplier=0.02, max=1.0),
-            stop=stop_after_delay(seconds),
-            reraise=True,
-        ):
-            with attempt:
-                return await call()
+        # Nearly every call ends here: the machinery of repeating is only built for those that need it.
+        return await call()
+    except TRANSIENT as error:
+        failed: Exception | None = error
+
+    async def attempt() -> T:
+        nonlocal failed
+        if failed is not None:  # the call above was the first attempt: wait after it like after any other
+            error, failed = failed, None
+            raise error
+        return await call()
+
+    try:
+        return await AsyncRetrying(**_patience(seconds - (time.monotonic() - began)))(attempt)
     except TRANSIENT as error:
         raise EngineUnavailable(_unreachable(error, seconds)) from error
-    raise AssertionError("unreachable")
 
 
 async def run(
@@ -116,20 +123,26 @@ def run_sync(
     client: redis.Redis, script: Script, keys: Sequence[str], args: Sequence[str | int], seconds: float
 ) -> Any:
     """The same for a thread with a connection of its own; gives up after ``seconds``."""
+
+    def call() -> Any:
+        try:
+            return client.evalsha(script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return client.eval(script.text, len(keys), *keys, *args)
+
     try:
-        for attempt in Retrying(
-            retry=retry_if_exception_type(TRANSIENT),
-            wait=wait_random_exponential(multiplier=0.02, max=1.0),
-            stop=stop_after_delay(seconds),
-            reraise=True,
-        ):
-            with attempt:
-                try:
-                    return client.evalsha(script.sha, len(keys), *keys, *args)
-                except NoScriptError:
-                    return client.eval(script.text, len(keys), *keys, *args)
+        return Retrying(**_patience(seconds))(call)
     except TRANSIENT as error:
         raise EngineUnavailable(_unreachable(error, seconds)) from error
+
+
+def _patience(seconds: float) -> dict[str, Any]:
+    return {
+        "retry": retry_if_exception_type(TRANSIENT),
+        "wait": wait_random_exponential(multiplier=0.02, max=1.0),
+        "stop": stop_after_delay(max(0.0, seconds)),
+        "reraise": True,
+    }
 
 
 def _unreachable(error: Exception, seconds: float) -> str:
