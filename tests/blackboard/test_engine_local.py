@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -66,11 +68,6 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def environment(pid: int) -> bytes:
-    path = Path(f"/proc/{pid}/environ")
-    return path.read_bytes() if path.exists() else b""
-
-
 def wrapper(folder: Path, real: Binary, *, name: str = "server", version: str = "", extra: str = "") -> Path:
     """A server program that claims another version, or runs the real one with other options."""
     path = folder / name
@@ -78,20 +75,16 @@ def wrapper(folder: Path, real: Binary, *, name: str = "server", version: str = 
     path.write_text(
         "#!/bin/sh\n"
         + (f'if [ "$1" = --version ]; then echo "{said}"; exit 0; fi\n' if said else "")
-        + f'if [ "$1" = --version ]; then exec {real.path} --version; fi\nexec {real.path} "$@" {extra}\n'
+        + f'if [ "$1" = --version ]; then exec {real.path} --version; fi\n'
+        + f'env > {folder}/environment\nexec {real.path} "$@" {extra}\n'
     )
     path.chmod(0o755)
     return path
 
 
-def run_python(code: str, *args: str, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), *args],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **env},
-    )
+def run_python(code: str, *args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(code), *args]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 async def count(data_dir: Path, key: str = "n") -> int:
@@ -224,7 +217,7 @@ async def test_a_server_outlives_the_process_that_started_it(data_dir: Path) -> 
             sys.stdin.readline()
         asyncio.run(main())
     """
-    starter = run_python(code, str(data_dir), ARBITER_TEST_SECRET="hunter2")
+    starter = run_python(code, str(data_dir))
     assert starter.stdout is not None
     assert starter.stdout.readline() == "ready\n"
     server = pid_of(data_dir)
@@ -233,7 +226,36 @@ async def test_a_server_outlives_the_process_that_started_it(data_dir: Path) -> 
     assert await count(data_dir) == 2
     assert pid_of(data_dir) == server
     assert os.getsid(server) != os.getsid(0)
-    assert b"hunter2" not in environment(server)
+
+
+def test_a_server_is_given_no_secret_of_its_starters_environment(
+    data_dir: Path, tmp_path: Path, real: Binary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARBITER_REDIS_SERVER", str(wrapper(tmp_path, real)))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "hunter2")
+    _local.start(data_dir)
+    assert "hunter2" not in (tmp_path / "environment").read_text()
+    assert "LC_ALL=C" in (tmp_path / "environment").read_text()
+
+
+def test_a_server_comes_back_on_the_socket_it_had_even_when_another_place_is_free_now(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Path(tempfile.mkdtemp(prefix="arb-x-"))
+    try:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        with monkeypatch.context() as patch:
+            make_private = _socket_place.make_private
+            patch.setattr(
+                _socket_place, "make_private", lambda at: make_private(at) if runtime in at.parents else "taken"
+            )
+            first = _local.start(data_dir)
+        assert first.socket.startswith(str(runtime))
+        kill(data_dir)
+        assert _local.start(data_dir).socket == first.socket
+        stop_local(data_dir)
+    finally:
+        shutil.rmtree(runtime)
 
 
 @pytest.mark.parametrize("moment", ["_launch", "_finish"])
