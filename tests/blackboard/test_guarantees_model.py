@@ -1,0 +1,361 @@
+"""Generated histories against a model: whatever is called in whatever order, twice or late, the board does what it says.
+
+Proves G2-G7 and G9 together. ``ARBITER_FUZZ=2000`` tries that many histories instead of the few that fit a test run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strict import TERMINAL, Clock, Play, broken, done, faults, spec, watch_scripts
+
+from blackboard.board import Board
+from blackboard.claims import Claim
+from blackboard.errors import ScriptRefused
+from blackboard.types import Limits, RetryPolicy, Status
+
+LEASE, GRACE = 1000, 3000
+
+
+@dataclass
+class Task:
+    id: str
+    run: str
+    step: bool
+    max: int
+    deadline: int
+    deps: list[str]
+    state: str
+    attempts: int = 0
+    fence: str = "0"
+    lease: int = 0
+    wake: int = 0
+    told: bool = False
+
+
+@dataclass
+class Run:
+    id: str
+    deadline: int
+    due: int
+    state: str = "queued"
+    want: str = ""
+    round: int = 0
+
+
+@dataclass
+class Model:
+    """What DESIGN says a shard does, in plain Python."""
+
+    now: int
+    runs: dict[str, Run] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+    def open(self, run: str) -> list[Task]:
+        return [t for t in self.tasks.values() if t.run == run and t.state not in TERMINAL]
+
+    def step(self, run: Run) -> None:
+        task = f"{run.id}/s{run.round + 1}"
+        self.tasks[task] = Task(task, run.id, True, 5, run.deadline, [], "ready")
+
+    def submit(self, run: str, ms: int) -> None:
+        self.runs[run] = Run(run, self.now + ms, self.now + ms)
+        self.step(self.runs[run])
+
+    def holds(self, claim: Claim) -> Task | None:
+        t = self.tasks[claim.task_id]
+        return t if t.state == "claimed" and t.fence == claim.fence else None
+
+    def plan(self, t: Task, tasks: list[Task], answer: bool) -> None:
+        run = self.runs[t.run]
+        t.state = "succeeded"
+        run.round, run.state = int(t.id.rpartition("s")[2]), "running"
+        if answer:
+            run.state = "succeeded"
+            return
+        for new in tasks:
+            self.tasks[new.id] = new
+        if not tasks:
+            self.step(run)
+
+    def finish(self, t: Task, status: str) -> None:
+        t.state = status
+        ended = [t]
+        for one in ended:
+            for x in self.open(t.run):
+                if one.id in x.deps and x.state == "blocked":
+                    if one.state != "succeeded":
+                        x.state = "cancelled"
+                        ended.append(x)
+                    elif all(self.tasks[d].state == "succeeded" for d in x.deps):
+                        x.state = "ready"
+        run = self.runs[t.run]
+        if self.open(t.run):
+            return
+        if run.state == "cancelling":
+            run.state = run.want
+        elif t.step:
+            run.state = "failed" if status == "succeeded" else status
+        else:
+            self.step(run)
+
+    def again(self, t: Task, delay: int) -> bool:
+        if t.told or t.attempts >= t.max or self.now + delay > t.deadline:
+            return False
+        t.state, t.wake = "delayed", self.now + delay
+        return True
+
+    def stop(self, run: Run, *, force: bool) -> None:
+        for t in self.open(run.id):
+            if t.state == "claimed" and not t.step and not force:
+                t.told = True
+            else:
+                t.state = run.want
+        if not self.open(run.id):
+            run.state = run.want
+
+    def cancel(self, run: Run) -> None:
+        if run.state in ("queued", "running"):
+            run.state, run.want = "cancelling", "cancelled"
+            run.due = min(run.deadline, self.now + GRACE)
+            self.stop(run, force=False)
+
+    def release(self, t: Task) -> None:
+        if t.told:
+            self.finish(t, "cancelled")
+        else:
+            t.state = "ready"
+            t.attempts -= 1
+
+    def sweep(self) -> None:
+        late = [(r.due, "r:" + r.id) for r in self.runs.values() if r.state not in TERMINAL]
+        late += [(t.deadline, "t:" + t.id) for t in self.tasks.values() if t.state not in TERMINAL]
+        waiting = sorted((t.wake, t.id) for t in self.tasks.values() if t.state == "delayed")
+        held = sorted((t.lease, t.id) for t in self.tasks.values() if t.state == "claimed")
+        for at, name in sorted(late):
+            if at > self.now:
+                continue
+            if name[0] == "r":
+                run = self.runs[name[2:]]
+                if run.state in ("queued", "running"):
+                    run.want = "timed_out"
+                if run.state not in TERMINAL:
+                    self.stop(run, force=True)
+            elif self.tasks[name[2:]].state not in TERMINAL:
+                self.finish(self.tasks[name[2:]], "timed_out")
+        for at, name in waiting:
+            if at <= self.now and self.tasks[name].state == "delayed":
+                self.tasks[name].state = "ready"
+        for at, name in held:
+            t = self.tasks[name]
+            if at <= self.now and t.state == "claimed":
+                if t.told:
+                    self.finish(t, "cancelled")
+                elif not self.again(t, min(60_000, 100 * 2 ** (t.attempts - 1))):
+                    self.finish(t, "failed")
+
+
+class History:
+    """Applies each generated call to the board and to the model and compares what became of every task and run."""
+
+    def __init__(self, play: Play) -> None:
+        self.play, self.board = play, play.board
+        self.model = Model(play.clock.micros // 1000)
+        self.claims: list[Claim] = []
+        self.number = 0
+
+    async def go(self, op: str, pick: int) -> None:
+        times = 1 + (pick % 7 == 0) + (pick % 11 == 0)
+        await getattr(self, op)(pick, times)
+        await self.compare(op, pick)
+
+    async def compare(self, *why: object) -> None:
+        stored = {t: (await self.play.header(t))["state"] for t in self.model.tasks}
+        assert stored == {t.id: t.state for t in self.model.tasks.values()}, why
+        runs = {run: (await self.board.summary(run)).status for run in self.model.runs}
+        assert runs == {run.id: run.state for run in self.model.runs.values()}, why
+
+    async def send(self, times: int, call: object) -> None:
+        """The same call several times at once; a refusal must have no effect, which the comparison shows."""
+        for result in await asyncio.gather(*(call() for _ in range(times)), return_exceptions=True):  # type: ignore[operator]
+            if isinstance(result, BaseException) and not isinstance(result, ScriptRefused):
+                raise result
+
+    def some(self, pick: int) -> Claim | None:
+        """Mostly a recent claim, sometimes one long gone."""
+        if not self.claims:
+            return None
+        return self.claims[-1 - pick % min(len(self.claims), 4 if pick % 3 else len(self.claims))]
+
+    async def submit(self, pick: int, times: int) -> None:
+        if len(self.model.runs) >= 3:
+            return
+        seconds = (5, 30, 300)[pick % 3]
+        key = f"k{len(self.model.runs)}"
+        got = await asyncio.gather(
+            *(self.board.submit("go", idempotency_key=key, limits=Limits(seconds=seconds)) for _ in range(times))
+        )
+        assert len(set(got)) == 1
+        self.model.submit(got[0], seconds * 1000)
+
+    async def claim(self, pick: int, times: int) -> None:
+        self.number += 1
+        lanes, n = (("arbiter", "work", "other"), ("work",), ("arbiter",))[pick % 3], 1 + pick % 4
+        first, *rest = await asyncio.gather(
+            *(self.board.claim("w", lanes, n=n, nonce=f"n{self.number}") for _ in range(times))
+        )
+        assert all(again == first for again in rest)
+        ready = [t for t in self.model.tasks.values() if t.state == "ready" and self.lane(t) in lanes]
+        assert len(first) == min(n, len(ready))
+        for claim in first:
+            t = self.model.tasks[claim.task_id]
+            assert t in ready
+            assert int(claim.fence) > int(t.fence)
+            t.state, t.fence, t.lease = "claimed", claim.fence, self.model.now + LEASE
+            t.attempts += 1
+            assert claim.attempt == t.attempts
+            self.claims.append(claim)
+
+    @staticmethod
+    def lane(t: Task) -> str:
+        return "arbiter" if t.step else ("other" if t.id.endswith("3") else "work")
+
+    async def plan(self, pick: int, times: int) -> None:
+        step = next((c for c in reversed(self.claims) if c.kind == "step"), None)
+        if step is None:
+            return
+        shape, answer = pick % 6, pick % 13 == 12
+        edges: list[list[int]] = [[[], [], [0, 1], [0]], [[]], [[], [0], [1], [0, 2]], [], [[], [], [], []], [[], [0], [0], [1, 2]]][shape]
+        maximum, seconds = 1 + pick % 3, (2, 20)[pick % 2]
+        specs = [
+            spec(f"t{i}", [f"t{d}" for d in deps], lane="other" if i == 3 else "work", seconds=seconds,
+                 retry=RetryPolicy(max_attempts=maximum, interval_seconds=0.3, cap_seconds=1))
+            for i, deps in enumerate(edges)
+        ]  # fmt: skip
+        if answer:
+            specs = []
+        await self.send(times, lambda: self.play.plan(step, *specs, answer="a" if answer else None))
+        held = self.model.holds(step)
+        if held is None:
+            return
+        deadline = min(self.model.runs[step.run_id].deadline, self.model.now + seconds * 1000)
+        name = f"{step.run_id}/{step.round}.t"
+        tasks = [
+            Task(f"{name}{i}", step.run_id, False, maximum, deadline, [f"{name}{d}" for d in deps], "blocked" if deps else "ready")
+            for i, deps in enumerate(edges)
+        ]
+        self.model.plan(held, [] if answer else tasks, answer)
+
+    async def complete(self, pick: int, times: int) -> None:
+        claim = self.some(pick)
+        if claim is None or claim.kind == "step" and pick % 5:
+            return
+        bad = pick % 4 == 0
+        await self.send(times, lambda: self.board.complete(claim, broken(claim) if bad else done(claim)))
+        held = self.model.holds(claim)
+        if held:
+            self.model.finish(held, "failed" if bad else "succeeded")
+
+    async def fail(self, pick: int, times: int) -> None:
+        claim = self.some(pick)
+        if claim is None:
+            return
+        await self.send(times, lambda: self.board.fail(claim, broken(claim)))
+        held = self.model.holds(claim)
+        policy = claim.retry
+        delay = int(min(policy.cap_seconds, policy.interval_seconds * policy.rate ** (claim.attempt - 1)) * 1000)
+        if held and not self.model.again(held, delay):
+            self.model.finish(held, "failed")
+
+    async def release(self, pick: int, times: int) -> None:
+        claim = self.some(pick)
+        if claim is None:
+            return
+        await self.send(times, lambda: self.board.release(claim))
+        held = self.model.holds(claim)
+        if held:
+            self.model.release(held)
+
+    async def progress(self, pick: int, times: int) -> None:
+        claim = self.some(pick)
+        if claim is not None:
+            await self.send(times, lambda: self.board.progress(claim, 1 + pick % 3, "task.progressed", pick, {"mark": pick}))
+
+    async def beat(self, pick: int, times: int) -> None:
+        claim = self.some(pick)
+        if claim is None:
+            return
+        word = await self.play.hold(claim, LEASE / 1000)
+        held = self.model.holds(claim)
+        assert word == ("lost" if held is None else "cancel" if held.told else "")
+        if held:
+            held.lease = self.model.now + LEASE
+
+    async def cancel(self, pick: int, times: int) -> None:
+        if self.model.runs and pick % 3 == 0:
+            run = list(self.model.runs.values())[pick % len(self.model.runs)]
+            await self.send(times, lambda: self.board.cancel_run(run.id))
+            self.model.cancel(run)
+
+    async def wait(self, pick: int, times: int) -> None:
+        ms = (1, 200, 400, 999, 1000, 1001, 2500, 20_000)[pick % 8]
+        await self.play.clock.advance(ms / 1000)
+        self.model.now += ms
+        if pick % 3:
+            await self.send(times, self.board.sweep)
+            self.model.sweep()
+
+    async def to_the_end(self) -> None:
+        """G6: with nobody working any more, every run ends by its deadline."""
+        for _ in range(400):
+            if all(run.state in TERMINAL for run in self.model.runs.values()):
+                break
+            await self.wait(7 if len(self.model.runs) % 2 else 31, 1)
+        await self.compare("end")
+        assert all(run.state in TERMINAL for run in self.model.runs.values())
+
+
+OPS = ("claim", "claim", "claim", "plan", "plan", "complete", "complete", "complete", "fail", "release", "progress", "beat",
+       "cancel", "wait", "wait", "submit")  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["redis", "memory"])
+@settings(
+    max_examples=int(os.environ.get("ARBITER_FUZZ", "25")), deadline=None, database=None,
+    derandomize="ARBITER_FUZZ" not in os.environ,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(calls=st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 10_000)), min_size=40, max_size=90))
+async def test_g2_to_g9_any_history_ends_where_the_model_says(
+    calls: list[tuple[str, int]], engine: str, redis_server: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "m" + uuid.uuid4().hex[:12]
+    url = redis_server.url if engine == "redis" else f"memory://{name}"  # type: ignore[attr-defined]
+    async with await Board.open(url, board=name, lease_seconds=LEASE / 1000, cancel_grace_seconds=GRACE / 1000) as board:
+        with monkeypatch.context() as patch:
+            watch_scripts(patch)
+            board.random.uniform = lambda low, high: high  # type: ignore[method-assign]
+            play = Play(board, Clock(board))
+            await play.clock.advance()
+            history = History(play)
+            await history.go("submit", 1)
+            for op, pick in calls:
+                await history.go(op, pick)
+            assert await faults(board) == []
+            await history.to_the_end()
+            assert await faults(board) == []
+            left = {key.partition(":")[0] for key in await play.snapshot()}
+            await board.claim("tidy", ["arbiter", "work", "other"], n=1)
+            left = {key.partition(":")[0] for key in await play.snapshot()}
+            assert left <= {"tasks", "runs", "index", "ev", "vt", "outcomes", "run", "w", "b"}
+            assert not [key for key in await play.snapshot() if key.endswith(":open")]
+
+
+def test_the_statuses_of_the_model_are_those_of_the_board() -> None:
+    assert {s.value for s in Status} == TERMINAL
