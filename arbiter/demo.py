@@ -109,6 +109,11 @@ class Show:
             words += ["--url", "…"]
         return words
 
+    @property
+    def lasting(self) -> bool:
+        """Whether its board can be looked at when this process is gone."""
+        return not _server(self.url).startswith("memory:")
+
     def finish(self) -> None:
         """The answers were shown: the next call starts a new show."""
         with contextlib.suppress(FileNotFoundError):
@@ -124,7 +129,7 @@ def open_show(
     board: str | None = None,
     fresh: bool = False,
 ) -> Show:
-    """The show that is going on, when it has these examples and may still end in time; else a new one.
+    """The show that is going on, when it has just these examples and may still end in time; else a new one.
 
     Args:
         names: which examples.
@@ -133,16 +138,16 @@ def open_show(
         fresh: a new show in any case.
     """
     folder = Path(data_dir or os.environ.get("ARBITER_DATA_DIR") or Path.home() / ".arbiter").expanduser()
-    server = url or os.environ.get("ARBITER_REDIS_URL") or ""
+    server = _server(url)
     identity = hashlib.sha256("\0".join([server, namespace, board or ""]).encode()).hexdigest()[:12]
     file = folder / f"demo-{identity}.json"
     going = None if fresh else _read(file)
-    if going is not None and set(names) <= set(going["names"]):
+    if going is not None and set(names) == set(going["names"]):
         found, since, key = str(going["board"]), float(going["started_at"]), str(going["key"])
         return Show(key, found, tuple(going["names"]), since, url, data_dir, namespace, True, file)
     key = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     show = Show(key, board or f"demo-{key}", tuple(names), time.time(), url, data_dir, namespace, False, file)
-    if not server.startswith("memory:"):
+    if show.lasting:
         _write(file, {"key": key, "board": show.board, "names": list(names), "started_at": show.started_at})
     return show
 
@@ -167,6 +172,10 @@ async def play(show: Show, name: str) -> AsyncGenerator[Played, None]:
     ) as served:  # fmt: skip
         run_id = await served.submit(played.request, idempotency_key=f"demo-{show.key}-{name}", limits=_LIMITS)
         yield Played(played, served, run_id)
+
+
+def _server(url: str | None) -> str:
+    return url or os.environ.get("ARBITER_REDIS_URL") or ""
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 
 from arbiter import demo as demonstrations
 from arbiter.cli import OK, options, output
 from arbiter.cli.runs import attended, concluded
+from arbiter.fold import RunState
 from arbiter.live import Progress
 
 
@@ -26,19 +28,35 @@ async def _demo(arguments: argparse.Namespace) -> int:
             output.note(text)
 
     if show.continued:
-        said(f"Continuing the show of board {show.board}; --fresh would start a new one.")
-    worst = OK
-    with Progress(quiet=arguments.quiet) as progress:
-        for name in names:
-            async with demonstrations.play(show, name) as played:
-                said(f"\n{played.example.title}")
-                said(f"Model: {played.arbiter.model_label}")
-                said(f"       {demonstrations.LABEL}")
-                said(f"Board: {show.board} on {played.arbiter.board.engine.label}\n")
-                state = await progress.follow(played.run_id, played.arbiter.stream(run_id=played.run_id))
-            said("")
-            worst = max(worst, concluded(state, as_json=arguments.json, extra={"demo": name, "board": show.board}))
+        said(f"Continuing the show on board {show.board}; --fresh would start a new one.")
+    worst, ended = OK, list[RunState]()
+    try:
+        with Progress(quiet=arguments.quiet) as progress:
+            for name in names:
+                async with demonstrations.play(show, name) as played:
+                    said(f"\n{played.example.title}")
+                    said(f"Model: {played.arbiter.model_label}")
+                    said(f"       {demonstrations.LABEL}")
+                    said(f"Board: {show.board} on {played.arbiter.board.engine.label}\n")
+                    state = await progress.follow(played.run_id, played.arbiter.stream(run_id=played.run_id))
+                said("")
+                worst = max(worst, concluded(state, as_json=arguments.json, extra={"demo": name, "board": show.board}))
+                ended.append(state)
+    except asyncio.CancelledError:
+        said("interrupted: the same command continues this show")
+        raise
     show.finish()
-    where = " ".join(["", *show.where])
-    said(f"\nLook closer: arbiter runs{where}; arbiter show RUN{where}; arbiter capabilities{where}")
+    if show.lasting:
+        said("\n".join(["\nLook closer:", *_hints(show, ended)]))
     return worst
+
+
+def _hints(show: demonstrations.Show, ended: list[RunState]) -> list[str]:
+    where = " ".join(show.where)
+    hints = [f"  arbiter show {state.run_id} {where}" for state in ended]
+    for state in ended:
+        for task in state.work:
+            done = task.completion
+            if task.kind == "fabrication" and done is not None and isinstance(done.data, dict):
+                hints.append(f"  arbiter capabilities show {done.data.get('capability')} {where}")
+    return hints

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,17 @@ def note(text: str) -> None:
 
 
 def text(value: str) -> None:
-    """A text as it is; on a terminal without what could control it."""
-    print(printable(value) if sys.stdout.isatty() else value, flush=True)
+    """A text as it is; on a terminal without what could control it, and with long lines broken between words."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        value = "\n".join(_wrapped(part, width) for part in printable(value).split("\n"))
+    print(value, flush=True)
+
+
+def _wrapped(part: str, width: int) -> str:
+    if len(part) <= width:
+        return part
+    return textwrap.fill(part, width, replace_whitespace=False, break_on_hyphens=False)
 
 
 def console() -> Console:

@@ -26,8 +26,8 @@ The model is scripted: its words come from a file, the data and the computation 
   invoices  more than 500 supplier invoices are checked against orders and receipts
 
 Each call is a new show on a board of its own. A show that was killed or interrupted is
-continued by the next call, with the same runs and the same answer; --fresh starts a new one
-all the same.
+continued by the next call for the same examples, with the same runs and the same answer;
+--fresh starts a new one all the same. The exit code is 0 only if every run succeeded.
 """
 
 MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE or recorded:FILE"
