@@ -1,0 +1,90 @@
+"""One small capability, its specification, and programs for it that are right or wrong in known ways."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from wrapper.models import ScriptedModel
+
+SEALED_NET = 987_654_321
+"""Occurs in sealed cases only; wherever it turns up, they leaked."""
+
+SPEC: dict[str, Any] = {
+    "name": "add_tax",
+    "description": "Add tax to a net amount in cents. The rate is in basis points; the tax is rounded half up.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"net_cents": {"type": "integer", "minimum": 0}, "rate_bp": {"type": "integer", "minimum": 0}},
+        "required": ["net_cents"],
+        "additionalProperties": False,
+    },
+    "output_schema": {
+        "type": "object",
+        "properties": {"total_cents": {"type": "integer"}, "tax_cents": {"type": "integer"}},
+        "required": ["total_cents", "tax_cents"],
+        "additionalProperties": False,
+    },
+    "effects": "pure",
+    "public_cases": [
+        {"name": "a whole rate", "input": {"net_cents": 1000, "rate_bp": 2000},
+         "expected": {"total_cents": 1200, "tax_cents": 200}},
+        {"name": "no rate, no tax", "input": {"net_cents": 5},
+         "expected": {"total_cents": 5, "tax_cents": 0}},
+    ],
+    "sealed_cases": [
+        {"name": "half a cent goes up", "input": {"net_cents": 50, "rate_bp": 100},
+         "expected": {"total_cents": 51, "tax_cents": 1}},
+        {"name": "a secret amount", "input": {"net_cents": SEALED_NET, "rate_bp": 0},
+         "expected": {"total_cents": SEALED_NET, "tax_cents": 0}},
+    ],
+}  # fmt: skip
+
+RIGHT = '''
+def handler(net_cents: int, rate_bp: int = 0) -> dict[str, int]:
+    """Add tax, rounded half up."""
+    tax = (net_cents * rate_bp + 5_000) // 10_000
+    return {"total_cents": net_cents + tax, "tax_cents": tax}
+'''
+WRONG = RIGHT.replace("net_cents + tax,", "net_cents - tax,")
+"""Fails a public case."""
+ROUNDS_DOWN = RIGHT.replace(" + 5_000", "")
+"""Passes the public cases and fails one sealed case."""
+FORBIDDEN = "import requests\n" + RIGHT
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    """The specification, with some members replaced."""
+    return {**copy.deepcopy(SPEC), **changes}
+
+
+def block(source: str) -> str:
+    """An answer of the generator."""
+    return f"Here it is.\n\n```python\n{source.strip()}\n```\n"
+
+
+def script(*sources: str, specs: list[Any] | None = None, name: str = "add_tax") -> ScriptedModel:
+    """A model that plays the examiner with ``specs`` and the generator with ``sources``, turn by turn."""
+    answers = [each if isinstance(each, str) else json.dumps(each) for each in specs or [spec(name=name)]]
+    return ScriptedModel(
+        [
+            {"name": "examiner", "system": "^You are the Examiner", "turns": [(lambda *_, a=a: a) for a in answers]},
+            {
+                "name": "generator",
+                "system": "^You are the Fabricator",
+                "turns": [block(each) if "def " in each else each for each in sources] or ["nothing"],
+            },
+        ],
+        usage=(100, 10),
+    )
+
+
+def calls(model: ScriptedModel, scene: str) -> list[Any]:
+    """The requests one of the two was asked."""
+    return [call for call in model.calls if call.scene == scene]
+
+
+def said_to(model: ScriptedModel, scene: str) -> str:
+    """Every word one of the two was told, system prompt included."""
+    return "\n".join(call.system_prompt + json.dumps(call.messages) for call in calls(model, scene))
