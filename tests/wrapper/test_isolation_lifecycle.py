@@ -151,9 +151,8 @@ async def test_the_zygote_is_replaced_after_enough_runs_without_disturbing_any()
         await until(lambda: not any(running(pid) for pid in old if pid), "replaced zygotes end")
 
 
-async def test_a_host_killed_outright_takes_zygote_children_and_directories_with_it(tmp_path: Path) -> None:
-    program = """
-import asyncio, json, os, sys
+_HOST = """
+import asyncio, json
 from wrapper.isolation import Job, ProcessIsolation
 SOURCE = '''
 from wrapper import sdk
@@ -169,18 +168,38 @@ async def main():
         await isolation.run(Job.of(SOURCE), broker)
 asyncio.run(main())
 """
+
+
+async def host_with_a_run(directory: Path) -> tuple[subprocess.Popen[bytes], int, int]:
+    """A host process with one run in progress: the host, the pid of the run, the pid of its zygote."""
     host = subprocess.Popen(  # noqa: ASYNC220
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+        [sys.executable, "-c", _HOST], stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(directory)}
     )
     assert host.stdout is not None
     with host.stdout:
         child, zygote = json.loads(await asyncio.to_thread(host.stdout.readline))
     assert running(child)
     assert running(zygote)
+    return host, child, zygote
+
+
+async def test_a_host_killed_outright_takes_zygote_children_and_directories_with_it(tmp_path: Path) -> None:
+    host, child, zygote = await host_with_a_run(tmp_path)
     host.kill()
     host.wait()
     await until(lambda: not running(zygote) and not running(child), "zygote and child end")
     await until(lambda: entries(tmp_path) == [], "the directories are gone")
+
+
+async def test_a_run_dies_with_its_zygote_even_when_the_host_cannot_act(tmp_path: Path) -> None:
+    host, child, zygote = await host_with_a_run(tmp_path)
+    host.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(zygote, signal.SIGKILL)
+        await until(lambda: not running(child), "the child ends by itself")
+    finally:
+        host.kill()
+        host.wait()
 
 
 def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop() -> None:
