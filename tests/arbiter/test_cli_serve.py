@@ -1,0 +1,175 @@
+"""Daemons: what they say when they start, and that a stopping one finishes its work or hands it over at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_process import Running, arbiter, until
+
+from arbiter import RunResult
+from arbiter.fold import fold
+from blackboard.board import Board
+from blackboard.testing import RedisServer
+
+LEASE_SECONDS = 30.0
+"""Longer than any of these tests may take: work that changes hands was given back, not taken after a silence."""
+
+CAPABILITIES = '''
+import asyncio
+import os
+from pathlib import Path
+
+from arbiter import capability
+
+HERE, WHO = Path(__file__).parent, os.environ["WHO"]
+
+
+@capability
+async def patient(number: int) -> dict[str, str]:
+    """Wait until this process may go on."""
+    (HERE / f"{WHO}-started-{number}").touch()
+    while not (HERE / f"{WHO}-may-go").exists():
+        await asyncio.sleep(0.01)
+    return {"by": WHO}
+
+
+CAPABILITIES = [patient]
+'''
+
+
+class Stage:
+    """A board, a script and capabilities for any number of daemons."""
+
+    def __init__(self, folder: Path, url: str, board: str) -> None:
+        self.folder, self.url, self.board = folder, url, board
+        self.on = ["--url", url, "--board", board]
+        turns = [{"tool": "patient", "input": {"number": 1}}, "done by {{ results.patient.by }}"]
+        (folder / "model.json").write_text(json.dumps({"label": "patience", "scenes": [{"turns": turns}]}))
+        (folder / "abilities.py").write_text(CAPABILITIES)
+
+    def daemon(self, who: str, *words: str) -> Running:
+        return Running(
+            "serve", "--roles", "arbiter,wrapper", "--model", f"scripted:{self.folder / 'model.json'}",
+            "--capabilities", str(self.folder / "abilities.py"), "--lease", str(LEASE_SECONDS), *self.on, *words,
+            env={"WHO": who},
+        )  # fmt: skip
+
+    def submit(self) -> str:
+        done = arbiter("submit", "be patient", *self.on)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def go(self, who: str) -> None:
+        (self.folder / f"{who}-may-go").touch()
+
+    def started(self, who: str) -> None:
+        until(lambda: (self.folder / f"{who}-started-1").exists(), f"the task to start at {who}")
+
+    def result(self, run_id: str) -> RunResult:
+        async def read() -> RunResult:
+            async with await Board.open(self.url, board=self.board) as board:
+                return RunResult(fold(run_id, await board.history(run_id)))
+
+        return asyncio.run(read())
+
+    def ended(self, run_id: str) -> RunResult:
+        until(lambda: self.result(run_id).state.done, f"the end of {run_id}")
+        return self.result(run_id)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, redis_server: RedisServer, board_name: str) -> Iterator[Stage]:
+    return Stage(tmp_path, redis_server.url, board_name)
+
+
+def test_a_daemon_says_what_it_is_before_it_is_ready(stage: Stage) -> None:
+    with stage.daemon("a") as daemon:
+        daemon.wait_for("ready")
+        said = "\n".join(daemon.said)
+        for part in (
+            stage.board,
+            str(daemon.process.pid),
+            "engine",
+            "redis 7",
+            "durability",
+            "arbiter, wrapper",
+            "patience",
+            "process",
+        ):
+            assert part in said
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+    assert daemon.printed == []
+    assert daemon.said[-1] == "drained"
+
+
+def test_work_that_does_not_end_within_the_grace_time_goes_to_another_daemon_at_once(stage: Stage) -> None:
+    with stage.daemon("a", "--grace", "0.2") as first:
+        first.wait_for("ready")
+        run_id = stage.submit()
+        stage.started("a")
+        with stage.daemon("b") as second:
+            second.wait_for("ready")
+            stage.go("b")
+            first.signal(signal.SIGTERM)
+            before = time.monotonic()
+            assert first.end() == 0
+            result = stage.ended(run_id)
+            took = time.monotonic() - before
+    assert result.answer == "done by b"
+    assert took < LEASE_SECONDS / 3
+    [task] = result.state.work
+    assert task.completion is not None
+    assert f":{second.process.pid}:" in (task.completion.worker or "")
+
+
+def test_running_work_may_finish_and_nothing_new_is_claimed_while_draining(stage: Stage) -> None:
+    with stage.daemon("a", "--grace", "20") as daemon:
+        daemon.wait_for("ready")
+        first = stage.submit()
+        stage.started("a")
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for("draining")
+        second = stage.submit()
+        stage.go("a")
+        assert daemon.end() == 0
+    done, untouched = stage.result(first).state, stage.result(second).state
+    assert [task.state for task in done.work] == ["succeeded"]
+    assert done.work[0].attempts == 1
+    assert (untouched.status, untouched.rounds) == ("queued", [])
+
+
+def test_a_second_signal_gives_everything_back_without_waiting(stage: Stage) -> None:
+    with stage.daemon("a", "--grace", "60") as first:
+        first.wait_for("ready")
+        run_id = stage.submit()
+        stage.started("a")
+        first.signal(signal.SIGTERM)
+        first.wait_for("draining")
+        before = time.monotonic()
+        first.signal(signal.SIGTERM)
+        assert first.end() == 143
+        assert time.monotonic() - before < 15
+    with stage.daemon("b") as second:
+        second.wait_for("ready")
+        stage.go("b")
+        assert stage.ended(run_id).answer == "done by b"
+
+
+def test_a_worker_needs_no_model_and_serves_only_its_role(stage: Stage) -> None:
+    words = ["worker", "--capabilities", str(stage.folder / "abilities.py"), *stage.on]
+    with Running(*words, env={"WHO": "w"}) as worker:
+        worker.wait_for("ready")
+        assert any(line.split() == ["roles", "wrapper"] for line in worker.said)
+        run_id = stage.submit()
+        thinking = ["serve", "--roles", "arbiter", "--model", f"scripted:{stage.folder / 'model.json'}", *stage.on]
+        with Running(*thinking) as planner:
+            planner.wait_for("ready")
+            stage.go("w")
+            assert stage.ended(run_id).answer == "done by w"
