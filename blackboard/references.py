@@ -6,6 +6,7 @@ Pointer (RFC 6901) into that task's data; without ``#`` the whole data is meant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import cast
 
@@ -14,6 +15,8 @@ from pydantic import JsonValue
 from blackboard.errors import BadInput
 
 MARK = "$ref"
+_INDEX = re.compile(r"(?:0|[1-9][0-9]*)\Z")
+"""An array index as RFC 6901 has it: ASCII digits without leading zeros."""
 
 
 def split(reference: str) -> tuple[str, str]:
@@ -74,7 +77,7 @@ def point(document: JsonValue, pointer: str, reference: str) -> JsonValue:
         name = token.replace("~1", "/").replace("~0", "~")
         if isinstance(here, dict) and name in here:
             here = here[name]
-        elif isinstance(here, list) and name.isdecimal() and int(name) < len(here):
+        elif isinstance(here, list) and _INDEX.match(name) and int(name) < len(here):
             here = here[int(name)]
         else:
             raise BadInput(MARK, reference, f"There is no {name!r} here; available: {_available(here)}.")
