@@ -1,0 +1,247 @@
+"""The checks have teeth: each guard of the scripts is taken out in turn, and the check that stands for it must fail."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+
+import pytest
+from strict import Clock, Mutation, Play, broken, done, faults, spec, watch_scripts
+
+from blackboard import _script
+from blackboard.board import Board
+from blackboard.errors import Conflict, Fenced
+from blackboard.types import RetryPolicy
+
+Check = Callable[[Play], Awaitable[object]]
+"""Uses the board and returns something false when a guarantee does not hold; an AssertionError says the same."""
+
+
+async def refused(call: Awaitable[object], error: type[Exception] = Fenced) -> bool:
+    try:
+        await call
+    except error:
+        return True
+    return False
+
+
+async def zombie_is_refused(play: Play) -> bool:
+    await play.run(spec("a"))
+    old = await play.one()
+    await play.board.release(old)
+    await play.clock.advance(1)
+    await play.one()
+    return await refused(play.board.complete(old, done(old)))
+
+
+async def fences_rise(play: Play) -> bool:
+    await play.run(spec("a"))
+    old = await play.one()
+    await play.board.release(old)
+    return int((await play.one()).fence) > int(old.fence)
+
+
+async def late_completion_is_refused(play: Play) -> bool:
+    await play.run(spec("a", seconds=5))
+    old = await play.one()
+    await play.clock.advance(6)
+    await play.board.sweep(expire=False)
+    return await refused(play.board.complete(old, done(old)))
+
+
+async def repeated_completion_has_one_effect(play: Play) -> bool:
+    await play.run(spec("a"))
+    claim = await play.one()
+    await play.board.complete(claim, done(claim))
+    before = await play.snapshot()
+    await play.board.complete(claim, done(claim))
+    return await play.snapshot() == before
+
+
+async def repeated_failure_has_one_effect(play: Play) -> bool:
+    await play.run(spec("a"))
+    claim = await play.one()
+    await play.board.fail(claim, broken(claim))
+    before = await play.snapshot()
+    await play.board.fail(claim, broken(claim))
+    return await play.snapshot() == before
+
+
+async def repeated_claim_takes_no_more(play: Play) -> bool:
+    await play.run(spec("a"), spec("b"))
+    return await play.take(nonce="x") == await play.take(nonce="x")
+
+
+async def repeated_submit_is_one_run(play: Play) -> bool:
+    for _ in range(2):
+        await play.board.submit("go", idempotency_key="k")
+    return await refused(play.board.submit("other", idempotency_key="k"), Conflict) and not await faults(play.board)
+
+
+async def repeated_decision_is_one(play: Play) -> bool:
+    run = await play.board.submit("go")
+    step = await play.step(run)
+    await play.plan(step, spec("a"))
+    before = await play.snapshot()
+    await play.plan(step, spec("a"))
+    return await play.snapshot() == before
+
+
+async def repeated_report_is_one_event(play: Play) -> bool:
+    run = await play.run(spec("a"))
+    claim = await play.one()
+    for _ in range(2):
+        await play.board.progress(claim, 1, "task.progressed", {})
+    return len(await play.kinds(run, "task.progressed")) == 1
+
+
+async def barrier_fires_once_and_last(play: Play) -> bool:
+    await play.run(spec("a"), spec("b"))
+    a, b = await play.take(n=2)
+    await play.board.complete(a, done(a))
+    assert not await faults(play.board)
+    await play.board.complete(b, done(b))
+    return len(await play.take("arbiter", n=5)) == 1 and not await faults(play.board)
+
+
+async def a_heartbeat_in_the_gap_saves_the_task(play: Play) -> bool:
+    await play.run(spec("a"))
+    claim = await play.one()
+    await play.clock.advance(5)
+    await play.hold(claim)
+    keys = play.shard.declare(["arbiter", "work"], claim.run_id)
+    await _script.run(play.board.client, _script.load("expire"), keys, [2, "arbiter", "work", claim.task_id, 1, 1])
+    return await play.state(claim.task_id) == "claimed"
+
+
+async def wake_looks_again(play: Play) -> bool:
+    await play.run(spec("a"))
+    play.board.random.uniform = lambda low, high: high  # type: ignore[method-assign]
+    claim = await play.one()
+    await play.board.fail(claim, broken(claim))
+    keys = play.shard.declare(["arbiter", "work"], claim.run_id)
+    await _script.run(play.board.client, _script.load("wake"), keys, [2, "arbiter", "work", claim.task_id])
+    return await play.state(claim.task_id) == "delayed"
+
+
+async def lost_workers_are_noticed(play: Play) -> bool:
+    await play.run(spec("a"))
+    claim = await play.one()
+    await play.clock.advance(5)
+    await play.board.sweep()
+    await play.clock.advance(5)
+    await play.board.sweep()
+    return await play.hold(claim) == "lost" and len(await play.take()) == 1
+
+
+async def dependants_wait_for_all(play: Play) -> bool:
+    await play.run(spec("a"), spec("b"), spec("c", ["a", "b"]))
+    a, _ = await play.take(n=2)
+    await play.board.complete(a, done(a))
+    return await play.take() == [] and not await faults(play.board)
+
+
+async def dependants_of_a_failure_end(play: Play) -> bool:
+    run = await play.run(spec("a", retry=RetryPolicy(max_attempts=1)), spec("b", ["a"]))
+    claim = await play.one()
+    await play.board.fail(claim, broken(claim))
+    return await play.state(f"{run}/1.b") == "cancelled" and not await faults(play.board)
+
+
+async def attempts_are_bounded(play: Play) -> bool:
+    await play.run(spec("a", retry=RetryPolicy(max_attempts=1)))
+    claim = await play.one()
+    return await play.board.fail(claim, broken(claim)) == "failed"
+
+
+async def a_finished_run_leaves_nothing(play: Play) -> bool:
+    run = await play.run(spec("a"), spec("b", ["a"]))
+    for _ in range(2):
+        claim = await play.one()
+        await play.board.progress(claim, 1, "task.progressed", {}, {"mark": 1})
+        await play.board.complete(claim, done(claim))
+    await play.plan(await play.step(run), answer="x")
+    return not await faults(play.board)
+
+
+async def the_log_tells_the_story(play: Play) -> bool:
+    await play.run(spec("a"))
+    claim = await play.one()
+    await play.board.complete(claim, done(claim))
+    return not await faults(play.board)
+
+
+async def cancelling_tells_those_who_work(play: Play) -> bool:
+    run = await play.run(spec("a"))
+    claim = await play.one()
+    await play.board.cancel_run(run)
+    return await play.hold(claim) == "cancel"
+
+
+async def the_grace_ends(play: Play) -> bool:
+    run = await play.run(spec("a"))
+    claim = await play.one()
+    await play.board.cancel_run(run)
+    await play.clock.advance(20)
+    await play.hold(claim, 100)
+    await play.board.sweep()
+    return await play.status(run) == "cancelled" and not await faults(play.board)
+
+
+async def refusals_come_before_writes(play: Play) -> bool:
+    run = await play.board.submit("go")
+    step = await play.step(run)
+    await play.plan(step, spec("a"))
+    return await refused(play.plan(step.__class__(**{**{f: getattr(step, f) for f in step.__slots__}, "fence": "1"})))
+
+
+GUARD = "if t.state ~= 'claimed' or t.fence ~= fence then"
+BROKEN: dict[str, tuple[Check, Mutation]] = {
+    "G4 no fence in the guard": (zombie_is_refused, ("_board", GUARD, "if t.state ~= 'claimed' then")),
+    "G3 no state in the guard": (late_completion_is_refused, ("_board", GUARD, "if t.fence ~= fence then")),
+    "G4 fence is the clock alone": (fences_rise, ("claim", "math.max(tonumber(t.fence) + 1, US)", "US")),
+    "G4 completion not recognised": (repeated_completion_has_one_effect, ("complete", "other.fence == ARGV[A + 1] and", "false and")),
+    "G4 failure not recognised": (repeated_failure_has_one_effect, ("fail", "other.fence == ARGV[A + 1] and", "false and")),
+    "G4 nonce ignored": (repeated_claim_takes_no_more, ("claim", "if parts[1] == nonce then", "if false then")),
+    "G1 known run ignored": (repeated_submit_is_one_run, ("submit", "if known then", "if false then")),
+    "G1 content not compared": (repeated_submit_is_one_run, ("submit", "known.sha ~= ARGV[A + 2]", "false")),
+    "G4 decision not recognised": (repeated_decision_is_one, ("commit", "other.state == 'succeeded' then return 0", "false then return 0")),
+    "G4 report number ignored": (repeated_report_is_one_event, ("progress", "(t.pseq or 0) >= seq", "false")),
+    "G5 barrier before the last": (barrier_fires_once_and_last, ("_board", "if redis.call('SCARD', OPEN) > 0 then return end", "")),
+    "G5 barrier never": (barrier_fires_once_and_last, ("_board", "      post_step(t.run, r)\n", "")),
+    "G4 expire does not look again": (a_heartbeat_in_the_gap_saves_the_task, ("expire", "or tonumber(till) > MS", "")),
+    "G4 wake does not look again": (wake_looks_again, ("wake", "or tonumber(at) > MS", "")),
+    "G6 no lease is set": (lost_workers_are_noticed, ("claim", "redis.call('ZADD', LEASE, till, id)", "")),
+    "G6 nobody is put on the agenda": (lost_workers_are_noticed, ("wake", "enqueue(ARGV[A], t)", "")),
+    "G5 one dependency is enough": (dependants_wait_for_all, ("_board", "if x.need == 0 then", "if true then")),
+    "G3 no cascade": (dependants_of_a_failure_end, ("_board", "x.state = 'doomed'", "break")),
+    "G3 attempts without end": (attempts_are_bounded, ("_board", "t.att >= t.max or", "")),
+    "G2 results kept for ever": (a_finished_run_leaves_nothing, ("_board", "if x.left == 0 then redis.call('HDEL', OUT, d) end", "")),
+    "G2 checkpoints kept for ever": (a_finished_run_leaves_nothing, ("_board", "redis.call('HDEL', CKPT, id)", "")),
+    "G2 version not counted": (the_log_tells_the_story, ("_board", "  t.ver = t.ver + 1\n", "")),
+    "G9 completion not logged": (the_log_tells_the_story, ("_board", "'task.completed', completion, true)", "'task.completed', completion, false)")),
+    "G9 tasks not logged": (the_log_tells_the_story, ("_board", "state = state, deadline = t.dl}), true)", "state = state, deadline = t.dl}), false)")),
+    "G7 nobody is told": (cancelling_tells_those_who_work, ("_board", "        t.cxl = 1\n", "")),
+    "G7 no force after the grace": (the_grace_ends, ("lapse_run", "stop_run(ARGV[A], r, true)", "stop_run(ARGV[A], r, false)")),
+    "guard after a write": (refusals_come_before_writes, ("commit", "local t, no, other = held(id, ARGV[A + 1])", "redis.call('HDEL', CKPT, id)\nlocal t, no, other = held(id, ARGV[A + 1])")),
+    "undeclared key": (the_log_tells_the_story, ("complete", "finish(ARGV[A]", "redis.call('HGET', TASKS .. 'x', 'y')\nfinish(ARGV[A]")),
+}  # fmt: skip
+
+
+async def verdict(check: Check, monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> bool:
+    name = "x" + uuid.uuid4().hex[:12]
+    watch_scripts(monkeypatch, *mutations)
+    async with await Board.open(f"memory://{name}", board=name, lease_seconds=1.0) as board:
+        play = Play(board, Clock(board))
+        await play.clock.advance()
+        try:
+            return bool(await check(play))
+        except Exception:  # a broken script may also stop the scene itself
+            return False
+
+
+@pytest.mark.parametrize("broken_by", BROKEN)
+async def test_taking_a_guard_out_is_noticed(broken_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, mutation = BROKEN[broken_by]
+    assert await verdict(check, monkeypatch), "the check fails on the scripts as they are"
+    assert not await verdict(check, monkeypatch, mutation), f"nobody noticed: {broken_by}"
