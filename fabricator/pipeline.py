@@ -133,11 +133,11 @@ class Fabrication:
     # ---- 2: what must it do, and how will that be examined? -----------------------------------------------------------
 
     async def _specification(self) -> Specification:
+        drafts = self._state.drafts
+        draft = specification.read(drafts[-1].text, self._need.name, self._settings) if drafts else None
         while True:
             self._go_on()
-            drafts = self._state.drafts
-            if drafts:
-                draft = specification.read(drafts[-1].text, self._need.name, self._settings)
+            if draft is not None:
                 if draft.specification is not None:
                     return draft.specification
                 if draft.abstained or len(drafts) > self._settings.clarifications:
