@@ -89,7 +89,6 @@ class LexicalMatcher:
     def add(self, name: str, manifest: Manifest) -> None:
         """Know this capability; replaces what was known under the name."""
         self.remove(name)
-        self._impacts.clear()
         fields = [terms(text) for text in _texts(name, manifest)]
         counts = [Counter(with_bigrams(field)) for field in fields]
         every = sorted({term for count in counts for term in count})

@@ -191,6 +191,8 @@ async def test_a_failed_exam_keeps_a_version_from_becoming_active(catalog: Catal
     assert failed.state == "draft"
     with pytest.raises(ScriptRefused, match="EXAM"):
         await catalog.set_state("add", failed.sha, "active")
+    with pytest.raises(ScriptRefused, match="EXAM"):
+        await put(catalog, "add", "1")
     again = await put(catalog, "add", "1", exam='{"n": 2}', verdict="passed")
     assert again.state == "active"
 
@@ -228,6 +230,19 @@ async def test_pointers_tell_only_what_changed(catalog: Catalog) -> None:
     delta = await catalog.pointers(start.revision)
     assert not delta.full
     assert delta.active == {"add": sha("add2"), "sub": None, "div": None}
+
+
+async def test_a_reader_too_far_behind_gets_the_whole_list(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put(catalog, "add", "1")
+    start = await catalog.pointers()
+    monkeypatch.setattr("blackboard.catalog._MOST_CHANGES", 4)
+    await put(catalog, "sub", "1")
+    await put(catalog, "mul", "1")
+    assert not (await catalog.pointers(start.revision)).full
+    await put(catalog, "div", "1")
+    late = await catalog.pointers(start.revision)
+    assert late.full
+    assert set(late.active) == {"add", "sub", "mul", "div"}
 
 
 async def test_a_reader_ahead_of_the_server_gets_the_whole_list(catalog: Catalog, client: redis.asyncio.Redis) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from blackboard.errors import BadInput
 from registry.content import sha256, text_hash
 from registry.manifest import RESERVED_NAMES, ExamRecord, Manifest
-from registry.schema import validate_input, validate_output
+from registry.schema import problems, validate_input, validate_output
 
 INPUT: dict[str, Any] = {
     "type": "object",
@@ -188,6 +188,16 @@ def test_problems_with_an_input_say_where_and_what() -> None:
     assert "minimum" in said[2]
     assert validate_input(make(), {"total": 1, "lines": [2, {"price": 1}]}) == []
     assert validate_input(make(), "text") == ["value: 'text' is not of type 'object'"]
+
+
+def test_a_reference_out_of_the_schema_is_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where a schema came in unchecked."""
+    asked: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, *args, **options: asked.append(url))
+    said = problems(json.dumps({"$ref": "http://example.invalid/secret"}), {})
+    assert len(said) == 1
+    assert said[0].startswith("schema: ")
+    assert asked == []
 
 
 def test_problems_are_bounded() -> None:
