@@ -243,6 +243,7 @@ def main() -> NoReturn:
             # The one report of why there is no isolation; the host turns it into IsolationUnavailable.
             control.send(json.dumps({"op": "refused", "reason": f"{type(error).__name__}: {error}"[:2000]}).encode())
             raise _Stop from error
+        child.rehearse()
         gc.collect()
         gc.freeze()
         control.send(json.dumps({"op": "ready", "pid": os.getpid()}).encode())
