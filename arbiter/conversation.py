@@ -57,7 +57,9 @@ def _outcome(task: Task) -> dict[str, JsonValue]:
         return {"status": task.state}
     if done.status is Status.SUCCEEDED:
         return {"status": done.status.value, "data": shortened(done.data, task.key)}
-    error = done.error.model_dump(mode="json") if done.error else {"type": "unknown", "message": "no reason was given"}
+    error: JsonValue = {"type": "unknown", "message": "no reason was given"}
+    if done.error is not None:
+        error = done.error.model_dump(mode="json")
     return {"status": done.status.value, "attempts": done.attempts, "error": shortened(error, task.key)}
 
 

@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import JsonValue
 
@@ -361,7 +361,7 @@ class Arbiter:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         limits: Limits | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The typed events of a run as they happen, from its acceptance to its end.
 
         Args:
@@ -437,4 +437,4 @@ class Arbiter:
 def _checked(one: object) -> Capability[..., Any]:
     if not isinstance(one, Capability):
         raise BadInput("capabilities", one, "Decorate the function, or wrap the agent, with arbiter.capability.")
-    return one
+    return cast("Capability[..., Any]", one)

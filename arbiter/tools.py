@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import JsonValue
 
@@ -97,4 +97,4 @@ def built_in() -> list[ToolSpec]:
 
 def specs(capabilities: list[Version]) -> list[ToolSpec]:
     """The whole tool list: the arbiter's own first, so that the beginning of the prompt never changes."""
-    return [*built_in(), *(version.manifest.tool_spec() for version in capabilities)]
+    return [*built_in(), *(cast("ToolSpec", version.manifest.tool_spec()) for version in capabilities)]

@@ -13,7 +13,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, cast
@@ -255,7 +255,7 @@ class Board:
         """
         return [event for _, event in await self.feed.read_log(self.client, self.shard_of(run_id), run_id, after)]
 
-    def watch(self, run_id: str) -> AsyncIterator[Event]:
+    def watch(self, run_id: str) -> AsyncGenerator[Event, None]:
         """The run's events from its acceptance to its end, as they happen; volatile ones from now on.
 
         The log is the source and is read again when notifications fail to come, so none of its events is missed or

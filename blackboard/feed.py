@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
@@ -91,7 +91,7 @@ class Feed:
                 return found
             start = "(" + page[-1][0]
 
-    async def watch(self, board: Board, run_id: str) -> AsyncIterator[Event]:
+    async def watch(self, board: Board, run_id: str) -> AsyncGenerator[Event, None]:
         await board.summary(run_id)
         await self._start()
         shard, cursor = board.shard_of(run_id), "-"
@@ -122,7 +122,7 @@ class Feed:
             if not listeners:
                 del self._listeners[run_id]
 
-    async def follow(self, board: Board) -> AsyncIterator[Event]:
+    async def follow(self, board: Board) -> AsyncGenerator[Event, None]:
         """Every event of the board from now on, with the data of those that are in a log. Best effort."""
         await self._start()
         queue: asyncio.Queue[tuple[_keys.Shard, Entry]] = asyncio.Queue()
