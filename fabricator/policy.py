@@ -149,6 +149,8 @@ def _imports(facts: Mapping[str, Any], grants: Grants, extra: frozenset[str]) ->
         elif message := _refused_import(module, names, grants, extra):
             yield Violation("import", line, message)
         else:
+            for name in (name for name in names if name.startswith("_")):
+                yield Violation("import", line, f"{module}.{name} is private; use what {module} offers publicly.")
             for name in sorted(set(names) & _REEXPORTED):
                 yield Violation("import", line, f"{module}.{name} reaches the machine; it is not allowed.")
             for name in names:

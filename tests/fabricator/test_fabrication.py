@@ -25,6 +25,8 @@ from wrapper.models import ScriptedModel
 Post = Callable[..., Awaitable[Claim]]
 Stages = Callable[[str], Awaitable[list[Any]]]
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
 
 @pytest.fixture
 def fabricate(
@@ -441,8 +443,7 @@ async def test_without_the_grant_strands_is_refused(fabricate: Any) -> None:
 async def test_the_capabilities_of_the_examples_are_fabricated(
     fabricate: Any, folder: str, name: str, repairs: int
 ) -> None:
-    examples = Path(__file__).resolve().parents[2] / "examples"
-    done = await fabricate(ScriptedModel(examples / folder / "script" / "model.json"), name, need=f"{name} of invoices")
+    done = await fabricate(ScriptedModel(EXAMPLES / folder / "script" / "model.json"), name, need=f"{name} of invoices")
 
     assert done.status is Status.SUCCEEDED, done.error
     assert done.data["repairs"] == repairs

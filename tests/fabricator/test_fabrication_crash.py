@@ -95,7 +95,9 @@ async def test_a_kill_at_every_report_ends_as_if_nothing_had_happened(
         lost_tokens = 0 if when == "after" else (len(playing.calls) - asked) * 110
         assert essence(done) == expected, f"killed {when} report {at}"
         assert lost_tokens in (0, 110)
-        assert len(playing.calls) <= asked + (when == "before"), f"killed {when} report {at}: finished calls were repeated"
+        assert len(playing.calls) <= asked + (when == "before"), (
+            f"killed {when} report {at}: finished calls were repeated"
+        )
         if done.status is Status.SUCCEEDED:
             activated += 1
             verbs = [change.verb for change in await registry.changes()]
