@@ -251,7 +251,10 @@ class Worker:
         claim = attempt.claim
         started = time.perf_counter()
         try:
-            return await self._handle(attempt)
+            completion: object = await self._handle(attempt)
+            if completion is not None and not isinstance(completion, Completion):
+                raise TypeError(f"the handler returned {type(completion).__name__} instead of a Completion")
+            return completion
         except (Fenced, EngineUnavailable):
             raise
         except BadInput as error:
