@@ -1,0 +1,62 @@
+"""``python -m benchmarks``: run the benchmarks and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from benchmarks import board, history, isolation, machine, report, rounds, startup
+
+Benchmark = Callable[[bool, Callable[[str], None]], Awaitable[list[report.Row]]]
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "board": board.measure,
+    "rounds": rounds.measure,
+    "isolation": isolation.measure,
+    "startup": startup.measure,
+    "history": history.measure,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions: under 40 seconds, rougher")
+    parser.add_argument("--only", action="append", choices=sorted(BENCHMARKS), metavar="NAME", help="run only this one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to a file as well")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    facts = machine.facts()
+    found: list[report.Row] = []
+    began = time.perf_counter()
+    for name in options.only or BENCHMARKS:
+        started = time.perf_counter()
+        found += asyncio.run(BENCHMARKS[name](options.quick, _progress(name)))
+        _say(f"{name}: {time.perf_counter() - started:.0f} s", end="\n")
+    print(" · ".join(f"{key} {value}" for key, value in facts.items()))
+    print()
+    print(report.markdown(found))
+    print(f"\n{time.perf_counter() - began:.0f} s in all.")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.document(facts, found), indent=1), "utf-8")
+    return 0
+
+
+def _progress(name: str) -> Callable[[str], None]:
+    if sys.stderr.isatty():
+        return lambda text: _say(f"{name}: {text}")
+    return lambda _: None
+
+
+def _say(text: str, end: str = "") -> None:
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{start}{text}", end=end, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Rows, and how they are shown: one markdown table for people, one JSON file for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.measure import Sample, Spread, percentile, ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: a quantity, and what it is held against."""
+
+    benchmark: str
+    what: str
+    value: Spread
+    unit: str
+    """``s`` is shown in µs, ms or s, ``B`` in B, kB or MB, anything else as it is."""
+    rate: str = ""
+    """What ``1 / value`` counts, for example ``tasks/s``; empty shows none."""
+    p50: float | None = None
+    p99: float | None = None
+    """Seconds, over single units of all repetitions."""
+    against: str = ""
+    theirs: Spread | None = None
+    ratio: Spread | None = None
+    """Value divided by theirs, repetition by repetition."""
+
+
+def rows(
+    benchmark: str,
+    measured: Mapping[str, Sequence[Sample]],
+    ours: Sequence[str],
+    against: Sequence[str],
+    rate: str = "",
+) -> list[Row]:
+    """A row for each of ours, once against every alternative."""
+    out: list[Row] = []
+    for name in ours:
+        mine = measured[name]
+        singles = [one for sample in mine for one in sample.latencies]
+        for number, other in enumerate(against):
+            first = number == 0
+            out.append(
+                Row(
+                    benchmark=benchmark,
+                    what=name if first else "",
+                    value=Spread.of([sample.each for sample in mine]),
+                    unit="s",
+                    rate=rate,
+                    p50=percentile(singles, 0.5) if singles else None,
+                    p99=percentile(singles, 0.99) if singles else None,
+                    against=other,
+                    theirs=Spread.of([sample.each for sample in measured[other]]),
+                    ratio=ratio(mine, measured[other]),
+                )
+            )
+    return out
+
+
+HEAD = ("benchmark", "what", "median (min–max)", "rate", "p50", "p99", "against", "theirs", "ratio (min–max)")
+
+
+def markdown(found: Sequence[Row]) -> str:
+    """The rows as one table. A ratio above 1 means that ours takes more."""
+    lines = [_line(HEAD), "|---|---|---:|---:|---:|---:|---|---:|---:|"]
+    last = ""
+    for row in found:
+        repeated = not row.what
+        lines.append(
+            _line(
+                (
+                    "" if row.benchmark == last else f"**{row.benchmark}**",
+                    row.what,
+                    "" if repeated else _spread(row.value, row.unit),
+                    "" if repeated or not row.rate else f"{1 / row.value.median:,.0f} {row.rate}",
+                    "" if repeated or row.p50 is None else _shown(row.p50, "s"),
+                    "" if repeated or row.p99 is None else _shown(row.p99, "s"),
+                    row.against,
+                    "" if row.theirs is None else _shown(row.theirs.median, row.unit),
+                    "" if row.ratio is None else _times(row.ratio),
+                )
+            )
+        )
+        last = row.benchmark
+    return "\n".join(lines)
+
+
+def document(facts: Mapping[str, str], found: Sequence[Row]) -> dict[str, Any]:
+    """Everything, for ``--json``: seconds and bytes, nothing rounded."""
+    return {"machine": dict(facts), "rows": [asdict(row) for row in found]}
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _spread(value: Spread, unit: str) -> str:
+    shown = _shown(value.median, unit)
+    if value.least == value.most:
+        return shown
+    return f"{shown} ({_shown(value.least, unit)}–{_shown(value.most, unit)})"
+
+
+def _times(value: Spread) -> str:
+    if value.least == value.most:
+        return f"×{_digits(value.median)}"
+    return f"×{_digits(value.median)} ({_digits(value.least)}–{_digits(value.most)})"
+
+
+def _digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+_SCALES = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
+    "B": ((1e6, "MB"), (1e3, "kB"), (1.0, "B")),
+}
+
+
+def _shown(value: float, unit: str) -> str:
+    scales = _SCALES.get(unit)
+    if scales is None:
+        return f"{_digits(value)} {unit}".rstrip()
+    factor, name = next((scale for scale in scales if abs(value) >= scale[0]), scales[-1])
+    return f"{_digits(value / factor)} {name}"
