@@ -16,9 +16,6 @@ from arbiter.cli import INTERRUPTED, OK, TERMINATED, options, output
 if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
 
-ISOLATION_SECONDS = 10.0
-"""How long the starting message waits for the isolation to be up."""
-
 _DURABILITY = {
     "memory": "memory: lasts as long as this process",
     "local": "local: survives crashes of every process",
@@ -64,20 +61,19 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
 async def _started(served: Arbiter) -> None:
     await served.start()
-    waited = 0.0
-    while "wrapper" in served.roles and served.isolation_label == "not started" and waited < ISOLATION_SECONDS:
-        await asyncio.sleep(0.02)
-        waited += 0.02
     engine = served.board.engine
     thinking = {"arbiter", "fabricator"} & set(served.roles)
     running = {"fabricator", "wrapper"} & set(served.roles)
+    isolation = served.isolation_label if running else "none needed"
+    if isolation == "not started":
+        isolation = "starts with the first generated code"
     lines = [
         f"serving board {served.board.namespace}/{served.board.name}, process {os.getpid()}",
         f"  engine      {engine.label}",
         f"  durability  {_DURABILITY.get(engine.durability, engine.durability)}",
         f"  roles       {', '.join(served.roles)}",
         f"  model       {narration.one_line(served.model_label) if thinking else 'only where capabilities call one'}",
-        f"  isolation   {served.isolation_label if running else 'none needed'}",
+        f"  isolation   {isolation}",
         "ready",
     ]
     output.note("\n".join(lines))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 90.0
 
 _REMOVED = ("ARBITER_", "AWS_", "ANTHROPIC_", "OPENAI_", "OLLAMA_")
 
@@ -39,7 +39,7 @@ def records(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> None:
+def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
     """Wait for something another process does."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -79,7 +79,7 @@ class Running:
         for reader in self._readers:
             reader.join(5)
 
-    def wait_for(self, words: str, *, seconds: float = 20.0) -> None:
+    def wait_for(self, words: str, *, seconds: float = 60.0) -> None:
         """Until a line on standard error holds these words."""
 
         def seen() -> bool:
@@ -93,7 +93,7 @@ class Running:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def end(self, seconds: float = 20.0) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         """Its exit code, when everything it said has been read."""
         code = self.process.wait(seconds)
         for reader in self._readers:

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_process import Running, arbiter, until
+from cli_process import Running, until
 
 from arbiter import RunResult
 from arbiter.fold import fold
 from blackboard.board import Board
 from blackboard.testing import RedisServer
 
-LEASE_SECONDS = 30.0
+LEASE_SECONDS = 300.0
 """Longer than any of these tests may take: work that changes hands was given back, not taken after a silence."""
 
 CAPABILITIES = '''
@@ -61,9 +61,11 @@ class Stage:
         )  # fmt: skip
 
     def submit(self) -> str:
-        done = arbiter("submit", "be patient", *self.on)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        async def submitted() -> str:
+            async with await Board.open(self.url, board=self.board) as board:
+                return await board.submit("be patient")
+
+        return asyncio.run(submitted())
 
     def go(self, who: str) -> None:
         (self.folder / f"{who}-may-go").touch()
@@ -100,7 +102,7 @@ def test_a_daemon_says_what_it_is_before_it_is_ready(stage: Stage) -> None:
             "durability",
             "arbiter, wrapper",
             "patience",
-            "process",
+            "isolation",
         ):
             assert part in said
         daemon.signal(signal.SIGTERM)
@@ -123,14 +125,14 @@ def test_work_that_does_not_end_within_the_grace_time_goes_to_another_daemon_at_
             result = stage.ended(run_id)
             took = time.monotonic() - before
     assert result.answer == "done by b"
-    assert took < LEASE_SECONDS / 3
+    assert took < LEASE_SECONDS / 5
     [task] = result.state.work
     assert task.completion is not None
     assert f":{second.process.pid}:" in (task.completion.worker or "")
 
 
 def test_running_work_may_finish_and_nothing_new_is_claimed_while_draining(stage: Stage) -> None:
-    with stage.daemon("a", "--grace", "20") as daemon:
+    with stage.daemon("a", "--grace", "100") as daemon:
         daemon.wait_for("ready")
         first = stage.submit()
         stage.started("a")
@@ -146,7 +148,7 @@ def test_running_work_may_finish_and_nothing_new_is_claimed_while_draining(stage
 
 
 def test_a_second_signal_gives_everything_back_without_waiting(stage: Stage) -> None:
-    with stage.daemon("a", "--grace", "60") as first:
+    with stage.daemon("a", "--grace", "300") as first:
         first.wait_for("ready")
         run_id = stage.submit()
         stage.started("a")
@@ -155,7 +157,7 @@ def test_a_second_signal_gives_everything_back_without_waiting(stage: Stage) -> 
         before = time.monotonic()
         first.signal(signal.SIGTERM)
         assert first.end() == 143
-        assert time.monotonic() - before < 15
+        assert time.monotonic() - before < 60
     with stage.daemon("b") as second:
         second.wait_for("ready")
         stage.go("b")
