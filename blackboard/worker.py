@@ -251,8 +251,8 @@ class Worker:
         claim = attempt.claim
         started = time.perf_counter()
         try:
-            completion: object = await self._handle(attempt)
-            if completion is not None and not isinstance(completion, Completion):
+            completion = await self._handle(attempt)
+            if not isinstance(cast(object, completion), Completion | None):
                 raise TypeError(f"the handler returned {type(completion).__name__} instead of a Completion")
             return completion
         except (Fenced, EngineUnavailable):
