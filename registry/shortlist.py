@@ -14,7 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 from itertools import pairwise
 from typing import NamedTuple, Protocol, cast
 
@@ -23,11 +23,17 @@ from pydantic import JsonValue
 from registry.manifest import Manifest
 
 DEFAULT_FLOOR = 0.02
-"""Below this share of a need's weight there is hardly more in common than a frequent word. Low on purpose: what is left
-out cannot be chosen, and on requests in everyday language right capabilities score as little as 0.03."""
+"""Below it there is hardly more in common than a frequent word. Low on purpose: what is left out cannot be chosen, and
+for needs in everyday language right capabilities score as little as 0.03."""
 
 _SATURATION = 1.6
 _BIGRAM = 0.3
+_ELSEWHERE = 100
+"""Capabilities assumed to exist that have none of a need's words. In a registry of three, a word that all three have
+still says something; without this it would count for nothing."""
+_MEANT = 12
+"""How many of a need's words a score is held against. A need of a thousand words, say with a table in it, does not mean
+a thousand things, and no capability could cover them."""
 _FIELDS = ("name", "description", "parameters", "parameter descriptions", "examples")
 _WEIGHTS = (2.0, 1.0, 0.6, 0.4, 0.5)
 _LENGTHS = (0.3, 0.75, 0.75, 0.75, 0.75)
@@ -45,7 +51,7 @@ _STOP = frozenset(_STOP_WORDS.split())
 
 
 class Ranked(NamedTuple):
-    """A capability's name and its score: 0 for nothing in common with the need, 1 for everything."""
+    """A capability's name and its score: 0 for nothing in common with the need, towards 1 the more it covers."""
 
     name: str
     score: float
@@ -72,8 +78,9 @@ class Matcher(Protocol):
 class LexicalMatcher:
     """BM25F over name, description, parameters and examples; words are stemmed, identifiers split.
 
-    A score is the share of the need's weight that the capability covers, so a floor means the same for every need:
-    words nobody knows weigh most, and a need made of them scores near 0 everywhere.
+    A score is ``s / (s + w)``, where ``s`` is the BM25F sum and ``w`` the weight of the need's heaviest words, so one
+    floor serves every need and every size of registry: words nobody knows weigh most, and a need made of them scores
+    near 0 everywhere.
     """
 
     def __init__(self) -> None:
@@ -124,7 +131,7 @@ class LexicalMatcher:
             pair for pair in dict.fromkeys(with_bigrams(terms(need))[len(terms(need)) :]) if pair in self._postings
         ]
         weights = {term: self._idf(term) for term in words} | {pair: _BIGRAM * self._idf(pair) for pair in pairs}
-        whole = sum(weights.values())
+        against = sum(nlargest(_MEANT, weights.values()))
         scores: dict[str, float] = {}
         for term, weight in weights.items():
             for name, impact in self._impact(term):
@@ -134,13 +141,13 @@ class LexicalMatcher:
         ranked = [
             Ranked(name, share)
             for name, score in scores.items()
-            if (share := score / whole if whole else 0.0) >= floor and (allowed is None or allowed(name))
+            if (share := score / (score + against) if score else 0.0) >= floor and (allowed is None or allowed(name))
         ]
         return nsmallest(k, ranked, key=lambda each: (-each.score, each.name))
 
     def _idf(self, term: str) -> float:
         known = len(self._postings.get(term, ()))
-        return math.log(1 + (len(self._terms) - known + 0.5) / (known + 0.5))
+        return math.log(1 + (len(self._terms) + _ELSEWHERE - known + 0.5) / (known + 0.5))
 
     def _impact(self, term: str) -> list[tuple[str, float]]:
         """What a term counts for each capability that has it; kept until a capability comes or goes."""
@@ -187,10 +194,10 @@ def stem(word: str) -> str:
     elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-1]
     for ending in ("ations", "ation", "ating", "ated", "ator", "ing", "ed", "ment", "ly", "er", "or", "ion"):
-        if word.endswith(ending) and len(word) - len(ending) >= 4:
+        if word.endswith(ending) and len(word) - len(ending) >= (3 if ending in ("ing", "ed") else 4):
             word = word[: -len(ending)]
             break
-    if len(word) > 4 and word[-1] == word[-2] and word[-1] not in "ls":
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":
         word = word[:-1]
     if len(word) > 4 and word[-1] in "ey":
         word = word[:-1]

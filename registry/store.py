@@ -39,7 +39,7 @@ class Match(NamedTuple):
 
     name: str
     score: float
-    """0 for nothing in common with the need, 1 for everything."""
+    """0 for nothing in common with the need, towards 1 the more it covers."""
     version: Version
 
 
