@@ -182,6 +182,12 @@ class Play:
             found[key.removeprefix(prefix)] = await _read(client, key)
         return found
 
+    async def wipe(self) -> None:
+        """Forget everything, after a test that broke the records on purpose."""
+        client, prefix = self.board.client, self.shard.prefix
+        for key in await self.snapshot():
+            await client.delete(prefix + key)
+
     async def sound(self) -> None:
         """Every invariant holds, or the test fails with those that do not."""
         assert await faults(self.board) == []

@@ -197,7 +197,7 @@ async def test_calls_about_a_task_that_never_was_say_so(play: Play) -> None:
     for ending in ENDINGS.values():
         with pytest.raises(UnknownRecord):
             await ending(play, claim)
-    await play.board.client.delete(*[k async for k in play.board.client.scan_iter(match="*" + play.board.name + "*")])
+    await play.wipe()
 
 
 # ---- leases, retries, deadlines ------------------------------------------------------------------------------------
