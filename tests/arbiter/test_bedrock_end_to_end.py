@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from wrapper.testing import BedrockStub, exception_frame, turn_frames
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeat failed model calls at once."""
-    monkeypatch.setattr("wrapper.models.converse._backoff", lambda state: 0.0)
+    # The package shows the function of the same name, so the module is asked for by its full name.
+    monkeypatch.setattr(import_module("wrapper.models.converse"), "_backoff", lambda _: 0.0)
 
 
 async def _run(redis_server: RedisServer, stub: BedrockStub, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -25,12 +27,12 @@ async def _run(redis_server: RedisServer, stub: BedrockStub, monkeypatch: pytest
         monkeypatch.setenv(name, value)
     async with Arbiter(
         redis_server.url,
-        "bedrock:us.amazon.nova-lite-v1:0",
+        "bedrock:global.anthropic.claude-sonnet-4-6",
         board="t" + uuid.uuid4().hex[:12],
         capabilities=FUNCTIONS,
         roles=("arbiter", "wrapper"),
     ) as a:
-        assert "nova-lite" in a.model_label
+        assert "claude-sonnet" in a.model_label
         return await a.run("Add 2 and 3.", timeout=30)
 
 
@@ -48,8 +50,8 @@ async def test_rounds_tool_calls_and_results_travel_in_bedrock_shapes(
     assert result.usage.input_tokens == 20
     second = stub.requests[1].body["messages"]
     results = [block["toolResult"] for block in second[2]["content"] if "toolResult" in block]
-    print(second)
-    assert [(one["toolUseId"], one["content"][0]["json"]["sum"]) for one in results] == [("use-1", 5), ("use-2", 50)]
+    said = [(one["toolUseId"], one["status"], one["content"][0]["json"]) for one in results]
+    assert said == [("use-1", "success", {"sum": 5}), ("use-2", "success", {"sum": 50})]
 
 
 async def test_a_cut_stream_throttling_and_a_server_error_are_repeated_and_cost_one_request_each(
