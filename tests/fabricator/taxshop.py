@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 from wrapper.models import ScriptedModel
 
 SEALED_NET = 987_654_321
-"""Occurs in sealed cases only; wherever it turns up, they leaked."""
+_SEALED_HALF = 7_150
+_SEALED_RATE = 7_300
 
 SPEC: dict[str, Any] = {
     "name": "add_tax",
@@ -34,8 +36,8 @@ SPEC: dict[str, Any] = {
          "expected": {"total_cents": 5, "tax_cents": 0}},
     ],
     "sealed_cases": [
-        {"name": "half a cent goes up", "input": {"net_cents": 50, "rate_bp": 100},
-         "expected": {"total_cents": 51, "tax_cents": 1}},
+        {"name": "half a cent goes up", "input": {"net_cents": _SEALED_HALF, "rate_bp": _SEALED_RATE},
+         "expected": {"total_cents": 12_370, "tax_cents": 5_220}},
         {"name": "a secret amount", "input": {"net_cents": SEALED_NET, "rate_bp": 0},
          "expected": {"total_cents": SEALED_NET, "tax_cents": 0}},
     ],
@@ -88,3 +90,11 @@ def calls(model: ScriptedModel, scene: str) -> list[Any]:
 def said_to(model: ScriptedModel, scene: str) -> str:
     """Every word one of the two was told, system prompt included."""
     return "\n".join(call.system_prompt + json.dumps(call.messages) for call in calls(model, scene))
+
+
+def leaks(text: str) -> list[str]:
+    """What of the sealed cases a text holds: their inputs, their results, their names."""
+    numbers = [str(each) for each in (SEALED_NET, _SEALED_HALF, _SEALED_RATE, 12_370, 5_220)]
+    # A hash may hold any digits.
+    found = [each for each in numbers if re.search(rf"(?<![0-9a-f.]){each}(?![0-9a-f])", text)]
+    return found + [each for each in ("half a cent", "a secret amount") if each in text]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -122,7 +121,7 @@ async def test_no_candidate_decides_its_own_exam(
     if kind is not None:
         failed: Any = done.error.evidence["failed"]
         assert failed[0]["kind"] == kind
-    assert str(taxshop.SEALED_NET) not in json.dumps(done.model_dump(mode="json"))
+    assert not taxshop.leaks(done.model_dump_json())
 
 
 async def test_a_sealed_case_that_makes_the_candidate_print_its_input_leaks_nothing(
@@ -136,9 +135,9 @@ async def test_a_sealed_case_that_makes_the_candidate_print_its_input_leaks_noth
 
     assert done.status is Status.SUCCEEDED
     assert done.data["repairs"] == 1  # type: ignore[call-overload, index]
-    assert str(taxshop.SEALED_NET) not in taxshop.said_to(model, "generator")
-    events = [event.model_dump_json() for event in await redis_board.history(done.orchestration_id)]
-    assert not any(str(taxshop.SEALED_NET) in event for event in events), "the run's log tells a sealed case"
+    assert not taxshop.leaks(taxshop.said_to(model, "generator"))
+    log = [event.data.model_dump_json() for event in await redis_board.history(done.orchestration_id)]
+    assert not taxshop.leaks("\n".join(log))
 
 
 async def test_cases_after_one_that_never_ended_are_not_run(

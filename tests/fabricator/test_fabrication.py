@@ -68,7 +68,7 @@ async def test_a_candidate_that_passes_at_once_is_registered_and_can_be_called(
     assert version.manifest.kind == "artifact"
     assert version.manifest.action == "generic"
     assert version.manifest.provenance["run"] == done.orchestration_id
-    assert str(taxshop.SEALED_NET) not in version.manifest.text()
+    assert not taxshop.leaks(version.manifest.text())
 
     source = await registry.source(version)
     ran = await isolation.run(Job.of(source, input={"net_cents": 150, "rate_bp": 1000}))
@@ -90,9 +90,7 @@ async def test_the_two_roles_see_only_what_is_theirs(fabricate: Any) -> None:
     assert done.data["repairs"] == 2
     generator, examiner = taxshop.said_to(model, "generator"), taxshop.said_to(model, "examiner")
     assert "a whole rate" in generator
-    for case in taxshop.SPEC["sealed_cases"]:
-        assert case["name"] not in generator
-    assert str(taxshop.SEALED_NET) not in generator
+    assert not taxshop.leaks(generator)
     assert "1 of 2 sealed cases failed" in generator
     assert "def handler" not in examiner
     first = taxshop.calls(model, "examiner")[0].messages[0]["content"][0]["text"]
@@ -141,9 +139,7 @@ async def test_failing_only_sealed_cases_ends_without_telling_anything_about_the
 
     assert done.error.type == "fabrication_failed"
     assert done.error.evidence["exam"]["sealed_passed"] == 1
-    said = done.model_dump_json()
-    assert str(taxshop.SEALED_NET) not in said
-    assert "half a cent" not in said
+    assert not taxshop.leaks(done.model_dump_json())
 
 
 async def test_the_same_candidate_twice_ends_the_repairs(fabricate: Any) -> None:
@@ -183,6 +179,10 @@ async def test_forbidden_code_to_the_end_is_a_refusal(fabricate: Any) -> None:
         ("def other(net_cents: int) -> int:\n    return 1", "the module defines no 'handler'"),
         ("def handler(net: int) -> int:\n    return 1", "parameter 'net' is required"),
         ("def handler(net_cents: int, rate_bp: int) -> int:\n    return 1", "give it a default"),
+        (
+            "def handler(net_cents: int, rate_bp: int = 0):\n    return {'total_cents': str(net_cents), 'tax_cents': 0}",
+            "It does not fit output_schema: total_cents: '5' is not of type 'integer'",
+        ),
         ("import math\nmath.nothing\ndef handler(**given):\n    return 1", "import_error (line 2)"),
     ],
 )
