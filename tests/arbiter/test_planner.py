@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from arbiter_support import FUNCTIONS, answers, arbiter, call, completions
 
-from arbiter import Limits, Status
+from arbiter import Capability, Limits, Status, capability
+from arbiter.planner import SHORTLIST
 from arbiter.tools import PLAN, SEARCH
 from blackboard.testing import RedisServer
 from wrapper.models import ModelTransient
@@ -182,9 +183,30 @@ async def test_a_reference_that_leads_nowhere_is_a_typed_completion(redis_server
     assert "available: sum" in say.error.message
 
 
+def _many(number: int) -> list[Capability[..., Any]]:
+    def made(n: int) -> Capability[..., Any]:
+        def convert(amount: int) -> int:
+            return amount + n
+
+        return capability(convert, name=f"convert_{n}", description=f"Convert an amount by rate {n}.")
+
+    return [made(n) for n in range(number)]
+
+
+async def test_a_few_capabilities_are_all_offered_and_of_many_those_that_fit(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, ["done"]) as (a, model):
+        await a.run("zzz", timeout=20)
+    assert {"add", "echo", "broken", "rows"} <= {spec["name"] for spec in model.calls[0].tool_specs}
+    async with arbiter(redis_server.url, ["done"], capabilities=(*FUNCTIONS, *_many(40))) as (a, model):
+        await a.run("Add two whole numbers.", timeout=20)
+    offered = [spec["name"] for spec in model.calls[0].tool_specs]
+    assert "add" in offered
+    assert len(offered) <= SHORTLIST + 3
+
+
 async def test_search_finds_what_is_not_among_the_tools_and_offers_it_next(redis_server: RedisServer) -> None:
     turns = [call(SEARCH, query="add two whole numbers"), call("add", a=4, b=5), "{{ results.add.sum }}"]
-    async with arbiter(redis_server.url, turns) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *_many(20))) as (a, model):
         result = await a.run("zzz", timeout=20)
     assert result.answer == "9"
     assert "add" not in [spec["name"] for spec in model.calls[0].tool_specs]
