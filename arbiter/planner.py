@@ -114,9 +114,7 @@ class Planner:
         for turn in state.rounds:
             names |= dict.fromkeys(turn.considered)
         if not state.rounds:
-            request = state.request if isinstance(state.request, str) else json.dumps(state.request)
-            matches = await self._registry.shortlist(request, k=SHORTLIST, tenant=state.tenant)
-            names |= dict.fromkeys(match.name for match in matches)
+            names |= dict.fromkeys(await self._candidates(state))
         for task in state.work:
             if task.kind == "fabrication" and task.completion and task.completion.status is Status.SUCCEEDED:
                 names[task.key.removeprefix(FABRICATION)] = None
@@ -130,6 +128,15 @@ class Planner:
             if version.visible_to(state.tenant):
                 offered[name] = version
         return offered
+
+    async def _candidates(self, state: RunState) -> list[str]:
+        """Names to offer in the first round: all there are when they are few, else those that have to do with the request."""
+        there = await self._registry.list(state.tenant)
+        if len(there) <= SHORTLIST:
+            return [version.name for version in there]
+        request = state.request if isinstance(state.request, str) else json.dumps(state.request)
+        matches = await self._registry.shortlist(request, k=SHORTLIST, tenant=state.tenant)
+        return [match.name for match in matches]
 
     async def _ask(self, state: RunState, offered: list[Version]) -> Reply:
         try:
