@@ -13,7 +13,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, cast
@@ -232,7 +232,7 @@ class Board:
             UnknownRecord: no such run.
         """
         shard = self.shard_of(run_id)
-        raw = await self._read(self.client.hget(shard.runs, run_id))
+        raw = await self._read(lambda: self.client.hget(shard.runs, run_id))
         if raw is None:
             raise UnknownRecord("UNKNOWN", f"no run {run_id} on board {self.namespace}/{self.name}")
         return _summary(run_id, raw)
@@ -241,9 +241,9 @@ class Board:
         """The latest runs, newest first."""
         found: list[RunSummary] = []
         for shard in self.shards:
-            ids: list[str] = await self._read(cast(Any, self.client).zrevrange(shard.index, 0, limit - 1))
+            ids: list[str] = await self._read(lambda s=shard: cast(Any, self.client).zrevrange(s.index, 0, limit - 1))
             if ids:
-                rows: list[str | None] = await self._read(self.client.hmget(shard.runs, ids))
+                rows: list[str | None] = await self._read(lambda s=shard, i=ids: self.client.hmget(s.runs, i))
                 found += [_summary(run_id, raw) for run_id, raw in zip(ids, rows, strict=True) if raw]
         return sorted(found, key=lambda run: run.created_at, reverse=True)[:limit]
 
@@ -270,7 +270,7 @@ class Board:
         """Completions counted per capability version: ``name|content hash|status`` to a number."""
         total: dict[str, int] = {}
         for shard in self.shards:
-            counts: dict[str, str] = await self._read(self.client.hgetall(shard.outcomes))
+            counts: dict[str, str] = await self._read(lambda s=shard: self.client.hgetall(s.outcomes))
             for key, count in counts.items():
                 total[key] = total.get(key, 0) + int(count)
         return total
@@ -305,11 +305,15 @@ class Board:
 
     async def ring(self, lanes: Sequence[str], shard: int = 0) -> None:
         """Wake one sleeper of each lane without posting anything."""
-        pipe = self.client.pipeline(transaction=False)
-        for lane in lanes:
-            pipe.lpush(self.shards[shard].bell(lane), "1")
-            pipe.ltrim(self.shards[shard].bell(lane), 0, 63)
-        await self._read(pipe.execute())
+
+        def push() -> Awaitable[Any]:
+            pipe = self.client.pipeline(transaction=False)
+            for lane in lanes:
+                pipe.lpush(self.shards[shard].bell(lane), "1")
+                pipe.ltrim(self.shards[shard].bell(lane), 0, 63)
+            return pipe.execute()
+
+        await self._read(push)
 
     async def complete(self, claim: Claim, completion: Completion) -> None:
         """End a task. Its dependants, and the run's next step when it was the last open one, become ready with it.
@@ -449,12 +453,17 @@ class Board:
     def _released(self, claim: Claim) -> list[str]:
         return sorted({STEP_LANE, claim.lane, *claim.lanes})
 
-    async def _read(self, command: Any) -> Any:
-        """Await a read; a lost connection is reported as the server being unavailable."""
-        try:
-            return await command
-        except _script.TRANSIENT as error:
-            raise EngineUnavailable(f"Redis did not answer: {error}. Check that the server is running.") from error
+    async def _read(self, command: Callable[[], Any]) -> Any:
+        """The reply of a command that may be repeated; a lost connection is no reason to give up on it."""
+
+        async def call() -> Any:
+            try:
+                return await command()
+            except redis.ConnectionError:
+                await self.engine.ensure()
+                raise
+
+        return await _script.retrying(call)
 
 
 def _specs(claim: Claim, tasks: Sequence[TaskSpec], limits: Limits) -> list[tuple[str, str]]:
