@@ -244,6 +244,8 @@ async def test_a_worker_told_of_new_lanes_looks_at_once(crew: Crew) -> None:
 
 async def test_a_token_that_reaches_a_full_worker_is_passed_on(crew: Crew) -> None:
     """A wait on the bell goes on while its worker is busy; a token it takes then belongs to somebody with room."""
+    if crew.board.durability == "memory":
+        pytest.skip("the emulation does not serve waiters in the order they came")
     hold, started, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slow(attempt: Attempt) -> Completion:
