@@ -96,7 +96,7 @@ def plan_graph(state: RunState) -> str:
 
 def timeline(state: RunState, now: datetime) -> str:
     """A bar for every decision and task, from when it could start to its end; pale where it waited for others."""
-    tasks = sorted(state.tasks.values(), key=lambda task: (task.posted_at, task.id))
+    tasks = sorted(state.tasks.values(), key=lambda task: narration.ready_at(state, task))
     if not tasks:
         return ""
     shown = tasks[:TIMELINE_ROWS]

@@ -115,7 +115,7 @@ class Runs(list[RunSummary]):
 
 def _facts(state: RunState) -> list[str]:
     took = [seconds(state.seconds)] if state.seconds is not None else []
-    models = dict.fromkeys(one_line(turn.model, 80) for turn in state.rounds if turn.model)
+    models = dict.fromkeys(one_line(turn.model, 200) for turn in state.rounds if turn.model)
     return [*took, *narration.totals(state), *models]
 
 
@@ -190,13 +190,17 @@ def _figure(title: str, content: str, *, opened: bool = True) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; the cells are HTML already."""
     top = "".join(f'<th style="{_HEAD}">{escape(name)}</th>' for name in head)
-    body = "".join(
-        "<tr style='background:transparent'>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) + "</tr>"
-        for row in rows
-    )
+    body = "".join(f'<tr style="background:transparent">{_cells(row)}</tr>' for row in rows)
     above = f"<thead><tr>{top}</tr></thead>" if head else ""
     style = "border-collapse:collapse;color:inherit;margin:0;font-size:inherit"
     return f'<table style="{style}">{above}<tbody>{body}</tbody></table>'
+
+
+def _cells(row: Sequence[str]) -> str:
+    """The cells of a row; only the last one breaks its lines."""
+    *short, last = row
+    kept = "".join(f'<td style="{_CELL};white-space:nowrap">{cell}</td>' for cell in short)
+    return f'{kept}<td style="{_CELL}">{last}</td>'
 
 
 def _badge(state: str) -> str:

@@ -126,7 +126,7 @@ def narrate(event: Event) -> str | None:
             return f"accepted: {one_line(data.request)}"
         case events.RoundPlanned(data=data):
             calls = ", ".join(one_line(call.name, 40) + ("" if call.valid else " (invalid)") for call in data.calls)
-            return f"round {data.round}: {calls or 'answer'} [{tokens(data.usage)}, {one_line(data.model, 60)}]"
+            return f"round {data.round}: {calls or 'answer'} [{tokens(data.usage)}, {one_line(data.model, 200)}]"
         case events.TaskPosted(data=data):
             waits = f", waits for {', '.join(name.partition('/')[2] for name in data.after)}" if data.after else ""
             return None if step else f"{data.kind} {place} posted: {one_line(data.capability, 64)}{waits}"
