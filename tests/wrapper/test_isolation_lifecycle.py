@@ -202,6 +202,28 @@ async def test_a_run_dies_with_its_zygote_even_when_the_host_cannot_act(tmp_path
         host.wait()
 
 
+async def test_directories_of_a_host_and_zygote_killed_together_are_removed_by_the_next_zygote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, child, zygote = await host_with_a_run(tmp_path)
+    host.send_signal(signal.SIGSTOP)
+    os.kill(zygote, signal.SIGKILL)
+    host.kill()
+    host.wait()
+    await until(lambda: not running(zygote) and not running(child), "all are dead")
+    (left,) = entries(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with isolation() as first:
+        assert left in entries(tmp_path)  # young: it might belong to a zygote that is starting
+        (own,) = set(entries(tmp_path)) - {left}
+        for base in (left, own):
+            os.utime(base, (0, 0))
+        async with isolation():
+            assert left not in entries(tmp_path)
+            assert own in entries(tmp_path)  # as old, but held
+        assert (await first.run(ADD)).value == 2
+
+
 def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop() -> None:
     subject = isolation()
     results: list[Outcome] = []

@@ -24,6 +24,7 @@ file                 question it answers                             runs in
 ``channel``          calls from the code back to the host            child
 ``brokered_model``   the Strands model behind those calls            child
 ``framing``          frames and strict JSON                          both; standard library only
+``directories``      where runs keep files, and who removes them     host and zygote
 ``threads``          where blocking work of the host side goes       host
 ``model_seam``       how Strands comes to use that model             zygote
 ===================  ==============================================  ==========================================

@@ -27,11 +27,12 @@ import socket
 import sys
 import tempfile
 import threading
+import traceback
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from wrapper.isolation import child, lockdown, model_seam
+from wrapper.isolation import child, directories, lockdown, model_seam
 
 _STRAY_POLL_MS = 50
 
@@ -237,6 +238,7 @@ def main() -> NoReturn:
             lockdown.adopt_orphans()
             os.umask(0o077)
             os.chdir(settings.base)
+            directories.hold(settings.base)
             model_seam.install()
             _preload(settings.preload)
         except Exception as error:
@@ -250,4 +252,8 @@ def main() -> NoReturn:
         zygote.serve()
     except (_Stop, ConnectionError):
         pass
-    zygote.finish()
+    except Exception:
+        # A defect of this file. Its words reach the host, and what was forked still ends.
+        traceback.print_exc()
+    finally:
+        zygote.finish()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from blackboard.errors import IsolationUnavailable
-from wrapper.isolation import framing
+from wrapper.isolation import directories, framing
 from wrapper.isolation.threads import in_thread
 
 log = logging.getLogger("arbiter.isolation")
@@ -148,7 +148,7 @@ class ZygoteLink:
                 f"Process isolation needs Linux 5.3 or newer and a Python executable; this is {sys.platform}. "
                 "Generated code was not run."
             )
-        base = tempfile.mkdtemp(prefix="arbiter-run-")
+        base = directories.make()
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the zygote)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         settings = {"host": os.getpid(), "base": base, "profile": profile, "preload": list(preload)}
@@ -176,6 +176,7 @@ class ZygoteLink:
         try:
             async with asyncio.timeout(seconds):
                 await link._greeting
+            await in_thread(directories.remove_abandoned)
         except BaseException as error:
             await link.stop()
             if isinstance(error, TimeoutError):
@@ -233,7 +234,7 @@ class ZygoteLink:
         try:
             os.rmdir(child.directory)  # nearly always empty
         except OSError:
-            await in_thread(_remove, child.directory)
+            await in_thread(directories.remove, child.directory)
 
     async def stop(self) -> None:
         """End the zygote and every child of it; idempotent."""
@@ -243,7 +244,7 @@ class ZygoteLink:
         except (subprocess.TimeoutExpired, TimeoutError):
             self._process.kill()
             await in_thread(self._process.wait)
-        await in_thread(_remove, self._base)
+        await in_thread(directories.remove, self._base)
 
     def abandon(self) -> None:
         """End the zygote of an event loop that is gone; blocks for the moment that takes."""
@@ -258,7 +259,7 @@ class ZygoteLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        _remove(self._base)
+        directories.remove(self._base)
 
     def _readable(self) -> None:
         while True:
@@ -360,27 +361,3 @@ def _environment() -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MB of the address space that the memory limit counts
     }
-
-
-def _remove(path: str) -> None:
-    """Remove a tree that code may have made hard to remove; never follows a link out of it."""
-
-    def open_up(_function: object, inner: str, _info: object) -> None:
-        try:
-            os.chmod(os.path.dirname(inner), 0o700)
-            if not os.path.islink(inner):
-                os.chmod(inner, 0o700)
-        except OSError:
-            pass
-
-    for attempt in range(2):
-        try:
-            shutil.rmtree(path, onerror=open_up if attempt == 0 else None)
-        except FileNotFoundError:
-            return
-        except (OSError, RecursionError) as error:
-            if attempt:
-                subprocess.run(["/bin/rm", "-rf", "--", path], check=False, stderr=subprocess.DEVNULL)
-                log.debug("removed %s the hard way: %s", path, error)
-        if not os.path.lexists(path):
-            return
