@@ -16,6 +16,7 @@ from registry.declare import Capability, capability
 from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest
 from registry.schema import validate_input, validate_output
 from registry.shortlist import LexicalMatcher, Matcher, Ranked
+from registry.signature import ResultNotJson
 from registry.store import Match, Registry
 from registry.versions import HashMismatch, Version
 
@@ -32,6 +33,7 @@ __all__ = [
     "Matcher",
     "Ranked",
     "Registry",
+    "ResultNotJson",
     "Version",
     "capability",
     "validate_input",

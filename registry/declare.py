@@ -71,7 +71,7 @@ class Capability(Generic[P, R]):
         """A return value as JSON.
 
         Raises:
-            ValueError: JSON cannot carry it.
+            ResultNotJson: JSON cannot carry it.
         """
         return self._signature.result(value)
 
@@ -83,7 +83,7 @@ class Capability(Generic[P, R]):
 
         Raises:
             BadInput: the input does not fit.
-            ValueError: JSON cannot carry the result.
+            ResultNotJson: JSON cannot carry the result.
             Exception: whatever the function raises.
         """
         arguments = self.arguments(value)

@@ -20,7 +20,7 @@ from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from blackboard.errors import BadInput
+from blackboard.errors import ArbiterError, BadInput
 
 _REFERENCE = "#/$defs/{model}"
 _NOTHING = inspect.Parameter.empty
@@ -30,6 +30,10 @@ _REFUSED_KINDS = {
     inspect.Parameter.VAR_POSITIONAL: "Calls pass arguments by name; take a list instead of *args.",
     inspect.Parameter.VAR_KEYWORD: "Name and annotate every parameter instead of taking **kwargs, or take a dict.",
 }
+
+
+class ResultNotJson(ArbiterError, ValueError):
+    """A function returned something that JSON cannot carry."""
 
 
 class Signature:
@@ -102,13 +106,16 @@ class Signature:
         """The return value as JSON.
 
         Raises:
-            ValueError: JSON cannot carry it. Also the base of pydantic's ``PydanticSerializationError``.
+            ResultNotJson: JSON cannot carry it.
         """
-        if self._returns is None:
-            plain = to_jsonable_python(value, inf_nan_mode="constants")
-        else:
-            plain = self._returns.dump_python(value, mode="json", by_alias=True, warnings=False)
-        json.dumps(plain, allow_nan=False)
+        try:
+            if self._returns is None:
+                plain = to_jsonable_python(value, inf_nan_mode="constants")
+            else:
+                plain = self._returns.dump_python(value, mode="json", by_alias=True, warnings=False)
+            json.dumps(plain, allow_nan=False)
+        except (ValueError, RecursionError) as error:
+            raise ResultNotJson(f"The {type(value).__name__} it returned cannot be carried as JSON: {error}") from error
         return cast(JsonValue, plain)
 
     def _input(

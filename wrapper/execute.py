@@ -20,7 +20,7 @@ from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable, UnknownRecord
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
-from registry import Capability, Registry, Version, validate_input, validate_output
+from registry import Capability, Registry, ResultNotJson, Version, validate_input, validate_output
 from wrapper import context
 from wrapper.broker import AttemptBroker
 from wrapper.isolation import Isolation, Job, JobLimits, Outcome
@@ -181,7 +181,7 @@ async def _invoke(
 def _raised(error: Exception, repeatable: bool) -> Failure:
     if isinstance(error, BadInput):
         return Failure(type="input_schema", message=str(error))
-    if isinstance(error, ValueError) and "JSON" in str(error):
+    if isinstance(error, ResultNotJson):
         return Failure(type="not_json", message=str(error)[:2000])
     trace = "".join(traceback.format_exception(error))[-4000:]
     return Failure(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from arbiter_support import arbiter, call, completions
 
-from arbiter import CapabilityLimits, Grants, Manifest, Status
+from arbiter import CapabilityLimits, Grants, Manifest, Status, capability
 from blackboard.testing import RedisServer
 
 ANY: dict[str, Any] = {"type": "object"}
@@ -136,3 +137,38 @@ async def test_the_token_limit_of_a_capability_stops_its_model_calls(redis_serve
     assert done.status is Status.FAILED
     assert "100 tokens" in str(done.error)
     assert done.usage.model_calls < 10
+
+
+async def test_functions_of_the_program_end_as_typed_completions_too(redis_server: RedisServer) -> None:
+    @capability
+    def gives_an_object() -> Any:
+        """Return what JSON cannot carry."""
+        return object()
+
+    @capability
+    def reads_bad_data() -> Any:
+        """Raise an error that happens to speak of JSON."""
+        raise ValueError("this is no JSON")
+
+    @capability(limits=CapabilityLimits(attempt_seconds=0.1))
+    async def takes_too_long() -> None:
+        """Never return."""
+        await asyncio.Event().wait()
+
+    @capability
+    def gives_too_much() -> str:
+        """Return more than a completion may hold."""
+        return "x" * (2 << 20)
+
+    made = (gives_an_object, reads_bad_data, takes_too_long, gives_too_much)
+    turns = [[call(one.manifest.name) for one in made], "done"]
+    async with arbiter(redis_server.url, turns, capabilities=made) as (a, _):
+        result = await a.run("Run them.", timeout=30)
+    ended = {name: (done.status, done.error.type) for name, done in completions(result).items()}
+    assert ended == {
+        "gives_an_object": (Status.FAILED, "not_json"),
+        "reads_bad_data": (Status.FAILED, "handler_error"),
+        "takes_too_long": (Status.TIMED_OUT, "timeout"),
+        "gives_too_much": (Status.FAILED, "result_too_large"),
+    }
+    assert {done.isolation for done in completions(result).values()} == {"inprocess"}
