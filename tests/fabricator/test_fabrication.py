@@ -378,7 +378,8 @@ async def test_a_cancelled_fabrication_stops_and_registers_nothing(
         model = ScriptedModel([{"turns": ["never"]}], latency_seconds=600)
     claim = await post()
     attempt = Attempt(redis_board, claim)
-    work = asyncio.ensure_future(Fabricator(registry, isolation, model).handle(attempt))
+    settings = FabricationSettings(case_seconds=600)
+    work = asyncio.ensure_future(Fabricator(registry, isolation, model, settings=settings).handle(attempt))
     wanted = "specification" if where == "model" else "contract"
     while not any(
         event.kind == "fabrication.stage" and event.data.stage == wanted
