@@ -9,7 +9,7 @@ import logging
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from rich.text import Text
 
@@ -183,7 +183,7 @@ async def _chosen(board: Board, arguments: argparse.Namespace) -> AsyncGenerator
             yield event
         return
     past: list[Event] = []
-    async with contextlib.aclosing(cast(AsyncGenerator[Event, None], board.feed.follow(board))) as feed:
+    async with contextlib.aclosing(board.feed.follow(board)) as feed:
         # The first step of the feed is taken before the past is read, so that nothing falls between the two.
         coming = asyncio.ensure_future(anext(feed)) if arguments.follow else None
         await asyncio.sleep(0)
