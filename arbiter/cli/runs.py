@@ -20,7 +20,7 @@ from arbiter.live import Progress, state_style, view
 from blackboard.board import Board
 from blackboard.events import Event
 
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.0
 """What running work gets when a command that was waiting for it is interrupted."""
 
 

@@ -14,12 +14,10 @@ from blackboard.testing import RedisServer
 NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "notebooks" / "tour.ipynb"
 
 
-@pytest.fixture(scope="module")
-def cells(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+def executed(url: str, folder: Path) -> list[Any]:
     """The notebook's code cells with their outputs."""
-    folder = tmp_path_factory.mktemp("tour")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ARBITER_REDIS_URL", redis_server.url)
+        patch.setenv("ARBITER_REDIS_URL", url)
         patch.setenv("ARBITER_DATA_DIR", str(folder))
         patch.setenv("IPYTHONDIR", str(folder))
         patch.setenv("JUPYTER_RUNTIME_DIR", str(folder))
@@ -38,40 +36,33 @@ def output(cells: list[Any], beginning: str) -> dict[str, str]:
     return shown
 
 
-def test_the_tour_runs_without_errors_or_warnings(cells: list[Any]) -> None:
+def test_the_tour_runs_without_errors_and_shows_what_it_promises(redis_server: RedisServer, tmp_path: Path) -> None:
+    cells = executed(redis_server.url, tmp_path)
     for cell in cells:
         for out in cell.outputs:
             assert out.output_type != "error", out
             assert out.get("name") != "stderr", out
 
+    result = output(cells, 'result = await a.run("What')["text/html"]
+    assert result.count("<svg") == 2
+    assert "Standard 490 cents, express 980 cents." in result
+    assert "shipping_2" in result
 
-def test_a_result_shows_plan_timeline_and_table(cells: list[Any]) -> None:
-    shown = output(cells, 'result = await a.run("What')["text/html"]
-    assert shown.count("<svg") == 2
-    assert "Standard 490 cents, express 980 cents." in shown
-    assert "shipping_2" in shown
+    events = output(cells, "async for event in a.stream")["text/plain"].splitlines()
+    assert events[0] == "dev.arbiter.run.accepted.v1 "
+    assert events[-1] == "dev.arbiter.run.completed.v1 "
+    assert sum("task.completed" in line and "shipping" in line for line in events) == 2
 
-
-def test_events_are_streamed_as_they_happen(cells: list[Any]) -> None:
-    lines = output(cells, "async for event in a.stream")["text/plain"].splitlines()
-    assert lines[0] == "dev.arbiter.run.accepted.v1 "
-    assert lines[-1] == "dev.arbiter.run.completed.v1 "
-    assert sum("task.completed" in line and "shipping" in line for line in lines) == 2
-
-
-def test_a_capability_is_fabricated_shown_and_its_code_printed(cells: list[Any]) -> None:
-    shown = output(cells, 'kitchen = demo.example("orders")')["text/html"]
-    assert "fabricate_cheesecake" in shown
-    assert "exam sealed" in shown
+    order = output(cells, 'kitchen = demo.example("orders")')["text/html"]
+    assert "fabricate_cheesecake" in order
+    assert "exam sealed" in order
     code = output(cells, "print(source)")["text/plain"]
     assert code.startswith("active ")
     assert "def handler(" in code
 
-
-def test_runs_are_listed_as_a_table(cells: list[Any]) -> None:
-    shown = output(cells, "Runs(await a.runs())")["text/html"]
-    assert shown.count("And another parcel?") == 1
-    assert "<table" in shown
+    listing = output(cells, "Runs(await a.runs())")["text/html"]
+    assert listing.count("And another parcel?") == 1
+    assert "<table" in listing
 
 
 def test_the_notebook_is_stored_without_outputs() -> None:
