@@ -1,0 +1,13 @@
+"""The blackboard: runs, tasks, leases, timers and events on Redis; every change of state is one atomic script.
+
+* :mod:`blackboard.board`: the operations, each the typed binding of one script in ``lua/``.
+* :mod:`blackboard.claims`, :mod:`blackboard.references`: what a worker is handed, with references to earlier results.
+* :mod:`blackboard.worker`, :mod:`blackboard.heartbeat`: the claim loop and the leases of every role; the sweeper.
+* :mod:`blackboard.events`, :mod:`blackboard.feed`: typed CloudEvents, and following them.
+* :mod:`blackboard.catalog`: storage primitives of the registry.
+* :mod:`blackboard.engine`: what a URL stands for; the supervised local server.
+* :mod:`blackboard.types`, :mod:`blackboard.errors`: the records and the error tree all rooms share.
+* :mod:`blackboard.testing`: a throw-away Redis server.
+
+Enters: requests, decisions, completions. Leaves: claims and events. Imports none of the other rooms; nobody else knows a key.
+"""

@@ -181,7 +181,7 @@ async def test_structured_output_comes_through(warm: ProcessIsolation) -> None:
 
 
 async def test_bytes_in_messages_travel_and_can_be_restored(warm: ProcessIsolation) -> None:
-    from wrapper.isolation.brokered_model import restore_bytes
+    from wrapper.binary import unpack
 
     source = """
     from strands import Agent
@@ -192,7 +192,7 @@ async def test_bytes_in_messages_travel_and_can_be_restored(warm: ProcessIsolati
     script = Script(events(*text_block("a picture"), stop="end_turn"))
     outcome = await warm.run(job(source), script)
     assert outcome.value == "a picture\n", outcome
-    assert "b'\\x00\\xff\\x01'" in str(restore_bytes(script.requests[0]["messages"]))
+    assert "b'\\x00\\xff\\x01'" in str(unpack(script.requests[0]["messages"]))
 
 
 async def test_the_brokers_refusal_is_a_typed_error_in_the_code(isolation: ProcessIsolation) -> None:

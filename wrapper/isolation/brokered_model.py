@@ -2,12 +2,11 @@
 
 One call, ``model.invoke``. The host answers with the stream events of the reply (``[{"messageStart": …}, …]``, shaped
 like Bedrock's ConverseStream), or with a finished reply ``{"message", "stopReason", "usage"}`` they are made from.
-Bytes inside messages (images, documents) travel as ``{"$base64": "…"}``; :func:`restore_bytes` undoes it on the host.
+Bytes inside messages (images, documents) travel in the form of :mod:`wrapper.binary`.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from strands.types.exceptions import ContextWindowOverflowException, ModelThrott
 from strands.types.streaming import StreamEvent
 from strands.types.tools import ToolChoice, ToolSpec
 
+from wrapper.binary import pack, unpack
 from wrapper.isolation import channel
 
 T = TypeVar("T", bound=BaseModel)
@@ -88,14 +88,14 @@ class BrokeredModel(Model):
             "config": {name: value for name, value in self.config.items() if _plain(value)},
         }
         try:
-            reply = await channel.call_async("model.invoke", _portable(request))
+            reply = await channel.call_async("model.invoke", pack(request))
         except channel.CallError as error:
             if error.type == "ModelThrottledException":
                 raise ModelThrottledException(error.message) from error
             if error.type == "ContextWindowOverflowException":
                 raise ContextWindowOverflowException(error.message) from error
             raise
-        for event in reply_events(restore_bytes(reply)):
+        for event in reply_events(unpack(reply)):
             yield cast(StreamEvent, event)
 
     async def structured_output(
@@ -125,28 +125,6 @@ class BrokeredModel(Model):
 
 def _plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list | dict)
-
-
-def _portable(value: object) -> object:
-    if isinstance(value, bytes | bytearray):
-        return {"$base64": base64.b64encode(value).decode()}
-    if isinstance(value, Mapping):
-        return {str(key): _portable(item) for key, item in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, list | tuple):
-        return [_portable(item) for item in cast("list[object]", value)]
-    return value
-
-
-def restore_bytes(value: object) -> object:
-    """Undo the transport form of bytes, everywhere in a JSON value."""
-    if isinstance(value, dict):
-        items = cast("dict[str, object]", value)
-        if set(items) == {"$base64"} and isinstance(items["$base64"], str):
-            return base64.b64decode(items["$base64"])
-        return {key: restore_bytes(item) for key, item in items.items()}
-    if isinstance(value, list):
-        return [restore_bytes(item) for item in cast("list[object]", value)]
-    return value
 
 
 def reply_events(reply: object) -> Iterator[dict[str, object]]:

@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Usage
-from wrapper.models.binary import unpack
+from wrapper.binary import unpack
 from wrapper.models.describe import describe
 from wrapper.models.estimate import estimate_request
 from wrapper.models.failures import (

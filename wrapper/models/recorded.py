@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from strands.models import Model
 
 from blackboard.errors import ArbiterError, BadInput
-from wrapper.models.binary import pack, unpack
+from wrapper.binary import pack, unpack
 from wrapper.models.describe import describe
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import JsonValue
 
 from blackboard.types import Usage
-from wrapper.models.binary import pack
+from wrapper.binary import pack
 from wrapper.models.estimate import estimate_content
 
 if TYPE_CHECKING:
