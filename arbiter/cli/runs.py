@@ -49,16 +49,17 @@ async def _run(arguments: argparse.Namespace) -> int:
                     state = await progress.follow(run_id, served.stream(run_id=run_id))
         except TimeoutError:
             raise TimeoutError(
-                f"Run {run_id} has not ended after {arguments.timeout:g} s. {_goes_on(run_id)}"
+                f"Run {run_id} has not ended after {arguments.timeout:g} s. {_goes_on(run_id, arguments.board)}"
             ) from None
         except asyncio.CancelledError:
-            output.note(f"interrupted: {_goes_on(run_id)}")
+            output.note(f"interrupted: {_goes_on(run_id, arguments.board)}")
             raise
     return concluded(state, as_json=arguments.json)
 
 
-def _goes_on(run_id: str) -> str:
-    return f"It stays on the board: continue it with 'arbiter serve', or end it with 'arbiter cancel {run_id}'."
+def _goes_on(run_id: str, board: str) -> str:
+    there = "" if board == "main" else f" --board {board}"
+    return f"It stays on the board: continue it with 'arbiter serve{there}', or end it with 'arbiter cancel {run_id}{there}'."
 
 
 def concluded(state: RunState, *, as_json: bool, extra: dict[str, Any] | None = None) -> int:
