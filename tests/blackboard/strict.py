@@ -11,6 +11,7 @@ Test modules that use the fixture say ``play = watched_play``.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -161,7 +162,9 @@ class Play:
 
     async def kinds(self, run: str, *only: str) -> list[str]:
         """``type subject`` of each event of the run's log."""
-        found = [(event.type[len("dev.arbiter.") : -len(".v1")], event.subject) for event in await self.board.history(run)]
+        found = [
+            (event.type[len("dev.arbiter.") : -len(".v1")], event.subject) for event in await self.board.history(run)
+        ]
         return [f"{kind} {subject.removeprefix(run)}" for kind, subject in found if not only or kind in only]
 
     async def hold(self, claim: Claim, lease_seconds: float = 1.0) -> str:
@@ -250,7 +253,13 @@ class _Reading:
             subject, _, version = event["id"].rpartition(":")
             seen[subject].append(int(version))
         for subject, header in {**self.tasks, **self.runs}.items():
-            self.check(seen[subject] == list(range(1, int(header["ver"]) + 1)), "G2 versions", subject, seen[subject], header["ver"])
+            self.check(
+                seen[subject] == list(range(1, int(header["ver"]) + 1)),
+                "G2 versions",
+                subject,
+                seen[subject],
+                header["ver"],
+            )
         for subject in seen.keys() - self.tasks.keys() - self.runs.keys():
             self.check(False, "G2 event without a record", subject)
 
@@ -262,7 +271,7 @@ class _Reading:
                 fences[event["subject"]].append(int(json.loads(event["data"])["fence"]))
         for task, header in self.tasks.items():
             mine = fences[task]
-            self.check(all(a < b for a, b in zip(mine, mine[1:], strict=False)), "G4 fences", task, mine)
+            self.check(all(a < b for a, b in itertools.pairwise(mine)), "G4 fences", task, mine)
             self.check(int(header["fence"]) == (mine[-1] if mine else 0), "G4 last fence", task, header["fence"], mine)
             self.check(header["att"] <= header["max"], "G4 attempts", task, header["att"], header["max"])
 
@@ -284,7 +293,9 @@ class _Reading:
         """G5: open tasks are listed; a run that goes on has some; a step is alone and each round has one."""
         mine = {k: t for k, t in self.open.items() if t["run"] == run}
         self.check(listed == set(mine), "G5 open set", run, listed, set(mine))
-        self.check(bool(mine) == (header["state"] not in TERMINAL), "G5 stuck or not over", run, header["state"], list(mine))
+        self.check(
+            bool(mine) == (header["state"] not in TERMINAL), "G5 stuck or not over", run, header["state"], list(mine)
+        )
         if any(t["kind"] == "step" for t in mine.values()):
             self.check(len(mine) == 1, "G5 step beside open tasks", run, list(mine))
         rounds = sorted(int(t["round"]) for t in self.tasks.values() if t["run"] == run and t["kind"] == "step")
@@ -327,7 +338,14 @@ class _Reading:
                 expected = "blocked" if waits else "open"
             actual = t["state"] if t["state"] in TERMINAL | {"blocked"} else "open"
             self.check(actual == expected, "G9 task", task, t["state"], expected)
-            same = {"cap": "capability", "lane": "lane", "tuid": "tool_use_id", "key": "key", "kind": "kind", "dl": "deadline"}
+            same = {
+                "cap": "capability",
+                "lane": "lane",
+                "tuid": "tool_use_id",
+                "key": "key",
+                "kind": "kind",
+                "dl": "deadline",
+            }
             for short, name in same.items():
                 self.check(t[short] == data[name], "G9 task", task, name, t[short], data[name])
 
@@ -347,7 +365,9 @@ class _Reading:
         marks = set(await client.hkeys(names + "ckpt"))
         self.check(marks <= set(self.open), "G2 checkpoints left", marks - set(self.open))
         kept = set(await client.hkeys(names + "out"))
-        wanted = {t for t in self.tasks if t not in self.open and any(o in self.open for o in self.tasks[t].get("outs", ()))}
+        wanted = {
+            t for t in self.tasks if t not in self.open and any(o in self.open for o in self.tasks[t].get("outs", ()))
+        }
         self.check(kept == wanted, "G2 results kept", kept ^ wanted)
         agenda: set[str] = set()
         for lane in {t["lane"] for t in self.tasks.values()}:

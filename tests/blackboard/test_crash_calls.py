@@ -45,7 +45,10 @@ async def crew(board: Board, heartbeat: Heartbeat) -> list[Worker]:
         given = attempt.claim.input()
         return done(attempt.claim, sum(given) if isinstance(given, list) else given)
 
-    return [Worker(board, heartbeat, "p", ["arbiter"], plan, concurrency=2), Worker(board, heartbeat, "w", ["work"], work)]
+    return [
+        Worker(board, heartbeat, "p", ["arbiter"], plan, concurrency=2),
+        Worker(board, heartbeat, "w", ["work"], work),
+    ]
 
 
 async def outcome(board: Board, run: str) -> list[tuple[str, Any]]:
@@ -82,7 +85,9 @@ async def play_through(board: Board, runs: int, trouble: Any) -> None:
     assert await faults(board) == []
 
 
-async def test_g4_a_reply_lost_after_every_single_call_changes_nothing(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_g4_a_reply_lost_after_every_single_call_changes_nothing(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch_scripts(monkeypatch)
     evalsha, sent = board.client.evalsha, []
 
@@ -124,7 +129,9 @@ async def test_g4_scripts_the_server_forgot_are_sent_again(redis_board: Board) -
     assert await redis_board.cancel_run(run) == "cancelled"
 
 
-async def test_g4_connections_killed_all_the_time_end_in_the_same_answer(redis_board: Board, redis_server: RedisServer) -> None:
+async def test_g4_connections_killed_all_the_time_end_in_the_same_answer(
+    redis_board: Board, redis_server: RedisServer
+) -> None:
     with redis_server.client() as operator:
 
         async def kill() -> None:
@@ -135,7 +142,9 @@ async def test_g4_connections_killed_all_the_time_end_in_the_same_answer(redis_b
         await play_through(redis_board, 6, kill)
 
 
-async def test_g1_a_server_killed_and_brought_back_in_the_middle_of_runs_ends_in_the_same_answer(server: RedisServer) -> None:
+async def test_g1_a_server_killed_and_brought_back_in_the_middle_of_runs_ends_in_the_same_answer(
+    server: RedisServer,
+) -> None:
     async with await Board.open(server.url, lease_seconds=0.5) as board:
 
         async def kill() -> None:

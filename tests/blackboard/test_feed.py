@@ -175,6 +175,6 @@ async def test_g9_a_watcher_outlives_the_servers_death(board_name: str) -> None:
             claim = await play.one()
             await board.complete(claim, done(claim))
             await play.plan(await play.step(run), answer="x")
-            seen = [i for i in await asyncio.wait_for(watcher, 8)]
+            seen = list(await asyncio.wait_for(watcher, 8))
             logged = [e.id for e in await board.history(run)]
             assert [i for i in seen if i in logged] == logged

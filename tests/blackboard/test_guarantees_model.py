@@ -7,6 +7,7 @@ Proves G2-G7 and G9 together. ``ARBITER_FUZZ=2000`` tries that many histories in
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import uuid
@@ -176,9 +177,11 @@ class History:
         await self.compare(op, pick)
 
     async def compare(self, *why: object) -> None:
-        stored = {t: (await self.play.header(t))["state"] for t in self.model.tasks}
+        client, shard = self.board.client, self.play.shard
+        tasks, stored_runs = await client.hgetall(shard.tasks), await client.hgetall(shard.runs)
+        stored = {task: json.loads(raw)["state"] for task, raw in tasks.items()}
         assert stored == {t.id: t.state for t in self.model.tasks.values()}, why
-        runs = {run: (await self.board.summary(run)).status for run in self.model.runs}
+        runs = {run: json.loads(raw)["state"] for run, raw in stored_runs.items()}
         assert runs == {run.id: run.state for run in self.model.runs.values()}, why
 
     async def send(self, times: int, call: object) -> None:
@@ -232,7 +235,14 @@ class History:
         if step is None:
             return
         shape, answer = pick % 6, pick % 13 == 12
-        edges: list[list[int]] = [[[], [], [0, 1], [0]], [[]], [[], [0], [1], [0, 2]], [], [[], [], [], []], [[], [0], [0], [1, 2]]][shape]
+        edges: list[list[int]] = [
+            [[], [], [0, 1], [0]],
+            [[]],
+            [[], [0], [1], [0, 2]],
+            [],
+            [[], [], [], []],
+            [[], [0], [0], [1, 2]],
+        ][shape]
         maximum, seconds = 1 + pick % 3, (2, 20)[pick % 2]
         specs = [
             spec(f"t{i}", [f"t{d}" for d in deps], lane="other" if i == 3 else "work", seconds=seconds,
@@ -248,7 +258,15 @@ class History:
         deadline = min(self.model.runs[step.run_id].deadline, self.model.now + seconds * 1000)
         name = f"{step.run_id}/{step.round}.t"
         tasks = [
-            Task(f"{name}{i}", step.run_id, False, maximum, deadline, [f"{name}{d}" for d in deps], "blocked" if deps else "ready")
+            Task(
+                f"{name}{i}",
+                step.run_id,
+                False,
+                maximum,
+                deadline,
+                [f"{name}{d}" for d in deps],
+                "blocked" if deps else "ready",
+            )
             for i, deps in enumerate(edges)
         ]
         self.model.plan(held, [] if answer else tasks, answer)
@@ -286,7 +304,9 @@ class History:
     async def progress(self, pick: int, times: int) -> None:
         claim = self.some(pick)
         if claim is not None:
-            await self.send(times, lambda: self.board.progress(claim, 1 + pick % 3, "task.progressed", pick, {"mark": pick}))
+            await self.send(
+                times, lambda: self.board.progress(claim, 1 + pick % 3, "task.progressed", pick, {"mark": pick})
+            )
 
     async def beat(self, pick: int, times: int) -> None:
         claim = self.some(pick)
@@ -322,7 +342,18 @@ class History:
         assert all(run.state in TERMINAL for run in self.model.runs.values())
 
 
-OPS = {"claim": 6, "plan": 4, "complete": 7, "fail": 2, "release": 2, "progress": 1, "beat": 2, "cancel": 0.5, "wait": 4, "submit": 2}
+OPS = {
+    "claim": 6,
+    "plan": 4,
+    "complete": 7,
+    "fail": 2,
+    "release": 2,
+    "progress": 1,
+    "beat": 2,
+    "cancel": 0.5,
+    "wait": 4,
+    "submit": 2,
+}
 CALLS = 120
 HISTORIES = int(os.environ.get("ARBITER_FUZZ", "16"))
 FIRST = int(os.environ.get("ARBITER_SEED", "0"))
@@ -337,7 +368,9 @@ async def test_g2_to_g9_any_history_ends_where_the_model_says(
     calls = [(op, chance.randrange(10_000)) for op in chance.choices(list(OPS), weights=list(OPS.values()), k=CALLS)]
     name = "m" + uuid.uuid4().hex[:12]
     url = redis_server.url if engine == "redis" else f"memory://{name}"  # type: ignore[attr-defined]
-    async with await Board.open(url, board=name, lease_seconds=LEASE / 1000, cancel_grace_seconds=GRACE / 1000) as board:
+    async with await Board.open(
+        url, board=name, lease_seconds=LEASE / 1000, cancel_grace_seconds=GRACE / 1000
+    ) as board:
         with monkeypatch.context() as patch:
             watch_scripts(patch)
             board.random.uniform = lambda low, high: high  # type: ignore[method-assign]
@@ -350,7 +383,6 @@ async def test_g2_to_g9_any_history_ends_where_the_model_says(
             assert await faults(board) == []
             await history.to_the_end()
             assert await faults(board) == []
-            left = {key.partition(":")[0] for key in await play.snapshot()}
             await board.claim("tidy", ["arbiter", "work", "other"], n=1)
             left = {key.partition(":")[0] for key in await play.snapshot()}
             assert left <= {"tasks", "runs", "index", "ev", "vt", "outcomes", "run", "w", "b"}

@@ -200,14 +200,26 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
     "G4 no fence in the guard": (zombie_is_refused, ("_board", GUARD, "if t.state ~= 'claimed' then")),
     "G3 no state in the guard": (late_completion_is_refused, ("_board", GUARD, "if t.fence ~= fence then")),
     "G4 fence is the clock alone": (fences_rise, ("claim", "math.max(tonumber(t.fence) + 1, US)", "US")),
-    "G4 completion not recognised": (repeated_completion_has_one_effect, ("complete", "other.fence == ARGV[A + 1] and", "false and")),
-    "G4 failure not recognised": (repeated_failure_has_one_effect, ("fail", "other.fence == ARGV[A + 1] and", "false and")),
+    "G4 completion not recognised": (
+        repeated_completion_has_one_effect,
+        ("complete", "other.fence == ARGV[A + 1] and", "false and"),
+    ),
+    "G4 failure not recognised": (
+        repeated_failure_has_one_effect,
+        ("fail", "other.fence == ARGV[A + 1] and", "false and"),
+    ),
     "G4 nonce ignored": (repeated_claim_takes_no_more, ("claim", "if parts[1] == nonce then", "if false then")),
     "G1 known run ignored": (repeated_submit_is_one_run, ("submit", "if known then", "if false then")),
     "G1 content not compared": (repeated_submit_is_one_run, ("submit", "known.sha ~= ARGV[A + 2]", "false")),
-    "G4 decision not recognised": (repeated_decision_is_one, ("commit", "other.state == 'succeeded' then return 0", "false then return 0")),
+    "G4 decision not recognised": (
+        repeated_decision_is_one,
+        ("commit", "other.state == 'succeeded' then return 0", "false then return 0"),
+    ),
     "G4 report number ignored": (repeated_report_is_one_event, ("progress", "(t.pseq or 0) >= seq", "false")),
-    "G5 barrier before the last": (barrier_fires_once_and_last, ("_board", "if redis.call('SCARD', OPEN) > 0 then return end", "")),
+    "G5 barrier before the last": (
+        barrier_fires_once_and_last,
+        ("_board", "if redis.call('SCARD', OPEN) > 0 then return end", ""),
+    ),
     "G5 barrier never": (barrier_fires_once_and_last, ("_board", "      post_step(t.run, r)\n", "")),
     "G4 expire does not look again": (a_heartbeat_in_the_gap_saves_the_task, ("expire", "or tonumber(till) > MS", "")),
     "G4 wake does not look again": (wake_looks_again, ("wake", "or tonumber(at) > MS", "")),
@@ -216,16 +228,38 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
     "G5 one dependency is enough": (dependants_wait_for_all, ("_board", "if x.need == 0 then", "if true then")),
     "G3 no cascade": (dependants_of_a_failure_end, ("_board", "x.state = 'doomed'", "break")),
     "G3 attempts without end": (attempts_are_bounded, ("_board", "t.att >= t.max or", "")),
-    "G2 results kept for ever": (a_finished_run_leaves_nothing, ("_board", "if x.left == 0 then redis.call('HDEL', OUT, d) end", "")),
+    "G2 results kept for ever": (
+        a_finished_run_leaves_nothing,
+        ("_board", "if x.left == 0 then redis.call('HDEL', OUT, d) end", ""),
+    ),
     "G2 checkpoints kept for ever": (a_finished_run_leaves_nothing, ("_board", "redis.call('HDEL', CKPT, id)", "")),
     "G2 version not counted": (the_log_tells_the_story, ("_board", "  t.ver = t.ver + 1\n", "")),
-    "G9 completion not logged": (the_log_tells_the_story, ("_board", "'task.completed', completion, true)", "'task.completed', completion, false)")),
-    "G9 tasks not logged": (the_log_tells_the_story, ("_board", "state = state, deadline = t.dl}), true)", "state = state, deadline = t.dl}), false)")),
+    "G9 completion not logged": (
+        the_log_tells_the_story,
+        ("_board", "'task.completed', completion, true)", "'task.completed', completion, false)"),
+    ),
+    "G9 tasks not logged": (
+        the_log_tells_the_story,
+        ("_board", "state = state, deadline = t.dl}), true)", "state = state, deadline = t.dl}), false)"),
+    ),
     "G7 nobody is told": (cancelling_tells_those_who_work, ("_board", "        t.cxl = 1\n", "")),
-    "G7 no force after the grace": (the_grace_ends, ("lapse_run", "stop_run(ARGV[A], r, true)", "stop_run(ARGV[A], r, false)")),
-    "guard after a write": (refusals_come_before_writes, ("commit", "local t, no, other = held(id, ARGV[A + 1])", "redis.call('HDEL', CKPT, id)\nlocal t, no, other = held(id, ARGV[A + 1])")),
-    "undeclared key": (the_log_tells_the_story, ("complete", "finish(ARGV[A]", "redis.call('HGET', TASKS .. 'x', 'y')\nfinish(ARGV[A]")),
-}  # fmt: skip
+    "G7 no force after the grace": (
+        the_grace_ends,
+        ("lapse_run", "stop_run(ARGV[A], r, true)", "stop_run(ARGV[A], r, false)"),
+    ),
+    "guard after a write": (
+        refusals_come_before_writes,
+        (
+            "commit",
+            "local t, no, other = held(id, ARGV[A + 1])",
+            "redis.call('HDEL', CKPT, id)\nlocal t, no, other = held(id, ARGV[A + 1])",
+        ),
+    ),
+    "undeclared key": (
+        the_log_tells_the_story,
+        ("complete", "finish(ARGV[A]", "redis.call('HGET', TASKS .. 'x', 'y')\nfinish(ARGV[A]"),
+    ),
+}
 
 
 async def verdict(check: Check, monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> bool:

@@ -47,8 +47,12 @@ async def test_g1_keys_of_two_tenants_do_not_meet(play: Play) -> None:
     assert await play.board.submit("x", tenant="b", idempotency_key="k") != one
 
 
-@pytest.mark.parametrize("request_", [None, "", "  ", {}, [], "x" * 300_000, {"a": float("nan")}, "\ud800", {"a": {1, 2}}])
-async def test_a_request_that_cannot_be_kept_is_refused_before_anything_is_written(play: Play, request_: object) -> None:
+@pytest.mark.parametrize(
+    "request_", [None, "", "  ", {}, [], "x" * 300_000, {"a": float("nan")}, "\ud800", {"a": {1, 2}}]
+)
+async def test_a_request_that_cannot_be_kept_is_refused_before_anything_is_written(
+    play: Play, request_: object
+) -> None:
     with pytest.raises(BadInput) as refused:
         await play.board.submit(request_)  # type: ignore[arg-type]
     assert refused.value.field == "request"
@@ -65,7 +69,14 @@ async def test_deeper_nesting_than_can_be_read_back_is_refused(play: Play) -> No
 
 
 async def test_odd_text_comes_back_as_it_was_given(play: Play) -> None:
-    request = {"t": "a\0b \U0001f600 \u2028 {}[] \\\"'", "n": 12345678901234567890, "e": [], "o": {}, "f": 1e-9, "z": None}
+    request = {
+        "t": "a\0b \U0001f600 \u2028 {}[] \\\"'",
+        "n": 12345678901234567890,
+        "e": [],
+        "o": {},
+        "f": 1e-9,
+        "z": None,
+    }
     run = await play.board.submit(request)
     accepted = (await play.board.history(run))[0]
     assert accepted.data.request == request
@@ -179,14 +190,18 @@ async def test_two_calls_to_one_capability_in_one_round_are_two_tasks_with_two_r
     run = await play.run(spec("a", tool_use_id="t1", input={"n": 1}), spec("b", tool_use_id="t2", input={"n": 2}))
     for claim in await play.take(n=2):
         await play.board.complete(claim, done(claim, claim.input()))
-    ends = [e.data for e in await play.board.history(run) if e.type == "dev.arbiter.task.completed.v1" and e.data.node == "count"]
+    ends = [
+        e.data
+        for e in await play.board.history(run)
+        if e.type == "dev.arbiter.task.completed.v1" and e.data.node == "count"
+    ]
     assert {(c.tool_use_id, c.data["n"]) for c in ends} == {("t1", 1), ("t2", 2)}
 
 
 async def test_a_dependant_waits_for_all_and_sees_what_they_returned(play: Play) -> None:
     await play.run(spec("a"), spec("b"), spec("c", ["a", "b"], input={"x": {"$ref": "a#/v/1"}, "y": {"$ref": "b"}}))
     a, b = await play.take(n=2)
-    await play.board.complete(a, done(a, {"v": [[], {}, None][:1] + ["second"]}))
+    await play.board.complete(a, done(a, {"v": [*[[], {}, None][:1], "second"]}))
     assert await play.take() == []
     await play.board.complete(b, done(b, [{}, [], 1e300]))
     c = await play.one()

@@ -85,7 +85,9 @@ async def test_a_tenants_name_cannot_reach_into_another_ones_agenda(play: Play) 
 
 
 async def test_a_claim_carries_what_the_worker_needs(play: Play) -> None:
-    run = await play.run(spec("a", version="v", input={"n": []}, seconds=50, attempt_seconds=7), limits=Limits(seconds=100))
+    run = await play.run(
+        spec("a", version="v", input={"n": []}, seconds=50, attempt_seconds=7), limits=Limits(seconds=100)
+    )
     claim = await play.one()
     assert (claim.run_id, claim.round, claim.version, claim.attempt, claim.max_attempts) == (run, 1, "v", 1, 3)
     assert claim.deadline == pytest.approx(play.clock.seconds + 50, abs=0.001)
@@ -175,7 +177,11 @@ async def test_g3_of_two_contradicting_ends_the_first_stands(play: Play) -> None
     with pytest.raises(Fenced):
         await play.board.complete(claim, broken(claim))
     await play.board.complete(claim, done(claim, 2))  # the same word again: taken for a repetition, and dropped
-    ends = [e.data.data for e in await play.board.history(claim.run_id) if e.subject == claim.task_id and e.data.model_fields_set >= {"status"}]
+    ends = [
+        e.data.data
+        for e in await play.board.history(claim.run_id)
+        if e.subject == claim.task_id and e.data.model_fields_set >= {"status"}
+    ]
     assert ends == [1]
 
 
@@ -242,7 +248,9 @@ async def test_g4_expire_looks_again_so_a_heartbeat_in_the_gap_keeps_the_task(pl
 
 
 async def test_g6_sweepers_may_race(play: Play) -> None:
-    run = await play.run(*(spec(f"t{i}", retry=ONCE) for i in range(10)), *(spec(f"d{i}", seconds=5, priority=1) for i in range(5)))
+    run = await play.run(
+        *(spec(f"t{i}", retry=ONCE) for i in range(10)), *(spec(f"d{i}", seconds=5, priority=1) for i in range(5))
+    )
     await play.take(n=8)
     await play.clock.advance(10)
     await asyncio.gather(*(play.board.sweep() for _ in range(6)))
@@ -261,7 +269,9 @@ async def test_g6_a_sweep_without_expiry_spares_leases_and_nothing_else(play: Pl
 
 
 @pytest.mark.parametrize(("attempt", "longest"), [(1, 1.0), (2, 2.0), (3, 4.0), (6, 10.0)])
-async def test_a_failed_attempt_waits_at_most_its_interval_rate_and_cap(play: Play, attempt: int, longest: float) -> None:
+async def test_a_failed_attempt_waits_at_most_its_interval_rate_and_cap(
+    play: Play, attempt: int, longest: float
+) -> None:
     policy = RetryPolicy(max_attempts=9, interval_seconds=1.0, rate=2.0, cap_seconds=10.0)
     await play.run(spec("a", retry=policy))
     play.board.random.uniform = lambda low, high: high  # type: ignore[method-assign]
@@ -285,7 +295,11 @@ async def test_g3_the_last_failed_attempt_ends_the_task_with_its_error(play: Pla
     await play.board.sweep()
     second = await play.one()
     assert await play.board.fail(second, broken(second, status=Status.TIMED_OUT)) == "timed_out"
-    assert await play.kinds(run, "task.retried", "task.completed") == ["task.completed /s1", "task.retried /1.a", "task.completed /1.a"]
+    assert await play.kinds(run, "task.retried", "task.completed") == [
+        "task.completed /s1",
+        "task.retried /1.a",
+        "task.completed /1.a",
+    ]
 
 
 async def test_g6_no_attempt_is_planned_beyond_the_deadline(play: Play) -> None:
@@ -368,7 +382,9 @@ async def test_a_report_sent_again_is_one_event_and_the_next_attempt_finds_the_c
     run = await play.run(spec("a"))
     claim = await play.one()
     for number in (1, 1, 2, 2, 1, 3):
-        await play.board.progress(claim, number, "task.progressed", {"n": number}, {"at": number} if number < 3 else None)
+        await play.board.progress(
+            claim, number, "task.progressed", {"n": number}, {"at": number} if number < 3 else None
+        )
     assert [e.data["n"] for e in await play.board.history(run) if e.type.endswith("progressed.v1")] == [1, 2, 3]
     await play.board.fail(claim, broken(claim))
     await play.clock.advance(20)
@@ -380,7 +396,8 @@ async def test_a_report_sent_again_is_one_event_and_the_next_attempt_finds_the_c
 
 
 @pytest.mark.parametrize(
-    ("kind", "data"), [("run.completed", {"status": "succeeded"}), ("task.completed", {}), ("fabrication.stage", {"stage": 1})]
+    ("kind", "data"),
+    [("run.completed", {"status": "succeeded"}), ("task.completed", {}), ("fabrication.stage", {"stage": 1})],
 )
 async def test_a_report_cannot_pose_as_a_transition_nor_break_the_log(play: Play, kind: str, data: Any) -> None:
     await play.run(spec("a"))
@@ -405,7 +422,9 @@ async def test_g7_cancelling_before_the_start_ends_the_run_at_once(play: Play) -
 
 
 async def test_g7_what_waits_ends_at_once_and_what_runs_is_told_and_reports(play: Play) -> None:
-    run = await play.run(spec("held"), spec("ready", lane="elsewhere"), spec("blocked", ["held"]), spec("delayed", priority=9))
+    run = await play.run(
+        spec("held"), spec("ready", lane="elsewhere"), spec("blocked", ["held"]), spec("delayed", priority=9)
+    )
     delayed = await play.one()
     await play.board.fail(delayed, broken(delayed))
     held = await play.one()

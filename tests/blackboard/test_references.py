@@ -18,18 +18,38 @@ RFC = {"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\
 
 @pytest.mark.parametrize(
     ("pointer", "value"),
-    [("", RFC), ("/foo", ["bar", "baz"]), ("/foo/0", "bar"), ("/", 0), ("/a~1b", 1), ("/c%d", 2), ("/e^f", 3), ("/g|h", 4),
-     ("/i\\j", 5), ('/k"l', 6), ("/ ", 7), ("/m~0n", 8)],
-)  # fmt: skip
+    [
+        ("", RFC),
+        ("/foo", ["bar", "baz"]),
+        ("/foo/0", "bar"),
+        ("/", 0),
+        ("/a~1b", 1),
+        ("/c%d", 2),
+        ("/e^f", 3),
+        ("/g|h", 4),
+        ("/i\\j", 5),
+        ('/k"l', 6),
+        ("/ ", 7),
+        ("/m~0n", 8),
+    ],
+)
 def test_the_examples_of_the_rfc(pointer: str, value: object) -> None:
     assert references.resolve({"$ref": f"load#{pointer}"}, {"load": RFC}) == value
 
 
 @pytest.mark.parametrize(
     ("pointer", "says"),
-    [("/nope", "available: , "), ("/foo/2", "indexes below 2"), ("/foo/-", "indexes below 2"), ("/foo/01", "indexes below 2"),
-     ("/foo/-1", "indexes below 2"), ("/foo/\u0660", "indexes below 2"), ("/foo/0/x", "a str, which has no members"), ("foo", "begins with '/'")],
-)  # fmt: skip
+    [
+        ("/nope", "available: , "),
+        ("/foo/2", "indexes below 2"),
+        ("/foo/-", "indexes below 2"),
+        ("/foo/01", "indexes below 2"),
+        ("/foo/-1", "indexes below 2"),
+        ("/foo/\u0660", "indexes below 2"),
+        ("/foo/0/x", "a str, which has no members"),
+        ("foo", "begins with '/'"),
+    ],
+)
 def test_a_pointer_that_leads_nowhere_says_what_there_is(pointer: str, says: str) -> None:
     with pytest.raises(BadInput) as refused:
         references.resolve([{"$ref": f"load#{pointer}"}], {"load": RFC})
@@ -37,7 +57,12 @@ def test_a_pointer_that_leads_nowhere_says_what_there_is(pointer: str, says: str
 
 
 def test_references_are_found_and_replaced_anywhere_and_nothing_else_is_touched() -> None:
-    value = {"a": [{"$ref": "x#/v"}, {"$ref": "y"}], "b": {"$ref": "x", "more": 1}, "c": {"$ref": 1}, "d": {"$ref": "later#/q"}}
+    value = {
+        "a": [{"$ref": "x#/v"}, {"$ref": "y"}],
+        "b": {"$ref": "x", "more": 1},
+        "c": {"$ref": 1},
+        "d": {"$ref": "later#/q"},
+    }
     assert list(references.keys(value)) == ["x", "y", "later"]
     given_ = {"x": {"v": None}, "y": {"$ref": "x#/v"}}
     resolved = references.resolve(value, given_)
@@ -66,14 +91,20 @@ def test_every_value_is_found_by_its_own_pointer(document: object) -> None:
 async def test_what_a_task_returned_is_put_in_when_its_dependant_is_claimed(play: Play) -> None:
     await play.run(
         spec("load"),
-        spec("sum", ["load"], input={"rows": {"$ref": "load#/rows"}, "first": {"$ref": "load#/rows/0/n"}, "other": {"$ref": "no#/x"}}),
+        spec(
+            "sum",
+            ["load"],
+            input={"rows": {"$ref": "load#/rows"}, "first": {"$ref": "load#/rows/0/n"}, "other": {"$ref": "no#/x"}},
+        ),
     )
     load = await play.one()
     await play.board.complete(load, done(load, {"rows": [{"n": 1}, {}, []]}))
     assert (await play.one()).input() == {"rows": [{"n": 1}, {}, []], "first": 1, "other": {"$ref": "no#/x"}}
 
 
-async def test_a_reference_that_leads_nowhere_is_the_claimants_error_and_the_task_can_be_ended_with_it(play: Play) -> None:
+async def test_a_reference_that_leads_nowhere_is_the_claimants_error_and_the_task_can_be_ended_with_it(
+    play: Play,
+) -> None:
     await play.run(spec("load"), spec("sum", ["load"], input={"$ref": "load#/rows"}))
     load = await play.one()
     await play.board.complete(load, done(load, {"lines": []}))

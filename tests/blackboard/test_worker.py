@@ -31,7 +31,9 @@ class Crew(Play):
     workers: list[tuple[Worker, asyncio.Task[None]]] = None  # type: ignore[assignment]
 
     def hire(self, handle: Handler, *lanes: str, concurrency: int = 1, heartbeat: Heartbeat | None = None) -> Worker:
-        worker = Worker(self.board, heartbeat or self.heartbeat, "t", lanes or ("work",), handle, concurrency=concurrency)
+        worker = Worker(
+            self.board, heartbeat or self.heartbeat, "t", lanes or ("work",), handle, concurrency=concurrency
+        )
         self.workers.append((worker, asyncio.create_task(worker.run())))
         return worker
 
@@ -49,7 +51,9 @@ class Crew(Play):
     async def end(self, run: str, task: str) -> Completion:
         task_id = f"{run}/1.{task}"
         await self.until(lambda: self.ended(task_id))
-        return [e.data for e in await self.board.history(run) if e.subject == task_id and isinstance(e.data, Completion)][0]
+        return next(
+            e.data for e in await self.board.history(run) if e.subject == task_id and isinstance(e.data, Completion)
+        )
 
 
 @asynccontextmanager
@@ -120,11 +124,20 @@ async def reads_a_reference_that_leads_nowhere(attempt: Attempt) -> Completion:
 
 @pytest.mark.parametrize(
     ("handle", "kind"),
-    [(raises, "internal_error"), (exits, "internal_error"), (cancels_itself, "internal_error"), (returns_nonsense, "internal_error"),
-     (returns_nan, "not_json"), (returns_too_much, "result_too_large"), (returns_half_a_character, "not_json"),
-     (reads_a_reference_that_leads_nowhere, "bad_input")],
-)  # fmt: skip
-async def test_g3_whatever_a_handler_does_its_task_ends_with_a_word_for_it(crew: Crew, handle: Handler, kind: str) -> None:
+    [
+        (raises, "internal_error"),
+        (exits, "internal_error"),
+        (cancels_itself, "internal_error"),
+        (returns_nonsense, "internal_error"),
+        (returns_nan, "not_json"),
+        (returns_too_much, "result_too_large"),
+        (returns_half_a_character, "not_json"),
+        (reads_a_reference_that_leads_nowhere, "bad_input"),
+    ],
+)
+async def test_g3_whatever_a_handler_does_its_task_ends_with_a_word_for_it(
+    crew: Crew, handle: Handler, kind: str
+) -> None:
     run = await crew.run(spec("a", retry=ONCE), spec("next", lane="other"))
     crew.hire(handle)
     crew.hire(finish, "other")
@@ -205,7 +218,9 @@ async def test_a_bell_wakes_a_sleeping_worker_at_once(crew: Crew, monkeypatch: p
     assert time.monotonic() - started < 1.5
 
 
-async def test_work_posted_right_after_an_empty_claim_is_not_slept_on(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_work_posted_right_after_an_empty_claim_is_not_slept_on(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim, posted = crew.board.claim, asyncio.Event()
 
     async def claim_then_post(worker: str, lanes: Any, **more: Any) -> Any:
@@ -341,7 +356,9 @@ async def test_g4_the_loser_hears_of_it_even_when_the_same_process_holds_the_nex
     assert list(quick.heartbeat._held) == [(new.task_id, new.fence)]  # pyright: ignore[reportPrivateUsage]
 
 
-async def test_g6_the_heartbeat_thread_survives_whatever_a_beat_raises(quick: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_g6_the_heartbeat_thread_survives_whatever_a_beat_raises(
+    quick: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beat, failed = quick.heartbeat.beat, []
 
     def sometimes(client: object) -> None:
@@ -455,7 +472,9 @@ async def test_draining_does_not_interrupt_a_report_under_way(crew: Crew, monkey
     assert await crew.state(f"{run}/1.a") == "succeeded"
 
 
-async def test_what_was_claimed_while_the_drain_began_is_given_back(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_claimed_while_the_drain_began_is_given_back(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim, asked = crew.board.claim, asyncio.Event()
 
     async def slowly(worker: str, lanes: Any, **more: Any) -> Any:
@@ -500,7 +519,9 @@ async def test_g6_one_task_that_cannot_be_swept_does_not_keep_the_others_waiting
     header = await crew.board.client.hget(crew.shard.tasks, f"{run}/1.good")
     assert header
     await asyncio.sleep(0.01)
-    await crew.board.client.hset(crew.shard.tasks, f"{run}/1.bad", '{"run":"' + run + '","lane":"work","state":"ready"}')
+    await crew.board.client.hset(
+        crew.shard.tasks, f"{run}/1.bad", '{"run":"' + run + '","lane":"work","state":"ready"}'
+    )
     await crew.board.sweep()
     assert await crew.state(f"{run}/1.good") == "timed_out"
     await crew.wipe()
