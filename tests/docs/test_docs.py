@@ -1,0 +1,277 @@
+"""The documentation is true: its code runs, its commands do what is shown, its links lead somewhere, its tables match."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib.util
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import CodeType, ModuleType
+
+import doc_pages
+import jsonschema
+import pytest
+from doc_pages import README, ROOT, Block, pages
+
+from blackboard import events
+from blackboard.board import Board
+from blackboard.engine import stop_local
+from blackboard.types import Failure, Limits, Status, TaskSpec
+from blackboard.worker import Attempt
+
+LANGUAGES = {"python", "console", "json", "toml", "text"}
+"""What a page's code blocks may be; ``sh`` stands in the README only, for what makes a new environment."""
+PYTHON_SECONDS = 60.0
+
+every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+
+
+# ---- code --------------------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_block_says_what_it_is(page: Path) -> None:
+    allowed = LANGUAGES | ({"sh"} if page == README else set())
+    found = [f"{block} is {block.language or 'of no language'}" for block in doc_pages.blocks(page)]
+    wrong = [said for said, block in zip(found, doc_pages.blocks(page), strict=True) if block.language not in allowed]
+    assert not wrong, f"use one of {', '.join(sorted(allowed))}: {wrong}"
+
+
+@every_page
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runnable = [block for block in doc_pages.blocks(page) if block.language in ("python", "console", "json")]
+    environment = doc_pages.clean_environment(tmp_path)
+    for name in [*doc_pages.secrets()]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType(f"page_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where the types a page defines are looked up
+    try:
+        with asyncio.Runner() as runner:
+            for block in runnable:
+                if block.language == "python":
+                    _python(block, module, runner)
+                elif block.language == "console":
+                    _console(block, tmp_path, environment)
+                else:
+                    json.loads(block.text)
+    finally:
+        stop_local(tmp_path / "data")
+
+
+def _python(block: Block, module: ModuleType, runner: asyncio.Runner) -> None:
+    padded = "\n" * block.line + block.text  # so that a traceback names the page's own lines
+    code: CodeType = compile(padded, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if not code.co_flags & inspect.CO_COROUTINE:
+        exec(code, module.__dict__)
+        return
+
+    async def awaited() -> None:
+        async with asyncio.timeout(PYTHON_SECONDS):
+            await eval(code, module.__dict__)
+
+    runner.run(awaited())
+
+
+def _console(block: Block, folder: Path, environment: dict[str, str]) -> None:
+    listed = doc_pages.commands(block)
+    for one, (code, output) in zip(listed, doc_pages.run(listed, folder, environment), strict=True):
+        assert code == one.code, f"{block}: $ {one.words}\nexits {code}, not {one.code}:\n{output}"
+        lost = doc_pages.missing(one.shown, output)
+        assert lost is None, f"{block}: $ {one.words}\ndoes not show {lost!r}:\n{output}"
+
+
+# ---- the two commands of the README --------------------------------------------------------------------------------------
+
+
+def _readme_commands() -> list[str]:
+    return [block.text.strip() for block in doc_pages.blocks(README) if block.language == "sh"]
+
+
+def test_the_readme_has_two_commands_that_make_an_environment_and_use_it() -> None:
+    commands = _readme_commands()
+    assert len(commands) == 2
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    for command in commands:
+        named = re.search(r"pip install .*'\.\[([a-z,]+)\]'", command)
+        assert named is not None, command
+        assert set(named[1].split(",")) <= set(extras), f"an extra that does not exist: {command}"
+
+
+def test_the_readmes_first_command_shows_the_main_job(tmp_path: Path) -> None:
+    words = _readme_commands()[0].split("&&")[-1].strip().removeprefix(".venv/bin/")
+    assert words == "arbiter demo"
+    ended = subprocess.run(
+        [*words.split()],
+        cwd=tmp_path,
+        env=(environment := doc_pages.clean_environment(tmp_path)),
+        executable=str(Path(environment["PATH"].split(":")[0]) / "arbiter"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    stop_local(tmp_path / "data")
+    assert ended.returncode == 0, ended.stderr
+    assert "Order 12345" in ended.stdout
+    assert "scripted" in ended.stderr
+    assert "not a real model" in ended.stderr
+
+
+def test_a_submission_is_tested_by_the_readmes_second_command() -> None:
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert re.search(r'^bash .*"\$\(readme_command 2\)"$', script, re.MULTILINE), ".ci/run takes it from the README"
+    function = re.search(r"^readme_command\(\) \{.*?^\}$", script, re.MULTILINE | re.DOTALL)
+    assert function is not None
+    said = subprocess.run(
+        ["bash", "-c", f"{function[0]}\nreadme_command 2"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    second = _readme_commands()[1]
+    assert said.stdout.strip() == second
+    assert "-m pytest" in second
+
+
+# ---- links -------------------------------------------------------------------------------------------------------------
+
+
+@every_page
+def test_every_link_into_the_repository_leads_somewhere(page: Path) -> None:
+    broken: list[str] = []
+    for link in doc_pages.links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in doc_pages.anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_the_readme_links_every_page() -> None:
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in doc_pages.links(README)}
+    assert not [page.name for page in pages()[1:] if page not in linked]
+
+
+# ---- events ------------------------------------------------------------------------------------------------------------
+
+
+def _generator() -> ModuleType:
+    path = ROOT / "docs" / "_generate_events.py"
+    spec = importlib.util.spec_from_file_location("generate_events", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_events_is_what_the_models_say() -> None:
+    written = (ROOT / "docs" / "events.md").read_text("utf-8")
+    assert written == _generator().page(), "it is stale: python docs/_generate_events.py"
+
+
+def test_every_event_type_has_a_section_with_each_of_its_fields() -> None:
+    text = (ROOT / "docs" / "events.md").read_text("utf-8")
+    sections = dict(re.findall(r"^## `([a-z.]+)`$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert set(sections) == set(events.TYPES)
+    for kind, cls in events.TYPES.items():
+        schema = _generator().data_schema(cls)
+        for field in schema.get("properties", {}):
+            assert f"| `{field}` |" in sections[kind], f"{kind}: {field}"
+
+
+class _Listener:
+    """Collects a run's events, volatile ones included."""
+
+    def __init__(self) -> None:
+        self.seen: list[events.Event] = []
+        self.listens = asyncio.Event()
+
+    async def watch(self, board: Board, run_id: str) -> None:
+        async for event in board.watch(run_id):
+            self.seen.append(event)
+            if event.kind == "task.posted":  # the last one that was there before
+                self.listens.set()
+
+
+async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_says(redis_board: Board) -> None:
+    board, lanes, notes = redis_board, ["arbiter"], _Listener()
+    run_id = await board.submit("tell of everything")
+    watching = asyncio.ensure_future(notes.watch(board, run_id))
+    await asyncio.wait_for(notes.listens.wait(), 20)
+    (step,) = await board.claim("w", lanes)
+    tasks = [
+        TaskSpec(key="a", tool_use_id="t1", capability="one", version="v", lane="generic"),
+        TaskSpec(key="b", tool_use_id="t2", capability="two", lane="generic", after=("a",)),
+    ]
+    await board.commit_step(
+        step, events.RoundPlannedData(round=1, message={"role": "assistant", "content": []}), tasks, Limits()
+    )
+    (claim,) = await board.claim("w", ["generic"])
+    await board.release(claim)
+    (claim,) = await board.claim("w", ["generic"])
+    attempt = Attempt(board, claim)
+    await attempt.progress("task.progressed", {"half": True})
+    await attempt.progress("fabrication.stage", {"stage": "exam_public", "outcome": "passed"})
+    failure = Failure(type="crashed", message="it fell", retryable=True)
+    board.random.uniform = lambda a, b: 0.0  # type: ignore[method-assign]
+    await board.fail(claim, claim.completion(Status.FAILED, error=failure))
+    while not (found := await board.claim("w", ["generic"])):
+        await board.sweep()
+    await board.complete(found[0], found[0].completion(Status.SUCCEEDED, {"n": 1}))
+    (second,) = await board.claim("w", ["generic"])
+    await board.cancel_run(run_id, "enough")
+    await board.complete(second, second.completion(Status.CANCELLED, error=failure))
+    await asyncio.wait_for(watching, 20)
+
+    logged = {event.kind for event in await board.history(run_id)}
+    seen = {event.kind for event in notes.seen}
+    page = _generator()
+    assert logged == set(events.TYPES) - set(page.FEED_ONLY)
+    assert seen == set(events.TYPES)
+    for event in notes.seen:
+        jsonschema.validate(event.model_dump(mode="json")["data"], page.data_schema(type(event)))
+        assert event.subject == run_id or event.subject.startswith(f"{run_id}/")
+        assert event.id.startswith(f"{event.subject}:")
+    assert len({event.id for event in notes.seen}) == len(notes.seen)
+
+
+# ---- tables that must match the code -------------------------------------------------------------------------------------
+
+
+def _words(page: str, heading: str) -> set[str]:
+    """The first column of the first table under a heading."""
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    section = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section is not None, f"{page} has no section {heading!r}"
+    return {
+        word
+        for row in re.findall(r"^\| (`[^|]*`) \|", section[1], re.MULTILINE)
+        for word in re.findall(r"`([^`]+)`", row)
+    }
+
+
+def _said_in(folder: str) -> set[str]:
+    """Words that the code of some rooms gives a failure, wherever it makes one."""
+    text = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / folder).rglob("*.py")))
+    made = re.findall(r'(?:Failure\(\s*type=|_failed\(\s*claim, |\bfailed\(\s*|_Ended\(\s*)"([a-z_]+)"', text)
+    return set(made)
+
+
+def test_every_word_for_the_end_of_an_attempt_is_in_the_table() -> None:
+    lua = "\n".join(path.read_text("utf-8") for path in (ROOT / "blackboard" / "lua").glob("*.lua"))
+    verdicts = set(re.findall(r"verdict\(\w+, '[a-z_]+',\s+'([a-z_]+)'", lua))
+    words = set(re.findall(r"r\.want, r\.word = '[a-z_]+', '([a-z_]+)'", lua))
+    lapsed = {"lease_lost", "deadline", "dependency", "cancelled"}
+    assert verdicts | words == lapsed, "the board found a new way to end a task"
+    said = _said_in("wrapper") | lapsed | {"internal_error", "bad_input"}
+    said -= {"type"}
+    assert _words("capabilities.md", "Every way an attempt can end") == said
