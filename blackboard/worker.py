@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 BELL_SECONDS = 5.0
 """Longest sleep on the doorbell; a dropped connection is noticed within it."""
 _REFUSED_SECONDS = 1.0
+_STOP_SECONDS = 5.0
+"""How long a handler that was told to stop may take before its task is given back all the same."""
 
 
 def worker_name(role: str) -> str:
@@ -242,7 +244,8 @@ class Worker:
     async def _give_back(self, claim: Claim, work: asyncio.Future[Completion | None]) -> None:
         """Stop the handler and release the task, whatever the stopped handler says."""
         work.cancel("drain")
-        await asyncio.gather(work, return_exceptions=True)
+        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # looked at, and not reported
+        await asyncio.wait({work}, timeout=_STOP_SECONDS)
         with contextlib.suppress(Fenced, EngineUnavailable):
             await self._board.release(claim)
 
