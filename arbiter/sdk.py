@@ -131,6 +131,7 @@ class Arbiter:
             return self
         if {"arbiter", "fabricator"} & set(self.roles):
             await asyncio.to_thread(self._model)
+            await asyncio.to_thread(self._model, "fabricator_model")
         options = self._options
         self._board = board = await Board.open(
             options["url"], data_dir=options["data_dir"], namespace=options["namespace"], board=options["board"],
@@ -160,7 +161,7 @@ class Arbiter:
             from arbiter.decisions import FABRICATOR_LANE
             from fabricator import Fabricator
 
-            fabricator = Fabricator(registry, await self._isolate(), self._model("fabricator_model"))
+            fabricator = Fabricator(registry, self._isolate, lambda: self._model("fabricator_model"))
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
         if "wrapper" in self.roles or self._options["capabilities"]:
             from wrapper.execute import Executor
@@ -421,8 +422,10 @@ class Arbiter:
         return await self.board.cancel_run(run_id, reason)
 
     async def runs(self, limit: int = 50) -> list[RunSummary]:
-        """The latest runs, newest first."""
-        return await self.board.runs(limit)
+        """The latest runs, newest first; a list that shows itself as a table in notebooks."""
+        from arbiter.display import Runs
+
+        return Runs(await self.board.runs(limit))
 
     async def show(self, run_id: str) -> RunResult:
         """A run as it is now, ended or not.

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from arbiter import loading, narration
@@ -16,6 +17,7 @@ from arbiter.cli import INTERRUPTED, OK, TERMINATED, options, output
 if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
 
+THREADS = 64
 _DURABILITY = {
     "memory": "memory: lasts as long as this process",
     "local": "local: survives crashes of every process",
@@ -36,6 +38,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
 
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
+    # Model clients and sync functions run in the loop's threads; the default is a handful on a small machine.
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, "arbiter"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     served = Arbiter(
