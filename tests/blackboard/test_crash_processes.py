@@ -160,12 +160,17 @@ async def test_chaos_processes_and_server_die_and_freeze_and_every_run_ends_righ
             for worker in workers:
                 assert await crowd.said(worker) == "ready"
             runs: list[str] = []
+            running: list[str] = []
             frozen: list[tuple[subprocess.Popen[str], float]] = []
             started, next_fault = time.monotonic(), 0.2
             while (now := time.monotonic() - started) < SECONDS:
-                runs.append(await board.submit("go", idempotency_key=f"k{len(runs)}", tenant=chance.choice("ab")))
-                if len(runs) % 9 == 8:
-                    await board.cancel_run(runs[-3])
+                running = [run for run in running if (await board.summary(run)).status not in TERMINAL]
+                if len(running) < 12:
+                    run = await board.submit("go", idempotency_key=f"k{len(runs)}", tenant=chance.choice("ab"))
+                    runs.append(run)
+                    running.append(run)
+                    if len(runs) % 9 == 8:
+                        await board.cancel_run(running[0])
                 if now > next_fault:
                     next_fault = now + 0.3
                     fault = chance.choice(("kill", "kill", "freeze", "freeze", "server"))

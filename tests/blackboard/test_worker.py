@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -454,6 +455,27 @@ async def test_a_handler_that_swallows_its_cancellation_cannot_keep_a_drained_ta
     await asyncio.wait_for(begun.wait(), 2)
     await worker.drain(0)
     assert await crew.state(f"{run}/1.a") == "ready"
+
+
+async def test_a_handler_that_will_not_stop_cannot_hold_up_the_drain(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_STOP_SECONDS", 0.05)
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def deaf(attempt: Attempt) -> Completion:
+        begun.set()
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+        return await finish(attempt)
+
+    run = await crew.run(spec("a"))
+    worker = crew.hire(deaf)
+    await asyncio.wait_for(begun.wait(), 2)
+    await asyncio.wait_for(worker.drain(0), 1)
+    assert await crew.state(f"{run}/1.a") == "ready"
+    over.set()
 
 
 async def test_draining_does_not_interrupt_a_report_under_way(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
