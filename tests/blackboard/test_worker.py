@@ -176,7 +176,15 @@ async def _is(call: Any, value: object) -> bool:
     return await call == value
 
 
-async def test_reports_made_at_once_are_all_kept_in_order(crew: Crew) -> None:
+async def test_reports_made_at_once_are_all_kept_in_order(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = crew.board.progress
+
+    async def first_ones_slowly(claim: Any, number: int, *rest: Any) -> None:
+        await asyncio.sleep(0.02 if number < 3 else 0)
+        await progress(claim, number, *rest)
+
+    monkeypatch.setattr(crew.board, "progress", first_ones_slowly)
+
     async def handle(attempt: Attempt) -> Completion:
         await asyncio.gather(*(attempt.progress("task.progressed", {"n": n}, {"n": n}) for n in range(20)))
         return await finish(attempt)
