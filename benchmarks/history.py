@@ -80,6 +80,6 @@ async def _run(url: str, asked: Callable[[int], None]) -> None:
     limits = Limits(rounds=1000, tasks=100_000)
     model = InstantModel(ROUNDS, asked)
     async with Arbiter(url, model, capabilities=[add], roles=("arbiter",), limits=limits) as arbiter:
-        result = await arbiter.run("Add two whole numbers, again and again.")
+        result = await arbiter.run("Add two whole numbers, again and again.", timeout=60)
     if result.answer != "Done." or len(result.state.rounds) != ROUNDS + 1:
         raise AssertionError(f"the run ended otherwise: {result.status} {result.error}")

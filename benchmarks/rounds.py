@@ -65,7 +65,7 @@ async def _arbiter(url: str, calls: int, offered: int) -> Sample:
             )
         )  # fmt: skip
         began = time.perf_counter()
-        result = await arbiter.run("Add two whole numbers, again and again.")
+        result = await arbiter.run("Add two whole numbers, again and again.", timeout=60)
         seconds = time.perf_counter() - began
     if result.answer != "Done." or len(result.state.rounds) != calls + 1:
         raise AssertionError(f"the run ended otherwise: {result.status} {result.error}")

@@ -30,7 +30,8 @@ except OSError:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 """
 _IMPORT = "{statement}\n" + _PEAK + "print(peak)"
-_ANSWER = """
+_ANSWER = (
+    """
 import asyncio, json, sys, time
 from arbiter import Arbiter, capability
 from benchmarks.model import InstantModel
@@ -50,10 +51,14 @@ async def main():
     return seconds
 
 seconds = asyncio.run(main())
-""" + _PEAK + """
+"""
+    + _PEAK
+    + """
 print(json.dumps([seconds, peak]))
 """
-_AGENT = """
+)
+_AGENT = (
+    """
 import asyncio, json, time
 began = time.perf_counter()
 from strands import Agent, tool
@@ -66,9 +71,12 @@ def add(a: int, b: int) -> dict:
 
 asyncio.run(Agent(model=InstantModel(1), tools=[add], callback_handler=None).invoke_async("Add two whole numbers."))
 seconds = time.perf_counter() - began
-""" + _PEAK + """
+"""
+    + _PEAK
+    + """
 print(json.dumps([seconds, peak]))
 """
+)
 
 NOTHING, ARBITER, SDK, STRANDS = "python", "import arbiter", "from arbiter import Arbiter, capability", "import strands"
 _STATEMENTS = {NOTHING: "", ARBITER: "import arbiter", SDK: SDK, STRANDS: "import strands"}
@@ -105,9 +113,7 @@ async def _imports(repetitions: int, say: Callable[[str], None]) -> list[Row]:
             mine, theirs = Spread.of(peaks[name]), Spread.of(peaks[other])
             quotient = mine.median / theirs.median
             what = f"{name}: peak memory" if number == 0 else ""
-            found.append(
-                Row("startup", what, mine, "B", against=other, theirs=theirs, ratio=Spread(*[quotient] * 3))
-            )
+            found.append(Row("startup", what, mine, "B", against=other, theirs=theirs, ratio=Spread(*[quotient] * 3)))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ import redis
 import redis.asyncio
 
 from blackboard import _keys, _script, events
+from blackboard._ending import end
 from blackboard.events import Event
 
 if TYPE_CHECKING:
@@ -41,10 +42,8 @@ class Feed:
         self._started = asyncio.Lock()
 
     async def close(self) -> None:
-        for tailer in self._tailers:
-            tailer.cancel()
-        await asyncio.gather(*self._tailers, return_exceptions=True)
-        self._tailers.clear()
+        tailers, self._tailers = self._tailers, []
+        await end(tailers)
 
     async def _start(self) -> None:
         async with self._started:
@@ -99,6 +98,7 @@ class Feed:
         self._listeners[run_id].add(queue)
         try:
             upto = "+"
+            notices: deque[Entry] = deque()
             while True:
                 for position, event in await self.read_log(board.client, shard, run_id, cursor, upto):
                     cursor = position
@@ -107,13 +107,21 @@ class Feed:
                         return
                 upto = "+"
                 while upto == "+":
-                    try:
-                        position, fields = await asyncio.wait_for(queue.get(), RECONCILE_SECONDS)
-                    except TimeoutError:
-                        break
-                    # Reading no further than the notice keeps volatile events in their place among those of the log.
+                    if not notices:
+                        try:
+                            async with asyncio.timeout(RECONCILE_SECONDS):
+                                notices.append(await queue.get())
+                        except TimeoutError:
+                            break
+                    while not queue.empty():
+                        notices.append(queue.get_nowait())
+                    position, fields = notices.popleft()
+                    # Reading no further than the notice keeps volatile events in their place among those of the log;
+                    # notices of the log that follow one another are served by one read.
                     if fields["at"] and _order(fields["at"]) > _order(cursor):
                         upto = fields["at"]
+                        while notices and notices[0][1]["at"]:
+                            upto = notices.popleft()[1]["at"]
                     elif not fields["at"] and _order(position) > _order(cursor):
                         yield events.parse(position, fields, run_id, self._source)
         finally:
