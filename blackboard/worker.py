@@ -131,8 +131,9 @@ class Worker:
             for claim in claims:
                 self._start(claim)
             shards = len(self._board.shards)
-            empty = 0 if claims else empty + 1
-            if len(claims) < free and empty >= shards:
+            # Getting less than was asked for says that the lanes of this shard are empty now.
+            empty = empty + 1 if len(claims) < free else 0
+            if empty >= shards:
                 await self._sleep(lanes, shard)
                 empty = 0
             shard = (shard + 1) % shards
@@ -204,8 +205,9 @@ class Worker:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        if len(self._active) >= self._concurrency:  # with room already there, more of it is no reason to look again
+            self._changed.set()
         self._active.discard(task)
-        self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error)
 
