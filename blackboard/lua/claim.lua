@@ -30,7 +30,11 @@ for i = 1, NL do
   while #out < want do
     local head = redis.call('ZRANGE', lane.q, 0, 0, 'WITHSCORES')
     local tenant = head[1]
-    if not tenant then break end
+    if not tenant then
+      -- Tokens left by work that was taken without sleeping would wake sleepers for nothing; work to come rings anew.
+      redis.call('DEL', lane.b)
+      break
+    end
     local found = redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'LIMIT', 0, 2)
     local id = found[1] and string.match(found[1], '[^%z]*$')
     local t = id and get(id)
