@@ -14,21 +14,19 @@ import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, cast
 
 import redis
 import redis.asyncio
 from pydantic import JsonValue, ValidationError
-from pydantic_core import from_json
 from redis.exceptions import ResponseError
 
 from blackboard import _keys, _script, claims, events
 from blackboard.catalog import Catalog
 from blackboard.claims import Claim
 from blackboard.engine import Engine, open_engine
-from blackboard.errors import BadInput, EngineUnavailable, Oversized, UnknownRecord
+from blackboard.errors import BadInput, EngineUnavailable, UnknownRecord
 from blackboard.events import (
     Event,
     FabricationStage,
@@ -38,17 +36,12 @@ from blackboard.events import (
     TaskProgressed,
 )
 from blackboard.feed import Feed
+from blackboard.payloads import PAYLOAD_BYTES, REQUEST_BYTES, STEP_BYTES, dump, dump_completion, fingerprint
+from blackboard.plan import specs
 from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, type_name
 
 log = logging.getLogger(__name__)
 
-REQUEST_BYTES = 256 * 1024
-"""Largest request, as JSON."""
-PAYLOAD_BYTES = 1024 * 1024
-"""Largest input and largest completion of a task, as JSON."""
-STEP_BYTES = 8 * 1024 * 1024
-"""Largest message of a model, and largest answer, as JSON."""
-TASKS_PER_ROUND = 500
 STEP_LANE = "arbiter"
 STEP_ATTEMPTS = 5
 """How often a decision is tried when the process taking it dies."""
@@ -56,11 +49,7 @@ STEP_SECONDS = 600.0
 LEASE_SECONDS = 15.0
 FORMAT = "1"
 _BELL_SLACK_SECONDS = 5.0
-_ENVELOPE_LEVELS = 8
-"""How deep events and models put a value into others."""
 _REPORTS = {FabricationStage.kind, TaskProgressed.kind}
-_KEY = re.compile(r"^[^/#\x00-\x1f\x7f]{1,128}\Z")
-"""A task's key is part of its id, its place on the agenda and references to it."""
 
 
 class Board:
@@ -205,7 +194,7 @@ class Board:
         text = request if isinstance(request, str) else body
         await self._call(
             "submit", self.shard_of(run_id), [STEP_LANE], run_id,
-            run_id, tenant, _fingerprint(request), text[:120], accepted,
+            run_id, tenant, fingerprint(request), text[:120], accepted,
             int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS,
         )  # fmt: skip
         return run_id
@@ -322,7 +311,7 @@ class Board:
             Fenced: the task is no longer held by this claim; the completion was dropped.
             BadInput: the completion is larger than :data:`PAYLOAD_BYTES`.
         """
-        body = _completion(claim, completion)
+        body = dump_completion(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
@@ -343,7 +332,7 @@ class Board:
             )
         policy = claim.retry
         ceiling = min(policy.cap_seconds, policy.interval_seconds * policy.rate ** (claim.attempt - 1))
-        body = _completion(claim, completion)
+        body = dump_completion(claim, completion)
         state, _ = await self._call(
             "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
@@ -411,15 +400,15 @@ class Board:
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
-        specs = _specs(claim, tasks, limits)
+        written = specs(claim, tasks, limits)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
-        flat = [part for spec in specs for part in spec]
+        flat = [part for spec in written for part in spec]
         told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
         answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
         await self._call(
             "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
             claim.task_id, claim.fence, told,
-            outcome.status if outcome else "", answer, len(specs), *flat,
+            outcome.status if outcome else "", answer, len(written), *flat,
         )  # fmt: skip
 
     async def sweep(self, *, limit: int = 50, expire: bool = True) -> float:
@@ -464,88 +453,6 @@ class Board:
                 raise
 
         return await _script.retrying(call)
-
-
-def _specs(claim: Claim, tasks: Sequence[TaskSpec], limits: Limits) -> list[tuple[str, str]]:
-    """Spec and input of each task, as the commit script takes them."""
-    if len(tasks) > TASKS_PER_ROUND:
-        raise BadInput("tasks", len(tasks), f"Post at most {TASKS_PER_ROUND} tasks in a round.")
-    by_key = {task.key: task for task in tasks}
-    if len(by_key) != len(tasks):
-        raise BadInput("tasks", [task.key for task in tasks], "Keys must be unique within a round.")
-    for task in tasks:
-        if not _KEY.match(task.key):
-            raise BadInput("tasks.key", task.key, "Use 1-128 printable characters other than '/' and '#'.")
-        for key in task.after:
-            if key not in by_key:
-                raise BadInput("after", key, f"Name a task of the same round: {', '.join(sorted(by_key))}.")
-    try:
-        TopologicalSorter({task.key: set(task.after) for task in tasks}).prepare()
-    except CycleError as error:
-        raise BadInput("after", error.args[1], "Dependencies must not form a circle.") from None
-    waiting: dict[str, list[TaskSpec]] = {key: [] for key in by_key}
-    for task in tasks:
-        for key in dict.fromkeys(task.after):
-            waiting[key].append(task)
-
-    def task_id(key: str) -> str:
-        return f"{claim.run_id}/{claim.round}.{key}"
-
-    specs: list[tuple[str, str]] = []
-    for task in tasks:
-        after = list(dict.fromkeys(task.after))
-        spec: dict[str, Any] = {
-            "id": task_id(task.key), "kind": task.kind, "cap": task.capability, "lane": task.lane,
-            "tuid": task.tool_use_id, "key": task.key, "round": claim.round, "prio": task.priority,
-            "max": task.retry.max_attempts,
-            "rp": [task.retry.interval_seconds, task.retry.rate, task.retry.cap_seconds],
-            "ms": int((task.seconds or limits.task_seconds) * 1000),
-            "ats": int((task.attempt_seconds or limits.attempt_seconds) * 1000),
-        }  # fmt: skip
-        if task.version:
-            spec["version"] = task.version
-        if after:
-            spec |= {"need": len(after), "deps": [task_id(key) for key in after]}
-        if waiting[task.key]:
-            spec["outs"] = [task_id(other.key) for other in waiting[task.key]]
-            spec["olanes"] = sorted({other.lane for other in waiting[task.key]})
-        specs.append((json.dumps(spec), dump(task.input, f"tasks.{task.key}.input", PAYLOAD_BYTES)))
-    return specs
-
-
-def _completion(claim: Claim, completion: Completion) -> str:
-    """The completion as it is stored. Whose it is, is the claim's to say and not the handler's."""
-    own = {
-        "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
-        "attempts": claim.attempt, "worker": claim.worker,
-    }  # fmt: skip
-    said = completion.model_dump(mode="json", exclude_none=True)
-    return dump(said | own, "completion", PAYLOAD_BYTES + 256 * 1024)
-
-
-def dump(value: Any, field: str, limit: int) -> str:
-    """Compact JSON of a value.
-
-    Raises:
-        BadInput: not JSON (NaN and Infinity included), or JSON that could not be read back: half a surrogate pair,
-            more than about 200 levels. One such event would make the whole log unreadable.
-        Oversized: larger than ``limit`` bytes.
-    """
-    try:
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-        from_json("[" * _ENVELOPE_LEVELS + text + "]" * _ENVELOPE_LEVELS)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error
-    if len(text) > limit:
-        raise Oversized(
-            field, f"{len(text):,} bytes", f"At most {limit:,} bytes are taken; pass a reference to larger data."
-        )
-    return text
-
-
-def _fingerprint(request: JsonValue) -> str:
-    """Hash of what a request says, whatever order its fields were written in."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def _summary(run_id: str, raw: str) -> RunSummary:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from blackboard.board import PAYLOAD_BYTES
 from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable, UnknownRecord
+from blackboard.payloads import PAYLOAD_BYTES
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from registry import Capability, Registry, ResultNotJson, Version, validate_input, validate_output

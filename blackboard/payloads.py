@@ -1,0 +1,58 @@
+"""Sizes and shapes of what is put on the board: JSON that can be read back, within stated bounds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import JsonValue
+from pydantic_core import from_json
+
+from blackboard.claims import Claim
+from blackboard.errors import BadInput, Oversized
+from blackboard.types import Completion
+
+REQUEST_BYTES = 256 * 1024
+"""Largest request, as JSON."""
+PAYLOAD_BYTES = 1024 * 1024
+"""Largest input and largest completion of a task, as JSON."""
+STEP_BYTES = 8 * 1024 * 1024
+"""Largest message of a model, and largest answer, as JSON."""
+_ENVELOPE_LEVELS = 8
+"""How deep events and models put a value into others."""
+
+
+def dump(value: Any, field: str, limit: int) -> str:
+    """Compact JSON of a value.
+
+    Raises:
+        BadInput: not JSON (NaN and Infinity included), or JSON that could not be read back: half a surrogate pair,
+            more than about 200 levels. One such event would make the whole log unreadable.
+        Oversized: larger than ``limit`` bytes.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        from_json("[" * _ENVELOPE_LEVELS + text + "]" * _ENVELOPE_LEVELS)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error
+    if len(text) > limit:
+        raise Oversized(
+            field, f"{len(text):,} bytes", f"At most {limit:,} bytes are taken; pass a reference to larger data."
+        )
+    return text
+
+
+def dump_completion(claim: Claim, completion: Completion) -> str:
+    """The completion as it is stored. Whose it is, is the claim's to say and not the handler's."""
+    own = {
+        "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
+        "attempts": claim.attempt, "worker": claim.worker,
+    }  # fmt: skip
+    said = completion.model_dump(mode="json", exclude_none=True)
+    return dump(said | own, "completion", PAYLOAD_BYTES + 256 * 1024)
+
+
+def fingerprint(request: JsonValue) -> str:
+    """Hash of what a request says, whatever order its fields were written in."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""The tasks of one decision, checked as a whole and written as the commit script takes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from blackboard.claims import Claim
+from blackboard.errors import BadInput
+from blackboard.payloads import PAYLOAD_BYTES, dump
+from blackboard.types import Limits, TaskSpec
+
+TASKS_PER_ROUND = 500
+_KEY = re.compile(r"^[^/#\x00-\x1f\x7f]{1,128}\Z")
+"""A task's key is part of its id, its place on the agenda and references to it."""
+
+
+def specs(claim: Claim, tasks: Sequence[TaskSpec], limits: Limits) -> list[tuple[str, str]]:
+    """Spec and input of each task, as the commit script takes them.
+
+    Raises:
+        BadInput: duplicate or malformed keys, unknown or circular dependencies, too many tasks, an input that is not JSON.
+        Oversized: an input larger than :data:`~blackboard.payloads.PAYLOAD_BYTES`.
+    """
+    if len(tasks) > TASKS_PER_ROUND:
+        raise BadInput("tasks", len(tasks), f"Post at most {TASKS_PER_ROUND} tasks in a round.")
+    by_key = {task.key: task for task in tasks}
+    if len(by_key) != len(tasks):
+        raise BadInput("tasks", [task.key for task in tasks], "Keys must be unique within a round.")
+    for task in tasks:
+        if not _KEY.match(task.key):
+            raise BadInput("tasks.key", task.key, "Use 1-128 printable characters other than '/' and '#'.")
+        for key in task.after:
+            if key not in by_key:
+                raise BadInput("after", key, f"Name a task of the same round: {', '.join(sorted(by_key))}.")
+    try:
+        TopologicalSorter({task.key: set(task.after) for task in tasks}).prepare()
+    except CycleError as error:
+        raise BadInput("after", error.args[1], "Dependencies must not form a circle.") from None
+    waiting: dict[str, list[TaskSpec]] = {key: [] for key in by_key}
+    for task in tasks:
+        for key in dict.fromkeys(task.after):
+            waiting[key].append(task)
+
+    def task_id(key: str) -> str:
+        return f"{claim.run_id}/{claim.round}.{key}"
+
+    written: list[tuple[str, str]] = []
+    for task in tasks:
+        after = list(dict.fromkeys(task.after))
+        spec: dict[str, Any] = {
+            "id": task_id(task.key), "kind": task.kind, "cap": task.capability, "lane": task.lane,
+            "tuid": task.tool_use_id, "key": task.key, "round": claim.round, "prio": task.priority,
+            "max": task.retry.max_attempts,
+            "rp": [task.retry.interval_seconds, task.retry.rate, task.retry.cap_seconds],
+            "ms": int((task.seconds or limits.task_seconds) * 1000),
+            "ats": int((task.attempt_seconds or limits.attempt_seconds) * 1000),
+        }  # fmt: skip
+        if task.version:
+            spec["version"] = task.version
+        if after:
+            spec |= {"need": len(after), "deps": [task_id(key) for key in after]}
+        if waiting[task.key]:
+            spec["outs"] = [task_id(other.key) for other in waiting[task.key]]
+            spec["olanes"] = sorted({other.lane for other in waiting[task.key]})
+        written.append((json.dumps(spec), dump(task.input, f"tasks.{task.key}.input", PAYLOAD_BYTES)))
+    return written
