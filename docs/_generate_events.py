@@ -275,7 +275,11 @@ async with Arbiter("memory://events", ScriptedModel(["Hello."])) as a:
     log = await a.board.history(last.run_id)
 
 assert [event.kind for event in log] == [
-    "run.accepted", "task.posted", "task.completed", "round.planned", "run.completed"
+    "run.accepted",
+    "task.posted",
+    "task.completed",
+    "round.planned",
+    "run.completed",
 ]
 ```
 

@@ -89,6 +89,27 @@ def _console(block: Block, folder: Path, environment: dict[str, str]) -> None:
         assert lost is None, f"{block}: $ {one.words}\ndoes not show {lost!r}:\n{output}"
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("$ echo one two\none ... two\n$ false  # exits 1\n", None),
+        ("$ echo one\ntwo\n", "does not show 'two'"),
+        ("$ printf 'b\\na\\n'\na\nb\n", "does not show 'b'"),
+        ("$ false\n", "exits 1, not 0"),
+        ("$ true  # exits 2\n", "exits 0, not 2"),
+        ("$ exit 3\n", "the shell stopped early"),
+        ("nothing is run\n", "stands above the first command"),
+    ],
+)
+def test_a_console_block_that_is_not_true_is_noticed(text: str, said: str | None, tmp_path: Path) -> None:
+    block = Block(README, 1, "console", text)
+    if said is None:
+        _console(block, tmp_path, doc_pages.clean_environment(tmp_path))
+    else:
+        with pytest.raises(AssertionError, match=said):
+            _console(block, tmp_path, doc_pages.clean_environment(tmp_path))
+
+
 # ---- the two commands of the README --------------------------------------------------------------------------------------
 
 
@@ -329,7 +350,7 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
     from arbiter import conversation, planner, sdk
-    from blackboard import _probe, _script, board, catalog
+    from blackboard import _probe, _script, board, catalog, payloads, plan
     from fabricator import policy
     from registry import CapabilityLimits
     from wrapper import execute
@@ -348,10 +369,10 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
     attempt, retry = CapabilityLimits(), RetryPolicy()
     said = {
         "operations.md": [
-            f"| request | {size(board.REQUEST_BYTES)} |",
-            f"| input, result, checkpoint of a task | {size(board.PAYLOAD_BYTES)} |",
-            f"| message or answer of a model | {size(board.STEP_BYTES)} |",
-            f"| tasks in a round; in one `post_plan` | {board.TASKS_PER_ROUND}; 100 |",
+            f"| request | {size(payloads.REQUEST_BYTES)} |",
+            f"| input, result, checkpoint of a task | {size(payloads.PAYLOAD_BYTES)} |",
+            f"| message or answer of a model | {size(payloads.STEP_BYTES)} |",
+            f"| tasks in a round; in one `post_plan` | {plan.TASKS_PER_ROUND}; 100 |",
             f"| capabilities offered to the model at first | {planner.SHORTLIST};",
             f"| result shown to the model | {conversation.SHOWN_CHARACTERS:,} characters;",
             f"{size(catalog.MAX_MANIFEST_BYTES)}; {size(catalog.MAX_SOURCE_BYTES)}; {size(catalog.MAX_EXAM_BYTES)} |",
@@ -372,7 +393,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"({retry.interval_seconds:g} s, {retry.rate:g}, {retry.cap_seconds:g} s)",
             f"Up to {framing.OPEN_CALLS} calls are in flight",
             f"exceed {size(framing.REQUEST_BYTES)} together",
-            f"the result is over {size(board.PAYLOAD_BYTES)},",
+            f"the result is over {size(payloads.PAYLOAD_BYTES)},",
         ],
         "models.md": [f"more than {inspect.getmodule(converse).LONGEST_WAIT_SECONDS:g} s ends the call"],  # type: ignore[union-attr]
         "blackboard.md": [f"A claim is a lease, {board.LEASE_SECONDS:g} s by default", "about the last 100,000 events"],
