@@ -8,12 +8,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks import board, history, isolation, machine, report, rounds, startup
 
-Benchmark = Callable[[bool, Callable[[str], None]], Awaitable[list[report.Row]]]
+Benchmark = Callable[[bool, Callable[[str], None]], Coroutine[Any, Any, list[report.Row]]]
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "board": board.measure,

@@ -7,6 +7,8 @@ Every alternative talks to one server through one client library over one unix s
 - *same calls, empty script*: exactly the calls the board made, with as many keys and bytes in both directions, to a
   script that does nothing. What is above it is the work of the board's scripts and of its Python; what is in it is the
   price of the client library, the socket and the server's loop.
+
+Processor time is that of this program and the server together. It hardly changes when others use the machine.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import JsonValue
 
 from benchmarks.measure import Sample, in_turn, timed
 from benchmarks.report import Row, rows
@@ -27,9 +31,9 @@ from blackboard.events import RoundPlannedData
 from blackboard.heartbeat import Heartbeat
 from blackboard.testing import RedisServer
 from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
-from blackboard.worker import Attempt, Worker
+from blackboard.worker import Attempt, Handler, Worker
 
-PAYLOAD = {"kind": "bench", "text": "x" * 160}
+PAYLOAD: JsonValue = {"kind": "bench", "text": "x" * 160}
 """About 190 bytes as JSON; the input and the result of every task."""
 LANE = "bench"
 LIMITS = Limits(rounds=1000, tasks=100_000)
@@ -84,6 +88,11 @@ class Bench:
             return reply
 
         client.evalsha = recording
+
+    async def processor(self) -> float:
+        """Processor seconds used so far by this program and by the server."""
+        server: Any = await self.board.client.info("cpu")  # type: ignore[misc]
+        return float(server["used_cpu_user"] + server["used_cpu_sys"]) + time.process_time()
 
     async def record(self, what: Callable[[], Any]) -> list[Call]:
         """What the board asks the server for while ``what`` is done."""
@@ -159,7 +168,8 @@ async def _batches(bench: Bench, size: int, count: int, repetitions: int, say: C
     ours = "one task: post, claim, complete" if size == 1 else f"{size} tasks at once: post, claim, complete"
 
     async def board() -> Sample:
-        began, latencies = time.perf_counter(), []
+        latencies: list[float] = []
+        began = time.perf_counter()
         for _ in range(count):
             latencies += await bench.round(size)
         return Sample(count * size, time.perf_counter() - began, latencies)
@@ -177,7 +187,7 @@ async def _batches(bench: Bench, size: int, count: int, repetitions: int, say: C
 
         return _times(await timed(once, count), size)
 
-    measured = await in_turn({ours: board, FLOOR: floor, STREAM: stream}, repetitions, say)
+    measured = await in_turn({ours: board, FLOOR: floor, STREAM: stream}, repetitions, say, bench.processor)
     return rows("board", measured, [ours], [FLOOR, STREAM], "tasks/s")
 
 
@@ -239,12 +249,12 @@ async def _through_workers(bench: Bench, tasks: int, repetitions: int, say: Call
         await asyncio.gather(*(consumer(f"c{n}") for n in range(_WORKERS)))
         return Sample(tasks, time.perf_counter() - began)
 
-    measured = await in_turn({ours: board, FLOOR: floor, STREAM: stream}, repetitions, say)
+    measured = await in_turn({ours: board, FLOOR: floor, STREAM: stream}, repetitions, say, bench.processor)
     return rows("board", measured, [ours], [FLOOR, STREAM], "tasks/s")
 
 
 @asynccontextmanager
-async def _employed(board: Board, handle: Any, workers: int, concurrency: int) -> Any:
+async def _employed(board: Board, handle: Handler, workers: int, concurrency: int) -> AsyncGenerator[None, None]:
     heartbeat = Heartbeat(board)
     employed = [Worker(board, heartbeat, "bench", [LANE], handle, concurrency=concurrency) for _ in range(workers)]
     running = [asyncio.create_task(worker.run()) for worker in employed]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.measure import Spread, slope
@@ -34,7 +35,7 @@ async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
             for _ in range(2 if quick else 4):
                 at: list[float] = []
                 await _run(server.url, lambda _, kept=at: kept.append(time.perf_counter()))
-                passed = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+                passed = [later - earlier for earlier, later in pairwise(at)]
                 times = passed if not times else [min(pair) for pair in zip(times, passed, strict=True)]
             half = len(times) // 2
             pace.append((statistics.median(times[:half]), statistics.median(times[half:])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Sample:
     """Wall-clock time all of them took together."""
     latencies: Sequence[float] = field(default_factory=tuple)
     """Seconds of single units, where they can be told apart."""
+    processor: float = 0.0
+    """Processor seconds of all of them, of every process that took part; 0 where it was not measured."""
 
     @property
     def each(self) -> float:
@@ -47,14 +49,23 @@ Measured = Mapping[str, Sequence[Sample]]
 
 
 async def in_turn(
-    alternatives: Mapping[str, Callable[[], Awaitable[Sample]]], repetitions: int, say: Callable[[str], None]
+    alternatives: Mapping[str, Callable[[], Awaitable[Sample]]],
+    repetitions: int,
+    say: Callable[[str], None],
+    processor: Callable[[], Awaitable[float]] | None = None,
 ) -> Measured:
-    """Measure every alternative once in each repetition; the first repetition only warms up."""
+    """Measure every alternative once in each repetition; the first repetition only warms up.
+
+    ``processor`` reads the processor seconds used so far by everything that takes part.
+    """
     samples: dict[str, list[Sample]] = {name: [] for name in alternatives}
     for repetition in range(repetitions + 1):
         for name, measure in alternatives.items():
             say(f"{name}, {f'repetition {repetition} of {repetitions}' if repetition else 'warming up'}")
+            before = await processor() if processor is not None else 0.0
             sample = await measure()
+            if processor is not None:
+                sample = replace(sample, processor=await processor() - before)
             if repetition:
                 samples[name].append(sample)
     return samples

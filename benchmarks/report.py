@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.measure import Sample, Spread, percentile, ratio
@@ -36,17 +36,16 @@ def rows(
     against: Sequence[str],
     rate: str = "",
 ) -> list[Row]:
-    """A row for each of ours, once against every alternative."""
+    """A row for each of ours, once against every alternative; and once more for processor time where it was measured."""
     out: list[Row] = []
     for name in ours:
         mine = measured[name]
         singles = [one for sample in mine for one in sample.latencies]
         for number, other in enumerate(against):
-            first = number == 0
             out.append(
                 Row(
                     benchmark=benchmark,
-                    what=name if first else "",
+                    what=name if number == 0 else "",
                     value=Spread.of([sample.each for sample in mine]),
                     unit="s",
                     rate=rate,
@@ -57,6 +56,12 @@ def rows(
                     ratio=ratio(mine, measured[other]),
                 )
             )
+        if mine[0].processor:
+            costs = {each: [Sample(one.units, one.processor) for one in samples] for each, samples in measured.items()}
+            out += [
+                replace(row, what=f"{name}, processor time" if row.what else "")
+                for row in rows(benchmark, costs, [name], against)
+            ]
     return out
 
 

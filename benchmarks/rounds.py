@@ -74,6 +74,7 @@ async def _arbiter(url: str, calls: int, offered: int) -> Sample:
 
 async def _agent(calls: int) -> Sample:
     from strands import Agent, tool
+    from strands.agent.conversation_manager import NullConversationManager
 
     @tool
     def add(a: int, b: int) -> dict[str, Any]:
@@ -85,7 +86,9 @@ async def _agent(calls: int) -> Sample:
         """
         return {"status": "success", "content": [{"json": {"sum": a + b}}]}
 
-    agent = Agent(model=InstantModel(calls), tools=[add], callback_handler=None)
+    # Its default manager forgets messages beyond the fortieth; a run forgets nothing.
+    keeping = NullConversationManager()
+    agent = Agent(model=InstantModel(calls), tools=[add], callback_handler=None, conversation_manager=keeping)
     began = time.perf_counter()
     result = await agent.invoke_async("Add two whole numbers, again and again.")
     seconds = time.perf_counter() - began
