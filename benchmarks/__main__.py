@@ -34,10 +34,15 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     facts = machine.facts()
     found: list[report.Row] = []
+    failed = False
     began = time.perf_counter()
     for name in options.only or BENCHMARKS:
         started = time.perf_counter()
-        found += asyncio.run(BENCHMARKS[name](options.quick, _progress(name)))
+        try:
+            found += asyncio.run(BENCHMARKS[name](options.quick, _progress(name)))
+        except Exception:  # the others' numbers are still worth having; the exit status tells
+            failed = True
+            logging.exception("%s failed", name)
         _say(f"{name}: {time.perf_counter() - started:.0f} s", end="\n")
     print(" · ".join(f"{key} {value}" for key, value in facts.items()))
     print()
@@ -45,7 +50,7 @@ def main() -> int:
     print(f"\n{time.perf_counter() - began:.0f} s in all.")
     if options.json is not None:
         options.json.write_text(json.dumps(report.document(facts, found), indent=1), "utf-8")
-    return 0
+    return int(failed)
 
 
 def _progress(name: str) -> Callable[[str], None]:
