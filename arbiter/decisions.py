@@ -20,7 +20,7 @@ from blackboard import references
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import Call
 from blackboard.types import Status, TaskSpec
-from registry import Registry, Version, schema
+from registry import HashMismatch, Registry, Version, schema
 from registry.manifest import RESERVED_NAMES, canonical
 from wrapper.models import ToolUse
 
@@ -162,7 +162,9 @@ class Decider:
                 "request": self._state.request,
                 "tenant": self._state.tenant,
             },
-            attempt_seconds=self._state.limits.task_seconds,
+            # As long as the run: a specification, several candidates and their exams are many model calls.
+            seconds=self._state.limits.seconds,
+            attempt_seconds=self._state.limits.seconds,
         )
         return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(key),)), [task]
 
@@ -245,7 +247,7 @@ class Decider:
     async def _find(self, name: str) -> Version | None:
         """The version to use: the one offered, else the active one this tenant may see."""
         if name not in self._offered:
-            with contextlib.suppress(UnknownRecord):
+            with contextlib.suppress(UnknownRecord, HashMismatch):
                 version = await self._registry.resolve(name)
                 if version.visible_to(self._state.tenant):
                     self._offered[name] = version

@@ -18,7 +18,7 @@ from blackboard.errors import ArbiterError, ModelUnavailable, UnknownRecord
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
-from registry import Registry, Version
+from registry import HashMismatch, Registry, Version
 from wrapper.models import ModelCallFailed, Reply, converse, describe
 
 if TYPE_CHECKING:
@@ -124,6 +124,9 @@ class Planner:
                 version = await self._registry.resolve(name, state.pins.get(name))
             except UnknownRecord:
                 log.info("%s is no longer offered to run %s: it is gone from the registry", name, state.run_id)
+                continue
+            except HashMismatch as damaged:
+                log.error("%s is not offered to run %s: %s", name, state.run_id, damaged)
                 continue
             if version.visible_to(state.tenant):
                 offered[name] = version

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from registry import Capability, Registry
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,8 @@ class Arbiter:
         limits: bounds of runs submitted here, unless a call gives its own.
         tenant: whose runs they are.
         fabricator_model: another model for writing capabilities. Default: ``model``.
+        examiner_model: another model for specifying them and setting their exams. Default: ``fabricator_model``.
+        fabrication: how far a fabrication goes. Default: ``FabricationSettings()``.
         lanes: lanes of generated code this process serves in the role ``wrapper``.
         concurrency: attempts at a time by role; the rest keep :data:`CONCURRENCY`.
         lease_seconds: how long a process may be silent before its work is given to another.
@@ -85,6 +89,8 @@ class Arbiter:
         limits: Limits | None = None,
         tenant: str = "default",
         fabricator_model: str | Model | None = None,
+        examiner_model: str | Model | None = None,
+        fabrication: FabricationSettings | None = None,
         lanes: Sequence[str] = (GENERIC_LANE,),
         concurrency: Mapping[Role, int] | None = None,
         lease_seconds: float = LEASE_SECONDS,
@@ -98,8 +104,8 @@ class Arbiter:
         self._options: dict[str, Any] = {
             "url": url, "model": model, "data_dir": data_dir, "namespace": namespace, "board": board,
             "capabilities": capabilities, "roles": roles, "limits": limits, "tenant": tenant,
-            "fabricator_model": fabricator_model, "lanes": lanes, "concurrency": concurrency,
-            "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
+            "fabricator_model": fabricator_model, "examiner_model": examiner_model, "fabrication": fabrication,
+            "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
         }  # fmt: skip
         self.roles = tuple(dict.fromkeys(roles))
         self.limits = limits or Limits()
@@ -107,7 +113,7 @@ class Arbiter:
         self._lanes = tuple(lanes)
         self._concurrency = {**CONCURRENCY, **(concurrency or {})}
         self._grace_seconds = grace_seconds
-        self._models = {"model": model, "fabricator_model": fabricator_model}
+        self._models = {"model": model, "fabricator_model": fabricator_model, "examiner_model": examiner_model}
         self._resolved: dict[str, Model] = {}
         self._functions: dict[str, Capability[..., Any]] = {}
         self._board: Board | None = None
@@ -132,6 +138,7 @@ class Arbiter:
         if {"arbiter", "fabricator"} & set(self.roles):
             await asyncio.to_thread(self._model)
             await asyncio.to_thread(self._model, "fabricator_model")
+            await asyncio.to_thread(self._model, "examiner_model")
         options = self._options
         self._board = board = await Board.open(
             options["url"], data_dir=options["data_dir"], namespace=options["namespace"], board=options["board"],
@@ -161,12 +168,19 @@ class Arbiter:
             from arbiter.decisions import FABRICATOR_LANE
             from fabricator import Fabricator
 
-            fabricator = Fabricator(registry, self._isolate, lambda: self._model("fabricator_model"))
+            fabricator = Fabricator(
+                registry,
+                self._isolate,
+                lambda: self._model("fabricator_model"),
+                examiner_model=lambda: self._model("examiner_model"),
+                settings=self._options["fabrication"],
+            )
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
         if "wrapper" in self.roles or self._options["capabilities"]:
             from wrapper.execute import Executor
 
-            model = self._model if self._models["model"] is not None or self._resolved else None
+            named = self._models["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
+            model = self._model if named else None
             executor = Executor(registry, self._isolate, self._functions, model)
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:
@@ -209,7 +223,9 @@ class Arbiter:
                 self._isolation = isolation
             return self._isolation
 
-    def _model(self, which: Literal["model", "fabricator_model"] = "model") -> Model:
+    def _model(self, which: Literal["model", "fabricator_model", "examiner_model"] = "model") -> Model:
+        if which == "examiner_model" and self._models[which] is None:
+            which = "fabricator_model"
         if which == "fabricator_model" and self._models[which] is None:
             which = "model"
         if which not in self._resolved:

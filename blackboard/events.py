@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
-from blackboard.types import Completion, Failure, Limits, Record, Usage
+from blackboard.types import Completion, Failure, Limits, Record, Stored, Usage
 
 PREFIX = "dev.arbiter."
 SUFFIX = ".v1"
@@ -44,16 +44,16 @@ class Event(Record):
         return self.partitionkey
 
 
-class _Data(BaseModel):
-    """Event data may gain fields in later versions, so unknown ones are ignored when read."""
+class StoredLimits(Limits):
+    """Limits as they were accepted, read by this version whatever the version that wrote them knew."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class RunAcceptedData(_Data):
+class RunAcceptedData(Stored):
     request: JsonValue
     tenant: str
-    limits: Limits
+    limits: StoredLimits
     pins: dict[str, str] = Field(default_factory=dict)
     """Capability versions (name to content hash) the run was started with."""
 
@@ -65,7 +65,7 @@ class RunAccepted(Event):
     data: RunAcceptedData
 
 
-class Call(_Data):
+class Call(Stored):
     """One tool call of the model in a round and what became of it."""
 
     tool_use_id: str
@@ -77,7 +77,7 @@ class Call(_Data):
     valid: bool = True
 
 
-class RoundPlannedData(_Data):
+class RoundPlannedData(Stored):
     round: int
     message: dict[str, JsonValue]
     """The model's message, in Bedrock Converse shape."""
@@ -97,7 +97,7 @@ class RoundPlanned(Event):
     data: RoundPlannedData
 
 
-class TaskPostedData(_Data):
+class TaskPostedData(Stored):
     task: str
     kind: Literal["step", "fabrication", "capability"]
     capability: str
@@ -108,7 +108,8 @@ class TaskPostedData(_Data):
     round: int
     after: tuple[str, ...] = ()
     state: Literal["ready", "blocked"]
-    deadline: float
+    deadline_ms: float
+    """When it ends whatever happens, in milliseconds since the epoch on the server's clock."""
     input: JsonValue = None
 
 
@@ -125,7 +126,7 @@ class TaskReady(Event):
     kind: ClassVar[str] = "task.ready"
 
 
-class TaskClaimedData(_Data):
+class TaskClaimedData(Stored):
     attempt: int
     worker: str
     fence: str
@@ -148,7 +149,7 @@ class TaskReleased(Event):
     kind: ClassVar[str] = "task.released"
 
 
-class TaskRetriedData(_Data):
+class TaskRetriedData(Stored):
     attempt: int
     delay_ms: float
     error: Failure
@@ -167,7 +168,7 @@ class TaskProgressed(Event):
     kind: ClassVar[str] = "task.progressed"
 
 
-class FabricationStageData(_Data):
+class FabricationStageData(Stored):
     stage: str
     outcome: Literal["started", "passed", "failed", "skipped"]
     detail: str = ""
@@ -192,7 +193,7 @@ class TaskCompleted(Event):
     data: Completion
 
 
-class RunCancellingData(_Data):
+class RunCancellingData(Stored):
     reason: str
 
 
@@ -203,7 +204,7 @@ class RunCancelling(Event):
     data: RunCancellingData
 
 
-class RunCompletedData(_Data):
+class RunCompletedData(Stored):
     status: Literal["succeeded", "failed", "refused", "timed_out", "cancelled"]
     rounds: int = 0
     answer: str | None = None
@@ -252,7 +253,7 @@ def parse(position: str, fields: Mapping[str, str], run_id: str, origin: str) ->
     raw = fields.get("data") or "null"
     if cls in _UNTYPED:
         return cls.model_validate({**envelope, "data": _JSON.validate_json(raw)})
-    data = cast(type[BaseModel], cls.model_fields["data"].annotation)
+    data = cast(type[Stored], cls.model_fields["data"].annotation)
     return cls.model_construct(**envelope, data=data.model_validate_json(raw))
 
 

@@ -28,7 +28,13 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Failure(Record):
+class Stored(BaseModel):
+    """Base of what events carry: fields a later version adds are ignored, so that processes of two versions can work together."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Failure(Stored):
     """Why something did not succeed. ``type`` is a stable machine-readable word such as ``handler_error``."""
 
     type: str
@@ -37,7 +43,7 @@ class Failure(Record):
     evidence: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class Usage(Record):
+class Usage(Stored):
     """What work consumed. Tokens are counts, ``seconds`` is wall-clock time inside the attempt."""
 
     input_tokens: int = 0
@@ -61,7 +67,7 @@ class Usage(Record):
         )
 
 
-class Completion(Record):
+class Completion(Stored):
     """The typed end of one task: the pattern's four fields, a status, and what the framework measured.
 
     ``orchestration_id``, ``tool_use_id``, ``node`` and ``data`` are the names of the reference pattern; they are the
@@ -95,7 +101,8 @@ class RetryPolicy(Record):
 
 
 class Limits(Record):
-    """Finite bounds of one run. Every one of them ends the run with a clear outcome when it is reached."""
+    """Finite bounds of one run. Reaching one ends the run with a clear outcome, except for ``fabrications``: a request beyond
+    it is refused to the model, which goes on with what there is."""
 
     rounds: int = Field(default=20, ge=1, le=1000)
     tasks: int = Field(default=200, ge=1, le=100_000)

@@ -70,7 +70,6 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "round": "The round that posted it; of a step, the round it is to decide.",
         "after": "Ids of the tasks it waits for.",
         "state": "`blocked` while it waits for others.",
-        "deadline": "When it ends whatever happens, in **milliseconds** since the epoch, on the server's clock.",
         "input": "The input, references not yet resolved.",
     },
     events.TaskClaimedData: {
@@ -184,7 +183,7 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
             "key": "price",
             "round": 1,
             "state": "ready",
-            "deadline": 1_763_725_300_000,
+            "deadline_ms": 1_763_725_300_000,
             "input": {"item": "box", "quantity": 12},
         },
     ),
@@ -385,7 +384,7 @@ def _default(model: type[BaseModel], name: str) -> str:
 
 def _kind(field: dict[str, Any]) -> str:
     if "$ref" in field:
-        name = field["$ref"].rpartition("/")[2]
+        name = field["$ref"].rpartition("/")[2].removeprefix("Stored")
         if name == "JsonValue":
             return "any JSON"
         return "string" if name == "Status" else f"[{name}](#{name.lower()})"

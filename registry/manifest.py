@@ -161,6 +161,16 @@ class Manifest(Record):
             except ValidationError as error:
                 raise refused(error, "manifest") from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _once_if_irreversible(cls, data: Any) -> Any:
+        """What cannot be undone is tried once, unless the manifest says otherwise: a lost worker may have done it."""
+        if isinstance(data, dict):
+            given = cast("dict[str, Any]", data)
+            if given.get("effects") == "irreversible" and "retry" not in given:
+                return {**given, "retry": RetryPolicy(max_attempts=1)}
+        return cast(Any, data)
+
     @classmethod
     def of(cls, data: object) -> Manifest:
         """The manifest in data from outside: a mapping, or the JSON text of one.

@@ -20,7 +20,7 @@ from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable, Unkn
 from blackboard.payloads import PAYLOAD_BYTES
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
-from registry import Capability, Registry, ResultNotJson, Version, validate_input, validate_output
+from registry import Capability, HashMismatch, Registry, ResultNotJson, Version, validate_input, validate_output
 from wrapper import context
 from wrapper.broker import AttemptBroker
 from wrapper.isolation import Isolation, Job, JobLimits, Outcome
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 LOG_CHARACTERS = 16_000
 """How much of stdout and of stderr a completion carries: the end of it."""
 _REPEATABLE = ("reads", "writes")
+
+
+class _Exited(Exception):
+    """A function of the embedding program tried to end the process."""
 
 
 class Executor:
@@ -63,6 +67,8 @@ class Executor:
             version = await self._registry.resolve(claim.capability, claim.version)
         except UnknownRecord as error:
             return _failed(claim, "unknown_capability", str(error))
+        except HashMismatch as error:
+            return _failed(claim, "hash_mismatch", str(error))
         found = validate_input(version.manifest, given)
         if found or not isinstance(given, dict):
             return _failed(
@@ -175,12 +181,17 @@ async def _invoke(
     capability: Capability[..., Any], given: dict[str, JsonValue], claim: Claim
 ) -> tuple[JsonValue, Usage]:
     context.enter(context.TaskContext(claim.run_id, claim.task_id, claim.task_id, claim.attempt, int(claim.fence)))
-    return await capability.invoke(given)
+    try:
+        return await capability.invoke(given)
+    except SystemExit as error:  # would end this process: asyncio lets it through
+        raise _Exited(f"The function called exit({error.code!r}) instead of returning.") from error
 
 
 def _raised(error: Exception, repeatable: bool) -> Failure:
     if isinstance(error, BadInput):
         return Failure(type="input_schema", message=str(error))
+    if isinstance(error, _Exited):
+        return Failure(type="exited", message=str(error))
     if isinstance(error, ResultNotJson):
         return Failure(type="not_json", message=str(error)[:2000])
     trace = "".join(traceback.format_exception(error))[-4000:]

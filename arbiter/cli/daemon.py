@@ -43,7 +43,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     served = Arbiter(
-        model=arguments.model, fabricator_model=arguments.fabricator_model, capabilities=capabilities, roles=roles,
+        model=arguments.model, fabricator_model=arguments.fabricator_model,
+        examiner_model=arguments.examiner_model, capabilities=capabilities, roles=roles,
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
         concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None, **options.place(arguments),
     )  # fmt: skip

@@ -152,6 +152,7 @@ def _run(commands: _Commands) -> None:
     _request(run)
     run.add_argument("--model", metavar="MODEL", help=MODEL)
     run.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
+    run.add_argument("--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams")
     run.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
     run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="stop waiting after SECONDS; the run stays")
     run.add_argument("--quiet", action="store_true", help="no progress")
@@ -183,6 +184,9 @@ second signal gives everything back immediately."""
     for parser in (serve, worker):
         parser.add_argument("--model", metavar="MODEL", help=MODEL)
         parser.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
+        parser.add_argument(
+            "--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams"
+        )
         parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
         parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"

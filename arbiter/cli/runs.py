@@ -37,7 +37,8 @@ async def _run(arguments: argparse.Namespace) -> int:
     from arbiter.sdk import Arbiter
 
     async with Arbiter(
-        model=arguments.model, fabricator_model=arguments.fabricator_model, capabilities=capabilities,
+        model=arguments.model, fabricator_model=arguments.fabricator_model,
+        examiner_model=arguments.examiner_model, capabilities=capabilities,
         grace_seconds=GRACE_SECONDS, **options.place(arguments),
     ) as served:  # fmt: skip
         run_id = await served.submit(request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)

@@ -107,7 +107,7 @@ local function post(run, tenant, s, input)
   if t.need and t.need > 0 then state = 'blocked' end
   bump(s.id, t, state, 'task.posted', splice('input', input, {task = s.id, kind = t.kind, capability = t.cap,
     version = t.version, lane = t.lane, tool_use_id = t.tuid, key = t.key, round = t.round, after = t.deps,
-    state = state, deadline = t.dl}), true)
+    state = state, deadline_ms = t.dl}), true)
   if state == 'ready' then enqueue(s.id, t) end
 end
 local function post_step(run, r)

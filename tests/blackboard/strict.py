@@ -344,7 +344,7 @@ class _Reading:
                 "tuid": "tool_use_id",
                 "key": "key",
                 "kind": "kind",
-                "dl": "deadline",
+                "dl": "deadline_ms",
             }
             for short, name in same.items():
                 self.check(t[short] == data[name], "G9 task", task, name, t[short], data[name])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blackboard.errors import BadInput
+from blackboard.types import RetryPolicy
 from registry.content import sha256, text_hash
 from registry.manifest import RESERVED_NAMES, ExamRecord, Manifest
 from registry.schema import problems, validate_input, validate_output
@@ -250,3 +251,10 @@ def test_any_json_survives_the_round_trip_through_a_manifest(value: Any) -> None
         return
     manifest = make(provenance={"value": value})
     assert Manifest.of(manifest.text()).provenance == {"value": value}
+
+
+def test_what_cannot_be_undone_is_tried_once_unless_the_manifest_says_otherwise() -> None:
+    given: dict[str, Any] = {"name": "pay", "description": "pays", "input_schema": {"type": "object"}}
+    assert Manifest(**given, effects="irreversible").retry.max_attempts == 1
+    assert Manifest(**given, effects="irreversible", retry=RetryPolicy(max_attempts=2)).retry.max_attempts == 2
+    assert Manifest(**given, effects="writes").retry.max_attempts == 3

@@ -8,7 +8,9 @@ from typing import Any
 from arbiter_support import arbiter, call, completions
 
 from arbiter import CapabilityLimits, Grants, Manifest, Status, capability
+from blackboard.board import Board
 from blackboard.testing import RedisServer
+from registry import Registry
 
 ANY: dict[str, Any] = {"type": "object"}
 
@@ -172,3 +174,40 @@ async def test_functions_of_the_program_end_as_typed_completions_too(redis_serve
         "gives_too_much": (Status.FAILED, "result_too_large"),
     }
     assert {done.isolation for done in completions(result).values()} == {"inprocess"}
+
+
+async def test_a_function_that_calls_exit_ends_its_task_and_not_the_program(redis_server: RedisServer) -> None:
+    @capability
+    def leaves() -> None:
+        """Leave."""
+        raise SystemExit(3)
+
+    @capability
+    async def leaves_too() -> None:
+        """Leave from the event loop."""
+        raise SystemExit("bye")
+
+    turns = [[call("leaves"), call("leaves_too")], "still here"]
+    async with arbiter(redis_server.url, turns, capabilities=(leaves, leaves_too)) as (a, _):
+        result = await a.run("Leave.", timeout=20)
+    assert result.answer == "still here"
+    assert {done.error.type for done in completions(result).values()} == {"exited"}
+
+
+async def test_a_damaged_manifest_is_neither_offered_nor_run(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, [call("damaged"), "done"]) as (a, model):
+        manifest = Manifest(name="damaged", description="damaged later", input_schema=ANY)
+        async with await Board.open(redis_server.url, board=a.board.name) as elsewhere:
+            await Registry(elsewhere.catalog).register(manifest, source="def handler():\n    return 1\n")
+        client, changed = a.board.client, 0
+        async for key in client.scan_iter(f"*{a.board.name}#reg*"):
+            if await client.type(key) == "hash":
+                for field, value in (await client.hgetall(key)).items():
+                    if "damaged later" in value:
+                        await client.hset(key, field, value.replace("damaged later", "harmless"))
+                        changed += 1
+        assert changed
+        result = await a.run("Run it.", timeout=20)
+    assert result.status == "succeeded"
+    assert completions(result) == {}
+    assert "damaged" not in [spec["name"] for spec in model.calls[0].tool_specs]
