@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from arbiter import conversation, fold, prompts, tools
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
-from blackboard.errors import ArbiterError, ModelUnavailable, UnknownRecord
+from blackboard.errors import ArbiterError, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
-from registry import HashMismatch, Registry, Version
+from registry import Registry, Version
 from wrapper.models import ModelCallFailed, Reply, converse, describe
 
 if TYPE_CHECKING:
@@ -118,19 +118,11 @@ class Planner:
         for task in state.work:
             if task.kind == "fabrication" and task.completion and task.completion.status is Status.SUCCEEDED:
                 names[task.key.removeprefix(FABRICATION)] = None
-        offered: dict[str, Version] = {}
-        for name in names:
-            try:
-                version = await self._registry.resolve(name, state.pins.get(name))
-            except UnknownRecord:
-                log.info("%s is no longer offered to run %s: it is gone from the registry", name, state.run_id)
-                continue
-            except HashMismatch as damaged:
-                log.error("%s is not offered to run %s: %s", name, state.run_id, damaged)
-                continue
-            if version.visible_to(state.tenant):
-                offered[name] = version
-        return offered
+        found = await self._registry.resolve_many([(name, state.pins.get(name)) for name in names])
+        for name, version in zip(names, found, strict=True):
+            if version is None:
+                log.info("%s is no longer offered to run %s: the registry does not have it", name, state.run_id)
+        return {one.name: one for one in found if one is not None and one.visible_to(state.tenant)}
 
     async def _candidates(self, state: RunState) -> list[str]:
         """Names to offer in the first round: all there are when they are few, else those that have to do with the request."""

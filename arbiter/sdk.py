@@ -23,6 +23,7 @@ from arbiter.fold import RunState, fold
 from arbiter.requests import accept
 from arbiter.result import RunResult
 from blackboard.board import LEASE_SECONDS, STEP_LANE, Board
+from blackboard.ending import end
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.events import Event
 from blackboard.heartbeat import Heartbeat
@@ -238,9 +239,7 @@ class Arbiter:
         """Drain: no new claims, running work finishes within the grace time, the rest is released to others at once."""
         grace = self._grace_seconds if grace_seconds is None else grace_seconds
         await asyncio.gather(*(worker.drain(grace) for worker in self._workers))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._workers.clear()
         self._tasks.clear()
         if self._isolation is not None:

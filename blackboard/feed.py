@@ -16,7 +16,7 @@ import redis
 import redis.asyncio
 
 from blackboard import _keys, _script, events
-from blackboard._ending import end
+from blackboard.ending import end
 from blackboard.events import Event
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from blackboard.types import Status
 from registry.content import canonical, sha256
 from registry.manifest import ExamRecord, Manifest, refused
 from registry.shortlist import DEFAULT_FLOOR, LexicalMatcher, Matcher
-from registry.versions import Version, as_version, verified_manifest, verified_source
+from registry.versions import HashMismatch, Version, as_version, verified_manifest, verified_source
 
 T = TypeVar("T")
 
@@ -125,6 +125,17 @@ class Registry:
         if stored is None:
             raise await self._unknown(name, sha)
         return self._version(stored)
+
+    async def resolve_many(self, wanted: Sequence[tuple[str, str | None]]) -> list[Version | None]:
+        """:meth:`resolve` for several at once: name and ``sha`` of each. None stands for what is unknown or damaged."""
+        found: list[Version | None] = []
+        for (name, _), stored in zip(wanted, await self._catalog.get_many(wanted), strict=True):
+            try:
+                found.append(None if stored is None else self._version(stored))
+            except HashMismatch as damaged:
+                _log.error("%s is left out: %s", name, damaged)
+                found.append(None)
+        return found
 
     async def source(self, version: Version) -> str:
         """The code of an artifact, its hash verified.

@@ -6,8 +6,8 @@ import asyncio
 import random
 import uuid
 
-from blackboard._ending import end
 from blackboard.board import STEP_LANE, Board
+from blackboard.ending import end
 from blackboard.events import RoundPlannedData
 from blackboard.testing import RedisServer
 from blackboard.types import Limits, TaskSpec, Usage

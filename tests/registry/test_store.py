@@ -328,3 +328,10 @@ async def test_the_registry_survives_a_killed_server() -> None:
         assert [each.sha for each in await registry.list()] == [version.sha]
         assert await Registry(Catalog(client, "test")).source(version) == CODE
         await client.aclose()
+
+
+async def test_several_are_resolved_at_once_and_what_is_unknown_or_damaged_is_none(registry: Registry) -> None:
+    one = await registry.register(make("one"), source="def handler(): return 1")
+    two = await registry.register(make("two"), source="def handler(): return 2")
+    found = await registry.resolve_many([("two", None), ("nobody", None), ("one", one.sha), ("one", "0" * 64)])
+    assert [each and each.sha for each in found] == [two.sha, None, one.sha, None]
