@@ -50,7 +50,7 @@ class Log:
             {"task": f"{self.run_id}/{key}", "kind": kind, "capability": capability, "lane": "generic",
              "tool_use_id": "t1", "key": name or key, "round": round_number,
              "after": [f"{self.run_id}/{a}" for a in after],
-             "state": "blocked" if after else "ready", "deadline": 0, "input": input},
+             "state": "blocked" if after else "ready", "deadline_ms": 0, "input": input},
             after_ms=1,
         )  # fmt: skip
 
