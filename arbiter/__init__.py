@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ModelUnavailable,
         UnknownRecord,
     )
+    from blackboard.retention import Retention
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status, Usage
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, capability
     from wrapper.context import TaskContext, current_task
@@ -49,6 +50,7 @@ _HOMES = {
     "MissingExtra": "blackboard.errors",
     "ModelUnavailable": "blackboard.errors",
     "RecordedModel": "wrapper.models",
+    "Retention": "blackboard.retention",
     "RetryPolicy": "blackboard.types",
     "RunFailed": "arbiter.result",
     "RunResult": "arbiter.result",
@@ -79,6 +81,7 @@ __all__ = [
     "MissingExtra",
     "ModelUnavailable",
     "RecordedModel",
+    "Retention",
     "RetryPolicy",
     "RunFailed",
     "RunResult",

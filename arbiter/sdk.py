@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -27,6 +28,10 @@ from blackboard.ending import end
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.events import Event
 from blackboard.heartbeat import Heartbeat
+from blackboard.retention import RETENTION, Retention, Retirer
+from blackboard.runs import Where, find
+from blackboard.schedule import CatchUp, Overlap, Scheduled
+from blackboard.schedules import Schedules
 from blackboard.types import Limits, RunSummary
 from blackboard.worker import Handler, Sweeper, Worker
 from registry import Capability, Registry
@@ -72,6 +77,7 @@ class Arbiter:
         concurrency: attempts at a time by role; the rest keep :data:`CONCURRENCY`.
         lease_seconds: how long a process may be silent before its work is given to another.
         grace_seconds: how long :meth:`close` lets running work finish.
+        retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
 
     Raises:
         BadInput: an unknown role, or something that is not a capability.
@@ -96,6 +102,7 @@ class Arbiter:
         concurrency: Mapping[Role, int] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
+        retention: Retention | None = RETENTION,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -107,6 +114,7 @@ class Arbiter:
             "capabilities": capabilities, "roles": roles, "limits": limits, "tenant": tenant,
             "fabricator_model": fabricator_model, "examiner_model": examiner_model, "fabrication": fabrication,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
+            "retention": retention,
         }  # fmt: skip
         self.roles = tuple(dict.fromkeys(roles))
         self.limits = limits or Limits()
@@ -186,6 +194,8 @@ class Arbiter:
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:
             self._keep(Sweeper(board).run, "sweeper")
+            if (retention := self._options["retention"]) is not None:
+                self._keep(Retirer(board, retention).run, "retention")
         if "wrapper" in self.roles:
             self._keep(self._warm, "isolation")
 
@@ -436,11 +446,84 @@ class Arbiter:
         """Stop a run; durable when this returns. See :meth:`blackboard.board.Board.cancel_run`."""
         return await self.board.cancel_run(run_id, reason)
 
-    async def runs(self, limit: int = 50) -> list[RunSummary]:
-        """The latest runs, newest first; a list that shows itself as a table in notebooks."""
+    async def runs(self, limit: int = 50, *, where: str | Where = "") -> list[RunSummary]:
+        """The latest runs, newest first; a list that shows itself as a table in notebooks.
+
+        Args:
+            where: which, as text (``status=failed tenant=acme since=1h text~invoice``) or as a :class:`Where`. For more
+                than a page use :func:`blackboard.runs.find`.
+
+        Raises:
+            BadInput: a term that cannot be understood.
+        """
         from arbiter.display import Runs
 
-        return Runs(await self.board.runs(limit))
+        meant = Where.parse(where) if isinstance(where, str) else where
+        return Runs((await find(self.board, meant, limit=limit)).runs)
+
+    async def schedule(
+        self,
+        name: str,
+        request: Request,
+        *,
+        at: str | datetime | None = None,
+        rate: str | timedelta | None = None,
+        cron: str | None = None,
+        timezone: str = "UTC",
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
+        window: float | timedelta = 0.0,
+        catch_up: CatchUp | None = None,
+        overlap: Overlap = "skip",
+        delete_after_completion: bool = False,
+        enabled: bool | None = None,
+        replace: bool = False,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+    ) -> Scheduled:
+        """Have a request submitted at its times: exactly one run for each occurrence, by any process with a role.
+
+        Adding the same schedule again changes nothing. Give exactly one of ``at``, ``rate`` and ``cron``.
+
+        Args:
+            name: identifies the schedule on the board.
+            request: as for :meth:`submit`; ``{{occurrence}}`` (UTC), ``{{local}}`` and ``{{schedule}}`` in its texts are
+                filled in. A CloudEvents event gets its ``id`` and ``time``.
+            at: once; a time without an offset is meant in ``timezone``.
+            rate: every so often, ``"15 minutes"`` or a timedelta; counts from ``start``, else from now.
+            cron: five fields, or ``@hourly`` to ``@yearly``, on the wall clock of ``timezone``.
+            timezone: IANA name.
+            start, end: no occurrence before or after; both inclusive.
+            window: seconds within which each occurrence is delayed, by a part of its own that is always the same.
+            catch_up: occurrences missed while nothing ran: ``none`` skips them, ``last`` makes up for the latest, ``all``
+                for at most 100. Default: ``last`` for ``at``, else ``none``.
+            overlap: ``skip`` an occurrence while the run before goes on, or ``allow`` it.
+            delete_after_completion: remove the schedule when it will not occur again.
+            enabled: False stores it at rest. Default: enabled or, replacing another, as that was.
+            replace: take the place of a different schedule of this name.
+            tenant, limits: of the runs. Default: those of this object.
+
+        Raises:
+            BadInput: something is malformed, or the schedule would never occur.
+            Conflict: a different schedule has this name.
+        """
+        from arbiter.schedules import schedule_of
+
+        wanted = schedule_of(
+            name, request, at=at, rate=rate, cron=cron, timezone=timezone, start=start, end=end, window=window,
+            catch_up=catch_up, overlap=overlap, delete_after_completion=delete_after_completion,
+            tenant=tenant or self.tenant, limits=limits or self._options["limits"],
+        )  # fmt: skip
+        return await self.schedules.add(wanted, enabled=enabled, replace=replace)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the board, to list, get, remove, enable, disable and run now.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Schedules(self.board)
 
     async def show(self, run_id: str) -> RunResult:
         """A run as it is now, ended or not.

@@ -55,6 +55,10 @@ class Retention(Record):
     """Time between two passes of one process."""
 
 
+RETENTION = Retention()
+"""The default policy."""
+
+
 class Pruned(Record):
     """What a pass removed, or would have removed."""
 

@@ -5,6 +5,7 @@
 ``output``        what goes to standard output: text for people, JSON lines for programs
 ``runs``          run, submit, runs, show, events, cancel
 ``daemon``        serve, worker, down
+``retention``     prune
 ``capabilities``  capabilities, capabilities show
 ``demonstration`` demo
 

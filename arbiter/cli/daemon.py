@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from arbiter import loading, narration
-from arbiter.cli import INTERRUPTED, OK, TERMINATED, options, output
+from arbiter.cli import INTERRUPTED, OK, TERMINATED, options, output, retention
 
 if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
@@ -46,7 +46,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
         model=arguments.model, fabricator_model=arguments.fabricator_model,
         examiner_model=arguments.examiner_model, capabilities=capabilities, roles=roles,
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
-        concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None, **options.place(arguments),
+        concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
+        retention=retention.policy(arguments.keep, arguments.keep_runs), **options.place(arguments),
     )  # fmt: skip
     told = asyncio.ensure_future(signals.get())
     starting = asyncio.ensure_future(_started(served))

@@ -31,6 +31,7 @@ continued by the next call for the same examples, with the same runs and the sam
 """
 
 MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE or recorded:FILE"
+WHERE = "terms such as: status=failed,timed_out tenant=acme since=1h until=2026-01-31 text~invoice rounds>3 tasks>=10 seconds>60"
 CAPABILITIES = "functions to offer: module:ATTR or path.py[:ATTR]; ATTR defaults to CAPABILITIES; may be repeated"
 
 
@@ -55,6 +56,7 @@ def build() -> argparse.ArgumentParser:
     _submit(commands)
     _serve(commands)
     _look(commands)
+    _keep(commands)
     _capabilities(commands)
     down = _command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
@@ -198,6 +200,13 @@ second signal gives everything back immediately."""
             "--grace", metavar="SECONDS", type=_seconds, default=10.0, help="for running work at the end (default 10)"
         )
         parser.add_argument(
+            "--keep", metavar="LIST", help="how long finished runs stay: 7d, succeeded=7d,failed=30d, forever "
+            "(default succeeded=30d, others 90d)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--keep-runs", metavar="N", type=_number, help="beyond so many the oldest finished runs go (default 100000)"
+        )
+        parser.add_argument(
             "--lease", metavar="SECONDS", type=_seconds, default=15.0,
             help="a process silent for so long loses its work to others (default 15)",
         )  # fmt: skip
@@ -207,6 +216,8 @@ second signal gives everything back immediately."""
 def _look(commands: _Commands) -> None:
     runs = _command(commands, "runs", "arbiter.cli.runs:runs", "list the latest runs")
     runs.add_argument("--limit", metavar="N", type=_positive, default=20, help="how many (default 20)")
+    runs.add_argument("--where", metavar="TERMS", default="", help=WHERE)
+    runs.add_argument("--after", metavar="POSITION", help="go on where a page ended")
     _json(runs, "one line for each run")
     show = _command(commands, "show", "arbiter.cli.runs:show", "show a run: rounds, tasks, answer")
     show.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
@@ -224,6 +235,21 @@ def _look(commands: _Commands) -> None:
     _json(cancel, "the run's state")
     for parser in (runs, show, events, cancel):
         _place(parser)
+
+
+def _keep(commands: _Commands) -> None:
+    text = """\
+Remove finished runs with everything that belongs to them. Without options by the default policy:
+succeeded runs after 30 days, others after 90, and the oldest beyond 100,000. A run that is not
+over is never removed. A serving daemon does the same each minute; see serve --keep."""
+    prune = _command(commands, "prune", "arbiter.cli.retention:run", "remove finished runs", text)
+    prune.add_argument("--older-than", metavar="AGE", help="those that ended so long ago: 12h, 7d, 4w")
+    prune.add_argument("--status", metavar="LIST", help="only these, with commas; with --older-than")
+    prune.add_argument("--keep-runs", metavar="N", type=_number, help="the oldest beyond so many runs")
+    prune.add_argument("--limit", metavar="N", type=_positive, help="stop after so many")
+    prune.add_argument("--dry-run", action="store_true", help="remove nothing, say what would be")
+    _json(prune, "what was removed")
+    _place(prune)
 
 
 def _capabilities(commands: _Commands) -> None:
@@ -250,6 +276,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
     return number
 
 

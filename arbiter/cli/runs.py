@@ -19,6 +19,7 @@ from arbiter.fold import RunState, fold
 from arbiter.live import Progress, state_style, view
 from blackboard.board import Board
 from blackboard.events import Event
+from blackboard.runs import Where, find
 
 GRACE_SECONDS = 1.0
 """What running work gets when a command that was waiting for it is interrupted."""
@@ -102,13 +103,16 @@ def runs(arguments: argparse.Namespace) -> int:
 
 async def _runs(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        found = await board.runs(arguments.limit)
+        page = await find(board, Where.parse(arguments.where), limit=arguments.limit, after=arguments.after)
+    found = page.runs
+    if page.after is not None and arguments.where and len(found) < arguments.limit:
+        output.note(f"looked at {page.examined:,} runs; go on with --after {page.after}")
     if arguments.json:
         for one in found:
             output.line(output.summary_record(one))
         return OK
     if not found:
-        output.note("no runs on this board")
+        output.note("no such runs on this board" if arguments.where else "no runs on this board")
         return OK
     rows: list[list[str | Text]] = [
         [
