@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from blackboard.errors import IsolationUnavailable
 from blackboard.types import Status
 from fabricator.comparison import difference
 from fabricator.specification import Case
@@ -21,6 +22,7 @@ from registry.manifest import canonical
 from wrapper.isolation import Broker, Isolation, Job, JobLimits, Outcome
 
 MODEL_INVOKE = "model.invoke"
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,24 @@ class Bench:
         job = Job.of(self._source, name=self._manifest.name, input=case.input, limits=self._limits, grants=granted)
         return self._run(job, self._broker() if self._broker is not None else None)
 
-    def _run(self, job: Job, broker: Broker | None = None) -> Awaitable[Outcome]:
-        return self._isolation.run(job, broker, self._cancelled)
+    async def _run(self, job: Job, broker: Broker | None = None) -> Outcome:
+        """One run; repeated when what ended it was not the code: a killed zygote is no fault of the candidate.
+
+        Raises:
+            IsolationUnavailable: the isolation failed in every try.
+        """
+        tries = 1
+        while True:
+            outcome = await self._isolation.run(job, broker, self._cancelled)
+            error = outcome.error
+            if error is None or not error.retryable:
+                return outcome
+            if tries < _TRIES:
+                tries += 1
+            elif error.type == "isolation":
+                raise IsolationUnavailable(f"{_TRIES} runs in a row were ended from outside. {error.message}")
+            else:
+                return outcome
 
     def _judged(self, case: Case, outcome: Outcome) -> CaseResult:
         if outcome.status is not Status.SUCCEEDED:

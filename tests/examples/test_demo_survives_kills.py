@@ -59,7 +59,7 @@ def test_g3_whatever_is_killed_the_answer_is_the_same(number: int, tmp_path: Pat
                     for child in psutil.Process(process.pid).children() if process.poll() is None else ():
                         child.kill()
         out, err = process.communicate(timeout=90)
-        assert process.returncode == 0, err[-3000:]
+        assert process.returncode == 0, f"{out}\n{err[-3000:]}"
         told = json.loads(out.splitlines()[-1])
         assert told["status"] == "succeeded"
         assert told["answer"].startswith(ANSWER)
