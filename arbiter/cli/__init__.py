@@ -6,7 +6,9 @@
 ``runs``          run, submit, runs, show, events, cancel
 ``daemon``        serve, worker, down
 ``retention``     prune
+``doctor``        doctor
 ``capabilities``  capabilities, capabilities show
+``schedules``     schedule add, list, show, remove, enable, disable, run
 ``demonstration`` demo
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0 done, 1 the run did not succeed, 2 it
@@ -74,4 +76,6 @@ def _told(error: Exception) -> int:
 def _sentence(detail: str) -> str:
     if detail.startswith("no run"):
         return f"{detail}. List what is there with: arbiter runs"
+    if detail.startswith("no schedule"):
+        return f"{detail}. List what is there with: arbiter schedule list"
     return detail

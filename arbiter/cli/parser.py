@@ -57,7 +57,9 @@ def build() -> argparse.ArgumentParser:
     _serve(commands)
     _look(commands)
     _keep(commands)
+    _doctor(commands)
     _capabilities(commands)
+    _schedules(commands)
     down = _command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
     return parser
@@ -130,15 +132,16 @@ def _demo(commands: _Commands) -> None:
     _place(demo, board=None)
 
 
-def _request(parser: argparse.ArgumentParser) -> None:
+def _request(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
     parser.add_argument(
         "request",
         help="text, a JSON object, @FILE (JSON or text), or - for standard input; a CloudEvents 1.0 event is one",
     )
     parser.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
-    parser.add_argument(
-        "--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run"
-    )
+    if key:
+        parser.add_argument(
+            "--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run"
+        )
     for name, what in (
         ("rounds", "decisions of the model"),
         ("tasks", "tasks"),
@@ -252,6 +255,18 @@ over is never removed. A serving daemon does the same each minute; see serve --k
     _place(prune)
 
 
+def _doctor(commands: _Commands) -> None:
+    text = """\
+Examine the installation, the board's server, the isolation of generated code and the model, one
+line each: ok, warn or fail, with a remedy. Exits with 1 when something fails. Without --url a
+local server is started, as by any other command."""
+    doctor = _command(commands, "doctor", "arbiter.cli.doctor:run", "say what is missing, and what to do", text)
+    doctor.add_argument("--model", metavar="MODEL", help=MODEL)
+    doctor.add_argument("--call", action="store_true", help="also ask the model for a word; costs a few tokens")
+    _json(doctor, "one line for each answer")
+    _place(doctor)
+
+
 def _capabilities(commands: _Commands) -> None:
     everything = _command(
         commands,
@@ -270,6 +285,53 @@ def _capabilities(commands: _Commands) -> None:
     show.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the active version)")
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
     _place(show, default=argparse.SUPPRESS)
+
+
+def _schedules(commands: _Commands) -> None:
+    text = """\
+Have a request submitted at its times, by the processes that serve the board: exactly one run for
+each occurrence. In texts of the request {{occurrence}} (UTC), {{local}} and {{schedule}} are filled
+in. Adding the same schedule again changes nothing."""
+    schedule = _command(commands, "schedule", "arbiter.cli.schedules:listing", "start runs at their times", text)
+    inner = schedule.add_subparsers(metavar="COMMAND", required=True)
+    module = "arbiter.cli.schedules"
+    add = _command(inner, "add", f"{module}:add", "store a schedule", text)
+    add.add_argument("name", metavar="NAME")
+    _request(add, key=False)
+    when = add.add_mutually_exclusive_group(required=True)
+    when.add_argument("--at", metavar="TIME", help="once: 2027-03-01T09:00, in the time zone, or with an offset")
+    when.add_argument("--rate", metavar="INTERVAL", help="every '30 seconds', '5 minutes', '1 hour', '7 days'")
+    when.add_argument("--cron", metavar="FIELDS", help="'minute hour day month weekday', or @hourly to @yearly")
+    add.add_argument("--timezone", metavar="ZONE", default="UTC", help="such as Europe/Berlin (default UTC)")
+    add.add_argument("--start", metavar="TIME", help="no occurrence before; a rate counts from it")
+    add.add_argument("--end", metavar="TIME", help="no occurrence after")
+    add.add_argument(
+        "--window", metavar="SECONDS", type=_seconds, default=0.0, help="spread occurrences over so long (default 0)"
+    )
+    add.add_argument(
+        "--catch-up",
+        choices=("none", "last", "all"),
+        help="what was missed while nothing ran (default none; --at: last)",
+    )
+    add.add_argument("--overlap", choices=("skip", "allow"), default="skip", help="while the run before goes on")
+    add.add_argument("--delete-after-completion", action="store_true", help="remove it when it is over")
+    add.add_argument("--disabled", action="store_true", help="store it at rest")
+    add.add_argument("--replace", action="store_true", help="take the place of another of this name")
+    everything = _command(inner, "list", f"{module}:listing", "list the schedules of the board")
+    for parser in (add, everything):
+        _json(parser, "schedules, one to a line,")
+        _place(parser)
+    for name, does in (
+        ("show", "show one schedule"),
+        ("remove", "forget a schedule; its runs go on"),
+        ("enable", "let a schedule occur again, from now on"),
+        ("disable", "keep a schedule from occurring"),
+        ("run", "submit the request of a schedule now"),
+    ):
+        parser = _command(inner, name, f"{module}:{name}", does)
+        parser.add_argument("name", metavar="NAME")
+        _json(parser, "the run's id" if name == "run" else "the schedule")
+        _place(parser)
 
 
 def _positive(text: str) -> int:

