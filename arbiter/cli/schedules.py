@@ -1,0 +1,187 @@
+"""The commands about schedules: schedule add, list, show, remove, enable, disable, run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from rich.text import Text
+
+from arbiter import narration
+from arbiter.cli import OK, options, output
+from arbiter.live import state_style
+from arbiter.schedules import schedule_of
+from blackboard.board import Board
+from blackboard.errors import UnknownRecord
+from blackboard.schedule import Scheduled
+from blackboard.schedules import Schedules
+
+_STYLE = {"enabled": "running", "disabled": "queued", "completed": "succeeded"}
+
+
+def add(arguments: argparse.Namespace) -> int:
+    """Store a schedule, or find it already there."""
+
+    async def added(schedules: Schedules) -> int:
+        limits = options.limits(arguments)
+        wanted = schedule_of(
+            arguments.name, options.request(arguments.request), at=arguments.at, rate=arguments.rate,
+            cron=arguments.cron, timezone=arguments.timezone, start=arguments.start, end=arguments.end,
+            window=arguments.window, catch_up=arguments.catch_up, overlap=arguments.overlap,
+            delete_after_completion=arguments.delete_after_completion, tenant=arguments.tenant,
+            limits=limits if limits.model_fields_set else None,
+        )  # fmt: skip
+        enabled = False if arguments.disabled else None
+        return _said(await schedules.add(wanted, enabled=enabled, replace=arguments.replace), arguments)
+
+    return _on_board(arguments, added)
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List the schedules of the board."""
+
+    async def listed(schedules: Schedules) -> int:
+        found = await schedules.list()
+        if arguments.json:
+            for one in found:
+                output.line(_record(one))
+        elif not found:
+            output.note("no schedules on this board")
+        else:
+            output.console().print(_table(found))
+        return OK
+
+    return _on_board(arguments, listed)
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Show one schedule."""
+
+    async def shown(schedules: Schedules) -> int:
+        one = await schedules.get(arguments.name)
+        if arguments.json:
+            output.line(_record(one))
+        else:
+            output.text("\n".join(f"{name:10} {value}" for name, value in _lines(one)))
+        return OK
+
+    return _on_board(arguments, shown)
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """Forget a schedule."""
+
+    async def removed(schedules: Schedules) -> int:
+        if not await schedules.remove(arguments.name):
+            raise UnknownRecord(
+                "UNKNOWN", f"no schedule {arguments.name} on board {arguments.namespace}/{arguments.board}"
+            )
+        if arguments.json:
+            output.line({"name": arguments.name, "status": "removed"})
+        else:
+            output.text(f"removed {arguments.name}")
+        return OK
+
+    return _on_board(arguments, removed)
+
+
+def enable(arguments: argparse.Namespace) -> int:
+    """Let a schedule occur again."""
+
+    async def enabled(schedules: Schedules) -> int:
+        return _said(await schedules.enable(arguments.name), arguments)
+
+    return _on_board(arguments, enabled)
+
+
+def disable(arguments: argparse.Namespace) -> int:
+    """Keep a schedule from occurring."""
+
+    async def disabled(schedules: Schedules) -> int:
+        return _said(await schedules.disable(arguments.name), arguments)
+
+    return _on_board(arguments, disabled)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Submit the request of a schedule now and print the run's id."""
+
+    async def submitted(schedules: Schedules) -> int:
+        run_id = await schedules.run_now(arguments.name)
+        if arguments.json:
+            output.line({"run_id": run_id})
+        else:
+            output.text(run_id)
+        return OK
+
+    return _on_board(arguments, submitted)
+
+
+def _on_board(arguments: argparse.Namespace, work: Callable[[Schedules], Awaitable[int]]) -> int:
+    async def opened() -> int:
+        async with await Board.open(**options.place(arguments)) as board:
+            return await work(Schedules(board))
+
+    return asyncio.run(opened())
+
+
+def _said(one: Scheduled, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        output.line(_record(one))
+    else:
+        coming = f", next {output.when(one.next_at)}" if one.next_at is not None else ""
+        output.text(f"{one.schedule.name} {one.status}{coming}")
+    return OK
+
+
+def _record(one: Scheduled) -> dict[str, Any]:
+    record = one.model_dump(mode="json")
+    return {**record.pop("schedule"), **record}
+
+
+def _lines(one: Scheduled) -> list[tuple[str, str]]:
+    schedule = one.schedule
+    bounds = [f"from {output.when(schedule.start)}"] if schedule.start is not None else []
+    bounds += [f"until {output.when(schedule.end)}"] if schedule.end is not None else []
+    window = f", within {narration.seconds(schedule.window_seconds)}" if schedule.window_seconds else ""
+    request = (
+        schedule.request if isinstance(schedule.request, str) else json.dumps(schedule.request, ensure_ascii=False)
+    )
+    found = [
+        ("name", schedule.name),
+        ("when", " ".join([f"{schedule.when} {schedule.timezone}{window}", *bounds])),
+        ("status", one.status),
+        ("next", output.when(one.due_at) if one.due_at is not None else "-"),
+        ("last", f"{output.when(one.last_at)} run {one.last_run}" if one.last_at is not None else "-"),
+        ("fired", str(one.fired)),
+        ("skipped", f"{one.missed} missed, {one.overlapped} overlapping, {one.failed} refused"),
+        ("tenant", schedule.tenant),
+        ("request", narration.printable(request)),
+    ]
+    return [*found, ("error", narration.one_line(one.last_error, 500))] if one.last_error else found
+
+
+def _table(found: list[Scheduled]) -> Any:
+    right = {"justify": "right"}
+    head: list[tuple[str, dict[str, Any]]] = [
+        ("NAME", {"min_width": 8}), ("WHEN", {"min_width": 12}), ("ZONE", {}), ("STATUS", {"min_width": 9}),
+        ("NEXT", {"min_width": 19}), ("FIRED", {**right, "min_width": 5}), ("SKIPPED", {**right, "min_width": 7}),
+        ("REQUEST", {}),
+    ]  # fmt: skip
+    rows: list[list[str | Text]] = [
+        [
+            one.schedule.name,
+            one.schedule.when,
+            one.schedule.timezone,
+            Text(one.status, state_style(_STYLE[one.status])),
+            output.when(one.next_at) if one.next_at is not None else "",
+            str(one.fired),
+            str(one.missed + one.overlapped + one.failed),
+            narration.one_line(str(one.schedule.request), 200),
+        ]
+        for one in found
+    ]
+    return output.table(head, rows)
