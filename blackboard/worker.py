@@ -25,6 +25,7 @@ from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import BadInput, EngineUnavailable, Fenced, Oversized
 from blackboard.heartbeat import Heartbeat
+from blackboard.schedules import Schedules
 from blackboard.types import Completion, Failure, Status
 
 log = logging.getLogger(__name__)
@@ -306,11 +307,13 @@ class Sweeper:
 
     def __init__(self, board: Board, *, interval_seconds: float = 1.0) -> None:
         self._board, self._interval = board, interval_seconds
+        self._schedules = Schedules(board)
 
     async def run(self) -> None:
         while True:
             try:
                 nearest = await self._board.sweep(expire=await self._leases_are_fair())
+                nearest = min(nearest, await self._schedules.sweep())
             except (EngineUnavailable, RedisError) as error:
                 log.error("sweep failed: %s", error)
                 nearest = self._interval
