@@ -11,11 +11,14 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from blackboard.errors import BadInput
 
 FORMS = (
-    "Write redis://host:6379/0, rediss://host:6379/0 (TLS), unix:///path/to/socket or memory://; "
-    "leave it out for a local server."
+    "Write redis://host:6379/0, rediss://host:6379/0 (TLS), unix:///path/to/socket, redis+cluster://host:6379,host:6379, "
+    "redis+sentinel://host:26379,host:26379/service/0 or memory://; leave it out for a local server."
 )
-_SCHEMES = ("redis", "rediss", "unix", "memory")
-_LATER = ("cluster", "sentinel")
+_SEVERAL = ("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
+"""Schemes that name several hosts; the one with ``rediss`` is for TLS."""
+_SCHEMES = ("redis", "rediss", "unix", "memory", *_SEVERAL)
+_PORTS = {"cluster": 6379, "sentinel": 26379}
+_OF_SENTINELS = ("sentinel_username", "sentinel_password")
 
 _COMMON = ("db", "username", "password", "client_name", "socket_connect_timeout")
 _TLS = (
@@ -30,6 +33,7 @@ _TLS = (
     "ssl_min_version",
     "ssl_ciphers",
 )
+_SECRETS = "password|sentinel_password|ssl_password|ssl_ca_data"
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _SOCKET_PATH_BYTES = 107
 """A socket's path is held in 108 bytes on Linux, its closing zero included."""
@@ -44,7 +48,11 @@ class Address:
     full: str
     """The URL with its secrets, as a client needs it."""
     name: str = ""
-    """The name of a ``memory://`` store; empty for a nameless one."""
+    """The name of a ``memory://`` store, empty for a nameless one; the service of Sentinels."""
+    hosts: tuple[tuple[str, int], ...] = ()
+    """Where a cluster or its Sentinels are asked first; empty for a single server."""
+    sentinel: tuple[tuple[str, str], ...] = ()
+    """Credentials for the Sentinels themselves, by parameter."""
 
     def __repr__(self) -> str:
         return f"Address({self.masked!r})"
@@ -57,14 +65,19 @@ def masked(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark:
         scheme, rest = "", url
-    hidden = re.sub(r"((?:^|[?&])(?:password|ssl_password|ssl_ca_data)=)[^&]*", r"\1***", rest, flags=re.IGNORECASE)
+    hidden = re.sub(
+        r"((?:^|[?&])(?:password|sentinel_password|ssl_password|ssl_ca_data)=)[^&]*",
+        r"\1***",
+        rest,
+        flags=re.IGNORECASE,
+    )
     before, at, after = hidden.rpartition("@")
     if at:
         user, colon, _ = before.partition(":")
         hidden = f"{user}:***@{after}" if colon else f"***@{after}"
     elif scheme != "unix" and not hidden.startswith("["):
         # ":secret" with a forgotten "@host" is where a port would be.
-        hidden = re.sub(r"^([^:/?]*):(?!\d{1,5}(?:[/?#]|$)).*?(?=[/?#]|$)", r"\1:***", hidden)
+        hidden = re.sub(r"^([^:/?]*):(?!\d{1,5}(?:[,/?#]|$)).*?(?=[/?#]|$)", r"\1:***", hidden)
     return f"{scheme}{mark}{hidden}"
 
 
@@ -73,7 +86,8 @@ def read(url: object) -> Address:
 
     Args:
         url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``, with the credentials, the database and the TLS
-            parameters that redis-py's ``from_url`` takes.
+            parameters that redis-py's ``from_url`` takes; ``redis+cluster://`` and ``redis+sentinel://`` with several
+            hosts.
 
     Returns:
         The address, with a form that is safe to show.
@@ -91,12 +105,10 @@ def read(url: object) -> Address:
     scheme = scheme.lower()
     text = f"{scheme}://{rest}"
     if scheme not in _SCHEMES:
-        if any(word in scheme for word in _LATER):
-            raise BadInput(
-                "url", shown, "Cluster and Sentinel are not supported yet; name one server: redis://host:6379/0."
-            )
         close = get_close_matches(scheme, _SCHEMES, n=1)
         raise BadInput("url", shown, f"Did you mean {close[0]}://? {FORMS}" if close else FORMS)
+    if scheme in _SEVERAL:
+        return _several(scheme, rest, shown)
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -116,6 +128,48 @@ def read(url: object) -> Address:
     _check_query(parts, shown)
     _check_database(parts, shown)
     return Address(scheme, shown, text)
+
+
+def _several(scheme: str, rest: str, shown: str) -> Address:
+    """A cluster or Sentinels: hosts parted by commas; what follows them is read as for a single server."""
+    base, _, kind = scheme.partition("+")
+    if "#" in rest:
+        raise BadInput("url", shown, "A '#' cuts the URL short; write %23 for it.")
+    before, mark, query = rest.partition("?")
+    authority, _, path = before.partition("/")
+    login, at, listed = authority.rpartition("@")
+    hosts = tuple(_host(one, _PORTS[kind], shown) for one in listed.split(","))
+    service = ""
+    if kind == "sentinel":
+        service, _, path = path.partition("/")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", service):
+            raise BadInput(
+                "url", shown, "Name the service the Sentinels watch: redis+sentinel://host:26379,host:26379/service/0."
+            )
+    own = tuple((name[len("sentinel_") :], value) for name, value in parse_qsl(query) if name in _OF_SENTINELS)
+    if own and kind == "cluster":
+        raise BadInput("url", shown, "sentinel_username and sentinel_password are for redis+sentinel://.")
+    query = "&".join(each for each in query.split("&") if each.partition("=")[0] not in _OF_SENTINELS)
+    host = f"[{hosts[0][0]}]" if ":" in hosts[0][0] else hosts[0][0]
+    full = f"{base}://{login}{at}{host}:{hosts[0][1]}/{path}{mark if query else ''}{query}"
+    try:
+        parts = urlsplit(full)
+    except ValueError:
+        raise BadInput("url", shown, _port_remedy(full)) from None
+    _check_query(parts, shown)
+    _check_database(parts, shown)
+    named = [parts.path[1:], *(value for name, value in parse_qsl(parts.query) if name == "db")]
+    if kind == "cluster" and any(value not in ("", "0") for value in named):
+        raise BadInput("url", shown, "A cluster has only database 0; leave the database out.")
+    return Address(scheme, shown, full, service, hosts, own)
+
+
+def _host(one: str, port: int, shown: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@\s]+)(?::(\d{1,5}))?", one.strip())
+    number = int(match[2]) if match and match[2] else port
+    if match is None or not 1 <= number <= 65_535:
+        raise BadInput("url", shown, "Write the hosts as host:port,host:port with ports from 1 to 65535.")
+    return match[1].strip("[]"), number
 
 
 def _memory(parts: SplitResult, text: str, shown: str) -> Address:

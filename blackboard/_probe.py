@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-from typing import Any, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import redis
 import redis.asyncio
@@ -26,6 +26,11 @@ LOADING_SECONDS = 120.0
 
 FLOORS = {"redis": (6, 2), "valkey": (7, 2)}
 """The oldest servers the scripts were tested on."""
+
+
+class NotThisKind(redis.RedisError):
+    """What answers is neither a cluster node nor a Sentinel, or knows nothing of the service: no use in asking again."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +50,14 @@ def spelled(number: tuple[int, ...]) -> str:
     return ".".join(str(part) for part in number)
 
 
-async def probe(clients: _Connecting, address: Address, connect_seconds: float) -> str:
+class Found(NamedTuple):
+    """What was found behind a URL."""
+
+    label: str
+    durability: Literal["unknown", "replicated"]
+
+
+async def probe(clients: _Connecting, address: Address, connect_seconds: float) -> Found:
     """Connect, bounded in time, and look at the server.
 
     Args:
@@ -54,7 +66,8 @@ async def probe(clients: _Connecting, address: Address, connect_seconds: float) 
         connect_seconds: how long an unreachable server is tried.
 
     Returns:
-        The server's name and version for people, such as ``redis 7.0.15``.
+        The server's name and version for people, such as ``redis 7.0.15``, and whether every write reaches a replica
+        and a disk: ``unknown`` or ``replicated``.
 
     Raises:
         EngineUnavailable: unreachable, refused, too old, or not a server a board can live on.
@@ -62,10 +75,23 @@ async def probe(clients: _Connecting, address: Address, connect_seconds: float) 
     client = clients.asynchronous(max(0.05, min(connect_seconds, 5.0)), blocking=True)
     try:
         await _connect(client, address, connect_seconds)
-        facts = await _facts(client)
+        each = await _facts_of_all(client) if address.scheme.endswith("+cluster") else [await _facts(client)]
     finally:
         await client.aclose()
-    return _judge(facts, address)
+    found = [_judge(facts, address) for facts in each]
+    return Found(found[0], "replicated" if each and all(map(_replicated, each)) else "unknown")
+
+
+def _replicated(facts: dict[str, str]) -> bool:
+    """Whether this primary writes a log and refuses writes that no replica would get.
+
+    The number of good replicas is only told where ``min-replicas-to-write`` is set.
+    """
+    return (
+        facts.get("aof_enabled") == "1"
+        and int(facts.get("connected_slaves", "0")) > 0
+        and "min_slaves_good_slaves" in facts
+    )
 
 
 async def _connect(client: redis.asyncio.Redis, address: Address, seconds: float) -> None:
@@ -97,13 +123,16 @@ def _cause(error: BaseException, *kinds: type[BaseException]) -> BaseException |
 
 def _passing(error: BaseException) -> bool:
     """Whether trying again may help: the server may be starting. Wrong credentials and certificates stay wrong."""
-    if _cause(error, AuthenticationError, ssl.SSLError, ResponseError) is not None:
+    if _cause(error, AuthenticationError, ssl.SSLError, ResponseError, NotThisKind) is not None:
         return False
     return isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError))
 
 
 def _refusal(error: Exception, address: Address, seconds: float) -> Exception:
     where, said = address.masked, str(error)
+    other = _cause(error, NotThisKind)
+    if other is not None:
+        return EngineUnavailable(f"{where}: {other}")
     match _cause(error, AuthenticationError, ssl.SSLError, BusyLoadingError, InvalidResponse, ResponseError):
         case ssl.SSLCertVerificationError() as cause:
             return EngineUnavailable(
@@ -129,6 +158,16 @@ def _refusal(error: Exception, address: Address, seconds: float) -> Exception:
                 f"No Redis answered at {where} within {seconds:g} s ({said or type(error).__name__}). "
                 "Start it, correct the URL, or leave the URL out to use a local server."
             )
+
+
+async def _facts_of_all(client: redis.asyncio.Redis) -> list[dict[str, str]]:
+    """The same of every primary of a cluster; of none, when all refuse."""
+    try:
+        told: Any = await cast(Any, client).info(target_nodes="primaries")
+    except ResponseError:
+        return [{}]
+    one = "redis_version" in told
+    return [{str(k): str(v) for k, v in info.items()} for info in ([told] if one else told.values())]
 
 
 async def _facts(client: redis.asyncio.Redis) -> dict[str, str]:
@@ -160,13 +199,25 @@ def _judge(facts: dict[str, str], address: Address) -> str:
         )
     mode = facts.get("redis_mode") or facts.get("server_mode") or facts.get("hello_mode")
     if mode == "sentinel":
-        raise EngineUnavailable(f"{where} is a Sentinel, which is not supported yet. Name the primary server instead.")
+        raise EngineUnavailable(
+            f"{where} is a Sentinel. Write {_instead(address, 'sentinel')}/service/0 with the name of its service."
+        )
+    if mode == "cluster" and not address.hosts:
+        raise EngineUnavailable(f"{where} is a node of a cluster. Write {_instead(address, 'cluster')} instead.")
     if "slave" in (facts.get("role"), facts.get("hello_role")) or facts.get("hello_role") == "replica":
         raise EngineUnavailable(f"{where} is a read-only replica. Name its primary instead.")
-    if mode == "cluster":
-        raise EngineUnavailable(
-            f"{where} is a Redis Cluster, which is not supported yet. Name a single server instead."
-        )
+    return _praise(kind, number, facts, where)
+
+
+def _instead(address: Address, kind: str) -> str:
+    """The URL to write for a server that turned out to be part of something larger."""
+    base, _, rest = address.masked.partition("://")
+    if base == "unix":
+        return f"redis+{kind}://host:port"
+    return f"{base}+{kind}://" + rest.partition("/")[0].partition("?")[0]
+
+
+def _praise(kind: str, number: tuple[int, ...], facts: dict[str, str], where: str) -> str:
     policy = facts.get("maxmemory_policy")
     if policy not in (None, "noeviction") and facts.get("maxmemory") != "0":
         _log.warning(

@@ -10,6 +10,7 @@ Every script is idempotent, so a call whose reply was lost is simply sent again 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
@@ -18,18 +19,38 @@ from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
-from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, ResponseError, TryAgainError
-from tenacity import AsyncRetrying, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+from tenacity import AsyncRetrying, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from blackboard.errors import Conflict, EngineUnavailable, Fenced, ScriptRefused, UnknownRecord
 
 T = TypeVar("T")
 
-TRANSIENT = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ReadOnlyError, TryAgainError)
+TRANSIENT = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    TryAgainError,
+    ClusterError,
+    AskError,
+)
 """What a server that is restarting, failing over or unreachable makes redis-py raise."""
 
+_PASSING = re.compile(r"(?:^|-)(?:READONLY|NOREPLICAS|MASTERDOWN|LOADING|CLUSTERDOWN|UNBLOCKED) ")
+"""The same, told in words: of a blocked call that ends, and where a script before Redis 7 met it."""
+
 RETRY_SECONDS = 15.0
-"""How long a call is repeated before :class:`EngineUnavailable`; longer than a local restart or a failover of 5 s."""
+"""How long a call is repeated before :class:`EngineUnavailable`; longer than a local restart or a failover of 5 s. A
+client whose servers take longer to fail over says so itself, as ``patience_seconds``."""
 
 _REFUSALS: dict[str, type[ScriptRefused]] = {"FENCED": Fenced, "UNKNOWN": UnknownRecord, "CONFLICT": Conflict}
 
@@ -58,6 +79,11 @@ def refusal(error: ResponseError) -> ScriptRefused | None:
     return _REFUSALS.get(code, ScriptRefused)(code, detail[2:])
 
 
+def passing(error: BaseException) -> bool:
+    """Whether a call that raised this was refused or lost for a reason that passes, so that repeating it makes sense."""
+    return isinstance(error, TRANSIENT) or (isinstance(error, ResponseError) and bool(_PASSING.search(str(error))))
+
+
 async def retrying(call: Callable[[], Awaitable[T]], *, seconds: float = RETRY_SECONDS) -> T:
     """Repeat an idempotent asynchronous call while the server is unreachable, for at most ``seconds``.
 
@@ -68,7 +94,9 @@ async def retrying(call: Callable[[], Awaitable[T]], *, seconds: float = RETRY_S
     try:
         # Nearly every call ends here: the machinery of repeating is only built for those that need it.
         return await call()
-    except TRANSIENT as error:
+    except redis.RedisError as error:
+        if not passing(error):
+            raise
         failed: Exception | None = error
 
     async def attempt() -> T:
@@ -80,7 +108,9 @@ async def retrying(call: Callable[[], Awaitable[T]], *, seconds: float = RETRY_S
 
     try:
         return await AsyncRetrying(**_patience(seconds - (time.monotonic() - began)))(attempt)
-    except TRANSIENT as error:
+    except redis.RedisError as error:
+        if not passing(error):
+            raise
         raise EngineUnavailable(_unreachable(error, seconds)) from error
 
 
@@ -90,14 +120,16 @@ async def run(
     keys: Sequence[str],
     args: Sequence[str | int],
     recover: Callable[[], Awaitable[None]] | None = None,
+    seconds: float | None = None,
 ) -> Any:
     """Call a script, repeating it while the server is unreachable.
 
     ``recover`` is awaited after a lost connection, before the call is repeated; it brings a supervised server back.
+    ``seconds`` bounds the repeating; default: the client's ``patience_seconds``, else :data:`RETRY_SECONDS`.
 
     Raises:
         ScriptRefused: the script's guard refused (or one of its subclasses); nothing was written.
-        EngineUnavailable: the server stayed unreachable for :data:`RETRY_SECONDS`.
+        EngineUnavailable: the server stayed unreachable that long.
     """
 
     async def call() -> Any:
@@ -111,7 +143,7 @@ async def run(
             raise
 
     try:
-        return await retrying(call)
+        return await retrying(call, seconds=patience(client) if seconds is None else seconds)
     except ResponseError as error:
         known = refusal(error)
         if known is None:
@@ -132,13 +164,20 @@ def run_sync(
 
     try:
         return Retrying(**_patience(seconds))(call)
-    except TRANSIENT as error:
+    except redis.RedisError as error:
+        if not passing(error):
+            raise
         raise EngineUnavailable(_unreachable(error, seconds)) from error
+
+
+def patience(client: object) -> float:
+    """How long calls of this client are repeated, in seconds."""
+    return float(getattr(client, "patience_seconds", RETRY_SECONDS))
 
 
 def _patience(seconds: float) -> dict[str, Any]:
     return {
-        "retry": retry_if_exception_type(TRANSIENT),
+        "retry": retry_if_exception(passing),
         "wait": wait_random_exponential(multiplier=0.02, max=1.0),
         "stop": stop_after_delay(max(0.0, seconds)),
         "reraise": True,

@@ -48,6 +48,9 @@ STEP_ATTEMPTS = 5
 STEP_SECONDS = 600.0
 LEASE_SECONDS = 15.0
 FORMAT = "1"
+MOST_SHARDS = 256
+TROUBLE_SECONDS = 1.0
+"""A call that is answered later than this met a server that was away."""
 _BELL_SLACK_SECONDS = 5.0
 _REPORTS = {FabricationStage.kind, TaskProgressed.kind}
 
@@ -69,7 +72,8 @@ class Board:
         self.feed = Feed(engine, self.shards, self.source)
         self.random = random.Random()
         """Source of jitter; replace it in tests."""
-        self._bells: dict[int, redis.asyncio.Redis] = {}
+        self._bells: redis.asyncio.Redis | None = None
+        self._spared: dict[int, float] = {}
 
     @classmethod
     async def open(
@@ -81,37 +85,45 @@ class Board:
         board: str = "main",
         lease_seconds: float = LEASE_SECONDS,
         cancel_grace_seconds: float = 15.0,
+        shards: int | None = None,
     ) -> Board:
         """Open a board, making it when it is new.
 
         Args:
-            url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``; None takes ``ARBITER_REDIS_URL`` and,
-                without it, the supervised local server of ``data_dir``.
+            url: ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``, ``redis+sentinel://`` or
+                ``memory://``; None takes ``ARBITER_REDIS_URL`` and, without it, the supervised local server of
+                ``data_dir``.
             data_dir: folder of the local server. Default ``~/.arbiter``.
             namespace, board: name the board; several may share a server.
             lease_seconds: how long a silent worker keeps a task. Heartbeats come every third of it.
             cancel_grace_seconds: how long a running task may take to stop after a cancellation.
+            shards: over how many parts, each in one slot of a cluster, the runs are spread; fixed when the board is
+                made. Default: what the board has; for a new one 16 on a cluster and 1 elsewhere.
 
         Raises:
-            BadInput: a malformed URL or name.
+            BadInput: a malformed URL or name, or another number of shards than the board has.
             EngineUnavailable: no usable server; the message says what to do.
         """
         for field, value in (("namespace", namespace), ("board", board)):
             if not re.match(type_name, value):
                 raise BadInput(field, value, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")
+        if shards is not None and not 1 <= shards <= MOST_SHARDS:
+            raise BadInput("shards", shards, f"Use 1 to {MOST_SHARDS}.")
         engine = await open_engine(url, data_dir=data_dir)
         key = _keys.meta(namespace, board)
         client = engine.client()
 
         async def fixed() -> dict[str, str]:
-            pipe = client.pipeline(transaction=True)
-            pipe.hsetnx(key, "shards", "1")
-            pipe.hsetnx(key, "format", FORMAT)
-            pipe.hgetall(key)
-            return (await pipe.execute())[2]
+            made: dict[str, str] = await cast(Awaitable[Any], client.hgetall(key))
+            if "format" not in made:
+                # The format last: where it is found, everything else is there.
+                await cast(Awaitable[Any], client.hsetnx(key, "shards", str(shards or (16 if engine.cluster else 1))))
+                await cast(Awaitable[Any], client.hsetnx(key, "format", FORMAT))
+                made = await cast(Awaitable[Any], client.hgetall(key))
+            return made
 
         try:
-            made = await _script.retrying(fixed)
+            made = await _script.retrying(fixed, seconds=engine.patience_seconds)
         except ResponseError as error:
             await engine.close()
             raise EngineUnavailable(f"The server refused the board's first command: {error}") from error
@@ -120,6 +132,11 @@ class Board:
             raise EngineUnavailable(
                 f"Board {namespace}/{board} has format {made['format']}, this version reads {FORMAT}. "
                 "Use another board name or the version that made it."
+            )
+        if shards is not None and int(made["shards"]) != shards:
+            await engine.close()
+            raise BadInput(
+                "shards", shards, f"Board {namespace}/{board} has {made['shards']}, for good. Leave the argument out."
             )
         return cls(engine, namespace, board, int(made["shards"]), lease_seconds, cancel_grace_seconds)
 
@@ -136,19 +153,28 @@ class Board:
 
     @property
     def durability(self) -> str:
-        """What an acknowledged write survives: ``memory``, ``local`` or, for a server given by URL, ``unknown``."""
+        """What an acknowledged write survives: ``memory``, ``local`` or, for servers given by URL, ``replicated`` or
+        ``unknown``; see :class:`~blackboard.engine.Engine`.
+        """
         return self.engine.durability
 
     def shard_of(self, run_id: str) -> _keys.Shard:
         return self.shards[_keys.shard_number(run_id, len(self.shards))]
 
     async def _call(
-        self, name: str, shard: _keys.Shard, lanes: Sequence[str], run_id: str | None, *args: str | int
+        self,
+        name: str,
+        shard: _keys.Shard,
+        lanes: Sequence[str],
+        run_id: str | None,
+        *args: str | int,
+        seconds: float | None = None,
     ) -> Any:
         keys = shard.declare(lanes, run_id)
         return await _script.run(
-            self.client, _script.load(name), keys, [len(lanes), *lanes, *args], recover=self.engine.ensure
-        )
+            self.client, _script.load(name), keys, [len(lanes), *lanes, *args], recover=self.engine.ensure,
+            seconds=seconds,
+        )  # fmt: skip
 
     # ---- runs ------------------------------------------------------------------------------------------------------
 
@@ -267,27 +293,35 @@ class Board:
     # ---- work ------------------------------------------------------------------------------------------------------
 
     async def claim(
-        self, worker: str, lanes: Sequence[str], *, n: int = 1, nonce: str | None = None, shard: int = 0
+        self,
+        worker: str,
+        lanes: Sequence[str],
+        *,
+        n: int = 1,
+        nonce: str | None = None,
+        shard: int = 0,
+        seconds: float | None = None,
     ) -> list[Claim]:
         """Take up to ``n`` ready tasks from lanes of one shard, in the order the lanes are given.
 
         Args:
             worker: unique to this worker's process and start.
             nonce: unique to this call; a repetition of the call with the same nonce returns the same claims.
+            seconds: how long the call is repeated while the server is unreachable. Default: to outlast a failover.
         """
         place = self.shards[shard]
         args = [worker, nonce or secrets.token_hex(8), int(self.lease_seconds * 1000), n]
         rows = await _script.run(
             self.client, _script.load("claim"), [*place.declare(lanes), place.last_claim(worker)],
-            [len(lanes), *lanes, *args], recover=self.engine.ensure,
+            [len(lanes), *lanes, *args], recover=self.engine.ensure, seconds=seconds,
         )  # fmt: skip
         return [claims.parse(row, worker) for row in rows]
 
     async def wait_for_work(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> bool:
         """Sleep until a lane's doorbell rings, at most ``seconds``. Call it only after an empty claim."""
-        client = self._bells.get(shard)
+        client = self._bells
         if client is None:
-            client = self._bells[shard] = self.engine.blocking_client(seconds + _BELL_SLACK_SECONDS)
+            client = self._bells = self.engine.blocking_client(seconds + _BELL_SLACK_SECONDS)
         place = self.shards[shard]
         bells = [place.bell(lane) for lane in lanes]
         return await cast(Awaitable[Any], client.blpop(bells, timeout=seconds)) is not None
@@ -423,11 +457,28 @@ class Board:
             Seconds until something will be due, at most 60.
         """
         nearest = 60.0
+        several = len(self.shards) > 1
         for shard in self.shards:
-            rows: list[list[str]] = await self._call("due", shard, (), None, limit, int(expire))
+            began = time.monotonic()
+            try:
+                rows: list[list[str]] = await self._call(
+                    "due", shard, (), None, limit, int(expire), seconds=TROUBLE_SECONDS if several else None
+                )
+            except EngineUnavailable as error:
+                self._spare_leases(shard)
+                if not several:
+                    raise
+                log.error("shard %d was not swept: %s", shard.number, error)  # the others must not wait for it
+                nearest = min(nearest, TROUBLE_SECONDS)
+                continue
+            if time.monotonic() - began > TROUBLE_SECONDS:
+                self._spare_leases(shard)
+            spared = time.monotonic() < self._spared.get(shard.number, 0.0)
             for kind, *rest in rows:
                 if kind == "next":
-                    nearest = min(nearest, int(rest[0]) / 1000)
+                    nearest = min(nearest, max(int(rest[0]) / 1000, 0.2 if spared else 0.0))
+                    continue
+                if kind == "expire" and spared:
                     continue
                 subject, run_id, *lanes = rest
                 args: tuple[str | int, ...] = (subject, 100, 60_000) if kind == "expire" else (subject,)
@@ -438,6 +489,10 @@ class Board:
         return nearest
 
     # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _spare_leases(self, shard: _keys.Shard) -> None:
+        """A shard that was away, as in a failover, gets one lease time: nobody could renew a lease there meanwhile."""
+        self._spared[shard.number] = time.monotonic() + self.lease_seconds
 
     def _released(self, claim: Claim) -> list[str]:
         return sorted({STEP_LANE, claim.lane, *claim.lanes})
@@ -452,7 +507,7 @@ class Board:
                 await self.engine.ensure()
                 raise
 
-        return await _script.retrying(call)
+        return await _script.retrying(call, seconds=self.engine.patience_seconds)
 
 
 def _summary(run_id: str, raw: str) -> RunSummary:

@@ -1,7 +1,8 @@
 """Which Redis a board's URL stands for, and how this code talks to it.
 
-A URL names a server (``redis://``, ``rediss://``, ``unix://``) or a store inside this process (``memory://``). Without
-one, a local server is started for the data directory and shared by every process that opens it.
+A URL names a server (``redis://``, ``rediss://``, ``unix://``), several (``redis+cluster://``, ``redis+sentinel://``) or a
+store inside this process (``memory://``). Without one, a local server is started for the data directory and shared by
+every process that opens it.
 
 The rules for clients are in one place, :class:`_WireClients`: redis-py's own retries are off, because they re-send
 calls that may have been carried out; a client that blocks on the server has its own connections and a longer time-out;
@@ -24,10 +25,11 @@ import redis.retry
 from redis.backoff import NoBackoff
 
 from blackboard import _address, _local
-from blackboard._probe import CONNECT_SECONDS, probe
+from blackboard._probe import CONNECT_SECONDS, NotThisKind, probe
+from blackboard._script import RETRY_SECONDS
 from blackboard.errors import EngineUnavailable, MissingExtra
 
-Durability = Literal["memory", "local", "unknown"]
+Durability = Literal["memory", "local", "replicated", "unknown"]
 
 COMMAND_SECONDS = 5.0
 """How long a reply is waited for before the connection is given up."""
@@ -54,8 +56,12 @@ class Engine:
     Attributes:
         url: the URL, without its secrets.
         durability: ``memory`` (lasts as long as this process), ``local`` (the supervised server: survives crashes of
-            every process; a power failure may cost the last second) or ``unknown`` (somebody else's server).
+            every process; a power failure may cost the last second), ``replicated`` (every primary writes a log and
+            refuses writes that no replica would get: survives one host, but for the replicas' lag) or ``unknown``
+            (somebody else's server).
         label: one line for people.
+        cluster: whether the keys are spread over several servers by their hash tags.
+        patience_seconds: how long calls are repeated to outlast a failover.
     """
 
     def __init__(
@@ -66,8 +72,11 @@ class Engine:
         label: str,
         clients: Clients,
         revive: Callable[[], None] | None = None,
+        cluster: bool = False,
+        patience_seconds: float = RETRY_SECONDS,
     ) -> None:
         self.url, self.durability, self.label = url, durability, label
+        self.cluster, self.patience_seconds = cluster, patience_seconds
         self._clients, self._revive = clients, revive
         self._command: redis.asyncio.Redis | None = None
         self._async: list[redis.asyncio.Redis] = []
@@ -128,8 +137,8 @@ async def open_engine(
     """Find the board's Redis, check that it answers and is new enough.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``. Default: ``ARBITER_REDIS_URL``; when that is not
-            set either, the supervised local server of ``data_dir``.
+        url: ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``, ``redis+sentinel://`` or ``memory://``.
+            Default: ``ARBITER_REDIS_URL``; when that is not set either, the supervised local server of ``data_dir``.
         data_dir: where the local server keeps its data. Default: ``ARBITER_DATA_DIR``, then ``~/.arbiter``.
         connect_seconds: how long an unreachable server is tried. One that is loading its data is waited for longer.
 
@@ -157,9 +166,13 @@ async def open_engine(
             label=_memory.label(address.name),
             clients=_memory.MemoryClients(address.name),
         )
+    if address.hosts:
+        return await _open_several(address, connect_seconds)
     clients = _WireClients(address.full)
     found = await probe(clients, address, connect_seconds)
-    return Engine(url=address.masked, durability="unknown", label=f"{found} at {address.masked}", clients=clients)
+    return Engine(
+        url=address.masked, durability=found.durability, label=f"{found.label} at {address.masked}", clients=clients
+    )
 
 
 def stop_local(data_dir: Path | str | None = None) -> bool:
@@ -175,6 +188,26 @@ def stop_local(data_dir: Path | str | None = None) -> bool:
         EngineUnavailable: the server did not end.
     """
     return _local.stop(_data_dir(data_dir))
+
+
+async def _open_several(address: _address.Address, connect_seconds: float) -> Engine:
+    from blackboard import _several
+
+    clients = _several.clients_of(address)
+    try:
+        await clients.learn()
+    except NotThisKind as error:
+        raise EngineUnavailable(f"{address.masked}: {error}") from error
+    found = await probe(clients, address, connect_seconds)
+    cluster = isinstance(clients, _several.ClusterClients)
+    return Engine(
+        url=address.masked,
+        durability=found.durability,
+        label=f"{'cluster of ' if cluster else ''}{found.label} at {address.masked}",
+        clients=clients,
+        cluster=cluster,
+        patience_seconds=clients.patience_seconds,
+    )
 
 
 async def _open_local(data_dir: Path, connect_seconds: float) -> Engine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -23,12 +24,19 @@ if TYPE_CHECKING:
     from blackboard.board import Board
     from blackboard.engine import Engine
 
+log = logging.getLogger(__name__)
+
 RECONCILE_SECONDS = 5.0
 """How long a watcher trusts silence before it reads the log again."""
 _BLOCK_SECONDS = 5.0
 _PAGE = 500
 
 Entry = tuple[str, dict[str, str]]
+
+_RECENT = 4096
+"""How many positions a tailer remembers, to find where a feed that lost its end goes on."""
+_REWOUND: Entry = ("", {})
+"""Put among the notices: read the log from its beginning, some of what was told is undone."""
 
 
 class Feed:
@@ -38,28 +46,38 @@ class Feed:
         self._engine, self._shards, self._source = engine, shards, source
         self._listeners: dict[str, set[asyncio.Queue[Entry]]] = defaultdict(set)
         self._everything: set[asyncio.Queue[tuple[_keys.Shard, Entry]]] = set()
-        self._tailers: list[asyncio.Task[None]] = []
+        self._tailers: dict[int, asyncio.Task[None]] = {}
+        self._client: redis.asyncio.Redis | None = None
         self._started = asyncio.Lock()
 
     async def close(self) -> None:
-        tailers, self._tailers = self._tailers, []
-        await end(tailers)
+        tailers, self._tailers = self._tailers, {}
+        await end(tailers.values())
 
-    async def _start(self) -> None:
+    async def _start(self, shards: Sequence[_keys.Shard]) -> None:
         async with self._started:
-            if not self._tailers:
-                client = self._engine.blocking_client(_BLOCK_SECONDS)
-                for shard in self._shards:
-                    position = await _script.retrying(lambda s=shard: _last(client, s))
-                    self._tailers.append(asyncio.create_task(self._tail(client, shard, position)))
+            for shard in shards:
+                if shard.number in self._tailers:
+                    continue
+                client = self._client = self._client or self._engine.blocking_client(_BLOCK_SECONDS)
+                position = await _script.retrying(
+                    lambda c=client, s=shard: _last(c, s), seconds=self._engine.patience_seconds
+                )
+                self._tailers[shard.number] = asyncio.create_task(self._tail(client, shard, position))
 
     async def _tail(self, client: redis.asyncio.Redis, shard: _keys.Shard, position: str) -> None:
+        recent: deque[str] = deque([position], maxlen=_RECENT)
+        doubtful = False
         while True:
             try:
+                if doubtful:
+                    position = await self._resume(client, shard, recent)
+                    doubtful = False
                 reply = await cast(
                     Awaitable[Any], client.xread({shard.feed: position}, count=_PAGE, block=int(_BLOCK_SECONDS * 1000))
                 )
             except redis.RedisError:
+                doubtful = True
                 await asyncio.sleep(0.1)
                 with contextlib.suppress(Exception):  # a watcher reports it: its own reads fail the same way
                     await self._engine.ensure()
@@ -67,12 +85,44 @@ class Feed:
             entries: list[Entry] = reply[0][1] if reply else []
             for entry in entries:
                 position = entry[0]
+                recent.append(position)
                 for queue in self._listeners.get(entry[1]["run"], ()):
                     queue.put_nowait(entry)
                 for everything in self._everything:
                     everything.put_nowait((shard, entry))
             # A busy feed is read in larger bites: each reply costs more than the entries in it.
             await asyncio.sleep(0.005 if entries else 0)
+
+    async def _resume(self, client: redis.asyncio.Redis, shard: _keys.Shard, recent: deque[str]) -> str:
+        """Where to read on after a lost connection: after the last entry that is still there.
+
+        A replica that became primary may lack the end of what was read, and whatever it writes from then on may be
+        older by its clock: reading on after the last position would pass over it. Runs are told to read their log anew.
+        """
+        position = recent[-1]
+        if position == "0-0":
+            return position
+        found: list[Entry] = await cast(Awaitable[Any], client.xrange(shard.feed, position, position))
+        if found:
+            return position
+        first: list[Entry] = await cast(Awaitable[Any], client.xrange(shard.feed, count=1))
+        if first and _order(first[0][0]) > _order(position):
+            return position  # the feed is only kept so long, and it went on
+        kept: list[Entry] = await cast(Awaitable[Any], client.xrange(shard.feed, recent[0], position))
+        there = {entry[0] for entry in kept}
+        while recent and recent[-1] not in there:
+            recent.pop()
+        if not recent:
+            recent.append("0-0")
+        log.warning(
+            "Shard %d was rewound in a failover: its feed ended at %s and now goes on after %s. What was acknowledged in "
+            "between is undone and is done again.",
+            shard.number, position, recent[-1],
+        )  # fmt: skip
+        for queues in self._listeners.values():
+            for queue in queues:
+                queue.put_nowait(_REWOUND)
+        return recent[-1]
 
     async def read_log(
         self, client: redis.asyncio.Redis, shard: _keys.Shard, run_id: str, after: str, upto: str = "+"
@@ -83,7 +133,8 @@ class Feed:
         key = shard.log(run_id)
         while True:
             page: list[Entry] = await _script.retrying(
-                lambda s=start: cast(Awaitable[Any], client.xrange(key, min=s, max=upto, count=_PAGE))
+                lambda s=start: cast(Awaitable[Any], client.xrange(key, min=s, max=upto, count=_PAGE)),
+                seconds=self._engine.patience_seconds,
             )
             found += [(position, events.parse(position, fields, run_id, self._source)) for position, fields in page]
             if len(page) < _PAGE:
@@ -92,16 +143,20 @@ class Feed:
 
     async def watch(self, board: Board, run_id: str) -> AsyncGenerator[Event, None]:
         await board.summary(run_id)
-        await self._start()
         shard, cursor = board.shard_of(run_id), "-"
+        await self._start([shard])
         queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._listeners[run_id].add(queue)
         try:
             upto = "+"
             notices: deque[Entry] = deque()
+            told: set[str] = set()
             while True:
                 for position, event in await self.read_log(board.client, shard, run_id, cursor, upto):
                     cursor = position
+                    if position in told:
+                        continue
+                    told.add(position)
                     yield event
                     if isinstance(event, events.RunCompleted):
                         return
@@ -115,12 +170,16 @@ class Feed:
                             break
                     while not queue.empty():
                         notices.append(queue.get_nowait())
+                    if notices[0] is _REWOUND:
+                        notices.popleft()
+                        cursor = "-"
+                        break
                     position, fields = notices.popleft()
                     # Reading no further than the notice keeps volatile events in their place among those of the log;
                     # notices of the log that follow one another are served by one read.
                     if fields["at"] and _order(fields["at"]) > _order(cursor):
                         upto = fields["at"]
-                        while notices and notices[0][1]["at"]:
+                        while notices and notices[0] is not _REWOUND and notices[0][1]["at"]:
                             upto = notices.popleft()[1]["at"]
                     elif not fields["at"] and _order(position) > _order(cursor):
                         yield events.parse(position, fields, run_id, self._source)
@@ -132,7 +191,7 @@ class Feed:
 
     async def follow(self, board: Board) -> AsyncGenerator[Event, None]:
         """Every event of the board from now on, with the data of those that are in a log. Best effort."""
-        await self._start()
+        await self._start(self._shards)
         queue: asyncio.Queue[tuple[_keys.Shard, Entry]] = asyncio.Queue()
         self._everything.add(queue)
         try:
@@ -144,7 +203,8 @@ class Feed:
                     continue
                 key = shard.log(run_id)
                 entries: list[Entry] = await _script.retrying(
-                    lambda k=key, a=at: cast(Awaitable[Any], board.client.xrange(k, min=a, max=a))
+                    lambda k=key, a=at: cast(Awaitable[Any], board.client.xrange(k, min=a, max=a)),
+                    seconds=self._engine.patience_seconds,
                 )
                 for found, stored in entries:
                     yield events.parse(found, stored, run_id, self._source)

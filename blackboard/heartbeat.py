@@ -11,8 +11,10 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from redis import Redis
 from redis.exceptions import RedisError
 
 from blackboard import _script
@@ -37,6 +39,7 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._hands: ThreadPoolExecutor | None = None
 
     def hold(self, claim: Claim, told: Told) -> None:
         """Renew this claim's lease until :meth:`drop`; ``told`` is called in the current event loop with a word."""
@@ -57,10 +60,12 @@ class Heartbeat:
 
     def _run(self) -> None:
         interval = self._board.lease_seconds / 3
-        client = self._board.engine.sync_client()
+        client: Redis | None = None
         try:
             while not self._stop.wait(interval):
                 try:
+                    if client is None:  # that of a cluster connects at once, and may fail
+                        client = self._board.engine.sync_client()
                     self.beat(client)
                 except (EngineUnavailable, RedisError) as error:
                     # Handlers go on; the fence decides about their results when the server is back.
@@ -68,7 +73,10 @@ class Heartbeat:
                 except Exception:  # this thread must outlive any one beat: every lease of the process depends on it
                     log.exception("heartbeat failed")
         finally:
-            client.close()
+            if client is not None:
+                client.close()
+            if self._hands is not None:
+                self._hands.shutdown(wait=False)
 
     def beat(self, client: object) -> None:
         """Renew every held lease once."""
@@ -77,8 +85,23 @@ class Heartbeat:
         by_shard: dict[int, list[Claim]] = {}
         for claim, _, _ in held.values():
             by_shard.setdefault(self._board.shard_of(claim.run_id).number, []).append(claim)
-        for number, some in by_shard.items():
-            pairs = [part for claim in some for part in (claim.task_id, claim.fence)]
+        if not by_shard:
+            return
+        if len(by_shard) == 1:
+            words = [self._renew(client, *next(iter(by_shard.items())))]
+        else:  # a shard that does not answer must not cost the others their leases
+            if self._hands is None:
+                self._hands = ThreadPoolExecutor(max_workers=len(self._board.shards), thread_name_prefix="arbiter-beat")
+            asked = [self._hands.submit(self._renew, client, *item) for item in by_shard.items()]
+            words = [each.result() for each in asked]
+        for task_id, fence, word in (word for some in words for word in some):
+            _, told, loop = held[task_id, fence]
+            with contextlib.suppress(RuntimeError):  # the loop was closed; nobody is left to be told
+                loop.call_soon_threadsafe(told, word)
+
+    def _renew(self, client: object, number: int, claims: list[Claim]) -> list[tuple[str, str, str]]:
+        pairs = [part for claim in claims for part in (claim.task_id, claim.fence)]
+        try:
             words: list[str] = _script.run_sync(
                 client,  # type: ignore[arg-type]
                 _script.load("beat"),
@@ -86,7 +109,9 @@ class Heartbeat:
                 [0, int(self._board.lease_seconds * 1000), *pairs],
                 seconds=self._board.lease_seconds / 2,
             )
-            for task_id, fence, word in zip(words[::3], words[1::3], words[2::3], strict=True):
-                _, told, loop = held[task_id, fence]
-                with contextlib.suppress(RuntimeError):  # the loop was closed; nobody is left to be told
-                    loop.call_soon_threadsafe(told, word)
+        except (EngineUnavailable, RedisError) as error:
+            if len(self._board.shards) == 1:
+                raise
+            log.warning("heartbeat of shard %d missed: %s", number, error)
+            return []
+        return list(zip(words[::3], words[1::3], words[2::3], strict=True))

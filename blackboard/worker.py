@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 BELL_SECONDS = 5.0
 """Longest sleep on the doorbell; a dropped connection is noticed within it."""
 _REFUSED_SECONDS = 1.0
+_TURN_SECONDS = 1.0
+"""How long one of several shards may keep a worker from the others."""
 _STOP_SECONDS = 5.0
 """How long a handler that was told to stop may take before its task is given back all the same."""
 
@@ -100,11 +102,16 @@ class Worker:
         self._changed = asyncio.Event()
         self._draining = False
         self._bells: dict[tuple[int, tuple[str, ...]], asyncio.Future[bool]] = {}
+        shards = len(board.shards)
+        self._turn = board.random.randrange(shards)  # workers that start together begin at different shards
+        self._look = set(range(shards))
+        """Shards where there may be work: all at first, then those whose bell rang or where a claim got all it asked."""
+        self._nonces: dict[int, str] = {}
+        self._deaf = False
 
     async def run(self) -> None:
         """Claim and work until :meth:`drain` is called."""
-        shard = 0
-        empty = 0
+        shards = len(self._board.shards)
         while not self._draining:
             # Cleared before the lanes are looked at: what changes from here on ends the sleep below.
             self._changed.clear()
@@ -114,16 +121,32 @@ class Worker:
                 await self._ring_on()
                 await self._changed.wait()
                 continue
-            self._rung.clear()
+            if not self._look:
+                await self._sleep(lanes)
+                continue
+            shard = min(self._look, key=lambda k: (k - self._turn) % shards)
+            self._turn = (shard + 1) % shards
+            # Forgotten before it is asked: a ring that comes meanwhile may be for work the claim does not see.
+            self._look.discard(shard)
+            self._rung = {key for key in self._rung if key[0] != shard}
+            nonce = self._nonces.setdefault(shard, secrets.token_hex(8))
             try:
-                claims = await self._board.claim(self.name, lanes, n=free, shard=shard)
+                # With several shards an unreachable one is left for the next round, under the same nonce, so that what
+                # a lost reply handed over is not lost.
+                patience = _TURN_SECONDS if shards > 1 else None
+                claims = await self._board.claim(
+                    self.name, lanes, n=free, shard=shard, nonce=nonce, seconds=patience
+                )
             except EngineUnavailable as error:
                 log.error("%s cannot claim: %s", self.name, error)
+                self._look.add(shard)
                 continue
             except RedisError as error:  # a full server refuses claims and takes completions: wait for those
                 log.error("%s cannot claim: %s", self.name, error)
+                self._look.add(shard)
                 await self._pause(_REFUSED_SECONDS)
                 continue
+            del self._nonces[shard]
             if self._draining:
                 for claim in claims:
                     with contextlib.suppress(Fenced, EngineUnavailable):
@@ -131,38 +154,34 @@ class Worker:
                 return
             for claim in claims:
                 self._start(claim)
-            shards = len(self._board.shards)
-            # Getting less than was asked for says that the lanes of this shard are empty now.
-            empty = empty + 1 if len(claims) < free else 0
-            if empty >= shards:
-                await self._sleep(lanes, shard)
-                empty = 0
-            shard = (shard + 1) % shards
+            if len(claims) == free:  # getting less than was asked for says that the lanes of this shard are empty now
+                self._look.add(shard)
 
-    async def _sleep(self, lanes: Sequence[str], shard: int) -> None:
-        """Until the doorbell rings or this worker is told to look again.
+    async def _sleep(self, lanes: Sequence[str]) -> None:
+        """Until a shard's doorbell rings or this worker is told to look again.
 
-        A wait on the doorbell is never cut short: cancelling it drops its connection and may lose a token it has just
-        taken. When something else ends the sleep, the next one continues the same wait.
+        Each shard has a wait of its own, on a connection of its own: they may lie on different servers. A wait is never
+        cut short: cancelling it drops its connection and may lose a token it has just taken. When something else ends
+        the sleep, the next one continues the same waits.
         """
-        key = (shard, tuple(lanes))
-        bell = self._bells.get(key)
-        if bell is None:
-            bell = self._bells[key] = asyncio.ensure_future(self._board.wait_for_work(lanes, BELL_SECONDS, shard))
-            bell.add_done_callback(lambda ended: self._rang(key, ended))
-        told = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait({bell, told}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            told.cancel()
-        if bell.done() and not bell.cancelled() and bell.exception() is not None:
+        for shard in range(len(self._board.shards)):
+            key = (shard, tuple(lanes))
+            if key not in self._bells:
+                bell = self._bells[key] = asyncio.ensure_future(self._board.wait_for_work(lanes, BELL_SECONDS, shard))
+                bell.add_done_callback(lambda ended, key=key: self._rang(key, ended))
+        await self._changed.wait()
+        if self._deaf:
+            self._deaf = False
             await asyncio.sleep(0.05)
 
     def _rang(self, key: tuple[int, tuple[str, ...]], bell: asyncio.Future[bool]) -> None:
         del self._bells[key]
+        self._look.add(key[0])
         self._changed.set()
         # The error is looked at, and no more: the next claim meets the same trouble and reports it.
-        if not bell.cancelled() and bell.exception() is None and bell.result():
+        if bell.cancelled() or bell.exception() is not None:
+            self._deaf = True
+        elif bell.result():
             self._rung.add(key)
 
     async def _ring_on(self) -> None:
@@ -178,6 +197,7 @@ class Worker:
 
     def look_again(self) -> None:
         """The set of lanes changed: claim before sleeping on."""
+        self._look.update(range(len(self._board.shards)))
         self._changed.set()
 
     async def drain(self, grace_seconds: float) -> None:
@@ -321,6 +341,8 @@ class Sweeper:
 
     async def _leases_are_fair(self) -> bool:
         """False for one lease time after a server start: leases ran out while nobody could renew them."""
+        if self._board.engine.cluster:  # many servers: the sweep itself notices which shard was away
+            return True
         try:
             server: dict[str, Any] = await cast(Any, self._board.client).info("server")
         except RedisError:

@@ -8,9 +8,19 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from blackboard.board import Board
-from blackboard.testing import RedisServer
+from blackboard.testing import RedisCluster, RedisServer, SentinelSet
 
 ENGINES = ("redis", "memory")
+"""What every test that uses ``board`` runs on."""
+SPREAD = ("shards", "cluster", "sentinel")
+"""What the tests of the protocol run on besides: three shards on one server, three masters with replicas, Sentinels."""
+PROTOCOL = {"test_protocol_tasks", "test_protocol_runs"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "board" in metafunc.fixturenames:
+        spread = SPREAD if metafunc.module.__name__.rpartition(".")[2] in PROTOCOL else ()
+        metafunc.parametrize("board", (*ENGINES, *spread), indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -20,16 +30,41 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """One real cluster per test process, for tests that leave it whole."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def sentinel_set() -> Iterator[SentinelSet]:
+    """One primary with a replica and Sentinels per test process, for tests that leave it whole."""
+    with SentinelSet() as several:
+        yield several
+
+
 @pytest.fixture
 def board_name() -> str:
     return "t" + uuid.uuid4().hex[:12]
 
 
-@pytest.fixture(params=ENGINES)
-async def board(request: pytest.FixtureRequest, redis_server: RedisServer, board_name: str) -> AsyncIterator[Board]:
+@pytest.fixture
+async def board(request: pytest.FixtureRequest, board_name: str) -> AsyncIterator[Board]:
     """A fresh board on each engine: whatever uses it is part of the conformance suite."""
-    url = redis_server.url if request.param == "redis" else f"memory://{board_name}"
-    async with await Board.open(url, board=board_name, lease_seconds=1.0) as board:
+    shards = None
+    match request.param:
+        case "memory":
+            url = f"memory://{board_name}"
+        case "cluster":
+            url, shards = request.getfixturevalue("redis_cluster").url, 6
+        case "sentinel":
+            url = request.getfixturevalue("sentinel_set").url
+        case "shards":
+            url, shards = request.getfixturevalue("redis_server").url, 3
+        case _:
+            url = request.getfixturevalue("redis_server").url
+    async with await Board.open(url, board=board_name, lease_seconds=1.0, shards=shards) as board:
         yield board
 
 

@@ -64,7 +64,17 @@ async def opened(url: str) -> AsyncIterator[Engine]:
         ("unix://tmp/redis.sock", "three slashes"),
         ("unix://", "path is missing"),
         ("unix:///" + "x" * 120, "107 bytes"),
-        ("redis+sentinel://localhost", "not supported yet"),
+        ("redis+sentinel://localhost", "Name the service"),
+        ("redis+sentinel://a:1,b:2/", "Name the service"),
+        ("redis+sentinel://a:1,b:2/main/x", "database is a number"),
+        ("redis+cluster://", "host:port,host:port"),
+        ("redis+cluster://a:1,b:0", "ports from 1"),
+        ("redis+cluster://a:1,,b:2", "host:port,host:port"),
+        ("redis+cluster://a:1/3", "only database 0"),
+        ("redis+cluster://a:1?db=2", "only database 0"),
+        ("redis+cluster://a:1?sentinel_password=x", "for redis\\+sentinel"),
+        ("redis+cluster://a:1?ssl_ca_certs=/x", "use rediss"),
+        ("redis+clutser://a:1", "Did you mean redis\\+cluster://"),
         ("memory://a b", "memory://name"),
     ],
 )
@@ -90,6 +100,10 @@ async def test_a_malformed_url_is_refused_with_field_value_and_remedy(url: str, 
         "rediss://localhost?ssl_password=hunter2&nonsense=1",
         "unix://:hunter2@tmp/x",
         "user:hunter2@localhost",
+        "redis+cluster://user:hunter2@a:1,b:0",
+        "redis+cluster://user:hunter2@a:1,b:2/7",
+        "redis+sentinel://:hunter2@a:1,b:2",
+        "redis+sentinel://a:1,b:2/main?sentinel_password=hunter2&nonsense=1",
     ],
 )
 async def test_a_refusal_never_shows_the_password(url: str) -> None:
@@ -249,7 +263,10 @@ async def test_the_version_is_read_from_hello_when_info_is_refused(server: Redis
 
 @pytest.mark.parametrize(
     ("options", "tcp", "word"),
-    [(("--cluster-enabled", "yes"), True, "Cluster"), (("--replicaof", "127.0.0.1", "1"), False, "replica")],
+    [
+        (("--cluster-enabled", "yes"), True, r"Write redis\+cluster://127.0.0.1:\d+ instead"),
+        (("--replicaof", "127.0.0.1", "1"), False, "replica"),
+    ],
 )
 async def test_a_server_no_board_can_live_on_is_refused(options: tuple[str, ...], tcp: bool, word: str) -> None:
     with RedisServer(tcp=tcp, options=options) as running, pytest.raises(EngineUnavailable, match=word):
