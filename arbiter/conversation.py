@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from arbiter.fold import RunState, Task
+from blackboard.blobs import Blob
 from blackboard.events import Call
 from blackboard.types import Status
 
@@ -21,17 +22,28 @@ if TYPE_CHECKING:
 SHOWN_CHARACTERS = 16_000
 """Longest result shown in full, as JSON text; longer ones are cut and can be passed on by reference."""
 PREVIEW_CHARACTERS = 2_000
+WHOLE_BYTES = 12 * SHOWN_CHARACTERS
+"""A value stored apart that is larger than this cannot be short enough to be shown in full: a character has at most 12 bytes."""
+REQUEST_BYTES = 1 << 20
+"""Largest request that is shown in full."""
 
 
 def messages(state: RunState) -> list[Message]:
     """Everything said so far."""
-    request = state.request if isinstance(state.request, str) else json.dumps(state.request, ensure_ascii=False)
+    request = request_text(state.request)
     out: list[dict[str, Any]] = [{"role": "user", "content": [{"text": request}]}]
     for turn in state.rounds:
         out.append(turn.message)
         if turn.calls:
             out.append({"role": "user", "content": [_result(state, call) for call in turn.calls]})
     return cast("list[Message]", out)
+
+
+def request_text(request: JsonValue) -> str:
+    """The request as text, or a note in its place when it is very long."""
+    if isinstance(request, Blob):
+        request = _note(request, "request")
+    return request if isinstance(request, str) else json.dumps(request, ensure_ascii=False)
 
 
 def _result(state: RunState, call: Call) -> dict[str, JsonValue]:
@@ -65,6 +77,8 @@ def _outcome(task: Task) -> dict[str, JsonValue]:
 
 def shortened(data: JsonValue, key: str) -> JsonValue:
     """The data, or a note in its place when it is long."""
+    if isinstance(data, Blob):
+        return _note(data, key)
     text = json.dumps(data, ensure_ascii=False)
     if len(text) <= SHOWN_CHARACTERS:
         return data
@@ -74,6 +88,16 @@ def shortened(data: JsonValue, key: str) -> JsonValue:
         "characters": len(text),
         "contains": cast(JsonValue, shape),
         "beginning": text[:PREVIEW_CHARACTERS],
+        "note": f'The whole can be passed on as {{"$ref": "{key}"}} or in part as {{"$ref": "{key}#/pointer"}}.',
+    }
+
+
+def _note(blob: Blob, key: str) -> JsonValue:
+    return {
+        "shortened": True,
+        "bytes": blob.bytes,
+        "contains": blob.contains,
+        "beginning": blob.beginning,
         "note": f'The whole can be passed on as {{"$ref": "{key}"}} or in part as {{"$ref": "{key}#/pointer"}}.',
     }
 

@@ -7,7 +7,7 @@ an invalid call is posted.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from arbiter import tools
 from arbiter.fold import RunState, Task
 from blackboard import references
-from blackboard.errors import BadInput, UnknownRecord
+from blackboard.errors import BadInput, BlobError, UnknownRecord
 from blackboard.events import Call
 from blackboard.types import Status, TaskSpec
 from registry import HashMismatch, Registry, Version, schema
@@ -27,6 +27,8 @@ from wrapper.models import ToolUse
 FABRICATOR_LANE = "fabricator"
 FABRICATION = "fabricate_"
 """Beginning of the key of a fabrication's task."""
+REQUEST = "request"
+"""What a reference calls the request itself, unless a task has this key."""
 _LISTED_PROBLEMS = 10
 
 
@@ -54,11 +56,19 @@ class Decider:
 
     Args:
         offered: the capabilities in the model's tool list, by name, at the versions the run is pinned to.
+        load: gives the value that a reference of the board stands for.
     """
 
     def __init__(
-        self, registry: Registry, state: RunState, run_id: str, round_number: int, offered: Mapping[str, Version]
+        self,
+        registry: Registry,
+        state: RunState,
+        run_id: str,
+        round_number: int,
+        offered: Mapping[str, Version],
+        load: Callable[[JsonValue], Awaitable[JsonValue]],
     ) -> None:
+        self._load = load
         self._registry, self._state, self._run_id, self._round = registry, state, run_id, round_number
         self._offered = dict(offered)
         self._earlier = {task.key: task for task in state.work if task.done}
@@ -210,12 +220,12 @@ class Decider:
         manifest = version.manifest
         known = list(references.keys(given))
         for other in known:
-            if other == key or (other not in self._keys and other not in self._earlier):
+            if other == key or (other not in self._keys and other not in self._earlier and other != REQUEST):
                 there = sorted((self._keys | set(self._earlier)) - {key})
                 raise _Invalid(f"$ref names {other!r}; the keys are {', '.join(there) or 'none yet'}.")
         # Within the turn a key means the task of this turn; otherwise the latest earlier task of that key.
         waits = [other for other in known if other in self._keys]
-        settled = self._resolve(given, [other for other in known if other not in self._keys])
+        settled = await self._resolve(given, [other for other in known if other not in self._keys])
         if not waits:
             self._check(name, manifest.input_text, settled)
         else:
@@ -253,16 +263,26 @@ class Decider:
                     self._offered[name] = version
         return self._offered.get(name)
 
-    def _resolve(self, given: JsonValue, keys: list[str]) -> JsonValue:
+    async def _resolve(self, given: JsonValue, keys: list[str]) -> JsonValue:
         if not keys:
             return given
         for key in keys:
+            if key not in self._earlier:
+                continue
             done = self._earlier[key].completion
             if done is None or done.status is not Status.SUCCEEDED:
                 raise _Invalid(f"$ref names {key!r}, which ended as {done.status.value if done else 'unknown'}.")
         try:
-            return references.resolve(given, {key: _data(self._earlier[key]) for key in keys})
+            data = {
+                key: await self._load(_data(self._earlier[key]) if key in self._earlier else self._state.request)
+                for key in dict.fromkeys(keys)
+            }
+            return references.resolve(given, data)
         except BadInput as problem:
+            raise _Invalid(str(problem)) from None
+        except BlobError as problem:
+            if problem.retryable:
+                raise
             raise _Invalid(str(problem)) from None
 
     def _check_shape(self, name: str, input_schema: Mapping[str, JsonValue], given: JsonValue) -> None:

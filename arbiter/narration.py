@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from arbiter.fold import RunState, Task
 from blackboard import events
+from blackboard.blobs import Blob
 from blackboard.events import Event, FabricationStageData
 from blackboard.types import Failure, Usage
 
@@ -33,6 +34,8 @@ def one_line(value: JsonValue, limit: int = 120) -> str:
     No more of a large value is looked at than can be shown, so this may be called for every frame of a view.
     """
     enough = 4 * limit
+    if isinstance(value, Blob):
+        value = str(value)
     if isinstance(value, str):
         text = value[: enough + 1]
     else:

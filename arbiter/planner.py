@@ -11,9 +11,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from arbiter import conversation, fold, prompts, tools
+from arbiter import conversation, prompts, tools
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
+from arbiter.states import States
 from blackboard.errors import ArbiterError, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.types import Completion, Failure, Status, Usage
@@ -49,16 +50,21 @@ class Planner:
 
     def __init__(self, registry: Registry, model: Callable[[], Model], *, attempts: int = 4) -> None:
         self._registry, self._model, self._attempts = registry, model, attempts
+        self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
         """Take one step. Returns None when it was committed, a failed completion when the run must end."""
         claim, board = attempt.claim, attempt.board
-        state = fold.fold(claim.run_id, await board.history(claim.run_id))
+        known = await self._states.read(board, claim)
+        state = known.state
         try:
             self._within_limits(state, claim.round)
             offered = await self._assess(state)
             reply = await self._ask(state, list(offered.values()))
-            decision = await Decider(self._registry, state, claim.run_id, claim.round, offered).decide(reply.tool_uses)
+            decider = Decider(
+                self._registry, state, claim.run_id, claim.round, offered, lambda value: board.load(claim.run_id, value)
+            )
+            decision = await decider.decide(reply.tool_uses)
             self._affordable(state, decision, reply.usage)
         except _Over as over:
             return claim.completion(over.status, error=over.failure, usage=over.usage)
@@ -78,6 +84,8 @@ class Planner:
             state.limits,
             outcome,
         )
+        if outcome is None:
+            self._states.keep(board, known)
         return None
 
     def _within_limits(self, state: RunState, number: int) -> None:
@@ -129,7 +137,7 @@ class Planner:
         there = await self._registry.list(state.tenant)
         if len(there) <= SHORTLIST:
             return [version.name for version in there]
-        request = state.request if isinstance(state.request, str) else json.dumps(state.request)
+        request = conversation.request_text(state.request)
         matches = await self._registry.shortlist(request, k=SHORTLIST, tenant=state.tenant)
         return [match.name for match in matches]
 

@@ -37,6 +37,9 @@ class Shard:
     def open(self, run_id: str) -> str:
         return f"{self.prefix}run:{run_id}:open"
 
+    def blobs(self, run_id: str) -> str:
+        return f"{self.prefix}run:{run_id}:blobs"
+
     def last_claim(self, worker: str) -> str:
         return f"{self.prefix}w:{worker}"
 

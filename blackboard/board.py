@@ -22,7 +22,8 @@ import redis.asyncio
 from pydantic import JsonValue, ValidationError
 from redis.exceptions import ResponseError
 
-from blackboard import _keys, _script, claims, events
+from blackboard import _keys, _script, _stores, claims, events
+from blackboard.blobs import Blobs
 from blackboard.catalog import Catalog
 from blackboard.claims import Claim
 from blackboard.engine import Engine, open_engine
@@ -36,7 +37,7 @@ from blackboard.events import (
     TaskProgressed,
 )
 from blackboard.feed import Feed
-from blackboard.payloads import PAYLOAD_BYTES, REQUEST_BYTES, STEP_BYTES, dump, dump_completion, fingerprint
+from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, fingerprint, join
 from blackboard.plan import specs
 from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, type_name
 
@@ -68,6 +69,7 @@ class Board:
         self.source = events.source(namespace, board)
         self.shards = [_keys.Shard(namespace, board, k) for k in range(shards)]
         self.client = engine.client()
+        self.blobs = Blobs(_stores.RedisStore(self.client, self.shard_of, self._read))
         self.catalog = Catalog(self.client, namespace, board)
         self.feed = Feed(engine, self.shards, self.source)
         self.random = random.Random()
@@ -86,6 +88,8 @@ class Board:
         lease_seconds: float = LEASE_SECONDS,
         cancel_grace_seconds: float = 15.0,
         shards: int | None = None,
+        blobs: str | None = None,
+        inline_bytes: int | None = None,
     ) -> Board:
         """Open a board, making it when it is new.
 
@@ -99,9 +103,13 @@ class Board:
             cancel_grace_seconds: how long a running task may take to stop after a cancellation.
             shards: over how many parts, each in one slot of a cluster, the runs are spread; fixed when the board is
                 made. Default: what the board has; for a new one 16 on a cluster and 1 elsewhere.
+            blobs: where large values go: ``redis``, ``file:///folder`` or ``s3://bucket/prefix``; fixed when the board is
+                made. Default: what the board has; for a new one ``ARBITER_BLOBS``, then ``redis``.
+            inline_bytes: largest value that stands on the board itself; kept for those who open it later. Default:
+                what the board has, then :data:`~blackboard.blobs.INLINE_BYTES`.
 
         Raises:
-            BadInput: a malformed URL or name, or another number of shards than the board has.
+            BadInput: a malformed URL or name, or another number of shards or store than the board has.
             EngineUnavailable: no usable server; the message says what to do.
         """
         for field, value in (("namespace", namespace), ("board", board)):
@@ -109,6 +117,7 @@ class Board:
                 raise BadInput(field, value, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")
         if shards is not None and not 1 <= shards <= MOST_SHARDS:
             raise BadInput("shards", shards, f"Use 1 to {MOST_SHARDS}.")
+        _stores.check_options(blobs, inline_bytes)
         engine = await open_engine(url, data_dir=data_dir)
         key = _keys.meta(namespace, board)
         client = engine.client()
@@ -138,7 +147,15 @@ class Board:
             raise BadInput(
                 "shards", shards, f"Board {namespace}/{board} has {made['shards']}, for good. Leave the argument out."
             )
-        return cls(engine, namespace, board, int(made["shards"]), lease_seconds, cancel_grace_seconds)
+        opened = cls(engine, namespace, board, int(made["shards"]), lease_seconds, cancel_grace_seconds)
+        try:
+            place, inline = await _stores.settle(opened._read, client, key, made, blobs, inline_bytes)
+        except BaseException:
+            await engine.close()
+            raise
+        store = _stores.open_store(place, namespace, board, client, opened.shard_of, opened._read)
+        opened.blobs = Blobs(store, inline)
+        return opened
 
     async def close(self) -> None:
         """Close every connection. The server goes on."""
@@ -190,7 +207,7 @@ class Board:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
         Args:
-            request: text or a JSON object, at most :data:`REQUEST_BYTES`.
+            request: text or a JSON object, at most :data:`PAYLOAD_BYTES`.
             tenant: whose work it is; shares the workers fairly with other tenants.
             idempotency_key: the same key with the same request returns the same run.
             limits: bounds of the run.
@@ -203,20 +220,20 @@ class Board:
             BadInput: an empty or oversized request, a malformed tenant.
             Conflict: the key was used before with another request.
             EngineUnavailable: the server stayed unreachable; repeat the call with the same key.
+            BlobUnavailable: the store of large values cannot be used; repeat the call with the same key.
         """
         if request is None or request in ("", {}, []) or (isinstance(request, str) and not request.strip()):
             raise BadInput("request", request, "Say what is to be done, as text or as a JSON object.")
         if not re.match(type_name, tenant):
             raise BadInput("tenant", tenant, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")
         limits = limits or Limits()
-        body = dump(request, "request", REQUEST_BYTES)
+        body = dump(request, "request", PAYLOAD_BYTES)
         if idempotency_key is None:
             run_id = f"r{int(time.time() * 1000):011x}{secrets.token_hex(6)}"
         else:
             run_id = "r" + hashlib.sha256(f"{tenant}\0{idempotency_key}".encode()).hexdigest()[:23]
-        accepted = json.dumps(
-            {"request": request, "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": dict(pins or {})}
-        )
+        terms = {"tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": dict(pins or {})}
+        accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))
         text = request if isinstance(request, str) else body
         await self._call(
             "submit", self.shard_of(run_id), [STEP_LANE], run_id,
@@ -301,12 +318,15 @@ class Board:
         nonce: str | None = None,
         shard: int = 0,
         seconds: float | None = None,
+        load: bool = True,
     ) -> list[Claim]:
         """Take up to ``n`` ready tasks from lanes of one shard, in the order the lanes are given.
 
         Args:
             worker: unique to this worker's process and start.
             nonce: unique to this call; a repetition of the call with the same nonce returns the same claims.
+            load: False leaves large values where they are, for :func:`blackboard.claims.load` to fetch under the lease's
+                heartbeat.
             seconds: how long the call is repeated while the server is unreachable. Default: to outlast a failover.
         """
         place = self.shards[shard]
@@ -315,7 +335,22 @@ class Board:
             self.client, _script.load("claim"), [*place.declare(lanes), place.last_claim(worker)],
             [len(lanes), *lanes, *args], recover=self.engine.ensure, seconds=seconds,
         )  # fmt: skip
-        return [claims.parse(row, worker) for row in rows]
+        taken = [claims.parse(row, worker) for row in rows]
+        return [await claims.load(claim, self.blobs) for claim in taken] if load else taken
+
+    async def load(self, run_id: str, value: JsonValue) -> JsonValue:
+        """The value a :class:`~blackboard.blobs.Blob` of a run stands for; anything else is returned as it is.
+
+        Raises:
+            BlobError: it is missing or damaged, or its store cannot be reached.
+        """
+        return await self.blobs.load(run_id, value)
+
+    async def _written(self, claim: Claim, completion: Completion) -> str:
+        fields, data = dump_completion(claim, completion)
+        if data == "null":
+            return fields
+        return join(fields, "data", await self.blobs.check(claim.run_id, data, completion.data))
 
     async def wait_for_work(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> bool:
         """Sleep until a lane's doorbell rings, at most ``seconds``. Call it only after an empty claim."""
@@ -343,9 +378,10 @@ class Board:
 
         Raises:
             Fenced: the task is no longer held by this claim; the completion was dropped.
-            BadInput: the completion is larger than :data:`PAYLOAD_BYTES`.
+            BadInput: the result is larger than :data:`PAYLOAD_BYTES`, or the rest is larger than :data:`REPORT_BYTES`.
+            BlobUnavailable: the store of large values cannot be used; the task is still held.
         """
-        body = dump_completion(claim, completion)
+        body = await self._written(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
@@ -366,7 +402,7 @@ class Board:
             )
         policy = claim.retry
         ceiling = min(policy.cap_seconds, policy.interval_seconds * policy.rate ** (claim.attempt - 1))
-        body = dump_completion(claim, completion)
+        body = await self._written(claim, completion)
         state, _ = await self._call(
             "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
@@ -405,10 +441,13 @@ class Board:
                 FabricationStageData.model_validate(data)
             except ValidationError as error:
                 raise BadInput("data", data, f"It does not fit {kind}: {error}") from error
+        told, kept = dump(data, "data", REPORT_BYTES), ""
+        if checkpoint is not None:
+            text = dump(checkpoint, "checkpoint", PAYLOAD_BYTES)
+            kept = await self.blobs.check(claim.run_id, text, checkpoint)
         await self._call(
             "progress", self.shard_of(claim.run_id), (), claim.run_id,
-            claim.task_id, claim.fence, number, kind, dump(data, "data", PAYLOAD_BYTES),
-            "" if checkpoint is None else dump(checkpoint, "checkpoint", PAYLOAD_BYTES),
+            claim.task_id, claim.fence, number, kind, told, kept,
         )  # fmt: skip
 
     async def commit_step(
@@ -436,7 +475,9 @@ class Board:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
         written = specs(claim, tasks, limits)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
-        flat = [part for spec in written for part in spec]
+        flat: list[str] = []
+        for (header, given), task in zip(written, tasks, strict=True):
+            flat += [header, await self.blobs.check(claim.run_id, given, task.input)]
         told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
         answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
         await self._call(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from pydantic import JsonValue
 
 from blackboard import references
+from blackboard.blobs import Blob, Blobs
+from blackboard.errors import BlobError
 from blackboard.types import Completion, Failure, RetryPolicy, Status
 
 
@@ -43,17 +45,29 @@ class Claim:
     checkpoint: JsonValue = None
     dependencies: tuple[tuple[str, str], ...] = ()
     """Key and completion (JSON) of each task it waited for."""
+    loaded: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue], compare=False)
+    """Large results of those tasks, by key."""
+    trouble: BlobError | None = field(default=None, compare=False)
+    """Why a large value of this claim could not be loaded; :meth:`input` raises it."""
 
     def input(self) -> JsonValue:
         """The input with references to earlier tasks replaced by what those tasks returned.
 
         Raises:
             BadInput: a reference leads nowhere in the data it points into.
+            BlobError: a large value could not be loaded.
         """
+        if self.trouble is not None:
+            raise self.trouble
         value = cast(JsonValue, json.loads(self.raw_input))
         if not self.dependencies:
             return value
-        return references.resolve(value, {key: json.loads(raw).get("data") for key, raw in self.dependencies})
+        return references.resolve(value, self.results())
+
+    def results(self) -> dict[str, JsonValue]:
+        """What the tasks it waited for returned, by key; a :class:`Blob` where a large result was not loaded."""
+        data: dict[str, JsonValue] = {key: json.loads(raw).get("data") for key, raw in self.dependencies}
+        return {key: Blob.of(value) or value for key, value in data.items()} | dict(self.loaded)
 
     def completion(
         self, status: Status, data: JsonValue = None, error: Failure | None = None, **more: Any
@@ -71,6 +85,35 @@ class Claim:
             worker=self.worker,
             **more,
         )
+
+
+async def load(claim: Claim, blobs: Blobs) -> Claim:
+    """The claim with its large values: input, checkpoint, and the results its input refers to.
+
+    Never raises a :class:`~blackboard.errors.BlobError`: a claim is held, and its task has to be ended by its holder. The
+    error is in :attr:`Claim.trouble`.
+    """
+    checkpoint = Blob.of(claim.checkpoint)
+    apart = claim.raw_input.startswith(_REFERENCE)
+    if not (apart or checkpoint or any(_DATA in raw for _, raw in claim.dependencies)):
+        return claim
+    run = claim.run_id
+    try:
+        if apart and (given := Blob.of(json.loads(claim.raw_input))):
+            claim = replace(claim, raw_input=await blobs.text(run, given))
+        if checkpoint is not None:
+            claim = replace(claim, checkpoint=await blobs.load(run, checkpoint))
+        if claim.dependencies:
+            named = set(references.keys(json.loads(claim.raw_input)))
+            results = {key: data for key, data in claim.results().items() if key in named}
+            claim = replace(claim, loaded={key: await blobs.load(run, data) for key, data in results.items()})
+    except BlobError as error:
+        return replace(claim, trouble=error)
+    return claim
+
+
+_REFERENCE = '{"$blob":'
+_DATA = '"data":{"$blob":'
 
 
 def task_key(task_id: str) -> str:

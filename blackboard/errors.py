@@ -52,6 +52,32 @@ class Conflict(ScriptRefused):
     """The same idempotency key was used before with different content."""
 
 
+class BlobError(ArbiterError):
+    """A large value that was stored apart cannot be had. ``code`` is the type of the failure that a task gets."""
+
+    code = "blob"
+    retryable = False
+
+
+class BlobMissing(BlobError):
+    """The store has no such value (any more)."""
+
+    code = "blob_missing"
+
+
+class BlobDamaged(BlobError):
+    """What the store has is not what was stored: the hash does not match."""
+
+    code = "blob_damaged"
+
+
+class BlobUnavailable(BlobError):
+    """The store cannot be reached or refuses. Another attempt may succeed."""
+
+    code = "blob_unavailable"
+    retryable = True
+
+
 class MissingExtra(ArbiterError):
     """An optional dependency is not installed; the message carries the install command."""
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
+from blackboard.blobs import Blob
 from blackboard.types import Completion, Failure, Limits, Record, Stored, Usage
 
 PREFIX = "dev.arbiter."
@@ -254,8 +255,17 @@ def parse(position: str, fields: Mapping[str, str], run_id: str, origin: str) ->
     if cls in _UNTYPED:
         return cls.model_validate({**envelope, "data": _JSON.validate_json(raw)})
     data = cast(type[Stored], cls.model_fields["data"].annotation)
-    return cls.model_construct(**envelope, data=data.model_validate_json(raw))
+    return cls.model_construct(**envelope, data=_marked(cls, data.model_validate_json(raw)))
 
 
+def _marked(cls: type[Event], data: Stored) -> Stored:
+    """The data with a :class:`~blackboard.blobs.Blob` where a reference stands for a large value."""
+    field = _MAY_BE_APART.get(cls)
+    if field is None or (blob := Blob.of(getattr(data, field))) is None:
+        return data
+    return data.model_copy(update={field: blob})
+
+
+_MAY_BE_APART: dict[type[Event], str] = {RunAccepted: "request", TaskPosted: "input", TaskCompleted: "data"}
 _UNTYPED = {Event, TaskReady, TaskReleased, TaskProgressed}
 _JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)

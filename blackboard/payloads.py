@@ -13,10 +13,10 @@ from blackboard.claims import Claim
 from blackboard.errors import BadInput, Oversized
 from blackboard.types import Completion
 
-REQUEST_BYTES = 256 * 1024
-"""Largest request, as JSON."""
-PAYLOAD_BYTES = 1024 * 1024
-"""Largest input and largest completion of a task, as JSON."""
+PAYLOAD_BYTES = 64 * 1024 * 1024
+"""Largest request, input, result and checkpoint, as JSON. What is larger than a board's ``inline_bytes`` is stored apart."""
+REPORT_BYTES = 1024 * 1024
+"""Largest report of a running attempt, and most of a completion beside its result, as JSON."""
 STEP_BYTES = 8 * 1024 * 1024
 """Largest message of a model, and largest answer, as JSON."""
 _ENVELOPE_LEVELS = 8
@@ -38,19 +38,30 @@ def dump(value: Any, field: str, limit: int) -> str:
         raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error
     if len(text) > limit:
         raise Oversized(
-            field, f"{len(text):,} bytes", f"At most {limit:,} bytes are taken; pass a reference to larger data."
+            field,
+            f"{len(text):,} bytes",
+            f"At most {limit:,} bytes are taken; keep larger data elsewhere and pass its URL.",
         )
     return text
 
 
-def dump_completion(claim: Claim, completion: Completion) -> str:
-    """The completion as it is stored. Whose it is, is the claim's to say and not the handler's."""
+def dump_completion(claim: Claim, completion: Completion) -> tuple[str, str]:
+    """The completion as it is stored, without its data, and the data. :func:`join` puts them together.
+
+    Whose it is, is the claim's to say and not the handler's.
+    """
     own = {
         "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
         "attempts": claim.attempt, "worker": claim.worker,
     }  # fmt: skip
     said = completion.model_dump(mode="json", exclude_none=True)
-    return dump(said | own, "completion", PAYLOAD_BYTES + 256 * 1024)
+    data = dump(said.pop("data", None), "completion.data", PAYLOAD_BYTES)
+    return dump(said | own, "completion", REPORT_BYTES), data
+
+
+def join(fields: str, name: str, value: str) -> str:
+    """JSON of an object with one more member, given as JSON, which is not read."""
+    return f'{{"{name}":{value},{fields[1:]}'
 
 
 def fingerprint(request: JsonValue) -> str:

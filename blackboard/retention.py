@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from blackboard import _keys, _script
 from blackboard.board import Board
-from blackboard.errors import ArbiterError, ScriptRefused
+from blackboard.errors import ArbiterError, BlobUnavailable, ScriptRefused
 from blackboard.types import Record, Status
 
 log = logging.getLogger(__name__)
@@ -87,11 +87,15 @@ async def retire(board: Board, run_id: str, *, ended_before: float | None = None
     lanes: set[str] = set()
     while True:
         over, *seen = await _script.run(
-            board.client, _script.load("retire_run"), shard.declare((), run_id), [0, run_id, bound],
+            board.client, _script.load("retire_run"), [*shard.declare((), run_id), shard.blobs(run_id)], [0, run_id, bound],
             recover=board.engine.ensure,
         )  # fmt: skip
         lanes.update(seen)
         if over:
+            try:
+                await board.blobs.delete_run(run_id)
+            except BlobUnavailable as error:
+                log.error("large values of the removed run %s stay: %s", run_id, error)
             return lanes
 
 

@@ -21,9 +21,10 @@ from typing import Any, cast
 from pydantic import JsonValue
 from redis.exceptions import RedisError
 
+from blackboard import claims
 from blackboard.board import Board
 from blackboard.claims import Claim
-from blackboard.errors import BadInput, EngineUnavailable, Fenced, Oversized
+from blackboard.errors import BadInput, BlobError, EngineUnavailable, Fenced, Oversized
 from blackboard.heartbeat import Heartbeat
 from blackboard.schedules import Schedules
 from blackboard.types import Completion, Failure, Status
@@ -135,7 +136,7 @@ class Worker:
                 # a lost reply handed over is not lost.
                 patience = _TURN_SECONDS if shards > 1 else None
                 claims = await self._board.claim(
-                    self.name, lanes, n=free, shard=shard, nonce=nonce, seconds=patience
+                    self.name, lanes, n=free, shard=shard, nonce=nonce, seconds=patience, load=False
                 )
             except EngineUnavailable as error:
                 log.error("%s cannot claim: %s", self.name, error)
@@ -277,6 +278,9 @@ class Worker:
         claim = attempt.claim
         started = time.perf_counter()
         try:
+            attempt.claim = await claims.load(claim, self._board.blobs)
+            if attempt.claim.trouble is not None:
+                raise attempt.claim.trouble
             completion = await self._handle(attempt)
             if not isinstance(cast(object, completion), Completion | None):
                 raise TypeError(f"the handler returned {type(completion).__name__} instead of a Completion")
@@ -285,6 +289,8 @@ class Worker:
             raise
         except BadInput as error:
             failure = Failure(type="bad_input", message=str(error))
+        except BlobError as error:
+            failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
         except (Exception, SystemExit) as error:  # a handler that calls exit() ends its task and not this process
             log.exception("%s: the handler raised", claim.task_id)
             return _internal_error(
@@ -315,6 +321,9 @@ class Worker:
             kind = "result_too_large" if isinstance(error, Oversized) else "not_json"
             failure = Failure(type=kind, message=str(error))
             await self._board.complete(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+        except BlobError as error:  # a result that could not be stored is no result
+            failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
+            await self._board.fail(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
 
 
 def _internal_error(claim: Claim, message: str, **evidence: JsonValue) -> Completion:

@@ -171,8 +171,9 @@ class Executor:
         finally:
             stop.cancel()
         more["usage"] = usage
-        if len(json.dumps(value)) > PAYLOAD_BYTES:
-            failure = Failure(type="result_too_large", message=f"The result is larger than {PAYLOAD_BYTES:,} bytes.")
+        most = min(manifest.limits.output_bytes, PAYLOAD_BYTES)
+        if len(json.dumps(value)) > most:
+            failure = Failure(type="result_too_large", message=f"The result is larger than {most:,} bytes.")
             return claim.completion(Status.FAILED, error=failure, **more)
         return self._judged(claim, version, Outcome(Status.SUCCEEDED, value), more)
 

@@ -1,4 +1,4 @@
--- own: run, latest end (ms) that may be removed. Removes a run that is over: at each call a bounded part of its tasks, and
+-- own: run, latest end (ms) that may be removed; the last key: the run's blobs. Removes a run that is over: at each call a bounded part of its tasks, and
 -- with the last of them its log, header and index entry, so that a reader finds all of its history or none of it. The
 -- header remembers how far this got. Replies 1 when nothing is left, then the lanes its tasks were in.
 local run = ARGV[A]
@@ -39,6 +39,7 @@ if not whole then
   return out
 end
 redis.call('UNLINK', LOG)
+redis.call('UNLINK', KEYS[#KEYS])
 redis.call('DEL', OPEN)
 redis.call('ZREM', DUE, 'r:' .. run)
 redis.call('ZREM', INDEX, run)

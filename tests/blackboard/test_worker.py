@@ -112,7 +112,7 @@ async def returns_nan(attempt: Attempt) -> Completion:
 
 
 async def returns_too_much(attempt: Attempt) -> Completion:
-    return attempt.claim.completion(Status.SUCCEEDED, data="x" * 2_000_000)
+    return attempt.claim.completion(Status.SUCCEEDED, data="x" * (64 << 20))
 
 
 async def returns_half_a_character(attempt: Attempt) -> Completion:

@@ -319,7 +319,8 @@ def test_the_keys_and_scripts_of_the_board_are_in_their_tables() -> None:
     from blackboard._keys import Shard
 
     shard = Shard("n", "b", 0)
-    keys = [*shard.fixed, *shard.lane("<lane>"), shard.log("<id>"), shard.open("<id>"), shard.last_claim("<worker>")]
+    run = [shard.log("<id>"), shard.open("<id>"), shard.blobs("<id>")]
+    keys = [*shard.fixed, *shard.lane("<lane>"), *run, shard.last_claim("<worker>")]
     assert _words("blackboard.md", "Keys") == {key.removeprefix(shard.prefix) for key in keys}
     scripts = {path.stem for path in (ROOT / "blackboard" / "lua").glob("*.lua") if not path.stem.startswith("_")}
     assert _words("blackboard.md", "Scripts") == scripts
@@ -350,7 +351,7 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
     from arbiter import conversation, planner, sdk
-    from blackboard import _probe, _script, board, catalog, payloads, plan
+    from blackboard import _probe, _script, blobs, board, catalog, payloads, plan
     from fabricator import policy
     from registry import CapabilityLimits
     from wrapper import execute
@@ -369,8 +370,9 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
     attempt, retry = CapabilityLimits(), RetryPolicy()
     said = {
         "operations.md": [
-            f"| request | {size(payloads.REQUEST_BYTES)} |",
-            f"| input, result, checkpoint of a task | {size(payloads.PAYLOAD_BYTES)} |",
+            f"| request; input, result, checkpoint of a task | {size(payloads.PAYLOAD_BYTES)} |",
+            f"| the same on the board itself | {size(blobs.INLINE_BYTES)}",
+            f"| report of a running attempt | {size(payloads.REPORT_BYTES)} |",
             f"| message or answer of a model | {size(payloads.STEP_BYTES)} |",
             f"| tasks in a round; in one `post_plan` | {plan.TASKS_PER_ROUND}; 100 |",
             f"| capabilities offered to the model at first | {planner.SHORTLIST};",
@@ -393,7 +395,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"({retry.interval_seconds:g} s, {retry.rate:g}, {retry.cap_seconds:g} s)",
             f"Up to {framing.OPEN_CALLS} calls are in flight",
             f"exceed {size(framing.REQUEST_BYTES)} together",
-            f"the result is over {size(payloads.PAYLOAD_BYTES)},",
+            f"over {size(payloads.PAYLOAD_BYTES)}",
         ],
         "models.md": [f"more than {inspect.getmodule(converse).LONGEST_WAIT_SECONDS:g} s ends the call"],  # type: ignore[union-attr]
         "blackboard.md": [f"A claim is a lease, {board.LEASE_SECONDS:g} s by default", "about the last 100,000 events"],

@@ -160,7 +160,7 @@ async def test_functions_of_the_program_end_as_typed_completions_too(redis_serve
     @capability
     def gives_too_much() -> str:
         """Return more than a completion may hold."""
-        return "x" * (2 << 20)
+        return "x" * (9 << 20)
 
     made = (gives_an_object, reads_bad_data, takes_too_long, gives_too_much)
     turns = [[call(one.manifest.name) for one in made], "done"]
