@@ -7,6 +7,7 @@
 ``daemon``        serve, worker, down
 ``retention``     prune
 ``doctor``        doctor
+``archive``       export, import, events --archive
 ``capabilities``  capabilities, capabilities show
 ``schedules``     schedule add, list, show, remove, enable, disable, run
 ``demonstration`` demo

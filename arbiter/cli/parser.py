@@ -58,6 +58,7 @@ def build() -> argparse.ArgumentParser:
     _look(commands)
     _keep(commands)
     _doctor(commands)
+    _archive(commands)
     _capabilities(commands)
     _schedules(commands)
     down = _command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
@@ -231,6 +232,13 @@ def _look(commands: _Commands) -> None:
     events.add_argument(
         "--limit", metavar="N", type=_positive, default=20, help="how many runs to look back (default 20)"
     )
+    events.add_argument(
+        "--archive", metavar="FILE", help="write events of all runs to FILE (- for output) as CloudEvents"
+    )
+    events.add_argument("--since", metavar="TIME", help="with --archive: from then on; 24h, 7d or 2026-01-31T08:00")
+    events.add_argument("--until", metavar="TIME", help="with --archive: before")
+    events.add_argument("--type", metavar="GLOB", default="*", help="with --archive: such as task.* or run.completed")
+    events.add_argument("--subject", metavar="GLOB", default="*", help="with --archive: run or task, such as r01*/1.*")
     _json(events, "CloudEvents, one to a line,")
     cancel = _command(commands, "cancel", "arbiter.cli.runs:cancel", "stop a run")
     cancel.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
@@ -253,6 +261,24 @@ over is never removed. A serving daemon does the same each minute; see serve --k
     prune.add_argument("--dry-run", action="store_true", help="remove nothing, say what would be")
     _json(prune, "what was removed")
     _place(prune)
+
+
+def _archive(commands: _Commands) -> None:
+    text = """\
+Write a finished run to a file: its events as stored, the versions it used with their sources, and
+a hash of it all. Nothing is removed."""
+    export = _command(commands, "export", "arbiter.cli.archive:export", "write a finished run to a file", text)
+    export.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
+    export.add_argument("file", metavar="FILE", help="a new file, or - for standard output")
+    _place(export)
+    text = """\
+Put the run in a file on the board as history: listed and shown, never executed. Its hash, its log
+and the hashes of its versions are checked first; versions are not registered. A run of the same
+id is left alone, and so the command is refused."""
+    load = _command(commands, "import", "arbiter.cli.archive:load", "put an exported run on the board", text)
+    load.add_argument("file", metavar="FILE")
+    _json(load, "the run")
+    _place(load)
 
 
 def _doctor(commands: _Commands) -> None:

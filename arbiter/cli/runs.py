@@ -165,6 +165,10 @@ async def _show(arguments: argparse.Namespace) -> int:
 
 def events(arguments: argparse.Namespace) -> int:
     """Print events, of one run or of the latest runs, and go on with new ones if asked."""
+    if arguments.archive is not None:
+        from arbiter.cli import archive
+
+        return archive.events(arguments)
     return attended(_events(arguments))
 
 
