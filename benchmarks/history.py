@@ -29,7 +29,7 @@ async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
         say(f"{ROUNDS} rounds, repetition {repetition + 1}")
         with RedisServer() as server, server.client() as client:
             sizes: list[float] = []
-            await _run(server.url, lambda _, kept=sizes, redis=client: kept.append(_bytes(redis)))
+            await _run(server.url, lambda _, kept=sizes, redis=client: kept.append(board_bytes(redis)))
             size.append(_halves(sizes))
             times: list[float] = []
             for _ in range(2 if quick else 4):
@@ -62,7 +62,7 @@ def _halves(values: list[float]) -> tuple[float, float]:
     return slope(values[:half]), slope(values[half:])
 
 
-def _bytes(client: Any) -> float:
+def board_bytes(client: Any) -> float:
     keys = list(client.scan_iter(count=1000))
     pipe = client.pipeline(transaction=False)
     for key in keys:
