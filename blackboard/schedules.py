@@ -18,9 +18,11 @@ Every time here is the server's.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from typing import Any, cast
 
 from redis.exceptions import ResponseError
@@ -44,6 +46,8 @@ GIVE_UP_SECONDS = 3600.0
 """How long a refused submission is repeated before the occurrence counts as failed."""
 _PRELUDE = "_schedule"
 _ATTEMPTS = 20
+_AT_ONCE = 8
+"""Schedules that one sweep fires at a time."""
 
 
 class _State(Record):
@@ -80,7 +84,10 @@ class _Reading:
         return occurrence + jitter(self.schedule.name, occurrence, round(self.schedule.window_seconds * 1000))
 
     def changed(self, state: _State) -> _Reading:
-        return _Reading(self.now, self.definition, state.model_dump_json())
+        """The same schedule with another state; a new anchor takes a new reading."""
+        made = copy(self)
+        made.state, made.text = state, state.model_dump_json()
+        return made
 
     def view(self) -> Scheduled:
         state = self.state
@@ -221,18 +228,26 @@ class Schedules:
             Seconds until something will be due, at most 60.
         """
         now, nearest, *rows = cast("list[str]", await self._run("schedule_due", limit))
-        done = 0
-        for name, known in _readings(int(now), rows):
+        turns = asyncio.Semaphore(_AT_ONCE)
+        readings = list(_readings(int(now), rows))
+        fired = await asyncio.gather(*(self._in_turn(turns, known) for _, known in readings), return_exceptions=True)
+        for error in fired:
+            if isinstance(error, BaseException):
+                raise error
+        return 0.0 if any(fired) and len(rows) >= 3 * limit else int(nearest) / 1000
+
+    # ---- firing ----------------------------------------------------------------------------------------------------
+
+    async def _in_turn(self, turns: asyncio.Semaphore, known: _Reading) -> bool:
+        async with turns:
             try:
                 await self._fire(known)
-                done += 1
+                return True
             except EngineUnavailable:
                 raise
             except (ArbiterError, ResponseError) as error:  # one of them must not keep the others waiting
-                log.error("schedule %s: %s", name, error)
-        return 0.0 if done and len(rows) >= 3 * limit else int(nearest) / 1000
-
-    # ---- firing ----------------------------------------------------------------------------------------------------
+                log.error("schedule %s: %s", known.schedule.name, error)
+                return False
 
     async def _fire(self, known: _Reading) -> None:
         decided = known if known.state.firing else await self._decide(known)

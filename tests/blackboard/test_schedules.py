@@ -289,7 +289,7 @@ async def test_what_is_malformed_is_refused_and_nothing_is_stored(
 # ---- whoever races, whoever dies ---------------------------------------------------------------------------------------
 
 
-async def test_g5_many_sweepers_fire_every_occurrence_once(times: Times) -> None:
+async def test_g4_many_sweepers_fire_every_occurrence_of_a_schedule_once(times: Times) -> None:
     await times.add("rate(1 second)", request="{{occurrence}}", overlap="allow")
     sweepers = [Schedules(times.board) for _ in range(8)]
     for second in range(1, 31):
