@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
     from blackboard import events
+    from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.errors import (
         ArbiterError,
         BadInput,
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, capability
     from wrapper.context import TaskContext, current_task
     from wrapper.models import RecordedModel, ScriptedModel
+    from wrapper.spending import Price, Prices
 
 _HOMES = {
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
     "BadInput": "blackboard.errors",
+    "Budget": "blackboard.budgets",
+    "BudgetExhausted": "blackboard.budgets",
     "Capability": "registry",
     "CapabilityLimits": "registry",
     "Completion": "blackboard.types",
@@ -49,6 +53,8 @@ _HOMES = {
     "Manifest": "registry",
     "MissingExtra": "blackboard.errors",
     "ModelUnavailable": "blackboard.errors",
+    "Price": "wrapper.spending",
+    "Prices": "wrapper.spending",
     "RecordedModel": "wrapper.models",
     "Retention": "blackboard.retention",
     "RetryPolicy": "blackboard.types",
@@ -67,6 +73,8 @@ __all__ = [
     "Arbiter",
     "ArbiterError",
     "BadInput",
+    "Budget",
+    "BudgetExhausted",
     "Capability",
     "CapabilityLimits",
     "Completion",
@@ -80,6 +88,8 @@ __all__ = [
     "Manifest",
     "MissingExtra",
     "ModelUnavailable",
+    "Price",
+    "Prices",
     "RecordedModel",
     "Retention",
     "RetryPolicy",

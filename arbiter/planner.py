@@ -15,7 +15,9 @@ from arbiter import conversation, prompts, tools
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
 from arbiter.states import States
-from blackboard.errors import ArbiterError, ModelUnavailable
+from blackboard.budgets import BudgetExhausted
+from blackboard.claims import Claim
+from blackboard.errors import ArbiterError, EngineUnavailable, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
@@ -24,6 +26,8 @@ from wrapper.models import ModelCallFailed, Reply, converse, describe
 
 if TYPE_CHECKING:
     from strands.models import Model
+
+    from wrapper.spending import Spending
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +50,13 @@ class Planner:
     Args:
         model: gives the Strands model that plans; called once, by the first step.
         attempts: how often one model call is tried while the provider is at fault.
+        spending: reserves each request to the model; without it only what was spent before a decision is looked at.
     """
 
-    def __init__(self, registry: Registry, model: Callable[[], Model], *, attempts: int = 4) -> None:
-        self._registry, self._model, self._attempts = registry, model, attempts
+    def __init__(
+        self, registry: Registry, model: Callable[[], Model], *, attempts: int = 4, spending: Spending | None = None
+    ) -> None:
+        self._registry, self._model, self._attempts, self._spending = registry, model, attempts, spending
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
@@ -60,7 +67,7 @@ class Planner:
         try:
             self._within_limits(state, claim.round)
             offered = await self._assess(state)
-            reply = await self._ask(state, list(offered.values()))
+            reply = await self._ask(state, list(offered.values()), claim)
             decider = Decider(
                 self._registry, state, claim.run_id, claim.round, offered, lambda value: board.load(claim.run_id, value)
             )
@@ -141,10 +148,13 @@ class Planner:
         matches = await self._registry.shortlist(request, k=SHORTLIST, tenant=state.tenant)
         return [match.name for match in matches]
 
-    async def _ask(self, state: RunState, offered: list[Version]) -> Reply:
+    async def _ask(self, state: RunState, offered: list[Version], claim: Claim) -> Reply:
+        model = self._model()
+        if self._spending is not None:
+            model = self._spending.guard(model, claim, limits=state.limits)
         try:
             reply = await converse(
-                self._model(),
+                model,
                 conversation.messages(state),
                 tools=tools.specs(offered),
                 system=prompts.SYSTEM,
@@ -154,6 +164,10 @@ class Planner:
             kind = error.code if isinstance(error, ModelCallFailed) else "model_unavailable"
             spent = error.usage if isinstance(error, ModelCallFailed) else None
             raise _Over("model_error", f"The planning model gave no decision ({kind}): {error}", usage=spent) from error
+        except BudgetExhausted as error:
+            raise _Over("limit", f"No decision. {error}") from error
+        except EngineUnavailable:
+            raise
         except ArbiterError as error:
             raise _Over("model_error", f"The planning model gave no decision: {error}") from error
         if reply.stop_reason in _REFUSING:

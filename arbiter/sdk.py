@@ -24,6 +24,7 @@ from arbiter.fold import RunState, fold
 from arbiter.requests import accept
 from arbiter.result import RunResult
 from blackboard.board import LEASE_SECONDS, STEP_LANE, Board
+from blackboard.budgets import Budget, Budgets, LevelReport
 from blackboard.ending import end
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.events import Event
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
+    from wrapper.spending import Price, Prices, Spending
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,9 @@ class Arbiter:
         fabricator_model: another model for writing capabilities. Default: ``model``.
         examiner_model: another model for specifying them and setting their exams. Default: ``fabricator_model``.
         fabrication: how far a fabrication goes. Default: ``FabricationSettings()``.
+        budgets: set on the board when this starts; what is there already stays. See :meth:`set_budget`.
+        prices: the price table for budgets of money: a ``Prices``, a mapping, or the path of a file. Default: the file that
+            ``ARBITER_PRICES`` names.
         lanes: lanes of generated code this process serves in the role ``wrapper``.
         concurrency: attempts at a time by role; the rest keep :data:`CONCURRENCY`.
         lease_seconds: how long a process may be silent before its work is given to another.
@@ -98,6 +103,8 @@ class Arbiter:
         fabricator_model: str | Model | None = None,
         examiner_model: str | Model | None = None,
         fabrication: FabricationSettings | None = None,
+        budgets: Sequence[Budget] = (),
+        prices: Prices | Mapping[str, Price] | str | Path | None = None,
         lanes: Sequence[str] = (GENERIC_LANE,),
         concurrency: Mapping[Role, int] | None = None,
         lease_seconds: float = LEASE_SECONDS,
@@ -113,6 +120,7 @@ class Arbiter:
             "url": url, "model": model, "data_dir": data_dir, "namespace": namespace, "board": board,
             "capabilities": capabilities, "roles": roles, "limits": limits, "tenant": tenant,
             "fabricator_model": fabricator_model, "examiner_model": examiner_model, "fabrication": fabrication,
+            "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention,
         }  # fmt: skip
@@ -128,6 +136,7 @@ class Arbiter:
         self._board: Board | None = None
         self._registry: Registry | None = None
         self._heartbeat: Heartbeat | None = None
+        self._spending: Spending | None = None
         self._isolation: Isolation | None = None
         self._isolation_lock = asyncio.Lock()
         self._workers: list[Worker] = []
@@ -156,6 +165,8 @@ class Arbiter:
         try:
             self._registry = Registry(board.catalog, board.outcomes)
             self._heartbeat = Heartbeat(board)
+            for budget in options["budgets"]:
+                await self.set_budget(budget)
             await self._serve(board, self._registry, self._heartbeat)
             await self.register(*options["capabilities"])
         except BaseException:
@@ -164,6 +175,11 @@ class Arbiter:
         return self
 
     async def _serve(self, board: Board, registry: Registry, heartbeat: Heartbeat) -> None:
+        if self.roles:
+            from wrapper.spending import Prices, Spending
+
+            self._spending = Spending(Budgets(board), Prices.of(self._options["prices"]))
+
         def employ(role: Role, lanes: Sequence[str] | Callable[[], Sequence[str]], handle: Handler) -> None:
             worker = Worker(board, heartbeat, role, lanes, handle, concurrency=self._concurrency[role])
             self._workers.append(worker)
@@ -172,7 +188,7 @@ class Arbiter:
         if "arbiter" in self.roles:
             from arbiter.planner import Planner
 
-            employ("arbiter", [STEP_LANE], Planner(registry, self._model).handle)
+            employ("arbiter", [STEP_LANE], Planner(registry, self._model, spending=self._spending).handle)
         if "fabricator" in self.roles:
             from arbiter.decisions import FABRICATOR_LANE
             from fabricator import Fabricator
@@ -183,6 +199,7 @@ class Arbiter:
                 lambda: self._model("fabricator_model"),
                 examiner_model=lambda: self._model("examiner_model"),
                 settings=self._options["fabrication"],
+                spending=self._spending,
             )
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
         if "wrapper" in self.roles or self._options["capabilities"]:
@@ -190,10 +207,11 @@ class Arbiter:
 
             named = self._models["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
             model = self._model if named else None
-            executor = Executor(registry, self._isolate, self._functions, model)
+            executor = Executor(registry, self._isolate, self._functions, model, self._spending)
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:
             self._keep(Sweeper(board).run, "sweeper")
+            self._keep(Budgets(board).keep_swept, "budgets")
             if (retention := self._options["retention"]) is not None:
                 self._keep(Retirer(board, retention).run, "retention")
         if "wrapper" in self.roles:
@@ -241,8 +259,11 @@ class Arbiter:
             which = "model"
         if which not in self._resolved:
             from wrapper.models import resolve
+            from wrapper.spending import bound_output
 
-            self._resolved[which] = resolve(self._models[which])
+            given = self._models[which]
+            made = resolve(given)
+            self._resolved[which] = bound_output(made) if given is None or isinstance(given, str) else made
         return self._resolved[which]
 
     async def close(self, grace_seconds: float | None = None) -> None:
@@ -258,6 +279,9 @@ class Arbiter:
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.close)
             self._heartbeat = None
+        if self._spending is not None:
+            await self._spending.settled()
+            self._spending = None
         if self._board is not None:
             await self._board.close()
             self._board = None
@@ -445,6 +469,24 @@ class Arbiter:
     async def cancel(self, run_id: str, reason: str = "cancelled by request") -> str:
         """Stop a run; durable when this returns. See :meth:`blackboard.board.Board.cancel_run`."""
         return await self.board.cancel_run(run_id, reason)
+
+    async def set_budget(self, budget: Budget) -> None:
+        """Give a level of the board a budget, or another one; what the level has spent counts. Holds for every process.
+
+        Raises:
+            BadInput: no unit of it has a bound.
+        """
+        await Budgets(self.board).set(budget)
+
+    async def remove_budget(self, level: str) -> None:
+        """Take a level's budget away."""
+        await Budgets(self.board).remove(level)
+
+    async def budgets(self, *levels: str) -> list[LevelReport]:
+        """What the levels named may spend, have spent and hold; without names, all levels that were given a budget."""
+        if self._spending is not None:
+            await self._spending.settled()
+        return await Budgets(self.board).report(*levels)
 
     async def runs(self, limit: int = 50, *, where: str | Where = "") -> list[RunSummary]:
         """The latest runs, newest first; a list that shows itself as a table in notebooks.

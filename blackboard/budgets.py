@@ -12,20 +12,25 @@ by its id, and what happened to it is remembered for a while after its end.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import redis
 import redis.asyncio
 from pydantic import Field, field_validator
 
 from blackboard._script import load, retrying, run
-from blackboard.errors import ArbiterError, BadInput
+from blackboard.errors import ArbiterError, BadInput, EngineUnavailable
 from blackboard.types import Record
 
 if TYPE_CHECKING:
     from blackboard.board import Board
+
+log = logging.getLogger(__name__)
 
 Unit = Literal["tokens", "money", "seconds", "fabrications"]
 UNITS: tuple[Unit, ...] = ("tokens", "money", "seconds", "fabrications")
@@ -36,6 +41,8 @@ LEASE_SECONDS = 60.0
 """How long a silent process keeps a reservation."""
 REMEMBERED_SECONDS = 900.0
 """How long an ended reservation is remembered, so that a call that comes late or twice changes nothing."""
+SWEEP_SECONDS = 5.0
+"""How often a process gives back what silent ones hold."""
 _PRELUDE = "_budget"
 _LEVEL = re.compile(r"(board|(tenant|run|task|capability|model):[^\x00-\x1f\x7f]{1,300}?)(/day)?")
 _SWEPT_AT_ONCE = 100
@@ -253,6 +260,15 @@ class Budgets:
                 lapsed += int(await self._call("budget_lapse", levels, id, *levels))
             if len(rows) < _SWEPT_AT_ONCE:
                 return lapsed
+
+    async def keep_swept(self) -> None:
+        """Sweep every few seconds until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except (EngineUnavailable, redis.RedisError) as error:
+                log.error("reservations could not be swept: %s", error)
+            await asyncio.sleep(SWEEP_SECONDS)
 
     async def report(self, *levels: str) -> list[LevelReport]:
         """Levels as they are at one moment: those named, else all that were given a budget, by name.

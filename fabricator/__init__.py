@@ -34,6 +34,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from blackboard.budgets import BudgetExhausted
+from blackboard.claims import Claim
 from blackboard.errors import BadInput
 from blackboard.types import Completion, Failure, Status
 from blackboard.worker import Attempt
@@ -44,6 +46,8 @@ from wrapper.isolation import Isolation
 
 if TYPE_CHECKING:
     from strands.models import Model
+
+    from wrapper.spending import Spending
 
 __all__ = ["FabricationSettings", "Fabricator", "Need"]
 
@@ -57,6 +61,7 @@ class Fabricator:
         model: writes the code; a Strands model, or a function that gives one when it is first needed.
         examiner_model: writes specification and exam. Default: the same model, in a conversation of its own.
         settings: bounds, and what may be granted.
+        spending: counts each fabrication and reserves each of its model calls.
     """
 
     def __init__(
@@ -67,19 +72,21 @@ class Fabricator:
         *,
         examiner_model: Model | Callable[[], Model] | None = None,
         settings: FabricationSettings | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._registry = registry
         self._isolation = _later(isolation)
         self._generator = _model(model)
         self._examiner = self._generator if examiner_model is None else _model(examiner_model)
         self._settings = settings or FabricationSettings()
+        self._spending = spending
 
     async def handle(self, attempt: Attempt) -> Completion:
         """Fabricate what an attempt's task asks for, or go on where an earlier attempt was interrupted.
 
         Returns:
             ``succeeded`` with data ``capability, version, description, input_schema, output_schema, reused, repairs,
-            exam``; ``failed`` with type ``abstained``, ``fabrication_failed``, ``name_taken``, ``model_error`` or
+            exam``; ``failed`` with type ``abstained``, ``fabrication_failed``, ``name_taken``, ``model_error``, ``limit`` or
             ``bad_input``; ``refused`` with type ``policy`` or ``isolation``; or ``cancelled``. Usage is the sum of all
             model calls, those of earlier attempts included.
 
@@ -95,10 +102,24 @@ class Fabricator:
         except BadInput as error:
             failure = Failure(type="bad_input", message=str(error), evidence={"field": error.field})
             return claim.completion(Status.FAILED, error=failure)
+        try:
+            if self._spending is not None:
+                await self._spending.fabrication(claim)
+        except BudgetExhausted as error:
+            return claim.completion(Status.FAILED, error=Failure(type="limit", message=str(error)))
         fabrication = Fabrication(
-            attempt, need, self._registry, self._isolation, self._generator, self._examiner, self._settings
-        )
+            attempt, need, self._registry, self._isolation,
+            self._guarded(self._generator, claim, need), self._guarded(self._examiner, claim, need), self._settings,
+        )  # fmt: skip
         return await fabrication.run()
+
+    def _guarded(self, model: Callable[[], Model], claim: Claim, need: Need) -> Callable[[], Model]:
+        """A model whose every call for this fabrication is reserved."""
+        spending = self._spending
+        if spending is None:
+            return model
+        seconds = self._settings.model_seconds
+        return lambda: spending.guard(model(), claim, capability=need.name, call_seconds=seconds)
 
 
 def _model(given: Model | Callable[[], Model]) -> Callable[[], Model]:

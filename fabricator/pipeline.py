@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from pydantic import JsonValue
 
+from blackboard.budgets import BudgetExhausted
 from blackboard.errors import ArbiterError, BadInput, Conflict, EngineUnavailable, Fenced, IsolationUnavailable
 from blackboard.events import FabricationStageData
 from blackboard.types import Completion, Failure, Status, Usage
@@ -77,6 +78,8 @@ class Fabrication:
         except IsolationUnavailable as error:
             failure = self._failure("isolation", f"Nothing was run: {error}", retryable=True)
             return self._completion(Status.REFUSED, error=failure)
+        except BudgetExhausted as error:
+            return self._completion(Status.FAILED, error=self._failure("limit", str(error), {"level": error.level}))
         except (Fenced, EngineUnavailable, BadInput):
             raise
         except ArbiterError as error:

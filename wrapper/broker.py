@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
+from blackboard.budgets import BudgetExhausted
 from blackboard.errors import ArbiterError
 from blackboard.types import Usage
 from registry import Manifest
@@ -33,6 +34,8 @@ class AttemptBroker:
         self._manifest, self._model = manifest, model
         self.usage = Usage()
         """What the attempt's model calls consumed so far."""
+        self.exhausted: BudgetExhausted | None = None
+        """The last budget that had no room for a call."""
 
     async def __call__(self, method: str, args: JsonValue) -> JsonValue:
         """Answer one call.
@@ -66,6 +69,9 @@ class AttemptBroker:
             self.usage += error.usage
             kind = "ContextWindowOverflowException" if error.code == "context_overflow" else "model_error"
             raise BrokerError(kind, str(error)) from error
+        except BudgetExhausted as error:
+            self.exhausted = error
+            raise BrokerError("limit", str(error)) from error
         except ArbiterError as error:
             raise BrokerError("model_error", str(error)) from error
         self.usage += reply.usage

@@ -11,6 +11,7 @@ import json
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
@@ -20,13 +21,24 @@ from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable, Unkn
 from blackboard.payloads import PAYLOAD_BYTES
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
-from registry import Capability, HashMismatch, Registry, ResultNotJson, Version, validate_input, validate_output
+from registry import (
+    Capability,
+    HashMismatch,
+    Manifest,
+    Registry,
+    ResultNotJson,
+    Version,
+    validate_input,
+    validate_output,
+)
 from wrapper import context
 from wrapper.broker import AttemptBroker
 from wrapper.isolation import Isolation, Job, JobLimits, Outcome
 
 if TYPE_CHECKING:
     from strands.models import Model
+
+    from wrapper.spending import Spending
 
 LOG_CHARACTERS = 16_000
 """How much of stdout and of stderr a completion carries: the end of it."""
@@ -45,6 +57,7 @@ class Executor:
         isolation: gives what runs generated code, started.
         functions: the capabilities of the embedding program, by name; may grow.
         model: gives the model brokered to isolated code; None refuses such calls.
+        spending: reserves each of those calls; without it they only count.
     """
 
     def __init__(
@@ -53,8 +66,10 @@ class Executor:
         isolation: Callable[[], Awaitable[Isolation]],
         functions: Mapping[str, Capability[..., Any]],
         model: Callable[[], Model] | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._registry, self._isolation, self._functions, self._model = registry, isolation, functions, model
+        self._spending = spending
 
     async def handle(self, attempt: Attempt) -> Completion:
         """The completion of one attempt."""
@@ -90,7 +105,7 @@ class Executor:
             return claim.completion(Status.REFUSED, error=failure, version=version.sha)
         except ArbiterError as error:
             return _failed(claim, "hash_mismatch", str(error), version)
-        broker = AttemptBroker(manifest, self._model)
+        broker = AttemptBroker(manifest, self._guarded(claim, manifest))
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = Job(
             source=source,
@@ -106,6 +121,8 @@ class Executor:
             grants=("model.invoke",) if manifest.grants.model else (),
         )
         outcome = await isolation.run(job, broker, attempt.cancelled)
+        if broker.exhausted is not None and outcome.error is not None and outcome.error.type == "handler_error":
+            outcome = replace(outcome, error=outcome.error.model_copy(update={"type": "limit", "retryable": False}))
         usage = broker.usage.model_copy(update={"seconds": round(outcome.seconds, 6)})
         more: dict[str, Any] = {
             "version": version.sha,
@@ -115,6 +132,13 @@ class Executor:
             "stderr": outcome.stderr[-LOG_CHARACTERS:],
         }
         return self._judged(claim, version, outcome, more)
+
+    def _guarded(self, claim: Claim, manifest: Manifest) -> Callable[[], Model] | None:
+        """The model for one attempt at a capability, whose every call is reserved."""
+        model, spending = self._model, self._spending
+        if model is None or spending is None:
+            return model
+        return lambda: spending.guard(model(), claim, capability=manifest.name, attempt_tokens=manifest.limits.tokens)
 
     def _judged(self, claim: Claim, version: Version, outcome: Outcome, more: dict[str, Any]) -> Completion:
         if outcome.status is not Status.SUCCEEDED:

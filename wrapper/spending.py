@@ -1,0 +1,411 @@
+"""What may a model call cost at most, and is there room for it? Asked before every single request to a provider.
+
+A :class:`Spending` puts itself between a caller and a model: each request first reserves its worst case in the
+:mod:`blackboard.budgets` of everything it counts for, and is not made when that does not fit. When the reply is there, the
+reservation is settled with what it consumed. Repeated requests of one call are reserved one by one.
+
+The worst case is an upper bound of the tokens sent and the most the model may answer. Sent tokens are bounded by the bytes of
+the request, because no tokenizer in use makes more than one token from a byte; so a call of mostly prose reserves about four
+times what it will consume, until it is settled. The answer is bounded by ``max_tokens`` of the model's configuration, without
+one by a default, which is right only if the provider is told of it (:func:`bound_output`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from blackboard.budgets import LEASE_SECONDS, MOST, Amounts, Budget, BudgetExhausted, Budgets, Hold, Level
+from blackboard.claims import Claim
+from blackboard.errors import ArbiterError, BadInput
+from blackboard.types import Limits, Usage
+from wrapper.models.describe import describe
+from wrapper.models.estimate import estimate_request
+from wrapper.models.reply import ReplyBuilder
+
+if TYPE_CHECKING:
+    from strands.models import Model
+    from strands.types.content import Messages
+    from strands.types.tools import ToolSpec
+
+log = logging.getLogger(__name__)
+
+OUTPUT_TOKENS = 8192
+"""The most a model is taken to answer when its configuration has no ``max_tokens``."""
+CALL_SECONDS = 120.0
+"""Bound of one request to a model, as :func:`wrapper.models.converse` has it."""
+PRICES_VARIABLE = "ARBITER_PRICES"
+_FRAME_TOKENS = 1024
+"""What providers add to a request: role marks, and a system prompt of their own where tools are offered."""
+_MEDIA_TOKENS = 16_384
+"""Bound of one image, document or video that is sent."""
+_SLACK_SECONDS = 5.0
+_KEPT_SECONDS = 3600.0
+_FABRICATION_SECONDS = 86_400.0
+"""How long a fabrication that was counted is remembered, so that another attempt at it is not counted again."""
+_MEDIA = ("image", "document", "video")
+
+_BEDROCK_OUTPUT = {"nova": 5000, "llama": 2048, "titan": 3072, "command": 4000, "mistral": 4096, "claude-3-haiku": 4096}
+"""Models of Bedrock that refuse a request for 8,192 tokens of answer, by a part of their names, and what they allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a million tokens cost, in units of the currency: ``Price("3", "15")``. Tokens read from a cache count as input."""
+
+    input: Decimal
+    output: Decimal
+
+    def __init__(self, input: str | int | float | Decimal, output: str | int | float | Decimal) -> None:
+        for field, value in (("input", input), ("output", output)):
+            object.__setattr__(self, field, _decimal(field, value))
+
+    def cost(self, given: int, answered: int) -> int:
+        """Millionths of the currency, rounded up."""
+        # A price for a million tokens in units is the price of one token in millionths.
+        return int((self.input * given + self.output * answered).to_integral_value(ROUND_CEILING))
+
+
+class Prices:
+    """The price table.
+
+    Args:
+        table: prices by the beginning of the model's name, such as ``bedrock:us.anthropic.claude-sonnet-4``; the longest
+            that fits counts.
+        unpriced: what a model without a price costs: ``refuse`` (it is not asked where a budget of money exists, and asked
+            where none does), ``free``, or the name of an entry of the table, whose price it then has.
+
+    Raises:
+        BadInput: a price that is no number, or an unknown ``unpriced``.
+    """
+
+    def __init__(self, table: Mapping[str, Price] | None = None, *, unpriced: str = "refuse") -> None:
+        self._table = {"scripted": Price(0, 0), **(table or {})}
+        if unpriced not in ("refuse", "free") and unpriced not in self._table:
+            raise BadInput("unpriced", unpriced, "Use refuse, free, or the name of an entry of the table.")
+        self.unpriced = unpriced
+
+    @classmethod
+    def load(cls, path: str | Path) -> Prices:
+        """The table in a JSON file: ``{"<beginning of a name>": {"input": "3", "output": "15"}, "unpriced": "refuse"}``.
+
+        Raises:
+            BadInput: the file cannot be read or is no price table.
+        """
+        try:
+            raw: Any = json.loads(Path(path).read_text("utf-8"))
+            table = dict(raw)
+            unpriced = str(table.pop("unpriced", "refuse"))
+            return cls({name: Price(one["input"], one["output"]) for name, one in table.items()}, unpriced=unpriced)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            if isinstance(error, BadInput):
+                raise
+            remedy = 'Name a JSON file such as {"anthropic:claude": {"input": "3", "output": "15"}}.'
+            raise BadInput("prices", str(path), f"{type(error).__name__}: {error}. {remedy}") from error
+
+    @classmethod
+    def of(cls, given: Prices | Mapping[str, Price] | str | Path | None) -> Prices:
+        """From what a program was given; None takes the file that ``ARBITER_PRICES`` names, and without it no prices."""
+        if isinstance(given, Prices):
+            return given
+        if given is None:
+            given = os.environ.get(PRICES_VARIABLE) or {}
+        return cls(given) if isinstance(given, Mapping) else cls.load(given)
+
+    def cost(self, model: str, given: int, answered: int) -> int | None:
+        """Millionths of the currency; None for a model without a price that is not to be asked."""
+        fits = [name for name in self._table if model.startswith(name)]
+        if fits:
+            return self._table[max(fits, key=len)].cost(given, answered)
+        if self.unpriced == "refuse":
+            return None
+        return 0 if self.unpriced == "free" else self._table[self.unpriced].cost(given, answered)
+
+
+class Spending:
+    """Guards the model calls of one process.
+
+    Args:
+        budgets: of the board.
+        prices: the price table.
+        output_tokens: taken for the longest answer of models that are configured without ``max_tokens``.
+        lease_seconds: how long a reservation outlives this process; it is renewed every third of it.
+    """
+
+    def __init__(
+        self,
+        budgets: Budgets,
+        prices: Prices | None = None,
+        *,
+        output_tokens: int = OUTPUT_TOKENS,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self.budgets, self.prices = budgets, prices or Prices()
+        self.output_tokens, self.lease_seconds = output_tokens, lease_seconds
+        self._settling: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
+
+    def guard(
+        self,
+        model: Model,
+        claim: Claim,
+        *,
+        limits: Limits | None = None,
+        capability: str | None = None,
+        attempt_tokens: int | None = None,
+        call_seconds: float = CALL_SECONDS,
+    ) -> Model:
+        """A model that reserves each request of one attempt before it is made.
+
+        Args:
+            model: is asked; its name and configuration show through.
+            claim: the attempt whose calls these are: names tenant, run and task.
+            limits: of the run, where they are known; ``limits.tokens`` is the budget of the run from then on.
+            capability: on whose behalf the model is asked.
+            attempt_tokens: the most this attempt may use.
+            call_seconds: the most one request may take.
+
+        Returns:
+            A model whose ``stream`` raises :class:`~blackboard.budgets.BudgetExhausted` instead of asking.
+        """
+        names = ["board", f"tenant:{claim.tenant}", f"model:{_printable(describe(model))}"]
+        if capability is not None:
+            names.append(f"capability:{capability}")
+        levels = [Level(name + period) for name in names for period in ("", "/day")]
+        run, own = f"run:{claim.run_id}", None
+        if limits is not None:
+            own = Budget(level=run, tokens=min(limits.tokens, MOST))
+        levels.append(Level(run, own, limits.seconds + _KEPT_SECONDS if limits else 0.0))
+        levels.append(Level(f"task:{claim.task_id}"))
+        if attempt_tokens is not None:
+            attempt = f"task:{claim.task_id}#{claim.attempt}"
+            bound = Budget(level=attempt, tokens=min(attempt_tokens, MOST))
+            levels.append(Level(attempt, bound, claim.attempt_seconds + _KEPT_SECONDS))
+        return cast("Model", _Guarded(self, model, f"{claim.task_id}/{claim.fence}", levels, call_seconds))
+
+    async def fabrication(self, claim: Claim) -> None:
+        """Count a fabrication, once for all attempts at its task.
+
+        Raises:
+            BudgetExhausted: there is no room for another; it must not be begun.
+        """
+        names = ["board", "board/day", f"tenant:{claim.tenant}", f"tenant:{claim.tenant}/day", f"run:{claim.run_id}"]
+        one = Amounts(fabrications=1)
+        hold = await self.budgets.reserve(
+            f"{claim.task_id}/fabrication",
+            [Level(name) for name in names],
+            one,
+            remembered_seconds=_FABRICATION_SECONDS,
+        )
+        if hold is not None and not hold.over:
+            await self.budgets.settle(hold, one)
+
+    def number(self) -> int:
+        """The next number of a call of this process, which holds the attempts whose calls it makes."""
+        return next(self._numbers)
+
+    async def settled(self) -> None:
+        """Wait until every call that ended here is settled."""
+        await asyncio.gather(*self._settling)
+
+    def settle_soon(self, hold: Hold, spent: Amounts) -> None:
+        """End a reservation without keeping the caller waiting, who may be in the middle of being cancelled."""
+        task = asyncio.create_task(self._settle(hold, spent), name=f"settle {hold.id}")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, hold: Hold, spent: Amounts) -> None:
+        try:
+            for excess in await self.budgets.settle(hold, spent):
+                log.warning(
+                    "%s: a call spent %s %s more than the worst case that was reserved for it",
+                    excess.level, f"{excess.amount:,.0f}", excess.unit,
+                )  # fmt: skip
+        except ArbiterError as error:
+            log.error("a call could not be settled, its reservation is given back when its lease ends: %s", error)
+        except Exception:
+            log.exception("a call could not be settled, its reservation is given back when its lease ends")
+
+
+class _Guarded:
+    """Stands in for a model: shows its name and configuration, and asks for room before every request."""
+
+    def __init__(self, spending: Spending, inner: Model, id: str, levels: Sequence[Level], call_seconds: float) -> None:
+        self._spending, self._inner, self._id = spending, inner, id
+        self._levels, self._call_seconds = levels, call_seconds
+        self._name = describe(inner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def stream(
+        self,
+        messages: Messages,
+        tool_specs: list[ToolSpec] | None = None,
+        system_prompt: str | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """The inner model's stream, when there is room for its worst case.
+
+        Raises:
+            BudgetExhausted: there is none; the model was not asked.
+        """
+        id = f"{self._id}/{self._spending.number()}"
+        given = most_input(cast("Sequence[Mapping[str, Any]]", messages), tool_specs or (), system_prompt)
+        answered = most_output(self._inner, self._spending.output_tokens)
+        worst = self._amounts(given, answered, self._call_seconds + _SLACK_SECONDS)
+        await self._spending.settled()
+        hold = await self._reserve(id, worst)
+        renewal = asyncio.create_task(self._renew(id, worst), name=f"renew {id}") if hold is not None else None
+        builder, began, answered_by = ReplyBuilder(), time.monotonic(), False
+        try:
+            stream = cast(
+                "AsyncGenerator[Any, None]", self._inner.stream(messages, tool_specs, system_prompt, **kwargs)
+            )
+            async with _closing(stream) as events:
+                async for event in events:
+                    builder.add(event)
+                    yield event
+            answered_by = True
+        except Exception as error:
+            # An error of the provider is an answer too, and costs nothing by itself; running out of time is none.
+            answered_by = not isinstance(error, TimeoutError)
+            raise
+        finally:
+            if renewal is not None:
+                renewal.cancel()
+            if hold is not None and not hold.over:
+                seconds = time.monotonic() - began
+                estimate = estimate_request(
+                    cast("Sequence[Mapping[str, Any]]", messages), tool_specs or (), system_prompt
+                )
+                usage = Usage()
+                if builder.started:
+                    usage = builder.usage(estimate, seconds)
+                elif not answered_by:  # given up before the first word: the provider has read the request
+                    usage = Usage(input_tokens=estimate)
+                spent = self._amounts(usage.input_tokens, usage.output_tokens, seconds)
+                self._spending.settle_soon(hold, spent)
+
+    def _amounts(self, given: int, answered: int, seconds: float) -> Amounts:
+        cost = self._spending.prices.cost(self._name, given, answered)
+        return Amounts(
+            tokens=min(given + answered, MOST),
+            money=None if cost is None else min(cost, MOST),
+            seconds=round(seconds, 3),
+        )
+
+    async def _reserve(self, id: str, worst: Amounts) -> Hold | None:
+        return await self._spending.budgets.reserve(id, self._levels, worst, lease_seconds=self._spending.lease_seconds)
+
+    async def _renew(self, id: str, worst: Amounts) -> None:
+        while True:
+            await asyncio.sleep(self._spending.lease_seconds / 3)
+            try:
+                await self._reserve(id, worst)
+            except BudgetExhausted as error:  # it was silent for too long, and others have spent what it had
+                log.warning("a call under way lost its reservation: %s", error)
+            except Exception as error:  # the next renewal may succeed; if none does, the lease ends
+                log.warning("the reservation of a call could not be renewed: %s", error)
+
+
+def most_input(messages: Sequence[Mapping[str, Any]], tools: Sequence[object] = (), system: str | None = None) -> int:
+    """The most tokens a request can be: one for each byte, and bounds for media and for what providers add."""
+    media = 0
+    texts: list[object] = [system or "", list(tools)]
+    for message in messages:
+        for block in message["content"]:
+            kept, found = _without_media(block)
+            texts.append(kept)
+            media += found
+    size = sum(len(json.dumps(one, ensure_ascii=False, default=str).encode("utf-8", "replace")) for one in texts)
+    return size + media * _MEDIA_TOKENS + _FRAME_TOKENS + 16 * len(messages)
+
+
+def _without_media(value: object) -> tuple[object, int]:
+    """The value without its images, documents and videos, and how many there were."""
+    found = 0
+    if isinstance(value, Mapping):
+        kept: dict[str, object] = {}
+        for key, inner in cast("Mapping[str, object]", value).items():
+            if key in _MEDIA and isinstance(inner, Mapping) and "source" in inner:
+                found += 1
+            else:
+                kept[key], more = _without_media(cast(object, inner))
+                found += more
+        return kept, found
+    if isinstance(value, list):
+        items = [_without_media(each) for each in cast("list[object]", value)]
+        return [each for each, _ in items], sum(more for _, more in items)
+    return value, 0
+
+
+def most_output(model: Model, otherwise: int = OUTPUT_TOKENS) -> int:
+    """The most tokens a model may answer, as it is configured; ``otherwise`` when it has no bound."""
+    config = _mapping(model.get_config())
+    for place in (config, _mapping(config.get("params")), _mapping(config.get("options"))):
+        for key in ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict"):
+            value: object = place.get(key)
+            if isinstance(value, int) and value > 0:
+                return value
+    return otherwise
+
+
+def bound_output(model: Model, tokens: int = OUTPUT_TOKENS) -> Model:
+    """Tell a model of a known provider that has no bound on its answer the bound that is reserved for it."""
+    if most_output(model, 0):
+        return model
+    kind, config = type(model).__name__, _mapping(model.get_config())
+    if kind == "BedrockModel":
+        name = str(config.get("model_id"))
+        small = [most for part, most in _BEDROCK_OUTPUT.items() if part in name]
+        model.update_config(max_tokens=min([tokens, *small]))
+    elif kind == "OpenAIModel":
+        model.update_config(params={**_mapping(config.get("params")), "max_completion_tokens": tokens})
+    elif kind == "OllamaModel":
+        model.update_config(max_tokens=tokens)
+    return model
+
+
+def _closing(stream: AsyncGenerator[Any, None]) -> Any:
+    return aclosing(stream) if hasattr(stream, "aclose") else _Open(stream)
+
+
+class _Open:
+    """An iterable that need not be closed."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def __aenter__(self) -> Any:
+        return self._stream
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _printable(name: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in name)[:200] or "?"
+
+
+def _decimal(field: str, value: object) -> Decimal:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal(-1)
+    if not number.is_finite() or not 0 <= number < 10**6:
+        raise BadInput(field, value, "Give the price of a million tokens as a number from 0 to a million.")
+    return number
