@@ -54,12 +54,20 @@ class _AsyncCluster(redis.asyncio.RedisCluster):
     def __init__(self, at_once: int, **options: Any) -> None:
         cast(Any, super()).__init__(**options)
         self._room: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(at_once))
+        self._looking = asyncio.Lock()
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         try:
+            # One call at a time looks at the cluster anew: when many begin at once, each closes connections the others
+            # have just opened.
+            if self._initialize:
+                async with self._looking:
+                    await self.initialize()
             return await cast(Any, super()).execute_command(*args, **kwargs)
         except RedisClusterException as error:
             raise _translated(error) from error
+        except AttributeError as error:  # a connection that another call has closed in the same instant
+            raise redis.ConnectionError(f"connection closed: {error}") from error
 
     async def _execute_command(self, target_node: Any, *args: Any, **kwargs: Any) -> Any:
         async with self._room[target_node.name]:

@@ -33,14 +33,14 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def redis_cluster() -> Iterator[RedisCluster]:
     """One real cluster per test process, for tests that leave it whole."""
-    with RedisCluster() as cluster:
+    with RedisCluster(node_timeout_ms=5000) as cluster:  # patient: a busy machine must not look like a dead node
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def sentinel_set() -> Iterator[SentinelSet]:
     """One primary with a replica and Sentinels per test process, for tests that leave it whole."""
-    with SentinelSet() as several:
+    with SentinelSet(down_after_ms=5000) as several:
         yield several
 
 
