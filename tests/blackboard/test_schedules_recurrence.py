@@ -105,6 +105,7 @@ def test_what_is_malformed_is_refused_with_its_field_and_a_remedy(when: str, zon
     assert refused.value.remedy
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30) | st.text("0123456789*/,-#LWMONFEB ", max_size=30))
 def test_no_text_breaks_the_parser(text: str) -> None:
     for form in ("cron", "rate", "at"):
@@ -195,6 +196,7 @@ def _in(field: str, value: int) -> bool:
     return False
 
 
+@settings(deadline=None)
 @given(st.integers(1, 86_400), st.integers(0, 10**6), st.integers(1, 50))
 def test_what_has_passed_is_counted_without_walking_through_it(seconds: int, elapsed: int, keep: int) -> None:
     every = parse(f"rate({seconds} seconds)").anchored(0)
