@@ -218,7 +218,7 @@ class Worker:
             await asyncio.wait(bells.values(), timeout=0.2)
             # A token may have been taken in the last instant: whoever else sleeps on these lanes looks again.
             for shard, lanes in bells:
-                with contextlib.suppress(EngineUnavailable):
+                with contextlib.suppress(EngineUnavailable, RedisError):
                     await self._board.ring(lanes, shard)
 
     def _start(self, claim: Claim) -> None:

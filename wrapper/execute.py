@@ -194,6 +194,7 @@ class Executor:
             return claim.completion(Status.FAILED, error=_raised(error, manifest.effects in _REPEATABLE), **more)
         finally:
             stop.cancel()
+            work.cancel()  # when this attempt itself is stopped, what it started must not go on unseen
         more["usage"] = usage
         most = min(manifest.limits.output_bytes, PAYLOAD_BYTES)
         if len(json.dumps(value)) > most:

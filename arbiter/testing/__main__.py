@@ -1,0 +1,109 @@
+"""``python -m arbiter.testing matrix``: the whole crash matrix, in real processes, on a real server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fnmatch
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from arbiter.testing import report
+from arbiter.testing.injection import BOUNDARIES
+from arbiter.testing.matrix import LOOP, Case, Matrix, Outcome, opened
+from blackboard.errors import ArbiterError
+from blackboard.testing import RedisServer
+
+BEGIN = "<!-- measured: begin -->"
+END = "<!-- measured: end -->"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m arbiter.testing", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    matrix = commands.add_parser("matrix", help="play every case, or some")
+    matrix.add_argument("--seed", type=int, default=1, help="order of the cases, and which a sample takes (1)")
+    matrix.add_argument("--only", action="append", default=[], metavar="CASE",
+                        help="a case id, or a pattern such as 'wrapper:complete:*'; may be repeated")  # fmt: skip
+    matrix.add_argument("--sample", type=int, metavar="N", help="play N cases, chosen by the seed")
+    matrix.add_argument("--minutes", type=float, help="start no further case after so long")
+    matrix.add_argument("--boundary", action="append", choices=sorted(BOUNDARIES), help="only these faults")
+    matrix.add_argument("--jobs", type=int, default=2, help="cases at a time (2)")
+    matrix.add_argument("--story", default=LOOP, metavar="MODULE:FUNCTION", help="what the processes play")
+    matrix.add_argument("--list", action="store_true", help="print the case ids and play none")
+    matrix.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the marks of this page")
+    return parser.parse_args()
+
+
+async def _matrix(options: argparse.Namespace) -> int:
+    async with opened(options.story) as matrix:
+        cases = await _chosen(matrix, options)
+        if options.list:
+            print("\n".join(case.id for case in cases))
+            return 0
+        began = time.monotonic()
+        outcomes = await _played(matrix, cases, options)
+        seconds = time.monotonic() - began
+    print(f"{report.summary(outcomes)}; seed {options.seed}, {seconds:.0f} s")
+    if options.write:
+        text = report.markdown(outcomes, of=len(cases), seed=options.seed, seconds=seconds, server=await _server())
+        page = options.write.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        options.write.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+    return 1 if any(outcome.problems for outcome in outcomes) else 0
+
+
+async def _chosen(matrix: Matrix, options: argparse.Namespace) -> list[Case]:
+    exact = [one for one in options.only if "*" not in one]
+    if exact and len(exact) == len(options.only):
+        return [Case.parse(one) for one in exact]
+    cases = await matrix.cases(options.boundary or BOUNDARIES)
+    if options.only:
+        cases = [case for case in cases if any(fnmatch.fnmatchcase(case.id, one) for one in options.only)]
+    chance = random.Random(options.seed)
+    chance.shuffle(cases)
+    return cases[: options.sample] if options.sample else cases
+
+
+async def _played(matrix: Matrix, cases: list[Case], options: argparse.Namespace) -> list[Outcome]:
+    waiting, outcomes = list(reversed(cases)), list[Outcome]()
+    await matrix.baseline()
+    until = time.monotonic() + (options.minutes * 60 if options.minutes else 1e9)
+
+    async def worker() -> None:
+        while waiting and time.monotonic() < until:
+            outcome = await matrix.run(waiting.pop())
+            outcomes.append(outcome)
+            place = f"[{len(outcomes)}/{len(cases)}]"
+            print(f"{place} {outcome.word:11} {outcome.seconds:5.1f} s  {outcome.case.id}", flush=True)
+            for problem in outcome.problems[:5]:
+                print(f"      {problem[:500]}", flush=True)
+            if outcome.problems:
+                print(f"      again: python -m arbiter.testing matrix --only '{outcome.case.id}'", flush=True)
+
+    await asyncio.gather(*(worker() for _ in range(max(1, options.jobs))))
+    return outcomes
+
+
+async def _server() -> str:
+    with RedisServer() as server:
+        client = cast(Any, server.client())
+        told: dict[str, Any] = client.info("server")
+        client.close()
+    return f"Redis {told['redis_version']}"
+
+
+def main() -> int:
+    try:
+        return asyncio.run(_matrix(_arguments()))
+    except ArbiterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,156 @@
+"""The process of a crash case: it plays a story with faults, and tells its parent how it ended if it lives to."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, cast
+
+import redis
+from pydantic import JsonValue
+
+from arbiter.testing import clock
+from arbiter.testing.injection import Called, Fault, Life, begin_process
+from arbiter.testing.story import Scene, Story
+from blackboard import _script
+from blackboard.board import Board
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one process is to do."""
+
+    url: str
+    board: str
+    story: str
+    """``module:function``."""
+    faults: tuple[str, ...] = ()
+    skew_seconds: float = 0.0
+    """How wrong this process's own clock is."""
+    resend: int | None = None
+    """Seed for the order in which, after the end, every call of the process is delivered once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a process ended that was not killed."""
+
+    answer: JsonValue = None
+    calls: list[Called] = field(default_factory=list[Called])
+    fired: int = 0
+    changed: list[str] = field(default_factory=list[str])
+    """Keys that a call delivered once more has changed; there must be none."""
+    error: str = ""
+    refused: bool = False
+    """The program ended because a full server refused new work, as it must; it is to be started again."""
+
+
+def play(parent: Connection, job: Job) -> None:
+    """The target of the process."""
+    logging.disable(logging.CRITICAL)
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115  what dies says much; the parent judges by the board
+    parent.send(asyncio.run(_play(parent, job)))
+    parent.close()
+
+
+def story(named: str) -> Story:
+    """The story called ``module:function``."""
+    module, _, name = named.partition(":")
+    return cast(Story, getattr(importlib.import_module(module), name))
+
+
+async def _play(parent: Connection, job: Job) -> Told:
+    clock.install()
+    if job.skew_seconds:
+        right = time.time
+        time.time = lambda: right() + job.skew_seconds
+    asking = threading.Lock()
+
+    def ask(what: str) -> None:
+        if what == "children":
+            _kill_children()
+            return
+        with asking:
+            parent.send(what)
+            parent.recv()
+
+    life = Life([Fault.parse(one) for one in job.faults], kill=True, ask=ask, keep=job.resend is not None)
+    begin_process(life)
+    try:
+        answer = await story(job.story)(Scene(job.url, job.board))
+    except Exception as error:
+        full = isinstance(error, redis.exceptions.OutOfMemoryError)
+        return Told(None, life.calls, len(life.fired), error=f"{type(error).__name__}: {error}", refused=full)
+    changed = await _resend(job, life) if job.resend is not None else []
+    return Told(answer, life.calls, len(life.fired), changed)
+
+
+def _kill_children() -> None:
+    """SIGKILL for every process this one started, isolated code and what forks it alike."""
+    me = os.getpid()
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{int(entry)}/stat") as stat:
+                parents[int(entry)] = int(stat.read().rpartition(")")[2].split()[1])
+        except (ValueError, OSError):
+            continue
+    for pid in parents:
+        above = pid
+        while above in parents and above != me:
+            above = parents[above]
+        if above == me and pid != me:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+async def _resend(job: Job, life: Life) -> list[str]:
+    """Deliver every call of the life once more, backwards or in another order: no key may change."""
+    sent = list(reversed(life.kept))
+    if job.resend:
+        random.Random(job.resend).shuffle(sent)
+    async with await Board.open(job.url, board=job.board) as board:
+        before = await _dump(board)
+        for script, keys, args in sent:
+            try:
+                await cast(Awaitable[Any], board.client.eval(script.text, len(keys), *keys, *map(str, args)))
+            except _script.ResponseError as error:
+                if _script.refusal(error) is None:
+                    raise
+        after = await _dump(board)
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+async def _dump(board: Board) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    client: Any = board.client
+    async for key in client.scan_iter(match=f"*{board.name}#*", count=1000):
+        what = key.partition("}:")[2].partition(":")[0]
+        if what in ("b", "w"):  # doorbells and the replies of claims: volatile by design
+            continue
+        match await client.type(key):
+            case "hash":
+                found[key] = await client.hgetall(key)
+            case "zset":
+                found[key] = await client.zrange(key, 0, -1, withscores=True)
+            case "stream":
+                found[key] = await client.xrange(key)
+            case "list":
+                found[key] = await client.lrange(key, 0, -1)
+            case "set":
+                found[key] = await client.smembers(key)
+            case _:
+                found[key] = await client.get(key)
+    return found
