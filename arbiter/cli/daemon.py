@@ -9,10 +9,11 @@ import logging
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from arbiter import loading, narration
 from arbiter.cli import INTERRUPTED, OK, TERMINATED, options, output, retention
+from arbiter.health import Health
 
 if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
@@ -50,6 +51,19 @@ async def _serve(arguments: argparse.Namespace) -> int:
         retention=retention.policy(arguments.keep, arguments.keep_runs), **options.place(arguments),
     )  # fmt: skip
     told = asyncio.ensure_future(signals.get())
+    starting: asyncio.Future[None] | None = None
+
+    async def ready() -> str | None:
+        if told.done():
+            return "draining"
+        if starting is None or not starting.done():
+            return "starting"
+        await cast(Any, served.board.client).ping()
+        return None
+
+    health = Health(arguments.health, ready) if arguments.health is not None else None
+    if health is not None:
+        await health.start()
     starting = asyncio.ensure_future(_started(served))
     await asyncio.wait({told, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -58,6 +72,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
         await served.close(0)
         return OK
     starting.result()
+    if health is not None:
+        output.note(f"health at {health.address}: /live and /ready")
     first = await told
     output.note(
         f"{first.name}: draining, up to {arguments.grace:g} s for running work; another signal gives it back at once"
