@@ -28,11 +28,16 @@ REQUEST_BYTES = 1 << 20
 """Largest request that is shown in full."""
 
 
-def messages(state: RunState) -> list[Message]:
-    """Everything said so far."""
-    request = request_text(state.request)
-    out: list[dict[str, Any]] = [{"role": "user", "content": [{"text": request}]}]
-    for turn in state.rounds:
+def messages(state: RunState, said: list[Message] | None = None) -> list[Message]:
+    """Everything said so far.
+
+    Args:
+        said: what an earlier call returned for the same run; only what came after it is added to it.
+    """
+    out = cast("list[dict[str, Any]]", [] if said is None else said)
+    if not out:
+        out.append({"role": "user", "content": [{"text": request_text(state.request)}]})
+    for turn in state.rounds[sum(message["role"] == "assistant" for message in out) :]:
         out.append(turn.message)
         if turn.calls:
             out.append({"role": "user", "content": [_result(state, call) for call in turn.calls]})

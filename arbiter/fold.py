@@ -84,6 +84,8 @@ class RunState:
     pins: dict[str, str] = field(default_factory=dict[str, str])
     sequence: str = "-"
     """Position of the last event applied."""
+    usage: Usage = field(default_factory=Usage)
+    """What the rounds and the ended tasks consumed."""
 
     def apply(self, event: Event) -> None:
         """Advance by one event. An event at or before :attr:`sequence` that is in the log is ignored."""
@@ -111,6 +113,7 @@ class RunState:
                     Round(data.round, event.time, data.message, data.calls, data.usage, data.model, data.considered)
                 )
                 self.pins.update(data.pins)
+                self.usage += data.usage
                 self.status = "running"
             case events.TaskPosted():
                 self.tasks[data.task] = Task(
@@ -127,6 +130,7 @@ class RunState:
             case events.TaskCompleted():
                 task = self.tasks[event.subject]
                 task.completion, task.ended_at = data, event.time
+                self.usage += data.usage
                 task.state, task.attempts = data.status.value, data.attempts
             case events.RunCancelling():
                 self.status = "cancelling"
@@ -140,17 +144,6 @@ class RunState:
     def work(self) -> list[Task]:
         """The tasks without the arbiter's own steps."""
         return [task for task in self.tasks.values() if task.kind != "step"]
-
-    @property
-    def usage(self) -> Usage:
-        """What the rounds and the ended tasks consumed."""
-        total = Usage()
-        for turn in self.rounds:
-            total += turn.usage
-        for task in self.tasks.values():
-            if task.completion:
-                total += task.completion.usage
-        return total
 
     @property
     def done(self) -> bool:

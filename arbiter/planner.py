@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from arbiter import conversation, prompts, tools
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
-from arbiter.states import States
+from arbiter.states import Known, States
 from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, EngineUnavailable, ModelUnavailable
@@ -67,7 +67,7 @@ class Planner:
         try:
             self._within_limits(state, claim.round)
             offered = await self._assess(state)
-            reply = await self._ask(state, list(offered.values()), claim)
+            reply = await self._ask(known, list(offered.values()), claim)
             decider = Decider(
                 self._registry, state, claim.run_id, claim.round, offered, lambda value: board.load(claim.run_id, value)
             )
@@ -148,14 +148,14 @@ class Planner:
         matches = await self._registry.shortlist(request, k=SHORTLIST, tenant=state.tenant)
         return [match.name for match in matches]
 
-    async def _ask(self, state: RunState, offered: list[Version], claim: Claim) -> Reply:
+    async def _ask(self, known: Known, offered: list[Version], claim: Claim) -> Reply:
         model = self._model()
         if self._spending is not None:
-            model = self._spending.guard(model, claim, limits=state.limits)
+            model = self._spending.guard(model, claim, limits=known.state.limits)
         try:
             reply = await converse(
                 model,
-                conversation.messages(state),
+                conversation.messages(known.state, known.said),
                 tools=tools.specs(offered),
                 system=prompts.SYSTEM,
                 attempts=self._attempts,

@@ -7,7 +7,8 @@ read anew. Large values stay where they are, except for those the model is shown
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -17,6 +18,9 @@ from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.events import RunAccepted, TaskCompleted
+
+if TYPE_CHECKING:
+    from strands.types.content import Message
 
 RUNS = 256
 BYTES = 64 << 20
@@ -29,6 +33,8 @@ class Known:
 
     state: RunState
     bytes: int = 0
+    said: list[Message] = field(default_factory=lambda: [])  # noqa: PIE807 - a bare list has no type
+    """The conversation as it was shown to the model last; all of it is settled, since a step comes after its round."""
 
 
 class States:

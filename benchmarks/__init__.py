@@ -2,7 +2,7 @@
 
     python -m benchmarks                 # everything, under three minutes
     python -m benchmarks --quick         # under 40 seconds, rougher
-    python -m benchmarks --only board    # one of: board, rounds, isolation, startup, history
+    python -m benchmarks --only board    # one of: board, rounds, isolation, startup, history, conversation
 
 It starts its own throw-away servers and needs no account and no network. What each row means is in
 ``docs/benchmarks.md``. Not part of the installed package.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import board, history, isolation, machine, report, rounds, schedules, startup
+from benchmarks import board, conversation, history, isolation, machine, report, rounds, schedules, startup
 
 Benchmark = Callable[[bool, Callable[[str], None]], Coroutine[Any, Any, list[report.Row]]]
 
@@ -22,6 +22,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "isolation": isolation.measure,
     "startup": startup.measure,
     "history": history.measure,
+    "conversation": conversation.measure,
     "schedules": schedules.measure,
 }
 

@@ -26,11 +26,13 @@ def pack(value: Any) -> Any:
 
 def unpack(value: Any) -> Any:
     """A copy of ``value`` with every packed bytes object restored; the inverse of :func:`pack`."""
-    if isinstance(value, Mapping):
+    if type(value) is str:  # nearly everything of a long conversation, which is copied for every call
+        return value
+    if type(value) is dict or isinstance(value, Mapping):
         items = cast("Mapping[str, Any]", value)
         if len(items) == 1 and isinstance(items.get(_MARK), str):
             return base64.b64decode(items[_MARK])
         return {key: unpack(item) for key, item in items.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+    if type(value) is list or (isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)):
         return [unpack(item) for item in cast("Sequence[Any]", value)]
     return value
