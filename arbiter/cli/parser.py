@@ -12,7 +12,6 @@ environment:
   ARBITER_DATA_DIR      folder of the local server (default ~/.arbiter)
   ARBITER_MODEL         model to use when --model is not given
   ARBITER_PRICES        file with the prices of models, for budgets of money
-  ARBITER_PRICES        file with the prices of models, for budgets of money
   ARBITER_REDIS_SERVER  server program for the local server
   ARBITER_DEBUG=1       show tracebacks
 
@@ -63,7 +62,6 @@ def build() -> argparse.ArgumentParser:
     _archive(commands)
     _capabilities(commands)
     _schedules(commands)
-    _budgets(commands)
     _budgets(commands)
     down = _command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
@@ -367,31 +365,6 @@ in. Adding the same schedule again changes nothing."""
         parser.add_argument("name", metavar="NAME")
         _json(parser, "the run's id" if name == "run" else "the schedule")
         _place(parser)
-
-
-def _budgets(commands: _Commands) -> None:
-    text = """\
-What may be spent at each level, and what was. LEVEL is board, tenant:NAME, run:ID, task:ID,
-capability:NAME or model:NAME; with /day behind it, its budget is a new one each day (UTC)."""
-    budgets = _command(commands, "budgets", "arbiter.cli.budgets:listing", "list budgets, show or set them", text)
-    _json(budgets, "one line for each level")
-    _place(budgets)
-    inner = budgets.add_subparsers(metavar="COMMAND")
-    show = _command(inner, "show", "arbiter.cli.budgets:show", "show levels, also runs and tasks", text)
-    show.add_argument("level", metavar="LEVEL", nargs="+")
-    show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each level as JSON")
-    _place(show, default=argparse.SUPPRESS)
-    write = _command(inner, "set", "arbiter.cli.budgets:write", "give a level a budget; what it has spent counts", text)
-    write.add_argument("level", metavar="LEVEL")
-    for name, what in (
-        ("tokens", "model tokens"),
-        ("money", "units of the currency of the price table"),
-        ("seconds", "seconds of model calls"),
-        ("fabrications", "fabrications"),
-    ):
-        write.add_argument(f"--{name}", metavar="N", help=f"at most N {what}")
-    write.add_argument("--none", action="store_true", help="take the budget away")
-    _place(write, default=argparse.SUPPRESS)
 
 
 def _budgets(commands: _Commands) -> None:
