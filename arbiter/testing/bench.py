@@ -214,7 +214,7 @@ async def _live(life: Life, options: dict[str, Any], request: Request) -> RunRes
     async def living() -> RunResult:
         injection.begin(life)
         await one.start()
-        return await one.run(request, idempotency_key="crash-matrix")
+        return await one.run(request, idempotency_key=options["board"])
 
     work, death = asyncio.create_task(living()), asyncio.create_task(life.died.wait())
     try:

@@ -11,13 +11,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
-import redis
 from pydantic import JsonValue
+from redis.exceptions import OutOfMemoryError
 
 from arbiter.testing import clock
 from arbiter.testing.injection import Called, Fault, Life, begin_process
@@ -89,7 +88,7 @@ async def _play(parent: Connection, job: Job) -> Told:
     try:
         answer = await story(job.story)(Scene(job.url, job.board))
     except Exception as error:
-        full = isinstance(error, redis.exceptions.OutOfMemoryError)
+        full = isinstance(error, OutOfMemoryError)
         return Told(None, life.calls, len(life.fired), error=f"{type(error).__name__}: {error}", refused=full)
     changed = await _resend(job, life) if job.resend is not None else []
     return Told(answer, life.calls, len(life.fired), changed)
@@ -125,7 +124,7 @@ async def _resend(job: Job, life: Life) -> list[str]:
         before = await _dump(board)
         for script, keys, args in sent:
             try:
-                await cast(Awaitable[Any], board.client.eval(script.text, len(keys), *keys, *map(str, args)))
+                await board.client.eval(script.text, len(keys), *keys, *map(str, args))
             except _script.ResponseError as error:
                 if _script.refusal(error) is None:
                     raise
