@@ -19,6 +19,8 @@ from blackboard.testing import RedisServer
 
 BEGIN = "<!-- measured: begin -->"
 END = "<!-- measured: end -->"
+_WRITE_EVERY = 10
+"""Cases between two writings of the table: what is known stays when a long run is stopped."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -46,14 +48,7 @@ async def _matrix(options: argparse.Namespace) -> int:
             return 0
         began = time.monotonic()
         outcomes = await _played(matrix, cases, options)
-        seconds = time.monotonic() - began
-    print(f"{report.summary(outcomes)}; seed {options.seed}, {seconds:.0f} s")
-    if options.write:
-        text = report.markdown(outcomes, of=len(cases), seed=options.seed, seconds=seconds, server=await _server())
-        page = options.write.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        options.write.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+    print(f"{report.summary(outcomes)}; seed {options.seed}, {time.monotonic() - began:.0f} s")
     return 1 if any(outcome.problems for outcome in outcomes) else 0
 
 
@@ -72,12 +67,18 @@ async def _chosen(matrix: Matrix, options: argparse.Namespace) -> list[Case]:
 async def _played(matrix: Matrix, cases: list[Case], options: argparse.Namespace) -> list[Outcome]:
     waiting, outcomes = list(reversed(cases)), list[Outcome]()
     await matrix.baseline()
+    server, began = await _server(), time.monotonic()
     until = time.monotonic() + (options.minutes * 60 if options.minutes else 1e9)
 
     async def worker() -> None:
         while waiting and time.monotonic() < until:
             outcome = await matrix.run(waiting.pop())
             outcomes.append(outcome)
+            if options.write and (len(outcomes) % _WRITE_EVERY == 0 or len(outcomes) == len(cases)):
+                text = report.markdown(
+                    outcomes, of=len(cases), seed=options.seed, seconds=time.monotonic() - began, server=server
+                )
+                _write(options.write, text)
             place = f"[{len(outcomes)}/{len(cases)}]"
             print(f"{place} {outcome.word:11} {outcome.seconds:5.1f} s  {outcome.case.id}", flush=True)
             for problem in outcome.problems[:5]:
@@ -87,6 +88,13 @@ async def _played(matrix: Matrix, cases: list[Case], options: argparse.Namespace
 
     await asyncio.gather(*(worker() for _ in range(max(1, options.jobs))))
     return outcomes
+
+
+def _write(page: Path, table: str) -> None:
+    """Put the table between the marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8")
 
 
 async def _server() -> str:

@@ -57,7 +57,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["submit", "{}"], "request", "Say what is to be done"),
         (["submit", '{"a": 1,}'], "request", "It is not JSON"),
         (["submit", "@/nowhere.json"], "@/nowhere.json", "Name an existing file"),
-        (["submit", "x" * 300_000], "request", "bytes"),
+        (["submit", "x" * ((64 << 20) + 1)], "request", "bytes"),
         (["submit", '{"specversion": "1.0", "id": "1", "type": "t"}'], "request.source", "CloudEvents requires"),
         (["submit", '{"specversion": "0.3"}'], "request.specversion", "1.0"),
         (["submit", "hi", "--tenant", "Big Co"], "tenant: 'Big Co'", "lower-case"),

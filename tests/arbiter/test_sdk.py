@@ -124,7 +124,7 @@ async def test_waiting_is_bounded_by_the_caller_and_the_run_goes_on(redis_server
         assert (await a.runs())[0].status == "queued"
 
 
-@pytest.mark.parametrize("request_", ["", "  ", {}, None, 5, "x" * (300 * 1024)])
+@pytest.mark.parametrize("request_", ["", "  ", {}, None, 5, "x" * ((64 << 20) + 1)])
 async def test_bad_requests_are_refused_and_nothing_is_written(redis_server: RedisServer, request_: Any) -> None:
     async with arbiter(redis_server.url, SUM) as (a, _):
         with pytest.raises(BadInput):

@@ -335,8 +335,17 @@ async def test_cancelling_the_caller_kills_the_run() -> None:
 async def test_closing_during_runs_ends_them_and_a_later_run_starts_anew() -> None:
     subject = isolation()
     await subject.start()
-    task = asyncio.create_task(subject.run(Job.of("import time\ndef handler(): time.sleep(60)")))
-    await until(lambda: subject.parked == 1, "the run was taken and another child parked")
+    started = asyncio.Event()
+
+    async def broker(method: str, args: JsonValue) -> JsonValue:
+        started.set()
+        return None
+
+    source = (
+        "import time\nfrom wrapper import sdk\n\ndef handler():\n    sdk.call('started', None)\n    time.sleep(60)\n"
+    )
+    task = asyncio.create_task(subject.run(Job.of(source), broker))
+    await asyncio.wait_for(started.wait(), 30)
     await subject.close()
     outcome = await task
     assert outcome.error is not None
