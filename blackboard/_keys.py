@@ -9,7 +9,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-_FIXED = ("tasks", "data", "out", "lease", "wait", "due", "ev", "vt", "runs", "index", "ckpt", "outcomes")
+_FIXED = ("tasks", "data", "out", "lease", "wait", "due", "ev", "vt", "runs", "index", "ckpt", "outcomes",
+          "quotas", "use")  # fmt: skip
 
 
 class Shard:
@@ -37,6 +38,9 @@ class Shard:
     def open(self, run_id: str) -> str:
         return f"{self.prefix}run:{run_id}:open"
 
+    def turns(self, run_id: str) -> str:
+        return f"{self.prefix}run:{run_id}:turns"
+
     def blobs(self, run_id: str) -> str:
         return f"{self.prefix}run:{run_id}:blobs"
 
@@ -49,7 +53,7 @@ class Shard:
         for lane in lanes:
             keys += self.lane(lane)
         if run_id is not None:
-            keys += [self.log(run_id), self.open(run_id)]
+            keys += [self.log(run_id), self.open(run_id), self.turns(run_id)]
         return keys
 
 

@@ -30,7 +30,7 @@ from redis.exceptions import (
 )
 from tenacity import AsyncRetrying, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from blackboard.errors import Conflict, EngineUnavailable, Fenced, ScriptRefused, UnknownRecord
+from blackboard.errors import Conflict, EngineUnavailable, Fenced, QuotaExceeded, ScriptRefused, UnknownRecord
 
 T = TypeVar("T")
 
@@ -52,7 +52,12 @@ RETRY_SECONDS = 15.0
 """How long a call is repeated before :class:`EngineUnavailable`; longer than a local restart or a failover of 5 s. A
 client whose servers take longer to fail over says so itself, as ``patience_seconds``."""
 
-_REFUSALS: dict[str, type[ScriptRefused]] = {"FENCED": Fenced, "UNKNOWN": UnknownRecord, "CONFLICT": Conflict}
+_REFUSALS: dict[str, type[ScriptRefused]] = {
+    "FENCED": Fenced,
+    "UNKNOWN": UnknownRecord,
+    "CONFLICT": Conflict,
+    "QUOTA": QuotaExceeded,
+}
 
 
 class Script:

@@ -39,7 +39,7 @@ from blackboard.events import (
 from blackboard.feed import Feed
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, fingerprint, join
 from blackboard.plan import specs
-from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, type_name
+from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, summarise, type_name
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,9 @@ STEP_SECONDS = 600.0
 LEASE_SECONDS = 15.0
 FORMAT = "1"
 MOST_SHARDS = 256
+PAUSE_SECONDS = 86_400.0
+"""After which a paused run goes on by itself."""
+MOST_PAUSE_SECONDS = 30 * 86_400.0
 TROUBLE_SECONDS = 1.0
 """A call that is answered later than this met a server that was away."""
 _BELL_SLACK_SECONDS = 5.0
@@ -219,6 +222,8 @@ class Board:
         Raises:
             BadInput: an empty or oversized request, a malformed tenant.
             Conflict: the key was used before with another request.
+            QuotaExceeded: the board or the tenant has as many open runs as it may, or starts them too fast; the error says
+                when to try again.
             EngineUnavailable: the server stayed unreachable; repeat the call with the same key.
             BlobUnavailable: the store of large values cannot be used; repeat the call with the same key.
         """
@@ -257,6 +262,65 @@ class Board:
         )  # fmt: skip
         return str(state)
 
+    async def cancel_task(self, task_id: str, reason: str = "cancelled by request") -> str:
+        """Stop one task of a run that goes on: one that waits ends at once, a running one is told and gets the grace time.
+
+        Its dependants end with it, as after any end without success; the planner is told like of every end.
+
+        Returns:
+            The state of the task afterwards: ``cancelling``, ``cancelled``, or how it had already ended.
+
+        Raises:
+            UnknownRecord: no such task.
+            ScriptRefused: ``STEP``, it is a decision of the run; cancel the run instead.
+        """
+        run_id = task_id.partition("/")[0]
+        state, _ = await self._call(
+            "cancel_task", self.shard_of(run_id), [STEP_LANE], run_id,
+            task_id, reason, int(self.cancel_grace_seconds * 1000),
+        )  # fmt: skip
+        return str(state)
+
+    async def pause_run(self, run_id: str, reason: str = "paused by request", *, seconds: float = PAUSE_SECONDS) -> str:
+        """Let a run rest: what runs is left to end, nothing else of it is handed out, and its deadlines move on.
+
+        Args:
+            seconds: after which it goes on by itself.
+
+        Returns:
+            The state of the run afterwards: ``paused``, or what it is when it cannot be paused any more.
+
+        Raises:
+            UnknownRecord: no such run.
+            BadInput: a time that is not positive and at most 30 days.
+        """
+        if not 0 < seconds <= MOST_PAUSE_SECONDS:
+            raise BadInput("seconds", seconds, "A pause ends by itself: give more than 0 and at most 30 days.")
+        state, _ = await self._call("pause_run", self.shard_of(run_id), (), run_id, run_id, reason, int(seconds * 1000))
+        return str(state)
+
+    async def resume_run(self, run_id: str, lanes: Sequence[str] = (), *, only_when_over: bool = False) -> str:
+        """Let a paused run go on where it stood.
+
+        Args:
+            lanes: of its waiting tasks, where they are known; saves a call.
+            only_when_over: only when the time of its pause is over.
+
+        Returns:
+            The state of the run afterwards.
+
+        Raises:
+            UnknownRecord: no such run.
+        """
+        named = {STEP_LANE, *lanes}
+        while True:
+            state, *more = await self._call(
+                "resume_run", self.shard_of(run_id), sorted(named), run_id, run_id, int(only_when_over)
+            )
+            if state != "lanes":
+                return str(state)
+            named |= set(more)
+
     async def summary(self, run_id: str) -> RunSummary:
         """State of one run.
 
@@ -267,7 +331,7 @@ class Board:
         raw = await self._read(lambda: self.client.hget(shard.runs, run_id))
         if raw is None:
             raise UnknownRecord("UNKNOWN", f"no run {run_id} on board {self.namespace}/{self.name}")
-        return _summary(run_id, raw)
+        return summarise(run_id, json.loads(raw))
 
     async def runs(self, limit: int = 50) -> list[RunSummary]:
         """The latest runs, newest first."""
@@ -276,7 +340,7 @@ class Board:
             ids: list[str] = await self._read(lambda s=shard: cast(Any, self.client).zrevrange(s.index, 0, limit - 1))
             if ids:
                 rows: list[str | None] = await self._read(lambda s=shard, i=ids: self.client.hmget(s.runs, i))
-                found += [_summary(run_id, raw) for run_id, raw in zip(ids, rows, strict=True) if raw]
+                found += [summarise(run_id, json.loads(raw)) for run_id, raw in zip(ids, rows, strict=True) if raw]
         return sorted(found, key=lambda run: run.created_at, reverse=True)[:limit]
 
     async def history(self, run_id: str, after: str = "-") -> list[Event]:
@@ -322,6 +386,9 @@ class Board:
     ) -> list[Claim]:
         """Take up to ``n`` ready tasks from lanes of one shard, in the order the lanes are given.
 
+        Within a lane tenants with backlog take turns by weight, a tenant's runs take turns, and a task of a higher priority
+        stands so many turns ahead. What a :class:`~blackboard.quotas.Quota` holds back is passed over.
+
         Args:
             worker: unique to this worker's process and start.
             nonce: unique to this call; a repetition of the call with the same nonce returns the same claims.
@@ -329,14 +396,32 @@ class Board:
                 heartbeat.
             seconds: how long the call is repeated while the server is unreachable. Default: to outlast a failover.
         """
+        taken, _ = await self.claim_or_wait(worker, lanes, n=n, nonce=nonce, shard=shard, seconds=seconds)
+        return [await claims.load(claim, self.blobs) for claim in taken] if load else taken
+
+    async def claim_or_wait(
+        self,
+        worker: str,
+        lanes: Sequence[str],
+        *,
+        n: int = 1,
+        nonce: str | None = None,
+        shard: int = 0,
+        seconds: float | None = None,
+    ) -> tuple[list[Claim], float | None]:
+        """:meth:`claim` without loading large values, for claim loops.
+
+        Returns:
+            The claims and, where quotas hold work back, in how many seconds to look again; else None.
+        """
         place = self.shards[shard]
         args = [worker, nonce or secrets.token_hex(8), int(self.lease_seconds * 1000), n]
         rows = await _script.run(
             self.client, _script.load("claim"), [*place.declare(lanes), place.last_claim(worker)],
             [len(lanes), *lanes, *args], recover=self.engine.ensure, seconds=seconds,
         )  # fmt: skip
-        taken = [claims.parse(row, worker) for row in rows]
-        return [await claims.load(claim, self.blobs) for claim in taken] if load else taken
+        wait = float(rows.pop()[1]) / 1000 if rows and not rows[-1][0] else None
+        return [claims.parse(row, worker) for row in rows], wait
 
     async def load(self, run_id: str, value: JsonValue) -> JsonValue:
         """The value a :class:`~blackboard.blobs.Blob` of a run stands for; anything else is returned as it is.
@@ -524,7 +609,10 @@ class Board:
                 subject, run_id, *lanes = rest
                 args: tuple[str | int, ...] = (subject, 100, 60_000) if kind == "expire" else (subject,)
                 try:
-                    await self._call(kind, shard, sorted({STEP_LANE, *lanes}), run_id, *args)
+                    if kind == "resume_run":
+                        await self.resume_run(run_id, lanes, only_when_over=True)
+                    else:
+                        await self._call(kind, shard, sorted({STEP_LANE, *lanes}), run_id, *args)
                 except ResponseError as error:  # one that cannot be dealt with must not keep the others waiting
                     log.error("%s of %s failed: %s", kind, subject, error)
         return nearest
@@ -549,11 +637,3 @@ class Board:
                 raise
 
         return await _script.retrying(call, seconds=self.engine.patience_seconds)
-
-
-def _summary(run_id: str, raw: str) -> RunSummary:
-    r: dict[str, Any] = json.loads(raw)
-    return RunSummary(
-        id=run_id, tenant=r["tenant"], status=r["state"], created_at=r["at"] / 1000, round=int(r["round"]),
-        tasks=int(r["n"]), ended_at=r["ended"] / 1000 if "ended" in r else None, request=r["text"],
-    )  # fmt: skip

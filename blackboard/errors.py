@@ -52,6 +52,17 @@ class Conflict(ScriptRefused):
     """The same idempotency key was used before with different content."""
 
 
+class QuotaExceeded(ScriptRefused):
+    """The board or a tenant has as much as its quota admits. Nothing was written; try again in ``retry_after_seconds``."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.subject, ms, words = detail.split(" ", 2)
+        self.retry_after_seconds = int(ms) / 1000
+        super().__init__(
+            code, f"{self.subject} {words}. Try again in {self.retry_after_seconds:g} s, or give it a larger quota."
+        )
+
+
 class BlobError(ArbiterError):
     """A large value that was stored apart cannot be had. ``code`` is the type of the failure that a task gets."""
 

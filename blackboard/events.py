@@ -194,6 +194,42 @@ class TaskCompleted(Event):
     data: Completion
 
 
+class TaskCancellingData(Stored):
+    reason: str
+
+
+class TaskCancelling(Event):
+    """The cancellation of a running task was accepted; its attempt is being stopped."""
+
+    kind: ClassVar[str] = "task.cancelling"
+    data: TaskCancellingData
+
+
+class RunPausedData(Stored):
+    reason: str
+    until_ms: float
+    """When it goes on by itself, in milliseconds since the epoch on the server's clock."""
+
+
+class RunPaused(Event):
+    """A run rests: what runs is left to end, nothing else of it is handed out."""
+
+    kind: ClassVar[str] = "run.paused"
+    data: RunPausedData
+
+
+class RunResumedData(Stored):
+    deadline_ms: float
+    """The run's deadline from here on, moved by the time it rested."""
+
+
+class RunResumed(Event):
+    """A paused run goes on, by request or because its pause was over."""
+
+    kind: ClassVar[str] = "run.resumed"
+    data: RunResumedData
+
+
 class RunCancellingData(Stored):
     reason: str
 
@@ -223,7 +259,7 @@ TYPES: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
         RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
-        FabricationStage, TaskCompleted, RunCancelling, RunCompleted,
+        FabricationStage, TaskCancelling, TaskCompleted, RunPaused, RunResumed, RunCancelling, RunCompleted,
     )
 }  # fmt: skip
 

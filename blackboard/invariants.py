@@ -149,7 +149,8 @@ class _Reading:
             if expected not in TERMINAL:
                 waits = any(told[d]["state"] != "succeeded" for d in data.get("after") or ())
                 expected = "blocked" if waits else "open"
-            actual = t["state"] if t["state"] in TERMINAL | {"blocked"} else "open"
+            actual = t.get("was", t["state"])
+            actual = actual if actual in TERMINAL | {"blocked"} else "open"
             self.check(actual == expected, "G9 task", task, t["state"], expected)
             same = {
                 "cap": "capability",
@@ -171,7 +172,8 @@ class _Reading:
         lease, wait, due = [set(await client.zrange(names + k, 0, -1)) for k in ("lease", "wait", "due")]
         self.check(lease == state["claimed"], "G6 leases", lease ^ state["claimed"])
         self.check(wait == state["delayed"], "G6 timers", wait ^ state["delayed"])
-        live = {"t:" + t for t in self.open} | {"r:" + r for r, h in self.runs.items() if h["state"] not in TERMINAL}
+        awake = {t for t in self.open if self.open[t]["state"] != "paused"}
+        live = {"t:" + t for t in awake} | {"r:" + r for r, h in self.runs.items() if h["state"] not in TERMINAL}
         self.check(due == live, "G6 deadlines", due ^ live)
         inputs = set(await client.hkeys(names + "data"))
         self.check(inputs == set(self.open), "G2 inputs", inputs ^ set(self.open))
@@ -190,7 +192,30 @@ class _Reading:
                 agenda.add(member.rsplit("\0", 1)[1])
                 self.check(member.split("\0", 1)[0] in tenants, "G6 agenda of a tenant nobody will ask", lane, member)
         self.check(state["ready"] <= agenda, "G6 ready and on no agenda", state["ready"] - agenda)
-        for task in state["blocked"]:
+        for task in state["paused"]:
+            t = self.tasks[task]
+            self.check("pz" in self.runs[t["run"]], "G6 task rests in a run that does not", task)
+            self.check(t["was"] in ("ready", "delayed", "blocked"), "G6 rests and was", task, t["was"])
+        await self._quotas()
+        for task in state["blocked"] | {t for t in state["paused"] if self.tasks[t]["was"] == "blocked"}:
             t = self.tasks[task]
             waits = [d for d in t["deps"] if self.tasks[d]["state"] != "succeeded"]
             self.check(t["need"] == len(waits) > 0, "G5 need", task, t["need"], waits)
+
+    async def _quotas(self) -> None:
+        """G12: what quotas count is what is claimed and open, and no count is above its quota."""
+        names, client = self.shard.prefix, cast(Any, self.board.client)
+        quotas = {k: json.loads(v) for k, v in (await client.hgetall(names + "quotas")).items()}
+        use: dict[str, str] = await client.hgetall(names + "use")
+        counted: dict[str, int] = defaultdict(int)
+        for kind, records in (("n:", self.tasks), ("o:", self.runs)):
+            for header in records.values():
+                for subject in header.get("held", ()):
+                    counted[kind + subject] += 1
+        kept = {k: int(v) for k, v in use.items() if k[:2] in ("n:", "o:") and int(v)}
+        self.check(kept == dict(counted), "G12 counts", kept, dict(counted))
+        for task, t in self.tasks.items():
+            self.check("held" not in t or t["state"] == "claimed", "G12 counted and not claimed", task)
+        for subject, quota in quotas.items():
+            for kind, most in (("n:", quota.get("c")), ("o:", quota.get("o"))):
+                self.check(most is None or counted[kind + subject] <= most, "G12 quota", kind, subject, most)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -19,9 +19,9 @@ from pydantic import Field
 from blackboard import _keys, _script
 from blackboard.board import Board
 from blackboard.errors import BadInput
-from blackboard.types import Record, RunSummary, Status
+from blackboard.types import Record, RunSummary, Status, summarise
 
-STATES = ("queued", "running", "cancelling", *(status.value for status in Status))
+STATES = ("queued", "running", "paused", "cancelling", *(status.value for status in Status))
 LOOK_AT = 50_000
 """Headers one call looks at, at most, before it returns what it has and where to go on."""
 _PAGE = 500
@@ -48,7 +48,7 @@ class Where(Record):
     """Which runs are meant; what is not given does not matter."""
 
     status: tuple[str, ...] = ()
-    """Any of these: ``queued``, ``running``, ``cancelling`` or one of :class:`Status`."""
+    """Any of these: ``queued``, ``running``, ``paused``, ``cancelling`` or one of :class:`Status`."""
     tenant: tuple[str, ...] = ()
     since: float | None = None
     """Accepted then or later, in seconds since the epoch on the server's clock."""
@@ -197,20 +197,6 @@ class _Walk:
             start = await self._client.zcount(index, math.ceil(self._where.until * 1000), "+inf")
         found = await self._client.zrevrange(index, start, start + _PAGE - 1, withscores=True)
         return cast("Sequence[tuple[str, float]]", found)
-
-
-def summarise(run_id: str, header: Mapping[str, Any]) -> RunSummary:
-    """A line of a listing from a run's header."""
-    return RunSummary.model_construct(
-        id=run_id,
-        tenant=header["tenant"],
-        status=header["state"],
-        created_at=header["at"] / 1000,
-        round=int(header["round"]),
-        tasks=int(header["n"]),
-        ended_at=header["ended"] / 1000 if "ended" in header else None,
-        request=header["text"],
-    )
 
 
 def moment(text: str, *, now: float, field: str = "time") -> float:

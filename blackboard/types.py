@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 type_name = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 """Pattern of tenant, lane and namespace names: they become parts of keys and of agenda members."""
+
+type_capability = r"^[^\x00-\x1f\x7f]{1,128}$"
+"""Pattern of a capability's name on the board, where it may be part of an agenda member; the registry allows less."""
 
 
 class Status(StrEnum):
@@ -127,7 +130,7 @@ class TaskSpec(Record):
     key: str
     tool_use_id: str
     kind: Literal["capability", "fabrication"] = "capability"
-    capability: str
+    capability: str = Field(pattern=type_capability)
     version: str | None = None
     lane: str = Field(pattern=type_name)
     input: JsonValue = None
@@ -144,7 +147,7 @@ class RunSummary(Record):
     id: str
     tenant: str
     status: str
-    """``queued``, ``running``, ``cancelling`` or one of :class:`Status`."""
+    """``queued``, ``running``, ``paused``, ``cancelling`` or one of :class:`Status`."""
     created_at: float
     """Seconds since the epoch, on the server's clock."""
     round: int = 0
@@ -152,6 +155,21 @@ class RunSummary(Record):
     ended_at: float | None = None
     request: str = ""
     """The first characters of the request, for people."""
+
+
+def summarise(run_id: str, header: Mapping[str, Any]) -> RunSummary:
+    """A line of a listing from a run's header."""
+    resting = "pz" in header and header["state"] in ("queued", "running")
+    return RunSummary.model_construct(
+        id=run_id,
+        tenant=header["tenant"],
+        status="paused" if resting else header["state"],
+        created_at=header["at"] / 1000,
+        round=int(header["round"]),
+        tasks=int(header["n"]),
+        ended_at=header["ended"] / 1000 if "ended" in header else None,
+        request=header["text"],
+    )
 
 
 JsonObject = Mapping[str, JsonValue]

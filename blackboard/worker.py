@@ -135,8 +135,8 @@ class Worker:
                 # With several shards an unreachable one is left for the next round, under the same nonce, so that what
                 # a lost reply handed over is not lost.
                 patience = _TURN_SECONDS if shards > 1 else None
-                claims = await self._board.claim(
-                    self.name, lanes, n=free, shard=shard, nonce=nonce, seconds=patience, load=False
+                claims, wait = await self._board.claim_or_wait(
+                    self.name, lanes, n=free, shard=shard, nonce=nonce, seconds=patience
                 )
             except EngineUnavailable as error:
                 log.error("%s cannot claim: %s", self.name, error)
@@ -157,6 +157,12 @@ class Worker:
                 self._start(claim)
             if len(claims) == free:  # getting less than was asked for says that the lanes of this shard are empty now
                 self._look.add(shard)
+            if wait is not None:  # quotas hold work back; no bell rings when their time has come
+                asyncio.get_running_loop().call_later(wait, self._look_at, shard)
+
+    def _look_at(self, shard: int) -> None:
+        self._look.add(shard)
+        self._changed.set()
 
     async def _sleep(self, lanes: Sequence[str]) -> None:
         """Until a shard's doorbell rings or this worker is told to look again.

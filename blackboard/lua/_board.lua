@@ -2,17 +2,18 @@
 -- redis.call, cjson, string, table and math. Payloads (inputs, results, messages) never pass through cjson, which
 -- turns empty lists into objects and loses digits; headers hold only small fields this file writes itself.
 --
--- KEYS   1 tasks  HASH   task id -> header            8 vt       HASH   last virtual time of lane:tenant
---        2 data   HASH   task id -> input             9 runs     HASH   run id -> header
---        3 out    HASH   task id -> completion,      10 index    ZSET   run id by time of acceptance
---                        kept while others wait on it 11 ckpt    HASH   task id -> checkpoint
---        4 lease  ZSET   task id by lease end        12 outcomes HASH   capability|version|status -> count
---        5 wait   ZSET   task id by due time        then per lane   q: ZSET tenants by virtual time
---        6 due    ZSET   t:task, r:run by deadline                  r: ZSET agenda, one lexical range a tenant
---        7 ev     STREAM feed of the shard                          b: LIST doorbell
---                                                   then, where a run is known   its log STREAM and its open SET
+-- KEYS   1 tasks  HASH   task id -> header             8 vt       HASH   lane:tenant -> virtual time and turn
+--        2 data   HASH   task id -> input              9 runs     HASH   run id -> header
+--        3 out    HASH   task id -> completion,       10 index    ZSET   run id by time of acceptance
+--                        kept while others wait on it 11 ckpt     HASH   task id -> checkpoint
+--        4 lease  ZSET   task id by lease end         12 outcomes HASH   capability|version|status -> count
+--        5 wait   ZSET   task id by due time          13 quotas   HASH   subject -> its quota
+--        6 due    ZSET   t:task, r:run by deadline    14 use      HASH   what quotas count: n: t: o: u: d: and a subject
+--        7 ev     STREAM feed of the shard
+--        then per lane               q: ZSET tenants by virtual time, r: ZSET agenda, one lexical range a tenant, b: LIST doorbell
+--        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority
 -- ARGV   1 number of lanes, then their names, then the script's own.
-local FIXED = 12
+local FIXED = 14
 local NL = tonumber(ARGV[1])
 local A = 2 + NL
 local LANES = {}
@@ -20,10 +21,12 @@ for i = 1, NL do
   local k = FIXED + 3 * i
   LANES[ARGV[1 + i]] = {q = KEYS[k - 2], r = KEYS[k - 1], b = KEYS[k]}
 end
-local LOG, OPEN = KEYS[FIXED + 3 * NL + 1], KEYS[FIXED + 3 * NL + 2]
+local LOG, OPEN, TURNS = KEYS[FIXED + 3 * NL + 1], KEYS[FIXED + 3 * NL + 2], KEYS[FIXED + 3 * NL + 3]
 local TASKS, DATA, OUT, LEASE, WAIT, DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local FEED, VT, RUNS, INDEX, CKPT, OUTCOMES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local QUOTAS, USE = KEYS[13], KEYS[14]
 local FEED_LENGTH = 100000
+local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
 
 local T = redis.call('TIME')
@@ -31,6 +34,7 @@ local US = T[1] * 1000000 + T[2]
 local MS = math.floor(US / 1000)
 
 local function n2s(x) return string.format('%.0f', x) end
+local function n2v(x) return string.format('%.6f', x) end
 local function refuse(code, detail) return redis.error_reply(code .. ' | ' .. detail) end
 local function get(id)
   local j = redis.call('HGET', TASKS, id)
@@ -40,6 +44,7 @@ local function get_run(id)
   local j = redis.call('HGET', RUNS, id)
   if j then return cjson.decode(j) end
 end
+-- A paused run (pz: since when) is still queued or running: only its tasks rest.
 local function active(r) return r.state == 'queued' or r.state == 'running' end
 local function terminal(t)
   return t.state == 'succeeded' or t.state == 'failed' or t.state == 'refused' or t.state == 'timed_out'
@@ -74,46 +79,113 @@ local function bump_run(run, r, kind, data)
   emit(kind, run, r.ver, run, data, true)
 end
 
+-- Quotas: c attempts at a time, r attempts a second in bursts of b, o open runs, s runs a second in bursts of sb, w weight.
+local LIMITED = redis.call('HLEN', QUOTAS) > 0
+local quotas = {}
+local function quota(subject)
+  if not LIMITED then return nil end
+  if quotas[subject] == nil then
+    local j = redis.call('HGET', QUOTAS, subject)
+    quotas[subject] = j and cjson.decode(j) or false
+  end
+  return quotas[subject]
+end
+local function used(kind, subject) return tonumber(redis.call('HGET', USE, kind .. subject) or '0') end
+-- A rate is a token bucket, kept as the time in us at which it will be full again (generic cell rate algorithm, ITU-T I.371).
+-- In how many ms there will be a token, 0 for now; and taking one.
+local function early(kind, subject, rate, burst)
+  return math.max(0, math.ceil((used(kind, subject) - (burst - 1) * 1000000 / rate - US) / 1000))
+end
+local function pour(kind, subject, rate)
+  redis.call('HSET', USE, kind .. subject, n2s(math.max(used(kind, subject), US) + 1000000 / rate))
+end
+
+local function parked(t) return t.tenant .. '\1' .. t.cap end
 local function agenda(id, t)
-  return t.tenant .. '\0' .. (9 - t.prio) .. '\0' .. string.format('%014.0f', t.at) .. '\0' .. id
+  return (t.park and parked(t) or t.tenant) .. '\0' .. string.format('%014.0f', t.slot or 0) .. '\0'
+    .. string.format('%014.0f', t.at) .. '\0' .. id
 end
 local function ring(lane)
   redis.call('LPUSH', lane.b, '1')
   redis.call('LTRIM', lane.b, 0, 63)
 end
--- A tenant that had no ready work joins at the virtual time of the one served next, so that idling earns nothing.
-local function enqueue(id, t)
+-- An attempt is over. Quotas count it from claim to end; which ones do is in the header, so that the end gives back exactly
+-- what the claim took, and wakes a worker for it.
+local function let_go(id, t)
+  redis.call('ZREM', LEASE, id)
+  if not t.held then return end
+  for _, subject in ipairs(t.held) do redis.call('HINCRBY', USE, 'n:' .. subject, -1) end
+  t.held = nil
+  if LANES[t.lane] then ring(LANES[t.lane]) end
+end
+-- A tenant's two clocks in a lane: its virtual time among the tenants, and the turn its runs are served at.
+local function clocks(lane, tenant)
+  local vt, turn = string.match(redis.call('HGET', VT, lane .. ':' .. tenant) or '0', '^(%S+) ?(%S*)$')
+  return tonumber(vt), tonumber(turn) or 0
+end
+-- A tenant that had no ready work joins at the virtual time of the one served next, so that idling earns nothing. Within a
+-- tenant runs take turns: a run's next task stands one turn behind its last one of that priority, a run without any right
+-- behind the turn being served. A level of priority is a head start of so many turns, which age catches up with. keep: it had
+-- a place already. The caller writes the header.
+-- Source: start-time fair queueing (Goyal, Vin, Cheng 1996).
+local function enqueue(id, t, keep)
   local lane = LANES[t.lane]
-  redis.call('ZADD', lane.r, 0, agenda(id, t))
+  local vt, turn = clocks(t.lane, t.tenant)
   if not redis.call('ZSCORE', lane.q, t.tenant) then
-    local vt = tonumber(redis.call('HGET', VT, t.lane .. ':' .. t.tenant) or '0')
     local head = redis.call('ZRANGE', lane.q, 0, 0, 'WITHSCORES')
     if head[2] and tonumber(head[2]) > vt then vt = tonumber(head[2]) end
-    redis.call('ZADD', lane.q, vt, t.tenant)
+    redis.call('ZADD', lane.q, n2v(vt), t.tenant)
   end
+  if not (keep and t.slot) then
+    local mine = turn
+    if t.kind ~= 'step' then
+      local place = t.lane .. ':' .. t.prio
+      mine = math.max(turn, tonumber(redis.call('HGET', TURNS, place) or '0')) + 1
+      redis.call('HSET', TURNS, place, n2s(mine))
+    end
+    t.slot = mine + (9 - t.prio) * HEAD_START
+  end
+  redis.call('ZADD', lane.r, 0, agenda(id, t))
   ring(lane)
 end
 
+-- Lays a task of a paused run to rest: off the agenda, its timers stopped. ms: what is left of a delay.
+local function rest(id, t, ms)
+  if t.state == 'ready' and LANES[t.lane] then redis.call('ZREM', LANES[t.lane].r, agenda(id, t)) end
+  redis.call('ZREM', WAIT, id)
+  redis.call('ZREM', DUE, 't:' .. id)
+  t.was, t.pz, t.ms, t.park = t.state, MS, ms, nil
+  t.state = 'paused'
+end
+-- Time stands still for a paused run, so its deadline moves on.
+local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
+
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
 -- rp (retry: first interval, rate, cap, in seconds), need, deps, outs, olanes; the lists are absent when empty.
-local function post(run, tenant, s, input)
-  local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = tenant, tuid = s.tuid,
+local function post(run, r, s, input)
+  local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
     ats = s.ats, rp = s.rp, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes}
   redis.call('SADD', OPEN, s.id)
-  redis.call('ZADD', DUE, n2s(t.dl), 't:' .. s.id)
   redis.call('HSET', DATA, s.id, input)
-  local state = 'ready'
-  if t.need and t.need > 0 then state = 'blocked' end
-  bump(s.id, t, state, 'task.posted', splice('input', input, {task = s.id, kind = t.kind, capability = t.cap,
+  local state = t.need and t.need > 0 and 'blocked' or 'ready'
+  local now = state
+  if r.pz then
+    t.state = state
+    rest(s.id, t)
+    now = t.state
+  else
+    redis.call('ZADD', DUE, n2s(t.dl), 't:' .. s.id)
+    if state == 'ready' then enqueue(s.id, t) end
+  end
+  bump(s.id, t, now, 'task.posted', splice('input', input, {task = s.id, kind = t.kind, capability = t.cap,
     version = t.version, lane = t.lane, tool_use_id = t.tuid, key = t.key, round = t.round, after = t.deps,
     state = state, deadline_ms = t.dl}), true)
-  if state == 'ready' then enqueue(s.id, t) end
 end
 local function post_step(run, r)
   local n = r.round + 1
-  post(run, r.tenant, {id = run .. '/s' .. n, kind = 'step', cap = 'arbiter', lane = STEP_LANE, tuid = 'step', key = 's' .. n,
-    round = n, prio = 5, max = r.smax, dl = r.dl, ats = r.sats}, 'null')
+  post(run, r, {id = run .. '/s' .. n, kind = 'step', cap = 'arbiter', lane = STEP_LANE, tuid = 'step', key = 's' .. n,
+    round = n, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
 end
 
 local function finish_run(run, r, status, data)
@@ -121,6 +193,13 @@ local function finish_run(run, r, status, data)
   r.ended = MS
   redis.call('ZREM', DUE, 'r:' .. run)
   redis.call('DEL', OPEN)
+  redis.call('DEL', TURNS)
+  for _, subject in ipairs(r.held or {}) do
+    redis.call('HINCRBY', USE, 'o:' .. subject, -1)
+    local mean = used('d:', subject)
+    redis.call('HSET', USE, 'd:' .. subject, n2s(mean == 0 and MS - r.at or 0.9 * mean + 0.1 * (MS - r.at)))
+  end
+  r.held = nil
   bump_run(run, r, 'run.completed', data)
 end
 local function ended_without_answer(run, r, status, kind, message)
@@ -128,14 +207,49 @@ local function ended_without_answer(run, r, status, kind, message)
     error = {type = kind, message = message, retryable = false}}))
 end
 
--- The completion of a task nobody can report on: its worker is gone, its time is over, it was cancelled.
-local function verdict(t, status, kind, message)
+-- Whether the quotas admit another run of the tenant: the refusal to reply, or nil. Call before the first write.
+local function full(tenant)
+  for _, subject in ipairs({'board', 'tenant:' .. tenant}) do
+    local q = quota(subject)
+    if q and q.o then
+      local open = used('o:', subject)
+      if open >= q.o then
+        -- Little's law: with so many open and so long a run, one ends about every (mean time / open).
+        local ms = math.max(100, math.min(60000, math.ceil((used('d:', subject) + 1) / math.max(open, 1))))
+        return refuse('QUOTA', subject .. ' ' .. n2s(ms) .. ' has ' .. n2s(open) .. ' open runs of ' .. n2s(q.o))
+      end
+    end
+    if q and q.s then
+      local ms = early('u:', subject, q.s, q.sb)
+      if ms > 0 then
+        return refuse('QUOTA', subject .. ' ' .. n2s(ms) .. ' may start ' .. string.format('%.6g', q.s) .. ' runs a second')
+      end
+    end
+  end
+end
+-- Counts an admitted run, whose header remembers which quotas do.
+local function admit(r)
+  for _, subject in ipairs({'board', 'tenant:' .. r.tenant}) do
+    local q = quota(subject)
+    if q and q.o then
+      redis.call('HINCRBY', USE, 'o:' .. subject, 1)
+      r.held = r.held or {}
+      r.held[#r.held + 1] = subject
+    end
+    if q and q.s then pour('u:', subject, q.s) end
+  end
+end
+
+-- The completion of a task nobody can report on: its worker is gone, its time is over, it was cancelled. That it stopped is
+-- certain where nobody held it, or where its holder gave it back.
+local function verdict(t, status, kind, message, stopped)
   return cjson.encode({orchestration_id = t.run, tool_use_id = t.tuid, node = t.cap, status = status, version = t.version,
-    attempts = t.att, worker = t.owner, error = {type = kind, message = message, retryable = false}})
+    attempts = t.att, worker = t.owner, error = {type = kind, message = message, retryable = false,
+    evidence = {stopped = stopped or t.state ~= 'claimed'}}})
 end
 
 local function close(id, t, status, completion)
-  redis.call('ZREM', LEASE, id)
+  let_go(id, t)
   redis.call('ZREM', WAIT, id)
   redis.call('ZREM', DUE, 't:' .. id)
   redis.call('HDEL', DATA, id)
@@ -168,15 +282,19 @@ local function finish(id, t, status, completion)
     close(e[1], e[2], e[3], e[4])
     for _, d in ipairs(e[2].outs or {}) do
       local x = get(d)
-      if x and x.state == 'blocked' then
+      local resting = x and x.state == 'paused' and x.was == 'blocked'
+      if resting or x and x.state == 'blocked' then
         if e[3] == 'succeeded' then
           x.need = x.need - 1
-          if x.need == 0 then
-            x.at = MS
-            bump(d, x, 'ready', 'task.ready', '', false)
-            enqueue(d, x)
-          else
+          if x.need > 0 then
             redis.call('HSET', TASKS, d, cjson.encode(x))
+          elseif resting then
+            x.at, x.was = MS, 'ready'
+            redis.call('HSET', TASKS, d, cjson.encode(x))
+          else
+            x.at = MS
+            enqueue(d, x)
+            bump(d, x, 'ready', 'task.ready', '', false)
           end
         else
           x.state = 'doomed'
@@ -208,9 +326,16 @@ end
 -- An attempt ended without a result: try again after delay ms (0 or more), unless attempts or time are used up.
 local function again(id, t, delay, why)
   if t.cxl or t.att >= t.max or MS + delay > t.dl then return false end
-  redis.call('ZREM', LEASE, id)
-  redis.call('ZADD', WAIT, n2s(MS + delay), id)
-  bump(id, t, 'delayed', 'task.retried', splice('error', why, {attempt = t.att, delay_ms = delay}), true)
+  let_go(id, t)
+  local r, state = get_run(t.run), 'delayed'
+  if r and r.pz then
+    t.state = state
+    rest(id, t, delay)
+    state = t.state
+  else
+    redis.call('ZADD', WAIT, n2s(MS + delay), id)
+  end
+  bump(id, t, state, 'task.retried', splice('error', why, {attempt = t.att, delay_ms = delay}), true)
   return true
 end
 

@@ -2,11 +2,13 @@
 local r = get_run(ARGV[A])
 if not r then return refuse('UNKNOWN', 'no run ' .. ARGV[A] .. ' on this board') end
 if not active(r) then return {r.state, 0} end
+local left = deadline(r)
 r.state = 'cancelling'
 r.want, r.word = 'cancelled', 'cancelled'
 r.why = ARGV[A + 1]
+r.pz, r.pu = nil, nil
 redis.call('ZREM', DUE, 'r:' .. ARGV[A])     -- a first write that a full server still takes
-redis.call('ZADD', DUE, n2s(math.min(r.dl, MS + tonumber(ARGV[A + 2]))), 'r:' .. ARGV[A])
+redis.call('ZADD', DUE, n2s(math.min(left, MS + tonumber(ARGV[A + 2]))), 'r:' .. ARGV[A])
 bump_run(ARGV[A], r, 'run.cancelling', cjson.encode({reason = r.why}))
 stop_run(ARGV[A], r, false)
 return {r.state, 1}

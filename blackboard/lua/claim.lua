@@ -1,8 +1,13 @@
 -- own: worker, nonce, lease ms, how many. The key after the lanes remembers this worker's last claim: a call that is sent
--- again because its reply was lost gets the same tasks, not more of them.
+-- again because its reply was lost gets the same tasks, not more of them. A last row without an id says in how many ms work
+-- that a quota holds back may be had.
 local LAST = LOG
 local nonce, want = ARGV[A + 1], tonumber(ARGV[A + 3])
 local till = n2s(MS + tonumber(ARGV[A + 2]))
+local LOOK = 64                            -- tenants, and capabilities set aside, that are looked at for one with room
+local MOVES = 200                          -- tasks that are set aside at the most before a call returns
+local BUSY_MS = 1000                       -- after which room for another attempt is looked for again
+
 local function describe(id, t)
   local row = {id, cjson.encode(t), redis.call('HGET', DATA, id) or 'null', redis.call('HGET', CKPT, id) or ''}
   for _, d in ipairs(t.deps or {}) do
@@ -23,30 +28,83 @@ if last then
     return out
   end
 end
-local memory = {nonce}
-for i = 1, NL do
-  local name = ARGV[1 + i]
-  local lane = LANES[name]
-  while #out < want do
-    local head = redis.call('ZRANGE', lane.q, 0, 0, 'WITHSCORES')
-    local tenant = head[1]
-    if not tenant then
-      -- Tokens left by work that was taken without sleeping would wake sleepers for nothing; work to come rings anew.
-      redis.call('DEL', lane.b)
-      break
-    end
-    local found = redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'LIMIT', 0, 2)
-    local id = found[1] and string.match(found[1], '[^%z]*$')
+
+local soon
+local function wait(ms)
+  if not soon or ms < soon then soon = ms end
+end
+local function room(subject)
+  local q = quota(subject)
+  if not q then return true end
+  local ms = 0
+  if q.c and used('n:', subject) >= q.c then ms = BUSY_MS
+  elseif q.r then ms = early('t:', subject, q.r, q.b) end
+  if ms > 0 then wait(ms) end
+  return ms == 0
+end
+local function spend(subject, t)
+  local q = quota(subject)
+  if not q then return end
+  if q.c then
+    redis.call('HINCRBY', USE, 'n:' .. subject, 1)
+    t.held = t.held or {}
+    t.held[#t.held + 1] = subject
+  end
+  if q.r then pour('t:', subject, q.r) end
+end
+
+local memory, moves = {nonce}, 0
+local function members(lane, tenant)
+  return redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\2', 'LIMIT', 0, 2)
+end
+-- The tenant's next task whose capability has room. Tasks whose capability has none are set aside behind the tenant's others,
+-- each once, in a range of their own for each capability, so that they keep nobody waiting.
+local function pick(lane, tenant)
+  local from = '[' .. tenant .. '\1'
+  for _ = 1, LOOK do
+    local m = redis.call('ZRANGEBYLEX', lane.r, from, '(' .. tenant .. '\2', 'LIMIT', 0, 1)[1]
+    if not m then break end
+    local cap = string.sub(string.match(m, '^[^%z]*'), #tenant + 2)
+    if room('capability:' .. cap) then return m end
+    from = '[' .. tenant .. '\1' .. cap .. '\1'
+  end
+  while moves < MOVES do
+    local m = redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'LIMIT', 0, 1)[1]
+    local id = m and string.match(m, '[^%z]*$')
     local t = id and get(id)
-    local good = t and t.state == 'ready'
-    local vt = tonumber(head[2])
-    if good then
-      vt = vt + 1
-      redis.call('HSET', VT, name .. ':' .. tenant, vt)
+    if not t or t.state ~= 'ready' or room('capability:' .. t.cap) then return m end
+    redis.call('ZREM', lane.r, m)
+    t.park = 1
+    redis.call('HSET', TASKS, id, cjson.encode(t))
+    redis.call('ZADD', lane.r, 0, agenda(id, t))
+    moves = moves + 1
+  end
+  wait(0)
+end
+-- Takes one task of the tenant; what is on its agenda without being ready is dropped on the way. False: it has none to give.
+local function take(name, lane, tenant, vt)
+  while true do
+    local two = LIMITED and {pick(lane, tenant)} or members(lane, tenant)
+    local member, more = two[1], two[2]
+    if not member then
+      if not more and not members(lane, tenant)[1] then redis.call('ZREM', lane.q, tenant) end
+      return false
     end
-    if found[2] then redis.call('ZADD', lane.q, vt, tenant) else redis.call('ZREM', lane.q, tenant) end
-    if found[1] then redis.call('ZREM', lane.r, found[1]) end
+    local id = string.match(member, '[^%z]*$')
+    local t = get(id)
+    local good = t and t.state == 'ready'
+    redis.call('ZREM', lane.r, member)
+    if LIMITED then more = members(lane, tenant)[1] end
     if good then
+      local weight, served = quota('tenant:' .. tenant), t.slot and t.slot - (9 - t.prio) * HEAD_START or 0
+      local _, turn = clocks(name, tenant)
+      vt = vt + 1 / (weight and weight.w or 1)
+      redis.call('HSET', VT, name .. ':' .. tenant, n2v(vt) .. ' ' .. n2s(math.max(turn, served)))
+    end
+    if more then redis.call('ZADD', lane.q, n2v(vt), tenant) else redis.call('ZREM', lane.q, tenant) end
+    if good then
+      for _, subject in ipairs({'board', 'tenant:' .. tenant, 'capability:' .. t.cap}) do spend(subject, t) end
+      t.park = nil
       t.fence = n2s(math.max(tonumber(t.fence) + 1, US))
       t.att = t.att + 1
       t.owner = ARGV[A]
@@ -56,8 +114,36 @@ for i = 1, NL do
       memory[#memory + 1] = id
       memory[#memory + 1] = t.fence
       out[#out + 1] = describe(id, t)
+      return true
     end
   end
 end
+-- One task of the lane, from the tenant with the least virtual time among those with room.
+local function serve(name, lane)
+  local heads = redis.call('ZRANGE', lane.q, 0, LIMITED and LOOK - 1 or 0, 'WITHSCORES')
+  if not heads[1] then
+    -- Tokens left by work that was taken without sleeping would wake sleepers for nothing; work to come rings anew.
+    redis.call('DEL', lane.b)
+    return false
+  end
+  for i = 1, #heads, 2 do
+    if room('tenant:' .. heads[i]) and take(name, lane, heads[i], tonumber(heads[i + 1])) then return true end
+  end
+  if not LIMITED then return redis.call('ZCARD', lane.q) > 0 end
+  -- Whoever is held back by a quota of its own earns nothing meanwhile, and makes room for the look at the next ones.
+  if #heads == 2 * LOOK and redis.call('ZCARD', lane.q) > LOOK then
+    for i = 1, #heads, 2 do
+      if redis.call('ZSCORE', lane.q, heads[i]) then
+        redis.call('ZADD', lane.q, n2v(tonumber(heads[#heads]) + 1), heads[i])
+      end
+    end
+    wait(0)
+  end
+  return false
+end
+for i = 1, NL do
+  while #out < want and room('board') and serve(ARGV[1 + i], LANES[ARGV[1 + i]]) do end
+end
 if #out > 0 then redis.call('SET', LAST, cjson.encode(memory), 'PX', 600000) end
+if soon and #out < want then out[#out + 1] = {'', n2s(soon)} end
 return out

@@ -14,8 +14,18 @@ for i = 1, n do
   local s = cjson.decode(ARGV[A + 4 + 2 * i])
   if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
   if redis.call('HEXISTS', TASKS, s.id) == 1 then return refuse('EXISTS', 'task ' .. s.id .. ' is already on the board') end
-  s.dl = math.min(r.dl, MS + s.ms)
+  s.dl = math.min(deadline(r), MS + s.ms)
   specs[i] = s
+end
+-- Which lanes its tasks are in: whoever resumes it has to name them.
+local known = {}
+for _, lane in ipairs(r.lanes or {}) do known[lane] = true end
+for _, s in ipairs(specs) do
+  if not known[s.lane] then
+    known[s.lane] = true
+    r.lanes = r.lanes or {}
+    r.lanes[#r.lanes + 1] = s.lane
+  end
 end
 r.round = t.round
 r.n = r.n + n
@@ -27,6 +37,6 @@ if ARGV[A + 3] ~= '' then
   finish_run(t.run, r, ARGV[A + 3], ARGV[A + 4])
   return 1
 end
-for i = 1, n do post(t.run, r.tenant, specs[i], ARGV[A + 5 + 2 * i]) end
+for i = 1, n do post(t.run, r, specs[i], ARGV[A + 5 + 2 * i]) end
 if n == 0 then post_step(t.run, r) end
 return 1

@@ -12,7 +12,10 @@ local limit = ARGV[A]
 for _, m in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', n2s(MS), 'LIMIT', 0, limit)) do
   local id = string.sub(m, 3)
   if string.sub(m, 1, 2) == 'r:' then
-    out[#out + 1] = {'lapse_run', id, id}
+    local r = get_run(id)
+    local e = {r and r.pz and 'resume_run' or 'lapse_run', id, id}
+    for _, l in ipairs(r and r.pz and r.lanes or {}) do e[#e + 1] = l end
+    out[#out + 1] = e
   else
     local t = get(id)
     if t then row('lapse', id, t) end

@@ -1,7 +1,7 @@
 -- own: task, fence, status, completion, delay ms, error. Waits for another attempt if one is left, else ends the task.
 local t, no, other = held(ARGV[A], ARGV[A + 1])
 if not t then
-  if other and other.fence == ARGV[A + 1] and (other.state == 'delayed' or other.state == ARGV[A + 2]) then
+  if other and other.fence == ARGV[A + 1] and (other.state == 'delayed' or other.state == 'paused' or other.state == ARGV[A + 2]) then
     return {other.state, 0}
   end
   return no

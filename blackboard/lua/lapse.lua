@@ -6,5 +6,9 @@ if not t or terminal(t) then
   redis.call('ZREM', DUE, 't:' .. ARGV[A])
   return 1
 end
+if t.word then
+  finish(ARGV[A], t, 'cancelled', verdict(t, 'cancelled', 'cancelled', t.word .. '; its worker did not say in time that it stopped'))
+  return 1
+end
 finish(ARGV[A], t, 'timed_out', verdict(t, 'timed_out', 'deadline', 'its deadline passed while it was ' .. t.state))
 return 1

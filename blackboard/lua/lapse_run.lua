@@ -2,6 +2,7 @@
 local at = redis.call('ZSCORE', DUE, 'r:' .. ARGV[A])
 if not at or tonumber(at) > MS then return 0 end
 local r = get_run(ARGV[A])
+if r and r.pz then return 0 end      -- this was the end of its pause
 redis.call('ZREM', DUE, 'r:' .. ARGV[A])
 if not r or not (active(r) or r.state == 'cancelling') then return 1 end
 if active(r) then

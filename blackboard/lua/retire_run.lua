@@ -41,6 +41,7 @@ end
 redis.call('UNLINK', LOG)
 redis.call('UNLINK', KEYS[#KEYS])
 redis.call('DEL', OPEN)
+redis.call('DEL', TURNS)
 redis.call('ZREM', DUE, 'r:' .. run)
 redis.call('ZREM', INDEX, run)
 redis.call('HDEL', RUNS, run)

@@ -10,11 +10,11 @@ for _, member in ipairs(page) do
   if not t or t.state ~= 'ready' then
     redis.call('ZREM', lane.r, member)
     dropped = dropped + 1
-    tenants[string.match(member, '^[^%z]*')] = true
+    tenants[string.match(member, '^[^%z\1]*')] = true
   end
 end
 for tenant in pairs(tenants) do
-  if not redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'LIMIT', 0, 1)[1] then
+  if not redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\2', 'LIMIT', 0, 1)[1] then
     redis.call('ZREM', lane.q, tenant)
   end
 end

@@ -107,13 +107,13 @@ async def test_runs_on_every_shard_are_worked_on_and_a_sleeping_worker_is_woken_
 
 async def test_an_idle_worker_asks_each_shard_once_and_sleeps(wide: Board) -> None:
     asked: list[int] = []
-    claim = wide.claim
+    claim = wide.claim_or_wait
 
     async def counting(*args: object, shard: int = 0, **more: object) -> object:
         asked.append(shard)
         return await claim(*args, shard=shard, **more)  # type: ignore[arg-type]
 
-    wide.claim = counting  # type: ignore[method-assign,assignment]
+    wide.claim_or_wait = counting  # type: ignore[method-assign,assignment]
     async with working(wide):
         await asyncio.sleep(0.5)
         assert sorted(asked) == list(range(5))

@@ -27,7 +27,7 @@ async def post(board: Board, number: int) -> None:
 
 def counted(board: Board, lane: str) -> Callable[[], int]:
     """How often this board asked for work of a lane."""
-    claim = board.claim
+    claim = board.claim_or_wait
     asked = 0
 
     async def counting(worker: str, lanes: Any, **more: Any) -> Any:
@@ -35,7 +35,7 @@ def counted(board: Board, lane: str) -> Callable[[], int]:
         asked += lane in lanes
         return await claim(worker, lanes, **more)
 
-    board.claim = counting  # type: ignore[method-assign]
+    board.claim_or_wait = counting  # type: ignore[method-assign]
     return lambda: asked
 
 

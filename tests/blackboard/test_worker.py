@@ -230,16 +230,16 @@ async def test_a_bell_wakes_a_sleeping_worker_at_once(crew: Crew, monkeypatch: p
 async def test_work_posted_right_after_an_empty_claim_is_not_slept_on(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim, posted = crew.board.claim, asyncio.Event()
+    claim, posted = crew.board.claim_or_wait, asyncio.Event()
 
     async def claim_then_post(worker: str, lanes: Any, **more: Any) -> Any:
         found = await claim(worker, lanes, **more)
-        if not found and not posted.is_set() and list(lanes) == ["work"]:
+        if not found[0] and not posted.is_set() and list(lanes) == ["work"]:
             posted.set()
             await crew.run(spec("a"))
         return found
 
-    monkeypatch.setattr(crew.board, "claim", claim_then_post)
+    monkeypatch.setattr(crew.board, "claim_or_wait", claim_then_post)
     seen = asyncio.Event()
 
     async def handle(attempt: Attempt) -> Completion:
@@ -505,7 +505,7 @@ async def test_draining_does_not_interrupt_a_report_under_way(crew: Crew, monkey
 async def test_what_was_claimed_while_the_drain_began_is_given_back(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim, asked = crew.board.claim, asyncio.Event()
+    claim, asked = crew.board.claim_or_wait, asyncio.Event()
 
     async def slowly(worker: str, lanes: Any, **more: Any) -> Any:
         found = await claim(worker, lanes, **more)
@@ -515,7 +515,7 @@ async def test_what_was_claimed_while_the_drain_began_is_given_back(
         return found
 
     run = await crew.run(spec("a"))
-    monkeypatch.setattr(crew.board, "claim", slowly)
+    monkeypatch.setattr(crew.board, "claim_or_wait", slowly)
     worker = crew.hire(raises)
     await asyncio.wait_for(asked.wait(), 2)
     await worker.drain(0)
@@ -528,7 +528,10 @@ async def test_what_was_claimed_while_the_drain_began_is_given_back(
 
 
 async def test_a_refused_claim_does_not_end_the_worker(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim, errors = crew.board.claim, [EngineUnavailable("gone"), worker_module.RedisError("OOM command not allowed")]
+    claim, errors = (
+        crew.board.claim_or_wait,
+        [EngineUnavailable("gone"), worker_module.RedisError("OOM command not allowed")],
+    )
     monkeypatch.setattr(worker_module, "_REFUSED_SECONDS", 0.01)
 
     async def refused(worker: str, lanes: Any, **more: Any) -> Any:
@@ -536,7 +539,7 @@ async def test_a_refused_claim_does_not_end_the_worker(crew: Crew, monkeypatch: 
             raise errors.pop()
         return await claim(worker, lanes, **more)
 
-    monkeypatch.setattr(crew.board, "claim", refused)
+    monkeypatch.setattr(crew.board, "claim_or_wait", refused)
     run = await crew.run(spec("a"))
     crew.hire(finish)
     await crew.end(run, "a")

@@ -1,0 +1,32 @@
+-- own: run, by a sweep (1: only when its pause is over). Everything goes on where it stood, deadlines moved by the time it rested.
+-- The lanes of its tasks must be declared, else the reply is which are missing and nothing was done. Replies the state and 1 or 0.
+local run = ARGV[A]
+local r = get_run(run)
+if not r then return refuse('UNKNOWN', 'no run ' .. run .. ' on this board') end
+if not r.pz then return {r.state, 0} end
+if ARGV[A + 1] == '1' and r.pu > MS then return {'paused', 0} end
+local missing = {'lanes'}
+for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
+  local t = get(id)
+  if t.state == 'paused' and not LANES[t.lane] then missing[#missing + 1] = t.lane end
+end
+if missing[2] then return missing end
+redis.call('ZREM', DUE, 'r:' .. run)     -- a first write that a full server still takes
+r.dl = deadline(r)
+r.pz, r.pu = nil, nil
+redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. run)
+bump_run(run, r, 'run.resumed', cjson.encode({deadline_ms = r.dl}))
+for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
+  local t = get(id)
+  if t.state == 'paused' then
+    local state, ms = t.was, t.ms
+    t.dl = t.dl + MS - t.pz
+    t.was, t.pz, t.ms = nil, nil, nil
+    redis.call('ZADD', DUE, n2s(t.dl), 't:' .. id)
+    if state == 'delayed' then redis.call('ZADD', WAIT, n2s(MS + ms), id) end
+    if state == 'ready' then enqueue(id, t) end
+    t.state = state
+    redis.call('HSET', TASKS, id, cjson.encode(t))
+  end
+end
+return {r.state, 1}
