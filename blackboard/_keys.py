@@ -25,6 +25,7 @@ class Shard:
         self.index = self.prefix + "index"
         self.tasks = self.prefix + "tasks"
         self.outcomes = self.prefix + "outcomes"
+        self.use = self.prefix + "use"
 
     def lane(self, lane: str) -> list[str]:
         return [f"{self.prefix}{kind}:{lane}" for kind in "qrb"]
@@ -59,6 +60,11 @@ class Shard:
 
 def shard_number(run_id: str, shards: int) -> int:
     return zlib.crc32(run_id.encode()) % shards
+
+
+def quotas(namespace: str, board: str) -> str:
+    """The hash of the board's quotas as they were given; each shard has its part of them."""
+    return f"arb:{{{namespace}/{board}}}:quotas"
 
 
 def meta(namespace: str, board: str) -> str:

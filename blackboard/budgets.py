@@ -29,6 +29,7 @@ from blackboard.types import Record
 
 if TYPE_CHECKING:
     from blackboard.board import Board
+    from blackboard.quotas import Quota
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +160,15 @@ class BudgetExhausted(ArbiterError):
         super().__init__(said)
 
 
+class Paced(ArbiterError):
+    """A reservation that comes too early for the quota of a level; nothing was reserved. Ask again after
+    ``retry_after_seconds``."""
+
+    def __init__(self, level: str, retry_after_seconds: float) -> None:
+        self.level, self.retry_after_seconds = level, retry_after_seconds
+        super().__init__(f"The quota of {level} admits the next call in about {retry_after_seconds:g} s.")
+
+
 class Budgets:
     """The budgets of one board.
 
@@ -186,6 +196,22 @@ class Budgets:
         """Take a level's budget away. What it spent stays on its account, should it get another one."""
         await self._call("budget_write", [checked_level(level)], level, *_bounds(None))
 
+    async def pace(self, level: str, quota: Quota | None) -> None:
+        """Bound how many reservations of a level are held at a time and how fast they follow each other; None for no bound.
+
+        See :meth:`blackboard.quotas.Quotas.set`, which does this for models.
+        """
+        bounds: list[str | float] = ["", "", ""]
+        if quota is not None:
+            bounds[0] = "" if quota.at_once is None else quota.at_once
+            bounds[1:] = ["", ""] if quota.per_second is None else [f"{quota.per_second:.9g}", quota.burst]
+        await self._call("budget_pace", [checked_level(level)], *map(str, bounds))
+
+    async def calls_held(self, level: str) -> int:
+        """How many reservations are held now at a level with a pace."""
+        client: Any = self._client
+        return int(await retrying(lambda: client.hget(f"{self._prefix}pot:{level}", "calls")) or 0)
+
     async def reserve(
         self,
         id: str,
@@ -210,6 +236,7 @@ class Budgets:
 
         Raises:
             BudgetExhausted: it does not fit; the error names the first level without room.
+            Paced: it fits and comes too early for the quota of a level.
             EngineUnavailable: the server stayed unreachable.
         """
         flat: list[str | int] = []
@@ -225,6 +252,8 @@ class Budgets:
             unit = _unit(kind)
             wanted = None if asked == "?" else _read(unit, asked)
             raise BudgetExhausted(level, unit, wanted, _read(unit, left), _read(unit, limit))
+        if word == "wait":
+            raise Paced(rest[0], int(rest[1]) / 1000)
         return None if word == "free" else Hold(id, tuple(rest), over=word == "settled")
 
     async def settle(self, hold: Hold, spent: Amounts) -> list[Excess]:

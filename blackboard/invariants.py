@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, cast
@@ -118,6 +119,7 @@ class _Reading:
         """G9: the log alone tells the state of the run and of its tasks."""
         told: dict[str, dict[str, Any]] = {}
         state: dict[str, Any] = {"state": "none", "round": 0, "n": 0}
+        moved: set[str] = set()
         for _, event in self.logs[run]:
             data, subject = json.loads(event["data"]), event["subject"]
             match event["type"]:
@@ -132,6 +134,8 @@ class _Reading:
                     told[subject] |= {"state": "open"}
                 case "task.completed":
                     told[subject] |= {"state": data["status"]}
+                case "run.resumed":
+                    moved |= told.keys()
                 case "run.cancelling":
                     state["state"] = "cancelling"
                 case "run.completed":
@@ -152,16 +156,13 @@ class _Reading:
             actual = t.get("was", t["state"])
             actual = actual if actual in TERMINAL | {"blocked"} else "open"
             self.check(actual == expected, "G9 task", task, t["state"], expected)
-            same = {
-                "cap": "capability",
-                "lane": "lane",
-                "tuid": "tool_use_id",
-                "key": "key",
-                "kind": "kind",
-                "dl": "deadline_ms",
-            }
+            same = {"cap": "capability", "lane": "lane", "tuid": "tool_use_id", "key": "key", "kind": "kind"}
             for short, name in same.items():
                 self.check(t[short] == data[name], "G9 task", task, name, t[short], data[name])
+            later = task in moved and t["dl"] > data["deadline_ms"]  # a pause moves deadlines on
+            self.check(
+                t["dl"] == data["deadline_ms"] or later, "G9 task", task, "deadline", t["dl"], data["deadline_ms"]
+            )
 
     async def _indexes(self) -> None:
         """G2, G6: each index holds exactly what the records say, so nothing is lost and nothing is left over."""
@@ -190,7 +191,12 @@ class _Reading:
             tenants = set(await client.zrange(f"{names}q:{lane}", 0, -1))
             for member in members:
                 agenda.add(member.rsplit("\0", 1)[1])
-                self.check(member.split("\0", 1)[0] in tenants, "G6 agenda of a tenant nobody will ask", lane, member)
+                self.check(
+                    re.split("[\0\1]", member, maxsplit=1)[0] in tenants,
+                    "G6 agenda of a tenant nobody will ask",
+                    lane,
+                    member,
+                )
         self.check(state["ready"] <= agenda, "G6 ready and on no agenda", state["ready"] - agenda)
         for task in state["paused"]:
             t = self.tasks[task]

@@ -17,6 +17,7 @@ import itertools
 import json
 import logging
 import os
+import random
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -25,7 +26,7 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from blackboard.budgets import LEASE_SECONDS, MOST, Amounts, Budget, BudgetExhausted, Budgets, Hold, Level
+from blackboard.budgets import LEASE_SECONDS, MOST, Amounts, Budget, BudgetExhausted, Budgets, Hold, Level, Paced
 from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Limits, Usage
@@ -259,13 +260,14 @@ class _Guarded:
 
         Raises:
             BudgetExhausted: there is none; the model was not asked.
+            Paced: the quota of the model admitted no call for as long as a call may take.
         """
         id = f"{self._id}/{self._spending.number()}"
         given = most_input(cast("Sequence[Mapping[str, Any]]", messages), tool_specs or (), system_prompt)
         answered = most_output(self._inner, self._spending.output_tokens)
         worst = self._amounts(given, answered, self._call_seconds + _SLACK_SECONDS)
         await self._spending.settled()
-        hold = await self._reserve(id, worst)
+        hold = await self._admitted(id, worst)
         renewal = asyncio.create_task(self._renew(id, worst), name=f"renew {id}") if hold is not None else None
         builder, began, answered_by = ReplyBuilder(), time.monotonic(), False
         try:
@@ -304,6 +306,17 @@ class _Guarded:
             money=None if cost is None else min(cost, MOST),
             seconds=round(seconds, 3),
         )
+
+    async def _admitted(self, id: str, worst: Amounts) -> Hold | None:
+        """The reservation, waited for while a quota says that it comes too early."""
+        patience = time.monotonic() + self._call_seconds
+        while True:
+            try:
+                return await self._reserve(id, worst)
+            except Paced as early:
+                if time.monotonic() + early.retry_after_seconds > patience:
+                    raise
+                await asyncio.sleep(early.retry_after_seconds * random.uniform(1.0, 1.3))
 
     async def _reserve(self, id: str, worst: Amounts) -> Hold | None:
         return await self._spending.budgets.reserve(id, self._levels, worst, lease_seconds=self._spending.lease_seconds)

@@ -191,6 +191,7 @@ end
 local function finish_run(run, r, status, data)
   r.state = status
   r.ended = MS
+  r.pz, r.pu = nil, nil
   redis.call('ZREM', DUE, 'r:' .. run)
   redis.call('DEL', OPEN)
   redis.call('DEL', TURNS)
@@ -256,6 +257,7 @@ local function close(id, t, status, completion)
   redis.call('HDEL', CKPT, id)
   redis.call('SREM', OPEN, id)
   if t.state == 'ready' and LANES[t.lane] then redis.call('ZREM', LANES[t.lane].r, agenda(id, t)) end
+  t.was, t.pz, t.ms = nil, nil, nil
   if t.outs then
     local stored = get(id)
     t.left = stored and stored.left or #t.outs

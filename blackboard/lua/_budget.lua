@@ -4,13 +4,16 @@
 --   3 levels  SET   levels that were given a budget
 --   then one pot for each level of the call, a HASH of max:<unit> (the budget), r:<unit> (reserved now), s:<unit> (spent),
 --   x:<unit> (spent without having been reserved) and l:<unit> (reserved by processes that fell silent). In a pot whose level
---   ends in /day all but max carry the day since the epoch in front, as in 20779:s:tokens.
+--   ends in /day all but max carry the day since the epoch in front, as in 20779:s:tokens. A pot whose level has a pace also
+--   has pace:c (reservations at a time), pace:r and pace:b (reservations in a second, in bursts of), calls (held now) and full
+--   (when, in us, the bucket of the rate will be full again).
 -- Amounts are whole numbers in strings of at most 14 digits: nothing is ever rounded.
 local HOLDS, DUE, LEVELS = KEYS[1], KEYS[2], KEYS[3]
 local UNITS = {'tokens', 'money', 'milliseconds', 'fabrications'}
 local DAYS_KEPT = 7
 local T = redis.call('TIME')
-local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
+local US = T[1] * 1000000 + T[2]
+local NOW = math.floor(US / 1000)
 local TODAY = math.floor(NOW / 86400000)
 
 local function n2s(x) return string.format('%.0f', x) end
@@ -33,6 +36,10 @@ local function pot(key)
 end
 local function add(key, field, n)
   if n ~= 0 then redis.call('HINCRBY', key, field, n2s(n)) end
+end
+-- A reservation is over: one call less at a level with a pace.
+local function let_go(key, l)
+  if l.p then redis.call('HINCRBY', key, 'calls', -1) end
 end
 -- What a reservation holds of a unit: a call without a price holds no money.
 local function reserved(h, u) return tonumber(h.a[u]) or 0 end

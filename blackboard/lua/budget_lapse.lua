@@ -8,6 +8,7 @@ redis.call('ZREM', DUE, id)
 for _, l in ipairs(h.l) do
   local key = keys[l.n]
   if key and redis.call('EXISTS', key) == 1 then
+    let_go(key, l)
     for u, unit in ipairs(UNITS) do
       add(key, l.w .. 'r:' .. unit, -reserved(h, u))
       add(key, l.w .. 'l:' .. unit, reserved(h, u))

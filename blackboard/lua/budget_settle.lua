@@ -13,6 +13,7 @@ local reply = {'settled'}
 for _, l in ipairs(h.l) do
   local key = keys[l.n]
   if key and redis.call('EXISTS', key) == 1 then
+    if h.s == 'held' then let_go(key, l) end
     for u, unit in ipairs(UNITS) do
       local held, spent = reserved(h, u), tonumber(ARGV[1 + u])
       if h.s == 'held' then

@@ -21,7 +21,7 @@ from blackboard.claims import Claim
 from blackboard.errors import ScriptRefused
 from blackboard.types import Limits, RetryPolicy, Status
 
-LEASE, GRACE = 1000, 3000
+LEASE, GRACE, PAUSE = 1000, 3000, 30_000
 
 
 @dataclass
@@ -38,6 +38,11 @@ class Task:
     lease: int = 0
     wake: int = 0
     told: bool = False
+    alone: bool = False
+    """Told by a cancellation of its own, whose grace is its deadline from then on."""
+    was: str = ""
+    rests: int = 0
+    left: int = 0
 
 
 @dataclass
@@ -48,6 +53,8 @@ class Run:
     state: str = "queued"
     want: str = ""
     round: int = 0
+    rests: int | None = None
+    """Since when it is paused."""
 
 
 @dataclass
@@ -63,7 +70,41 @@ class Model:
 
     def step(self, run: Run) -> None:
         task = f"{run.id}/s{run.round + 1}"
-        self.tasks[task] = Task(task, run.id, True, 5, run.deadline, [], "ready")
+        self.tasks[task] = Task(task, run.id, True, 5, self.deadline(run), [], "ready")
+        self.lie_down(self.tasks[task])
+
+    def deadline(self, run: Run) -> int:
+        return run.deadline + (0 if run.rests is None else self.now - run.rests)
+
+    def lie_down(self, t: Task, left: int = 0) -> None:
+        """What waits in a paused run rests."""
+        if self.runs[t.run].rests is not None and t.state in ("ready", "blocked", "delayed"):
+            t.was, t.state, t.rests, t.left = t.state, "paused", self.now, left
+
+    def pause(self, run: Run) -> None:
+        if run.state in ("queued", "running") and run.rests is None:
+            run.rests, run.due = self.now, self.now + PAUSE
+            for t in self.open(run.id):
+                self.lie_down(t, max(0, t.wake - self.now) if t.state == "delayed" else 0)
+
+    def resume(self, run: Run) -> None:
+        if run.rests is None or run.state in TERMINAL:
+            return
+        run.deadline = run.due = self.deadline(run)
+        run.rests = None
+        for t in self.open(run.id):
+            if t.state == "paused":
+                t.state, t.deadline = t.was, t.deadline + self.now - t.rests
+                t.wake = self.now + t.left
+
+    def cancel_task(self, t: Task) -> None:
+        if t.state in TERMINAL or t.step or t.told:
+            return
+        if t.state == "claimed":
+            t.told = t.alone = True
+            t.deadline = min(t.deadline, self.now + GRACE)
+        else:
+            self.finish(t, "cancelled")
 
     def submit(self, run: str, ms: int) -> None:
         self.runs[run] = Run(run, self.now + ms, self.now + ms)
@@ -82,6 +123,7 @@ class Model:
             return
         for new in tasks:
             self.tasks[new.id] = new
+            self.lie_down(new)
         if not tasks:
             self.step(run)
 
@@ -90,12 +132,15 @@ class Model:
         ended = [t]
         for one in ended:
             for x in self.open(t.run):
-                if one.id in x.deps and x.state == "blocked":
+                if one.id in x.deps and "blocked" in (x.state, x.state == "paused" and x.was):
                     if one.state != "succeeded":
                         x.state = "cancelled"
                         ended.append(x)
                     elif all(self.tasks[d].state == "succeeded" for d in x.deps):
-                        x.state = "ready"
+                        if x.state == "paused":
+                            x.was = "ready"
+                        else:
+                            x.state = "ready"
         run = self.runs[t.run]
         if self.open(t.run):
             return
@@ -110,6 +155,7 @@ class Model:
         if t.told or t.attempts >= t.max or self.now + delay > t.deadline:
             return False
         t.state, t.wake = "delayed", self.now + delay
+        self.lie_down(t, delay)
         return True
 
     def stop(self, run: Run, *, force: bool) -> None:
@@ -124,7 +170,8 @@ class Model:
     def cancel(self, run: Run) -> None:
         if run.state in ("queued", "running"):
             run.state, run.want = "cancelling", "cancelled"
-            run.due = min(run.deadline, self.now + GRACE)
+            run.due = min(self.deadline(run), self.now + GRACE)
+            run.rests = None
             self.stop(run, force=False)
 
     def release(self, t: Task) -> None:
@@ -133,10 +180,13 @@ class Model:
         else:
             t.state = "ready"
             t.attempts -= 1
+            self.lie_down(t)
 
     def sweep(self) -> None:
         late = [(r.due, "r:" + r.id) for r in self.runs.values() if r.state not in TERMINAL]
-        late += [(t.deadline, "t:" + t.id) for t in self.tasks.values() if t.state not in TERMINAL]
+        late += [
+            (t.deadline, "t:" + t.id) for t in self.tasks.values() if t.state not in TERMINAL and t.state != "paused"
+        ]
         waiting = sorted((t.wake, t.id) for t in self.tasks.values() if t.state == "delayed")
         held = sorted((t.lease, t.id) for t in self.tasks.values() if t.state == "claimed")
         for at, name in sorted(late):
@@ -144,12 +194,16 @@ class Model:
                 continue
             if name[0] == "r":
                 run = self.runs[name[2:]]
+                if run.rests is not None:
+                    self.resume(run)
+                    continue
                 if run.state in ("queued", "running"):
                     run.want = "timed_out"
                 if run.state not in TERMINAL:
                     self.stop(run, force=True)
             elif self.tasks[name[2:]].state not in TERMINAL:
-                self.finish(self.tasks[name[2:]], "timed_out")
+                t = self.tasks[name[2:]]
+                self.finish(t, "cancelled" if t.alone else "timed_out")
         for at, name in waiting:
             if at <= self.now and self.tasks[name].state == "delayed":
                 self.tasks[name].state = "ready"
@@ -255,7 +309,7 @@ class History:
         held = self.model.holds(step)
         if held is None:
             return
-        deadline = min(self.model.runs[step.run_id].deadline, self.model.now + seconds * 1000)
+        deadline = min(self.model.deadline(self.model.runs[step.run_id]), self.model.now + seconds * 1000)
         name = f"{step.run_id}/{step.round}.t"
         tasks = [
             Task(
@@ -324,6 +378,25 @@ class History:
             await self.send(times, lambda: self.board.cancel_run(run.id))
             self.model.cancel(run)
 
+    async def cancel_task(self, pick: int, times: int) -> None:
+        waiting = [t for t in self.model.tasks.values() if not t.step]
+        if waiting:
+            t = waiting[pick % len(waiting)]
+            await self.send(times, lambda: self.board.cancel_task(t.id))
+            self.model.cancel_task(t)
+
+    async def pause(self, pick: int, times: int) -> None:
+        if self.model.runs:
+            run = list(self.model.runs.values())[pick % len(self.model.runs)]
+            await self.send(times, lambda: self.board.pause_run(run.id, seconds=PAUSE / 1000))
+            self.model.pause(run)
+
+    async def resume(self, pick: int, times: int) -> None:
+        if self.model.runs:
+            run = list(self.model.runs.values())[pick % len(self.model.runs)]
+            await self.send(times, lambda: self.board.resume_run(run.id))
+            self.model.resume(run)
+
     async def wait(self, pick: int, times: int) -> None:
         ms = (1, 200, 300, 400, 500, 999, 1001, 20_000 if pick % 5 == 0 else 100)[pick % 8]
         await self.play.clock.advance(ms / 1000)
@@ -351,6 +424,9 @@ OPS = {
     "progress": 1,
     "beat": 2,
     "cancel": 0.5,
+    "cancel_task": 0.7,
+    "pause": 1,
+    "resume": 1,
     "wait": 4,
     "submit": 2,
 }
