@@ -28,6 +28,7 @@ STATE_COLOURS = {
     "started": "#2f86d6",
     "queued": "#2f86d6",
     "cancelling": "#d98a1f",
+    "paused": "#d98a1f",
     "ready": "#6b7fd7",
     "delayed": "#d98a1f",
     "blocked": "#8a8f98",

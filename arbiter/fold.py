@@ -73,7 +73,7 @@ class RunState:
     tenant: str = ""
     limits: Limits = field(default_factory=Limits)
     status: str = "queued"
-    """``queued``, ``running``, ``cancelling``, or how it ended."""
+    """``queued``, ``running``, ``paused``, ``cancelling``, or how it ended."""
     answer: str | None = None
     error: Failure | None = None
     accepted_at: datetime | None = None
@@ -114,7 +114,7 @@ class RunState:
                 )
                 self.pins.update(data.pins)
                 self.usage += data.usage
-                self.status = "running"
+                self.status = "paused" if self.status == "paused" else "running"
             case events.TaskPosted():
                 self.tasks[data.task] = Task(
                     id=data.task, key=data.key, kind=data.kind, capability=data.capability, version=data.version,
@@ -132,6 +132,10 @@ class RunState:
                 task.completion, task.ended_at = data, event.time
                 self.usage += data.usage
                 task.state, task.attempts = data.status.value, data.attempts
+            case events.RunPaused():
+                self.status = "paused"
+            case events.RunResumed():
+                self.status = "running" if self.rounds else "queued"
             case events.RunCancelling():
                 self.status = "cancelling"
             case events.RunCompleted():

@@ -42,6 +42,7 @@ _LOOK: dict[str, tuple[str, str, str]] = {
     "started": ("", "*", "cyan"),
     "queued": ("", "*", "cyan"),
     "cancelling": ("", "*", "yellow"),
+    "paused": ("‖", "=", "yellow"),
     "ready": ("○", "o", "blue"),
     "delayed": ("↻", "~", "yellow"),
     "blocked": ("·", ".", "bright_black"),

@@ -154,6 +154,12 @@ def narrate(event: Event) -> str | None:
             tries = f" after {data.attempts} attempts" if data.attempts > 1 else ""
             why = f": {failure(data.error)}" if data.error else ""
             return f"{one_line(data.node, 64)} {place} {data.status}{tries}{why}"
+        case events.TaskCancelling(data=data):
+            return f"{one_line(event.subject.partition('/')[2], 64)} is being stopped: {one_line(data.reason)}"
+        case events.RunPaused(data=data):
+            return f"paused: {one_line(data.reason)}"
+        case events.RunResumed():
+            return "goes on"
         case events.RunCancelling(data=data):
             return f"cancelling: {one_line(data.reason)}"
         case events.RunCompleted(data=data):

@@ -23,12 +23,13 @@ from pydantic import JsonValue
 from arbiter.fold import RunState, fold
 from arbiter.requests import accept
 from arbiter.result import RunResult
-from blackboard.board import LEASE_SECONDS, STEP_LANE, Board
+from blackboard.board import LEASE_SECONDS, PAUSE_SECONDS, STEP_LANE, Board
 from blackboard.budgets import Budget, Budgets, LevelReport
 from blackboard.ending import end
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.events import Event
 from blackboard.heartbeat import Heartbeat
+from blackboard.quotas import Quotas
 from blackboard.retention import RETENTION, Retention, Retirer
 from blackboard.runs import Where, find
 from blackboard.schedule import CatchUp, Overlap, Scheduled
@@ -40,6 +41,7 @@ from registry import Capability, Registry
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from arbiter.stopping import CancelReport
     from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
     from wrapper.spending import Price, Prices, Spending
@@ -359,6 +361,7 @@ class Arbiter:
         Raises:
             BadInput: an empty, oversized or malformed request.
             Conflict: the key belongs to a different request.
+            QuotaExceeded: the board or the tenant has as many open runs as it may; the error says when to come again.
         """
         accepted, key = accept(request, idempotency_key)
         return await self.board.submit(
@@ -469,6 +472,52 @@ class Arbiter:
     async def cancel(self, run_id: str, reason: str = "cancelled by request") -> str:
         """Stop a run; durable when this returns. See :meth:`blackboard.board.Board.cancel_run`."""
         return await self.board.cancel_run(run_id, reason)
+
+    async def cancel_task(self, task_id: str, reason: str = "cancelled by request") -> str:
+        """Stop one task of a run that goes on. See :meth:`blackboard.board.Board.cancel_task`."""
+        return await self.board.cancel_task(task_id, reason)
+
+    async def cancel_where(self, where: str | Where, reason: str = "cancelled by request") -> dict[str, str]:
+        """Stop every run that is meant and not over: ``tenant=acme since=1h``; an empty text means all.
+
+        Returns:
+            Run id to its state afterwards.
+
+        Raises:
+            BadInput: a term that cannot be understood.
+        """
+        from arbiter.stopping import each
+
+        meant = Where.parse(where) if isinstance(where, str) else where
+        return {run: state async for run, state in each(self.board, meant, lambda r: self.board.cancel_run(r, reason))}
+
+    async def cancel_report(self, run_id: str) -> CancelReport:
+        """What became of each task of a run that was cancelled: finished, stopped, unknown, or still stopping.
+
+        Raises:
+            UnknownRecord: no such run.
+        """
+        from arbiter.stopping import report
+
+        await self.board.summary(run_id)
+        return report(fold(run_id, await self.board.history(run_id)))
+
+    async def pause(self, run_id: str, reason: str = "paused by request", *, seconds: float = PAUSE_SECONDS) -> str:
+        """Let a run rest; its deadlines move on with it. See :meth:`blackboard.board.Board.pause_run`."""
+        return await self.board.pause_run(run_id, reason, seconds=seconds)
+
+    async def resume(self, run_id: str) -> str:
+        """Let a paused run go on. See :meth:`blackboard.board.Board.resume_run`."""
+        return await self.board.resume_run(run_id)
+
+    @property
+    def quotas(self) -> Quotas:
+        """The quotas of the board, to set, remove and report.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Quotas(self.board)
 
     async def set_budget(self, budget: Budget) -> None:
         """Give a level of the board a budget, or another one; what the level has spent counts. Holds for every process.

@@ -43,6 +43,9 @@ _WHEN = {
     "fabrication.stage": "At the beginning of long stages and at the end of every stage; carries the fabrication's checkpoint "
     "in the same script.",
     "task.completed": "When it ends: reported by its worker, or decided by the board when there is nobody to report.",
+    "task.cancelling": "When the cancellation of one running task is accepted. It is told with its next heartbeat.",
+    "run.paused": "When a pause is accepted. What runs is left to end.",
+    "run.resumed": "When a paused run goes on, by request or because its pause was over.",
     "run.cancelling": "When a cancellation is accepted. Running tasks are told with their next heartbeat.",
     "run.completed": "When the run ends. The last event of every log.",
 }
@@ -94,6 +97,8 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "usage": "What its model calls consumed.",
         "evidence": "What a repair or a person can use; never anything of a sealed case but numbers.",
     },
+    events.TaskCancellingData: {"reason": "As given with the cancellation."},
+    events.RunPausedData: {"reason": "As given with the pause."},
     events.RunCancellingData: {"reason": "As given with the cancellation."},
     events.RunCompletedData: {
         "status": "How it ended.",
@@ -246,6 +251,9 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
             "usage": {"seconds": 0.0021},
         },
     ),
+    "task.cancelling": (_TASK, 3, {"reason": "the price list is being corrected"}),
+    "run.paused": (_RUN, 3, {"reason": "waiting for the new price list", "until_ms": 1795593600000.0}),
+    "run.resumed": (_RUN, 4, {"deadline_ms": 1795597200000.0}),
     "run.cancelling": (_RUN, 3, {"reason": "cancelled from the command line"}),
     "run.completed": (_RUN, 4, {"status": "succeeded", "rounds": 2, "answer": "12 boxes cost 3000 cents."}),
 }

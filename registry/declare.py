@@ -91,7 +91,7 @@ class Capability(Generic[P, R]):
         usage = Usage()
         if self.agent is not None:
             returned, usage = await _ask(self.agent, **arguments)
-        elif inspect.iscoroutinefunction(inspect.unwrap(self.function)):
+        elif not self.in_thread:
             returned = await cast(Awaitable[object], self._call(arguments))
         else:
             returned = await asyncio.to_thread(self._call, arguments)
@@ -99,6 +99,11 @@ class Capability(Generic[P, R]):
                 returned = await returned
         seconds = round(time.monotonic() - started, 6)
         return self.result(returned), usage + Usage(seconds=seconds)
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether :meth:`invoke` calls it in a thread, which nobody can stop."""
+        return self.agent is None and not inspect.iscoroutinefunction(inspect.unwrap(self.function))
 
     def _call(self, arguments: Mapping[str, Any]) -> Any:
         return cast(Callable[..., Any], self.function)(**arguments)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 LOG_CHARACTERS = 16_000
 """How much of stdout and of stderr a completion carries: the end of it."""
 _REPEATABLE = ("reads", "writes")
+_STOP_SECONDS = 0.5
+"""How long an async function may take to stop before it is taken to go on."""
 
 
 class _Exited(Exception):
@@ -177,15 +179,17 @@ class Executor:
         try:
             await asyncio.wait({work, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                work.cancel()
+                stopped = await _stopped(work, capability)
                 more["usage"] = Usage(seconds=round(time.perf_counter() - started, 6))
                 if attempt.cancelled.is_set():
-                    failure = Failure(type="cancelled", message="It was told to stop; a running thread goes on unseen.")
+                    said = "It was stopped." if stopped else "It was told to stop and may go on unseen."
+                    failure = Failure(type="cancelled", message=said, evidence={"stopped": stopped})
                     return claim.completion(Status.CANCELLED, error=failure, **more)
                 failure = Failure(
                     type="timeout",
                     message=f"It did not return within {seconds:g} s.",
                     retryable=manifest.effects in _REPEATABLE,
+                    evidence={"stopped": stopped},
                 )
                 return claim.completion(Status.TIMED_OUT, error=failure, **more)
             value, usage = work.result()
@@ -201,6 +205,13 @@ class Executor:
             failure = Failure(type="result_too_large", message=f"The result is larger than {most:,} bytes.")
             return claim.completion(Status.FAILED, error=failure, **more)
         return self._judged(claim, version, Outcome(Status.SUCCEEDED, value), more)
+
+
+async def _stopped(work: asyncio.Future[Any], capability: Capability[..., Any]) -> bool:
+    """Cancel a call and say whether nothing of it goes on, for certain: a thread cannot be stopped."""
+    work.cancel()
+    await asyncio.wait({work}, timeout=_STOP_SECONDS)
+    return work.done() and not capability.in_thread
 
 
 async def _invoke(

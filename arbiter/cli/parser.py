@@ -57,12 +57,14 @@ def build() -> argparse.ArgumentParser:
     _submit(commands)
     _serve(commands)
     _look(commands)
+    _stop(commands)
     _keep(commands)
     _doctor(commands)
     _archive(commands)
     _capabilities(commands)
     _schedules(commands)
     _budgets(commands)
+    _quotas(commands)
     down = _command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
     return parser
@@ -247,12 +249,59 @@ def _look(commands: _Commands) -> None:
     events.add_argument("--type", metavar="GLOB", default="*", help="with --archive: such as task.* or run.completed")
     events.add_argument("--subject", metavar="GLOB", default="*", help="with --archive: run or task, such as r01*/1.*")
     _json(events, "CloudEvents, one to a line,")
-    cancel = _command(commands, "cancel", "arbiter.cli.runs:cancel", "stop a run")
-    cancel.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
-    cancel.add_argument("--reason", default="cancelled from the command line", help="kept with the run")
-    _json(cancel, "the run's state")
-    for parser in (runs, show, events, cancel):
+    for parser in (runs, show, events):
         _place(parser)
+
+
+def _stop(commands: _Commands) -> None:
+    module = "arbiter.cli.stopping"
+    text = """\
+Stop a run, one task of it, or every run that is meant by --where. What waits ends at once; what
+runs is told, gets a grace time and is then ended. With --wait, say what became of each task."""
+    cancel = _command(commands, "cancel", f"{module}:cancel", "stop runs, or a task of one", text)
+    cancel.add_argument("--task", metavar="KEY", help="only this task of the run, such as price or 2.price")
+    cancel.add_argument("--wait", action="store_true", help="until everything has ended, and report each task")
+    text = """\
+Let a run rest. What runs is left to end; nothing else of the run is handed out, and its deadlines
+move on. It goes on by itself when the pause is over."""
+    pause = _command(commands, "pause", f"{module}:pause", "let runs rest", text)
+    pause.add_argument("--for", dest="span", metavar="SPAN", default="1d", help="90s, 15m, 2h, 7d (default 1d)")
+    resume = _command(commands, "resume", f"{module}:resume", "let paused runs go on")
+    for parser in (cancel, pause, resume):
+        parser.add_argument("run", metavar="RUN", nargs="?", help="id of a run, or an unambiguous beginning of one")
+        parser.add_argument("--where", metavar="TERMS", help=f"instead of RUN: {WHERE}")
+        parser.add_argument("--dry-run", action="store_true", help="with --where: do nothing, say which")
+        if parser is not resume:
+            parser.add_argument("--reason", default="by command", help="kept with the run")
+        _json(parser, "one line for each run")
+        _place(parser)
+
+
+def _quotas(commands: _Commands) -> None:
+    text = """\
+How much of the workers somebody may have at a time, how fast, and how many runs may be open.
+SUBJECT is board, tenant:NAME, capability:NAME or model:NAME. What a quota holds back waits in its
+place; runs beyond one are refused and told when to come again."""
+    quotas = _command(commands, "quotas", "arbiter.cli.quotas:listing", "list quotas, set or remove them", text)
+    _json(quotas, "one line for each quota")
+    _place(quotas)
+    inner = quotas.add_subparsers(metavar="COMMAND")
+    write = _command(inner, "set", "arbiter.cli.quotas:write", "give a subject a quota in place of its last one", text)
+    write.add_argument("subject", metavar="SUBJECT")
+    for name, what in (
+        ("at-once", "attempts (of a model: calls) at a time"),
+        ("per-second", "attempts (of a model: calls) begun in a second"),
+        ("burst", "of those at once after a rest (default 1)"),
+        ("open-runs", "runs accepted and not over"),
+        ("runs-per-second", "runs accepted in a second"),
+        ("runs-burst", "of those at once after a rest (default 1)"),
+        ("weight", "share of a tenant's claims beside other tenants' (default 1)"),
+    ):
+        write.add_argument(f"--{name}", metavar="N", help=what)
+    remove = _command(inner, "remove", "arbiter.cli.quotas:remove", "take a subject's quota away", text)
+    remove.add_argument("subject", metavar="SUBJECT")
+    for parser in (write, remove):
+        _place(parser, default=argparse.SUPPRESS)
 
 
 def _keep(commands: _Commands) -> None:

@@ -1,4 +1,4 @@
-"""The commands about runs: run, submit, runs, show, events, cancel."""
+"""The commands about runs: run, submit, runs, show, events."""
 
 from __future__ import annotations
 
@@ -218,22 +218,6 @@ async def _chosen(board: Board, arguments: argparse.Namespace) -> AsyncGenerator
 async def _listed(log: list[Event]) -> AsyncIterator[Event]:
     for event in log:
         yield event
-
-
-def cancel(arguments: argparse.Namespace) -> int:
-    """Stop a run."""
-    return asyncio.run(_cancel(arguments))
-
-
-async def _cancel(arguments: argparse.Namespace) -> int:
-    async with await Board.open(**options.place(arguments)) as board:
-        run_id = await options.run_id(board, arguments.run)
-        state = await board.cancel_run(run_id, arguments.reason)
-    if arguments.json:
-        output.line({"run_id": run_id, "status": state})
-    else:
-        output.text(state)
-    return OK
 
 
 def attended(work: Coroutine[Any, Any, int]) -> int:

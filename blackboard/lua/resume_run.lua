@@ -24,7 +24,7 @@ for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
     t.was, t.pz, t.ms = nil, nil, nil
     redis.call('ZADD', DUE, n2s(t.dl), 't:' .. id)
     if state == 'delayed' then redis.call('ZADD', WAIT, n2s(MS + ms), id) end
-    if state == 'ready' then enqueue(id, t) end
+    if state == 'ready' then enqueue(id, t, true) end
     t.state = state
     redis.call('HSET', TASKS, id, cjson.encode(t))
   end

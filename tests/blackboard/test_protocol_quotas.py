@@ -231,7 +231,7 @@ async def test_g12_any_history_keeps_every_quota_and_every_count(play: Play, quo
         held = await play.take(n=50)
         if not held:
             break
-    assert not [t for t in (await play.snapshot()).get("r:work", ())]
+    assert not list((await play.snapshot()).get("r:work", ()))
 
 
 # ---- in a second -----------------------------------------------------------------------------------------------------
