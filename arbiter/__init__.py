@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         IsolationUnavailable,
         MissingExtra,
         ModelUnavailable,
+        QuotaExceeded,
         UnknownRecord,
     )
+    from blackboard.quotas import Quota
     from blackboard.retention import Retention
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status, Usage
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, capability
@@ -55,6 +57,8 @@ _HOMES = {
     "ModelUnavailable": "blackboard.errors",
     "Price": "wrapper.spending",
     "Prices": "wrapper.spending",
+    "Quota": "blackboard.quotas",
+    "QuotaExceeded": "blackboard.errors",
     "RecordedModel": "wrapper.models",
     "Retention": "blackboard.retention",
     "RetryPolicy": "blackboard.types",
@@ -90,6 +94,8 @@ __all__ = [
     "ModelUnavailable",
     "Price",
     "Prices",
+    "Quota",
+    "QuotaExceeded",
     "RecordedModel",
     "Retention",
     "RetryPolicy",

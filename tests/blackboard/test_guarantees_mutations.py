@@ -10,7 +10,8 @@ from strict import Clock, Mutation, Play, broken, done, faults, spec, watch_scri
 
 from blackboard import _script
 from blackboard.board import Board
-from blackboard.errors import Conflict, Fenced
+from blackboard.errors import Conflict, Fenced, QuotaExceeded
+from blackboard.quotas import Quota, Quotas
 from blackboard.types import RetryPolicy
 
 Check = Callable[[Play], Awaitable[object]]
@@ -188,6 +189,69 @@ async def the_grace_ends(play: Play) -> bool:
     return await play.status(run) == "cancelled" and not await faults(play.board)
 
 
+async def quotas_bound_what_runs_at_a_time(play: Play) -> bool:
+    await Quotas(play.board).set(Quota(subject="capability:count", at_once=1))
+    await play.run(spec("a"), spec("b"))
+    return len(await play.take(n=2)) == 1
+
+
+async def quotas_make_room_again(play: Play) -> bool:
+    await Quotas(play.board).set(Quota(subject="tenant:default", at_once=1, open_runs=1))
+    run = await play.run(spec("a"), spec("b"))
+    first = await play.one()
+    await play.board.complete(first, done(first))
+    await play.board.release(await play.one())
+    await play.board.cancel_run(run)
+    return bool(await play.board.submit("go")) and not await faults(play.board)
+
+
+async def quotas_bound_rates(play: Play) -> bool:
+    await Quotas(play.board).set(Quota(subject="board", per_second=1))
+    await play.run()
+    await play.run()
+    return len(await play.take("arbiter", n=9)) == 1
+
+
+async def quotas_bound_open_runs(play: Play) -> bool:
+    await Quotas(play.board).set(Quota(subject="board", open_runs=1))
+    await play.board.submit("go")
+    return await refused(play.board.submit("go"), QuotaExceeded)
+
+
+async def runs_take_turns(play: Play) -> bool:
+    await play.run(*(spec(f"t{i}") for i in range(9)))
+    other = await play.run(spec("x"))
+    return other in [claim.run_id for claim in await play.take(n=3)]
+
+
+async def paused_work_rests(play: Play) -> bool:
+    run = await play.run(spec("a"), spec("b", ["a"]), spec("c"))
+    a, c = await play.take(n=2)
+    await play.board.pause_run(run)
+    await play.board.complete(a, done(a))
+    await play.board.fail(c, broken(c))
+    await play.clock.advance(100)
+    await play.board.sweep()
+    return not await play.take(n=9) and not await faults(play.board)
+
+
+async def time_stands_still_in_a_pause(play: Play) -> bool:
+    run = await play.run(spec("a", seconds=20))
+    await play.board.pause_run(run)
+    await play.clock.advance(1000)
+    await play.board.resume_run(run)
+    await play.board.sweep()
+    return len(await play.take()) == 1
+
+
+async def a_cancelled_task_is_not_tried_again(play: Play) -> bool:
+    run = await play.run(spec("a"), spec("b"))
+    a, _ = await play.take(n=2)
+    await play.board.cancel_task(a.task_id)
+    await play.board.fail(a, broken(a))
+    return await play.state(f"{run}/1.a") == "failed"
+
+
 async def refusals_come_before_writes(play: Play) -> bool:
     run = await play.board.submit("go")
     step = await play.step(run)
@@ -246,6 +310,41 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
     "G7 no force after the grace": (
         the_grace_ends,
         ("lapse_run", "stop_run(ARGV[A], r, true)", "stop_run(ARGV[A], r, false)"),
+    ),
+    "G12 attempts not counted": (
+        quotas_bound_what_runs_at_a_time,
+        ("claim", "redis.call('HINCRBY', USE, 'n:' .. subject, 1)", ""),
+    ),
+    "G12 attempts not given back": (
+        quotas_make_room_again,
+        ("_board", "redis.call('HINCRBY', USE, 'n:' .. subject, -1)", "do end"),
+    ),
+    "G12 runs not given back": (
+        quotas_make_room_again,
+        ("_board", "redis.call('HINCRBY', USE, 'o:' .. subject, -1)", "do end"),
+    ),
+    "G12 tokens not taken": (quotas_bound_rates, ("claim", "if q.r then pour('t:', subject, q.r) end", "")),
+    "G12 open runs not compared": (quotas_bound_open_runs, ("_board", "if open >= q.o then", "if false then")),
+    "G12 a run's turns not counted": (
+        runs_take_turns,
+        ("_board", "redis.call('HSET', TURNS, place, n2s(mine))", ""),
+    ),
+    "G7 retries do not rest": (
+        paused_work_rests,
+        ("_board", "local r, state = get_run(t.run), 'delayed'", "local r, state = {}, 'delayed'"),
+    ),
+    "G7 what became ready does not rest": (
+        paused_work_rests,
+        (
+            "_board",
+            "          elseif resting then\n            x.at, x.was = MS, 'ready'",
+            "          elseif false then",
+        ),
+    ),
+    "G7 deadlines do not move": (time_stands_still_in_a_pause, ("resume_run", "t.dl = t.dl + MS - t.pz", "")),
+    "G7 a cancelled task has another attempt": (
+        a_cancelled_task_is_not_tried_again,
+        ("_board", "if t.cxl or", "if"),
     ),
     "guard after a write": (
         refusals_come_before_writes,

@@ -25,11 +25,12 @@ from arbiter import (
     Status,
 )
 from blackboard.board import Board
-from blackboard.budgets import Budgets, LevelReport
+from blackboard.budgets import Amounts, Budgets, Level, LevelReport, Paced
 from blackboard.claims import Claim
 from blackboard.errors import BadInput
+from blackboard.quotas import Quota, Quotas
 from blackboard.testing import RedisServer
-from wrapper.models import converse
+from wrapper.models import converse, describe
 from wrapper.spending import OUTPUT_TOKENS, Spending, bound_output, most_input, most_output
 
 HELLO: Any = [{"role": "user", "content": [{"text": "hello"}]}]
@@ -51,6 +52,60 @@ def claim(task: str = "r1/a") -> Claim:
 @pytest.fixture
 def spending(board: Board) -> Spending:
     return Spending(Budgets(board))
+
+
+async def test_g12_calls_to_a_model_follow_each_other_no_faster_and_no_more_at_a_time_than_its_quota(
+    board: Board, spending: Spending
+) -> None:
+    name = "model:" + describe(ScriptedModel(["hi"]))
+    await Quotas(board).set(Quota(subject=name, at_once=2))
+    going, most = 0, 0
+    release = asyncio.Event()
+
+    async def ask(number: int) -> None:
+        nonlocal going, most
+        model = ScriptedModel(["hi"])
+        real = model.stream
+
+        async def slow(*args: Any, **kw: Any) -> Any:
+            nonlocal going, most
+            going += 1
+            most = max(most, going)
+            await release.wait()
+            async for event in real(*args, **kw):
+                yield event
+            going -= 1
+
+        model.stream = slow  # type: ignore[method-assign]
+        await converse(spending.guard(model, claim(f"r1/t{number}")), HELLO)
+
+    calls = [asyncio.ensure_future(ask(number)) for number in range(5)]
+    while going < 2:
+        await asyncio.sleep(0.01)
+    (report,) = await Quotas(board).report()
+    assert report.running == 2
+    release.set()
+    await asyncio.gather(*calls)
+    await spending.settled()
+    assert most == 2
+    (report,) = await Quotas(board).report()
+    assert report.running == 0
+
+
+async def test_a_call_that_comes_too_early_for_a_rate_waits_or_says_when(board: Board) -> None:
+    budgets = Budgets(board)
+    await Quotas(board).set(Quota(subject="model:m", per_second=0.5, burst=2))
+    level = [Level("model:m")]
+    for number in range(2):
+        hold = await budgets.reserve(f"c{number}", level, Amounts(tokens=1))
+        assert hold is not None
+        await budgets.refund(hold)
+    with pytest.raises(Paced) as early:
+        await budgets.reserve("c3", level, Amounts(tokens=1))
+    assert 1 < early.value.retry_after_seconds <= 2
+    assert early.value.level == "model:m"
+    await Quotas(board).remove("model:m")
+    assert await budgets.reserve("c3", level, Amounts(tokens=1)) is None
 
 
 async def tokens(spending: Spending, level: str) -> Any:
