@@ -27,7 +27,7 @@ class _Setting:
         setattr(target, name, value)
 
 
-async def make(out: Path) -> None:
+async def left_behind() -> dict[str, Any]:
     with RedisServer() as server:
         async with await Board.open(server.url, board="kept", lease_seconds=1.0) as board:
             watch_scripts(cast(Any, _Setting))
@@ -56,14 +56,13 @@ async def make(out: Path) -> None:
             runs["queued"] = await board.submit("later", tenant="other")
             keys = await play.snapshot()
             client: Any = board.client
-            stored = {
+            return {
                 "clock": play.clock.micros,
                 "runs": runs,
                 "types": {key: await client.type(play.shard.prefix + key) for key in keys},
                 "keys": {key: sorted(value) if isinstance(value, set) else value for key, value in keys.items()},
             }
-    out.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    asyncio.run(make(Path(sys.argv[1])))
+    Path(sys.argv[1]).write_text(json.dumps(asyncio.run(left_behind()), indent=1) + "\n", "utf-8")
