@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from blackboard import claims
 from blackboard.board import Board
 from blackboard.claims import Claim
-from blackboard.errors import BadInput, BlobError, EngineUnavailable, Fenced, Oversized
+from blackboard.errors import BadInput, BlobError, BoardFull, EngineUnavailable, Fenced, Oversized
 from blackboard.heartbeat import Heartbeat
 from blackboard.schedules import Schedules
 from blackboard.types import Completion, Failure, Status
@@ -142,7 +142,7 @@ class Worker:
                 log.error("%s cannot claim: %s", self.name, error)
                 self._look.add(shard)
                 continue
-            except RedisError as error:  # a full server refuses claims and takes completions: wait for those
+            except (RedisError, BoardFull) as error:  # a full server refuses claims and takes completions: wait for those
                 log.error("%s cannot claim: %s", self.name, error)
                 self._look.add(shard)
                 await self._pause(_REFUSED_SECONDS)
@@ -150,7 +150,7 @@ class Worker:
             del self._nonces[shard]
             if self._draining:
                 for claim in claims:
-                    with contextlib.suppress(Fenced, EngineUnavailable):
+                    with contextlib.suppress(Fenced, EngineUnavailable, BoardFull):
                         await self._board.release(claim)
                 return
             for claim in claims:
@@ -276,7 +276,7 @@ class Worker:
         work.cancel("drain")
         work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # looked at, and not reported
         await asyncio.wait({work}, timeout=_STOP_SECONDS)
-        with contextlib.suppress(Fenced, EngineUnavailable):
+        with contextlib.suppress(Fenced, EngineUnavailable, BoardFull):
             await self._board.release(claim)
 
     async def _work(self, attempt: Attempt) -> Completion | None:
@@ -297,6 +297,8 @@ class Worker:
             failure = Failure(type="bad_input", message=str(error))
         except BlobError as error:
             failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
+        except BoardFull as error:
+            failure = Failure(type="board_full", message=str(error), retryable=True)
         except (Exception, SystemExit) as error:  # a handler that calls exit() ends its task and not this process
             log.exception("%s: the handler raised", claim.task_id)
             return _internal_error(
@@ -349,7 +351,7 @@ class Sweeper:
             try:
                 nearest = await self._board.sweep(expire=await self._leases_are_fair())
                 nearest = min(nearest, await self._schedules.sweep())
-            except (EngineUnavailable, RedisError) as error:
+            except (EngineUnavailable, BoardFull, RedisError) as error:
                 log.error("sweep failed: %s", error)
                 nearest = self._interval
             await asyncio.sleep(max(0.01, min(nearest, self._interval * self._board.random.uniform(0.8, 1.2))))
