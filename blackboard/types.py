@@ -130,7 +130,9 @@ _Age = Annotated[float, Field(gt=0, le=86_400 * 30)]
 class RetryRule(Record):
     """How failures with certain errors are tried again. What a rule leaves out is as in its policy."""
 
-    errors: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?!\[\]-]{1,100}$")], ...] = Field(min_length=1, max_length=20)
+    errors: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?!\[\]-]{1,100}$")], ...] = Field(
+        min_length=1, max_length=20
+    )
     """Which errors: types (``timeout``, ``lease_lost``), names of Python exceptions a function raised or of their bases
     (``ConnectionError``), codes of a model's provider; with ``*``, ``?`` and ``[…]`` as in file names (``http_5*``)."""
     retry: bool | None = None

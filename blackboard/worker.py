@@ -26,8 +26,9 @@ from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import BadInput, BlobError, BoardFull, EngineUnavailable, Fenced, Oversized
 from blackboard.heartbeat import Heartbeat
+from blackboard.retries import ruling
 from blackboard.schedules import Schedules
-from blackboard.types import Completion, Failure, Status
+from blackboard.types import Completion, Failure, Status, Usage
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Attempt:
         self.board, self.claim = board, claim
         self.cancelled = asyncio.Event()
         """Set when the run is being cancelled: stop, and return a completion with status ``cancelled``."""
+        self.carried = Usage()
+        """For handlers whose checkpoint adds up usage over attempts: what it holds by now. Their completions count it all."""
         self._reports = 0
         self._reporting = asyncio.Lock()
 
@@ -69,7 +72,8 @@ class Attempt:
 Handler = Callable[[Attempt], Awaitable[Completion | None]]
 """Does the work of an attempt. Returns its completion, or None when it has already ended the task itself.
 
-A failed completion whose error is retryable is tried again while the task has attempts left.
+A failed completion whose error is retryable is tried again while attempts and time are left, unless a rule of the task's
+retry policy knows the error and says otherwise.
 """
 
 
@@ -142,7 +146,10 @@ class Worker:
                 log.error("%s cannot claim: %s", self.name, error)
                 self._look.add(shard)
                 continue
-            except (RedisError, BoardFull) as error:  # a full server refuses claims and takes completions: wait for those
+            except (
+                RedisError,
+                BoardFull,
+            ) as error:  # a full server refuses claims and takes completions: wait for those
                 log.error("%s cannot claim: %s", self.name, error)
                 self._look.add(shard)
                 await self._pause(_REFUSED_SECONDS)
@@ -265,7 +272,7 @@ class Worker:
             else:
                 completion = work.result()
             if completion is not None:
-                await self._report(claim, completion)
+                await self._report(attempt, completion)
         except Fenced as fenced:
             log.info("%s: result dropped, %s", claim.task_id, fenced)
         finally:
@@ -309,20 +316,21 @@ class Worker:
             )
         return claim.completion(Status.FAILED, error=failure)
 
-    async def _report(self, claim: Claim, completion: Completion) -> None:
+    async def _report(self, attempt: Attempt, completion: Completion) -> None:
         me = asyncio.current_task()
         assert me is not None
         self._reporting.add(me)
         try:
-            await self._send(claim, completion)
+            await self._send(attempt, completion)
         finally:
             self._reporting.discard(me)
 
-    async def _send(self, claim: Claim, completion: Completion) -> None:
+    async def _send(self, attempt: Attempt, completion: Completion) -> None:
+        claim = attempt.claim
         ended = completion.status in (Status.SUCCEEDED, Status.CANCELLED)
         try:
-            if completion.error is not None and completion.error.retryable and not ended:
-                await self._board.fail(claim, completion)
+            if completion.error is not None and not ended and ruling(claim.retry, completion.error).again:
+                await self._board.fail(claim, completion, carried=attempt.carried)
             else:
                 await self._board.complete(claim, completion)
         except BadInput as error:
