@@ -58,7 +58,8 @@ def dump_completion(claim: Claim, completion: Completion) -> tuple[str, str]:
     data = dump(said.pop("data", None), "completion.data", PAYLOAD_BYTES)
     if (error := said.pop("error", None)) is not None:
         # The message stands last, so that the script that decides can add to it why no attempt follows.
-        own["error"] = {**error, "message": error.pop("message")}
+        message = error.pop("message")
+        own["error"] = {**error, "message": message}
     return dump(said | own, "completion", REPORT_BYTES), data
 
 

@@ -18,7 +18,10 @@ local delay = math.max(tonumber(ARGV[A + 4]), tonumber(ARGV[A + 6] or '0'))
 local more, word = again(ARGV[A], t, delay, why, by)
 if not more then
   local body = ARGV[A + 3]
-  if word ~= '' and string.sub(body, -3) == '"}}' then body = string.sub(body, 1, -4) .. ' ' .. word .. '"}}' end
+  if word ~= '' and string.sub(body, -3) == '"}}' then
+    local stop = string.sub(body, -4, -4) == '.' and ' ' or '. '
+    body = string.sub(body, 1, -4) .. stop .. word .. '"}}'
+  end
   finish(ARGV[A], t, ARGV[A + 2], body)
 end
 return {t.state, 1}
