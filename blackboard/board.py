@@ -484,7 +484,7 @@ class Board:
                 counted to this one.
 
         Returns:
-            ``delayed``, or the status the task ended with.
+            ``delayed``, ``paused`` where its run is, or the status the task ended with.
 
         Raises:
             Fenced: the task is no longer held by this claim.
