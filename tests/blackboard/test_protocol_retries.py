@@ -145,6 +145,16 @@ async def test_g6_no_attempt_begins_beyond_the_age_that_counts_from_the_posting(
     assert "age at which the last attempt may begin, 0.0 s from now" in end.error.message
 
 
+async def test_the_age_stands_still_while_the_run_is_paused(play: Play) -> None:
+    run = await play.run(spec("a", retry=RetryPolicy(**PATIENT, max_age_seconds=10)))
+    await play.clock.advance(4)
+    await play.board.pause_run(run)
+    await play.clock.advance(100)
+    await play.board.resume_run(run)
+    assert await fail(play, "x", wait=6.0) == "delayed"
+    assert await fail(play, "x", wait=0.001) == "failed"
+
+
 async def lose(play: Play) -> None:
     """A worker takes the one task and falls silent until its lease is over."""
     await play.one()
