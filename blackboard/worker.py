@@ -37,6 +37,8 @@ BELL_SECONDS = 5.0
 _REFUSED_SECONDS = 1.0
 _TURN_SECONDS = 1.0
 """How long one of several shards may keep a worker from the others."""
+_OVERTIME_SECONDS = 30.0
+"""How long after its time an attempt is stopped here, in case its handler, which knows more, did not do it."""
 _STOP_SECONDS = 5.0
 """How long a handler that was told to stop may take before its task is given back all the same."""
 
@@ -249,7 +251,7 @@ class Worker:
     async def _attempt(self, claim: Claim) -> None:
         attempt = Attempt(self._board, claim)
         work = asyncio.ensure_future(self._work(attempt))
-        lost = asyncio.Event()
+        lost, late = asyncio.Event(), False
 
         def told(word: str) -> None:
             attempt.cancelled.set()
@@ -260,17 +262,22 @@ class Worker:
         self._heartbeat.hold(claim, told)
         try:
             try:
-                await asyncio.wait({work})
+                await asyncio.wait({work}, timeout=claim.attempt_seconds + _OVERTIME_SECONDS)
+                late = not work.done()
+                if late:
+                    await self._stop(work, "late")
             except asyncio.CancelledError:
                 if not work.done():  # what is finished is reported even now
                     await self._give_back(claim, work)
                     return
-            if work.cancelled():
-                if lost.is_set():  # somebody else decides about the task now
-                    return
-                completion = _internal_error(claim, "the handler was cancelled by something it waited for")
-            else:
+            if work.done() and not work.cancelled():
                 completion = work.result()
+            elif lost.is_set():  # somebody else decides about the task now
+                return
+            elif late:
+                completion = _late(claim)
+            else:
+                completion = _internal_error(claim, "the handler was cancelled by something it waited for")
             if completion is not None:
                 await self._report(attempt, completion)
         except Fenced as fenced:
@@ -280,11 +287,15 @@ class Worker:
 
     async def _give_back(self, claim: Claim, work: asyncio.Future[Completion | None]) -> None:
         """Stop the handler and release the task, whatever the stopped handler says."""
-        work.cancel("drain")
-        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # looked at, and not reported
-        await asyncio.wait({work}, timeout=_STOP_SECONDS)
+        await self._stop(work, "drain")
         with contextlib.suppress(Fenced, EngineUnavailable, BoardFull):
             await self._board.release(claim)
+
+    @staticmethod
+    async def _stop(work: asyncio.Future[Completion | None], why: str) -> None:
+        work.cancel(why)
+        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # looked at, and not reported
+        await asyncio.wait({work}, timeout=_STOP_SECONDS)
 
     async def _work(self, attempt: Attempt) -> Completion | None:
         """The handler's completion; whatever it raises becomes one, because a task must end in any case."""
@@ -340,6 +351,12 @@ class Worker:
         except BlobError as error:  # a result that could not be stored is no result
             failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
             await self._board.fail(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+
+
+def _late(claim: Claim) -> Completion:
+    message = f"The attempt was not over after {claim.attempt_seconds:g} s and was stopped."
+    failure = Failure(type="timeout", message=message, retryable=True)
+    return claim.completion(Status.TIMED_OUT, error=failure)
 
 
 def _internal_error(claim: Claim, message: str, **evidence: JsonValue) -> Completion:

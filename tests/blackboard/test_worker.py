@@ -181,6 +181,33 @@ async def test_a_rule_overrules_what_the_error_says_of_itself(crew: Crew) -> Non
     sweeper.cancel()
 
 
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_g6_an_attempt_ends_after_its_time_whatever_its_handler_does(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, stubborn: bool
+) -> None:
+    monkeypatch.setattr(worker_module, "_OVERTIME_SECONDS", 0.01)
+    monkeypatch.setattr(worker_module, "_STOP_SECONDS", 0.01)
+    over = asyncio.Event()
+
+    async def handle(attempt: Attempt) -> Completion:
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                if not stubborn:
+                    raise
+        return await finish(attempt)
+
+    run = await crew.run(spec("a", attempt_seconds=0.01, retry=ONCE), spec("next", lane="other"))
+    crew.hire(handle)
+    crew.hire(finish, "other")
+    end = await crew.end(run, "a")
+    assert (end.status, end.error and end.error.type) == ("timed_out", "timeout")
+    assert "after 0.01 s" in end.error.message
+    over.set()
+    await crew.end(run, "next")
+
+
 async def test_a_handler_that_meets_a_full_server_is_tried_again(crew: Crew) -> None:
     async def handle(attempt: Attempt) -> Completion:
         if attempt.claim.attempt == 1:
