@@ -345,7 +345,13 @@ def test_the_environment_and_the_exit_codes_are_in_their_tables() -> None:
 def test_every_word_for_the_end_of_a_run_is_in_its_table() -> None:
     planner = (ROOT / "arbiter" / "planner.py").read_text("utf-8")
     said = set(re.findall(r'(?:_Over\(\s*|Failure\(type=)"([a-z_]+)"', planner))
-    ours = {"deadline", "cancelled", "lease_lost", "timeout", "internal_error"}  # proven by the tests of the board and the worker
+    ours = {
+        "deadline",
+        "cancelled",
+        "lease_lost",
+        "timeout",
+        "internal_error",
+    }  # proven by the tests of the board and the worker
     assert _words("operations.md", "How a run ends") == said | ours
 
 
