@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from blackboard.errors import (
         ArbiterError,
         BadInput,
+        BoardFull,
         Conflict,
         EngineUnavailable,
         IsolationUnavailable,
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     )
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
-    from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status, Usage
+    from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, capability
     from wrapper.context import TaskContext, current_task
+    from wrapper.failing import Permanent, RetryLater
     from wrapper.models import RecordedModel, ScriptedModel
     from wrapper.spending import Price, Prices
 
@@ -40,6 +42,7 @@ _HOMES = {
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
     "BadInput": "blackboard.errors",
+    "BoardFull": "blackboard.errors",
     "Budget": "blackboard.budgets",
     "BudgetExhausted": "blackboard.budgets",
     "Capability": "registry",
@@ -55,13 +58,16 @@ _HOMES = {
     "Manifest": "registry",
     "MissingExtra": "blackboard.errors",
     "ModelUnavailable": "blackboard.errors",
+    "Permanent": "wrapper.failing",
     "Price": "wrapper.spending",
     "Prices": "wrapper.spending",
     "Quota": "blackboard.quotas",
     "QuotaExceeded": "blackboard.errors",
     "RecordedModel": "wrapper.models",
     "Retention": "blackboard.retention",
+    "RetryLater": "wrapper.failing",
     "RetryPolicy": "blackboard.types",
+    "RetryRule": "blackboard.types",
     "RunFailed": "arbiter.result",
     "RunResult": "arbiter.result",
     "ScriptedModel": "wrapper.models",
@@ -77,6 +83,7 @@ __all__ = [
     "Arbiter",
     "ArbiterError",
     "BadInput",
+    "BoardFull",
     "Budget",
     "BudgetExhausted",
     "Capability",
@@ -92,13 +99,16 @@ __all__ = [
     "Manifest",
     "MissingExtra",
     "ModelUnavailable",
+    "Permanent",
     "Price",
     "Prices",
     "Quota",
     "QuotaExceeded",
     "RecordedModel",
     "Retention",
+    "RetryLater",
     "RetryPolicy",
+    "RetryRule",
     "RunFailed",
     "RunResult",
     "ScriptedModel",

@@ -76,7 +76,7 @@ def _outcome(task: Task) -> dict[str, JsonValue]:
         return {"status": done.status.value, "data": shortened(done.data, task.key)}
     error: JsonValue = {"type": "unknown", "message": "no reason was given"}
     if done.error is not None:
-        error = done.error.model_dump(mode="json")
+        error = done.error.model_dump(mode="json", exclude={"names", "retry_after_seconds"})  # for machines
     return {"status": done.status.value, "attempts": done.attempts, "error": shortened(error, task.key)}
 
 

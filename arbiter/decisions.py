@@ -19,7 +19,7 @@ from arbiter.fold import RunState, Task
 from blackboard import references
 from blackboard.errors import BadInput, BlobError, UnknownRecord
 from blackboard.events import Call
-from blackboard.types import Status, TaskSpec
+from blackboard.types import RetryPolicy, RetryRule, Status, TaskSpec
 from registry import HashMismatch, Registry, Version, schema
 from registry.manifest import RESERVED_NAMES, canonical
 from wrapper.models import ToolUse
@@ -30,6 +30,10 @@ FABRICATION = "fabricate_"
 REQUEST = "request"
 """What a reference calls the request itself, unless a task has this key."""
 _LISTED_PROBLEMS = 10
+_FABRICATION_RETRY = RetryPolicy(
+    max_attempts=10, rules=(RetryRule(errors=("model_error",)), RetryRule(errors=("*",), max_attempts=3))
+)
+"""A fabrication makes many model calls and goes on where its last attempt stopped, so a busy provider is waited for."""
 
 
 @dataclass(slots=True)
@@ -173,6 +177,7 @@ class Decider:
                 "tenant": self._state.tenant,
             },
             # As long as the run: a specification, several candidates and their exams are many model calls.
+            retry=_FABRICATION_RETRY,
             seconds=self._state.limits.seconds,
             attempt_seconds=self._state.limits.seconds,
         )

@@ -85,7 +85,7 @@ class RunState:
     sequence: str = "-"
     """Position of the last event applied."""
     usage: Usage = field(default_factory=Usage)
-    """What the rounds and the ended tasks consumed."""
+    """What the rounds, the ended tasks and their repeated attempts consumed."""
 
     def apply(self, event: Event) -> None:
         """Advance by one event. An event at or before :attr:`sequence` that is in the log is ignored."""
@@ -125,6 +125,7 @@ class RunState:
                 task = self.tasks[event.subject]
                 task.state, task.attempts = "delayed", data.attempt
                 task.retries.append(data.error)
+                self.usage += data.usage
             case events.FabricationStage():
                 self.tasks[event.subject].stages.append(data)
             case events.TaskCompleted():

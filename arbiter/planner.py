@@ -17,12 +17,12 @@ from arbiter.fold import RunState
 from arbiter.states import Known, States
 from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
-from blackboard.errors import ArbiterError, EngineUnavailable, ModelUnavailable
+from blackboard.errors import ArbiterError, BoardFull, EngineUnavailable, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from registry import Registry, Version
-from wrapper.models import ModelCallFailed, Reply, converse, describe
+from wrapper.models import ModelCallFailed, Reply, as_failure, converse, describe
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -37,11 +37,14 @@ _REFUSING = {"guardrail_intervened": "a guardrail intervened", "content_filtered
 
 
 class _Over(Exception):
-    """The run ends here without another decision."""
+    """This attempt at the step ends without a decision, and the run with it unless the failure may pass."""
 
-    def __init__(self, kind: str, message: str, status: Status = Status.FAILED, usage: Usage | None = None) -> None:
+    def __init__(
+        self, why: str | Failure, message: str = "", status: Status = Status.FAILED, usage: Usage | None = None
+    ) -> None:
         super().__init__(message)
-        self.failure, self.status, self.usage = Failure(type=kind, message=message), status, usage or Usage()
+        self.failure = why if isinstance(why, Failure) else Failure(type=why, message=message)
+        self.status, self.usage = status, usage or Usage()
 
 
 class Planner:
@@ -49,7 +52,8 @@ class Planner:
 
     Args:
         model: gives the Strands model that plans; called once, by the first step.
-        attempts: how often one model call is tried while the provider is at fault.
+        attempts: how often one model call is tried while its replies are cut. Whatever else passes fails the attempt at the
+            step, which is tried again on the board's timer.
         spending: reserves each request to the model; without it only what was spent before a decision is looked at.
     """
 
@@ -159,14 +163,16 @@ class Planner:
                 tools=tools.specs(offered),
                 system=prompts.SYSTEM,
                 attempts=self._attempts,
+                durable=True,
             )
+        except ModelCallFailed as error:
+            why = as_failure(error, f"The planning model gave no decision ({error.code}): {error}")
+            raise _Over(why, usage=error.usage) from error
         except ModelUnavailable as error:
-            kind = error.code if isinstance(error, ModelCallFailed) else "model_unavailable"
-            spent = error.usage if isinstance(error, ModelCallFailed) else None
-            raise _Over("model_error", f"The planning model gave no decision ({kind}): {error}", usage=spent) from error
+            raise _Over("model_error", f"The planning model gave no decision (model_unavailable): {error}") from error
         except BudgetExhausted as error:
             raise _Over("limit", f"No decision. {error}") from error
-        except EngineUnavailable:
+        except (EngineUnavailable, BoardFull):
             raise
         except ArbiterError as error:
             raise _Over("model_error", f"The planning model gave no decision: {error}") from error

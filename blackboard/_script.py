@@ -24,13 +24,22 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
     TryAgainError,
 )
 from tenacity import AsyncRetrying, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from blackboard.errors import Conflict, EngineUnavailable, Fenced, QuotaExceeded, ScriptRefused, UnknownRecord
+from blackboard.errors import (
+    BoardFull,
+    Conflict,
+    EngineUnavailable,
+    Fenced,
+    QuotaExceeded,
+    ScriptRefused,
+    UnknownRecord,
+)
 
 T = TypeVar("T")
 
@@ -47,6 +56,9 @@ TRANSIENT = (
 
 _PASSING = re.compile(r"(?:^|-)(?:READONLY|NOREPLICAS|MASTERDOWN|LOADING|CLUSTERDOWN|UNBLOCKED) ")
 """The same, told in words: of a blocked call that ends, and where a script before Redis 7 met it."""
+
+_FULL = re.compile(r"(?:^|-)OOM ")
+"""A server without memory, where a script before Redis 7 met it."""
 
 RETRY_SECONDS = 15.0
 """How long a call is repeated before :class:`EngineUnavailable`; longer than a local restart or a failover of 5 s. A
@@ -82,6 +94,16 @@ def refusal(error: ResponseError) -> ScriptRefused | None:
     if not detail.startswith("| "):
         return None
     return _REFUSALS.get(code, ScriptRefused)(code, detail[2:])
+
+
+def full(error: ResponseError) -> BoardFull | None:
+    """The typed error of a server that refused a script's first write for want of memory; None for any other error."""
+    if not (isinstance(error, OutOfMemoryError) or _FULL.search(str(error))):
+        return None
+    return BoardFull(
+        "The server has no memory left; nothing was written. Let old runs be archived or deleted, raise its maxmemory, "
+        "or add servers, and call again."
+    )
 
 
 def passing(error: BaseException) -> bool:
@@ -135,6 +157,7 @@ async def run(
     Raises:
         ScriptRefused: the script's guard refused (or one of its subclasses); nothing was written.
         EngineUnavailable: the server stayed unreachable that long.
+        BoardFull: the server has no memory for what the script would write first; nothing was written.
     """
 
     async def call() -> Any:
@@ -150,7 +173,7 @@ async def run(
     try:
         return await retrying(call, seconds=patience(client) if seconds is None else seconds)
     except ResponseError as error:
-        known = refusal(error)
+        known = refusal(error) or full(error)
         if known is None:
             raise
         raise known from None

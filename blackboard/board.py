@@ -22,12 +22,12 @@ import redis.asyncio
 from pydantic import JsonValue, ValidationError
 from redis.exceptions import ResponseError
 
-from blackboard import _keys, _script, _stores, claims, events
+from blackboard import _keys, _script, _stores, claims, events, retries
 from blackboard.blobs import Blobs
 from blackboard.catalog import Catalog
 from blackboard.claims import Claim
 from blackboard.engine import Engine, open_engine
-from blackboard.errors import BadInput, EngineUnavailable, UnknownRecord
+from blackboard.errors import BadInput, BoardFull, EngineUnavailable, UnknownRecord
 from blackboard.events import (
     Event,
     FabricationStage,
@@ -39,7 +39,7 @@ from blackboard.events import (
 from blackboard.feed import Feed
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, fingerprint, join
 from blackboard.plan import specs
-from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, summarise, type_name
+from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, Usage, summarise, type_name
 
 log = logging.getLogger(__name__)
 
@@ -472,11 +472,19 @@ class Board:
             claim.task_id, claim.fence, completion.status.value, body,
         )  # fmt: skip
 
-    async def fail(self, claim: Claim, completion: Completion) -> str:
-        """End an attempt without a result: another one after a random delay, or the end when none is left.
+    async def fail(self, claim: Claim, completion: Completion, *, carried: Usage | None = None) -> str:
+        """End an attempt without a result: another one after a delay, or the end when the retry policy has none left.
+
+        The delay is random within what the policy says, and at least ``error.retry_after_seconds``. One that does not
+        fit before the task's deadline, or the age the policy allows, ends the task now, and its error says so. An error
+        of which a rule says that it is never retried ends the task as well.
+
+        Args:
+            carried: the part of ``completion.usage`` that the checkpoint carries into the next attempt's; it is not
+                counted to this one.
 
         Returns:
-            ``delayed``, or the status the task ended with.
+            ``delayed``, ``paused`` where its run is, or the status the task ended with.
 
         Raises:
             Fenced: the task is no longer held by this claim.
@@ -485,13 +493,20 @@ class Board:
             raise BadInput(
                 "completion", completion.status.value, "A failed attempt needs an error; use complete() instead."
             )
-        policy = claim.retry
-        ceiling = min(policy.cap_seconds, policy.interval_seconds * policy.rate ** (claim.attempt - 1))
+        ruling = retries.ruling(claim.retry, completion.error)
+        if ruling.key and not ruling.again:
+            await self.complete(claim, completion)
+            return completion.status.value
+        ceiling = ruling.ceiling(retries.failures(ruling, claim.attempt, claim.failures))
+        asked = completion.error.retry_after_seconds or 0.0
+        spent = completion.usage - (carried or Usage())
         body = await self._written(claim, completion)
         state, _ = await self._call(
             "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
             int(self.random.uniform(0, ceiling) * 1000), completion.error.model_dump_json(),
+            retries.ms(asked), spent.model_dump_json(), ruling.key, ruling.max_attempts,
+            "" if ruling.max_age_seconds is None else retries.ms(ruling.max_age_seconds),
         )  # fmt: skip
         return str(state)
 
@@ -607,13 +622,15 @@ class Board:
                 if kind == "expire" and spared:
                     continue
                 subject, run_id, *lanes = rest
-                args: tuple[str | int, ...] = (subject, 100, 60_000) if kind == "expire" else (subject,)
+                args: tuple[str | int, ...] = (subject,)
+                if kind == "expire":
+                    args = (subject, 100, 60_000, int(self.random.uniform(0, 1000)))
                 try:
                     if kind == "resume_run":
                         await self.resume_run(run_id, lanes, only_when_over=True)
                     else:
                         await self._call(kind, shard, sorted({STEP_LANE, *lanes}), run_id, *args)
-                except ResponseError as error:  # one that cannot be dealt with must not keep the others waiting
+                except (ResponseError, BoardFull) as error:  # one that cannot be dealt with must not stop the others
                     log.error("%s of %s failed: %s", kind, subject, error)
         return nearest
 

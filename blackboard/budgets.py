@@ -24,7 +24,7 @@ import redis.asyncio
 from pydantic import Field, field_validator
 
 from blackboard._script import load, retrying, run
-from blackboard.errors import ArbiterError, BadInput, EngineUnavailable
+from blackboard.errors import ArbiterError, BadInput, BoardFull, EngineUnavailable
 from blackboard.types import Record
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class Budgets:
         while True:
             try:
                 await self.sweep()
-            except (EngineUnavailable, redis.RedisError) as error:
+            except (EngineUnavailable, BoardFull, redis.RedisError) as error:
                 log.error("reservations could not be swept: %s", error)
             await asyncio.sleep(SWEEP_SECONDS)
 

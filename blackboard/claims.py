@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from blackboard import references
+from blackboard import references, retries
 from blackboard.blobs import Blob, Blobs
 from blackboard.errors import BlobError
 from blackboard.types import Completion, Failure, RetryPolicy, Status
@@ -45,6 +45,8 @@ class Claim:
     checkpoint: JsonValue = None
     dependencies: tuple[tuple[str, str], ...] = ()
     """Key and completion (JSON) of each task it waited for."""
+    failures: Mapping[str, int] = field(default_factory=dict[str, int], compare=False)
+    """How many earlier attempts failed under each rule of ``retry``; see :mod:`blackboard.retries`."""
     loaded: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue], compare=False)
     """Large results of those tasks, by key."""
     trouble: BlobError | None = field(default=None, compare=False)
@@ -125,7 +127,6 @@ def parse(row: Sequence[str], worker: str) -> Claim:
     """A claim from a row of the claim script: id, header, input, checkpoint, then id and completion per dependency."""
     task_id, header, raw_input, checkpoint, *outputs = row
     t: dict[str, Any] = json.loads(header)
-    policy = t.get("rp")
     return Claim(
         task_id=task_id,
         run_id=t["run"],
@@ -142,9 +143,8 @@ def parse(row: Sequence[str], worker: str) -> Claim:
         fence=t["fence"],
         deadline=t["dl"] / 1000,
         attempt_seconds=t["ats"] / 1000,
-        retry=RetryPolicy(max_attempts=int(t["max"]), interval_seconds=policy[0], rate=policy[1], cap_seconds=policy[2])
-        if policy
-        else RetryPolicy(max_attempts=int(t["max"])),
+        retry=retries.policy(t),
+        failures={key: int(count) for key, count in t.get("rc", {}).items()},
         lanes=tuple(t.get("olanes", ())),
         worker=worker,
         raw_input=raw_input,

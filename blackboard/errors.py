@@ -32,6 +32,10 @@ class EngineUnavailable(ArbiterError):
     """The board's Redis cannot be reached, started, or is too old. The message says which and what to do."""
 
 
+class BoardFull(ArbiterError):
+    """The board's Redis has no memory left for a growing write; nothing was written. Ending work still has room."""
+
+
 class ScriptRefused(ArbiterError):
     """A board script refused a call before its first write; ``code`` is the script's word for why."""
 

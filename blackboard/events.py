@@ -154,6 +154,8 @@ class TaskRetriedData(Stored):
     attempt: int
     delay_ms: float
     error: Failure
+    usage: Usage = Usage()
+    """What the failed attempt consumed, apart from what its checkpoint carries on into the next."""
 
 
 class TaskRetried(Event):

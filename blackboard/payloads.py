@@ -50,12 +50,16 @@ def dump_completion(claim: Claim, completion: Completion) -> tuple[str, str]:
 
     Whose it is, is the claim's to say and not the handler's.
     """
-    own = {
+    own: dict[str, Any] = {
         "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
         "attempts": claim.attempt, "worker": claim.worker,
     }  # fmt: skip
     said = completion.model_dump(mode="json", exclude_none=True)
     data = dump(said.pop("data", None), "completion.data", PAYLOAD_BYTES)
+    if (error := said.pop("error", None)) is not None:
+        # The message stands last, so that the script that decides can add to it why no attempt follows.
+        message = error.pop("message")
+        own["error"] = {**error, "message": message}
     return dump(said | own, "completion", REPORT_BYTES), data
 
 

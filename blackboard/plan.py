@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from blackboard import retries
 from blackboard.claims import Claim
 from blackboard.errors import BadInput
 from blackboard.payloads import PAYLOAD_BYTES, dump
@@ -54,11 +55,10 @@ def specs(claim: Claim, tasks: Sequence[TaskSpec], limits: Limits) -> list[tuple
         spec: dict[str, Any] = {
             "id": task_id(task.key), "kind": task.kind, "cap": task.capability, "lane": task.lane,
             "tuid": task.tool_use_id, "key": task.key, "round": claim.round, "prio": task.priority,
-            "max": task.retry.max_attempts,
-            "rp": [task.retry.interval_seconds, task.retry.rate, task.retry.cap_seconds],
             "ms": int((task.seconds or limits.task_seconds) * 1000),
             "ats": int((task.attempt_seconds or limits.attempt_seconds) * 1000),
         }  # fmt: skip
+        spec |= retries.header(task.retry)
         if task.version:
             spec["version"] = task.version
         if after:

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from blackboard import _keys, _script
 from blackboard.board import Board
-from blackboard.errors import ArbiterError, BlobUnavailable, ScriptRefused
+from blackboard.errors import ArbiterError, BlobUnavailable, BoardFull, ScriptRefused
 from blackboard.types import Record, Status
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class _Pass:
                 self._lanes |= await retire(self._board, run_id, ended_before=by)
             except ScriptRefused:
                 return False
-            except RedisError as error:  # one that cannot be dealt with must not keep the others
+            except (RedisError, BoardFull) as error:  # one that cannot be dealt with must not keep the others
                 log.error("run %s was not removed: %s", run_id, error)
                 return False
         self._count[str(header["state"])] += 1

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from blackboard.errors import BadInput
 
 type_name = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 """Pattern of tenant, lane and namespace names: they become parts of keys and of agenda members."""
@@ -37,6 +47,10 @@ class Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+LONGEST_RETRY_AFTER = 86_400.0
+"""Longest wait another side may ask for, in seconds; a longer one is taken for this."""
+
+
 class Failure(Stored):
     """Why something did not succeed. ``type`` is a stable machine-readable word such as ``handler_error``."""
 
@@ -44,6 +58,10 @@ class Failure(Stored):
     message: str
     retryable: bool = False
     evidence: dict[str, JsonValue] = Field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    """Further names a retry rule may know it by: the classes of the exception, its own first; a provider's code."""
+    retry_after_seconds: float | None = Field(default=None, ge=0, le=LONGEST_RETRY_AFTER)
+    """The wait the other side asked for before another attempt, 0 to 86,400; None when it said nothing."""
 
 
 class Usage(Stored):
@@ -67,6 +85,16 @@ class Usage(Stored):
             model_calls=self.model_calls + other.model_calls,
             seconds=round(self.seconds + other.seconds, 6),
             estimated=self.estimated or other.estimated,
+        )
+
+    def __sub__(self, part: Usage) -> Usage:
+        """What is left without a part of it; never below nothing."""
+        return Usage(
+            input_tokens=max(0, self.input_tokens - part.input_tokens),
+            output_tokens=max(0, self.output_tokens - part.output_tokens),
+            model_calls=max(0, self.model_calls - part.model_calls),
+            seconds=max(0.0, round(self.seconds - part.seconds, 6)),
+            estimated=self.estimated,
         )
 
 
@@ -94,13 +122,77 @@ class Completion(Stored):
     stderr: str = ""
 
 
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Rate = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+_Age = Annotated[float, Field(gt=0, le=86_400 * 30)]
+
+
+class RetryRule(Record):
+    """How failures with certain errors are tried again. What a rule leaves out is as in its policy."""
+
+    errors: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?!\[\]-]{1,100}$")], ...] = Field(
+        min_length=1, max_length=20
+    )
+    """Which errors: types (``timeout``, ``lease_lost``), names of Python exceptions a function raised or of their bases
+    (``ConnectionError``), codes of a model's provider; with ``*``, ``?`` and ``[…]`` as in file names (``http_5*``)."""
+    retry: bool | None = None
+    """True: even when the error says that it is permanent; False: never; None: as the error says."""
+    max_attempts: int | None = Field(default=None, ge=1, le=100)
+    """How many attempts of a task may fail under this rule; the last of them ends the task."""
+    interval_seconds: _Seconds | None = None
+    rate: _Rate | None = None
+    cap_seconds: _Seconds | None = None
+    max_age_seconds: _Age | None = None
+    """No further attempt begins later than this after the task was posted."""
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value is not None}
+
+
 class RetryPolicy(Record):
-    """When a failed attempt is tried again: only retryable failures, with full jitter, a bounded number of times."""
+    """When a failed attempt is tried again: by the first rule that knows its error, else by the policy's own numbers.
+
+    The wait before the next attempt is random between 0 and ``interval_seconds · rate^(n-1)``, at most ``cap_seconds``,
+    after the n-th failure under the same rule. ``max_attempts`` and ``max_age_seconds`` bound the task as a whole.
+
+    Raises:
+        ValueError: a number out of its range, or a rule that is wider than the whole policy.
+    """
 
     max_attempts: int = Field(default=3, ge=1, le=100)
-    interval_seconds: float = Field(default=0.5, ge=0)
-    rate: float = Field(default=2.0, ge=1)
-    cap_seconds: float = Field(default=30.0, ge=0)
+    interval_seconds: _Seconds = 0.5
+    rate: _Rate = 2.0
+    cap_seconds: _Seconds = 30.0
+    max_age_seconds: _Age | None = None
+    """No further attempt begins later than this after the task was posted; None leaves it to the task's deadline."""
+    rules: tuple[RetryRule, ...] = Field(default=(), max_length=20)
+    """Asked in their order; the first that knows the error decides."""
+
+    @model_validator(mode="after")
+    def _rules_are_narrower(self) -> Self:
+        for number, rule in enumerate(self.rules):
+            if rule.max_attempts is not None and rule.max_attempts > self.max_attempts:
+                raise BadInput(
+                    f"rules.{number}.max_attempts", rule.max_attempts,
+                    f"The policy allows {self.max_attempts} attempts in all: raise its max_attempts, or lower the rule's.",
+                )  # fmt: skip
+            if None not in (rule.max_age_seconds, self.max_age_seconds) and rule.max_age_seconds > self.max_age_seconds:  # type: ignore[operator]
+                raise BadInput(
+                    f"rules.{number}.max_age_seconds", rule.max_age_seconds,
+                    f"The policy allows {self.max_age_seconds:g} s in all: raise its max_age_seconds, or lower the rule's.",
+                )  # fmt: skip
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_rules(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A policy without rules is written as it always was: manifests are known by the hash of their text."""
+        said: dict[str, Any] = write(self)
+        if not self.rules:
+            del said["rules"]
+        if self.max_age_seconds is None:
+            del said["max_age_seconds"]
+        return said
 
 
 class Limits(Record):

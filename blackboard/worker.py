@@ -24,10 +24,11 @@ from redis.exceptions import RedisError
 from blackboard import claims
 from blackboard.board import Board
 from blackboard.claims import Claim
-from blackboard.errors import BadInput, BlobError, EngineUnavailable, Fenced, Oversized
+from blackboard.errors import BadInput, BlobError, BoardFull, EngineUnavailable, Fenced, Oversized
 from blackboard.heartbeat import Heartbeat
+from blackboard.retries import ruling
 from blackboard.schedules import Schedules
-from blackboard.types import Completion, Failure, Status
+from blackboard.types import Completion, Failure, Status, Usage
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ BELL_SECONDS = 5.0
 _REFUSED_SECONDS = 1.0
 _TURN_SECONDS = 1.0
 """How long one of several shards may keep a worker from the others."""
+_OVERTIME_SECONDS = 30.0
+"""How long after its time an attempt is stopped here, in case its handler, which knows more, did not do it."""
 _STOP_SECONDS = 5.0
 """How long a handler that was told to stop may take before its task is given back all the same."""
 
@@ -52,6 +55,8 @@ class Attempt:
         self.board, self.claim = board, claim
         self.cancelled = asyncio.Event()
         """Set when the run is being cancelled: stop, and return a completion with status ``cancelled``."""
+        self.carried = Usage()
+        """For handlers whose checkpoint adds up usage over attempts: what it holds by now. Their completions count it all."""
         self._reports = 0
         self._reporting = asyncio.Lock()
 
@@ -69,7 +74,8 @@ class Attempt:
 Handler = Callable[[Attempt], Awaitable[Completion | None]]
 """Does the work of an attempt. Returns its completion, or None when it has already ended the task itself.
 
-A failed completion whose error is retryable is tried again while the task has attempts left.
+A failed completion whose error is retryable is tried again while attempts and time are left, unless a rule of the task's
+retry policy knows the error and says otherwise.
 """
 
 
@@ -142,7 +148,10 @@ class Worker:
                 log.error("%s cannot claim: %s", self.name, error)
                 self._look.add(shard)
                 continue
-            except RedisError as error:  # a full server refuses claims and takes completions: wait for those
+            except (
+                RedisError,
+                BoardFull,
+            ) as error:  # a full server refuses claims and takes completions: wait for those
                 log.error("%s cannot claim: %s", self.name, error)
                 self._look.add(shard)
                 await self._pause(_REFUSED_SECONDS)
@@ -150,7 +159,7 @@ class Worker:
             del self._nonces[shard]
             if self._draining:
                 for claim in claims:
-                    with contextlib.suppress(Fenced, EngineUnavailable):
+                    with contextlib.suppress(Fenced, EngineUnavailable, BoardFull):
                         await self._board.release(claim)
                 return
             for claim in claims:
@@ -242,7 +251,7 @@ class Worker:
     async def _attempt(self, claim: Claim) -> None:
         attempt = Attempt(self._board, claim)
         work = asyncio.ensure_future(self._work(attempt))
-        lost = asyncio.Event()
+        lost, late = asyncio.Event(), False
 
         def told(word: str) -> None:
             attempt.cancelled.set()
@@ -253,19 +262,24 @@ class Worker:
         self._heartbeat.hold(claim, told)
         try:
             try:
-                await asyncio.wait({work})
+                await asyncio.wait({work}, timeout=claim.attempt_seconds + _OVERTIME_SECONDS)
+                late = not work.done()
+                if late:
+                    await self._stop(work, "late")
             except asyncio.CancelledError:
                 if not work.done():  # what is finished is reported even now
                     await self._give_back(claim, work)
                     return
-            if work.cancelled():
-                if lost.is_set():  # somebody else decides about the task now
-                    return
-                completion = _internal_error(claim, "the handler was cancelled by something it waited for")
-            else:
+            if work.done() and not work.cancelled():
                 completion = work.result()
+            elif lost.is_set():  # somebody else decides about the task now
+                return
+            elif late:
+                completion = _late(claim)
+            else:
+                completion = _internal_error(claim, "the handler was cancelled by something it waited for")
             if completion is not None:
-                await self._report(claim, completion)
+                await self._report(attempt, completion)
         except Fenced as fenced:
             log.info("%s: result dropped, %s", claim.task_id, fenced)
         finally:
@@ -273,11 +287,15 @@ class Worker:
 
     async def _give_back(self, claim: Claim, work: asyncio.Future[Completion | None]) -> None:
         """Stop the handler and release the task, whatever the stopped handler says."""
-        work.cancel("drain")
+        await self._stop(work, "drain")
+        with contextlib.suppress(Fenced, EngineUnavailable, BoardFull):
+            await self._board.release(claim)
+
+    @staticmethod
+    async def _stop(work: asyncio.Future[Completion | None], why: str) -> None:
+        work.cancel(why)
         work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # looked at, and not reported
         await asyncio.wait({work}, timeout=_STOP_SECONDS)
-        with contextlib.suppress(Fenced, EngineUnavailable):
-            await self._board.release(claim)
 
     async def _work(self, attempt: Attempt) -> Completion | None:
         """The handler's completion; whatever it raises becomes one, because a task must end in any case."""
@@ -297,6 +315,8 @@ class Worker:
             failure = Failure(type="bad_input", message=str(error))
         except BlobError as error:
             failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
+        except BoardFull as error:
+            failure = Failure(type="board_full", message=str(error), retryable=True)
         except (Exception, SystemExit) as error:  # a handler that calls exit() ends its task and not this process
             log.exception("%s: the handler raised", claim.task_id)
             return _internal_error(
@@ -307,20 +327,21 @@ class Worker:
             )
         return claim.completion(Status.FAILED, error=failure)
 
-    async def _report(self, claim: Claim, completion: Completion) -> None:
+    async def _report(self, attempt: Attempt, completion: Completion) -> None:
         me = asyncio.current_task()
         assert me is not None
         self._reporting.add(me)
         try:
-            await self._send(claim, completion)
+            await self._send(attempt, completion)
         finally:
             self._reporting.discard(me)
 
-    async def _send(self, claim: Claim, completion: Completion) -> None:
+    async def _send(self, attempt: Attempt, completion: Completion) -> None:
+        claim = attempt.claim
         ended = completion.status in (Status.SUCCEEDED, Status.CANCELLED)
         try:
-            if completion.error is not None and completion.error.retryable and not ended:
-                await self._board.fail(claim, completion)
+            if completion.error is not None and not ended and ruling(claim.retry, completion.error).again:
+                await self._board.fail(claim, completion, carried=attempt.carried)
             else:
                 await self._board.complete(claim, completion)
         except BadInput as error:
@@ -330,6 +351,12 @@ class Worker:
         except BlobError as error:  # a result that could not be stored is no result
             failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
             await self._board.fail(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+
+
+def _late(claim: Claim) -> Completion:
+    message = f"The attempt was not over after {claim.attempt_seconds:g} s and was stopped."
+    failure = Failure(type="timeout", message=message, retryable=True)
+    return claim.completion(Status.TIMED_OUT, error=failure)
 
 
 def _internal_error(claim: Claim, message: str, **evidence: JsonValue) -> Completion:
@@ -349,7 +376,7 @@ class Sweeper:
             try:
                 nearest = await self._board.sweep(expire=await self._leases_are_fair())
                 nearest = min(nearest, await self._schedules.sweep())
-            except (EngineUnavailable, RedisError) as error:
+            except (EngineUnavailable, BoardFull, RedisError) as error:
                 log.error("sweep failed: %s", error)
                 nearest = self._interval
             await asyncio.sleep(max(0.01, min(nearest, self._interval * self._board.random.uniform(0.8, 1.2))))

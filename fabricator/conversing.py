@@ -1,4 +1,4 @@
-"""A Strands model around another one, so that an ``Agent`` too is served by the one layer that repeats model calls.
+"""A Strands model around another one, so that an ``Agent`` too is served by the layers that repeat model calls.
 
 An ``Agent`` alone retries throttling and nothing else and takes a cut stream for an empty answer. Through this model it
 only ever sees whole replies; errors leave with their type.
@@ -67,6 +67,7 @@ class ConversingModel(Model):
                 system=system_prompt,
                 tool_choice=tool_choice,
                 timeout_seconds=self._timeout,
+                durable=True,
             )
         except ArbiterError as error:
             self.failure = error

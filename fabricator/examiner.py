@@ -91,6 +91,7 @@ async def ask(
             cast("list[Message]", messages),
             system=system_prompt(settings),
             timeout_seconds=settings.model_seconds,
+            durable=True,
         )
     except ReplyTruncated as error:
         # Half an object is no JSON, which the examiner is told like any other fault.

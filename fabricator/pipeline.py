@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from pydantic import JsonValue
 
 from blackboard.budgets import BudgetExhausted
-from blackboard.errors import ArbiterError, BadInput, Conflict, EngineUnavailable, Fenced, IsolationUnavailable
+from blackboard.errors import (
+    ArbiterError,
+    BadInput,
+    BoardFull,
+    Conflict,
+    EngineUnavailable,
+    Fenced,
+    IsolationUnavailable,
+)
 from blackboard.events import FabricationStageData
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
@@ -25,7 +33,7 @@ from registry import Manifest, Registry, Version
 from registry.manifest import canonical, sha256
 from wrapper.broker import AttemptBroker
 from wrapper.isolation import Broker, Isolation
-from wrapper.models import ModelCallFailed, describe
+from wrapper.models import ModelCallFailed, as_failure, describe
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -64,6 +72,7 @@ class Fabrication:
         self._isolation, self._generator, self._examiner = isolation, generator, examiner_model
         self._tenant = attempt.claim.tenant
         self._state = FabricationState.load(attempt.claim.checkpoint)
+        attempt.carried = self._state.usage
 
     async def run(self) -> Completion:
         """Carry the fabrication to its end, from wherever an earlier attempt left it."""
@@ -73,14 +82,13 @@ class Fabrication:
             return self._completion(end.status, error=end.failure)
         except ModelCallFailed as error:
             self._state.usage += error.usage
-            failure = self._failure("model_error", str(error), {"code": error.code}, retryable=error.retryable)
-            return self._completion(Status.FAILED, error=failure)
+            return self._completion(Status.FAILED, error=self._noted(as_failure(error, str(error))))
         except IsolationUnavailable as error:
             failure = self._failure("isolation", f"Nothing was run: {error}", retryable=True)
             return self._completion(Status.REFUSED, error=failure)
         except BudgetExhausted as error:
             return self._completion(Status.FAILED, error=self._failure("limit", str(error), {"level": error.level}))
-        except (Fenced, EngineUnavailable, BadInput):
+        except (Fenced, EngineUnavailable, BoardFull, BadInput):
             raise
         except ArbiterError as error:
             # A model that plays a script or a recording objects in words of its own.
@@ -390,7 +398,9 @@ class Fabrication:
             usage=usage or Usage(),
             evidence=evidence or {},
         )
+        known = self._state.usage
         await self._attempt.progress("fabrication.stage", data.model_dump(mode="json"), checkpoint=self._state.dump())
+        self._attempt.carried = known
 
     def _go_on(self) -> None:
         if self._attempt.cancelled.is_set():
@@ -417,10 +427,13 @@ class Fabrication:
     def _failure(
         self, type: str, message: str, evidence: dict[str, JsonValue] | None = None, *, retryable: bool = False
     ) -> Failure:
-        facts = dict(evidence or {})
+        return self._noted(Failure(type=type, message=message, retryable=retryable, evidence=evidence or {}))
+
+    def _noted(self, failure: Failure) -> Failure:
+        facts = dict(failure.evidence)
         if self._state.near:
             facts["near_duplicates"] = [*self._state.near]
-        return Failure(type=type, message=plain(message)[:4000], retryable=retryable, evidence=facts)
+        return failure.model_copy(update={"message": plain(failure.message)[:4000], "evidence": facts})
 
     def _completion(self, status: Status, *, data: JsonValue = None, error: Failure | None = None) -> Completion:
         return self._attempt.claim.completion(status, data, error, usage=self._state.usage)

@@ -36,6 +36,8 @@ class AttemptBroker:
         """What the attempt's model calls consumed so far."""
         self.exhausted: BudgetExhausted | None = None
         """The last budget that had no room for a call."""
+        self.failed: ModelCallFailed | None = None
+        """Why the last call was not answered; None when it was, or was not made."""
 
     async def __call__(self, method: str, args: JsonValue) -> JsonValue:
         """Answer one call.
@@ -54,6 +56,7 @@ class AttemptBroker:
         if not isinstance(args, dict) or not isinstance(args.get("messages"), list):
             raise BrokerError("protocol", "model.invoke takes an object with messages.")
         request = cast("dict[str, Any]", args)
+        self.failed = None
         try:
             reply = await converse(
                 self._model(),
@@ -67,6 +70,7 @@ class AttemptBroker:
             raise BrokerError("model_error", str(error)) from error
         except ModelCallFailed as error:
             self.usage += error.usage
+            self.failed = error
             kind = "ContextWindowOverflowException" if error.code == "context_overflow" else "model_error"
             raise BrokerError(kind, str(error)) from error
         except BudgetExhausted as error:

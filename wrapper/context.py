@@ -1,4 +1,7 @@
-"""Which task is running: for functions of the embedding program that talk to systems with idempotency keys or fences."""
+"""Which task is running: for capabilities that talk to systems with idempotency keys or fences.
+
+Standard library only: every child process imports it.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,20 @@ class TaskContext:
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("arbiter_task", default=None)
+_only: TaskContext | None = None
 
 
 def current_task() -> TaskContext | None:
-    """The task that is calling this function, or None outside of one."""
-    return _current.get()
+    """The task that is calling this function, or None outside of one, as in an exam."""
+    return _current.get() or _only
 
 
 def enter(context: TaskContext) -> None:
     """Set the task of the current asyncio task or thread."""
     _current.set(context)
+
+
+def fill(context: TaskContext) -> None:
+    """Set the task of the whole process, which runs nothing else: whatever thread asks, that is the task."""
+    global _only
+    _only = context

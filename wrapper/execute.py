@@ -31,9 +31,11 @@ from registry import (
     validate_input,
     validate_output,
 )
-from wrapper import context
+from wrapper import context, failing
 from wrapper.broker import AttemptBroker
 from wrapper.isolation import Isolation, Job, JobLimits, Outcome
+from wrapper.models import ModelCallFailed, as_failure
+from wrapper.models.converse import LONGEST_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -121,10 +123,13 @@ class Executor:
                 result_bytes=min(manifest.limits.output_bytes, PAYLOAD_BYTES),
             ),
             grants=("model.invoke",) if manifest.grants.model else (),
+            task=_context(claim),
         )
         outcome = await isolation.run(job, broker, attempt.cancelled)
         if broker.exhausted is not None and outcome.error is not None and outcome.error.type == "handler_error":
             outcome = replace(outcome, error=outcome.error.model_copy(update={"type": "limit", "retryable": False}))
+        elif broker.failed is not None and outcome.error is not None and outcome.error.type == "handler_error":
+            outcome = replace(outcome, error=_by_its_model(outcome.error, broker.failed))
         usage = broker.usage.model_copy(update={"seconds": round(outcome.seconds, 6)})
         more: dict[str, Any] = {
             "version": version.sha,
@@ -214,10 +219,27 @@ async def _stopped(work: asyncio.Future[Any], capability: Capability[..., Any]) 
     return work.done() and not capability.in_thread
 
 
+def _context(claim: Claim) -> context.TaskContext:
+    # The task's id is its idempotency key: no other task ever has it, and every attempt at this one does.
+    return context.TaskContext(claim.run_id, claim.task_id, claim.task_id, claim.attempt, int(claim.fence))
+
+
+def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
+    """The failure of code whose last model call failed. What was repeated there is not repeated once more by the task."""
+    told = as_failure(cause, error.message)
+    return told.model_copy(
+        update={
+            "retryable": (told.retry_after_seconds or 0.0) > LONGEST_WAIT_SECONDS,
+            "evidence": {**error.evidence, **told.evidence},
+            "names": (*told.names, *error.names),
+        }
+    )
+
+
 async def _invoke(
     capability: Capability[..., Any], given: dict[str, JsonValue], claim: Claim
 ) -> tuple[JsonValue, Usage]:
-    context.enter(context.TaskContext(claim.run_id, claim.task_id, claim.task_id, claim.attempt, int(claim.fence)))
+    context.enter(_context(claim))
     try:
         return await capability.invoke(given)
     except SystemExit as error:  # would end this process: asyncio lets it through
@@ -231,12 +253,15 @@ def _raised(error: Exception, repeatable: bool) -> Failure:
         return Failure(type="exited", message=str(error))
     if isinstance(error, ResultNotJson):
         return Failure(type="not_json", message=str(error)[:2000])
+    kind = failing.kind(error)
     trace = "".join(traceback.format_exception(error))[-4000:]
     return Failure(
-        type="handler_error",
-        message=f"{type(error).__name__}: {error}"[:2000],
-        retryable=repeatable,
+        type=kind,
+        message=(f"{type(error).__name__}: {error}" if kind == "handler_error" else str(error))[:2000],
+        retryable=kind == "retry_later" or (kind == "handler_error" and repeatable),
         evidence={"traceback": trace},
+        names=tuple(failing.class_names(error)),
+        retry_after_seconds=failing.wait(error),
     )
 
 

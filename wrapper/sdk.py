@@ -9,12 +9,24 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from wrapper.context import TaskContext, current_task
+from wrapper.failing import Permanent, RetryLater
 from wrapper.isolation.channel import CallError, call, call_async, current
 
 if TYPE_CHECKING:
     from strands.models import Model
 
-__all__ = ["CallError", "call", "call_async", "log", "model"]
+__all__ = [
+    "CallError",
+    "Permanent",
+    "RetryLater",
+    "TaskContext",
+    "call",
+    "call_async",
+    "current_task",
+    "log",
+    "model",
+]
 
 
 def model(model_id: str | None = None, **config: Any) -> Model:

@@ -23,6 +23,7 @@ from arbiter.testing.injection import Called, Fault, Life, begin_process
 from arbiter.testing.story import Scene, Story
 from blackboard import _script
 from blackboard.board import Board
+from blackboard.errors import BoardFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ async def _play(parent: Connection, job: Job) -> Told:
     try:
         answer = await story(job.story)(Scene(job.url, job.board))
     except Exception as error:
-        full = isinstance(error, OutOfMemoryError)
+        full = isinstance(error, BoardFull | OutOfMemoryError)
         return Told(None, life.calls, len(life.fired), error=f"{type(error).__name__}: {error}", refused=full)
     changed = await _resend(job, life) if job.resend is not None else []
     return Told(answer, life.calls, len(life.fired), changed)

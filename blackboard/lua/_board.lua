@@ -161,11 +161,12 @@ end
 local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
 
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
--- rp (retry: first interval, rate, cap, in seconds), need, deps, outs, olanes; the lists are absent when empty.
+-- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), need, deps, outs, olanes; rr and the lists
+-- are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
-    ats = s.ats, rp = s.rp, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes}
+    ats = s.ats, rp = s.rp, rr = s.rr, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
   local state = t.need and t.need > 0 and 'blocked' or 'ready'
@@ -325,9 +326,28 @@ local function finish(id, t, status, completion)
   end
 end
 
--- An attempt ended without a result: try again after delay ms (0 or more), unless attempts or time are used up.
-local function again(id, t, delay, why)
-  if t.cxl or t.att >= t.max or MS + delay > t.dl then return false end
+-- An attempt ended without a result: try again after delay ms (0 or more), unless attempts or time are used up. Then the
+-- second value says in plain words why not; it is empty where the number of attempts says it.
+-- why: the error and what follows it in the event, as JSON members. by: the retry rule the error falls under, if any: key
+-- (its count in rc), max (how many failures under it end the task), age (ms after the posting that no attempt begins).
+local function again(id, t, delay, why, by)
+  if t.cxl or t.att >= t.max then return false, '' end
+  local n = by and ((t.rc or {})[by.key] or 0) + 1
+  if n and n >= by.max then return false, 'No attempt follows: ' .. n2s(n) .. ' of ' .. n2s(by.max) .. ' failed in this way.' end
+  local last, what = t.dl, 'deadline of the task'
+  local rr = t.rr or {}
+  local age = by and by.age or rr.age
+  if age and (rr.at or t.at) + age < last then
+    last, what = (rr.at or t.at) + age, 'age at which the last attempt may begin'
+  end
+  if MS + delay > last then
+    return false, string.format('No attempt follows: a wait of %.1f s does not fit before the %s, %.1f s from now.',
+      delay / 1000, what, math.max(0, last - MS) / 1000)
+  end
+  if n then
+    t.rc = t.rc or {}
+    t.rc[by.key] = n
+  end
   let_go(id, t)
   local r, state = get_run(t.run), 'delayed'
   if r and r.pz then

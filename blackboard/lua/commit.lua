@@ -15,6 +15,7 @@ for i = 1, n do
   if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
   if redis.call('HEXISTS', TASKS, s.id) == 1 then return refuse('EXISTS', 'task ' .. s.id .. ' is already on the board') end
   s.dl = math.min(deadline(r), MS + s.ms)
+  if s.rr then s.rr.at = MS end
   specs[i] = s
 end
 -- Which lanes its tasks are in: whoever resumes it has to name them.

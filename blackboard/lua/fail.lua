@@ -1,4 +1,6 @@
--- own: task, fence, status, completion, delay ms, error. Waits for another attempt if one is left, else ends the task.
+-- own: task, fence, status, completion, delay ms, error, then what processes of an earlier version do not send: ms the other
+-- side asked to wait, usage of the attempt, key of the retry rule ('' none), its most failures, its age in ms ('' none).
+-- Waits for another attempt if one is left, else ends the task. The completion ends with its error's message.
 local t, no, other = held(ARGV[A], ARGV[A + 1])
 if not t then
   if other and other.fence == ARGV[A + 1] and (other.state == 'delayed' or other.state == 'paused' or other.state == ARGV[A + 2]) then
@@ -6,5 +8,20 @@ if not t then
   end
   return no
 end
-if not again(ARGV[A], t, tonumber(ARGV[A + 4]), ARGV[A + 5]) then finish(ARGV[A], t, ARGV[A + 2], ARGV[A + 3]) end
+local why = ARGV[A + 5]
+if ARGV[A + 7] then why = why .. ',"usage":' .. ARGV[A + 7] end
+local by
+if (ARGV[A + 8] or '') ~= '' then
+  by = {key = ARGV[A + 8], max = tonumber(ARGV[A + 9]), age = tonumber(ARGV[A + 10])}
+end
+local delay = math.max(tonumber(ARGV[A + 4]), tonumber(ARGV[A + 6] or '0'))
+local more, word = again(ARGV[A], t, delay, why, by)
+if not more then
+  local body = ARGV[A + 3]
+  if word ~= '' and string.sub(body, -3) == '"}}' then
+    local stop = string.sub(body, -4, -4) == '.' and ' ' or '. '
+    body = string.sub(body, 1, -4) .. stop .. word .. '"}}'
+  end
+  finish(ARGV[A], t, ARGV[A + 2], body)
+end
 return {t.state, 1}

@@ -21,6 +21,7 @@ for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
   if t.state == 'paused' then
     local state, ms = t.was, t.ms
     t.dl = t.dl + MS - t.pz
+    if t.rr and t.rr.at then t.rr.at = t.rr.at + MS - t.pz end
     t.was, t.pz, t.ms = nil, nil, nil
     redis.call('ZADD', DUE, n2s(t.dl), 't:' .. id)
     if state == 'delayed' then redis.call('ZADD', WAIT, n2s(MS + ms), id) end

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from arbiter_support import FUNCTIONS, answers, arbiter, call, completions
 
-from arbiter import Capability, Limits, Status, capability
+from arbiter import Capability, Limits, Status, Usage, capability
 from arbiter.planner import SHORTLIST
 from arbiter.tools import PLAN, SEARCH
 from blackboard.testing import RedisServer
-from wrapper.models import ModelTransient
+from wrapper.models import ModelCallFailed, ModelTransient, StreamCut
 
 
 async def test_rounds_go_on_until_the_model_answers_without_a_call(redis_server: RedisServer) -> None:
@@ -257,13 +257,79 @@ async def test_the_wall_clock_limit_times_the_run_out(redis_server: RedisServer)
 
 
 async def test_a_model_that_fails_for_good_ends_the_run_with_its_reason(redis_server: RedisServer) -> None:
-    def throttled(*_: Any) -> Any:
-        raise ModelTransient("the provider is busy", code="throttling")
+    def denied(*_: Any) -> Any:
+        raise ModelCallFailed("ask for access", code="accessdenied")
 
-    async with arbiter(redis_server.url, [throttled]) as (a, _):
+    async with arbiter(redis_server.url, [denied]) as (a, model):
+        result = await a.run("Ask.", timeout=20)
+    assert (result.status, result.error.type) == ("failed", "model_error")
+    assert "ask for access" in result.error.message
+    assert len(model.calls) == 1
+
+
+def failing(*errors: Exception) -> Any:
+    """A turn that raises each of these once and then answers."""
+    left = list(errors)
+
+    def turn(*_: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return "At last."
+
+    return turn
+
+
+async def test_a_busy_model_is_waited_for_on_the_boards_timer_and_asked_once_an_attempt(
+    redis_server: RedisServer,
+) -> None:
+    spent = Usage(input_tokens=7, model_calls=1)
+    busy = ModelTransient("busy", code="throttling", retry_after=0.3, usage=spent)
+    async with arbiter(redis_server.url, [failing(busy, ModelTransient("broken", code="http_503"))]) as (a, model):
+        a.board.random.uniform = lambda *_: 0.0  # type: ignore[method-assign]
+        result = await a.run("Ask.", timeout=20)
+        log = [event async for event in a.board.watch(result.run_id)]
+    assert (result.status, result.answer) == ("succeeded", "At last.")
+    assert len(model.calls) == 3
+    waits = [event.data for event in log if event.kind == "task.retried"]
+    assert [(data.delay_ms, data.error.type) for data in waits] == [(300, "model_error"), (0, "model_error")]
+    assert [data.error.names for data in waits] == [("throttling", "throttled"), ("http_503",)]
+    # What the failed attempt consumed counts for the run.
+    assert waits[0].usage == spent
+    assert result.usage.model_calls == 2
+    assert result.usage.input_tokens >= 7
+
+
+async def test_a_model_that_stays_busy_ends_the_run_after_the_attempts_of_its_step(redis_server: RedisServer) -> None:
+    busy = [ModelTransient("the provider is busy", code="throttling") for _ in range(20)]
+    async with arbiter(redis_server.url, [failing(*busy)]) as (a, model):
+        a.board.random.uniform = lambda *_: 0.0  # type: ignore[method-assign]
         result = await a.run("Ask.", timeout=20)
     assert (result.status, result.error.type) == ("failed", "model_error")
     assert "busy" in result.error.message
+    assert len(model.calls) == 5
+
+
+async def test_a_wait_beyond_the_runs_deadline_ends_the_run_now_and_says_so(redis_server: RedisServer) -> None:
+    busy = ModelTransient("busy", code="throttling", retry_after=5000)
+    async with arbiter(redis_server.url, [failing(busy)]) as (a, _):
+        result = await a.run("Ask.", timeout=20)
+    assert (result.status, result.error.type) == ("failed", "model_error")
+    assert "a wait of 5000.0 s does not fit before the deadline" in result.error.message
+
+
+async def test_cut_replies_are_repeated_by_the_call_and_not_once_more_by_the_step(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(seconds: float) -> None: ...
+
+    from wrapper.models.converse import converse
+
+    monkeypatch.setitem(converse.__kwdefaults__, "sleep", at_once)
+    cuts = [StreamCut("cut", code="cut") for _ in range(20)]
+    async with arbiter(redis_server.url, [failing(*cuts)]) as (a, model):
+        result = await a.run("Ask.", timeout=20)
+    assert (result.status, result.error.type) == ("failed", "model_error")
+    assert len(model.calls) == 4
 
 
 async def test_an_empty_final_answer_is_not_a_success(redis_server: RedisServer) -> None:

@@ -10,9 +10,10 @@ from strict import Clock, Mutation, Play, broken, done, faults, spec, watch_scri
 
 from blackboard import _script
 from blackboard.board import Board
+from blackboard.claims import Claim
 from blackboard.errors import Conflict, Fenced, QuotaExceeded
 from blackboard.quotas import Quota, Quotas
-from blackboard.types import RetryPolicy
+from blackboard.types import Completion, Failure, RetryPolicy, RetryRule, Status, Usage
 
 Check = Callable[[Play], Awaitable[object]]
 """Uses the board and returns something false when a guarantee does not hold; an AssertionError says the same."""
@@ -155,6 +156,37 @@ async def attempts_are_bounded(play: Play) -> bool:
     return await play.board.fail(claim, broken(claim)) == "failed"
 
 
+def throttled(claim: Claim, wait: float = 0.0) -> Completion:
+    error = Failure(type="throttled", message="m", retryable=True, retry_after_seconds=wait)
+    return claim.completion(Status.FAILED, error=error, usage=Usage(input_tokens=3))
+
+
+async def failures_under_a_rule_are_counted(play: Play) -> bool:
+    rule = RetryRule(errors=("throttled",), max_attempts=2)
+    await play.run(spec("a", retry=RetryPolicy(max_attempts=9, interval_seconds=0, rules=(rule,))))
+    states: list[str] = []
+    for _ in range(2):
+        claim = await play.one()
+        states.append(await play.board.fail(claim, throttled(claim)))
+        await play.board.sweep()
+    return states == ["delayed", "failed"]
+
+
+async def age_is_kept(play: Play) -> bool:
+    await play.run(spec("a", retry=RetryPolicy(interval_seconds=0, max_age_seconds=5)))
+    claim = await play.one()
+    await play.clock.advance(5.001)
+    return await play.board.fail(claim, throttled(claim)) == "failed"
+
+
+async def an_asked_wait_and_its_cost_are_told(play: Play) -> bool:
+    run = await play.run(spec("a", retry=RetryPolicy(interval_seconds=0)))
+    claim = await play.one()
+    await play.board.fail(claim, throttled(claim, 7))
+    (data,) = [event.data for event in await play.board.history(run) if event.kind == "task.retried"]
+    return (data.delay_ms, data.usage.input_tokens) == (7000, 3)
+
+
 async def a_finished_run_leaves_nothing(play: Play) -> bool:
     run = await play.run(spec("a"), spec("b", ["a"]))
     for _ in range(2):
@@ -292,6 +324,14 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
     "G5 one dependency is enough": (dependants_wait_for_all, ("_board", "if x.need == 0 then", "if true then")),
     "G3 no cascade": (dependants_of_a_failure_end, ("_board", "x.state = 'doomed'", "break")),
     "G3 attempts without end": (attempts_are_bounded, ("_board", "t.att >= t.max or", "")),
+    "G6 failures under a rule without end": (failures_under_a_rule_are_counted, ("_board", "t.rc[by.key] = n", "")),
+    "G6 age ignored": (age_is_kept, ("_board", "if age and", "if false and")),
+    "G6 age from another time": (age_is_kept, ("commit", "s.rr.at = MS", "s.rr.at = MS + 1000")),
+    "asked wait ignored": (an_asked_wait_and_its_cost_are_told, ("fail", "tonumber(ARGV[A + 6] or '0')", "0")),
+    "G9 cost of an attempt lost": (
+        an_asked_wait_and_its_cost_are_told,
+        ("fail", "if ARGV[A + 7] then", "if false then"),
+    ),
     "G2 results kept for ever": (
         a_finished_run_leaves_nothing,
         ("_board", "if x.left == 0 then redis.call('HDEL', OUT, d) end", ""),

@@ -16,9 +16,9 @@ from strict import Play, broken, done, faults, spec
 
 from blackboard import worker as worker_module
 from blackboard.board import Board
-from blackboard.errors import EngineUnavailable, Fenced
+from blackboard.errors import BoardFull, EngineUnavailable, Fenced
 from blackboard.heartbeat import Heartbeat
-from blackboard.types import Completion, RetryPolicy, Status, TaskSpec
+from blackboard.types import Completion, RetryPolicy, RetryRule, Status, TaskSpec
 from blackboard.worker import Attempt, Handler, Sweeper, Worker
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -160,6 +160,66 @@ async def test_a_retryable_failure_is_tried_again_and_a_final_one_is_not(crew: C
     assert (await crew.end(run, "again")).attempts == 3
     assert (await crew.end(run, "final")).attempts == 1
     assert sorted(tried) == ["again", "again", "again", "final"]
+    sweeper.cancel()
+
+
+async def test_a_rule_overrules_what_the_error_says_of_itself(crew: Crew) -> None:
+    async def handle(attempt: Attempt) -> Completion:
+        return broken(attempt.claim, retryable=attempt.claim.key == "never")
+
+    never, always = (RetryRule(errors=("handler_error",), retry=word) for word in (False, True))
+    run = await crew.run(
+        *(
+            spec(key, retry=RetryPolicy(max_attempts=3, interval_seconds=0, rules=(rule,)))
+            for key, rule in {"never": never, "always": always}.items()
+        )
+    )
+    crew.hire(handle)
+    sweeper = asyncio.create_task(Sweeper(crew.board, interval_seconds=0.02).run())
+    assert (await crew.end(run, "always")).attempts == 3
+    assert (await crew.end(run, "never")).attempts == 1
+    sweeper.cancel()
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_g6_an_attempt_ends_after_its_time_whatever_its_handler_does(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, stubborn: bool
+) -> None:
+    monkeypatch.setattr(worker_module, "_OVERTIME_SECONDS", 0.01)
+    monkeypatch.setattr(worker_module, "_STOP_SECONDS", 0.01)
+    over = asyncio.Event()
+
+    async def handle(attempt: Attempt) -> Completion:
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                if not stubborn:
+                    raise
+        return await finish(attempt)
+
+    run = await crew.run(spec("a", attempt_seconds=0.01, retry=ONCE), spec("next", lane="other"))
+    crew.hire(handle)
+    crew.hire(finish, "other")
+    end = await crew.end(run, "a")
+    assert (end.status, end.error and end.error.type) == ("timed_out", "timeout")
+    assert "after 0.01 s" in end.error.message
+    over.set()
+    await crew.end(run, "next")
+
+
+async def test_a_handler_that_meets_a_full_server_is_tried_again(crew: Crew) -> None:
+    async def handle(attempt: Attempt) -> Completion:
+        if attempt.claim.attempt == 1:
+            raise BoardFull("no memory")
+        return await finish(attempt)
+
+    run = await crew.run(spec("a", retry=RetryPolicy(interval_seconds=0)))
+    crew.hire(handle)
+    sweeper = asyncio.create_task(Sweeper(crew.board, interval_seconds=0.02).run())
+    assert (await crew.end(run, "a")).status == "succeeded"
+    (error,) = [event.data.error for event in await crew.board.history(run) if event.kind == "task.retried"]
+    assert (error.type, error.message) == ("board_full", "no memory")
     sweeper.cancel()
 
 
@@ -530,7 +590,7 @@ async def test_what_was_claimed_while_the_drain_began_is_given_back(
 async def test_a_refused_claim_does_not_end_the_worker(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     claim, errors = (
         crew.board.claim_or_wait,
-        [EngineUnavailable("gone"), worker_module.RedisError("OOM command not allowed")],
+        [EngineUnavailable("gone"), BoardFull("full"), worker_module.RedisError("?")],
     )
     monkeypatch.setattr(worker_module, "_REFUSED_SECONDS", 0.01)
 
@@ -561,7 +621,7 @@ async def test_g6_one_task_that_cannot_be_swept_does_not_keep_the_others_waiting
 
 
 async def test_a_sweeper_survives_what_the_server_refuses(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep, errors = crew.board.sweep, [EngineUnavailable("gone"), worker_module.RedisError("OOM")]
+    sweep, errors = crew.board.sweep, [EngineUnavailable("gone"), BoardFull("full"), worker_module.RedisError("?")]
     swept = asyncio.Event()
 
     async def refused(**more: Any) -> float:

@@ -334,14 +334,9 @@ async def test_a_script_that_ends_is_a_typed_failure_in_the_generator_too(fabric
     assert "no scene fits" in done.error.message
 
 
-async def test_a_throttled_generator_is_asked_again_in_one_layer(
-    fabricate: Any, monkeypatch: pytest.MonkeyPatch
+async def test_a_throttled_generator_is_asked_once_an_attempt_and_its_task_goes_on_where_it_stopped(
+    redis_board: Board, registry: Registry, isolation: ProcessIsolation, post: Post
 ) -> None:
-    async def at_once(seconds: float) -> None: ...
-
-    from wrapper.models.converse import converse
-
-    monkeypatch.setitem(converse.__kwdefaults__, "sleep", at_once)
     asked: list[int] = []
 
     def throttled_twice(*_: Any) -> Any:
@@ -354,10 +349,27 @@ async def test_a_throttled_generator_is_asked_again_in_one_layer(
             {"system": "^You are the Fabricator", "turns": [throttled_twice]},
         ]
     )
-    done = await fabricate(model)
+    redis_board.random.uniform = lambda *_: 0.0  # type: ignore[method-assign]
+    fabricator = Fabricator(registry, isolation, model)
+    claim, used = await post(), []
+    for number in (1, 2):
+        attempt = Attempt(redis_board, claim)
+        done = await fabricator.handle(attempt)
+        assert (done.error.type, done.error.retryable) == ("model_error", True)
+        assert {"throttled"} <= set(done.error.names)
+        assert len(asked) == number
+        assert await redis_board.fail(claim, done, carried=attempt.carried) == "delayed"
+        used.append(done.usage - attempt.carried)
+        await redis_board.sweep()
+        (claim,) = await redis_board.claim("fabricator", ["fabricator"])
+    done = await fabricator.handle(Attempt(redis_board, claim))
 
     assert done.status is Status.SUCCEEDED
     assert len(asked) == 3
+    assert len([call for call in model.calls if "Examiner" in str(call)]) == 1, "its answer was remembered"
+    # The completion counts what all attempts used, so that the repeated ones must not count it once more.
+    assert done.usage.model_calls == 2
+    assert [usage.total_tokens for usage in used] == [0, 0]
 
 
 async def test_bad_input_is_refused_before_anything_is_asked(fabricate: Any) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blackboard.errors import BadInput
-from blackboard.types import RetryPolicy
+from blackboard.types import RetryPolicy, RetryRule
 from registry.content import sha256, text_hash
 from registry.manifest import RESERVED_NAMES, ExamRecord, Manifest
 from registry.schema import problems, validate_input, validate_output
@@ -52,6 +52,22 @@ def make(**changes: Any) -> Manifest:
         ({"colour": "red"}, "manifest.colour", "remove"),
         ({"limits": {"memory_mb": 0}}, "manifest.limits.memory_mb", "greater than"),
         ({"retry": {"max_attempts": 0}}, "manifest.retry.max_attempts", "greater than"),
+        ({"retry": {"interval_seconds": float("inf")}}, "manifest.retry.interval_seconds", "finite"),
+        ({"retry": {"max_age_seconds": 0}}, "manifest.retry.max_age_seconds", "greater than"),
+        ({"retry": {"rules": [{}]}}, "manifest.retry.rules.0.errors", "required"),
+        ({"retry": {"rules": [{"errors": []}]}}, "manifest.retry.rules.0.errors", "at least 1"),
+        ({"retry": {"rules": [{"errors": ["a b"]}]}}, "manifest.retry.rules.0.errors.0", "pattern"),
+        ({"retry": {"rules": [{"errors": ["*"], "attempts": 2}]}}, "manifest.retry.rules.0.attempts", "remove"),
+        (
+            {"retry": {"rules": [{"errors": ["*"]}, {"errors": ["x"], "max_attempts": 4}]}},
+            "manifest.retry.rules.1.max_attempts",
+            "raise its max_attempts",
+        ),
+        (
+            {"retry": {"max_age_seconds": 5, "rules": [{"errors": ["x"], "max_age_seconds": 6}]}},
+            "manifest.retry.rules.0.max_age_seconds",
+            "raise its max_age_seconds",
+        ),
         ({"grants": {"http_hosts": ["https://x.org/a"]}}, "manifest.grants.http_hosts", "without scheme"),
         ({"grants": {"files": ["/data/../etc"]}}, "manifest.grants.files", "absolute"),
         ({"input_schema": {"type": "array"}}, "manifest.input_schema.type", "object"),
@@ -258,3 +274,18 @@ def test_what_cannot_be_undone_is_tried_once_unless_the_manifest_says_otherwise(
     assert Manifest(**given, effects="irreversible").retry.max_attempts == 1
     assert Manifest(**given, effects="irreversible", retry=RetryPolicy(max_attempts=2)).retry.max_attempts == 2
     assert Manifest(**given, effects="writes").retry.max_attempts == 3
+
+
+def test_a_policy_without_rules_is_written_as_before_there_were_any_so_that_hashes_stay() -> None:
+    before = '{"cap_seconds":30.0,"interval_seconds":0.5,"max_attempts":3,"rate":2.0}'
+    assert f'"retry":{before}' in make().text()
+    stored = Manifest.of(make().text())
+    assert (stored.retry, stored.content_hash()) == (RetryPolicy(), make().content_hash())
+
+
+def test_rules_survive_the_registry_and_make_another_version() -> None:
+    rule = RetryRule(errors=("throttled", "http_5*"), retry=True, max_attempts=2)
+    manifest = make(retry=RetryPolicy(rules=(rule,), max_age_seconds=60))
+    assert Manifest.of(manifest.text()) == manifest
+    assert manifest.content_hash() != make().content_hash()
+    assert '"rules":[{"errors":["throttled","http_5*"],"max_attempts":2,"retry":true}]' in manifest.text()

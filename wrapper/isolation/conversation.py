@@ -15,7 +15,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from blackboard.types import Failure, Status
+from blackboard.types import LONGEST_RETRY_AFTER, Failure, Status
 from wrapper.isolation import framing
 from wrapper.isolation.channel import CHANNEL_LOST
 from wrapper.isolation.job import Broker, BrokerError, Job
@@ -31,6 +31,8 @@ _ERROR_KINDS = frozenset(
         "missing_handler",
         "signature_mismatch",
         "handler_error",
+        "retry_later",
+        "permanent",
         "exited",
         "not_json",
         "result_too_large",
@@ -100,7 +102,15 @@ def _failure(said: object) -> Failure:
         raise framing.Violation("a result's error has fields of the wrong kind")
     facts: dict[str, JsonValue] = {**cast("dict[str, JsonValue]", evidence), "exception": name[:200]}
     text = f"{name[:200]}: {message[:4000]}" if kind in ("handler_error", "import_error") else message[:4000]
-    return Failure(type=cast(str, kind), message=text, evidence=facts)
+    names, wait = facts.pop("names", None), facts.pop("retry_after_seconds", None)
+    return Failure(
+        type=cast(str, kind),
+        message=text,
+        retryable=kind == "retry_later",
+        evidence=facts,
+        names=tuple(str(each)[:100] for each in names[:20]) if isinstance(names, list) else (),
+        retry_after_seconds=wait if isinstance(wait, float) and 0 <= wait <= LONGEST_RETRY_AFTER else None,
+    )
 
 
 @dataclass(eq=False, slots=True)

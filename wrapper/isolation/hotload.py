@@ -18,8 +18,9 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from types import CodeType, ModuleType
-from typing import cast
+from typing import Any, cast
 
+from wrapper import context, failing
 from wrapper.isolation import framing, inspection
 
 _MESSAGE_CHARS = 4_000
@@ -73,13 +74,22 @@ def perform(run: Mapping[str, object]) -> bytes:
         return _failure(end, end.__cause__, filename)
     except BaseException as error:
         # The boundary between the code and the report of what it did.
-        return _failure(_Ended("handler_error", _type_name(error), _text(error)), error, filename)
+        return _failure(_raised(error), error, filename)
+
+
+def _raised(error: BaseException) -> _Ended:
+    facts: dict[str, object] = {"names": failing.class_names(error)}
+    if (seconds := failing.wait(error)) is not None:
+        facts["retry_after_seconds"] = seconds
+    return _Ended(failing.kind(error), _type_name(error), _text(error), **facts)
 
 
 def _value(run: Mapping[str, object], filename: str) -> object:
     source = cast(str, run["source"])
     if hashlib.sha256(source.encode()).hexdigest() != run["sha256"]:
         raise _Ended("hash_mismatch", "HashMismatch", "the source received is not the source that was verified")
+    if task := run.get("task"):
+        context.fill(context.TaskContext(**cast("dict[str, Any]", task)))
     if run["op"] == "inspect":
         return inspection.inspect_source(source, filename)
     module = _load(source, filename, cast(str, run["sha256"]))

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Failure, Status
+from wrapper.context import TaskContext
 from wrapper.isolation.framing import RESULT_BYTES
 
 Broker = Callable[[str, JsonValue], Awaitable[JsonValue]]
@@ -92,6 +93,7 @@ class Job:
         op: ``call`` runs ``handler(**input)``; ``import`` loads the module and describes the real handler;
             ``inspect`` parses only and imports nothing.
         grants: methods the code may call through the broker; None leaves the decision to the broker alone.
+        task: the task the code runs for, which ``sdk.current_task()`` tells it; None for runs that are for none.
     """
 
     source: str
@@ -101,6 +103,7 @@ class Job:
     limits: JobLimits = field(default_factory=JobLimits)
     op: Literal["call", "inspect", "import"] = "call"
     grants: tuple[str, ...] | None = None
+    task: TaskContext | None = None
 
     @classmethod
     def of(

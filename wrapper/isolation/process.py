@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Self
 
 from pydantic import JsonValue
@@ -189,6 +190,8 @@ def _request(job: Job) -> bytes | Ending:
             "log_bytes": limits.log_bytes,
         },
     }
+    if job.task is not None:
+        run["task"] = asdict(job.task)
     try:
         body = framing.encode(run, framing.DEPTH + 1)
     except framing.NotJson as error:

@@ -1,7 +1,7 @@
 """Models: from a string to a Strands model, from a model to one whole reply, and the two models that are not real.
 
 What enters: a model string or any Strands ``Model``; a conversation in Bedrock shape. What leaves: a :class:`Reply`,
-or an error that says whether trying later makes sense. :func:`converse` is the only place where calls are repeated.
+or an error that says whether trying later makes sense (``as_failure``: as the failure of a task).
 
 ``resolve``     which model does this string name?
 ``describe``    what do people read where it is named?
@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 # These three share their names with their modules. Imported here, the functions are what the package shows for good.
 from wrapper.models.converse import converse
 from wrapper.models.describe import describe
-from wrapper.models.failures import ContextOverflow, ModelCallFailed, ModelTransient, ReplyTruncated, StreamCut
+from wrapper.models.failures import (
+    ContextOverflow,
+    ModelCallFailed,
+    ModelTransient,
+    ReplyTruncated,
+    StreamCut,
+    as_failure,
+)
 from wrapper.models.reply import Reply, ToolUse
 from wrapper.models.resolve import resolve
 
@@ -43,6 +50,7 @@ __all__ = [
     "StreamCut",
     "TemplateUnresolved",
     "ToolUse",
+    "as_failure",
     "converse",
     "describe",
     "resolve",

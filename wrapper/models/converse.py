@@ -1,4 +1,7 @@
-"""One question to a model, one whole reply: the only place where calls to providers are repeated.
+"""One question to a model, one whole reply. Which layer repeats a call that failed is said here, and is one for each error.
+
+A cut or empty reply is repeated here. What else passes (throttling, 5xx, lost connections, time-outs) is repeated here
+for callers that have nowhere else to wait, and by the task for those that run as one (``durable``).
 
 Strands' ``Agent`` retries throttling and nothing else, reads a cut stream as an empty final answer and turns malformed
 tool arguments into ``{}``. The planner therefore consumes ``Model.stream`` directly through :func:`converse`. Clients
@@ -50,6 +53,7 @@ async def converse(
     tool_choice: ToolChoice | None = None,
     timeout_seconds: float = 120.0,
     attempts: int = 4,
+    durable: bool = False,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Reply:
     """Ask a model once and return its whole reply, repeating the call while the provider is at fault.
@@ -65,6 +69,8 @@ async def converse(
         tool_choice: which tool must be used, if any, in Bedrock shape.
         timeout_seconds: bound of one attempt, from request to last event.
         attempts: how often the call is tried at most, at least 1.
+        durable: the caller is a task that is tried again on the board's own timer, which outlives this process: only
+            cut, damaged and empty replies are repeated here, whatever else passes is raised at once.
         sleep: awaited with the seconds between attempts; tests pass their own.
 
     Returns:
@@ -88,7 +94,7 @@ async def converse(
     call = _Call(model, messages, list(tools), system, tool_choice, timeout_seconds)
     retrying = AsyncRetrying(
         stop=stop_after_attempt(attempts),
-        retry=retry_if_exception(_worth_repeating),
+        retry=retry_if_exception(_cut if durable else _worth_repeating),
         wait=_wait,
         sleep=sleep,
         reraise=True,
@@ -119,6 +125,10 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _worth_repeating(error: BaseException) -> bool:
     return isinstance(error, ModelTransient) and (error.retry_after or 0.0) <= LONGEST_WAIT_SECONDS
+
+
+def _cut(error: BaseException) -> bool:
+    return isinstance(error, StreamCut)
 
 
 def _wait(state: RetryCallState) -> float:

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from blackboard.errors import ModelUnavailable
-from blackboard.types import Usage
+from blackboard.types import LONGEST_RETRY_AFTER, Failure, Usage
 
 if TYPE_CHECKING:
     from wrapper.models.reply import Reply
@@ -64,6 +64,23 @@ class StreamCut(ModelTransient):
 
 class ContextOverflow(ModelCallFailed):
     """The conversation does not fit the model's context window."""
+
+
+def as_failure(error: ModelCallFailed, message: str) -> Failure:
+    """A failed model call as the failure of the task that made it with ``durable``: ``model_error``, also known by the
+    provider's code and, where the provider had too much to do, as ``throttled``. Cut replies were repeated by the call,
+    so they are not once more by the task.
+    """
+    names = dict.fromkeys((error.code, *(("throttled",) if error.code in _THROTTLED else ())))
+    wait = error.retry_after if isinstance(error, ModelTransient) else None
+    return Failure(
+        type="model_error",
+        message=message,
+        retryable=error.retryable and not isinstance(error, StreamCut),
+        evidence={"code": error.code},
+        names=tuple(names),
+        retry_after_seconds=None if wait is None else min(wait, LONGEST_RETRY_AFTER),
+    )
 
 
 class ReplyTruncated(ModelCallFailed):
@@ -162,6 +179,7 @@ _PERMANENT_TYPES = {
     "botocore.exceptions.TokenRetrievalError": _EXPIRED,
     "botocore.exceptions.ParamValidationError": "The request does not fit the provider's interface; check its tools.",
 }
+_THROTTLED = {code for code, remedy in _TRANSIENT_CODES.items() if remedy == _BUSY} | {"http_429", "http_529"}
 # The provider says more in its sentence than in its code.
 _SENTENCES = {
     "model identifier is invalid": "Check the model id, and that the region (AWS_REGION) offers it.",

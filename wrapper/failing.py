@@ -1,0 +1,64 @@
+"""How a capability says what its failure means: try again after a while, or never again.
+
+For functions of the embedding program (``from arbiter import RetryLater, Permanent``) and for isolated code
+(``sdk.RetryLater``). Standard library only: every child process imports it.
+"""
+
+from __future__ import annotations
+
+LONGEST_WAIT = 86_400.0
+_MOST_NAMES = 20
+_NAME_CHARACTERS = 100
+
+
+class RetryLater(Exception):
+    """Raise it from a capability: this attempt failed, and another one makes sense after a while.
+
+    The task is tried again whatever the capability's ``effects``, no sooner than asked and no sooner than the retry
+    policy says, if attempts and time are left; otherwise it ends as failed with this reason.
+
+    Args:
+        seconds: how long to wait at least, as from a ``Retry-After`` header. More than a day is taken for a day.
+        reason: what is the matter, for people and for the planner.
+
+    Raises:
+        ValueError: ``seconds`` is negative or no number.
+    """
+
+    def __init__(self, seconds: float = 0.0, reason: str = "") -> None:
+        if not seconds >= 0:
+            raise ValueError(f"seconds: {seconds!r} was refused. Give the number of seconds to wait, 0 or more.")
+        self.seconds = min(float(seconds), LONGEST_WAIT)
+        self.reason = reason or "It asked to be tried again later."
+        super().__init__(self.reason)
+
+
+class Permanent(Exception):
+    """Raise it from a capability: another attempt would fail in the same way, so none is made.
+
+    Args:
+        reason: what is the matter, for people and for the planner.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason or "It will not succeed however often it is tried."
+        super().__init__(self.reason)
+
+
+def kind(error: BaseException) -> str:
+    """The type of the failure an exception stands for: ``retry_later``, ``permanent`` or ``handler_error``."""
+    if isinstance(error, RetryLater):
+        return "retry_later"
+    return "permanent" if isinstance(error, Permanent) else "handler_error"
+
+
+def wait(error: BaseException) -> float | None:
+    """The wait an exception asks for, in seconds; a subclass may have put anything in its place."""
+    seconds: object = getattr(error, "seconds", None) if isinstance(error, RetryLater) else None
+    return seconds if isinstance(seconds, float) and 0 <= seconds <= LONGEST_WAIT else None
+
+
+def class_names(error: BaseException) -> list[str]:
+    """Names of an exception's class and its bases up to ``Exception``, its own first, for retry rules to match."""
+    classes = [cls for cls in type(error).__mro__ if issubclass(cls, Exception)]
+    return [cls.__name__[:_NAME_CHARACTERS] for cls in classes[:_MOST_NAMES]]
