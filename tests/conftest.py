@@ -14,7 +14,7 @@ ENGINES = ("redis", "memory")
 """What every test that uses ``board`` runs on."""
 SPREAD = ("shards", "cluster", "sentinel")
 """What the tests of the protocol run on besides: three shards on one server, three masters with replicas, Sentinels."""
-PROTOCOL = {"test_protocol_tasks", "test_protocol_runs", "test_protocol_quotas", "test_protocol_control"}
+PROTOCOL = {"test_protocol_tasks", "test_protocol_runs", "test_protocol_quotas", "test_protocol_control", "test_calls"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
