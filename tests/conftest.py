@@ -14,7 +14,8 @@ ENGINES = ("redis", "memory")
 """What every test that uses ``board`` runs on."""
 SPREAD = ("shards", "cluster", "sentinel")
 """What the tests of the protocol run on besides: three shards on one server, three masters with replicas, Sentinels."""
-PROTOCOL = {"test_protocol_tasks", "test_protocol_runs", "test_protocol_quotas", "test_protocol_control", "test_calls"}
+PROTOCOL = {"test_protocol_tasks", "test_protocol_runs", "test_protocol_quotas", "test_protocol_control", "test_calls",
+            "test_dead_letters"}  # fmt: skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
