@@ -291,7 +291,7 @@ def test_every_word_for_the_end_of_an_attempt_is_in_the_table() -> None:
     lua = "\n".join(path.read_text("utf-8") for path in (ROOT / "blackboard" / "lua").glob("*.lua"))
     verdicts = set(re.findall(r"verdict\(\w+, '[a-z_]+',\s+'([a-z_]+)'", lua))
     words = set(re.findall(r"r\.want, r\.word = '[a-z_]+', '([a-z_]+)'", lua))
-    lapsed = {"lease_lost", "deadline", "dependency", "cancelled"}
+    lapsed = {"lease_lost", "deadline", "dependency", "cancelled", "poison"}
     assert verdicts | words == lapsed, "the board found a new way to end a task"
     said = _said_in("wrapper") | lapsed | {"internal_error", "bad_input"}
     said -= {"type"}
@@ -339,7 +339,13 @@ def test_the_environment_and_the_exit_codes_are_in_their_tables() -> None:
 def test_every_word_for_the_end_of_a_run_is_in_its_table() -> None:
     planner = (ROOT / "arbiter" / "planner.py").read_text("utf-8")
     said = set(re.findall(r'(?:_Over\(\s*|Failure\(type=)"([a-z_]+)"', planner))
-    ours = {"deadline", "cancelled", "lease_lost", "internal_error"}  # proven by the tests of the board and the worker
+    ours = {
+        "deadline",
+        "cancelled",
+        "lease_lost",
+        "poison",
+        "internal_error",
+    }  # proven by the tests of the board and the worker
     assert _words("operations.md", "How a run ends") == said | ours
 
 
