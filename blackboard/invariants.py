@@ -100,6 +100,12 @@ class _Reading:
                 self.check(ends[task] == (t["state"] in TERMINAL), "G3 ends", task, t["state"], ends[task])
         over = header["state"] in TERMINAL
         self.check(ends[run] == over, "G3 run ends", run, header["state"], ends[run])
+        if header.get("call"):
+            mine = [t for t in self.tasks.values() if t["run"] == run]
+            named = [t["key"] for t in mine if t["kind"] != "step"]
+            self.check(len(mine) == len(named) == 1, "G5 tasks of a call", run, [t["key"] for t in mine])
+            ends_as = [str(t["state"]) for t in mine] + [str(header.get("want"))]
+            self.check(not over or header["state"] in ends_as, "G3 end of a call", run, header["state"], ends_as)
         if over:
             self.check(self.logs[run][-1][1]["type"] == "run.completed", "G3 event after the end of", run)
 
@@ -124,7 +130,7 @@ class _Reading:
             data, subject = json.loads(event["data"]), event["subject"]
             match event["type"]:
                 case "run.accepted":
-                    state |= {"state": "queued", "tenant": data["tenant"]}
+                    state |= {"state": "running" if data.get("call") else "queued", "tenant": data["tenant"]}
                 case "round.planned":
                     state |= {"state": "running", "round": data["round"]}
                 case "task.posted":
@@ -203,10 +209,26 @@ class _Reading:
             self.check("pz" in self.runs[t["run"]], "G6 task rests in a run that does not", task)
             self.check(t["was"] in ("ready", "delayed", "blocked"), "G6 rests and was", task, t["was"])
         await self._quotas()
+        await self._letters()
         for task in state["blocked"] | {t for t in state["paused"] if self.tasks[t]["was"] == "blocked"}:
             t = self.tasks[task]
             waits = [d for d in t["deps"] if self.tasks[d]["state"] != "succeeded"]
             self.check(t["need"] == len(waits) > 0, "G5 need", task, t["need"], waits)
+
+    async def _letters(self) -> None:
+        """G3: each dead letter is about a task or a run that was given up, and is where its time says."""
+        client = cast(Any, self.board.client)
+        letters: dict[str, str] = await client.hgetall(self.shard.dead)
+        letters.pop("", None)
+        times = dict(await client.zrange(self.shard.deadx, 0, -1, withscores=True))
+        self.check(set(letters) == set(times), "G3 dead letters", set(letters) ^ set(times))
+        for subject, raw in letters.items():
+            letter, about = json.loads(raw), (self.tasks | self.runs).get(subject, {})
+            self.check(letter["at"] == times.get(subject), "G3 time of a dead letter", subject, letter["at"])
+            ends = (about.get("state"), letter["status"])
+            self.check(ends in (("failed", "failed"), ("timed_out", "timed_out")), "G3 dead letter", subject, ends)
+            same = letter["run"] == about.get("run", subject) and letter["tenant"] == about.get("tenant")
+            self.check(same, "G3 whose dead letter", subject, letter["run"], letter["tenant"])
 
     async def _quotas(self) -> None:
         """G12: what quotas count is what is claimed and open, and no count is above its quota."""

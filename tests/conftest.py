@@ -20,6 +20,8 @@ PROTOCOL = {
     "test_protocol_quotas",
     "test_protocol_control",
     "test_protocol_retries",
+    "test_calls",
+    "test_dead_letters",
 }
 
 

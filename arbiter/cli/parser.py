@@ -33,6 +33,10 @@ continued by the next call for the same examples, with the same runs and the sam
 
 MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE or recorded:FILE"
 WHERE = "terms such as: status=failed,timed_out tenant=acme since=1h until=2026-01-31 text~invoice rounds>3 tasks>=10 seconds>60"
+LETTERS = (
+    "terms such as: capability=price type=lease_lost,timeout status=failed tenant=acme kind=call run=ID since=1h "
+    "until=2026-01-31 redriven=no"
+)
 CAPABILITIES = "functions to offer: module:ATTR or path.py[:ATTR]; ATTR defaults to CAPABILITIES; may be repeated"
 
 
@@ -55,9 +59,11 @@ def build() -> argparse.ArgumentParser:
     _demo(commands)
     _run(commands)
     _submit(commands)
+    _call(commands)
     _serve(commands)
     _look(commands)
     _stop(commands)
+    _dead(commands)
     _keep(commands)
     _doctor(commands)
     _archive(commands)
@@ -147,13 +153,18 @@ def _request(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
         parser.add_argument(
             "--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run"
         )
-    for name, what in (
+    _limits(
+        parser,
         ("rounds", "decisions of the model"),
         ("tasks", "tasks"),
         ("fabrications", "fabricated capabilities"),
         ("tokens", "model tokens"),
         ("seconds", "seconds from acceptance to the answer"),
-    ):
+    )
+
+
+def _limits(parser: argparse.ArgumentParser, *named: tuple[str, str]) -> None:
+    for name, what in named:
         parser.add_argument(f"--limit-{name}", metavar="N", help=f"at most N {what}")
 
 
@@ -175,6 +186,30 @@ def _submit(commands: _Commands) -> None:
     _request(submit)
     _json(submit, "the run's id")
     _place(submit)
+
+
+def _call(commands: _Commands) -> None:
+    text = """\
+Call one capability without a model. A process that serves the board and has the capability carries
+it out; --wait prints what it returned."""
+    call = _command(commands, "call", "arbiter.cli.runs:call", "call one capability, without a model", text)
+    call.add_argument("name", metavar="NAME", help="name of the capability")
+    call.add_argument(
+        "input",
+        metavar="INPUT",
+        nargs="?",
+        default="{}",
+        help="its input: a JSON object, @FILE, or - for standard input",
+    )
+    call.add_argument("--sha", metavar="SHA", help="hash of the version to call (default: the active one)")
+    call.add_argument("--priority", metavar="N", type=int, default=5, help="0 to 9, higher first (default 5)")
+    call.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
+    call.add_argument("--key", metavar="KEY", help="idempotency key: the same key with the same call is the same run")
+    _limits(call, ("tokens", "model tokens"), ("seconds", "seconds from acceptance to the end"))
+    call.add_argument("--wait", action="store_true", help="wait for the end and print the result")
+    call.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="stop waiting after SECONDS; the run stays")
+    _json(call, "the run's id, or with --wait the result")
+    _place(call)
 
 
 def _serve(commands: _Commands) -> None:
@@ -302,6 +337,36 @@ place; runs beyond one are refused and told when to come again."""
     remove.add_argument("subject", metavar="SUBJECT")
     for parser in (write, remove):
         _place(parser, default=argparse.SUPPRESS)
+
+
+def _dead(commands: _Commands) -> None:
+    text = """\
+Dead letters are work that was given up: tasks and runs that failed or ran out of time. redrive makes
+a new run of one, of the version of its capability that is active now; discard forgets it."""
+    dead = _command(commands, "dead", "arbiter.cli.dead:listing", "look at work that was given up, put it back", text)
+    inner = dead.add_subparsers(metavar="COMMAND", required=True)
+    listing = _command(inner, "list", "arbiter.cli.dead:listing", "list the latest dead letters")
+    listing.add_argument("--limit", metavar="N", type=_positive, default=20, help="how many (default 20)")
+    listing.add_argument("--where", metavar="TERMS", default="", help=LETTERS)
+    listing.add_argument("--after", metavar="POSITION", help="go on where a page ended")
+    _json(listing, "one line for each letter")
+    show = _command(inner, "show", "arbiter.cli.dead:show", "show a dead letter: payload, attempts, reasons")
+    show.add_argument("letter", metavar="LETTER", help="id of a task or a run that was given up")
+    _json(show, "everything about it")
+    redrive = _command(inner, "redrive", "arbiter.cli.dead:redrive", "put dead letters back, each as a run of its own")
+    discard = _command(inner, "discard", "arbiter.cli.dead:discard", "forget dead letters")
+    for parser in (redrive, discard):
+        parser.add_argument("letter", metavar="LETTER", nargs="*", help="ids of tasks or runs that were given up")
+        parser.add_argument("--where", metavar="TERMS", help=LETTERS)
+        parser.add_argument("--limit", metavar="N", type=_positive, help="with --where: stop after so many")
+        parser.add_argument("--dry-run", action="store_true", help="do nothing, say what would be done")
+        _json(parser, "what was done")
+    redrive.add_argument("--again", action="store_true", help="also those that were put back before")
+    redrive.add_argument(
+        "--same-version", action="store_true", help="call the version that failed (default: the one active now)"
+    )
+    for parser in (listing, show, redrive, discard):
+        _place(parser)
 
 
 def _keep(commands: _Commands) -> None:

@@ -73,9 +73,9 @@ local function pick(lane, tenant)
     local id = m and string.match(m, '[^%z]*$')
     local t = id and get(id)
     if not t or t.state ~= 'ready' or room('capability:' .. t.cap) then return m end
-    redis.call('ZREM', lane.r, m)
     t.park = 1
     redis.call('HSET', TASKS, id, cjson.encode(t))
+    redis.call('ZREM', lane.r, m)
     redis.call('ZADD', lane.r, 0, agenda(id, t))
     moves = moves + 1
   end
@@ -93,20 +93,20 @@ local function take(name, lane, tenant, vt)
     local id = string.match(member, '[^%z]*$')
     local t = get(id)
     local good = t and t.state == 'ready'
-    redis.call('ZREM', lane.r, member)
-    if LIMITED then more = members(lane, tenant)[1] end
-    if good then
+    if good then  -- the first write grows something: a full server refuses new work and takes ends
       local weight, served = quota('tenant:' .. tenant), t.slot and t.slot - (9 - t.prio) * HEAD_START or 0
       local _, turn = clocks(name, tenant)
       vt = vt + 1 / (weight and weight.w or 1)
       redis.call('HSET', VT, name .. ':' .. tenant, n2v(vt) .. ' ' .. n2s(math.max(turn, served)))
     end
+    redis.call('ZREM', lane.r, member)
+    if LIMITED then more = members(lane, tenant)[1] end
     if more then redis.call('ZADD', lane.q, n2v(vt), tenant) else redis.call('ZREM', lane.q, tenant) end
     if good then
       for _, subject in ipairs({'board', 'tenant:' .. tenant, 'capability:' .. t.cap}) do spend(subject, t) end
       t.park = nil
       t.fence = n2s(math.max(tonumber(t.fence) + 1, US))
-      t.att = t.att + 1
+      t.att, t.clm = t.att + 1, (t.clm or 0) + 1
       t.owner = ARGV[A]
       redis.call('ZADD', LEASE, till, id)
       bump(id, t, 'claimed', 'task.claimed', cjson.encode({attempt = t.att, worker = t.owner, fence = t.fence,

@@ -1,6 +1,6 @@
 -- own: task, fence, status, completion, delay ms, error, then what processes of an earlier version do not send: ms the other
--- side asked to wait, usage of the attempt, key of the retry rule ('' none), its most failures, its age in ms ('' none).
--- Waits for another attempt if one is left, else ends the task. The completion ends with its error's message.
+-- side asked to wait, usage of the attempt, key of the retry rule ('' none), its most failures, its age in ms ('' none), what
+-- to tell of it. Waits for another attempt if one is left, else ends the task. The completion ends with its error's message.
 local t, no, other = held(ARGV[A], ARGV[A + 1])
 if not t then
   if other and other.fence == ARGV[A + 1] and (other.state == 'delayed' or other.state == 'paused' or other.state == ARGV[A + 2]) then
@@ -22,6 +22,6 @@ if not more then
     local stop = string.sub(body, -4, -4) == '.' and ' ' or '. '
     body = string.sub(body, 1, -4) .. stop .. word .. '"}}'
   end
-  finish(ARGV[A], t, ARGV[A + 2], body)
+  finish(ARGV[A], t, ARGV[A + 2], body, told(ARGV[A + 11]))
 end
 return {t.state, 1}

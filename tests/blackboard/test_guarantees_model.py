@@ -43,6 +43,7 @@ class Task:
     was: str = ""
     rests: int = 0
     left: int = 0
+    claims: int = 0
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Run:
     round: int = 0
     rests: int | None = None
     """Since when it is paused."""
+    call: bool = False
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Model:
     now: int
     runs: dict[str, Run] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
+    letters: set[str] = field(default_factory=set)
 
     def open(self, run: str) -> list[Task]:
         return [t for t in self.tasks.values() if t.run == run and t.state not in TERMINAL]
@@ -110,6 +113,10 @@ class Model:
         self.runs[run] = Run(run, self.now + ms, self.now + ms)
         self.step(self.runs[run])
 
+    def call(self, run: str, ms: int, maximum: int, deadline: int) -> None:
+        self.runs[run] = Run(run, self.now + ms, self.now + ms, "running", call=True)
+        self.tasks[f"{run}/0.call"] = Task(f"{run}/0.call", run, False, maximum, deadline, [], "ready")
+
     def holds(self, claim: Claim) -> Task | None:
         t = self.tasks[claim.task_id]
         return t if t.state == "claimed" and t.fence == claim.fence else None
@@ -142,14 +149,23 @@ class Model:
                         else:
                             x.state = "ready"
         run = self.runs[t.run]
+        if status in ("failed", "timed_out") and not (t.step or t.told or run.call):
+            self.letters.add(t.id)
         if self.open(t.run):
             return
         if run.state == "cancelling":
-            run.state = run.want
+            self.end(run, run.want)
         elif t.step:
-            run.state = "failed" if status == "succeeded" else status
+            self.end(run, "failed" if status == "succeeded" else status)
+        elif run.call:
+            self.end(run, status)
         else:
             self.step(run)
+
+    def end(self, run: Run, status: str) -> None:
+        run.state = status
+        if status in ("failed", "timed_out"):
+            self.letters.add(run.id)
 
     def again(self, t: Task, delay: int) -> bool:
         if t.told or t.attempts >= t.max or self.now + delay > t.deadline:
@@ -165,7 +181,7 @@ class Model:
             else:
                 t.state = run.want
         if not self.open(run.id):
-            run.state = run.want
+            self.end(run, run.want)
 
     def cancel(self, run: Run) -> None:
         if run.state in ("queued", "running"):
@@ -177,6 +193,8 @@ class Model:
     def release(self, t: Task) -> None:
         if t.told:
             self.finish(t, "cancelled")
+        elif t.claims >= max(10, 3 * t.max):
+            self.finish(t, "failed")
         else:
             t.state = "ready"
             t.attempts -= 1
@@ -237,6 +255,7 @@ class History:
         assert stored == {t.id: t.state for t in self.model.tasks.values()}, why
         runs = {run: json.loads(raw)["state"] for run, raw in stored_runs.items()}
         assert runs == {run.id: run.state for run in self.model.runs.values()}, why
+        assert set(await client.hkeys(shard.dead)) == self.model.letters, why
 
     async def send(self, times: int, call: object) -> None:
         """The same call several times at once; a refusal must have no effect, which the comparison shows."""
@@ -251,7 +270,7 @@ class History:
         return among[pick % len(among)] if among else None
 
     async def submit(self, pick: int, times: int) -> None:
-        if len(self.model.runs) >= 5:
+        if sum(not run.call for run in self.model.runs.values()) >= 5:
             return
         seconds = (8, 300, 300)[pick % 3]
         key = f"k{len(self.model.runs)}"
@@ -260,6 +279,22 @@ class History:
         )
         assert len(set(got)) == 1
         self.model.submit(got[0], seconds * 1000)
+
+    async def call(self, pick: int, times: int) -> None:
+        if sum(run.call for run in self.model.runs.values()) >= 4:
+            return
+        seconds, most, maximum = (8, 300)[pick % 2], (2, 20)[pick % 3 == 0], 1 + pick % 3
+        key, limits = f"c{len(self.model.runs)}", Limits(seconds=seconds, task_seconds=most)
+        retry = RetryPolicy(max_attempts=maximum, interval_seconds=0.3, cap_seconds=1)
+        got = await asyncio.gather(
+            *(
+                self.board.submit_call("count", pick, lane="work", idempotency_key=key, limits=limits, retry=retry)
+                for _ in range(times)
+            )
+        )
+        assert len(set(got)) == 1
+        deadline = self.model.now + 1000 * min(seconds, most)
+        self.model.call(got[0], seconds * 1000, maximum, deadline)
 
     async def claim(self, pick: int, times: int) -> None:
         self.number += 1
@@ -275,7 +310,7 @@ class History:
             assert t in ready
             assert int(claim.fence) > int(t.fence)
             t.state, t.fence, t.lease = "claimed", claim.fence, self.model.now + LEASE
-            t.attempts += 1
+            t.attempts, t.claims = t.attempts + 1, t.claims + 1
             assert claim.attempt == t.attempts
             self.claims.append(claim)
 
@@ -429,6 +464,7 @@ OPS = {
     "resume": 1,
     "wait": 4,
     "submit": 2,
+    "call": 1,
 }
 CALLS = 120
 HISTORIES = int(os.environ.get("ARBITER_FUZZ", "16"))
@@ -461,7 +497,7 @@ async def test_g2_to_g9_any_history_ends_where_the_model_says(
             assert await faults(board) == []
             await board.claim("tidy", ["arbiter", "work", "other"], n=1)
             left = {key.partition(":")[0] for key in await play.snapshot()}
-            assert left <= {"tasks", "runs", "index", "ev", "vt", "outcomes", "run", "w", "b"}
+            assert left <= {"tasks", "runs", "index", "ev", "vt", "outcomes", "run", "w", "b", "dead", "deadx"}
             assert not [key for key in await play.snapshot() if key.endswith(":open")]
 
 
