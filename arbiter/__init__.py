@@ -3,7 +3,7 @@
 Everything a program needs is here; the other four packages are the rooms behind it. Names are loaded on first use, so
 that importing this package costs almost nothing.
 
-What enters: requests (text, JSON objects, CloudEvents) and capabilities. What leaves: typed events and a ``RunResult``.
+What enters: requests (text, JSON objects, CloudEvents, calls) and capabilities. What leaves: typed events and a ``RunResult``.
 This room may import all others: ``blackboard``, ``registry``, ``wrapper``, ``fabricator``.
 """
 
@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from arbiter.calls import Call
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
     from blackboard import events
@@ -45,6 +46,7 @@ _HOMES = {
     "BoardFull": "blackboard.errors",
     "Budget": "blackboard.budgets",
     "BudgetExhausted": "blackboard.budgets",
+    "Call": "arbiter.calls",
     "Capability": "registry",
     "CapabilityLimits": "registry",
     "Completion": "blackboard.types",
@@ -86,6 +88,7 @@ __all__ = [
     "BoardFull",
     "Budget",
     "BudgetExhausted",
+    "Call",
     "Capability",
     "CapabilityLimits",
     "Completion",

@@ -130,7 +130,8 @@ def timeline(state: RunState, now: datetime) -> str:
 
 def _columns(state: RunState) -> list[int | list[Task | str]]:
     """Round numbers and, behind each, its tasks by depth."""
-    found: list[int | list[Task | str]] = []
+    called: list[Task | str] = [task for task in state.work if not task.round]
+    found: list[int | list[Task | str]] = [called] if called else []
     for turn in state.rounds:
         found.append(turn.number)
         depth: dict[str, int] = {}

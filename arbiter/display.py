@@ -41,17 +41,18 @@ def run_html(state: RunState) -> str:
         f'<div>{_badge(state.status)} <b>Run</b> <code style="{_MONO};background:transparent">'
         f"{_text(state.run_id, 64)}</code> "
         f'<span style="opacity:.75">{" · ".join(escape(part) for part in _facts(state))}</span></div>',
-        f'<div style="opacity:.75;margin:2px 0 6px">{_text(state.request, 300)}</div>',
+        f'<div style="opacity:.75;margin:2px 0 6px">{escape(narration.asked(state.request, state.call, 300))}</div>',
     ]
     if state.error is not None:
         parts.append(
             f'<div style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(state.error, 1000), 1000)}</div>'
         )
-    if state.answer:
+    said = state.answer or (None if state.data is None else _whole(state.data))
+    if said:
         parts.append(
             '<pre style="white-space:pre-wrap;overflow-wrap:anywhere;margin:6px 0;padding:8px 12px;color:inherit;'
             f'background:rgba(128,128,128,.12);border-left:3px solid {STATE_COLOURS["succeeded"]};{_MONO}">'
-            f"{_block(state.answer)}</pre>"
+            f"{_block(said)}</pre>"
         )
     if state.rounds or state.work:
         parts += [_figure("Plan", plan_graph(state)), _figure("Timeline", timeline(state, _now(state)))]
@@ -68,11 +69,14 @@ def run_text(state: RunState) -> str:
     for task in state.work[:TABLE_ROWS]:
         took = narration.busy_seconds(state, task, _now(state))
         spent = "" if took is None else f"  {seconds(took)}"
-        lines.append(f"  {task.round}.{one_line(task.key, 64)}  {task.state}{spent}")
+        name = f"{task.round}.{one_line(task.key, 64)}" if task.round else one_line(task.capability, 64)
+        lines.append(f"  {name}  {task.state}{spent}")
     if len(state.work) > TABLE_ROWS:
         lines.append(f"  and {len(state.work) - TABLE_ROWS} more")
     if state.answer:
         lines += ["", printable(state.answer)]
+    elif state.data is not None:
+        lines += ["", printable(_whole(state.data))]
     return "\n".join(lines)
 
 
@@ -139,7 +143,7 @@ def _task_cells(state: RunState, task: Task) -> list[str]:
     done = task.completion
     used = done.usage.total_tokens if done is not None else 0
     return [
-        str(task.round),
+        str(task.round or ""),
         _text(task.key, 64),
         _text(task.capability, 64),
         _badge(task.state),
@@ -157,7 +161,7 @@ def _result(task: Task) -> str:
     if done.error is not None:
         return f'<span style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(done.error, 300), 300)}</span>'
     short = _text(done.data, 80)
-    full = done.data if isinstance(done.data, str) else json.dumps(done.data, ensure_ascii=False, indent=1)
+    full = _whole(done.data)
     if len(full) <= 80:
         return f'<span style="{_MONO}">{short}</span>'
     return (
@@ -165,6 +169,10 @@ def _result(task: Task) -> str:
         f'<pre style="white-space:pre-wrap;max-height:20em;overflow:auto;color:inherit;background:transparent;{_MONO}">'
         f"{_block(full)}</pre></details>"
     )
+
+
+def _whole(data: JsonValue) -> str:
+    return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, indent=1)
 
 
 def _stages(task: Task) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from blackboard import events
-from blackboard.events import Call, Event, FabricationStageData
+from blackboard.events import Call, Called, Event, FabricationStageData
 from blackboard.types import Completion, Failure, Limits, Usage
 
 TaskState = Literal[
@@ -70,6 +70,8 @@ class RunState:
 
     run_id: str
     request: JsonValue = None
+    call: Called | None = None
+    """Of a run that calls one capability without a model; ``request`` is then its input."""
     tenant: str = ""
     limits: Limits = field(default_factory=Limits)
     status: str = "queued"
@@ -107,7 +109,9 @@ class RunState:
             case events.RunAccepted():
                 self.request, self.tenant, self.limits = data.request, data.tenant, data.limits
                 self.pins.update(data.pins)
-                self.accepted_at = event.time
+                self.call, self.accepted_at = data.call, event.time
+                if data.call is not None:
+                    self.status = "running"
             case events.RoundPlanned():
                 self.rounds.append(
                     Round(data.round, event.time, data.message, data.calls, data.usage, data.model, data.considered)
@@ -121,6 +125,8 @@ class RunState:
                     tool_use_id=data.tool_use_id, round=data.round, posted_at=event.time, state=data.state,
                     after=data.after, input=data.input,
                 )  # fmt: skip
+                if self.call is not None:
+                    self.request = data.input
             case events.TaskRetried():
                 task = self.tasks[event.subject]
                 task.state, task.attempts = "delayed", data.attempt
@@ -149,6 +155,12 @@ class RunState:
     def work(self) -> list[Task]:
         """The tasks without the arbiter's own steps."""
         return [task for task in self.tasks.values() if task.kind != "step"]
+
+    @property
+    def data(self) -> JsonValue:
+        """What a call returned; None for every other run, and unless it succeeded."""
+        ended = [task.completion for task in self.work if task.completion] if self.call and self.done else []
+        return ended[0].data if ended and self.status == "succeeded" else None
 
     @property
     def done(self) -> bool:

@@ -77,7 +77,7 @@ class Section:
 def sections(state: RunState, now: datetime) -> list[Section]:
     """The rounds of a run as rows, the decision being taken included."""
     steps = {task.round: task for task in state.tasks.values() if task.kind == "step"}
-    found: list[Section] = []
+    found = [_called(state, task, now) for task in state.work if not task.round]
     for turn in state.rounds:
         tasks = [task for task in state.work if task.round == turn.number]
         step = steps.pop(turn.number, None)
@@ -136,7 +136,7 @@ def view(state: RunState, now: datetime, *, lines: int = 10_000, ascii_only: boo
         elapsed = max(0.0, (now - state.accepted_at).total_seconds())
     style = state_style(state.status)
     title = Text.assemble(("Run ", "bold"), (one_line(state.run_id, 40), "bold"), "  ")
-    title.append(one_line(state.request, 200) if state.request is not None else "", "bright_black")
+    title.append(narration.asked(state.request, state.call, 200) if state.accepted_at else "", "bright_black")
     title.no_wrap, title.overflow = True, "ellipsis"
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=44)
@@ -282,6 +282,12 @@ def _stage_row(stage: FabricationStageData, task: Task) -> Row:
     outcome = stage.outcome
     shown = task.state if outcome == "started" and task.done else outcome
     return Row(shown, narration.stage_name(stage), one_line(stage.detail, 160), seconds=stage.seconds or None, indent=2)
+
+
+def _called(state: RunState, task: Task, now: datetime) -> Section:
+    head, *rows = _task_rows(state, task, now)
+    head.name, head.note, head.indent = one_line(task.capability, 64), head.note.partition("  ")[2], 0
+    return Section(head, rows, open=not task.done)
 
 
 def _answered(call: Call) -> Row:

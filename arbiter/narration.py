@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from arbiter.fold import RunState, Task
 from blackboard import events
 from blackboard.blobs import Blob
-from blackboard.events import Event, FabricationStageData
+from blackboard.events import Called, Event, FabricationStageData
 from blackboard.types import Failure, Usage
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -76,16 +76,25 @@ def failure(error: Failure | None, limit: int = 160) -> str:
     return "" if error is None else one_line(f"{error.type}: {error.message}", limit)
 
 
+def asked(request: JsonValue, call: Called | None, limit: int = 120) -> str:
+    """What a run was accepted to do, in one line; a call with the name of what it calls."""
+    if call is None:
+        return one_line(request, limit)
+    given = "" if request is None else f" {one_line(request, limit)}"
+    return one_line(call.capability + given, limit)
+
+
 def totals(state: RunState) -> list[str]:
     """What a run took so far: rounds, tasks, fabrications, repeated attempts, tokens."""
     fabrications = sum(task.kind == "fabrication" for task in state.work)
     repeated = sum(len(task.retries) for task in state.tasks.values())
-    parts = [count(len(state.rounds), "round"), count(len(state.work) - fabrications, "task")]
+    parts = [] if state.call else [count(len(state.rounds), "round")]
+    parts.append(count(len(state.work) - fabrications, "task"))
     if fabrications:
         parts.append(count(fabrications, "fabrication"))
     if repeated:
         parts.append(f"{repeated} attempt{'' if repeated == 1 else 's'} repeated")
-    return [*parts, tokens(state.usage)]
+    return parts if state.call and not state.usage.total_tokens else [*parts, tokens(state.usage)]
 
 
 def summary(state: RunState) -> str:
@@ -126,7 +135,7 @@ def narrate(event: Event) -> str | None:
     step = re.fullmatch(r"s\d+", place) is not None
     match event:
         case events.RunAccepted(data=data):
-            return f"accepted: {one_line(data.request)}"
+            return f"accepted: {'call ' if data.call else ''}{asked(data.request, data.call)}"
         case events.RoundPlanned(data=data):
             calls = ", ".join(one_line(call.name, 40) + ("" if call.valid else " (invalid)") for call in data.calls)
             return f"round {data.round}: {calls or 'answer'} [{tokens(data.usage)}, {one_line(data.model, 200)}]"
@@ -164,7 +173,8 @@ def narrate(event: Event) -> str | None:
             return f"cancelling: {one_line(data.reason)}"
         case events.RunCompleted(data=data):
             why = f": {failure(data.error)}" if data.error else ""
-            return f"run {data.status} after {count(data.rounds, 'round')}{why}"
+            after = f" after {count(data.rounds, 'round')}" if data.rounds else ""
+            return f"run {data.status}{after}{why}"
         case events.TaskReady():
             return None
         case _:

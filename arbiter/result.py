@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
+
 from arbiter.fold import RunState
 from blackboard.errors import ArbiterError
 from blackboard.types import Failure, Usage
@@ -33,8 +35,13 @@ class RunResult:
 
     @property
     def answer(self) -> str | None:
-        """The model's final text; None unless the run succeeded."""
+        """The model's final text; None unless the run succeeded, and for a call, which has :attr:`data`."""
         return self.state.answer
+
+    @property
+    def data(self) -> JsonValue:
+        """What a call returned; None unless it succeeded, and for a run that a model planned, which has :attr:`answer`."""
+        return self.state.data
 
     @property
     def error(self) -> Failure | None:

@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import JsonValue
 
+from arbiter import calls
+from arbiter.calls import Call
 from arbiter.fold import RunState, fold
 from arbiter.requests import accept
 from arbiter.result import RunResult
+from blackboard.blobs import Blob
 from blackboard.board import LEASE_SECONDS, PAUSE_SECONDS, STEP_LANE, Board
 from blackboard.budgets import Budget, Budgets, LevelReport
 from blackboard.ending import end
@@ -55,7 +58,7 @@ CONCURRENCY: Mapping[Role, int] = {"arbiter": 16, "fabricator": 2, "wrapper": 4}
 GRACE_SECONDS = 10.0
 GENERIC_LANE = "generic"
 
-Request = str | Mapping[str, JsonValue]
+Request = str | Mapping[str, JsonValue] | Call
 
 
 class Arbiter:
@@ -355,14 +358,21 @@ class Arbiter:
         """Accept a request and return the id of its run; it is durable when this returns.
 
         Args:
-            request: text, a JSON object, or a CloudEvents 1.0 event, whose identity is then the idempotency key.
+            request: text, a JSON object, a CloudEvents 1.0 event, whose identity is then the idempotency key, or a
+                :class:`~arbiter.calls.Call`, which is carried out without a model.
             idempotency_key: the same key with the same request is the same run.
 
         Raises:
-            BadInput: an empty, oversized or malformed request.
+            BadInput: an empty, oversized or malformed request; a call of what there is not, or with an input that does
+                not fit.
             Conflict: the key belongs to a different request.
             QuotaExceeded: the board or the tenant has as many open runs as it may; the error says when to come again.
         """
+        if isinstance(request, Call):
+            return await calls.submit(
+                self.board, self.registry, request, tenant=tenant or self.tenant, idempotency_key=idempotency_key,
+                limits=limits or self.limits,
+            )  # fmt: skip
         accepted, key = accept(request, idempotency_key)
         return await self.board.submit(
             accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits
@@ -393,6 +403,7 @@ class Arbiter:
         """Wait for a run's end.
 
         Raises:
+            BlobError: what a call returned is stored apart and cannot be had; the run has ended all the same.
             UnknownRecord: no such run.
             TimeoutError: it did not end within ``timeout`` seconds.
         """
@@ -404,7 +415,7 @@ class Arbiter:
                         state.apply(event)
         except TimeoutError:
             raise TimeoutError(f"Run {run_id} is still {state.status} after {timeout:g} s; it goes on.") from None
-        return RunResult(state)
+        return RunResult(await self._with_data(state))
 
     async def stream(
         self,
@@ -600,6 +611,10 @@ class Arbiter:
         """
         from arbiter.schedules import schedule_of
 
+        if isinstance(request, Call):
+            raise BadInput(
+                "request", request, "A call cannot be scheduled; schedule a request that asks for it in words."
+            )
         wanted = schedule_of(
             name, request, at=at, rate=rate, cron=cron, timezone=timezone, start=start, end=end, window=window,
             catch_up=catch_up, overlap=overlap, delete_after_completion=delete_after_completion,
@@ -623,7 +638,15 @@ class Arbiter:
             UnknownRecord: no such run.
         """
         await self.board.summary(run_id)
-        return RunResult(fold(run_id, await self.board.history(run_id)))
+        return RunResult(await self._with_data(fold(run_id, await self.board.history(run_id))))
+
+    async def _with_data(self, state: RunState) -> RunState:
+        """The state with what a call returned, wherever it is stored."""
+        for task in state.work:
+            if state.call and task.completion and isinstance(task.completion.data, Blob):
+                data = await self.board.load(state.run_id, task.completion.data)
+                task.completion = task.completion.model_copy(update={"data": data})
+        return state
 
 
 def _checked(one: object) -> Capability[..., Any]:

@@ -38,12 +38,24 @@ from blackboard.events import (
 )
 from blackboard.feed import Feed
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, fingerprint, join
-from blackboard.plan import specs
-from blackboard.types import Completion, Limits, RunSummary, Status, TaskSpec, Usage, summarise, type_name
+from blackboard.plan import Undecided, specs
+from blackboard.types import (
+    Completion,
+    Limits,
+    RetryPolicy,
+    RunSummary,
+    Status,
+    TaskSpec,
+    Usage,
+    summarise,
+    type_name,
+)
 
 log = logging.getLogger(__name__)
 
 STEP_LANE = "arbiter"
+CALL = "call"
+"""Key of the only task of a run that calls one capability."""
 STEP_ATTEMPTS = 5
 """How often a decision is tried when the process taking it dies."""
 STEP_SECONDS = 600.0
@@ -229,14 +241,9 @@ class Board:
         """
         if request is None or request in ("", {}, []) or (isinstance(request, str) and not request.strip()):
             raise BadInput("request", request, "Say what is to be done, as text or as a JSON object.")
-        if not re.match(type_name, tenant):
-            raise BadInput("tenant", tenant, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")
         limits = limits or Limits()
         body = dump(request, "request", PAYLOAD_BYTES)
-        if idempotency_key is None:
-            run_id = f"r{int(time.time() * 1000):011x}{secrets.token_hex(6)}"
-        else:
-            run_id = "r" + hashlib.sha256(f"{tenant}\0{idempotency_key}".encode()).hexdigest()[:23]
+        run_id = _run_id(tenant, idempotency_key)
         terms = {"tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": dict(pins or {})}
         accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))
         text = request if isinstance(request, str) else body
@@ -246,6 +253,81 @@ class Board:
             int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS,
         )  # fmt: skip
         return run_id
+
+    async def submit_call(
+        self,
+        capability: str,
+        input: JsonValue,
+        *,
+        lane: str,
+        version: str | None = None,
+        asked_version: str | None = None,
+        tenant: str = "default",
+        idempotency_key: str | None = None,
+        limits: Limits | None = None,
+        priority: int = 5,
+        retry: RetryPolicy | None = None,
+        attempt_seconds: float | None = None,
+    ) -> str:
+        """Accept a run that calls one capability without a model. When this returns, its only task is on the board.
+
+        The run ends when the task ends, in the same script, with its status and its error.
+
+        Args:
+            capability: what is called. Nothing here asks whether it exists; :class:`arbiter.Arbiter` does.
+            input: of the task, at most :data:`PAYLOAD_BYTES`.
+            lane: where the task waits.
+            version: content hash the task is pinned to; None leaves the choice to the worker.
+            asked_version: the version that was asked for, which is part of what the same key must find again. One that
+                was only looked up is not.
+            tenant, idempotency_key: as for :meth:`submit`.
+            limits: ``seconds`` bounds the run, ``task_seconds`` and ``attempt_seconds`` its task, ``tokens`` what it may
+                ask a model for.
+            priority: 0 to 9 among the ready tasks of the tenant in the lane; higher first.
+            retry: of the task. Default: ``RetryPolicy()``.
+            attempt_seconds: most for one attempt, where that is less than the limits say.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            BadInput: an oversized input, or a malformed lane, tenant or priority.
+            Conflict, EngineUnavailable, BlobUnavailable: as :meth:`submit`.
+        """
+        limits = limits or Limits()
+        run_id = _run_id(tenant, idempotency_key)
+        try:
+            task = TaskSpec(
+                key=CALL, tool_use_id=CALL, capability=capability, version=version, lane=lane, input=input,
+                priority=priority, retry=retry or RetryPolicy(),
+                attempt_seconds=min(attempt_seconds or limits.attempt_seconds, limits.attempt_seconds),
+            )  # fmt: skip
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise BadInput(str(first["loc"][0]), first["input"], f"{first['msg'].rstrip('.')}.") from None
+        ((header, given),) = specs(Undecided(run_id), [task], limits)
+        spec = json.loads(header) | {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}
+        body = await self.blobs.check(run_id, given, input)
+        terms = {
+            "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": {capability: version} if version else {},
+            "call": {"capability": capability, "version": version, "priority": priority},
+        }  # fmt: skip
+        await self._call(
+            "submit_call", self.shard_of(run_id), [lane], run_id,
+            run_id, tenant, fingerprint([CALL, capability, asked_version, input]), f"{capability} {given[:120]}"[:120],
+            json.dumps(terms), int(limits.seconds * 1000), json.dumps(spec), body,
+        )  # fmt: skip
+        return run_id
+
+    async def known_call(
+        self, capability: str, input: JsonValue, *, asked_version: str | None, tenant: str, idempotency_key: str
+    ) -> str | None:
+        """The run that :meth:`submit_call` with these arguments has made already; None when there is none."""
+        run_id = _run_id(tenant, idempotency_key)
+        shard = self.shard_of(run_id)
+        raw: str | None = await self._read(lambda: self.client.hget(shard.runs, run_id))
+        same = raw is not None and json.loads(raw)["sha"] == fingerprint([CALL, capability, asked_version, input])
+        return run_id if same else None
 
     async def cancel_run(self, run_id: str, reason: str = "cancelled by request") -> str:
         """Stop a run: what waits ends at once, what runs is told to stop and gets the grace time.
@@ -654,3 +736,12 @@ class Board:
                 raise
 
         return await _script.retrying(call, seconds=self.engine.patience_seconds)
+
+
+def _run_id(tenant: str, idempotency_key: str | None) -> str:
+    """A new id, or the one that belongs to a key of a tenant."""
+    if not re.match(type_name, tenant):
+        raise BadInput("tenant", tenant, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")
+    if idempotency_key is None:
+        return f"r{int(time.time() * 1000):011x}{secrets.token_hex(6)}"
+    return "r" + hashlib.sha256(f"{tenant}\0{idempotency_key}".encode()).hexdigest()[:23]

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from blackboard import references, retries
 from blackboard.blobs import Blob, Blobs
 from blackboard.errors import BlobError
-from blackboard.types import Completion, Failure, RetryPolicy, Status
+from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Claim:
     """How many earlier attempts failed under each rule of ``retry``; see :mod:`blackboard.retries`."""
     loaded: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue], compare=False)
     """Large results of those tasks, by key."""
+    limits: Limits | None = None
+    """Of the run, when it is a call: ``tokens`` and ``seconds``. Elsewhere the arbiter's steps see to them."""
     trouble: BlobError | None = field(default=None, compare=False)
     """Why a large value of this claim could not be loaded; :meth:`input` raises it."""
 
@@ -146,6 +148,7 @@ def parse(row: Sequence[str], worker: str) -> Claim:
         retry=retries.policy(t),
         failures={key: int(count) for key, count in t.get("rc", {}).items()},
         lanes=tuple(t.get("olanes", ())),
+        limits=Limits.model_validate(t["lim"]) if "lim" in t else None,
         worker=worker,
         raw_input=raw_input,
         checkpoint=json.loads(checkpoint) if checkpoint else None,

@@ -51,12 +51,23 @@ class StoredLimits(Limits):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Called(Stored):
+    """The one capability a run without decisions was accepted to call."""
+
+    capability: str
+    version: str | None = None
+    """Content hash; None leaves the choice to the worker."""
+    priority: int = 5
+
+
 class RunAcceptedData(Stored):
-    request: JsonValue
+    request: JsonValue = None
     tenant: str
     limits: StoredLimits
     pins: dict[str, str] = Field(default_factory=dict)
     """Capability versions (name to content hash) the run was started with."""
+    call: Called | None = None
+    """Set for a run that calls one capability without a model. Its input is in the ``task.posted`` that follows."""
 
 
 class RunAccepted(Event):

@@ -100,6 +100,11 @@ class _Reading:
                 self.check(ends[task] == (t["state"] in TERMINAL), "G3 ends", task, t["state"], ends[task])
         over = header["state"] in TERMINAL
         self.check(ends[run] == over, "G3 run ends", run, header["state"], ends[run])
+        if header.get("call"):
+            mine = [t for t in self.tasks.values() if t["run"] == run]
+            self.check([t["kind"] for t in mine] == ["capability"], "G5 tasks of a call", run, [t["key"] for t in mine])
+            ends_as = [str(t["state"]) for t in mine] + [str(header.get("want"))]
+            self.check(not over or header["state"] in ends_as, "G3 end of a call", run, header["state"], ends_as)
         if over:
             self.check(self.logs[run][-1][1]["type"] == "run.completed", "G3 event after the end of", run)
 
@@ -124,7 +129,7 @@ class _Reading:
             data, subject = json.loads(event["data"]), event["subject"]
             match event["type"]:
                 case "run.accepted":
-                    state |= {"state": "queued", "tenant": data["tenant"]}
+                    state |= {"state": "running" if data.get("call") else "queued", "tenant": data["tenant"]}
                 case "round.planned":
                     state |= {"state": "running", "round": data["round"]}
                 case "task.posted":

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, NamedTuple
 
 from blackboard import retries
 from blackboard.claims import Claim
@@ -19,7 +19,14 @@ _KEY = re.compile(r"^[^/#\x00-\x1f\x7f]{1,128}\Z")
 """A task's key is part of its id, its place on the agenda and references to it."""
 
 
-def specs(claim: Claim, tasks: Sequence[TaskSpec], limits: Limits) -> list[tuple[str, str]]:
+class Undecided(NamedTuple):
+    """Where the tasks of a run belong that no decision posts."""
+
+    run_id: str
+    round: int = 0
+
+
+def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits) -> list[tuple[str, str]]:
     """Spec and input of each task, as the commit script takes them.
 
     Raises:

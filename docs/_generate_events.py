@@ -22,7 +22,7 @@ from blackboard.types import Completion, Failure, Limits, Usage
 FEED_ONLY = ("task.ready", "task.claimed", "task.released")
 """Types that are never in a run's log."""
 
-SHARED: tuple[type[BaseModel], ...] = (events.Call, Completion, Failure, Usage, Limits)
+SHARED: tuple[type[BaseModel], ...] = (events.Call, events.Called, Completion, Failure, Usage, Limits)
 """Models that several fields are made of; they get tables of their own."""
 
 _RUN = "r019a8f3c2d10b7c41e9a5f02"
@@ -32,7 +32,8 @@ _SHA = "3ba1c203601b6f0d6a0e51a1ad0c2e3f1f0f5f8a9b2c4d6e8f0a1b2c3d4e5f60"
 _WORKER = "wrapper@host:4711:07b88553"
 
 _WHEN = {
-    "run.accepted": "When `submit` writes the run, together with its first step. The first event of every log.",
+    "run.accepted": "When `submit` writes the run, together with its first step or, for a direct call, with its only task. The "
+    "first event of every log.",
     "round.planned": "When an arbiter's step commits what the model decided, together with the tasks it posts.",
     "task.posted": "With the round that posts it; for the arbiter's own steps, with what made the step due.",
     "task.ready": "When the last task it waited for succeeded, or its delay before another attempt is over.",
@@ -52,7 +53,7 @@ _WHEN = {
 
 _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
     events.RunAcceptedData: {
-        "request": "What was asked: text, an object, or a CloudEvents event.",
+        "request": "What was asked: text, an object, or a CloudEvents event; `null` for a direct call.",
         "tenant": "Whose run it is.",
         "limits": "The bounds it was accepted with.",
     },
@@ -70,7 +71,7 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "lane": "The agenda it waits on.",
         "tool_use_id": "The model's call it came from; in a plan followed by `.` and the key.",
         "key": "Its name within the round, by which others refer to it.",
-        "round": "The round that posted it; of a step, the round it is to decide.",
+        "round": "The round that posted it; of a step, the round it is to decide; 0 for the task of a direct call.",
         "after": "Ids of the tasks it waits for.",
         "state": "`blocked` while it waits for others.",
         "input": "The input, references not yet resolved.",
@@ -105,6 +106,10 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "rounds": "Decisions taken.",
         "answer": "The model's final text, when it succeeded.",
         "error": "Why it did not succeed.",
+    },
+    events.Called: {
+        "capability": "Name of the capability.",
+        "priority": "0 to 9 among the waiting tasks of the tenant; higher first.",
     },
     events.Call: {
         "tool_use_id": "The model's id of the call.",

@@ -20,6 +20,7 @@ PROTOCOL = {
     "test_protocol_quotas",
     "test_protocol_control",
     "test_protocol_retries",
+    "test_calls",
 }
 
 

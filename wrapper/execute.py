@@ -145,7 +145,9 @@ class Executor:
         model, spending = self._model, self._spending
         if model is None or spending is None:
             return model
-        return lambda: spending.guard(model(), claim, capability=manifest.name, attempt_tokens=manifest.limits.tokens)
+        return lambda: spending.guard(
+            model(), claim, limits=claim.limits, capability=manifest.name, attempt_tokens=manifest.limits.tokens
+        )
 
     def _judged(self, claim: Claim, version: Version, outcome: Outcome, more: dict[str, Any]) -> Completion:
         if outcome.status is not Status.SUCCEEDED:

@@ -3,7 +3,7 @@
 ``parser``        what can be said on the command line
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs
-``runs``          run, submit, runs, show, events, cancel
+``runs``          run, submit, call, runs, show, events, cancel
 ``daemon``        serve, worker, down
 ``retention``     prune
 ``doctor``        doctor

@@ -71,7 +71,7 @@ def limits(arguments: argparse.Namespace) -> Limits:
     Raises:
         BadInput: not a number, or outside of what is allowed.
     """
-    given = {name: value for name in LIMITS if (value := getattr(arguments, f"limit_{name}")) is not None}
+    given = {name: value for name in LIMITS if (value := getattr(arguments, f"limit_{name}", None)) is not None}
     try:
         return Limits.model_validate(given)
     except ValidationError as error:

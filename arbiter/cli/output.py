@@ -90,6 +90,8 @@ def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
         "usage": state.usage.model_dump(mode="json"),
         "model": next((turn.model for turn in reversed(state.rounds) if turn.model), None),
     }
+    if state.call:
+        record |= {"call": state.call.model_dump(mode="json"), "data": state.data}
     if whole:
         record |= {
             "request": state.request,

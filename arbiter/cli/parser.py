@@ -55,6 +55,7 @@ def build() -> argparse.ArgumentParser:
     _demo(commands)
     _run(commands)
     _submit(commands)
+    _call(commands)
     _serve(commands)
     _look(commands)
     _stop(commands)
@@ -147,13 +148,18 @@ def _request(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
         parser.add_argument(
             "--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run"
         )
-    for name, what in (
+    _limits(
+        parser,
         ("rounds", "decisions of the model"),
         ("tasks", "tasks"),
         ("fabrications", "fabricated capabilities"),
         ("tokens", "model tokens"),
         ("seconds", "seconds from acceptance to the answer"),
-    ):
+    )
+
+
+def _limits(parser: argparse.ArgumentParser, *named: tuple[str, str]) -> None:
+    for name, what in named:
         parser.add_argument(f"--limit-{name}", metavar="N", help=f"at most N {what}")
 
 
@@ -175,6 +181,30 @@ def _submit(commands: _Commands) -> None:
     _request(submit)
     _json(submit, "the run's id")
     _place(submit)
+
+
+def _call(commands: _Commands) -> None:
+    text = """\
+Call one capability without a model. A process that serves the board and has the capability carries
+it out; --wait prints what it returned."""
+    call = _command(commands, "call", "arbiter.cli.runs:call", "call one capability, without a model", text)
+    call.add_argument("name", metavar="NAME", help="name of the capability")
+    call.add_argument(
+        "input",
+        metavar="INPUT",
+        nargs="?",
+        default="{}",
+        help="its input: a JSON object, @FILE, or - for standard input",
+    )
+    call.add_argument("--sha", metavar="SHA", help="hash of the version to call (default: the active one)")
+    call.add_argument("--priority", metavar="N", type=int, default=5, help="0 to 9, higher first (default 5)")
+    call.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
+    call.add_argument("--key", metavar="KEY", help="idempotency key: the same key with the same call is the same run")
+    _limits(call, ("tokens", "model tokens"), ("seconds", "seconds from acceptance to the end"))
+    call.add_argument("--wait", action="store_true", help="wait for the end and print the result")
+    call.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="stop waiting after SECONDS; the run stays")
+    _json(call, "the run's id, or with --wait the result")
+    _place(call)
 
 
 def _serve(commands: _Commands) -> None:

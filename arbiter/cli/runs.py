@@ -1,10 +1,11 @@
-"""The commands about runs: run, submit, runs, show, events."""
+"""The commands about runs: run, submit, call, runs, show, events."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
@@ -18,6 +19,7 @@ from arbiter.cli import INTERRUPTED, NOT_SUCCEEDED, OK, TERMINATED, options, out
 from arbiter.fold import RunState, fold
 from arbiter.live import Progress, state_style, view
 from blackboard.board import Board
+from blackboard.errors import BadInput
 from blackboard.events import Event
 from blackboard.runs import Where, find
 
@@ -70,6 +72,8 @@ def concluded(state: RunState, *, as_json: bool, extra: dict[str, Any] | None = 
         output.line({**(extra or {}), **output.run_record(state)})
     elif state.answer is not None and state.status == "succeeded":
         output.text(state.answer)
+    elif state.call is not None and state.status == "succeeded":
+        output.text(state.data if isinstance(state.data, str) else json.dumps(state.data, ensure_ascii=False))
     if state.status == "succeeded":
         return OK
     why = f": {narration.failure(state.error, 1000)}" if state.error else ""
@@ -89,6 +93,36 @@ async def _submit(arguments: argparse.Namespace) -> int:
 
     async with Arbiter(roles=(), **options.place(arguments)) as client:
         run_id = await client.submit(request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)
+    if arguments.json:
+        output.line({"run_id": run_id})
+    else:
+        output.text(run_id)
+    return OK
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Put a call of one capability on the board; print the run's id or, if asked, wait and print what it returned."""
+    return attended(_call(arguments))
+
+
+async def _call(arguments: argparse.Namespace) -> int:
+    given = options.request(arguments.input)
+    limits = options.limits(arguments)
+    if isinstance(given, str):
+        raise BadInput("INPUT", given, 'Write the input as a JSON object, such as \'{"item": "box"}\'.')
+    from arbiter.calls import Call
+    from arbiter.sdk import Arbiter
+
+    wanted = Call(arguments.name, given, arguments.sha, arguments.priority)
+    async with Arbiter(roles=(), **options.place(arguments)) as client:
+        run_id = await client.submit(wanted, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)
+        if arguments.wait:
+            try:
+                result = await client.result(run_id, timeout=arguments.timeout)
+            except asyncio.CancelledError:
+                output.note(f"interrupted: {_goes_on(run_id, arguments.board)}")
+                raise
+            return concluded(result.state, as_json=arguments.json)
     if arguments.json:
         output.line({"run_id": run_id})
     else:

@@ -161,12 +161,12 @@ end
 local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
 
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
--- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), need, deps, outs, olanes; rr and the lists
--- are absent when empty.
+-- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows
+-- them), need, deps, outs, olanes; rr and the lists are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
-    ats = s.ats, rp = s.rp, rr = s.rr, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes}
+    ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
   local state = t.need and t.need > 0 and 'blocked' or 'ready'
@@ -320,6 +320,13 @@ local function finish(id, t, status, completion)
       -- Only commit ends a step well, so a step that merely says so has decided nothing.
       if status == 'succeeded' then status = 'failed' end
       ended_without_answer(t.run, r, status, failure.type, failure.message)
+    elseif r.call then
+      local failure = status ~= 'succeeded' and cjson.decode(completion).error
+      if type(failure) == 'table' then
+        ended_without_answer(t.run, r, status, failure.type, failure.message)
+      else
+        finish_run(t.run, r, status, cjson.encode({status = status, rounds = r.round}))
+      end
     else
       post_step(t.run, r)
     end

@@ -56,6 +56,7 @@ async def outcome(board: Board, run: str) -> list[tuple[str, Any]]:
     return sorted((e.subject.removeprefix(run), e.data.data) for e in ends)
 
 
+CALLED = 3
 EXPECTED = sorted((f"/{n}.{k}", v) for n in range(1, ROUNDS + 1) for k, v in (("a", n), ("b", n), ("c", 2 * n)))
 
 
@@ -68,8 +69,9 @@ async def play_through(board: Board, runs: int, trouble: Any) -> None:
     making = asyncio.create_task(trouble())
     try:
         ids = [await board.submit(f"go {i}", idempotency_key=f"k{i}") for i in range(runs)]
+        called = [await board.submit_call("count", i, lane="work", idempotency_key=f"c{i}") for i in range(CALLED)]
         async with asyncio.timeout(12):
-            for run in ids:
+            for run in ids + called:
                 while (await board.summary(run)).status != "succeeded":
                     await asyncio.sleep(0.02)
             await making
@@ -82,6 +84,7 @@ async def play_through(board: Board, runs: int, trouble: Any) -> None:
         await asyncio.gather(making, *running, return_exceptions=True)
         heartbeat.close()
     assert [await outcome(board, run) for run in ids] == [EXPECTED] * runs
+    assert [await outcome(board, run) for run in called] == [[("/0.call", i)] for i in range(CALLED)]
     assert await faults(board) == []
 
 

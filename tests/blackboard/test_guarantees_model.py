@@ -55,6 +55,7 @@ class Run:
     round: int = 0
     rests: int | None = None
     """Since when it is paused."""
+    call: bool = False
 
 
 @dataclass
@@ -110,6 +111,10 @@ class Model:
         self.runs[run] = Run(run, self.now + ms, self.now + ms)
         self.step(self.runs[run])
 
+    def call(self, run: str, ms: int, maximum: int, deadline: int) -> None:
+        self.runs[run] = Run(run, self.now + ms, self.now + ms, "running", call=True)
+        self.tasks[f"{run}/0.call"] = Task(f"{run}/0.call", run, False, maximum, deadline, [], "ready")
+
     def holds(self, claim: Claim) -> Task | None:
         t = self.tasks[claim.task_id]
         return t if t.state == "claimed" and t.fence == claim.fence else None
@@ -148,6 +153,8 @@ class Model:
             run.state = run.want
         elif t.step:
             run.state = "failed" if status == "succeeded" else status
+        elif run.call:
+            run.state = status
         else:
             self.step(run)
 
@@ -251,7 +258,7 @@ class History:
         return among[pick % len(among)] if among else None
 
     async def submit(self, pick: int, times: int) -> None:
-        if len(self.model.runs) >= 5:
+        if sum(not run.call for run in self.model.runs.values()) >= 5:
             return
         seconds = (8, 300, 300)[pick % 3]
         key = f"k{len(self.model.runs)}"
@@ -260,6 +267,22 @@ class History:
         )
         assert len(set(got)) == 1
         self.model.submit(got[0], seconds * 1000)
+
+    async def call(self, pick: int, times: int) -> None:
+        if sum(run.call for run in self.model.runs.values()) >= 4:
+            return
+        seconds, most, maximum = (8, 300)[pick % 2], (2, 20)[pick % 3 == 0], 1 + pick % 3
+        key, limits = f"c{len(self.model.runs)}", Limits(seconds=seconds, task_seconds=most)
+        retry = RetryPolicy(max_attempts=maximum, interval_seconds=0.3, cap_seconds=1)
+        got = await asyncio.gather(
+            *(
+                self.board.submit_call("count", pick, lane="work", idempotency_key=key, limits=limits, retry=retry)
+                for _ in range(times)
+            )
+        )
+        assert len(set(got)) == 1
+        deadline = self.model.now + 1000 * min(seconds, most)
+        self.model.call(got[0], seconds * 1000, maximum, deadline)
 
     async def claim(self, pick: int, times: int) -> None:
         self.number += 1
@@ -429,6 +452,7 @@ OPS = {
     "resume": 1,
     "wait": 4,
     "submit": 2,
+    "call": 1,
 }
 CALLS = 120
 HISTORIES = int(os.environ.get("ARBITER_FUZZ", "16"))

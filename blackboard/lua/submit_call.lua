@@ -1,0 +1,23 @@
+-- own: run id, tenant, request hash, first characters of the request, run.accepted data, run ms, spec and input of its task.
+-- A run without decisions: its one task is on the board with it, and ends it.
+local run = ARGV[A]
+local known = get_run(run)
+if known then
+  if known.sha ~= ARGV[A + 2] then
+    return refuse('CONFLICT', 'this idempotency key already belongs to run ' .. run .. ' with a different request')
+  end
+  return {run, 0}
+end
+local no = full(ARGV[A + 1])
+if no then return no end
+local s = cjson.decode(ARGV[A + 6])
+if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
+local r = {tenant = ARGV[A + 1], sha = ARGV[A + 2], text = ARGV[A + 3], state = 'running', at = MS, ver = 0, round = 0, n = 1,
+  call = 1, dl = MS + tonumber(ARGV[A + 5]), lanes = {s.lane}}
+s.dl = math.min(r.dl, MS + s.ms)
+redis.call('ZADD', INDEX, n2s(MS), run)
+redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. run)
+admit(r)
+bump_run(run, r, 'run.accepted', ARGV[A + 4])
+post(run, r, s, ARGV[A + 7])
+return {run, 1}

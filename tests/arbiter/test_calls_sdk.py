@@ -1,0 +1,234 @@
+"""Direct calls as a program, a person and a notebook make them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arbiter_support import FUNCTIONS, add, arbiter
+from cli_process import arbiter as command
+from cli_process import records
+
+from arbiter import (
+    Arbiter,
+    BadInput,
+    Budget,
+    Call,
+    CapabilityLimits,
+    Conflict,
+    Grants,
+    Limits,
+    Manifest,
+    RetryPolicy,
+    RunFailed,
+    capability,
+    current_task,
+    events,
+)
+from arbiter.display import run_html, run_text
+from arbiter.live import Progress
+from blackboard.testing import RedisServer
+
+UNASKED = ["never asked"]
+ASKS = """
+from strands import Agent
+from strands.models import BedrockModel
+def handler(text):
+    return str(Agent(model=BedrockModel(), callback_handler=None)(text)).strip()
+"""
+
+
+@pytest.mark.parametrize("engine", ["redis", "memory"])
+async def test_a_call_returns_what_the_capability_returned_and_no_model_is_asked(
+    redis_server: RedisServer, engine: str
+) -> None:
+    url = redis_server.url if engine == "redis" else f"memory://{uuid.uuid4().hex}"
+    async with Arbiter(url, board="t" + uuid.uuid4().hex[:12], capabilities=[add], roles=()) as a:
+        result = await asyncio.wait_for(a.run(Call("add", {"a": 2, "b": 3})), 20)
+        assert (await a.show(result.run_id)).data == {"sum": 5}
+    assert (result.status, result.data, result.answer) == ("succeeded", {"sum": 5}, None)
+    assert result.state.call is not None
+    assert result.state.call.version == add.manifest.content_hash()
+    assert result.raise_for_status() is result
+
+
+async def test_a_call_that_fails_says_why(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, UNASKED) as (a, model):
+        result = await a.run(Call("broken", {"reason": "no luck"}), timeout=20)
+    assert (result.status, result.data, result.error and result.error.type) == ("failed", None, "handler_error")
+    with pytest.raises(RunFailed, match="no luck"):
+        result.raise_for_status()
+    assert not model.calls
+
+
+async def test_a_call_is_streamed_and_its_key_is_honoured(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, UNASKED) as (a, _):
+        call = Call("add", {"a": 1, "b": 1})
+        seen = [event async for event in a.stream(call, idempotency_key="k")]
+        again = await a.submit(call, idempotency_key="k")
+        with pytest.raises(Conflict):
+            await a.submit(Call("add", {"a": 1, "b": 2}), idempotency_key="k")
+    logged = [type(event) for event in seen if not isinstance(event, events.TaskClaimed | events.TaskReady)]
+    assert logged == [events.RunAccepted, events.TaskPosted, events.TaskCompleted, events.RunCompleted]
+    assert again == seen[0].run_id
+
+
+def test_run_sync_takes_a_call() -> None:
+    a = Arbiter("memory://", capabilities=[add], roles=())
+    assert a.run_sync(Call("add", {"a": 20, "b": 22}), timeout=20).data == {"sum": 42}
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (Call("ad", {"a": 1, "b": 2}), "call.capability"),
+        (Call("add", {"a": 1, "b": 2}, version="0" * 64), "call.capability"),
+        (Call("secret"), "call.capability"),
+        (Call("add", {"a": "one", "b": 2}), "call.input"),
+        (Call("add", [1, 2]), "call.input"),  # type: ignore[arg-type]
+        (Call("add", {"a": 1, "b": 2}, priority=10), "priority"),
+    ],
+)
+async def test_a_call_that_cannot_be_carried_out_is_refused_and_nothing_is_written(
+    redis_server: RedisServer, call: Call, field: str
+) -> None:
+    @capability(tenant="acme")
+    def secret() -> None:
+        """For one tenant only."""
+
+    async with arbiter(redis_server.url, UNASKED, capabilities=(*FUNCTIONS, secret)) as (a, _):
+        with pytest.raises(BadInput) as refused:
+            await a.submit(call)
+        assert await a.runs() == []
+        assert (await a.run(Call("secret"), tenant="acme", timeout=20)).ok
+    assert refused.value.field == field
+
+
+async def test_a_key_finds_its_call_even_when_the_capability_is_gone(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, UNASKED) as (a, _):
+        call = Call("add", {"a": 1, "b": 1})
+        run_id = await a.submit(call, idempotency_key="k")
+        await a.registry.retire("add")
+        assert await a.submit(call, idempotency_key="k") == run_id
+        with pytest.raises(BadInput, match="add"):
+            await a.submit(call, idempotency_key="other")
+
+
+async def test_a_call_has_the_retry_and_the_time_of_its_manifest_unless_it_says_otherwise(
+    redis_server: RedisServer,
+) -> None:
+    seen: list[int] = []
+
+    @capability(effects="reads", retry=RetryPolicy(max_attempts=2, interval_seconds=0.0))
+    def flaky() -> int:
+        """Fail at first."""
+        task = current_task()
+        assert task is not None
+        seen.append(task.attempt)
+        if task.attempt < 3:
+            raise RuntimeError("not yet")
+        return task.attempt
+
+    async with arbiter(redis_server.url, UNASKED, capabilities=(flaky,)) as (a, _):
+        assert (await a.run(Call("flaky"), timeout=20)).status == "failed"
+        longer = Call("flaky", retry=RetryPolicy(max_attempts=3, interval_seconds=0.0))
+        assert (await a.run(longer, timeout=20)).data == 3
+    assert seen == [1, 2, 1, 2, 3]
+
+
+async def test_a_call_cannot_be_scheduled_and_says_so(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, UNASKED) as (a, _):
+        with pytest.raises(BadInput, match="cannot be scheduled"):
+            await a.schedule("nightly", Call("add", {"a": 1, "b": 1}), cron="@daily")
+
+
+async def test_a_large_result_of_a_call_is_there_in_full(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, UNASKED) as (a, _):
+        a.board.blobs.inline_bytes = 100
+        result = await a.run(Call("rows", {"count": 50}), timeout=20)
+    assert isinstance(result.data, list)
+    assert len(result.data) == 50
+
+
+@pytest.mark.parametrize("room", [10, 100_000])
+async def test_g8_the_tokens_of_a_call_are_reserved_before_the_model_is_asked(
+    redis_server: RedisServer, room: int
+) -> None:
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": True}
+    asks = Manifest(
+        name="asks", description="Asks a model.", input_schema=schema, grants=Grants(model=True),
+        limits=CapabilityLimits(tokens=200_000), provenance={},
+    )  # fmt: skip
+    async with arbiter(redis_server.url, ["Well."], capabilities=()) as (a, model):
+        await a.registry.register(asks, source=ASKS)
+        result = await a.run(Call("asks", {"text": "How are you?"}), limits=Limits(tokens=room), timeout=60)
+        levels = await a.budgets(f"run:{result.run_id}")
+    if room == 10:
+        assert (result.status, result.error and result.error.type) == ("failed", "limit")
+        assert f"run:{result.run_id}" in str(result.error)
+        assert not model.calls
+    else:
+        assert (result.status, result.data) == ("succeeded", "Well.")
+        tokens = levels[0].units["tokens"]
+        assert 0 < tokens.spent <= room == tokens.limit
+
+
+async def test_a_budget_of_the_board_holds_for_calls(redis_server: RedisServer) -> None:
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": True}
+    asks = Manifest(name="asks", description="Asks.", input_schema=schema, grants=Grants(model=True))
+    budgets = [Budget(level="board", tokens=5)]
+    async with arbiter(redis_server.url, ["Well."], capabilities=(), budgets=budgets) as (a, model):
+        await a.registry.register(asks, source=ASKS)
+        result = await a.run(Call("asks", {"text": "How are you?"}), timeout=60)
+    assert (result.status, len(model.calls)) == ("failed", 0)
+
+
+async def test_a_call_is_shown_by_name_with_what_it_returned_and_without_rounds(
+    redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with arbiter(redis_server.url, UNASKED) as (a, _):
+        run_id = await a.submit(Call("add", {"a": 2, "b": 3}))
+        with Progress(plain=True) as progress:
+            state = await progress.follow(run_id, a.stream(run_id=run_id))
+        listed = await a.runs()
+    said = capsys.readouterr().err
+    assert "accepted: call add\n" in said
+    assert "run succeeded\n" in said
+    assert "round" not in said
+    assert listed[0].request == 'add {"a":2,"b":3}'
+    text, html = run_text(state), run_html(state)
+    assert state.request == {"a": 2, "b": 3}
+    assert '"sum": 5' in text
+    assert "  add  succeeded" in text
+    assert "0.call" not in text
+    for part in ("add", "sum", "Timeline"):
+        assert part in html
+    assert "round" not in html.lower().replace("background", "").replace("<th", "").replace("round</th>", "")
+
+
+def test_the_command_calls_waits_and_prints_what_came_back(
+    redis_server: RedisServer, board_name: str, tmp_path: Path
+) -> None:
+    on = ["--url", redis_server.url, "--board", board_name]
+
+    async def serve() -> None:
+        async with Arbiter(redis_server.url, board=board_name, capabilities=[add], roles=()):
+            said = await asyncio.to_thread(command, "call", "add", '{"a": 2, "b": 3}', "--wait", *on)
+            assert (said.returncode, said.stdout) == (0, '{"sum": 5}\n')
+            said = await asyncio.to_thread(command, "call", "add", '{"a": 2, "b": 3}', "--wait", "--json", *on)
+            (record,) = records(said.stdout)
+            assert (record["status"], record["data"], record["call"]["capability"]) == ("succeeded", {"sum": 5}, "add")
+            queued = await asyncio.to_thread(command, "call", "add", '{"a": 2, "b": 3}', "--json", *on)
+            shown = await asyncio.to_thread(command, "show", records(queued.stdout)[0]["run_id"], *on)
+            assert "add" in shown.stdout
+            assert '{"a": 2, "b": 3}' in shown.stdout
+            said = await asyncio.to_thread(command, "call", "add", '{"a": 2}', *on)
+            assert (said.returncode, said.stdout) == (2, "")
+            assert "call.input" in said.stderr
+            said = await asyncio.to_thread(command, "call", "add", "two and three", *on)
+            assert "JSON object" in said.stderr
+
+    asyncio.run(serve())
