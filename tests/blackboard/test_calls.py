@@ -205,3 +205,10 @@ async def test_an_error_with_an_awkward_word_reaches_the_end_of_the_run_whole(pl
     *_, completed, ended = await play.board.history(run)
     assert completed.data.error == failure
     assert ended.data.error.message == failure.message
+
+
+async def test_g7_the_only_task_of_a_call_cancelled_alone_ends_the_call(play: Play) -> None:
+    run = await called(play)
+    assert await play.board.cancel_task(f"{run}/0.call", "not needed") == "cancelled"
+    ended = (await play.board.history(run))[-1].data
+    assert (ended.status, ended.error.message) == ("cancelled", "not needed")
