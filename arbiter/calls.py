@@ -34,7 +34,14 @@ class Call:
 
 
 async def submit(
-    board: Board, registry: Registry, call: Call, *, tenant: str, idempotency_key: str | None, limits: Limits
+    board: Board,
+    registry: Registry,
+    call: Call,
+    *,
+    tenant: str,
+    idempotency_key: str | None,
+    limits: Limits,
+    redrive_of: str | None = None,
 ) -> str:
     """Accept a call as a run.
 
@@ -61,7 +68,7 @@ async def submit(
     return await board.submit_call(
         call.capability, given, lane=manifest.action, version=version.sha, asked_version=call.version, tenant=tenant,
         idempotency_key=idempotency_key, limits=limits, priority=call.priority, retry=call.retry or manifest.retry,
-        attempt_seconds=manifest.limits.attempt_seconds,
+        attempt_seconds=manifest.limits.attempt_seconds, redrive_of=redrive_of,
     )  # fmt: skip
 
 

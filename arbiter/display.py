@@ -18,6 +18,7 @@ from arbiter import narration
 from arbiter._drawing import STATE_COLOURS, plan_graph, timeline
 from arbiter.fold import RunState, Task
 from arbiter.narration import one_line, printable, seconds
+from blackboard.dead_letters import Letter, Page
 from blackboard.types import RunSummary
 
 TABLE_ROWS = 200
@@ -108,6 +109,42 @@ def runs_text(runs: Iterable[RunSummary]) -> str:
     """A listing of runs as text, one line each."""
     lines = [f"{one_line(run.id, 64)}  {run.status:<10}  {one_line(run.request, 80)}" for run in runs]
     return "\n".join(lines) or "no runs"
+
+
+def letters_html(letters: Iterable[Letter]) -> str:
+    """Dead letters as an HTML table, in the order given."""
+    rows = [
+        [
+            f'<code style="{_MONO};background:transparent">{_text(letter.id, 128)}</code>',
+            _badge(letter.status),
+            escape(datetime.fromtimestamp(letter.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")),
+            escape(letter.kind),
+            _text(letter.capability or "", 64),
+            _text(letter.type, 64),
+            str(letter.attempts or ""),
+            _text(letter.tenant, 64),
+            _text(letter.redriven_as or "", 64),
+        ]
+        for letter in letters
+    ]
+    head = ("Letter", "Status", "Given up", "Kind", "Capability", "Type", "Attempts", "Tenant", "Redriven as")
+    return f'<div class="arbiter-letters" style="{_FONT}">{_table(head, rows)}</div>'
+
+
+def letters_text(letters: Iterable[Letter]) -> str:
+    """Dead letters as text, one line each."""
+    lines = [
+        f"{one_line(letter.id, 128)}  {letter.status:<9}  {one_line(f'{letter.capability or letter.kind} {letter.type}', 120)}"
+        for letter in letters
+    ]
+    return "\n".join(lines) or "no dead letters"
+
+
+class Letters(Page):
+    """A page of dead letters that notebooks show as a table."""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/html": letters_html(self.letters), "text/plain": letters_text(self.letters)}
 
 
 class Runs(list[RunSummary]):

@@ -72,6 +72,8 @@ class RunState:
     request: JsonValue = None
     call: Called | None = None
     """Of a run that calls one capability without a model; ``request`` is then its input."""
+    redrive_of: str | None = None
+    """The dead letter it was made of."""
     tenant: str = ""
     limits: Limits = field(default_factory=Limits)
     status: str = "queued"
@@ -109,7 +111,7 @@ class RunState:
             case events.RunAccepted():
                 self.request, self.tenant, self.limits = data.request, data.tenant, data.limits
                 self.pins.update(data.pins)
-                self.call, self.accepted_at = data.call, event.time
+                self.call, self.redrive_of, self.accepted_at = data.call, data.redrive_of, event.time
                 if data.call is not None:
                     self.status = "running"
             case events.RoundPlanned():

@@ -135,7 +135,8 @@ def narrate(event: Event) -> str | None:
     step = re.fullmatch(r"s\d+", place) is not None
     match event:
         case events.RunAccepted(data=data):
-            return f"accepted: {'call ' if data.call else ''}{asked(data.request, data.call)}"
+            again = f", again for {one_line(data.redrive_of)}" if data.redrive_of else ""
+            return f"accepted{again}: {'call ' if data.call else ''}{asked(data.request, data.call)}"
         case events.RoundPlanned(data=data):
             calls = ", ".join(one_line(call.name, 40) + ("" if call.valid else " (invalid)") for call in data.calls)
             return f"round {data.round}: {calls or 'answer'} [{tokens(data.usage)}, {one_line(data.model, 200)}]"

@@ -44,6 +44,7 @@ from registry import Capability, Registry
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from arbiter.dead_letters import DeadLetters
     from arbiter.stopping import CancelReport
     from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
@@ -630,6 +631,17 @@ class Arbiter:
             ArbiterError: not started.
         """
         return Schedules(self.board)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The work that was given up, to list, look at, put back and discard.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        from arbiter.dead_letters import DeadLetters
+
+        return DeadLetters(self.board, self.registry)
 
     async def show(self, run_id: str) -> RunResult:
         """A run as it is now, ended or not.

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 
 _FIXED = ("tasks", "data", "out", "lease", "wait", "due", "ev", "vt", "runs", "index", "ckpt", "outcomes",
-          "quotas", "use")  # fmt: skip
+          "quotas", "use", "dead", "deadx")  # fmt: skip
 
 
 class Shard:
@@ -26,6 +26,8 @@ class Shard:
         self.tasks = self.prefix + "tasks"
         self.outcomes = self.prefix + "outcomes"
         self.use = self.prefix + "use"
+        self.dead = self.prefix + "dead"
+        self.deadx = self.prefix + "deadx"
 
     def lane(self, lane: str) -> list[str]:
         return [f"{self.prefix}{kind}:{lane}" for kind in "qrb"]

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import redis
 import redis.asyncio
@@ -68,6 +68,7 @@ MOST_PAUSE_SECONDS = 30 * 86_400.0
 TROUBLE_SECONDS = 1.0
 """A call that is answered later than this met a server that was away."""
 _BELL_SLACK_SECONDS = 5.0
+_TYPE_CHARACTERS = 64
 _REPORTS = {FabricationStage.kind, TaskProgressed.kind}
 
 
@@ -218,6 +219,7 @@ class Board:
         idempotency_key: str | None = None,
         limits: Limits | None = None,
         pins: Mapping[str, str] | None = None,
+        redrive_of: str | None = None,
     ) -> str:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
@@ -227,6 +229,7 @@ class Board:
             idempotency_key: the same key with the same request returns the same run.
             limits: bounds of the run.
             pins: capability versions (name to content hash) the run must use.
+            redrive_of: the dead letter it is made of.
 
         Returns:
             The id of the run.
@@ -243,8 +246,10 @@ class Board:
             raise BadInput("request", request, "Say what is to be done, as text or as a JSON object.")
         limits = limits or Limits()
         body = dump(request, "request", PAYLOAD_BYTES)
-        run_id = _run_id(tenant, idempotency_key)
-        terms = {"tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": dict(pins or {})}
+        run_id = run_id_of(tenant, idempotency_key)
+        terms: dict[str, Any] = {
+            "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": dict(pins or {}),
+        } | ({"redrive_of": redrive_of} if redrive_of else {})  # fmt: skip
         accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))
         text = request if isinstance(request, str) else body
         await self._call(
@@ -268,6 +273,9 @@ class Board:
         priority: int = 5,
         retry: RetryPolicy | None = None,
         attempt_seconds: float | None = None,
+        kind: Literal["capability", "fabrication"] = "capability",
+        seconds: float | None = None,
+        redrive_of: str | None = None,
     ) -> str:
         """Accept a run that calls one capability without a model. When this returns, its only task is on the board.
 
@@ -286,6 +294,9 @@ class Board:
             priority: 0 to 9 among the ready tasks of the tenant in the lane; higher first.
             retry: of the task. Default: ``RetryPolicy()``.
             attempt_seconds: most for one attempt, where that is less than the limits say.
+            kind: of the task.
+            seconds: deadline of the task instead of ``limits.task_seconds``, and of each attempt.
+            redrive_of: the dead letter it is made of.
 
         Returns:
             The id of the run.
@@ -295,12 +306,12 @@ class Board:
             Conflict, EngineUnavailable, BlobUnavailable: as :meth:`submit`.
         """
         limits = limits or Limits()
-        run_id = _run_id(tenant, idempotency_key)
+        run_id = run_id_of(tenant, idempotency_key)
         try:
             task = TaskSpec(
-                key=CALL, tool_use_id=CALL, capability=capability, version=version, lane=lane, input=input,
-                priority=priority, retry=retry or RetryPolicy(),
-                attempt_seconds=min(attempt_seconds or limits.attempt_seconds, limits.attempt_seconds),
+                key=CALL, tool_use_id=CALL, kind=kind, capability=capability, version=version, lane=lane, input=input,
+                priority=priority, retry=retry or RetryPolicy(), seconds=seconds,
+                attempt_seconds=seconds or min(attempt_seconds or limits.attempt_seconds, limits.attempt_seconds),
             )  # fmt: skip
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
@@ -311,7 +322,7 @@ class Board:
         terms = {
             "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": {capability: version} if version else {},
             "call": {"capability": capability, "version": version, "priority": priority},
-        }  # fmt: skip
+        } | ({"redrive_of": redrive_of} if redrive_of else {})  # fmt: skip
         await self._call(
             "submit_call", self.shard_of(run_id), [lane], run_id,
             run_id, tenant, fingerprint([CALL, capability, asked_version, input]), f"{capability} {given[:120]}"[:120],
@@ -323,7 +334,7 @@ class Board:
         self, capability: str, input: JsonValue, *, asked_version: str | None, tenant: str, idempotency_key: str
     ) -> str | None:
         """The run that :meth:`submit_call` with these arguments has made already; None when there is none."""
-        run_id = _run_id(tenant, idempotency_key)
+        run_id = run_id_of(tenant, idempotency_key)
         shard = self.shard_of(run_id)
         raw: str | None = await self._read(lambda: self.client.hget(shard.runs, run_id))
         same = raw is not None and json.loads(raw)["sha"] == fingerprint([CALL, capability, asked_version, input])
@@ -551,7 +562,7 @@ class Board:
         body = await self._written(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
-            claim.task_id, claim.fence, completion.status.value, body,
+            claim.task_id, claim.fence, completion.status.value, body, _told(completion),
         )  # fmt: skip
 
     async def fail(self, claim: Claim, completion: Completion, *, carried: Usage | None = None) -> str:
@@ -589,11 +600,15 @@ class Board:
             int(self.random.uniform(0, ceiling) * 1000), completion.error.model_dump_json(),
             retries.ms(asked), spent.model_dump_json(), ruling.key, ruling.max_attempts,
             "" if ruling.max_age_seconds is None else retries.ms(ruling.max_age_seconds),
+            _told(completion),
         )  # fmt: skip
         return str(state)
 
     async def release(self, claim: Claim) -> None:
         """Give an unfinished task back at once, without spending its attempt.
+
+        The claim counts all the same: a task that was claimed 10 times, or three times as often as it has attempts if
+        that is more, is not given back again but ends as failed, with an error of type ``poison``.
 
         Raises:
             Fenced: the task is no longer held by this claim.
@@ -738,7 +753,16 @@ class Board:
         return await _script.retrying(call, seconds=self.engine.patience_seconds)
 
 
-def _run_id(tenant: str, idempotency_key: str | None) -> str:
+def _told(completion: Completion) -> str:
+    """What a script may read of an error, whose evidence it must not: type and message."""
+    error = completion.error
+    if error is None:
+        return ""
+    short = {"short": error.type[:_TYPE_CHARACTERS]} if len(error.type) > _TYPE_CHARACTERS else {}
+    return json.dumps({"type": error.type, "message": error.message, **short})
+
+
+def run_id_of(tenant: str, idempotency_key: str | None) -> str:
     """A new id, or the one that belongs to a key of a tenant."""
     if not re.match(type_name, tenant):
         raise BadInput("tenant", tenant, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")

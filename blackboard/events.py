@@ -68,6 +68,8 @@ class RunAcceptedData(Stored):
     """Capability versions (name to content hash) the run was started with."""
     call: Called | None = None
     """Set for a run that calls one capability without a model. Its input is in the ``task.posted`` that follows."""
+    redrive_of: str | None = None
+    """The dead letter this run was made of: the id of a task or of a run that was given up."""
 
 
 class RunAccepted(Event):

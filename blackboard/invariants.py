@@ -102,7 +102,8 @@ class _Reading:
         self.check(ends[run] == over, "G3 run ends", run, header["state"], ends[run])
         if header.get("call"):
             mine = [t for t in self.tasks.values() if t["run"] == run]
-            self.check([t["kind"] for t in mine] == ["capability"], "G5 tasks of a call", run, [t["key"] for t in mine])
+            named = [t["key"] for t in mine if t["kind"] != "step"]
+            self.check(len(mine) == len(named) == 1, "G5 tasks of a call", run, [t["key"] for t in mine])
             ends_as = [str(t["state"]) for t in mine] + [str(header.get("want"))]
             self.check(not over or header["state"] in ends_as, "G3 end of a call", run, header["state"], ends_as)
         if over:
@@ -208,10 +209,26 @@ class _Reading:
             self.check("pz" in self.runs[t["run"]], "G6 task rests in a run that does not", task)
             self.check(t["was"] in ("ready", "delayed", "blocked"), "G6 rests and was", task, t["was"])
         await self._quotas()
+        await self._letters()
         for task in state["blocked"] | {t for t in state["paused"] if self.tasks[t]["was"] == "blocked"}:
             t = self.tasks[task]
             waits = [d for d in t["deps"] if self.tasks[d]["state"] != "succeeded"]
             self.check(t["need"] == len(waits) > 0, "G5 need", task, t["need"], waits)
+
+    async def _letters(self) -> None:
+        """G3: each dead letter is about a task or a run that was given up, and is where its time says."""
+        client = cast(Any, self.board.client)
+        letters: dict[str, str] = await client.hgetall(self.shard.dead)
+        letters.pop("", None)
+        times = dict(await client.zrange(self.shard.deadx, 0, -1, withscores=True))
+        self.check(set(letters) == set(times), "G3 dead letters", set(letters) ^ set(times))
+        for subject, raw in letters.items():
+            letter, about = json.loads(raw), (self.tasks | self.runs).get(subject, {})
+            self.check(letter["at"] == times.get(subject), "G3 time of a dead letter", subject, letter["at"])
+            ends = (about.get("state"), letter["status"])
+            self.check(ends in (("failed", "failed"), ("timed_out", "timed_out")), "G3 dead letter", subject, ends)
+            same = letter["run"] == about.get("run", subject) and letter["tenant"] == about.get("tenant")
+            self.check(same, "G3 whose dead letter", subject, letter["run"], letter["tenant"])
 
     async def _quotas(self) -> None:
         """G12: what quotas count is what is claimed and open, and no count is above its quota."""

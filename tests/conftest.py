@@ -21,6 +21,7 @@ PROTOCOL = {
     "test_protocol_control",
     "test_protocol_retries",
     "test_calls",
+    "test_dead_letters",
 }
 
 

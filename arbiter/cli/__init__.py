@@ -4,6 +4,7 @@
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs
 ``runs``          run, submit, call, runs, show, events, cancel
+``dead``          dead list, show, redrive, discard
 ``daemon``        serve, worker, down
 ``retention``     prune
 ``doctor``        doctor

@@ -92,6 +92,8 @@ def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
     }
     if state.call:
         record |= {"call": state.call.model_dump(mode="json"), "data": state.data}
+    if state.redrive_of:
+        record["redrive_of"] = state.redrive_of
     if whole:
         record |= {
             "request": state.request,

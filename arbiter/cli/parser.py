@@ -33,6 +33,10 @@ continued by the next call for the same examples, with the same runs and the sam
 
 MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE or recorded:FILE"
 WHERE = "terms such as: status=failed,timed_out tenant=acme since=1h until=2026-01-31 text~invoice rounds>3 tasks>=10 seconds>60"
+LETTERS = (
+    "terms such as: capability=price type=lease_lost,timeout status=failed tenant=acme kind=call run=ID since=1h "
+    "until=2026-01-31 redriven=no"
+)
 CAPABILITIES = "functions to offer: module:ATTR or path.py[:ATTR]; ATTR defaults to CAPABILITIES; may be repeated"
 
 
@@ -59,6 +63,7 @@ def build() -> argparse.ArgumentParser:
     _serve(commands)
     _look(commands)
     _stop(commands)
+    _dead(commands)
     _keep(commands)
     _doctor(commands)
     _archive(commands)
@@ -332,6 +337,36 @@ place; runs beyond one are refused and told when to come again."""
     remove.add_argument("subject", metavar="SUBJECT")
     for parser in (write, remove):
         _place(parser, default=argparse.SUPPRESS)
+
+
+def _dead(commands: _Commands) -> None:
+    text = """\
+Dead letters are work that was given up: tasks and runs that failed or ran out of time. redrive makes
+a new run of one, of the version of its capability that is active now; discard forgets it."""
+    dead = _command(commands, "dead", "arbiter.cli.dead:listing", "look at work that was given up, put it back", text)
+    inner = dead.add_subparsers(metavar="COMMAND", required=True)
+    listing = _command(inner, "list", "arbiter.cli.dead:listing", "list the latest dead letters")
+    listing.add_argument("--limit", metavar="N", type=_positive, default=20, help="how many (default 20)")
+    listing.add_argument("--where", metavar="TERMS", default="", help=LETTERS)
+    listing.add_argument("--after", metavar="POSITION", help="go on where a page ended")
+    _json(listing, "one line for each letter")
+    show = _command(inner, "show", "arbiter.cli.dead:show", "show a dead letter: payload, attempts, reasons")
+    show.add_argument("letter", metavar="LETTER", help="id of a task or a run that was given up")
+    _json(show, "everything about it")
+    redrive = _command(inner, "redrive", "arbiter.cli.dead:redrive", "put dead letters back, each as a run of its own")
+    discard = _command(inner, "discard", "arbiter.cli.dead:discard", "forget dead letters")
+    for parser in (redrive, discard):
+        parser.add_argument("letter", metavar="LETTER", nargs="*", help="ids of tasks or runs that were given up")
+        parser.add_argument("--where", metavar="TERMS", help=LETTERS)
+        parser.add_argument("--limit", metavar="N", type=_positive, help="with --where: stop after so many")
+        parser.add_argument("--dry-run", action="store_true", help="do nothing, say what would be done")
+        _json(parser, "what was done")
+    redrive.add_argument("--again", action="store_true", help="also those that were put back before")
+    redrive.add_argument(
+        "--same-version", action="store_true", help="call the version that failed (default: the one active now)"
+    )
+    for parser in (listing, show, redrive, discard):
+        _place(parser)
 
 
 def _keep(commands: _Commands) -> None:

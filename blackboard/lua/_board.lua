@@ -9,11 +9,12 @@
 --        4 lease  ZSET   task id by lease end         12 outcomes HASH   capability|version|status -> count
 --        5 wait   ZSET   task id by due time          13 quotas   HASH   subject -> its quota
 --        6 due    ZSET   t:task, r:run by deadline    14 use      HASH   what quotas count: n: t: o: u: d: and a subject
---        7 ev     STREAM feed of the shard
+--        7 ev     STREAM feed of the shard            15 dead     HASH   task or run id -> dead letter; '' -> how many dropped
+--                                                     16 deadx    ZSET   task or run id by time it was given up
 --        then per lane               q: ZSET tenants by virtual time, r: ZSET agenda, one lexical range a tenant, b: LIST doorbell
 --        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority
 -- ARGV   1 number of lanes, then their names, then the script's own.
-local FIXED = 14
+local FIXED = 16
 local NL = tonumber(ARGV[1])
 local A = 2 + NL
 local LANES = {}
@@ -24,7 +25,10 @@ end
 local LOG, OPEN, TURNS = KEYS[FIXED + 3 * NL + 1], KEYS[FIXED + 3 * NL + 2], KEYS[FIXED + 3 * NL + 3]
 local TASKS, DATA, OUT, LEASE, WAIT, DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local FEED, VT, RUNS, INDEX, CKPT, OUTCOMES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local QUOTAS, USE = KEYS[13], KEYS[14]
+local QUOTAS, USE, DEAD, DEADX = KEYS[13], KEYS[14], KEYS[15], KEYS[16]
+local LETTERS = 10000                      -- dead letters of a shard; beyond, the oldest go
+-- Mistakes of the caller, who is told and corrects them: no work was given up.
+local CORRECTED = {bad_input = 1, input_schema = 1, unresolved_reference = 1}
 local FEED_LENGTH = 100000
 local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
@@ -189,7 +193,24 @@ local function post_step(run, r)
     round = n, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
 end
 
-local function finish_run(run, r, status, data)
+-- Work was given up: puts a small header beside the log, which has the rest. t: the task; nil for a run that decisions made.
+local function letter(id, run, r, t, status, kind)
+  redis.call('HSET', DEAD, id, cjson.encode({run = run, kind = r.call and 'call' or t and t.kind or 'run',
+    cap = t and t.cap, version = t and t.version, lane = t and t.lane, tenant = r.tenant, status = status, type = kind,
+    att = t and t.att or 0, at = MS, n = 0}))
+  redis.call('ZADD', DEADX, n2s(MS), id)
+  local over = redis.call('ZCARD', DEADX) - LETTERS
+  if over <= 0 then return end
+  for _, old in ipairs(redis.call('ZRANGE', DEADX, 0, over - 1)) do
+    redis.call('ZREM', DEADX, old)
+    redis.call('HDEL', DEAD, old)
+    redis.call('HINCRBY', DEAD, '', 1)
+  end
+end
+local function given_up(status) return status == 'failed' or status == 'timed_out' end
+
+-- kind: the type of the error it ended with.
+local function finish_run(run, r, status, data, kind)
   r.state = status
   r.ended = MS
   r.pz, r.pu = nil, nil
@@ -202,11 +223,14 @@ local function finish_run(run, r, status, data)
     redis.call('HSET', USE, 'd:' .. subject, n2s(mean == 0 and MS - r.at or 0.9 * mean + 0.1 * (MS - r.at)))
   end
   r.held = nil
+  if given_up(status) and not (r.call and CORRECTED[kind]) then
+    letter(run, run, r, r.call and get(r.call), status, kind)
+  end
   bump_run(run, r, 'run.completed', data)
 end
-local function ended_without_answer(run, r, status, kind, message)
+local function ended_without_answer(run, r, status, kind, message, short)
   finish_run(run, r, status, cjson.encode({status = status, rounds = r.round,
-    error = {type = kind, message = message, retryable = false}}))
+    error = {type = kind, message = message, retryable = false}}), short or kind)
 end
 
 -- Whether the quotas admit another run of the tenant: the refusal to reply, or nil. Call before the first write.
@@ -274,8 +298,15 @@ local function close(id, t, status, completion)
   bump(id, t, status, 'task.completed', completion, true)
 end
 
--- Ends a task: result, dependants and, when it was the last open one of the run, what comes next.
-local function finish(id, t, status, completion)
+-- What a report says of its error, beside the completion: type and message, and short where the type is long; '' where there
+-- is none. A process of an earlier version says nothing.
+local function told(text)
+  if text == '' then return false end
+  return text and cjson.decode(text)
+end
+-- Ends a task: result, dependants and, when it was the last open one of the run, what comes next. failure: as told() gives it;
+-- a verdict says it itself.
+local function finish(id, t, status, completion, failure)
   local last = t
   local todo = {{id, t, status, completion}}
   local n = 1
@@ -308,24 +339,32 @@ local function finish(id, t, status, completion)
       end
     end
   end
+  local r
+  if status ~= 'succeeded' then
+    if failure == nil then failure = cjson.decode(completion).error end
+    if type(failure) ~= 'table' then failure = false end
+    local kind = failure and (failure.short or failure.type) or 'unspecified'
+    if given_up(status) and t.kind ~= 'step' and not t.cxl and not CORRECTED[kind] then
+      r = get_run(t.run)
+      if r and not r.call then letter(id, t.run, r, t, status, kind) end
+    end
+  end
   if redis.call('SCARD', OPEN) > 0 then return end
-  local r = get_run(t.run)
+  r = r or get_run(t.run)
   if not r then return end
   if r.state == 'cancelling' then
     ended_without_answer(t.run, r, r.want, r.word, r.why)
   elseif active(r) then
     if last.kind == 'step' then
-      local failure = cjson.decode(completion).error
-      if type(failure) ~= 'table' then failure = {type = 'handler_error', message = 'the step ended without a reason'} end
+      failure = failure or {type = 'handler_error', message = 'the step ended without a reason'}
       -- Only commit ends a step well, so a step that merely says so has decided nothing.
       if status == 'succeeded' then status = 'failed' end
       ended_without_answer(t.run, r, status, failure.type, failure.message)
     elseif r.call then
-      local failure = status ~= 'succeeded' and cjson.decode(completion).error
-      if type(failure) == 'table' then
-        ended_without_answer(t.run, r, status, failure.type, failure.message)
+      if failure then
+        ended_without_answer(t.run, r, status, failure.type, failure.message, failure.short)
       else
-        finish_run(t.run, r, status, cjson.encode({status = status, rounds = r.round}))
+        finish_run(t.run, r, status, cjson.encode({status = status, rounds = r.round}), 'unspecified')
       end
     else
       post_step(t.run, r)

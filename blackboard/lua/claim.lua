@@ -106,7 +106,7 @@ local function take(name, lane, tenant, vt)
       for _, subject in ipairs({'board', 'tenant:' .. tenant, 'capability:' .. t.cap}) do spend(subject, t) end
       t.park = nil
       t.fence = n2s(math.max(tonumber(t.fence) + 1, US))
-      t.att = t.att + 1
+      t.att, t.clm = t.att + 1, (t.clm or 0) + 1
       t.owner = ARGV[A]
       redis.call('ZADD', LEASE, till, id)
       bump(id, t, 'claimed', 'task.claimed', cjson.encode({attempt = t.att, worker = t.owner, fence = t.fence,

@@ -35,7 +35,8 @@ close(id, t, 'succeeded', cjson.encode({orchestration_id = t.run, tool_use_id = 
   status = 'succeeded', attempts = t.att, worker = t.owner}))
 bump_run(t.run, r, 'round.planned', ARGV[A + 2])
 if ARGV[A + 3] ~= '' then
-  finish_run(t.run, r, ARGV[A + 3], ARGV[A + 4])
+  local failure = given_up(ARGV[A + 3]) and cjson.decode(ARGV[A + 4]).error
+  finish_run(t.run, r, ARGV[A + 3], ARGV[A + 4], type(failure) == 'table' and failure.type or 'unspecified')
   return 1
 end
 for i = 1, n do post(t.run, r, specs[i], ARGV[A + 5 + 2 * i]) end

@@ -1,5 +1,6 @@
 -- own: task, fence, status, completion, delay ms, error, then what processes of an earlier version do not send: ms the other
--- side asked to wait, usage of the attempt, key of the retry rule ('' none), its most failures, its age in ms ('' none).
+-- side asked to wait, usage of the attempt, key of the retry rule ('' none), its most failures, its age in ms ('' none), what to
+-- tell of the error.
 -- Waits for another attempt if one is left, else ends the task. The completion ends with its error's message.
 local t, no, other = held(ARGV[A], ARGV[A + 1])
 if not t then
@@ -17,11 +18,12 @@ end
 local delay = math.max(tonumber(ARGV[A + 4]), tonumber(ARGV[A + 6] or '0'))
 local more, word = again(ARGV[A], t, delay, why, by)
 if not more then
-  local body = ARGV[A + 3]
+  local body, failure = ARGV[A + 3], told(ARGV[A + 11])
   if word ~= '' and string.sub(body, -3) == '"}}' then
     local stop = string.sub(body, -4, -4) == '.' and ' ' or '. '
     body = string.sub(body, 1, -4) .. stop .. word .. '"}}'
+    if failure then failure.message = failure.message .. stop .. word end
   end
-  finish(ARGV[A], t, ARGV[A + 2], body)
+  finish(ARGV[A], t, ARGV[A + 2], body, failure)
 end
 return {t.state, 1}

@@ -23,7 +23,8 @@ while not whole and seen < 200 and bytes < 1048576 do
         known[t.lane] = true
         out[#out + 1] = t.lane
       end
-      for _, key in ipairs({TASKS, DATA, OUT, CKPT}) do redis.call('HDEL', key, f.subject) end
+      for _, key in ipairs({TASKS, DATA, OUT, CKPT, DEAD}) do redis.call('HDEL', key, f.subject) end
+      redis.call('ZREM', DEADX, f.subject)
       redis.call('ZREM', LEASE, f.subject)
       redis.call('ZREM', WAIT, f.subject)
       redis.call('ZREM', DUE, 't:' .. f.subject)
@@ -44,6 +45,8 @@ redis.call('DEL', OPEN)
 redis.call('DEL', TURNS)
 redis.call('ZREM', DUE, 'r:' .. run)
 redis.call('ZREM', INDEX, run)
+redis.call('ZREM', DEADX, run)
+redis.call('HDEL', DEAD, run)
 redis.call('HDEL', RUNS, run)
 out[1] = 1
 return out

@@ -13,7 +13,7 @@ if no then return no end
 local s = cjson.decode(ARGV[A + 6])
 if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
 local r = {tenant = ARGV[A + 1], sha = ARGV[A + 2], text = ARGV[A + 3], state = 'running', at = MS, ver = 0, round = 0, n = 1,
-  call = 1, dl = MS + tonumber(ARGV[A + 5]), lanes = {s.lane}}
+  call = s.id, dl = MS + tonumber(ARGV[A + 5]), lanes = {s.lane}}
 s.dl = math.min(r.dl, MS + s.ms)
 redis.call('ZADD', INDEX, n2s(MS), run)
 redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. run)

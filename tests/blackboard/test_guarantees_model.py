@@ -43,6 +43,7 @@ class Task:
     was: str = ""
     rests: int = 0
     left: int = 0
+    claims: int = 0
 
 
 @dataclass
@@ -65,6 +66,7 @@ class Model:
     now: int
     runs: dict[str, Run] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
+    letters: set[str] = field(default_factory=set)
 
     def open(self, run: str) -> list[Task]:
         return [t for t in self.tasks.values() if t.run == run and t.state not in TERMINAL]
@@ -147,16 +149,23 @@ class Model:
                         else:
                             x.state = "ready"
         run = self.runs[t.run]
+        if status in ("failed", "timed_out") and not (t.step or t.told or run.call):
+            self.letters.add(t.id)
         if self.open(t.run):
             return
         if run.state == "cancelling":
-            run.state = run.want
+            self.end(run, run.want)
         elif t.step:
-            run.state = "failed" if status == "succeeded" else status
+            self.end(run, "failed" if status == "succeeded" else status)
         elif run.call:
-            run.state = status
+            self.end(run, status)
         else:
             self.step(run)
+
+    def end(self, run: Run, status: str) -> None:
+        run.state = status
+        if status in ("failed", "timed_out"):
+            self.letters.add(run.id)
 
     def again(self, t: Task, delay: int) -> bool:
         if t.told or t.attempts >= t.max or self.now + delay > t.deadline:
@@ -172,7 +181,7 @@ class Model:
             else:
                 t.state = run.want
         if not self.open(run.id):
-            run.state = run.want
+            self.end(run, run.want)
 
     def cancel(self, run: Run) -> None:
         if run.state in ("queued", "running"):
@@ -184,6 +193,8 @@ class Model:
     def release(self, t: Task) -> None:
         if t.told:
             self.finish(t, "cancelled")
+        elif t.claims >= max(10, 3 * t.max):
+            self.finish(t, "failed")
         else:
             t.state = "ready"
             t.attempts -= 1
@@ -244,6 +255,7 @@ class History:
         assert stored == {t.id: t.state for t in self.model.tasks.values()}, why
         runs = {run: json.loads(raw)["state"] for run, raw in stored_runs.items()}
         assert runs == {run.id: run.state for run in self.model.runs.values()}, why
+        assert set(await client.hkeys(shard.dead)) == self.model.letters, why
 
     async def send(self, times: int, call: object) -> None:
         """The same call several times at once; a refusal must have no effect, which the comparison shows."""
@@ -298,7 +310,7 @@ class History:
             assert t in ready
             assert int(claim.fence) > int(t.fence)
             t.state, t.fence, t.lease = "claimed", claim.fence, self.model.now + LEASE
-            t.attempts += 1
+            t.attempts, t.claims = t.attempts + 1, t.claims + 1
             assert claim.attempt == t.attempts
             self.claims.append(claim)
 
@@ -485,7 +497,7 @@ async def test_g2_to_g9_any_history_ends_where_the_model_says(
             assert await faults(board) == []
             await board.claim("tidy", ["arbiter", "work", "other"], n=1)
             left = {key.partition(":")[0] for key in await play.snapshot()}
-            assert left <= {"tasks", "runs", "index", "ev", "vt", "outcomes", "run", "w", "b"}
+            assert left <= {"tasks", "runs", "index", "ev", "vt", "outcomes", "run", "w", "b", "dead", "deadx"}
             assert not [key for key in await play.snapshot() if key.endswith(":open")]
 
 
