@@ -17,9 +17,10 @@ end
 t.gave = t.gave or {}
 if #t.gave == 3 then table.remove(t.gave, 1) end
 t.gave[#t.gave + 1] = t.owner
-if t.clm >= math.max(MOST, PER_ATTEMPT * t.max) then
+local claims = t.clm or 0
+if claims >= math.max(MOST, PER_ATTEMPT * t.max) then
   t.poison, t.att = 1, t.att - 1
-  finish(ARGV[A], t, 'failed', verdict(t, 'failed', 'poison', 'it was claimed ' .. t.clm .. ' times, failed ' .. t.att
+  finish(ARGV[A], t, 'failed', verdict(t, 'failed', 'poison', 'it was claimed ' .. claims .. ' times, failed ' .. t.att
     .. ' times, and was given back the others, last by ' .. table.concat(t.gave, ', '), true))
   return 1
 end
