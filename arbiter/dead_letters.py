@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
@@ -86,7 +86,7 @@ class DeadLetters(dead_letters.DeadLetters):
         await self.mark(letter, run_id)
         return run_id
 
-    async def redriving(
+    async def redrive_where(
         self,
         where: str | Where = "",
         *,
@@ -125,23 +125,6 @@ class DeadLetters(dead_letters.DeadLetters):
                 yield Redriven(letter=letter, problem=str(error))
             else:
                 yield Redriven(letter=letter, run_id=run_id)
-
-    async def redrive_where(
-        self,
-        where: str | Where = "",
-        *,
-        same_version: bool = False,
-        again: bool = False,
-        limit: int | None = None,
-        dry_run: bool = False,
-    ) -> Sequence[Redriven]:
-        """:meth:`redriving`, all at once."""
-        return [
-            one
-            async for one in self.redriving(
-                where, same_version=same_version, again=again, limit=limit, dry_run=dry_run
-            )
-        ]  # fmt: skip
 
     async def _submit(self, full: FullLetter, key: str, same_version: bool) -> str:
         letter, payload = full.letter, await self.payload(full)

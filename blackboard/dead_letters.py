@@ -27,12 +27,11 @@ from blackboard import _keys, _script, references
 from blackboard.board import Board
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import Called, RunAccepted, RunCompleted, TaskCompleted, TaskPosted, TaskRetried
-from blackboard.runs import moment
+from blackboard.runs import moment, terms
 from blackboard.types import Completion, Failure, Limits, Record, Status
 
 KINDS = ("capability", "fabrication", "call", "run")
 _PAGE = 200
-_TERM = re.compile(r'([a-z]+)=(?:"([^"]*)"|([^\s"]\S*))(?=\s|$)')
 _REMEDY = (
     "Write terms like capability=price type=lease_lost,timeout status=failed tenant=acme kind=call run=r01 since=1h "
     'until=2026-01-31 redriven=no, with spaces between; a value with spaces in "quotes".'
@@ -120,13 +119,9 @@ class Where(Record):
         """
         now = time.time() if now is None else now
         found: dict[str, Any] = {}
-        rest = text.strip()
-        while rest:
-            match = _TERM.match(rest)
-            if match is None:
-                raise BadInput("where", rest, _REMEDY)
-            name, quoted, plain = match.groups()
-            value = plain if quoted is None else quoted
+        for term, name, sign, value in terms(text, _REMEDY):
+            if sign != "=":
+                raise BadInput("where", term, _REMEDY)
             if name in _LISTS:
                 found[name] = _listed(name, value)
             elif name in ("since", "until"):
@@ -134,8 +129,7 @@ class Where(Record):
             elif name == "redriven" and value in ("yes", "no"):
                 found[name] = value == "yes"
             else:
-                raise BadInput("where", match.group(), _REMEDY)
-            rest = rest[match.end() :].lstrip()
+                raise BadInput("where", term, _REMEDY)
         return cls.model_validate(found)
 
     def fits(self, letter: Letter) -> bool:

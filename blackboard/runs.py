@@ -10,7 +10,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -71,13 +71,7 @@ class Where(Record):
         """
         now = time.time() if now is None else now
         found: dict[str, Any] = {"text": [], "bounds": []}
-        rest = text.strip()
-        while rest:
-            match = _TERM.match(rest)
-            if match is None:
-                raise BadInput("where", rest, _REMEDY)
-            name, sign, quoted, plain = match.groups()
-            value = plain if quoted is None else quoted
+        for term, name, sign, value in terms(text, _REMEDY):
             match name, sign:
                 case "status" | "tenant", "=":
                     found[name] = _listed(name, value)
@@ -88,8 +82,7 @@ class Where(Record):
                 case _, ">" | ">=" | "<" | "<=" if name in _NUMBERS:
                     found["bounds"].append({"field": name, "sign": sign, "value": _number(name, value)})
                 case _:
-                    raise BadInput("where", match.group(), _REMEDY)
-            rest = rest[match.end() :].lstrip()
+                    raise BadInput("where", term, _REMEDY)
         return cls.model_validate(found)
 
     def fits(self, run: RunSummary, now: float) -> bool:
@@ -197,6 +190,22 @@ class _Walk:
             start = await self._client.zcount(index, math.ceil(self._where.until * 1000), "+inf")
         found = await self._client.zrevrange(index, start, start + _PAGE - 1, withscores=True)
         return cast("Sequence[tuple[str, float]]", found)
+
+
+def terms(text: str, remedy: str) -> Iterator[tuple[str, str, str, str]]:
+    """The terms of a filter: each as it stands, then its name, sign and value.
+
+    Raises:
+        BadInput: something between them is no term; with the remedy.
+    """
+    rest = text.strip()
+    while rest:
+        match = _TERM.match(rest)
+        if match is None:
+            raise BadInput("where", rest, remedy)
+        name, sign, quoted, plain = match.groups()
+        yield match.group(), name, sign, plain if quoted is None else quoted
+        rest = rest[match.end() :].lstrip()
 
 
 def moment(text: str, *, now: float, field: str = "time") -> float:

@@ -123,7 +123,7 @@ async def _redrive(arguments: argparse.Namespace) -> int:
                 _told(Redriven(letter=letter, run_id=run_id), arguments)
             return OK
         more = {"limit": arguments.limit, "dry_run": arguments.dry_run}
-        async for one in letters.redriving(arguments.where, **choice, **more):
+        async for one in letters.redrive_where(arguments.where, **choice, **more):
             number += 1
             failed += bool(one.problem)
             _told(one, arguments)

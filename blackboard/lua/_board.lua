@@ -253,6 +253,15 @@ local function full(tenant)
     end
   end
 end
+-- The reply to a submission that makes no new run: its key has one already, or there is no room. Call before the first write.
+local function settled(run, tenant, sha)
+  local known = get_run(run)
+  if not known then return full(tenant) end
+  if known.sha ~= sha then
+    return refuse('CONFLICT', 'this idempotency key already belongs to run ' .. run .. ' with a different request')
+  end
+  return {run, 0}
+end
 -- Counts an admitted run, whose header remembers which quotas do.
 local function admit(r)
   for _, subject in ipairs({'board', 'tenant:' .. r.tenant}) do

@@ -1,15 +1,8 @@
 -- own: run id, tenant, request hash, first characters of the request, run.accepted data, run ms, spec and input of its task.
 -- A run without decisions: its one task is on the board with it, and ends it.
 local run = ARGV[A]
-local known = get_run(run)
-if known then
-  if known.sha ~= ARGV[A + 2] then
-    return refuse('CONFLICT', 'this idempotency key already belongs to run ' .. run .. ' with a different request')
-  end
-  return {run, 0}
-end
-local no = full(ARGV[A + 1])
-if no then return no end
+local reply = settled(run, ARGV[A + 1], ARGV[A + 2])
+if reply then return reply end
 local s = cjson.decode(ARGV[A + 6])
 if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
 local r = {tenant = ARGV[A + 1], sha = ARGV[A + 2], text = ARGV[A + 3], state = 'running', at = MS, ver = 0, round = 0, n = 1,

@@ -109,21 +109,21 @@ async def test_many_are_put_back_by_a_filter_and_one_that_cannot_be_stops_none(r
     async with arbiter(redis_server.url, UNASKED, capabilities=(*FUNCTIONS, shop(True))) as (a, _):
         sold = [(await a.run(Call("shop", {"item": f"{n}"}), timeout=20)).run_id for n in range(3)]
         other = (await a.run(Call("broken", {"reason": "x"}), timeout=20)).run_id
-        assert [one.letter.id for one in await a.dead_letters.redrive_where("capability=shop", dry_run=True)] == sold[
+        assert [one.letter.id async for one in a.dead_letters.redrive_where("capability=shop", dry_run=True)] == sold[
             ::-1
         ]
         assert len(await a.runs()) == 4
         await a.register(shop(False, version=2))
         await a.registry.retire("broken")
-        told = await a.dead_letters.redrive_where("kind=call", limit=10)
+        told = [one async for one in a.dead_letters.redrive_where("kind=call", limit=10)]
         for one in told:
             if one.run_id is not None:
                 assert (await a.result(one.run_id, timeout=20)).ok
         assert {one.letter.id: one.problem == "" for one in told} == {other: False, **dict.fromkeys(sold, True)}
         assert "broken" in next(one.problem for one in told if one.problem)
-        assert [one.letter.id for one in await a.dead_letters.redrive_where(dry_run=True)] == [other]
+        assert [one.letter.id async for one in a.dead_letters.redrive_where(dry_run=True)] == [other]
         with pytest.raises(BadInput, match="where"):
-            await a.dead_letters.redrive_where("colour=red")
+            await anext(a.dead_letters.redrive_where("colour=red"))
 
 
 async def test_a_letter_that_cannot_be_put_back_says_why(redis_server: RedisServer) -> None:

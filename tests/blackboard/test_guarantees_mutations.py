@@ -11,6 +11,7 @@ from strict import Clock, Mutation, Play, broken, done, faults, spec, watch_scri
 from blackboard import _script
 from blackboard.board import Board
 from blackboard.claims import Claim
+from blackboard.dead_letters import DeadLetters
 from blackboard.errors import Conflict, Fenced, QuotaExceeded
 from blackboard.quotas import Quota, Quotas
 from blackboard.types import Completion, Failure, RetryPolicy, RetryRule, Status, Usage
@@ -291,6 +292,50 @@ async def refusals_come_before_writes(play: Play) -> bool:
     return await refused(play.plan(step.__class__(**{**{f: getattr(step, f) for f in step.__slots__}, "fence": "1"})))
 
 
+async def a_call_ends_its_run(play: Play) -> bool:
+    run = await play.board.submit_call("count", {}, lane="work")
+    claim = await play.one()
+    await play.board.complete(claim, done(claim))
+    return await play.status(run) == "succeeded" and not await faults(play.board)
+
+
+async def what_is_given_up_leaves_letters(play: Play) -> bool:
+    await play.run(spec("a", retry=RetryPolicy(max_attempts=1)))
+    claim = await play.one()
+    await play.board.fail(claim, broken(claim))
+    await play.board.submit_call("count", {}, lane="work", retry=RetryPolicy(max_attempts=1))
+    claim = await play.one()
+    await play.board.fail(claim, broken(claim))
+    found = (await DeadLetters(play.board).list()).letters
+    return {letter.kind for letter in found} == {"capability", "call"} and not await faults(play.board)
+
+
+async def mistakes_leave_none(play: Play) -> bool:
+    await play.run(spec("a"))
+    claim = await play.one()
+    failure = Failure(type="bad_input", message="no")
+    await play.board.complete(claim, claim.completion(Status.FAILED, error=failure))
+    return not (await DeadLetters(play.board).list()).letters
+
+
+async def claims_are_bounded(play: Play) -> bool:
+    run = await play.run(spec("a"))
+    for _ in range(10):
+        await play.board.release(await play.one())
+    return await play.state(f"{run}/1.a") == "failed"
+
+
+async def a_letter_is_marked_once(play: Play) -> bool:
+    await play.run(spec("a", retry=RetryPolicy(max_attempts=1)))
+    claim = await play.one()
+    await play.board.fail(claim, broken(claim))
+    letters = DeadLetters(play.board)
+    (letter,) = (await letters.list()).letters
+    await letters.mark(letter, "r1")
+    await letters.mark(letter, "r2")
+    return (await letters.header(letter.id)).redriven_as == "r1"
+
+
 GUARD = "if t.state ~= 'claimed' or t.fence ~= fence then"
 BROKEN: dict[str, tuple[Check, Mutation]] = {
     "G4 no fence in the guard": (zombie_is_refused, ("_board", GUARD, "if t.state ~= 'claimed' then")),
@@ -305,8 +350,11 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
         ("fail", "other.fence == ARGV[A + 1] and", "false and"),
     ),
     "G4 nonce ignored": (repeated_claim_takes_no_more, ("claim", "if parts[1] == nonce then", "if false then")),
-    "G1 known run ignored": (repeated_submit_is_one_run, ("submit", "if known then", "if false then")),
-    "G1 content not compared": (repeated_submit_is_one_run, ("submit", "known.sha ~= ARGV[A + 2]", "false")),
+    "G1 known run ignored": (
+        repeated_submit_is_one_run,
+        ("_board", "if not known then return full", "if true then return full"),
+    ),
+    "G1 content not compared": (repeated_submit_is_one_run, ("_board", "known.sha ~= sha", "false")),
     "G4 decision not recognised": (
         repeated_decision_is_one,
         ("commit", "other.state == 'succeeded' then return 0", "false then return 0"),
@@ -346,6 +394,19 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
         the_log_tells_the_story,
         ("_board", "state = state, deadline = t.dl}), true)", "state = state, deadline = t.dl}), false)"),
     ),
+    "G5 a call posts a step": (a_call_ends_its_run, ("_board", "elseif r.call then", "elseif false then")),
+    "G3 no letter of a task": (
+        what_is_given_up_leaves_letters,
+        ("_board", "if r and not r.call then letter", "if false then letter"),
+    ),
+    "G3 no letter of a call": (
+        what_is_given_up_leaves_letters,
+        ("_board", "if given_up(status) and not (r.call", "if false and not (r.call"),
+    ),
+    "G3 a letter for every mistake": (mistakes_leave_none, ("_board", "and not CORRECTED[kind] then", "then")),
+    "G6 claims are not counted": (claims_are_bounded, ("claim", "(t.clm or 0) + 1", "0")),
+    "G6 given back for ever": (claims_are_bounded, ("release", "if claims >= math.max", "if false and math.max")),
+    "G4 a letter is marked again": (a_letter_is_marked_once, ("dead_mark", "or l.n ~= tonumber(ARGV[A + 1])", "")),
     "G7 nobody is told": (cancelling_tells_those_who_work, ("_board", "        t.cxl = 1\n", "")),
     "G7 no force after the grace": (
         the_grace_ends,
