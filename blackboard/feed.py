@@ -30,6 +30,8 @@ RECONCILE_SECONDS = 5.0
 """How long a watcher trusts silence before it reads the log again."""
 _BLOCK_SECONDS = 5.0
 _PAGE = 500
+_BUSY, _BITE_SECONDS, _SIP_SECONDS = 8, 0.005, 0.001
+"""A reply of so many entries shows a busy feed; the pause after such a reply, and after a smaller one."""
 
 Entry = tuple[str, dict[str, str]]
 
@@ -90,8 +92,9 @@ class Feed:
                     queue.put_nowait(entry)
                 for everything in self._everything:
                     everything.put_nowait((shard, entry))
-            # A busy feed is read in larger bites: each reply costs more than the entries in it.
-            await asyncio.sleep(0.005 if entries else 0)
+            # A busy feed is read in larger bites: each reply costs more than the entries in it. On a quiet one somebody
+            # may wait for the very next entry.
+            await asyncio.sleep(_BITE_SECONDS if len(entries) >= _BUSY else _SIP_SECONDS if entries else 0)
 
     async def _resume(self, client: redis.asyncio.Redis, shard: _keys.Shard, recent: deque[str]) -> str:
         """Where to read on after a lost connection: after the last entry that is still there.
