@@ -31,7 +31,7 @@ LEASE = "the lease"
 
 async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
     """The rows of this benchmark."""
-    return await recovered((0.5,), 3, say) if quick else await recovered(LEASES, 4, say)
+    return await recovered((0.5,), 3, say) if quick else await recovered(LEASES, 3, say)
 
 
 async def recovered(leases: Sequence[float], kills: int, say: Callable[[str], None]) -> list[Row]:
@@ -72,7 +72,7 @@ async def _killed(server: RedisServer, board: Board, number: int, lease: float, 
         running = asyncio.create_task(worker.run())
         sweeping = asyncio.create_task(Sweeper(board).run())
         try:
-            await asyncio.sleep(lease + later)
+            await asyncio.sleep(lease / 3 + later)
             assert not taken.is_set(), "the task was taken from a living worker"
             victim.kill()
             began = time.perf_counter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -31,7 +32,7 @@ RECONCILE_SECONDS = 5.0
 _BLOCK_SECONDS = 5.0
 _PAGE = 500
 _BUSY, _BITE_SECONDS, _SIP_SECONDS = 8, 0.005, 0.001
-"""A reply of so many entries shows a busy feed; the pause after such a reply, and after a smaller one."""
+"""A reply of so many entries shows a busy feed; the pause after such a reply, and after a smaller one that came at once."""
 
 Entry = tuple[str, dict[str, str]]
 
@@ -75,6 +76,7 @@ class Feed:
                 if doubtful:
                     position = await self._resume(client, shard, recent)
                     doubtful = False
+                asked = time.monotonic()
                 reply = await cast(
                     Awaitable[Any], client.xread({shard.feed: position}, count=_PAGE, block=int(_BLOCK_SECONDS * 1000))
                 )
@@ -94,7 +96,10 @@ class Feed:
                     everything.put_nowait((shard, entry))
             # A busy feed is read in larger bites: each reply costs more than the entries in it. On a quiet one somebody
             # may wait for the very next entry.
-            await asyncio.sleep(_BITE_SECONDS if len(entries) >= _BUSY else _SIP_SECONDS if entries else 0)
+            if len(entries) >= _BUSY:
+                await asyncio.sleep(_BITE_SECONDS)
+            elif time.monotonic() - asked < _SIP_SECONDS:
+                await asyncio.sleep(_SIP_SECONDS)
 
     async def _resume(self, client: redis.asyncio.Redis, shard: _keys.Shard, recent: deque[str]) -> str:
         """Where to read on after a lost connection: after the last entry that is still there.
@@ -145,7 +150,6 @@ class Feed:
             start = "(" + page[-1][0]
 
     async def watch(self, board: Board, run_id: str) -> AsyncGenerator[Event, None]:
-        await board.summary(run_id)
         shard, cursor = board.shard_of(run_id), "-"
         await self._start([shard])
         queue: asyncio.Queue[Entry] = asyncio.Queue()
@@ -155,7 +159,10 @@ class Feed:
             notices: deque[Entry] = deque()
             told: set[str] = set()
             while True:
-                for position, event in await self.read_log(board.client, shard, run_id, cursor, upto):
+                found = await self.read_log(board.client, shard, run_id, cursor, upto)
+                if not found and cursor == "-":  # whoever has a log is known
+                    await board.summary(run_id)
+                for position, event in found:
                     cursor = position
                     if position in told:
                         continue
