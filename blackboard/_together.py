@@ -12,6 +12,7 @@ on one line, each on its own, and a lost connection fails every call whose answe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ class Client(redis.asyncio.Redis):
         cast(Any, super()).__init__(*args, **options)
         self._calls: list[_Call] = []
         self._lines: set[asyncio.Task[None]] = set()
+        self._kept: list[Any] = []
         self._starting = False
         self._seconds: float = self.connection_pool.connection_kwargs["socket_timeout"]
 
@@ -52,6 +54,8 @@ class Client(redis.asyncio.Redis):
         for line in self._lines:
             line.cancel()
         await asyncio.gather(*self._lines, return_exceptions=True)
+        while self._kept:
+            await cast(Any, self.connection_pool).release(self._kept.pop())
         await cast(Any, super()).aclose(*args, **options)
 
     def _serve(self, ended: asyncio.Task[None] | None = None) -> None:
@@ -75,12 +79,15 @@ class Client(redis.asyncio.Redis):
         pool: Any = self.connection_pool
         calls: list[_Call] | None = None
         try:
-            connection = await pool.get_connection()
+            connection = await self._connection()
             try:
                 while calls := self._take():
                     await self._exchange(connection, calls)
             finally:
-                await pool.release(connection)
+                if connection.is_connected:
+                    self._kept.append(connection)
+                else:
+                    await pool.release(connection)
         except BaseException as error:
             if calls is None:  # no connection could be had: those that wait for it hear of it now
                 calls = self._take()
@@ -90,6 +97,18 @@ class Client(redis.asyncio.Redis):
                     reply.set_exception(lost)
             if not isinstance(error, Exception):
                 raise
+
+    async def _connection(self) -> Any:
+        """One that was kept and is still good, or one from the pool: taking and giving back costs more than a call."""
+        pool: Any = self.connection_pool
+        while self._kept:
+            connection = self._kept.pop()
+            with contextlib.suppress(redis.RedisError, OSError):
+                if not await connection.can_read():  # nothing was asked: what is there is the end of the connection
+                    return connection
+            await connection.disconnect()
+            await pool.release(connection)
+        return await pool.get_connection()
 
     async def _exchange(self, connection: Any, calls: list[_Call]) -> None:
         await connection.send_packed_command([packed for packed, _ in calls])
