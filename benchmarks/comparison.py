@@ -67,7 +67,9 @@ async def compare(count: int, asks: int, repetitions: int, say: Callable[[str], 
             queued[peer.name].append(one)
             asked[peer.name].append(many)
             units[peer.name].append(
-                Sample(before.units + after.units, before.seconds + after.seconds, [*before.latencies, *after.latencies])
+                Sample(
+                    before.units + after.units, before.seconds + after.seconds, [*before.latencies, *after.latencies]
+                )
             )
     found = [_row(f"a queued no-op: {p}", queued[p.name], SERIAL, units[p.name], "no-ops/s", False) for p in peers]
     found += [_row(f"submit to result: {p}", asked[p.name], SERIAL, units[p.name], "", True) for p in peers]
@@ -114,9 +116,7 @@ async def _installed(name: str, distribution: str) -> Peer | None:
     return None
 
 
-def _row(
-    what: str, mine: Sequence[Sample], against: str, theirs: Sequence[Sample], rate: str, singles: bool
-) -> Row:
+def _row(what: str, mine: Sequence[Sample], against: str, theirs: Sequence[Sample], rate: str, singles: bool) -> Row:
     latencies = [one for sample in mine for one in sample.latencies] if singles else []
     return Row(
         benchmark="peers", what=what, value=Spread.of([one.each for one in mine]), unit="s", rate=rate,

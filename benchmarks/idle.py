@@ -58,7 +58,9 @@ async def idle(settle: float, window: float, say: Callable[[str], None]) -> list
             await daemon.wait()
     made = {name: now[name] - counted.get(name, 0) for name in now if name not in ("info", "auth", "hello")}
     each = sum(made.values()) / seconds
-    most = ", ".join(f"{name} {count / seconds:.2g}" for name, count in sorted(made.items(), key=lambda o: -o[1]) if count)
+    most = ", ".join(
+        f"{name} {count / seconds:.2g}" for name, count in sorted(made.items(), key=lambda o: -o[1]) if count
+    )
     percent = 100 * share
     return [
         Row(

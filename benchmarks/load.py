@@ -37,7 +37,10 @@ async def loaded(finished: int, parked: int, tasks: int, repetitions: int, say: 
     with RedisServer() as server:
         async with await Board.open(server.url, board="full") as full, await Board.open(server.url, board="e") as empty:
             await _finish(full, 200, lambda _: None)  # what a board needs at all is not counted
-            for what, count, make in ((f"{finished:,} finished", finished, _finish), (f"{parked:,} parked", parked, _park)):
+            for what, count, make in (
+                (f"{finished:,} finished", finished, _finish),
+                (f"{parked:,} parked", parked, _park),
+            ):
                 before = await _memory(full)
                 await make(full, count, lambda done, what=what: say(f"{what} runs: {done:,}"))
                 each = (await _memory(full) - before) / count

@@ -23,7 +23,7 @@ class Child:
         env: set besides this process's environment.
     """
 
-    def __init__(self, module: str, *arguments: str, python: str = sys.executable, env: Mapping[str, str] = {}) -> None:  # noqa: B006
+    def __init__(self, module: str, *arguments: str, python: str = sys.executable, env: Mapping[str, str] = {}) -> None:
         self._command = (python, "-m", module, *arguments)
         self._environment = os.environ | dict(env)
         self._process: asyncio.subprocess.Process | None = None

@@ -77,9 +77,7 @@ async def several(processes: Sequence[int], tasks: int, repetitions: int, say: C
 async def queue(board: Board, count: int) -> None:
     """Put so many direct calls on the board."""
     for start in range(0, count, 50):
-        await asyncio.gather(
-            *(board.submit_call("noop", PAYLOAD, lane=LANE) for _ in range(min(50, count - start)))
-        )
+        await asyncio.gather(*(board.submit_call("noop", PAYLOAD, lane=LANE) for _ in range(min(50, count - start))))
 
 
 async def _ended(board: Board) -> None:
@@ -102,14 +100,14 @@ async def _recorded(board: Board, count: int) -> list[Call]:
     await queue(board, count)
     client.evalsha = recording
     try:
-        async with _employed(board, []):
+        async with _Employed(board, []):
             await _ended(board)
     finally:
         client.evalsha = evalsha
     return calls
 
 
-class _employed:  # noqa: N801  used as a function
+class _Employed:
     """A worker loop that notes the seconds from claim to report of each task."""
 
     def __init__(self, board: Board, latencies: list[float]) -> None:
@@ -154,9 +152,7 @@ async def _ours(board: Board, server: RedisServer, number: int, tasks: int) -> S
 
 async def _floor(server: RedisServer, number: int, tasks: int, calls: Path, how: str) -> Sample:
     given = (server.url, str(calls), str(tasks // number), how)
-    return await _started_together(
-        [Child("benchmarks.workers", "replay", *given) for _ in range(number)], tasks, None
-    )
+    return await _started_together([Child("benchmarks.workers", "replay", *given) for _ in range(number)], tasks, None)
 
 
 async def _started_together(children: Sequence[Child], tasks: int, ended: Callable[[], Any] | None) -> Sample:
@@ -189,14 +185,13 @@ async def _work(url: str) -> None:
         latencies: list[float] = []
         print(json.dumps("ready"), flush=True)
         await _line()
-        async with _employed(board, latencies):
+        async with _Employed(board, latencies):
             await _line()
         print(json.dumps(latencies), flush=True)
 
 
-async def _replay(url: str, calls: Path, tasks: int, how: str) -> None:
+async def _replay(url: str, recorded: list[Call], tasks: int, how: str) -> None:
     """Recorded calls to an empty script, until as many were made as ``tasks`` tasks take."""
-    recorded: list[Call] = [(keys, tuple(rest), size) for keys, rest, size in json.loads(calls.read_text("utf-8"))]
     ends = sum(size < 100 for _, _, size in recorded)  # the reply to a report is short, that to a claim is not
     async with await Board.open(url) as board:
         client: Any = board.client
@@ -223,6 +218,6 @@ if __name__ == "__main__":
             case ["work", url]:
                 asyncio.run(_work(url))
             case ["replay", url, calls, tasks, how]:
-                asyncio.run(_replay(url, Path(calls), int(tasks), how))
+                asyncio.run(_replay(url, json.loads(Path(calls).read_text("utf-8")), int(tasks), how))
             case _:
                 raise SystemExit("work URL, or replay URL CALLS TASKS one|together")

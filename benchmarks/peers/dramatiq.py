@@ -8,12 +8,12 @@ import time
 
 os.environ.setdefault("dramatiq_queue_prefetch", "100")
 
-import dramatiq  # noqa: E402  # pyright: ignore
-from dramatiq.brokers.redis import RedisBroker  # noqa: E402  # pyright: ignore
-from dramatiq.results import Results  # noqa: E402  # pyright: ignore
-from dramatiq.results.backends.redis import RedisBackend  # noqa: E402  # pyright: ignore
+import dramatiq  # pyright: ignore
+from dramatiq.brokers.redis import RedisBroker  # pyright: ignore
+from dramatiq.results import Results  # pyright: ignore
+from dramatiq.results.backends.redis import RedisBackend  # pyright: ignore
 
-from benchmarks.peers._count import URL, tick  # noqa: E402
+from benchmarks.peers._count import URL, tick
 
 broker = RedisBroker(url=URL)
 broker.add_middleware(Results(backend=RedisBackend(url=URL)))
