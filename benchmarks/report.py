@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from textwrap import wrap
 from typing import Any
 
 from benchmarks.measure import Sample, Spread, percentile, ratio
@@ -91,6 +92,28 @@ def markdown(found: Sequence[Row]) -> str:
         )
         last = row.benchmark
     return "\n".join(lines)
+
+
+RESULTS = "## Results"
+
+
+def heading(facts: Mapping[str, str], seconds: float) -> str:
+    """On what and when it was measured, in one paragraph."""
+    said = " · ".join(f"{key} {value}" for key, value in facts.items())
+    return "\n".join(wrap(f"{said[:1].upper()}{said[1:]}. {seconds:.0f} s for the whole run.", 120))
+
+
+def published(page: str, facts: Mapping[str, str], seconds: float, found: Sequence[Row]) -> str:
+    """The page with the table, and on what it was measured, in place of what stands under :data:`RESULTS`.
+
+    Raises:
+        ValueError: the page has no such heading.
+    """
+    before, mark, after = page.partition(f"{RESULTS}\n")
+    if not mark:
+        raise ValueError(f"The page has no heading {RESULTS!r} to put the table under.")
+    rest = after.partition("\n## ")
+    return f"{before}{mark}\n{heading(facts, seconds)}\n\n{markdown(found)}\n{rest[1]}{rest[2]}"
 
 
 def document(facts: Mapping[str, str], found: Sequence[Row]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import redis.asyncio.retry
 import redis.retry
 from redis.backoff import NoBackoff
 
-from blackboard import _address, _local
+from blackboard import _address, _local, _together
 from blackboard._probe import CONNECT_SECONDS, NotThisKind, probe
 from blackboard._script import RETRY_SECONDS
 from blackboard.errors import EngineUnavailable, MissingExtra
@@ -244,7 +244,7 @@ class _WireClients:
         kind: Any = redis.asyncio.ConnectionPool if blocking else redis.asyncio.BlockingConnectionPool
         size = 100_000 if blocking else _POOL
         pool = kind.from_url(self._url, retry=retry, max_connections=size, **options)
-        return redis.asyncio.Redis.from_pool(pool)
+        return (redis.asyncio.Redis if blocking else _together.Client).from_pool(pool)
 
     def synchronous(self, timeout_seconds: float) -> redis.Redis:
         options = self._options(timeout_seconds)

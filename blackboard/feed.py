@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +31,10 @@ RECONCILE_SECONDS = 5.0
 """How long a watcher trusts silence before it reads the log again."""
 _BLOCK_SECONDS = 5.0
 _PAGE = 500
+_BITE_SECONDS = 0.005
+"""The pause between two readings of a feed that nobody here waits for."""
+_READS_PER_SECOND, _BURST = 1000.0, 16.0
+"""How often a feed is read without a pause because somebody waits for what it brings, and how often in a row."""
 
 Entry = tuple[str, dict[str, str]]
 
@@ -49,6 +54,7 @@ class Feed:
         self._tailers: dict[int, asyncio.Task[None]] = {}
         self._client: redis.asyncio.Redis | None = None
         self._started = asyncio.Lock()
+        self._joined = asyncio.Event()
 
     async def close(self) -> None:
         tailers, self._tailers = self._tailers, {}
@@ -68,6 +74,7 @@ class Feed:
     async def _tail(self, client: redis.asyncio.Redis, shard: _keys.Shard, position: str) -> None:
         recent: deque[str] = deque([position], maxlen=_RECENT)
         doubtful = False
+        allowed, last = _BURST, time.monotonic()
         while True:
             try:
                 if doubtful:
@@ -83,15 +90,27 @@ class Feed:
                     await self._engine.ensure()
                 continue
             entries: list[Entry] = reply[0][1] if reply else []
+            wanted = False
             for entry in entries:
                 position = entry[0]
                 recent.append(position)
                 for queue in self._listeners.get(entry[1]["run"], ()):
                     queue.put_nowait(entry)
+                    wanted = True
                 for everything in self._everything:
                     everything.put_nowait((shard, entry))
-            # A busy feed is read in larger bites: each reply costs more than the entries in it.
-            await asyncio.sleep(0.005 if entries else 0)
+            # Each reply costs more than the entries in it, so a feed is read in bites. What somebody here waits for is
+            # handed on at once, as long as that does not happen too often.
+            now = time.monotonic()
+            allowed, last = min(_BURST, allowed + (now - last) * _READS_PER_SECOND), now
+            if wanted and allowed >= 1:
+                allowed -= 1
+            elif entries:
+                self._joined.clear()
+                with contextlib.suppress(TimeoutError):  # nobody waited for these; whoever comes may wait for the next
+                    await asyncio.wait_for(self._joined.wait(), _BITE_SECONDS)
+            else:
+                await asyncio.sleep(0)
 
     async def _resume(self, client: redis.asyncio.Redis, shard: _keys.Shard, recent: deque[str]) -> str:
         """Where to read on after a lost connection: after the last entry that is still there.
@@ -142,17 +161,20 @@ class Feed:
             start = "(" + page[-1][0]
 
     async def watch(self, board: Board, run_id: str) -> AsyncGenerator[Event, None]:
-        await board.summary(run_id)
         shard, cursor = board.shard_of(run_id), "-"
         await self._start([shard])
         queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._listeners[run_id].add(queue)
+        self._joined.set()
         try:
             upto = "+"
             notices: deque[Entry] = deque()
             told: set[str] = set()
             while True:
-                for position, event in await self.read_log(board.client, shard, run_id, cursor, upto):
+                found = await self.read_log(board.client, shard, run_id, cursor, upto)
+                if not found and cursor == "-":  # whoever has a log is known
+                    await board.summary(run_id)
+                for position, event in found:
                     cursor = position
                     if position in told:
                         continue

@@ -19,6 +19,7 @@ REPORT_BYTES = 1024 * 1024
 """Largest report of a running attempt, and most of a completion beside its result, as JSON."""
 STEP_BYTES = 8 * 1024 * 1024
 """Largest message of a model, and largest answer, as JSON."""
+_COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ENVELOPE_LEVELS = 8
 """How deep events and models put a value into others."""
 
@@ -32,7 +33,7 @@ def dump(value: Any, field: str, limit: int) -> str:
         Oversized: larger than ``limit`` bytes.
     """
     try:
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        text = _COMPACT.encode(value)
         from_json("[" * _ENVELOPE_LEVELS + text + "]" * _ENVELOPE_LEVELS)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error

@@ -122,7 +122,7 @@ class Worker:
         while not self._draining:
             # Cleared before the lanes are looked at: what changes from here on ends the sleep below.
             self._changed.clear()
-            free = self._concurrency - len(self._active)
+            free = self._room()
             lanes = self._lanes()
             if free <= 0 or not lanes:
                 await self._ring_on()
@@ -241,10 +241,20 @@ class Worker:
         self._active.add(task)
         task.add_done_callback(self._ended)
 
+    def _room(self) -> int:
+        """How many attempts may begin now.
+
+        What only waits for its report to be taken leaves room: the next claim then travels with the report. Not without
+        end: a server that takes no reports gets no further claims.
+        """
+        return min(self._concurrency - len(self._active - self._reporting), 2 * self._concurrency - len(self._active))
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if len(self._active) >= self._concurrency:  # with room already there, more of it is no reason to look again
-            self._changed.set()
+        full = self._room() <= 0
         self._active.discard(task)
+        self._reporting.discard(task)
+        if full:  # with room already there, more of it is no reason to look again
+            self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error)
 
@@ -330,11 +340,11 @@ class Worker:
     async def _report(self, attempt: Attempt, completion: Completion) -> None:
         me = asyncio.current_task()
         assert me is not None
+        full = self._room() <= 0
         self._reporting.add(me)
-        try:
-            await self._send(attempt, completion)
-        finally:
-            self._reporting.discard(me)
+        if full:
+            self._changed.set()
+        await self._send(attempt, completion)
 
     async def _send(self, attempt: Attempt, completion: Completion) -> None:
         claim = attempt.claim

@@ -178,3 +178,21 @@ async def test_g9_a_watcher_outlives_the_servers_death(board_name: str) -> None:
             seen = list(await asyncio.wait_for(watcher, 8))
             logged = [e.id for e in await board.history(run)]
             assert [i for i in seen if i in logged] == logged
+
+
+async def test_a_watcher_waits_for_no_pause_of_the_feed(redis_board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for the pause after what others wrote before it came, nor for one after what it waits for itself."""
+    monkeypatch.setattr(feed, "_BITE_SECONDS", 60.0)
+    monkeypatch.setattr(feed, "RECONCILE_SECONDS", 60.0)
+    other = asyncio.create_task(anext(redis_board.watch(await redis_board.submit("another's"))))
+    await asyncio.wait_for(other, 5)
+    await redis_board.submit("nobody's")
+    for number in range(3):
+        call = await redis_board.submit_call("count", {"n": number}, lane="work")
+        watching = redis_board.watch(call)
+        seen = [await asyncio.wait_for(anext(watching), 5) for _ in range(2)]
+        (claim,) = await redis_board.claim("w", ["work"])
+        await redis_board.complete(claim, done(claim))
+        while short(seen[-1]) != "run.completed":
+            seen.append(await asyncio.wait_for(anext(watching), 5))
+        await watching.aclose()

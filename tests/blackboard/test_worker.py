@@ -274,6 +274,30 @@ async def test_concurrency_is_used_and_never_exceeded(crew: Crew) -> None:
     assert most == 3
 
 
+async def test_a_report_on_its_way_makes_room_for_the_next_attempt_but_not_without_end(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete, taken, begun = crew.board.complete, asyncio.Event(), list[str]()
+
+    async def when_taken(claim: Any, completion: Completion) -> None:
+        await taken.wait()
+        await complete(claim, completion)
+
+    async def handle(attempt: Attempt) -> Completion:
+        begun.append(attempt.claim.key)
+        return await finish(attempt)
+
+    monkeypatch.setattr(crew.board, "complete", when_taken)
+    run = await crew.run(*(spec(f"t{i}") for i in range(9)))
+    crew.hire(handle, concurrency=2)
+    await crew.until(lambda: len(begun) >= 4)
+    await asyncio.sleep(0.05)
+    assert len(begun) == 4, "two attempts at a time, and as many reports that wait"
+    taken.set()
+    for i in range(9):
+        await crew.end(run, f"t{i}")
+
+
 # ---- waking --------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,82 @@
+"""Each benchmark in its smallest form: it runs and says what it measured. How fast anything is, is never asserted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from benchmarks import comparison, idle, load, noisy, recovery, report, workers
+from benchmarks.measure import Spread
+from benchmarks.processes import Child
+from benchmarks.report import Row
+
+Small = Callable[[Callable[[str], None]], Coroutine[Any, Any, list[Row]]]
+
+SMALL: dict[str, tuple[Small, Sequence[str]]] = {
+    "workers": (
+        lambda say: workers.several((1, 2), 64, 1, say),
+        ["1 worker process", "2 worker processes", "tasks/s", workers.FLOOR, workers.TOGETHER],
+    ),
+    "recovery": (lambda say: recovery.recovered((0.3,), 1, say), ["SIGKILL to the next attempt, lease of 0.3 s"]),
+    "load": (
+        lambda say: load.loaded(60, 20, 5, 1, say),
+        ["60 finished runs: memory of one", "20 parked runs: memory of one", "one task on an empty board"],
+    ),
+    "idle": (lambda say: idle.idle(3.0, 1.5, say), ["share of one core", "commands a second"]),
+    "noisy": (
+        lambda say: noisy.waited(20, 10, say),
+        ["one task behind 20 of another tenant", "another run of the tenant"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+async def test_a_benchmark_in_its_smallest_form_says_what_it_measured(name: str) -> None:
+    measure, shown = SMALL[name]
+    said: list[str] = []
+    found = await measure(said.append)
+    table = report.markdown(found)
+    for text in (f"**{name}**", *shown):
+        assert text in table
+    assert all(row.value.least <= row.value.median <= row.value.most for row in found)
+    assert said, "it tells how far it is"
+    json.dumps(report.document({}, found))
+
+
+async def test_a_peer_that_is_not_installed_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comparison, "PEERS", {"nosuchqueue": "no-such-queue"})
+    monkeypatch.delenv(comparison.PYTHONS, raising=False)
+    found = await comparison.compare(60, 10, 1, lambda _: None)
+    assert [row.what for row in found] == ["a queued no-op: the board", "submit to result: the board"]
+    assert "no-such-queue is not installed" in capsys.readouterr().err
+
+
+async def test_a_peer_is_found_in_another_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(comparison.PYTHONS, sys.executable)
+    found = await comparison._installed("redis", "redis")  # pyright: ignore[reportPrivateUsage]
+    assert found is not None
+    assert str(found).startswith("redis ")
+
+
+async def test_a_program_that_ends_early_is_quoted() -> None:
+    async with Child("benchmarks.peers", "nosuchqueue", "work", "0") as child:
+        with pytest.raises(AssertionError, match="No module named 'benchmarks.peers.nosuchqueue'".replace(".", r"\.")):
+            await child.says(30.0)
+
+
+def test_publishing_replaces_what_stands_under_the_heading_and_nothing_else() -> None:
+    page = "# Title\n\nBefore.\n\n## Results\n\nOld.\n\n| old |\n\n## Caveats\n\nAfter.\n"
+    row = Row("board", "a task", Spread(0.001, 0.001, 0.001), "s")
+    once = report.published(page, {"date": "today"}, 3.0, [row])
+    assert once.startswith("# Title\n\nBefore.\n\n## Results\n\nDate today. 3 s for the whole run.\n\n| benchmark |")
+    assert once.endswith("\n\n## Caveats\n\nAfter.\n")
+    assert "old" not in once.lower().replace("threshold", "")
+    assert report.published(once, {"date": "today"}, 3.0, [row]) == once
+    with pytest.raises(ValueError, match="## Results"):
+        report.published("# Title\n", {}, 3.0, [row])
