@@ -30,7 +30,7 @@ from blackboard.claims import Claim
 from blackboard.errors import BadInput
 from blackboard.quotas import Quota, Quotas
 from blackboard.testing import RedisServer
-from wrapper.models import converse, describe
+from wrapper.models import ModelTransient, as_failure, converse, describe
 from wrapper.spending import OUTPUT_TOKENS, Spending, bound_output, most_input, most_output
 
 HELLO: Any = [{"role": "user", "content": [{"text": "hello"}]}]
@@ -106,6 +106,21 @@ async def test_a_call_that_comes_too_early_for_a_rate_waits_or_says_when(board: 
     assert early.value.level == "model:m"
     await Quotas(board).remove("model:m")
     assert await budgets.reserve("c3", level, Amounts(tokens=1)) is None
+
+
+async def test_a_planner_whose_model_is_at_its_quota_for_too_long_comes_again_on_the_boards_timer(
+    board: Board, spending: Spending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ScriptedModel(["hi"])
+    await Quotas(board).set(Quota(subject="model:" + describe(model), per_second=0.01))
+    guarded = spending.guard(model, claim("r1/t1"), call_seconds=1.0)
+    await converse(guarded, HELLO)
+    with pytest.raises(ModelTransient) as busy:
+        await converse(guarded, HELLO, durable=True)
+    failure = as_failure(busy.value, "no decision")
+    assert failure.retryable
+    assert "throttled" in failure.names
+    assert 90 < (failure.retry_after_seconds or 0) <= 100
 
 
 async def tokens(spending: Spending, level: str) -> Any:

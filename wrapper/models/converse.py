@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from blackboard.budgets import Paced
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Usage
 from wrapper.binary import unpack
@@ -161,6 +162,8 @@ class _Call:
         failure: Exception | None = None
         try:
             await self._receive(builder)
+        except Paced as error:
+            failure = error
         except ArbiterError:
             # A scripted or recorded model objects to the request itself.
             raise

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from blackboard.budgets import Paced
 from blackboard.errors import ModelUnavailable
 from blackboard.types import LONGEST_RETRY_AFTER, Failure, Usage
 
@@ -197,6 +198,8 @@ def diagnose(error: BaseException) -> Verdict:
     for link in chain:
         if type(link).__name__ == "ContextWindowOverflowException":
             return Verdict("context_overflow", False, "Shorten the request or use a larger model.", overflow=True)
+        if isinstance(link, Paced):
+            return Verdict("throttled", True, "Give the model a larger quota, or ask less.", link.retry_after_seconds)
         if type(link).__name__ == "ModelThrottledException":
             return Verdict("throttled", True, _BUSY, retry_after)
         found = _by_code(link) or _by_status(link) or _by_type(link)
