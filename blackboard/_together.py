@@ -21,6 +21,8 @@ import redis
 import redis.asyncio
 from redis.exceptions import ResponseError
 
+from blackboard.ending import end
+
 LINES = 2
 """Connections in use for this at a time: while one waits for answers, the other can send."""
 _MOST_CALLS = 64
@@ -51,9 +53,11 @@ class Client(redis.asyncio.Redis):
         return await reply
 
     async def aclose(self, *args: Any, **options: Any) -> None:
-        for line in self._lines:
-            line.cancel()
-        await asyncio.gather(*self._lines, return_exceptions=True)
+        waiting, self._calls, self._starting = self._calls, [], False
+        for _, reply in waiting:
+            if not reply.done():
+                reply.set_exception(redis.ConnectionError("the client was closed"))
+        await end(list(self._lines))
         while self._kept:
             await cast(Any, self.connection_pool).release(self._kept.pop())
         await cast(Any, super()).aclose(*args, **options)

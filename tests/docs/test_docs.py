@@ -349,6 +349,7 @@ def test_every_word_for_the_end_of_a_run_is_in_its_table() -> None:
         "deadline",
         "cancelled",
         "lease_lost",
+        "poison",
         "timeout",
         "poison",
         "internal_error",
