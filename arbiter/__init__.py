@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
     from blackboard import events
     from blackboard.budgets import Budget, BudgetExhausted
+    from blackboard.confirm import Confirm
     from blackboard.errors import (
         ArbiterError,
         BadInput,
@@ -43,6 +44,7 @@ _HOMES = {
     "Capability": "registry",
     "CapabilityLimits": "registry",
     "Completion": "blackboard.types",
+    "Confirm": "blackboard.confirm",
     "Conflict": "blackboard.errors",
     "EngineUnavailable": "blackboard.errors",
     "Example": "registry",
@@ -78,6 +80,7 @@ __all__ = [
     "Capability",
     "CapabilityLimits",
     "Completion",
+    "Confirm",
     "Conflict",
     "EngineUnavailable",
     "Example",

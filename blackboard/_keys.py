@@ -24,6 +24,7 @@ class Shard:
         self.index = self.prefix + "index"
         self.tasks = self.prefix + "tasks"
         self.outcomes = self.prefix + "outcomes"
+        self.confirmed = self.prefix + "confirmed"
 
     def lane(self, lane: str) -> list[str]:
         return [f"{self.prefix}{kind}:{lane}" for kind in "qrb"]

@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import redis
 import redis.asyncio
@@ -23,9 +23,11 @@ from pydantic import JsonValue, ValidationError
 from redis.exceptions import ResponseError
 
 from blackboard import _keys, _script, _stores, claims, events
+from blackboard import confirm as _confirm
 from blackboard.blobs import Blobs
 from blackboard.catalog import Catalog
 from blackboard.claims import Claim
+from blackboard.confirm import Confirm
 from blackboard.engine import Engine, open_engine
 from blackboard.errors import BadInput, EngineUnavailable, UnknownRecord
 from blackboard.events import (
@@ -74,6 +76,8 @@ class Board:
         self.feed = Feed(engine, self.shards, self.source)
         self.random = random.Random()
         """Source of jitter; replace it in tests."""
+        self.confirm: Confirm | None = None
+        self._confirmable: Confirm | None = None
         self._bells: redis.asyncio.Redis | None = None
         self._spared: dict[int, float] = {}
 
@@ -90,6 +94,8 @@ class Board:
         shards: int | None = None,
         blobs: str | None = None,
         inline_bytes: int | None = None,
+        durability: Literal["local", "local-sync"] | None = None,
+        confirm: Confirm | None = None,
     ) -> Board:
         """Open a board, making it when it is new.
 
@@ -107,10 +113,13 @@ class Board:
                 made. Default: what the board has; for a new one ``ARBITER_BLOBS``, then ``redis``.
             inline_bytes: largest value that stands on the board itself; kept for those who open it later. Default:
                 what the board has, then :data:`~blackboard.blobs.INLINE_BYTES`.
+            durability: of the local server, as for :func:`~blackboard.engine.open_engine`.
+            confirm: given, every acceptance, decision, end and cancellation waits for replicas, as with ``durable=True``.
 
         Raises:
-            BadInput: a malformed URL or name, or another number of shards or store than the board has.
-            EngineUnavailable: no usable server; the message says what to do.
+            BadInput: a malformed URL or name, another number of shards or store than the board has, or a confirmation
+                that this engine can never give.
+            EngineUnavailable: no usable server, or fewer replicas than are to confirm; the message says what to do.
         """
         for field, value in (("namespace", namespace), ("board", board)):
             if not re.match(type_name, value):
@@ -118,7 +127,13 @@ class Board:
         if shards is not None and not 1 <= shards <= MOST_SHARDS:
             raise BadInput("shards", shards, f"Use 1 to {MOST_SHARDS}.")
         _stores.check_options(blobs, inline_bytes)
-        engine = await open_engine(url, data_dir=data_dir)
+        engine = await open_engine(url, data_dir=data_dir, durability=durability)
+        if confirm is not None:
+            try:
+                await _confirm.check(engine, confirm)
+            except BaseException:
+                await engine.close()
+                raise
         key = _keys.meta(namespace, board)
         client = engine.client()
 
@@ -155,6 +170,7 @@ class Board:
             raise
         store = _stores.open_store(place, namespace, board, client, opened.shard_of, opened._read)
         opened.blobs = Blobs(store, inline)
+        opened.confirm = confirm
         return opened
 
     async def close(self) -> None:
@@ -170,10 +186,11 @@ class Board:
 
     @property
     def durability(self) -> str:
-        """What an acknowledged write survives: ``memory``, ``local`` or, for servers given by URL, ``replicated`` or
-        ``unknown``; see :class:`~blackboard.engine.Engine`.
+        """What an acknowledged write survives: ``memory``, ``local``, ``local-sync`` or, for servers given by URL,
+        ``replicated`` or ``unknown``; see :class:`~blackboard.engine.Engine`. ``confirmed`` where every transition waits for
+        replicas.
         """
-        return self.engine.durability
+        return self.engine.durability if self.confirm is None else "confirmed"
 
     def shard_of(self, run_id: str) -> _keys.Shard:
         return self.shards[_keys.shard_number(run_id, len(self.shards))]
@@ -186,12 +203,28 @@ class Board:
         run_id: str | None,
         *args: str | int,
         seconds: float | None = None,
+        confirm: Confirm | None = None,
     ) -> Any:
         keys = shard.declare(lanes, run_id)
+        if confirm is not None:
+            return await _confirm.run(
+                self.client, _script.load(name), keys, [len(lanes), *lanes, *args], confirm, shard.confirmed,
+                recover=self.engine.ensure,
+            )  # fmt: skip
         return await _script.run(
             self.client, _script.load(name), keys, [len(lanes), *lanes, *args], recover=self.engine.ensure,
             seconds=seconds,
         )  # fmt: skip
+
+    async def _asked(self, durable: bool) -> Confirm | None:
+        """What a call waits for. That the servers can confirm at all is looked at once."""
+        if not durable or self.confirm is not None:
+            return self.confirm
+        if self._confirmable is None:
+            how = Confirm()
+            await _confirm.check(self.engine, how)
+            self._confirmable = how
+        return self._confirmable
 
     # ---- runs ------------------------------------------------------------------------------------------------------
 
@@ -203,6 +236,7 @@ class Board:
         idempotency_key: str | None = None,
         limits: Limits | None = None,
         pins: Mapping[str, str] | None = None,
+        durable: bool = False,
     ) -> str:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
@@ -212,6 +246,7 @@ class Board:
             idempotency_key: the same key with the same request returns the same run.
             limits: bounds of the run.
             pins: capability versions (name to content hash) the run must use.
+            durable: return only when a replica has it; see :mod:`blackboard.confirm`.
 
         Returns:
             The id of the run.
@@ -220,6 +255,8 @@ class Board:
             BadInput: an empty or oversized request, a malformed tenant.
             Conflict: the key was used before with another request.
             EngineUnavailable: the server stayed unreachable; repeat the call with the same key.
+            Unconfirmed: a durable run was accepted and no replica said in time that it has it; repeat the call with the
+                same key.
             BlobUnavailable: the store of large values cannot be used; repeat the call with the same key.
         """
         if request is None or request in ("", {}, []) or (isinstance(request, str) and not request.strip()):
@@ -238,7 +275,7 @@ class Board:
         await self._call(
             "submit", self.shard_of(run_id), [STEP_LANE], run_id,
             run_id, tenant, fingerprint(request), text[:120], accepted,
-            int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS,
+            int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS, confirm=await self._asked(durable),
         )  # fmt: skip
         return run_id
 
@@ -253,7 +290,7 @@ class Board:
         """
         state, _ = await self._call(
             "cancel_run", self.shard_of(run_id), [STEP_LANE], run_id,
-            run_id, reason, int(self.cancel_grace_seconds * 1000),
+            run_id, reason, int(self.cancel_grace_seconds * 1000), confirm=self.confirm,
         )  # fmt: skip
         return str(state)
 
@@ -373,18 +410,19 @@ class Board:
 
         await self._read(push)
 
-    async def complete(self, claim: Claim, completion: Completion) -> None:
+    async def complete(self, claim: Claim, completion: Completion, *, durable: bool = False) -> None:
         """End a task. Its dependants, and the run's next step when it was the last open one, become ready with it.
 
         Raises:
             Fenced: the task is no longer held by this claim; the completion was dropped.
             BadInput: the result is larger than :data:`PAYLOAD_BYTES`, or the rest is larger than :data:`REPORT_BYTES`.
             BlobUnavailable: the store of large values cannot be used; the task is still held.
+            Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.
         """
         body = await self._written(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
-            claim.task_id, claim.fence, completion.status.value, body,
+            claim.task_id, claim.fence, completion.status.value, body, confirm=await self._asked(durable),
         )  # fmt: skip
 
     async def fail(self, claim: Claim, completion: Completion) -> str:
@@ -406,7 +444,7 @@ class Board:
         state, _ = await self._call(
             "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
-            int(self.random.uniform(0, ceiling) * 1000), completion.error.model_dump_json(),
+            int(self.random.uniform(0, ceiling) * 1000), completion.error.model_dump_json(), confirm=self.confirm,
         )  # fmt: skip
         return str(state)
 
@@ -457,6 +495,8 @@ class Board:
         tasks: Sequence[TaskSpec],
         limits: Limits,
         outcome: RunCompletedData | None = None,
+        *,
+        durable: bool = False,
     ) -> None:
         """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
 
@@ -470,6 +510,7 @@ class Board:
             Fenced: another process took the step, or the run is being stopped. Nothing was written.
             BadInput: duplicate or malformed keys, unknown or circular dependencies, too many or too large tasks, a
                 message that cannot be stored.
+            Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
@@ -483,7 +524,7 @@ class Board:
         await self._call(
             "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
             claim.task_id, claim.fence, told,
-            outcome.status if outcome else "", answer, len(written), *flat,
+            outcome.status if outcome else "", answer, len(written), *flat, confirm=await self._asked(durable),
         )  # fmt: skip
 
     async def sweep(self, *, limit: int = 50, expire: bool = True) -> float:
