@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         IsolationUnavailable,
         MissingExtra,
         ModelUnavailable,
+        Unconfirmed,
         UnknownRecord,
     )
     from blackboard.retention import Retention
@@ -65,6 +66,7 @@ _HOMES = {
     "ScriptedModel": "wrapper.models",
     "Status": "blackboard.types",
     "TaskContext": "wrapper.context",
+    "Unconfirmed": "blackboard.errors",
     "UnknownRecord": "blackboard.errors",
     "Usage": "blackboard.types",
     "capability": "registry",
@@ -101,6 +103,7 @@ __all__ = [
     "ScriptedModel",
     "Status",
     "TaskContext",
+    "Unconfirmed",
     "UnknownRecord",
     "Usage",
     "capability",

@@ -266,6 +266,13 @@ def _marked(cls: type[Event], data: Stored) -> Stored:
     return data.model_copy(update={field: blob})
 
 
+def apart(event: Event) -> Blob | None:
+    """The reference to a large value in an event's data."""
+    field = _MAY_BE_APART.get(type(event))
+    found = None if field is None else getattr(event.data, field)
+    return found if isinstance(found, Blob) else None
+
+
 _MAY_BE_APART: dict[type[Event], str] = {RunAccepted: "request", TaskPosted: "input", TaskCompleted: "data"}
 _UNTYPED = {Event, TaskReady, TaskReleased, TaskProgressed}
 _JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)

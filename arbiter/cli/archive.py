@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import IO
 
-from arbiter import archive
+from arbiter import archive, run_files
 from arbiter.cli import OK, options, output
 from blackboard.board import Board
 from blackboard.errors import BadInput
@@ -26,7 +26,7 @@ def export(arguments: argparse.Namespace) -> int:
 async def _export(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         run_id = await options.run_id(board, arguments.run)
-        lines = await _written(arguments.file, archive.export_run(board, run_id))
+        lines = await _written(arguments.file, run_files.export_run(board, run_id, values=not arguments.without_values))
     output.note(f"run {run_id}: {lines} lines")
     return OK
 
@@ -38,7 +38,7 @@ def load(arguments: argparse.Namespace) -> int:
 
 async def _load(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        run = await archive.import_run(board, arguments.file)
+        run = await run_files.import_run(board, arguments.file)
     if arguments.json:
         output.line(output.summary_record(run))
     else:

@@ -272,16 +272,17 @@ over is never removed. A serving daemon does the same each minute; see serve --k
 
 def _archive(commands: _Commands) -> None:
     text = """\
-Write a finished run to a file: its events as stored, the versions it used with their sources, and
-a hash of it all. Nothing is removed."""
+Write a finished run to a file: its events as stored, the versions it used with their sources, its
+large values, and a hash of it all. Nothing is removed."""
     export = _command(commands, "export", "arbiter.cli.archive:export", "write a finished run to a file", text)
     export.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
     export.add_argument("file", metavar="FILE", help="a new file, or - for standard output")
+    export.add_argument("--without-values", action="store_true", help="leave large values out, as when one is missing")
     _place(export)
     text = """\
 Put the run in a file on the board as history: listed and shown, never executed. Its hash, its log
-and the hashes of its versions are checked first; versions are not registered. A run of the same
-id is left alone, and so the command is refused."""
+and the hashes of its versions and large values are checked first; versions are not registered. A
+run of the same id is left alone, and so the command is refused."""
     load = _command(commands, "import", "arbiter.cli.archive:load", "put an exported run on the board", text)
     load.add_argument("file", metavar="FILE")
     _json(load, "the run")
