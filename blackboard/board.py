@@ -34,6 +34,7 @@ from blackboard.events import (
     Event,
     FabricationStage,
     FabricationStageData,
+    ReplayOf,
     RoundPlannedData,
     RunCompletedData,
     TaskProgressed,
@@ -237,6 +238,7 @@ class Board:
         limits: Limits | None = None,
         pins: Mapping[str, str] | None = None,
         durable: bool = False,
+        replay_of: ReplayOf | None = None,
     ) -> str:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
@@ -247,6 +249,7 @@ class Board:
             limits: bounds of the run.
             pins: capability versions (name to content hash) the run must use.
             durable: return only when a replica has it; see :mod:`blackboard.confirm`.
+            replay_of: the archived event the request was made of, for the run's log.
 
         Returns:
             The id of the run.
@@ -270,6 +273,8 @@ class Board:
         else:
             run_id = "r" + hashlib.sha256(f"{tenant}\0{idempotency_key}".encode()).hexdigest()[:23]
         terms = {"tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": dict(pins or {})}
+        if replay_of is not None:
+            terms["replay_of"] = replay_of.model_dump()
         accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))
         text = request if isinstance(request, str) else body
         await self._call(

@@ -51,12 +51,23 @@ class StoredLimits(Limits):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class ReplayOf(Stored):
+    """The archived event a run was made from again."""
+
+    name: str
+    """Of the replay; empty for one without."""
+    source: str
+    id: str
+
+
 class RunAcceptedData(Stored):
     request: JsonValue
     tenant: str
     limits: StoredLimits
     pins: dict[str, str] = Field(default_factory=dict)
     """Capability versions (name to content hash) the run was started with."""
+    replay_of: ReplayOf | None = None
+    """Where the request came from when it was replayed from an archive."""
 
 
 class RunAccepted(Event):
