@@ -57,7 +57,9 @@ class ReplayOf(Stored):
     name: str
     """Of the replay; empty for one without."""
     source: str
+    """Of the archived event."""
     id: str
+    """The same."""
 
 
 class RunAcceptedData(Stored):

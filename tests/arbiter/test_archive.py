@@ -280,5 +280,5 @@ async def test_the_commands_write_files_and_put_them_back(
         "dev.arbiter.run.accepted.v1",
         "dev.arbiter.run.completed.v1",
     }
-    assert command("events", "--archive", str(tmp_path / "e"), "--follow", *here).returncode == 2
+    assert command("events", "--archive", str(tmp_path / "e"), "--run", made.run, *here).returncode == 2
     assert not (tmp_path / "e").exists()
