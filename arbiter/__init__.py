@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
     from blackboard import events
     from blackboard.budgets import Budget, BudgetExhausted
+    from blackboard.confirm import Confirm
     from blackboard.errors import (
         ArbiterError,
         BadInput,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         MissingExtra,
         ModelUnavailable,
         QuotaExceeded,
+        Unconfirmed,
         UnknownRecord,
     )
     from blackboard.quotas import Quota
@@ -50,6 +52,7 @@ _HOMES = {
     "Capability": "registry",
     "CapabilityLimits": "registry",
     "Completion": "blackboard.types",
+    "Confirm": "blackboard.confirm",
     "Conflict": "blackboard.errors",
     "EngineUnavailable": "blackboard.errors",
     "Example": "registry",
@@ -75,6 +78,7 @@ _HOMES = {
     "ScriptedModel": "wrapper.models",
     "Status": "blackboard.types",
     "TaskContext": "wrapper.context",
+    "Unconfirmed": "blackboard.errors",
     "UnknownRecord": "blackboard.errors",
     "Usage": "blackboard.types",
     "capability": "registry",
@@ -92,6 +96,7 @@ __all__ = [
     "Capability",
     "CapabilityLimits",
     "Completion",
+    "Confirm",
     "Conflict",
     "EngineUnavailable",
     "Example",
@@ -117,6 +122,7 @@ __all__ = [
     "ScriptedModel",
     "Status",
     "TaskContext",
+    "Unconfirmed",
     "UnknownRecord",
     "Usage",
     "capability",

@@ -1,167 +1,88 @@
-"""Runs and events as files: a finished run taken to another board, and events kept beyond the board's retention.
+"""Events kept beyond the board's retention: JSON lines, each a CloudEvents 1.0 event as :mod:`blackboard.events` has them.
 
-**A run** is one file of JSON lines: what it is, each event as stored, the versions it used with their sources, and a
-last line with the hash of all the others. Import checks that hash, the log, and each version's own hash, and makes the
-run history: listed and shown, never executed. The hash finds damage; it does not prove who wrote the file.
-
-**An archive of events** is JSON lines too: each a CloudEvents 1.0 event as :mod:`blackboard.events` has them.
+:func:`select` gives the events of the runs that are on the board, :func:`keep` writes a file and goes on with it, and
+:func:`read` and :func:`replay` give them back. What replays them into something is in :mod:`arbiter.replaying`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import contextlib
+import fcntl
 import json
-from collections.abc import AsyncGenerator, Iterator
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from arbiter.patterns import Pattern
 from blackboard import events
 from blackboard.board import Board
-from blackboard.catalog import StoredVersion
 from blackboard.errors import BadInput
 from blackboard.events import Event
+from blackboard.feed import Told, told
 from blackboard.runs import Where, find
-from blackboard.transfer import Entry, checked, put, take
 from blackboard.types import RunSummary
-from registry.content import sha256, text_hash
 
-FORMAT = 1
-FILE_BYTES = 256 * 1024 * 1024
-"""Largest file of a run that is read."""
+log = logging.getLogger(__name__)
+
 LONGEST_RUN_SECONDS = 30 * 86_400.0
 """Largest ``Limits.seconds``: a run that was accepted earlier has no event in a range."""
+PAUSE_SECONDS = 0.5
+"""Time between two looks at a feed that had nothing new."""
 _PAGE = 500
 _SLACK_SECONDS = 1.0
 """A header and the event of the same moment may differ by a little."""
 
 
-async def export_run(board: Board, run_id: str) -> AsyncGenerator[str, None]:
-    """The lines of a finished run's file.
-
-    Raises:
-        UnknownRecord: no such run.
-        BadInput: it is not over.
-    """
-    header, log = await take(board, run_id)
-    digest = hashlib.sha256()
-    count = 0
-
-    def line(kind: str, content: Any) -> str:
-        nonlocal count
-        text = json.dumps({kind: content}, separators=(",", ":")) + "\n"
-        digest.update(text.encode())
-        count += 1
-        return text
-
-    about = {"format": FORMAT, "run_id": run_id, "source": board.source, "text": header["text"], "sha": header["sha"]}
-    about |= {"at": header["at"], "ended": header["ended"]}
-    yield line("arbiter.run", {**about, "events": len(log)})
-    for entry in log:
-        yield line("event", entry._asdict())
-    for version, source in await _versions(board, log):
-        yield line("version", {**version.model_dump(mode="json"), "source": source})
-    yield json.dumps({"end": {"lines": count, "sha256": digest.hexdigest()}}) + "\n"
-
-
-async def _versions(board: Board, log: list[Entry]) -> list[tuple[StoredVersion, str | None]]:
-    """What the run used, as far as the registry still has it."""
-    posted = [json.loads(entry.data) for entry in log if entry.type == "task.posted"]
-    used = sorted({(data["capability"], data["version"]) for data in posted if data.get("version")})
-    found = [one for one in await board.catalog.get_many(used) if one is not None]
-    return [(one, await board.catalog.artifact(one.artifact_sha) if one.artifact_sha else None) for one in found]
-
-
-async def import_run(board: Board, path: Path | str) -> RunSummary:
-    """Put the run in a file on a board, as history.
-
-    Raises:
-        BadInput: the file cannot be read, is damaged, or is not one of these.
-        Conflict: the board has a run of this id.
-    """
-    about, log = read_run(path)
-    await put(
-        board, about["run_id"], log, text=about["text"], fingerprint=about["sha"], at=about["at"], ended=about["ended"]
-    )
-    return await board.summary(about["run_id"])
-
-
-def read_run(path: Path | str) -> tuple[dict[str, Any], list[Entry]]:
-    """What the file of a run says, verified: the run and its log.
-
-    Raises:
-        BadInput: it cannot be read, is damaged, or is not one of these.
-    """
-    lines = _lines(Path(path))
-    try:
-        records = [cast("dict[str, dict[str, Any]]", json.loads(text)) for text in lines]
-        if set(records[0]) != {"arbiter.run"} or set(records[-1]) != {"end"}:
-            raise BadInput("file", str(path), "It is not the whole file of a run; export it again.")
-        about, end = records[0]["arbiter.run"], records[-1]["end"]
-        if about["format"] != FORMAT:
-            raise BadInput("file", str(path), f"It has format {about['format']}; this version reads {FORMAT}.")
-        found = hashlib.sha256(b"".join(lines[:-1])).hexdigest()
-        if (end["lines"], end["sha256"]) != (len(lines) - 1, found):
-            raise BadInput("file", str(path), "Its hash is not the one it ends with: it was damaged or changed.")
-        log = [Entry(**one["event"]) for one in records if "event" in one]
-        checked(about["run_id"], log)
-        for entry in log:
-            fields = {"type": entry.type, "subject": entry.subject, "id": entry.id, "data": entry.data}
-            events.parse(entry.position, fields, about["run_id"], about["source"])
-        for one in records:
-            if "version" in one:
-                _verify(one["version"])
-        wanted = {"run_id": str, "text": str, "sha": str, "at": int, "ended": int}
-        return {name: kind(about[name]) for name, kind in wanted.items()}, log
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput("file", str(path), f"It is not the file of a run: {type(error).__name__}: {error}") from error
-
-
-def _lines(path: Path) -> list[bytes]:
-    try:
-        if path.stat().st_size > FILE_BYTES:
-            raise BadInput("file", str(path), f"At most {FILE_BYTES:,} bytes are read.")
-        return path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise BadInput("file", str(path), f"It cannot be read: {error.strerror}.") from error
-
-
-def _verify(version: dict[str, Any]) -> None:
-    source = version.pop("source")
-    stored = StoredVersion.model_validate(version)
-    good = text_hash(stored.manifest, stored.artifact_sha) == stored.sha
-    if not good or (source is not None and sha256(source) != stored.artifact_sha):
-        raise BadInput("version", f"{stored.name} {stored.sha[:12]}", "It is not what its hash says; it was changed.")
-
-
-# ---- events --------------------------------------------------------------------------------------------------------
-
-
 class Filter:
-    """Which events are meant.
+    """Which events are meant. All that is given must hold.
 
     Args:
         type: pattern with ``*`` and ``?`` for the type, with or without ``dev.arbiter.`` and ``.v1``.
         subject: the same for the subject, ``<run>`` or ``<run>/<task>``.
         since, until: seconds since the epoch; from then, and before.
+        pattern: what the event must look like.
     """
 
     def __init__(
-        self, type: str = "*", subject: str = "*", since: float | None = None, until: float | None = None
+        self,
+        type: str = "*",
+        subject: str = "*",
+        since: float | None = None,
+        until: float | None = None,
+        pattern: Pattern | None = None,
     ) -> None:
-        self.type, self.subject, self.since, self.until = type, subject, since, until
+        self.type, self.subject, self.since, self.until, self.pattern = type, subject, since, until, pattern
 
     def fits(self, event: Event) -> bool:
-        at = event.time.timestamp()
+        return self._says(event.type, event.subject, event.time.timestamp()) and (
+            self.pattern is None or self.pattern.matches(event.model_dump(mode="json"))
+        )
+
+    def fits_json(self, event: Mapping[str, Any]) -> bool:
+        """The same for an event as JSON, whoever wrote it. One without a time lies in no range of time.
+
+        Raises:
+            ValueError: its time is none.
+        """
+        at = datetime.fromisoformat(str(event["time"])).timestamp() if "time" in event else None
+        if at is None and (self.since is not None or self.until is not None):
+            return False
+        named = self._says(str(event["type"]), str(event.get("subject", "")), at or 0.0)
+        return named and (self.pattern is None or self.pattern.matches(event))
+
+    def _says(self, type: str, subject: str, at: float) -> bool:
         if (self.since is not None and at < self.since) or (self.until is not None and at >= self.until):
             return False
-        short = event.type.removeprefix(events.PREFIX).removesuffix(events.SUFFIX)
-        named = fnmatchcase(event.type, self.type) or fnmatchcase(short, self.type)
-        return named and fnmatchcase(event.subject, self.subject)
+        short = type.removeprefix(events.PREFIX).removesuffix(events.SUFFIX)
+        named = fnmatchcase(type, self.type) or fnmatchcase(short, self.type)
+        return named and fnmatchcase(subject, self.subject)
 
 
 async def select(board: Board, wanted: Filter) -> AsyncGenerator[Event, None]:
@@ -185,22 +106,196 @@ def _reaches(run: RunSummary, since: float | None) -> bool:
     return since is None or run.ended_at is None or run.ended_at + _SLACK_SECONDS >= since
 
 
+# ---- a file that is kept up to date --------------------------------------------------------------------------------------
+
+
+class _Cursor(BaseModel):
+    """How far a file got; beside it, as ``<file>.cursor``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str
+    shards: dict[int, str]
+    """Position in the feed of each shard."""
+    size: int = 0
+    """Bytes of the file that these positions account for."""
+    past: bool = False
+    """Whether the events from before the first start are in it."""
+
+
+async def keep(
+    board: Board, path: Path | str, wanted: Filter | None = None, *, written: Callable[[int], None] = lambda _: None
+) -> None:
+    """Write the events that are meant to a file, first those that are there and then new ones, until cancelled.
+
+    How far it got is kept beside the file, after the events are on disk. Started again, it goes on there, with what happened
+    meanwhile: each event is in the file at least once. It can be there twice after a failover, or when the process was away
+    so long that the feed no longer reaches back and the logs are read again; ``source`` and ``id`` tell.
+
+    Args:
+        written: told how many events were written, whenever some are on disk.
+
+    Raises:
+        BadInput: the file cannot be written, is kept by another process, belongs to another board, or is there without
+            having been written by this.
+        EngineUnavailable: the server stayed unreachable; start it again.
+    """
+    wanted = wanted or Filter()
+    with _kept(Path(path)) as (file, place):
+        cursor = _begun(file, place, board.source)
+        if cursor is None:
+            shards = {shard.number: await board.feed.end(shard) for shard in board.shards}
+            cursor = _Cursor(source=board.source, shards=shards)
+            await _threaded(_save, file, place, cursor)
+        if not cursor.past:
+            lines = [event.model_dump_json() async for event in select(board, wanted)]
+            await _threaded(_append, file, lines)
+            cursor.past = True
+            await _threaded(_save, file, place, cursor)
+            written(len(lines))
+        while wanted.until is None or await _now(board) < wanted.until:
+            _heed_cancellation()
+            count, told_any = 0, False
+            for shard in board.shards:
+                news = await told(board, shard, cursor.shards[shard.number], _PAGE)
+                found = news.events + await _missed(board, news)
+                lines = [event.model_dump_json() for event in found if wanted.fits(event)]
+                if news.position == cursor.shards[shard.number]:
+                    continue
+                await _threaded(_append, file, lines)
+                cursor.shards[shard.number] = news.position
+                count, told_any = count + len(lines), True
+            if told_any:
+                await _threaded(_save, file, place, cursor)
+                written(count)
+            else:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _heed_cancellation() -> None:
+    """Notice a cancellation that was dropped while a command was sent; see :mod:`blackboard.ending`."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _missed(board: Board, news: Told) -> list[Event]:
+    """The events of the time that the feed no longer tells of."""
+    if news.gap is None:
+        return []
+    since, until = news.gap
+    log.warning("The feed no longer reaches back to where the archive stopped; the logs are read again.")
+    there = [event async for event in select(board, Filter(since=since, until=until))]
+    return [event for event in there if board.shard_of(event.run_id).number == news.shard]
+
+
+async def _now(board: Board) -> float:
+    [seconds, micros] = await cast(Any, board.client).time()
+    return seconds + micros / 1_000_000
+
+
+async def _threaded(work: Callable[..., None], *args: Any) -> None:
+    """Work with the file in a thread. It is waited for even when this is cancelled: nobody else may have the file before."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        await asyncio.shield(running)
+    finally:
+        await asyncio.wait({running})
+
+
+@contextlib.contextmanager
+def _kept(path: Path) -> Generator[tuple[IO[bytes], Path]]:
+    """The file, for this process alone."""
+    try:
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BadInput("file", str(path), "Another process keeps it up to date.") from error
+            yield file, path.with_name(path.name + ".cursor")
+    except OSError as error:
+        raise BadInput("file", str(path), f"It cannot be written: {error.strerror}.") from error
+
+
+def _begun(file: IO[bytes], place: Path, source: str) -> _Cursor | None:
+    """Where the last process stopped; what it had written beyond that is cut off and written again."""
+    size = file.seek(0, os.SEEK_END)
+    if not place.exists():
+        if size:
+            raise BadInput("file", file.name, "It is there already, without a cursor; name a new one.")
+        return None
+    try:
+        cursor = _Cursor.model_validate_json(place.read_text("utf-8"))
+    except ValueError as error:
+        raise BadInput("file", str(place), f"It is no cursor: {error}. Begin with a new file.") from error
+    if cursor.source != source:
+        raise BadInput("file", file.name, f"It has the events of {cursor.source} and not of {source}; name another.")
+    if size < cursor.size:
+        raise BadInput("file", file.name, "It is shorter than it was: events are missing. Begin with a new file.")
+    file.truncate(cursor.size)
+    return cursor
+
+
+def _append(file: IO[bytes], lines: list[str]) -> None:
+    file.write("".join(line + "\n" for line in lines).encode())
+
+
+def _save(file: IO[bytes], place: Path, cursor: _Cursor) -> None:
+    """The events to disk, and then how far they reach."""
+    file.flush()
+    os.fsync(file.fileno())
+    cursor.size = file.seek(0, os.SEEK_END)
+    partial = place.with_name(place.name + ".partial")
+    with partial.open("w", encoding="utf-8") as new:
+        new.write(cursor.model_dump_json())
+        new.flush()
+        os.fsync(new.fileno())
+    partial.replace(place)
+
+
+# ---- reading one ---------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path | str, wanted: Filter | None = None) -> Iterator[dict[str, JsonValue]]:
+    """The events of an archive as JSON, in the order they are there, whoever wrote them.
+
+    Raises:
+        BadInput: the file cannot be read, or a line is no CloudEvents event; the message has its number.
+    """
+    wanted = wanted or Filter()
+    for place, line in _numbered(path):
+        try:
+            event = json.loads(line)
+            if not all(isinstance(event[name], str) for name in ("id", "source", "type")):
+                raise ValueError("id, source and type are texts")
+            fits = wanted.fits_json(event)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput("file", place, f"It is no event: {type(error).__name__}: {error}") from error
+        if fits:
+            yield event
+
+
 def replay(path: Path | str, wanted: Filter | None = None) -> Iterator[Event]:
-    """The events of an archive, typed, in the order they are there.
+    """The events of an archive of a board, typed, in the order they are there.
 
     Raises:
         BadInput: the file cannot be read, or a line is no event; the message has its number.
     """
     wanted = wanted or Filter()
+    for place, line in _numbered(path):
+        try:
+            kind = json.loads(line)["type"].removeprefix(events.PREFIX).removesuffix(events.SUFFIX)
+            event = events.TYPES.get(kind, Event).model_validate_json(line)
+        except (ValueError, ValidationError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput("file", place, f"It is no event: {error}") from error
+        if wanted.fits(event):
+            yield event
+
+
+def _numbered(path: Path | str) -> Iterator[tuple[str, str]]:
     try:
         with Path(path).open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                try:
-                    kind = json.loads(line)["type"].removeprefix(events.PREFIX).removesuffix(events.SUFFIX)
-                    event = events.TYPES.get(kind, Event).model_validate_json(line)
-                except (ValueError, ValidationError, KeyError, TypeError, AttributeError) as error:
-                    raise BadInput("file", f"{path}:{number}", f"It is no event: {error}") from error
-                if wanted.fits(event):
-                    yield event
+                yield f"{path}:{number}", line
     except OSError as error:
         raise BadInput("file", str(path), f"It cannot be read: {error.strerror}.") from error

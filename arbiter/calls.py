@@ -42,6 +42,7 @@ async def submit(
     idempotency_key: str | None,
     limits: Limits,
     redrive_of: str | None = None,
+    durable: bool = False,
 ) -> str:
     """Accept a call as a run.
 
@@ -68,7 +69,7 @@ async def submit(
     return await board.submit_call(
         call.capability, given, lane=manifest.action, version=version.sha, asked_version=call.version, tenant=tenant,
         idempotency_key=idempotency_key, limits=limits, priority=call.priority, retry=call.retry or manifest.retry,
-        attempt_seconds=manifest.limits.attempt_seconds, redrive_of=redrive_of,
+        attempt_seconds=manifest.limits.attempt_seconds, redrive_of=redrive_of, durable=durable,
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from arbiter.result import RunResult
 from blackboard.blobs import Blob
 from blackboard.board import LEASE_SECONDS, PAUSE_SECONDS, STEP_LANE, Board
 from blackboard.budgets import Budget, Budgets, LevelReport
+from blackboard.confirm import Confirm
 from blackboard.ending import end
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.events import Event
@@ -89,6 +90,8 @@ class Arbiter:
         lease_seconds: how long a process may be silent before its work is given to another.
         grace_seconds: how long :meth:`close` lets running work finish.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
+        durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
+            replicas have them; see ``docs/operations.md``.
 
     Raises:
         BadInput: an unknown role, or something that is not a capability.
@@ -116,6 +119,7 @@ class Arbiter:
         lease_seconds: float = LEASE_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
         retention: Retention | None = RETENTION,
+        durable: bool | Confirm = False,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -128,7 +132,7 @@ class Arbiter:
             "fabricator_model": fabricator_model, "examiner_model": examiner_model, "fabrication": fabrication,
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
-            "retention": retention,
+            "retention": retention, "durable": durable,
         }  # fmt: skip
         self.roles = tuple(dict.fromkeys(roles))
         self.limits = limits or Limits()
@@ -164,9 +168,10 @@ class Arbiter:
             await asyncio.to_thread(self._model, "fabricator_model")
             await asyncio.to_thread(self._model, "examiner_model")
         options = self._options
+        durable: bool | Confirm = options["durable"]
         self._board = board = await Board.open(
             options["url"], data_dir=options["data_dir"], namespace=options["namespace"], board=options["board"],
-            lease_seconds=options["lease_seconds"],
+            lease_seconds=options["lease_seconds"], confirm=Confirm() if durable is True else durable or None,
         )  # fmt: skip
         try:
             self._registry = Registry(board.catalog, board.outcomes)
@@ -355,28 +360,31 @@ class Arbiter:
         idempotency_key: str | None = None,
         tenant: str | None = None,
         limits: Limits | None = None,
+        durable: bool = False,
     ) -> str:
-        """Accept a request and return the id of its run; it is durable when this returns.
+        """Accept a request and return the id of its run; it is on the board when this returns.
 
         Args:
             request: text, a JSON object, a CloudEvents 1.0 event, whose identity is then the idempotency key, or a
                 :class:`~arbiter.calls.Call`, which is carried out without a model.
             idempotency_key: the same key with the same request is the same run.
+            durable: return only when a replica has it. Give a key or an event, so that the call can be repeated.
 
         Raises:
             BadInput: an empty, oversized or malformed request; a call of what there is not, or with an input that does
                 not fit.
             Conflict: the key belongs to a different request.
             QuotaExceeded: the board or the tenant has as many open runs as it may; the error says when to come again.
+            Unconfirmed: with ``durable``, it was accepted, and no replica said in time that it has it.
         """
         if isinstance(request, Call):
             return await calls.submit(
                 self.board, self.registry, request, tenant=tenant or self.tenant, idempotency_key=idempotency_key,
-                limits=limits or self.limits,
+                limits=limits or self.limits, durable=durable,
             )  # fmt: skip
         accepted, key = accept(request, idempotency_key)
         return await self.board.submit(
-            accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits
+            accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits, durable=durable
         )
 
     async def run(

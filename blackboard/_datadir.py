@@ -62,6 +62,8 @@ class Record(BaseModel):
     """The last server that was seen to have the data."""
     starting: Started | None = None
     """A server that was launched and not looked at yet."""
+    sync: bool = False
+    """Whether every write goes to disk before it is acknowledged, whoever starts the server."""
 
 
 class DataDir:

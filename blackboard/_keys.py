@@ -28,6 +28,7 @@ class Shard:
         self.use = self.prefix + "use"
         self.dead = self.prefix + "dead"
         self.deadx = self.prefix + "deadx"
+        self.confirmed = self.prefix + "confirmed"
 
     def lane(self, lane: str) -> list[str]:
         return [f"{self.prefix}{kind}:{lane}" for kind in "qrb"]

@@ -42,6 +42,7 @@ class Local:
     socket: str
     binary: Binary
     directory: Path
+    sync: bool = False
 
     @property
     def url(self) -> str:
@@ -52,11 +53,13 @@ class Local:
         return f"local {self.binary} at {self.socket}, data in {self.directory}"
 
 
-def start(data_dir: Path) -> Local:
+def start(data_dir: Path, sync: bool | None = None) -> Local:
     """Attach to the directory's server, or start it.
 
     Args:
         data_dir: the data directory; made with mode 0700 when it is missing.
+        sync: whether every write is on disk before it is acknowledged; kept for whoever starts the server later. None
+            leaves it as it is kept; a new directory writes to disk once a second.
 
     Returns:
         The server, which answers.
@@ -67,6 +70,9 @@ def start(data_dir: Path) -> Local:
     """
     directory = DataDir(data_dir)
     directory.make()
+    if sync is not None and directory.read().sync != sync:
+        with directory.locked():
+            _resolve(directory, sync)
     running = _running(directory)
     if running is not None:
         return running
@@ -127,7 +133,26 @@ def _running(directory: DataDir) -> Local | None:
     server = record.server
     if server is None or record.starting is not None or not os.path.exists(server.socket):
         return None
-    return Local(server.socket, server.binary, directory.path) if _answers(server.socket) else None
+    return Local(server.socket, server.binary, directory.path, record.sync) if _answers(server.socket) else None
+
+
+def _resolve(directory: DataDir, sync: bool) -> None:
+    """Write down how the log is written and tell the server if it runs. The record never promises more than is done."""
+    running = _running(directory)
+    if not sync:
+        directory.write(directory.read().model_copy(update={"sync": False}))
+    if running is not None:
+        client = _client(running.socket)
+        try:
+            _log_writes(client, sync)
+        finally:
+            client.close()
+    if sync:
+        directory.write(directory.read().model_copy(update={"sync": True}))
+
+
+def _log_writes(client: redis.Redis, sync: bool) -> None:
+    client.config_set("appendfsync", "always" if sync else "everysec")  # pyright: ignore[reportUnknownMemberType]
 
 
 def _begin(directory: DataDir, alive: int) -> Started:
@@ -136,7 +161,7 @@ def _begin(directory: DataDir, alive: int) -> Started:
     binary = choose(directory.writer(record))
     socket = place(directory.path, record.server.socket if record.server is not None else None)
     begun = Started.of(binary, socket, directory.holds_data())
-    directory.write(Record(server=record.server, starting=begun))
+    directory.write(record.model_copy(update={"starting": begun}))
     _launch(directory, begun, alive)
     return begun
 
@@ -186,6 +211,7 @@ def _finish(directory: DataDir, begun: Started) -> Local:
         if not directory.server_lives() or time.monotonic() - started > limit:
             raise _not_up(directory, begun)
         time.sleep(POLL_SECONDS)
+    sync = directory.read().sync
     client = _client(begun.socket)
     try:
         if begun.held_data and not client.dbsize():  # pyright: ignore[reportUnknownMemberType]
@@ -196,11 +222,12 @@ def _finish(directory: DataDir, begun: Started) -> Local:
                 "server that wrote the data in ARBITER_REDIS_SERVER; if the board was emptied on purpose, remove that "
                 "directory."
             )
+        _log_writes(client, sync)  # nobody attaches before this
         client.set(_MARK, str(begun.binary))
     finally:
         client.close()
-    directory.write(Record(server=begun))
-    return Local(begun.socket, begun.binary, directory.path)
+    directory.write(Record(server=begun, sync=sync))
+    return Local(begun.socket, begun.binary, directory.path, sync)
 
 
 def _reach_or_end(directory: DataDir) -> Local | int:
@@ -219,7 +246,7 @@ def _reach_or_end(directory: DataDir) -> Local | int:
         if _answers(begun.socket):
             if record.starting is not None:
                 return _finish(directory, begun)
-            return Local(begun.socket, begun.binary, directory.path)
+            return Local(begun.socket, begun.binary, directory.path, record.sync)
         if record.starting is None and not os.path.exists(begun.socket):
             if not _is_server_of(directory.pid(), begun.socket):
                 raise EngineUnavailable(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, cast
 
 import redis
@@ -26,6 +27,7 @@ import redis.cluster
 import redis.connection
 import redis.retry
 import redis.sentinel
+from redis.asyncio.cluster import PipelineCommand
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisClusterException, ResponseError
 
@@ -68,6 +70,22 @@ class _AsyncCluster(redis.asyncio.RedisCluster):
             raise _translated(error) from error
         except AttributeError as error:  # a connection that another call has closed in the same instant
             raise redis.ConnectionError(f"connection closed: {error}") from error
+
+    async def together(self, key: str, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+        """Commands one after the other on one connection to the node that serves a key; errors are among the replies."""
+        try:
+            if self._initialize:
+                async with self._looking:
+                    await self.initialize()
+            node: Any = cast(Any, self).get_node_from_key(key)
+            sent = [PipelineCommand(number, *command) for number, command in enumerate(commands)]
+            async with self._room[node.name]:
+                await node.execute_pipeline(sent)
+        except RedisClusterException as error:
+            raise _translated(error) from error
+        except AttributeError as error:
+            raise redis.ConnectionError(f"connection closed: {error}") from error
+        return [command.result for command in sent]
 
     async def _execute_command(self, target_node: Any, *args: Any, **kwargs: Any) -> Any:
         async with self._room[target_node.name]:

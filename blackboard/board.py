@@ -23,15 +23,18 @@ from pydantic import JsonValue, ValidationError
 from redis.exceptions import ResponseError
 
 from blackboard import _keys, _script, _stores, claims, events, retries
+from blackboard import confirm as _confirm
 from blackboard.blobs import Blobs
 from blackboard.catalog import Catalog
 from blackboard.claims import Claim
+from blackboard.confirm import Confirm
 from blackboard.engine import Engine, open_engine
 from blackboard.errors import BadInput, BoardFull, EngineUnavailable, UnknownRecord
 from blackboard.events import (
     Event,
     FabricationStage,
     FabricationStageData,
+    ReplayOf,
     RoundPlannedData,
     RunCompletedData,
     TaskProgressed,
@@ -90,6 +93,8 @@ class Board:
         self.feed = Feed(engine, self.shards, self.source)
         self.random = random.Random()
         """Source of jitter; replace it in tests."""
+        self.confirm: Confirm | None = None
+        self._confirmable: Confirm | None = None
         self._bells: redis.asyncio.Redis | None = None
         self._spared: dict[int, float] = {}
 
@@ -106,6 +111,8 @@ class Board:
         shards: int | None = None,
         blobs: str | None = None,
         inline_bytes: int | None = None,
+        durability: Literal["local", "local-sync"] | None = None,
+        confirm: Confirm | None = None,
     ) -> Board:
         """Open a board, making it when it is new.
 
@@ -123,10 +130,13 @@ class Board:
                 made. Default: what the board has; for a new one ``ARBITER_BLOBS``, then ``redis``.
             inline_bytes: largest value that stands on the board itself; kept for those who open it later. Default:
                 what the board has, then :data:`~blackboard.blobs.INLINE_BYTES`.
+            durability: of the local server, as for :func:`~blackboard.engine.open_engine`.
+            confirm: given, every acceptance, decision, end and cancellation waits for replicas, as with ``durable=True``.
 
         Raises:
-            BadInput: a malformed URL or name, or another number of shards or store than the board has.
-            EngineUnavailable: no usable server; the message says what to do.
+            BadInput: a malformed URL or name, another number of shards or store than the board has, or a confirmation
+                that this engine can never give.
+            EngineUnavailable: no usable server, or fewer replicas than are to confirm; the message says what to do.
         """
         for field, value in (("namespace", namespace), ("board", board)):
             if not re.match(type_name, value):
@@ -134,7 +144,13 @@ class Board:
         if shards is not None and not 1 <= shards <= MOST_SHARDS:
             raise BadInput("shards", shards, f"Use 1 to {MOST_SHARDS}.")
         _stores.check_options(blobs, inline_bytes)
-        engine = await open_engine(url, data_dir=data_dir)
+        engine = await open_engine(url, data_dir=data_dir, durability=durability)
+        if confirm is not None:
+            try:
+                await _confirm.check(engine, confirm)
+            except BaseException:
+                await engine.close()
+                raise
         key = _keys.meta(namespace, board)
         client = engine.client()
 
@@ -171,6 +187,7 @@ class Board:
             raise
         store = _stores.open_store(place, namespace, board, client, opened.shard_of, opened._read)
         opened.blobs = Blobs(store, inline)
+        opened.confirm = confirm
         return opened
 
     async def close(self) -> None:
@@ -186,10 +203,11 @@ class Board:
 
     @property
     def durability(self) -> str:
-        """What an acknowledged write survives: ``memory``, ``local`` or, for servers given by URL, ``replicated`` or
-        ``unknown``; see :class:`~blackboard.engine.Engine`.
+        """What an acknowledged write survives: ``memory``, ``local``, ``local-sync`` or, for servers given by URL,
+        ``replicated`` or ``unknown``; see :class:`~blackboard.engine.Engine`. ``confirmed`` where every transition waits for
+        replicas.
         """
-        return self.engine.durability
+        return self.engine.durability if self.confirm is None else "confirmed"
 
     def shard_of(self, run_id: str) -> _keys.Shard:
         return self.shards[_keys.shard_number(run_id, len(self.shards))]
@@ -202,12 +220,28 @@ class Board:
         run_id: str | None,
         *args: str | int,
         seconds: float | None = None,
+        confirm: Confirm | None = None,
     ) -> Any:
         keys = shard.declare(lanes, run_id)
+        if confirm is not None:
+            return await _confirm.run(
+                self.client, _script.load(name), keys, [len(lanes), *lanes, *args], confirm, shard.confirmed,
+                recover=self.engine.ensure,
+            )  # fmt: skip
         return await _script.run(
             self.client, _script.load(name), keys, [len(lanes), *lanes, *args], recover=self.engine.ensure,
             seconds=seconds,
         )  # fmt: skip
+
+    async def _asked(self, durable: bool) -> Confirm | None:
+        """What a call waits for. That the servers can confirm at all is looked at once."""
+        if not durable or self.confirm is not None:
+            return self.confirm
+        if self._confirmable is None:
+            how = Confirm()
+            await _confirm.check(self.engine, how)
+            self._confirmable = how
+        return self._confirmable
 
     # ---- runs ------------------------------------------------------------------------------------------------------
 
@@ -220,6 +254,8 @@ class Board:
         limits: Limits | None = None,
         pins: Mapping[str, str] | None = None,
         redrive_of: str | None = None,
+        durable: bool = False,
+        replay_of: ReplayOf | None = None,
     ) -> str:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
@@ -230,6 +266,8 @@ class Board:
             limits: bounds of the run.
             pins: capability versions (name to content hash) the run must use.
             redrive_of: the dead letter it is made of.
+            durable: return only when a replica has it; see :mod:`blackboard.confirm`.
+            replay_of: the archived event the request was made of, for the run's log.
 
         Returns:
             The id of the run.
@@ -240,6 +278,8 @@ class Board:
             QuotaExceeded: the board or the tenant has as many open runs as it may, or starts them too fast; the error says
                 when to try again.
             EngineUnavailable: the server stayed unreachable; repeat the call with the same key.
+            Unconfirmed: a durable run was accepted and no replica said in time that it has it; repeat the call with the
+                same key.
             BlobUnavailable: the store of large values cannot be used; repeat the call with the same key.
         """
         if request is None or request in ("", {}, []) or (isinstance(request, str) and not request.strip()):
@@ -250,12 +290,14 @@ class Board:
         terms: dict[str, Any] = {
             "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": dict(pins or {}),
         } | ({"redrive_of": redrive_of} if redrive_of else {})  # fmt: skip
+        if replay_of is not None:
+            terms["replay_of"] = replay_of.model_dump()
         accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))
         text = request if isinstance(request, str) else body
         await self._call(
             "submit", self.shard_of(run_id), [STEP_LANE], run_id,
             run_id, tenant, fingerprint(request), text[:120], accepted,
-            int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS,
+            int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS, confirm=await self._asked(durable),
         )  # fmt: skip
         return run_id
 
@@ -276,6 +318,7 @@ class Board:
         kind: Literal["capability", "fabrication"] = "capability",
         seconds: float | None = None,
         redrive_of: str | None = None,
+        durable: bool = False,
     ) -> str:
         """Accept a run that calls one capability without a model. When this returns, its only task is on the board.
 
@@ -297,13 +340,14 @@ class Board:
             kind: of the task.
             seconds: deadline of the task instead of ``limits.task_seconds``, and of each attempt.
             redrive_of: the dead letter it is made of.
+            durable: return only when a replica has it; see :mod:`blackboard.confirm`.
 
         Returns:
             The id of the run.
 
         Raises:
             BadInput: an oversized input, or a malformed lane, tenant or priority.
-            Conflict, EngineUnavailable, BlobUnavailable: as :meth:`submit`.
+            Conflict, QuotaExceeded, EngineUnavailable, Unconfirmed, BlobUnavailable: as :meth:`submit`.
         """
         limits = limits or Limits()
         run_id = run_id_of(tenant, idempotency_key)
@@ -326,7 +370,7 @@ class Board:
         await self._call(
             "submit_call", self.shard_of(run_id), [lane], run_id,
             run_id, tenant, fingerprint([CALL, capability, asked_version, input]), f"{capability} {given[:120]}"[:120],
-            json.dumps(terms), int(limits.seconds * 1000), json.dumps(spec), body,
+            json.dumps(terms), int(limits.seconds * 1000), json.dumps(spec), body, confirm=await self._asked(durable),
         )  # fmt: skip
         return run_id
 
@@ -351,7 +395,7 @@ class Board:
         """
         state, _ = await self._call(
             "cancel_run", self.shard_of(run_id), [STEP_LANE], run_id,
-            run_id, reason, int(self.cancel_grace_seconds * 1000),
+            run_id, reason, int(self.cancel_grace_seconds * 1000), confirm=self.confirm,
         )  # fmt: skip
         return str(state)
 
@@ -551,18 +595,20 @@ class Board:
 
         await self._read(push)
 
-    async def complete(self, claim: Claim, completion: Completion) -> None:
+    async def complete(self, claim: Claim, completion: Completion, *, durable: bool = False) -> None:
         """End a task. Its dependants, and the run's next step when it was the last open one, become ready with it.
 
         Raises:
             Fenced: the task is no longer held by this claim; the completion was dropped.
             BadInput: the result is larger than :data:`PAYLOAD_BYTES`, or the rest is larger than :data:`REPORT_BYTES`.
             BlobUnavailable: the store of large values cannot be used; the task is still held.
+            Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.
         """
         body = await self._written(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body, _told(completion),
+            confirm=await self._asked(durable),
         )  # fmt: skip
 
     async def fail(self, claim: Claim, completion: Completion, *, carried: Usage | None = None) -> str:
@@ -601,6 +647,7 @@ class Board:
             retries.ms(asked), spent.model_dump_json(), ruling.key, ruling.max_attempts,
             "" if ruling.max_age_seconds is None else retries.ms(ruling.max_age_seconds),
             _told(completion),
+            confirm=self.confirm,
         )  # fmt: skip
         return str(state)
 
@@ -654,6 +701,8 @@ class Board:
         tasks: Sequence[TaskSpec],
         limits: Limits,
         outcome: RunCompletedData | None = None,
+        *,
+        durable: bool = False,
     ) -> None:
         """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
 
@@ -667,6 +716,7 @@ class Board:
             Fenced: another process took the step, or the run is being stopped. Nothing was written.
             BadInput: duplicate or malformed keys, unknown or circular dependencies, too many or too large tasks, a
                 message that cannot be stored.
+            Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
@@ -680,7 +730,7 @@ class Board:
         await self._call(
             "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
             claim.task_id, claim.fence, told,
-            outcome.status if outcome else "", answer, len(written), *flat,
+            outcome.status if outcome else "", answer, len(written), *flat, confirm=await self._asked(durable),
         )  # fmt: skip
 
     async def sweep(self, *, limit: int = 50, expire: bool = True) -> float:

@@ -27,9 +27,9 @@ from redis.backoff import NoBackoff
 from blackboard import _address, _local, _together
 from blackboard._probe import CONNECT_SECONDS, NotThisKind, probe
 from blackboard._script import RETRY_SECONDS
-from blackboard.errors import EngineUnavailable, MissingExtra
+from blackboard.errors import BadInput, EngineUnavailable, MissingExtra
 
-Durability = Literal["memory", "local", "replicated", "unknown"]
+Durability = Literal["memory", "local", "local-sync", "replicated", "unknown"]
 
 COMMAND_SECONDS = 5.0
 """How long a reply is waited for before the connection is given up."""
@@ -56,7 +56,8 @@ class Engine:
     Attributes:
         url: the URL, without its secrets.
         durability: ``memory`` (lasts as long as this process), ``local`` (the supervised server: survives crashes of
-            every process; a power failure may cost the last second), ``replicated`` (every primary writes a log and
+            every process; a power failure may cost the last second), ``local-sync`` (that survives a power failure too:
+            every write is on disk before it is acknowledged), ``replicated`` (every primary writes a log and
             refuses writes that no replica would get: survives one host, but for the replicas' lag) or ``unknown``
             (somebody else's server).
         label: one line for people.
@@ -132,6 +133,7 @@ async def open_engine(
     url: str | None = None,
     *,
     data_dir: Path | str | None = None,
+    durability: Literal["local", "local-sync"] | None = None,
     connect_seconds: float = CONNECT_SECONDS,
 ) -> Engine:
     """Find the board's Redis, check that it answers and is new enough.
@@ -140,13 +142,15 @@ async def open_engine(
         url: ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``, ``redis+sentinel://`` or ``memory://``.
             Default: ``ARBITER_REDIS_URL``; when that is not set either, the supervised local server of ``data_dir``.
         data_dir: where the local server keeps its data. Default: ``ARBITER_DATA_DIR``, then ``~/.arbiter``.
+        durability: what the local server's acknowledged writes survive: ``local-sync`` writes them to disk first, ``local``
+            once a second. Kept beside the data for everybody. Default: ``ARBITER_DURABILITY``, then what is kept.
         connect_seconds: how long an unreachable server is tried. One that is loading its data is waited for longer.
 
     Returns:
         The engine. Close it when the board is closed.
 
     Raises:
-        BadInput: the URL cannot be one.
+        BadInput: the URL cannot be one, or ``durability`` is asked of a server that is not the local one.
         EngineUnavailable: the server cannot be reached or started, refuses the credentials, or is too old.
         MissingExtra: the URL needs an optional dependency that is not installed.
     """
@@ -155,8 +159,11 @@ async def open_engine(
     if url is None:
         url = os.environ.get("ARBITER_REDIS_URL") or None
     if url is None:
-        return await _open_local(_data_dir(data_dir), connect_seconds)
+        return await _open_local(_data_dir(data_dir), connect_seconds, _sync(durability))
     address = _address.read(url)
+    if durability is not None:
+        remedy = "It is a setting of the local server. Set appendfsync of your server, or leave the URL out."
+        raise BadInput("durability", durability, remedy)
     if address.scheme == "memory":
         from blackboard import _memory
 
@@ -210,8 +217,18 @@ async def _open_several(address: _address.Address, connect_seconds: float) -> En
     )
 
 
-async def _open_local(data_dir: Path, connect_seconds: float) -> Engine:
-    local = await asyncio.to_thread(_local.start, data_dir)
+def _sync(durability: str | None) -> bool | None:
+    """Whether writes go to disk at once; None when nobody says."""
+    wanted = durability or os.environ.get("ARBITER_DURABILITY") or None
+    if wanted not in (None, "local", "local-sync"):
+        raise BadInput(
+            "durability", wanted, "Use local or local-sync; ARBITER_DURABILITY is for the local server only."
+        )
+    return None if wanted is None else wanted == "local-sync"
+
+
+async def _open_local(data_dir: Path, connect_seconds: float, sync: bool | None) -> Engine:
+    local = await asyncio.to_thread(_local.start, data_dir, sync)
     address = _address.read(local.url)
     clients = _WireClients(address.full)
     await probe(clients, address, connect_seconds)
@@ -224,7 +241,8 @@ async def _open_local(data_dir: Path, connect_seconds: float) -> Engine:
                 "Open the board again."
             )
 
-    return Engine(url=local.url, durability="local", label=local.label, clients=clients, revive=revive)
+    level = "local-sync" if local.sync else "local"
+    return Engine(url=local.url, durability=level, label=local.label, clients=clients, revive=revive)
 
 
 def _data_dir(data_dir: Path | str | None) -> Path:

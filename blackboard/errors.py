@@ -67,6 +67,13 @@ class QuotaExceeded(ScriptRefused):
         )
 
 
+class Unconfirmed(ArbiterError):
+    """A durable transition was written, and not enough replicas said in time that they have it.
+
+    Repeat the call as it was, with the same key: it has no second effect and is confirmed as soon as they have it.
+    """
+
+
 class BlobError(ArbiterError):
     """A large value that was stored apart cannot be had. ``code`` is the type of the failure that a task gets."""
 

@@ -60,6 +60,17 @@ class Called(Stored):
     priority: int = 5
 
 
+class ReplayOf(Stored):
+    """The archived event a run was made from again."""
+
+    name: str
+    """Of the replay; empty for one without."""
+    source: str
+    """Of the archived event."""
+    id: str
+    """The same."""
+
+
 class RunAcceptedData(Stored):
     request: JsonValue = None
     tenant: str
@@ -70,6 +81,8 @@ class RunAcceptedData(Stored):
     """Set for a run that calls one capability without a model. Its input is in the ``task.posted`` that follows."""
     redrive_of: str | None = None
     """The dead letter this run was made of: the id of a task or of a run that was given up."""
+    replay_of: ReplayOf | None = None
+    """Where the request came from when it was replayed from an archive."""
 
 
 class RunAccepted(Event):
@@ -315,6 +328,13 @@ def _marked(cls: type[Event], data: Stored) -> Stored:
     if field is None or (blob := Blob.of(getattr(data, field))) is None:
         return data
     return data.model_copy(update={field: blob})
+
+
+def apart(event: Event) -> Blob | None:
+    """The reference to a large value in an event's data."""
+    field = _MAY_BE_APART.get(type(event))
+    found = None if field is None else getattr(event.data, field)
+    return found if isinstance(found, Blob) else None
 
 
 _MAY_BE_APART: dict[type[Event], str] = {RunAccepted: "request", TaskPosted: "input", TaskCompleted: "data"}

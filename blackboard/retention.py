@@ -122,14 +122,29 @@ async def prune(
     count: Counter[str] = Counter()
     lanes: dict[int, set[str]] = defaultdict(set)
     complete = True
-    for shard in board.shards:
-        complete &= await _Pass(
-            board, shard, policy, moment, limit, dry_run, removed, count, lanes[shard.number]
-        ).walk()
+    surplus = await _surplus(board, policy)
+    for shard, more in zip(board.shards, surplus, strict=True):
+        complete &= await _Pass(board, shard, policy, moment, limit, dry_run, removed, count, lanes[shard.number]).walk(
+            more
+        )
     if not dry_run:
         for number, names in lanes.items():
             await trim(board, names, shard=number)
     return Pruned(runs=count.total(), by_status=dict(count), ids=tuple(removed), complete=complete)
+
+
+async def _surplus(board: Board, policy: Retention) -> list[int]:
+    """How many runs each shard has too many: in all no more than the board has, where it has more than its share."""
+    if policy.most_runs is None:
+        return [0] * len(board.shards)
+    client = cast(Any, board.client)
+    totals: list[int] = [await _script.retrying(lambda of=shard: client.zcard(of.index)) for shard in board.shards]
+    left, share = sum(totals) - policy.most_runs, policy.most_runs // len(board.shards)
+    found: list[int] = []
+    for total in totals:
+        found.append(max(0, min(left, total - share)))
+        left -= found[-1]
+    return found
 
 
 async def _server_time(board: Board) -> float:
@@ -156,13 +171,13 @@ class _Pass:
         self._limit, self._dry_run = limit, dry_run
         self._removed, self._count, self._lanes = removed, count, lanes
 
-    async def walk(self) -> bool:
-        """False when it stopped at the limit."""
+    async def walk(self, surplus: int) -> bool:
+        """False when it stopped at the limit.
+
+        Args:
+            surplus: so many of the oldest finished runs go whatever their age.
+        """
         client, shard, policy = cast(Any, self._board.client), self._shard, self._policy
-        surplus = 0
-        if policy.most_runs is not None:
-            total: int = await _script.retrying(lambda: client.zcard(shard.index))
-            surplus = total - -(-policy.most_runs // len(self._board.shards))
         youngest = self._now - min(policy.ages.values(), default=float("inf"))
         passed = 0
         while True:

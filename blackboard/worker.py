@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from blackboard import claims
 from blackboard.board import Board
 from blackboard.claims import Claim
-from blackboard.errors import BadInput, BlobError, BoardFull, EngineUnavailable, Fenced, Oversized
+from blackboard.errors import BadInput, BlobError, BoardFull, EngineUnavailable, Fenced, Oversized, Unconfirmed
 from blackboard.heartbeat import Heartbeat
 from blackboard.retries import ruling
 from blackboard.schedules import Schedules
@@ -292,6 +292,8 @@ class Worker:
                 await self._report(attempt, completion)
         except Fenced as fenced:
             log.info("%s: result dropped, %s", claim.task_id, fenced)
+        except Unconfirmed as error:  # it is written; waiting longer would only keep the place
+            log.warning("%s: %s", claim.task_id, error)
         finally:
             self._heartbeat.drop(claim)
 
@@ -319,7 +321,7 @@ class Worker:
             if not isinstance(cast(object, completion), Completion | None):
                 raise TypeError(f"the handler returned {type(completion).__name__} instead of a Completion")
             return completion
-        except (Fenced, EngineUnavailable):
+        except (Fenced, EngineUnavailable, Unconfirmed):
             raise
         except BadInput as error:
             failure = Failure(type="bad_input", message=str(error))

@@ -22,7 +22,9 @@ from blackboard.types import Completion, Failure, Limits, Usage
 FEED_ONLY = ("task.ready", "task.claimed", "task.released")
 """Types that are never in a run's log."""
 
-SHARED: tuple[type[BaseModel], ...] = (events.Call, events.Called, Completion, Failure, Usage, Limits)
+SHARED: tuple[type[BaseModel], ...] = (
+    events.Call, events.Called, events.ReplayOf, Completion, Failure, Usage, Limits,
+)  # fmt: skip
 """Models that several fields are made of; they get tables of their own."""
 
 _RUN = "r019a8f3c2d10b7c41e9a5f02"

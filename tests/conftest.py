@@ -4,31 +4,54 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from blackboard import _keys
 from blackboard.board import Board
+from blackboard.engine import stop_local
 from blackboard.testing import RedisCluster, RedisServer, SentinelSet
 
 ENGINES = ("redis", "memory")
 """What every test that uses ``board`` runs on."""
-SPREAD = ("shards", "cluster", "sentinel")
-"""What the tests of the protocol run on besides: three shards on one server, three masters with replicas, Sentinels."""
-PROTOCOL = {
-    "test_protocol_tasks",
-    "test_protocol_runs",
-    "test_protocol_quotas",
-    "test_protocol_control",
-    "test_protocol_retries",
-    "test_calls",
-    "test_dead_letters",
+CLUSTER = "cluster"
+"""Three masters with replicas, six shards: what the whole conformance suite runs on besides."""
+SPREAD = ("shards", CLUSTER, "sentinel", "local")
+"""What one part of it runs on besides: three shards on one server, Sentinels, the supervised server of a data directory.
+
+It is the part in which clients differ: scripts, blocking reads, binary replies, threads with a connection of their own.
+"""
+CONFORMANCE: dict[str, tuple[str, ...]] = {
+    "test_protocol_tasks": ("shards", CLUSTER, "sentinel"),
+    "test_protocol_runs": SPREAD,
+    "test_protocol_quotas": ("shards", CLUSTER, "sentinel"),
+    "test_protocol_control": ("shards", CLUSTER, "sentinel"),
+    "test_protocol_retries": ("shards", CLUSTER, "sentinel"),
+    "test_calls": ("shards", CLUSTER, "sentinel"),
+    "test_dead_letters": ("shards", CLUSTER, "sentinel"),
+    "test_feed": SPREAD,
+    "test_worker": (CLUSTER, "sentinel"),
+    "test_round_trips": SPREAD,
+    "test_blobs": SPREAD,
+    "test_schedules": (CLUSTER, "sentinel"),
+    "test_budgets": (CLUSTER, "sentinel"),
+    "test_retention": (CLUSTER, "sentinel"),
+    "test_runs_found": (CLUSTER, "sentinel"),
 }
+ONE_HOME = {"test_worker", "test_round_trips", "test_blobs", "test_retention", "test_feed"}
+"""Modules whose tests look for work on the first shard: every run of theirs is there."""
+
+
+def _module(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "board" in metafunc.fixturenames:
-        spread = SPREAD if metafunc.module.__name__.rpartition(".")[2] in PROTOCOL else ()
-        metafunc.parametrize("board", (*ENGINES, *spread), indirect=True)
+        metafunc.parametrize(
+            "board", (*ENGINES, *CONFORMANCE.get(_module(metafunc.module.__name__), ())), indirect=True
+        )
 
 
 @pytest.fixture(scope="session")
@@ -52,15 +75,25 @@ def sentinel_set() -> Iterator[SentinelSet]:
         yield several
 
 
+@pytest.fixture(scope="session")
+def local_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory with its supervised server."""
+    directory = tmp_path_factory.mktemp("local")
+    yield directory
+    stop_local(directory)
+
+
 @pytest.fixture
 def board_name() -> str:
     return "t" + uuid.uuid4().hex[:12]
 
 
 @pytest.fixture
-async def board(request: pytest.FixtureRequest, board_name: str) -> AsyncIterator[Board]:
+async def board(
+    request: pytest.FixtureRequest, board_name: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Board]:
     """A fresh board on each engine: whatever uses it is part of the conformance suite."""
-    shards = None
+    url, shards, data_dir = None, None, None
     match request.param:
         case "memory":
             url = f"memory://{board_name}"
@@ -68,11 +101,16 @@ async def board(request: pytest.FixtureRequest, board_name: str) -> AsyncIterato
             url, shards = request.getfixturevalue("redis_cluster").url, 6
         case "sentinel":
             url = request.getfixturevalue("sentinel_set").url
+        case "local":
+            data_dir = request.getfixturevalue("local_directory")
+            monkeypatch.delenv("ARBITER_REDIS_URL", raising=False)
         case "shards":
             url, shards = request.getfixturevalue("redis_server").url, 3
         case _:
             url = request.getfixturevalue("redis_server").url
-    async with await Board.open(url, board=board_name, lease_seconds=1.0, shards=shards) as board:
+    if shards and _module(request.module.__name__) in ONE_HOME:
+        monkeypatch.setattr(_keys, "shard_number", lambda run_id, shards: 0)  # pyright: ignore
+    async with await Board.open(url, data_dir=data_dir, board=board_name, lease_seconds=1.0, shards=shards) as board:
         yield board
 
 

@@ -1,18 +1,21 @@
-"""Runs and events as files: export, import, events --archive."""
+"""Runs and events as files: export, import, events --archive, replay."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
+import json
 import sys
 import time
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterable
 from pathlib import Path
 from typing import IO
 
-from arbiter import archive
+from arbiter import archive, replaying, run_files
 from arbiter.cli import OK, options, output
+from arbiter.cli.runs import attended
+from arbiter.patterns import Pattern
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.runs import moment
@@ -26,7 +29,7 @@ def export(arguments: argparse.Namespace) -> int:
 async def _export(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         run_id = await options.run_id(board, arguments.run)
-        lines = await _written(arguments.file, archive.export_run(board, run_id))
+        lines = await _written(arguments.file, run_files.export_run(board, run_id, values=not arguments.without_values))
     output.note(f"run {run_id}: {lines} lines")
     return OK
 
@@ -38,7 +41,7 @@ def load(arguments: argparse.Namespace) -> int:
 
 async def _load(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        run = await archive.import_run(board, arguments.file)
+        run = await run_files.import_run(board, arguments.file)
     if arguments.json:
         output.line(output.summary_record(run))
     else:
@@ -48,24 +51,78 @@ async def _load(arguments: argparse.Namespace) -> int:
 
 def events(arguments: argparse.Namespace) -> int:
     """Write the events that are meant to a file."""
-    return asyncio.run(_events(arguments))
+    return attended(_events(arguments))
 
 
 async def _events(arguments: argparse.Namespace) -> int:
-    if arguments.follow or arguments.run is not None:
-        raise BadInput(
-            "--archive", arguments.archive, "It takes what is over: leave out --follow, and name runs by --subject."
-        )
+    if arguments.run is not None:
+        raise BadInput("--archive", arguments.archive, "It takes the events of all runs: name some by --subject.")
+    wanted = _wanted(arguments)
+    if arguments.follow:
+        if arguments.archive == "-":
+            raise BadInput("--archive", "-", "With --follow it needs a file, beside which it keeps how far it got.")
+        async with await Board.open(**options.place(arguments)) as board:
+            await archive.keep(board, arguments.archive, wanted)
+        return OK
+    async with await Board.open(**options.place(arguments)) as board:
+        lines = await _written(arguments.archive, _json(archive.select(board, wanted)))
+    output.note(f"{lines} events")
+    return OK
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Give archived events again: to a file, to the board, or to a URL."""
+    return attended(_replay(arguments))
+
+
+async def _replay(arguments: argparse.Namespace) -> int:
+    found = archive.read(arguments.file, _wanted(arguments))
+    match arguments.to:
+        case "board":
+            async with await Board.open(**options.place(arguments)) as board:
+                count = await replaying.replay_runs(
+                    board, found, name=arguments.name, tenant=arguments.tenant, made=lambda one: output.text(one.run_id)
+                )
+            output.note(f"{count} requests")
+        case to if to.startswith(("http://", "https://")):
+            headers = dict(_header(one) for one in arguments.header)
+            target = replaying.HttpTarget(to, headers=headers, attempts=arguments.attempts)
+            count = await replaying.replay_to(target, found, name=arguments.name, batch=arguments.batch)
+            output.note(f"{count} events")
+        case to:
+            count = await _written(to, _lines(replaying.marked(found, arguments.name)))
+            output.note(f"{count} events")
+    return OK
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise BadInput("--header", name, "Write NAME: VALUE.")
+    return name.strip(), value.strip()
+
+
+async def _lines(found: Iterable[replaying.Json]) -> AsyncIterator[str]:
+    for event in found:
+        yield json.dumps(event, separators=(",", ":")) + "\n"
+
+
+def _wanted(arguments: argparse.Namespace) -> archive.Filter:
     now = time.time()
     since, until = (
         None if text is None else moment(text, now=now, field=f"--{name}")
         for name, text in (("since", arguments.since), ("until", arguments.until))
     )
-    wanted = archive.Filter(arguments.type, arguments.subject, since, until)
-    async with await Board.open(**options.place(arguments)) as board:
-        lines = await _written(arguments.archive, _json(archive.select(board, wanted)))
-    output.note(f"{lines} events")
-    return OK
+    pattern = None
+    if arguments.pattern is not None:
+        text = arguments.pattern
+        if text.startswith("@"):
+            try:
+                text = Path(text[1:]).read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise BadInput("--pattern", text, f"It cannot be read: {error}. Name an existing file.") from error
+        pattern = Pattern(text)
+    return archive.Filter(arguments.type, arguments.subject, since, until, pattern)
 
 
 async def _json(found: AsyncIterator[archive.Event]) -> AsyncIterator[str]:

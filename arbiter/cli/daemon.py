@@ -22,6 +22,8 @@ THREADS = 64
 _DURABILITY = {
     "memory": "memory: lasts as long as this process",
     "local": "local: survives crashes of every process",
+    "local-sync": "local-sync: survives a power failure",
+    "confirmed": "confirmed: every transition waits for replicas",
     "unknown": "as that server is configured",
 }
 

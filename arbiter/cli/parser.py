@@ -279,10 +279,7 @@ def _look(commands: _Commands) -> None:
     events.add_argument(
         "--archive", metavar="FILE", help="write events of all runs to FILE (- for output) as CloudEvents"
     )
-    events.add_argument("--since", metavar="TIME", help="with --archive: from then on; 24h, 7d or 2026-01-31T08:00")
-    events.add_argument("--until", metavar="TIME", help="with --archive: before")
-    events.add_argument("--type", metavar="GLOB", default="*", help="with --archive: such as task.* or run.completed")
-    events.add_argument("--subject", metavar="GLOB", default="*", help="with --archive: run or task, such as r01*/1.*")
+    _which(events, "with --archive: ")
     _json(events, "CloudEvents, one to a line,")
     for parser in (runs, show, events):
         _place(parser)
@@ -386,20 +383,55 @@ over is never removed. A serving daemon does the same each minute; see serve --k
 
 def _archive(commands: _Commands) -> None:
     text = """\
-Write a finished run to a file: its events as stored, the versions it used with their sources, and
-a hash of it all. Nothing is removed."""
+Write a finished run to a file: its events as stored, the versions it used with their sources, its
+large values, and a hash of it all. Nothing is removed."""
     export = _command(commands, "export", "arbiter.cli.archive:export", "write a finished run to a file", text)
     export.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
     export.add_argument("file", metavar="FILE", help="a new file, or - for standard output")
+    export.add_argument("--without-values", action="store_true", help="leave large values out, as when one is missing")
     _place(export)
     text = """\
 Put the run in a file on the board as history: listed and shown, never executed. Its hash, its log
-and the hashes of its versions are checked first; versions are not registered. A run of the same
-id is left alone, and so the command is refused."""
+and the hashes of its versions and large values are checked first; versions are not registered. A
+run of the same id is left alone, and so the command is refused."""
     load = _command(commands, "import", "arbiter.cli.archive:load", "put an exported run on the board", text)
     load.add_argument("file", metavar="FILE")
     _json(load, "the run")
     _place(load)
+
+    text = """\
+Give the events of an archive again, in order and with their identity: to a file, to a URL as
+CloudEvents, or to the board, where requests among them become new runs. Repeating the command
+repeats events, and makes no run twice."""
+    again = _command(commands, "replay", "arbiter.cli.archive:replay", "give archived events again", text)
+    again.add_argument("file", metavar="FILE", help="an archive, as events --archive writes it")
+    again.add_argument(
+        "--to", metavar="TARGET", required=True, help="board, http(s)://..., a new file, or - for output"
+    )
+    again.add_argument(
+        "--name", metavar="NAME", default="", help="of the replay: marks what it makes, and makes it anew"
+    )
+    again.add_argument("--tenant", metavar="NAME", help="to the board: instead of the archived run's")
+    again.add_argument("--header", metavar="NAME:VALUE", action="append", default=[], help="to a URL; may be repeated")
+    again.add_argument(
+        "--batch", metavar="N", type=_positive, default=50, help="to a URL: events at a time (default 50)"
+    )
+    again.add_argument(
+        "--attempts", metavar="N", type=_positive, default=5, help="to a URL: for each batch (default 5)"
+    )
+    _which(again)
+    _place(again)
+
+
+def _which(parser: argparse.ArgumentParser, when: str = "") -> None:
+    """Options that say which events are meant."""
+    parser.add_argument("--since", metavar="TIME", help=f"{when}from then on; 24h, 7d or 2026-01-31T08:00")
+    parser.add_argument("--until", metavar="TIME", help=f"{when}before")
+    parser.add_argument("--type", metavar="GLOB", default="*", help=f"{when}such as task.* or run.completed")
+    parser.add_argument("--subject", metavar="GLOB", default="*", help=f"{when}run or task, such as r01*/1.*")
+    parser.add_argument(
+        "--pattern", metavar="JSON", help=f"{when}what events look like, or @FILE; see docs/retention.md"
+    )
 
 
 def _doctor(commands: _Commands) -> None:

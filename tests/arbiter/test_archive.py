@@ -17,7 +17,8 @@ from cli_process import arbiter as command
 from cli_process import records
 
 from arbiter import Arbiter, Manifest
-from arbiter.archive import Filter, export_run, import_run, replay, select
+from arbiter.archive import Filter, replay, select
+from arbiter.run_files import export_run, import_run
 from blackboard import events
 from blackboard.board import Board
 from blackboard.errors import BadInput, Conflict, ScriptRefused, UnknownRecord
@@ -192,7 +193,7 @@ async def test_a_damaged_file_is_refused_and_nothing_is_written(made: Made, else
         "empty": b"", "text": b"hello\n", "list": b"[]\n[]\n", "half": whole[: len(whole) // 2],
         "without its end": b"".join(lines[:-1]), "one event less": b"".join(lines[:2] + lines[3:]),
         "one letter": whole.replace(b"on purpose", b"on_purpose", 1),
-        "another format": whole.replace(b'"format":1', b'"format":2', 1),
+        "another format": whole.replace(b'"format":1', b'"format":3', 1),
     }  # fmt: skip
     for what, content in bad.items():
         (tmp_path / "bad").write_bytes(content)
@@ -279,5 +280,5 @@ async def test_the_commands_write_files_and_put_them_back(
         "dev.arbiter.run.accepted.v1",
         "dev.arbiter.run.completed.v1",
     }
-    assert command("events", "--archive", str(tmp_path / "e"), "--follow", *here).returncode == 2
+    assert command("events", "--archive", str(tmp_path / "e"), "--run", made.run, *here).returncode == 2
     assert not (tmp_path / "e").exists()

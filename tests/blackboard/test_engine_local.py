@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -127,6 +128,54 @@ async def test_the_local_server_writes_every_change_and_drops_no_key(data_dir: P
         "port": "0",
     }
     await engine.close()
+
+
+async def test_writes_go_to_disk_at_once_on_request_and_whoever_starts_the_server_keeps_to_it(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def opened(durability: Any = None) -> tuple[str, str]:
+        engine = await open_engine(data_dir=data_dir, durability=durability)
+        try:
+            told = await engine.client().config_get("appendfsync")
+            return engine.durability, told["appendfsync"]
+        finally:
+            await engine.close()
+
+    assert await opened() == ("local", "everysec")
+    assert await opened("local-sync") == ("local-sync", "always"), "the running server is told"
+    assert await opened() == ("local-sync", "always"), "nobody lowers it by saying nothing"
+    kill(data_dir)
+    assert await opened() == ("local-sync", "always"), "nor by bringing the server back"
+    assert await opened("local") == ("local", "everysec")
+    stop_local(data_dir)
+    monkeypatch.setenv("ARBITER_DURABILITY", "local-sync")
+    assert await opened() == ("local-sync", "always")
+    monkeypatch.setenv("ARBITER_DURABILITY", "sync")
+    with pytest.raises(BadInput, match="Use local or local-sync"):
+        await opened()
+    with pytest.raises(BadInput, match="It is a setting of the local server"):
+        await open_engine("memory://", durability="local-sync")
+
+
+async def test_the_record_never_promises_more_than_the_server_does(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await count(data_dir)
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_local, "_log_writes", dies)
+        with pytest.raises(KeyboardInterrupt):
+            _local.start(data_dir, True)
+    assert _local.start(data_dir).sync is False
+    assert _local.start(data_dir, True).sync is True
+    with monkeypatch.context() as patched:
+        patched.setattr(_local, "_log_writes", dies)
+        with pytest.raises(KeyboardInterrupt):
+            _local.start(data_dir, False)
+    assert _local.start(data_dir).sync is False
 
 
 def test_eight_processes_opening_one_directory_share_one_server(data_dir: Path) -> None:

@@ -26,13 +26,13 @@ async def post(board: Board, number: int) -> None:
 
 
 def counted(board: Board, lane: str) -> Callable[[], int]:
-    """How often this board asked for work of a lane."""
+    """How often the first shard of this board was asked for work of a lane."""
     claim = board.claim_or_wait
     asked = 0
 
     async def counting(worker: str, lanes: Any, **more: Any) -> Any:
         nonlocal asked
-        asked += lane in lanes
+        asked += lane in lanes and more.get("shard", 0) == 0
         return await claim(worker, lanes, **more)
 
     board.claim_or_wait = counting  # type: ignore[method-assign]

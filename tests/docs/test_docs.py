@@ -351,7 +351,6 @@ def test_every_word_for_the_end_of_a_run_is_in_its_table() -> None:
         "lease_lost",
         "poison",
         "timeout",
-        "poison",
         "internal_error",
     }  # proven by the tests of the board and the worker
     assert _words("operations.md", "How a run ends") == said | ours
