@@ -1,6 +1,9 @@
 """The blackboard: runs, tasks, leases, timers and events on Redis; every change of state is one atomic script.
 
-* :mod:`blackboard.board`: the operations, each the typed binding of one script in ``lua/``.
+* :mod:`blackboard.board`: the operations, each the typed binding of one script in ``lua/``: ``accepting`` runs, ``reading``
+  them, ``working`` on tasks, ``controlling`` (cancel, pause), ``sweeping`` what is due.
+* :mod:`blackboard.quotas`, :mod:`blackboard.budgets`, :mod:`blackboard.schedules`, :mod:`blackboard.retention`,
+  :mod:`blackboard.dead_letters`, :mod:`blackboard.runs`: what is built on a board, one idea each.
 * :mod:`blackboard.claims`, :mod:`blackboard.references`: what a worker is handed, with references to earlier results.
 * :mod:`blackboard.worker`, :mod:`blackboard.heartbeat`: the claim loop and the leases of every role; the sweeper.
 * :mod:`blackboard.events`, :mod:`blackboard.feed`: typed CloudEvents, and following them.

@@ -24,6 +24,7 @@ from blackboard.events import Event
 if TYPE_CHECKING:
     from blackboard.board import Board
     from blackboard.engine import Engine
+    from blackboard.reading import Reading
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class Feed:
                 return found
             start = "(" + page[-1][0]
 
-    async def watch(self, board: Board, run_id: str) -> AsyncGenerator[Event, None]:
+    async def watch(self, board: Reading, run_id: str) -> AsyncGenerator[Event, None]:
         shard, cursor = board.shard_of(run_id), "-"
         await self._start([shard])
         queue: asyncio.Queue[Entry] = asyncio.Queue()

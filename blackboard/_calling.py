@@ -1,0 +1,95 @@
+"""What every part of a board stands on: its connections, its shards, and the one way a script is called."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from blackboard import _keys, _script, _stores, events
+from blackboard import confirm as _confirm
+from blackboard.blobs import Blobs
+from blackboard.catalog import Catalog
+from blackboard.claims import Claim
+from blackboard.confirm import Confirm
+from blackboard.engine import Engine
+from blackboard.feed import Feed
+
+STEP_LANE = "arbiter"
+"""Where the arbiter's decisions wait."""
+
+
+class Calling:
+    """The base of :class:`~blackboard.board.Board`."""
+
+    def __init__(
+        self, engine: Engine, namespace: str, board: str, shards: int, lease_seconds: float, cancel_grace_seconds: float
+    ) -> None:
+        self.engine = engine
+        self.namespace, self.name = namespace, board
+        self.lease_seconds = lease_seconds
+        self.cancel_grace_seconds = cancel_grace_seconds
+        self.source = events.source(namespace, board)
+        self.shards = [_keys.Shard(namespace, board, k) for k in range(shards)]
+        self.client = engine.client()
+        self.blobs = Blobs(_stores.RedisStore(self.client, self.shard_of, self._read))
+        self.catalog = Catalog(self.client, namespace, board)
+        self.feed = Feed(engine, self.shards, self.source)
+        self.random = random.Random()
+        """Source of jitter; replace it in tests."""
+        self.confirm: Confirm | None = None
+        self._confirmable: Confirm | None = None
+        self._bells: redis.asyncio.Redis | None = None
+        self._spared: dict[int, float] = {}
+
+    def shard_of(self, run_id: str) -> _keys.Shard:
+        return self.shards[_keys.shard_number(run_id, len(self.shards))]
+
+    async def _call(
+        self,
+        name: str,
+        shard: _keys.Shard,
+        lanes: Sequence[str],
+        run_id: str | None,
+        *args: str | int,
+        seconds: float | None = None,
+        confirm: Confirm | None = None,
+    ) -> Any:
+        keys = shard.declare(lanes, run_id)
+        if confirm is not None:
+            return await _confirm.run(
+                self.client, _script.load(name), keys, [len(lanes), *lanes, *args], confirm, shard.confirmed,
+                recover=self.engine.ensure,
+            )  # fmt: skip
+        return await _script.run(
+            self.client, _script.load(name), keys, [len(lanes), *lanes, *args], recover=self.engine.ensure,
+            seconds=seconds,
+        )  # fmt: skip
+
+    async def _asked(self, durable: bool) -> Confirm | None:
+        """What a call waits for. That the servers can confirm at all is looked at once."""
+        if not durable or self.confirm is not None:
+            return self.confirm
+        if self._confirmable is None:
+            how = Confirm()
+            await _confirm.check(self.engine, how)
+            self._confirmable = how
+        return self._confirmable
+
+    def _released(self, claim: Claim) -> list[str]:
+        return sorted({STEP_LANE, claim.lane, *claim.lanes})
+
+    async def _read(self, command: Callable[[], Any]) -> Any:
+        """The reply of a command that may be repeated; a lost connection is no reason to give up on it."""
+
+        async def call() -> Any:
+            try:
+                return await command()
+            except redis.ConnectionError:
+                await self.engine.ensure()
+                raise
+
+        return await _script.retrying(call, seconds=self.engine.patience_seconds)

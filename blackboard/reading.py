@@ -1,0 +1,76 @@
+"""Reading runs: where they stand, what happened, and what happens now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+from pydantic import JsonValue
+
+from blackboard._calling import Calling
+from blackboard.errors import UnknownRecord
+from blackboard.events import Event
+from blackboard.types import RunSummary, summarise
+
+
+class Reading(Calling):
+    """The operations that change nothing."""
+
+    async def summary(self, run_id: str) -> RunSummary:
+        """State of one run.
+
+        Raises:
+            UnknownRecord: no such run.
+        """
+        shard = self.shard_of(run_id)
+        raw = await self._read(lambda: self.client.hget(shard.runs, run_id))
+        if raw is None:
+            raise UnknownRecord("UNKNOWN", f"no run {run_id} on board {self.namespace}/{self.name}")
+        return summarise(run_id, json.loads(raw))
+
+    async def runs(self, limit: int = 50) -> list[RunSummary]:
+        """The latest runs, newest first."""
+        found: list[RunSummary] = []
+        for shard in self.shards:
+            ids: list[str] = await self._read(lambda s=shard: cast(Any, self.client).zrevrange(s.index, 0, limit - 1))
+            if ids:
+                rows: list[str | None] = await self._read(lambda s=shard, i=ids: self.client.hmget(s.runs, i))
+                found += [summarise(run_id, json.loads(raw)) for run_id, raw in zip(ids, rows, strict=True) if raw]
+        return sorted(found, key=lambda run: run.created_at, reverse=True)[:limit]
+
+    async def history(self, run_id: str, after: str = "-") -> list[Event]:
+        """The run's log: every event with data, in order.
+
+        Args:
+            after: the ``sequence`` of the last event already known; ``-`` for all.
+        """
+        return [event for _, event in await self.feed.read_log(self.client, self.shard_of(run_id), run_id, after)]
+
+    def watch(self, run_id: str) -> AsyncGenerator[Event, None]:
+        """The run's events from its acceptance to its end, as they happen; volatile ones from now on.
+
+        The log is the source and is read again when notifications fail to come, so none of its events is missed or
+        repeated.
+
+        Raises:
+            UnknownRecord: no such run.
+        """
+        return self.feed.watch(self, run_id)
+
+    async def outcomes(self) -> dict[str, int]:
+        """Completions counted per capability version: ``name|content hash|status`` to a number."""
+        total: dict[str, int] = {}
+        for shard in self.shards:
+            counts: dict[str, str] = await self._read(lambda s=shard: self.client.hgetall(s.outcomes))
+            for key, count in counts.items():
+                total[key] = total.get(key, 0) + int(count)
+        return total
+
+    async def load(self, run_id: str, value: JsonValue) -> JsonValue:
+        """The value a :class:`~blackboard.blobs.Blob` of a run stands for; anything else is returned as it is.
+
+        Raises:
+            BlobError: it is missing or damaged, or its store cannot be reached.
+        """
+        return await self.blobs.load(run_id, value)

@@ -1,0 +1,257 @@
+"""Doing the work: claiming tasks, reporting on them, ending them, and committing decisions."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Awaitable, Sequence
+from typing import Any, cast
+
+from pydantic import JsonValue, ValidationError
+
+from blackboard import _script, claims, retries
+from blackboard._calling import STEP_LANE, Calling
+from blackboard.claims import Claim
+from blackboard.errors import BadInput
+from blackboard.events import (
+    FabricationStage,
+    FabricationStageData,
+    RoundPlannedData,
+    RunCompletedData,
+    TaskProgressed,
+)
+from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, join
+from blackboard.plan import specs
+from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
+
+_BELL_SLACK_SECONDS = 5.0
+_TYPE_CHARACTERS = 64
+_REPORTS = {FabricationStage.kind, TaskProgressed.kind}
+
+
+class Working(Calling):
+    """The operations of the roles."""
+
+    async def claim(
+        self,
+        worker: str,
+        lanes: Sequence[str],
+        *,
+        n: int = 1,
+        nonce: str | None = None,
+        shard: int = 0,
+        seconds: float | None = None,
+        load: bool = True,
+    ) -> list[Claim]:
+        """Take up to ``n`` ready tasks from lanes of one shard, in the order the lanes are given.
+
+        Within a lane tenants with backlog take turns by weight, a tenant's runs take turns, and a task of a higher priority
+        stands so many turns ahead. What a :class:`~blackboard.quotas.Quota` holds back is passed over.
+
+        Args:
+            worker: unique to this worker's process and start.
+            nonce: unique to this call; a repetition of the call with the same nonce returns the same claims.
+            load: False leaves large values where they are, for :func:`blackboard.claims.load` to fetch under the lease's
+                heartbeat.
+            seconds: how long the call is repeated while the server is unreachable. Default: to outlast a failover.
+        """
+        taken, _ = await self.claim_or_wait(worker, lanes, n=n, nonce=nonce, shard=shard, seconds=seconds)
+        return [await claims.load(claim, self.blobs) for claim in taken] if load else taken
+
+    async def claim_or_wait(
+        self,
+        worker: str,
+        lanes: Sequence[str],
+        *,
+        n: int = 1,
+        nonce: str | None = None,
+        shard: int = 0,
+        seconds: float | None = None,
+    ) -> tuple[list[Claim], float | None]:
+        """:meth:`claim` without loading large values, for claim loops.
+
+        Returns:
+            The claims and, where quotas hold work back, in how many seconds to look again; else None.
+        """
+        place = self.shards[shard]
+        args = [worker, nonce or secrets.token_hex(8), int(self.lease_seconds * 1000), n]
+        rows = await _script.run(
+            self.client, _script.load("claim"), [*place.declare(lanes), place.last_claim(worker)],
+            [len(lanes), *lanes, *args], recover=self.engine.ensure, seconds=seconds,
+        )  # fmt: skip
+        wait = float(rows.pop()[1]) / 1000 if rows and not rows[-1][0] else None
+        return [claims.parse(row, worker) for row in rows], wait
+
+    async def _written(self, claim: Claim, completion: Completion) -> str:
+        fields, data = dump_completion(claim, completion)
+        if data == "null":
+            return fields
+        return join(fields, "data", await self.blobs.check(claim.run_id, data, completion.data))
+
+    async def wait_for_work(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> bool:
+        """Sleep until a lane's doorbell rings, at most ``seconds``. Call it only after an empty claim."""
+        client = self._bells
+        if client is None:
+            client = self._bells = self.engine.blocking_client(seconds + _BELL_SLACK_SECONDS)
+        place = self.shards[shard]
+        bells = [place.bell(lane) for lane in lanes]
+        return await cast(Awaitable[Any], client.blpop(bells, timeout=seconds)) is not None
+
+    async def ring(self, lanes: Sequence[str], shard: int = 0) -> None:
+        """Wake one sleeper of each lane without posting anything."""
+
+        def push() -> Awaitable[Any]:
+            pipe = self.client.pipeline(transaction=False)
+            for lane in lanes:
+                pipe.lpush(self.shards[shard].bell(lane), "1")
+                pipe.ltrim(self.shards[shard].bell(lane), 0, 63)
+            return pipe.execute()
+
+        await self._read(push)
+
+    async def complete(self, claim: Claim, completion: Completion, *, durable: bool = False) -> None:
+        """End a task. Its dependants, and the run's next step when it was the last open one, become ready with it.
+
+        Raises:
+            Fenced: the task is no longer held by this claim; the completion was dropped.
+            BadInput: the result is larger than :data:`PAYLOAD_BYTES`, or the rest is larger than :data:`REPORT_BYTES`.
+            BlobUnavailable: the store of large values cannot be used; the task is still held.
+            Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.
+        """
+        body = await self._written(claim, completion)
+        await self._call(
+            "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
+            claim.task_id, claim.fence, completion.status.value, body, _told(completion),
+            confirm=await self._asked(durable),
+        )  # fmt: skip
+
+    async def fail(self, claim: Claim, completion: Completion, *, carried: Usage | None = None) -> str:
+        """End an attempt without a result: another one after a delay, or the end when the retry policy has none left.
+
+        The delay is random within what the policy says, and at least ``error.retry_after_seconds``. One that does not
+        fit before the task's deadline, or the age the policy allows, ends the task now, and its error says so. An error
+        of which a rule says that it is never retried ends the task as well.
+
+        Args:
+            carried: the part of ``completion.usage`` that the checkpoint carries into the next attempt's; it is not
+                counted to this one.
+
+        Returns:
+            ``delayed``, ``paused`` where its run is, or the status the task ended with.
+
+        Raises:
+            Fenced: the task is no longer held by this claim.
+        """
+        if completion.error is None or completion.status is Status.SUCCEEDED:
+            raise BadInput(
+                "completion", completion.status.value, "A failed attempt needs an error; use complete() instead."
+            )
+        ruling = retries.ruling(claim.retry, completion.error)
+        if ruling.key and not ruling.again:
+            await self.complete(claim, completion)
+            return completion.status.value
+        ceiling = ruling.ceiling(retries.failures(ruling, claim.attempt, claim.failures))
+        asked = completion.error.retry_after_seconds or 0.0
+        spent = completion.usage - (carried or Usage())
+        body = await self._written(claim, completion)
+        state, _ = await self._call(
+            "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
+            claim.task_id, claim.fence, completion.status.value, body,
+            int(self.random.uniform(0, ceiling) * 1000), completion.error.model_dump_json(),
+            retries.ms(asked), spent.model_dump_json(), ruling.key, ruling.max_attempts,
+            "" if ruling.max_age_seconds is None else retries.ms(ruling.max_age_seconds),
+            _told(completion),
+            confirm=self.confirm,
+        )  # fmt: skip
+        return str(state)
+
+    async def release(self, claim: Claim) -> None:
+        """Give an unfinished task back at once, without spending its attempt.
+
+        The claim counts all the same: a task that was claimed 10 times, or three times as often as it has attempts if
+        that is more, is not given back again but ends as failed, with an error of type ``poison``.
+
+        Raises:
+            Fenced: the task is no longer held by this claim.
+        """
+        await self._call(
+            "release", self.shard_of(claim.run_id), self._released(claim), claim.run_id, claim.task_id, claim.fence
+        )
+
+    async def progress(
+        self, claim: Claim, number: int, kind: str, data: JsonValue, checkpoint: JsonValue = None
+    ) -> None:
+        """Append an event about a running attempt and, with it, replace the task's checkpoint.
+
+        Args:
+            number: counts 1, 2, 3 ... within the claim, so that a repeated call is recognised.
+            kind: ``fabrication.stage`` or ``task.progressed``; other events are the scripts' to make.
+            checkpoint: what a later attempt should find in ``claim.checkpoint``; None keeps the last one.
+
+        Raises:
+            Fenced: the task is no longer held by this claim.
+            BadInput: another kind, data that does not fit it, or that is too large.
+        """
+        if kind not in _REPORTS:
+            raise BadInput("kind", kind, f"Report one of: {', '.join(sorted(_REPORTS))}.")
+        if kind == FabricationStage.kind:
+            try:
+                FabricationStageData.model_validate(data)
+            except ValidationError as error:
+                raise BadInput("data", data, f"It does not fit {kind}: {error}") from error
+        told, kept = dump(data, "data", REPORT_BYTES), ""
+        if checkpoint is not None:
+            text = dump(checkpoint, "checkpoint", PAYLOAD_BYTES)
+            kept = await self.blobs.check(claim.run_id, text, checkpoint)
+        await self._call(
+            "progress", self.shard_of(claim.run_id), (), claim.run_id,
+            claim.task_id, claim.fence, number, kind, told, kept,
+        )  # fmt: skip
+
+    async def commit_step(
+        self,
+        claim: Claim,
+        planned: RoundPlannedData,
+        tasks: Sequence[TaskSpec],
+        limits: Limits,
+        outcome: RunCompletedData | None = None,
+        *,
+        durable: bool = False,
+    ) -> None:
+        """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
+
+        Args:
+            claim: the step being taken.
+            planned: the model's message and what became of each of its calls.
+            tasks: the tasks to post; empty goes straight to the next step.
+            outcome: given, the run ends with it and ``tasks`` must be empty.
+
+        Raises:
+            Fenced: another process took the step, or the run is being stopped. Nothing was written.
+            BadInput: duplicate or malformed keys, unknown or circular dependencies, too many or too large tasks, a
+                message that cannot be stored.
+            Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.
+        """
+        if outcome is not None and tasks:
+            raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
+        written = specs(claim, tasks, limits)
+        lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
+        flat: list[str] = []
+        for (header, given), task in zip(written, tasks, strict=True):
+            flat += [header, await self.blobs.check(claim.run_id, given, task.input)]
+        told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
+        answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
+        await self._call(
+            "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
+            claim.task_id, claim.fence, told,
+            outcome.status if outcome else "", answer, len(written), *flat, confirm=await self._asked(durable),
+        )  # fmt: skip
+
+
+def _told(completion: Completion) -> str:
+    """What a script may read of an error, whose evidence it must not: type and message."""
+    error = completion.error
+    if error is None:
+        return ""
+    short = {"short": error.type[:_TYPE_CHARACTERS]} if len(error.type) > _TYPE_CHARACTERS else {}
+    return json.dumps({"type": error.type, "message": error.message, **short})
