@@ -142,7 +142,7 @@ local function enqueue(id, t, keep)
   end
   if not (keep and t.slot) then
     local mine = turn
-    if t.kind ~= 'step' then
+    if t.kind ~= 'step' and t.round > 0 then  -- a decision and a call are the only task of their run
       local place = t.lane .. ':' .. t.prio
       mine = math.max(turn, tonumber(redis.call('HGET', TURNS, place) or '0')) + 1
       redis.call('HSET', TURNS, place, n2s(mine))
