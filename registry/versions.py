@@ -9,6 +9,7 @@ from blackboard.errors import ArbiterError
 from blackboard.types import Record
 from registry.content import sha256, text_hash
 from registry.manifest import ExamRecord, Manifest
+from registry.signing import Signature, read_quietly
 
 
 class HashMismatch(ArbiterError):
@@ -41,6 +42,10 @@ class Version(Record):
     created_at: float
     """Seconds since the epoch, on the server's clock."""
     updated_at: float
+    signature: Signature | None = None
+    """Who is said to vouch for it; nothing here has verified that, :meth:`registry.Registry.load` does."""
+    revoked: bool = False
+    """Whether it may never run again."""
 
     def visible_to(self, tenant: str | None) -> bool:
         """Whether a tenant may use it; None asks for no tenant in particular."""
@@ -82,4 +87,6 @@ def as_version(stored: StoredVersion, manifest: Manifest) -> Version:
         artifact_sha=stored.artifact_sha,
         created_at=stored.created_at,
         updated_at=stored.updated_at,
+        signature=read_quietly(stored.signature),
+        revoked=stored.revoked,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -23,6 +25,10 @@ PROTOCOL = {
     "test_calls",
     "test_dead_letters",
 }
+
+
+os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).decode())
+"""One key for every process of a test run, so that none is made in the home of whoever runs the tests."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
