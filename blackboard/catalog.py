@@ -21,7 +21,7 @@ from uuid import uuid4
 import redis.asyncio
 
 from blackboard._script import load, retrying, run
-from blackboard.errors import BadInput
+from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Record, type_name
 
 State = Literal["draft", "examined", "active", "retired"]
@@ -132,6 +132,10 @@ class Pointers(Record):
     """True: ``active`` is the whole truth. False: only what changed since the revision the reader held."""
     active: Mapping[str, str | None]
     """Name to active sha; None where no version is active any more."""
+
+
+class RecordDamaged(ArbiterError):
+    """What the catalog holds of a version cannot be read; it must not be used."""
 
 
 class Catalog:
@@ -370,21 +374,26 @@ def _written(name: str, reply: list[str]) -> Written:
 def _stored(name: str, sha: str, raw: str, manifest: str, exam: str, signature: str) -> StoredVersion | None:
     if not raw:
         return None
-    header = _header(raw)
-    return StoredVersion(
-        name=name,
-        sha=sha,
-        state=cast(State, header["state"]),
-        tenant=header["tenant"],
-        manifest=manifest,
-        exam=exam or None,
-        artifact_sha=header["artifact"] or None,
-        created_at=_seconds(header["created"]),
-        updated_at=_seconds(header["updated"]),
-        signature=signature or None,
-        signed_ms=int(header.get("signed") or 0),
-        revoked="revoked" in header,
-    )
+    try:
+        header = _header(raw)
+        return StoredVersion(
+            name=name,
+            sha=sha,
+            state=cast(State, header["state"]),
+            tenant=header["tenant"],
+            manifest=manifest,
+            exam=exam or None,
+            artifact_sha=header["artifact"] or None,
+            created_at=_seconds(header["created"]),
+            updated_at=_seconds(header["updated"]),
+            signature=signature or None,
+            signed_ms=int(header.get("signed") or 0),
+            revoked="revoked" in header,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RecordDamaged(
+            f"The record of {name} {sha[:12]} is damaged ({error!r:.200}); register it again."
+        ) from None
 
 
 def _change(cursor: str, fields: dict[str, str]) -> Change:

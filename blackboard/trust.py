@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast
 
-from blackboard.catalog import Catalog, Signed
+from blackboard.catalog import Catalog, Signed, StoredVersion
 from blackboard.errors import BadInput
 from blackboard.types import Record
 
@@ -154,18 +154,18 @@ class Trust:
         """
         return await self._changed("catalog_revoke", ["version", by, reason, name, sha, ""])
 
-    async def sign(self, name: str, sha: str, exam: str | None, signed: Signed, operation: str) -> None:
+    async def sign(self, stored: StoredVersion, signed: Signed, operation: str) -> None:
         """Store a signature for a version that is there.
 
         Args:
-            exam: text of the exam record the signature speaks of.
+            stored: the version as the signature speaks of it.
 
         Raises:
             UnknownRecord: no such version.
-            Conflict: its exam record is another one.
+            Conflict: its manifest or exam record is another one by now.
             ScriptRefused: ``REVOKED``, ``UNTRUSTED`` or ``CLOCK``, see :meth:`blackboard.catalog.Catalog.register`.
         """
-        args = [operation, name, sha, exam or "", *signed.args()]
+        args = [operation, stored.name, stored.sha, stored.manifest, stored.exam or "", *signed.args()]
         await self._catalog.call("catalog_sign", args, operation=operation)
 
     async def audit(self, limit: int = 100) -> list[Entry]:

@@ -74,12 +74,14 @@ def read(path: Path) -> Ed25519PrivateKey:
         raise BadInput(
             "signing key", str(path), f"It cannot be read: {error.strerror}. Give a file of this user's."
         ) from None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise BadInput("signing key", str(path), "It is no regular file; give one.")
         _private("signing key", path, status, 0o600)
-        content = file.read(_MOST_BYTES + 1)
+        content = os.read(descriptor, _MOST_BYTES)
+    finally:
+        os.close(descriptor)
     if content.lstrip().startswith(b"-----BEGIN"):
         return _pem(f"signing key {path}", content)
     try:

@@ -1,10 +1,10 @@
 """Signatures on versions: who vouches that this code, with these grants, passed that exam.
 
 A signature is Ed25519 (RFC 8032) over a **statement**, the canonical JSON of ``format``, ``capability``, ``version`` (the
-content hash of manifest and code), ``artifact`` (SHA-256 of the code), ``exam`` (SHA-256 of the exam record's text, empty
-without one), ``grants``, ``created`` and ``key``. Stored is only what cannot be had elsewhere: format, time, key and
-signature. The rest of the statement is made anew, each time, from what is about to be run, so a signature says nothing
-about anything else.
+content hash of manifest and code), ``manifest`` (SHA-256 of its text, provenance included), ``artifact`` (SHA-256 of the
+code), ``exam`` (SHA-256 of the exam record's text, empty without one), ``grants``, ``created`` and ``key``. Stored is only
+what cannot be had elsewhere: format, time, key and signature. The rest of the statement is made anew, each time, from
+what is about to be run, so a signature says nothing about anything else.
 
 Which keys count is up to the board, see :mod:`blackboard.trust`; a process may narrow that down with ``ARBITER_TRUSTED_KEYS``.
 """
@@ -90,14 +90,15 @@ def key_id(public: bytes) -> str:
 
 
 def statement(
-    *, name: str, sha: str, artifact_sha: str, exam: str | None, grants: Grants, created: str, key: str
+    *, name: str, sha: str, manifest: str, artifact_sha: str, exam: str | None, grants: Grants, created: str, key: str
 ) -> bytes:
-    """What is signed. ``exam`` is the stored text of the exam record."""
+    """What is signed. ``manifest`` and ``exam`` are the stored texts."""
     return canonical(
         {
             "format": FORMAT,
             "capability": name,
             "version": sha,
+            "manifest": sha256(manifest),
             "artifact": artifact_sha,
             "exam": "" if exam is None else sha256(exam),
             "grants": grants.model_dump(mode="json"),
@@ -144,18 +145,27 @@ class Signer:
         return cls(keyfile.made(data_dir), str(keyfile.key_path(data_dir)))
 
     def signed(
-        self, *, name: str, sha: str, artifact_sha: str, exam: str | None, grants: Grants, created_ms: int
+        self,
+        *,
+        name: str,
+        sha: str,
+        manifest: str,
+        artifact_sha: str,
+        exam: str | None,
+        grants: Grants,
+        created_ms: int,
     ) -> Signed:
         """A signature over a version, as the catalog stores it.
 
         Args:
-            exam: the text of the exam record that is stored with it.
+            manifest, exam: the texts that are stored with it.
             created_ms: the server's time.
         """
         created = str(created_ms)
         said = statement(
-            name=name, sha=sha, artifact_sha=artifact_sha, exam=exam, grants=grants, created=created, key=self.key
-        )
+            name=name, sha=sha, manifest=manifest, artifact_sha=artifact_sha, exam=exam, grants=grants,
+            created=created, key=self.key,
+        )  # fmt: skip
         signature = Signature(key=self.key, created=created, signature=self._key.sign(said).hex())
         return Signed(
             text=canonical(signature.model_dump()), key=self.key, public=self.public, created=created, by=somebody()
@@ -244,7 +254,8 @@ class Verifier:
         if trusted.revoked_at(int(signature.created)) or trusted.revoked_at(stored.signed_ms):
             raise refuse("revoked_key", f"key {key} signed it, and what it signed then is revoked. {look}", key)
         said = statement(
-            name=stored.name, sha=stored.sha, artifact_sha=stored.artifact_sha or "", exam=stored.exam, grants=grants,
+            name=stored.name, sha=stored.sha, manifest=stored.manifest,
+            artifact_sha=stored.artifact_sha or "", exam=stored.exam, grants=grants,
             created=signature.created, key=key,
         )  # fmt: skip
         if not self._holds(said, signature.signature, public):

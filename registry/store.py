@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from pydantic import JsonValue, ValidationError
 
-from blackboard.catalog import ANY, Catalog, Change, Signed, StoredVersion, Verdict
+from blackboard.catalog import ANY, Catalog, Change, RecordDamaged, Signed, StoredVersion, Verdict
 from blackboard.errors import ArbiterError, BadInput, ScriptRefused, UnknownRecord
 from blackboard.trust import Trust
 from blackboard.types import Status
@@ -141,7 +141,7 @@ class Registry:
                 activate=activate,
                 expected_active=expected_active or "",
                 operation=operation,
-                signed=await self._signed(manifest, sha, artifact_sha, exam_text),
+                signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text),
             )
         return await self.resolve(manifest.name, written.sha)
 
@@ -152,10 +152,13 @@ class Registry:
             UnknownRecord: no such capability, version, or no active version; names what is close.
             HashMismatch: what is stored is not what was registered.
         """
+        return self._version(await self._stored(name, sha))
+
+    async def _stored(self, name: str, sha: str | None) -> StoredVersion:
         stored = await self._catalog.get(name, sha)
         if stored is None:
             raise await self._unknown(name, sha)
-        return self._version(stored)
+        return stored
 
     async def resolve_many(self, wanted: Sequence[tuple[str, str | None]]) -> list[Version | None]:
         """:meth:`resolve` for several at once: name and ``sha`` of each. None stands for what is unknown or damaged."""
@@ -192,7 +195,10 @@ class Registry:
             HashMismatch: manifest or code are not what was registered.
             SignatureRefused: it is code, and nobody whose word counts on this board vouches for it as it is.
         """
-        found = await self._catalog.load(name, sha)
+        try:
+            found = await self._catalog.load(name, sha)
+        except RecordDamaged as error:
+            raise SignatureRefused(name, sha or "", "damaged", str(error)) from None
         if found is None:
             raise await self._unknown(name, sha)
         manifest = self._manifest(found.version)
@@ -227,12 +233,12 @@ class Registry:
         if found is None:
             raise await self._unknown(name, sha)
         stored, manifest = found.version, self._manifest(found.version)
-        signed = await self._signed(manifest, sha, stored.artifact_sha, stored.exam)
+        signed = await self._signed(manifest, stored.manifest, sha, stored.artifact_sha, stored.exam)
         if signed is None:
             raise BadInput("name", name, f"A {manifest.kind} lives in a program; only artifacts are signed.")
         verified_source(name, stored.artifact_sha or "", found.source)
         with _told():
-            await self.trust.sign(name, sha, stored.exam, signed, uuid4().hex)
+            await self.trust.sign(stored, signed, uuid4().hex)
         return await self.resolve(name, sha)
 
     async def revoke(self, name: str, sha: str, *, reason: str = "") -> Version:
@@ -356,11 +362,11 @@ class Registry:
             ScriptRefused: ``EXAM``, it was not passed; ``STATE``, the version is no draft.
         """
         text = canonical(exam.model_dump(mode="json"))
-        version = await self.resolve(name, sha)
+        stored = await self._stored(name, sha)
         with _told():
             await self._catalog.set_state(
                 name, sha, "examined", exam=text, verdict=_verdict(exam), operation=operation,
-                signed=await self._signed(version.manifest, sha, version.artifact_sha, text),
+                signed=await self._signed(self._manifest(stored), stored.manifest, sha, stored.artifact_sha, text),
             )  # fmt: skip
         return await self.resolve(name, sha)
 
@@ -446,8 +452,10 @@ class Registry:
         self._manifests.move_to_end(key)
         return manifest
 
-    async def _signed(self, manifest: Manifest, sha: str, artifact_sha: str | None, exam: str | None) -> Signed | None:
-        """A signature over a version with its exam record; None for what has no code."""
+    async def _signed(
+        self, manifest: Manifest, text: str, sha: str, artifact_sha: str | None, exam: str | None
+    ) -> Signed | None:
+        """A signature over a version with its manifest and exam record as texts; None for what has no code."""
         if artifact_sha is None:
             return None
         signer = await self.signer()
@@ -455,8 +463,9 @@ class Registry:
         if not keys:
             _log.warning("this board trusts its first signing key from now on: %s, from %s", signer.key, signer.origin)
         return signer.signed(
-            name=manifest.name, sha=sha, artifact_sha=artifact_sha, exam=exam, grants=manifest.grants, created_ms=now
-        )
+            name=manifest.name, sha=sha, manifest=text, artifact_sha=artifact_sha, exam=exam, grants=manifest.grants,
+            created_ms=now,
+        )  # fmt: skip
 
     async def _unknown(self, name: str, sha: str | None) -> UnknownRecord:
         names = list(await self._catalog.names())

@@ -58,10 +58,14 @@ def verified_manifest(stored: StoredVersion) -> Manifest:
     Raises:
         HashMismatch: they are not.
     """
-    found = text_hash(stored.manifest, stored.artifact_sha)
-    if found != stored.sha:
-        raise HashMismatch(f"The manifest of {stored.name}", stored.sha, found)
-    return Manifest.stored(stored.manifest)
+    what = f"The manifest of {stored.name}"
+    try:
+        found = text_hash(stored.manifest, stored.artifact_sha)
+        if found != stored.sha:
+            raise HashMismatch(what, stored.sha, found)
+        return Manifest.stored(stored.manifest)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise HashMismatch(what, stored.sha, "none: it is no manifest") from None
 
 
 def verified_source(name: str, artifact_sha: str, source: str | None) -> str:

@@ -1,7 +1,7 @@
 -- Shared by the catalog's scripts. Keys of one catalog, all under one hash tag:
 --   1 rev        STRING  revision: server milliseconds, strictly growing, changed by every change
 --   2 header     HASH    name|sha -> small JSON of strings: what may change about a version
---   3 manifest   HASH    name|sha -> manifest JSON, never changed, never decoded here
+--   3 manifest   HASH    name|sha -> manifest JSON, never decoded here; only its provenance ever changes, with a signature
 --   4 exam       HASH    name|sha -> exam record JSON, never decoded here
 --   5 active     HASH    name -> sha of the one version that is offered
 --   6 events     STREAM  every change, entry id <revision>-<n>

@@ -5,9 +5,11 @@ if sha == '' then sha = redis.call('HGET', KEYS[5], name) or '' end
 local id = name .. '|' .. sha
 local raw = sha ~= '' and redis.call('HGET', KEYS[2], id)
 if not raw then return {} end
-local h = cjson.decode(raw)
-local trust = h.signer and redis.call('HGET', KEYS[12], h.signer) or ''
-local source = h.artifact and h.artifact ~= '' and redis.call('HGET', KEYS[8], h.artifact) or ''
+-- Not decoded: a header that somebody damaged must reach the caller, who judges it.
+local signer = string.match(raw, '"signer"%s*:%s*"(%x+)"')
+local artifact = string.match(raw, '"artifact"%s*:%s*"(%x+)"')
+local trust = signer and redis.call('HGET', KEYS[12], signer) or ''
+local source = artifact and redis.call('HGET', KEYS[8], artifact) or ''
 return {
   sha, raw, redis.call('HGET', KEYS[3], id) or '', redis.call('HGET', KEYS[4], id) or '',
   redis.call('HGET', KEYS[11], id) or '', trust, source,

@@ -45,6 +45,7 @@ if not known then
   put(id, known)
   announce('registered', name, sha, 'draft', '')
 elseif signs then
+  redis.call('HSET', KEYS[3], id, manifest)  -- same content; the signature speaks of this text, provenance included
   sign(id, known, signature, key, public, by)
   put(id, known)
   announce('signed', name, sha, known.state, key)
