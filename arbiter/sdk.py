@@ -40,7 +40,7 @@ from blackboard.schedule import CatchUp, Overlap, Scheduled
 from blackboard.schedules import Schedules
 from blackboard.types import Limits, RunSummary
 from blackboard.worker import Handler, Sweeper, Worker
-from registry import Capability, Registry
+from registry import Capability, Registry, Signer
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -89,6 +89,8 @@ class Arbiter:
         concurrency: attempts at a time by role; the rest keep :data:`CONCURRENCY`.
         lease_seconds: how long a process may be silent before its work is given to another.
         grace_seconds: how long :meth:`close` lets running work finish.
+        signing_key: the key that signs what is fabricated or registered here: PEM, base64 of its 32 raw bytes, or a path.
+            Default: ``ARBITER_SIGNING_KEY``, then a key in ``data_dir`` that is made when it is first needed.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
@@ -120,6 +122,7 @@ class Arbiter:
         grace_seconds: float = GRACE_SECONDS,
         retention: Retention | None = RETENTION,
         durable: bool | Confirm = False,
+        signing_key: str | Path | None = None,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -132,7 +135,7 @@ class Arbiter:
             "fabricator_model": fabricator_model, "examiner_model": examiner_model, "fabrication": fabrication,
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
-            "retention": retention, "durable": durable,
+            "retention": retention, "durable": durable, "signing_key": signing_key,
         }  # fmt: skip
         self.roles = tuple(dict.fromkeys(roles))
         self.limits = limits or Limits()
@@ -174,7 +177,7 @@ class Arbiter:
             lease_seconds=options["lease_seconds"], confirm=Confirm() if durable is True else durable or None,
         )  # fmt: skip
         try:
-            self._registry = Registry(board.catalog, board.outcomes)
+            self._registry = Registry(board.catalog, board.outcomes, signer=self._signer)
             self._heartbeat = Heartbeat(board)
             for budget in options["budgets"]:
                 await self.set_budget(budget)
@@ -227,6 +230,9 @@ class Arbiter:
                 self._keep(Retirer(board, retention).run, "retention")
         if "wrapper" in self.roles:
             self._keep(self._warm, "isolation")
+
+    def _signer(self) -> Signer:
+        return Signer.find(self._options["signing_key"], self._options["data_dir"])
 
     def _work_lanes(self) -> list[str]:
         generic = list(self._lanes) if "wrapper" in self.roles else []

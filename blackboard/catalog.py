@@ -21,12 +21,12 @@ from uuid import uuid4
 import redis.asyncio
 
 from blackboard._script import load, retrying, run
-from blackboard.errors import BadInput
+from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Record, type_name
 
 State = Literal["draft", "examined", "active", "retired"]
 Verdict = Literal["passed", "failed"]
-Verb = Literal["registered", "examined", "activated", "retired"]
+Verb = Literal["registered", "examined", "signed", "activated", "retired", "revoked"]
 
 ANY = "*"
 """Value of ``expected_active`` that accepts whatever version is active; the empty string expects none."""
@@ -36,6 +36,7 @@ MAX_SOURCE_BYTES = 1024 * 1024
 MAX_EXAM_BYTES = 256 * 1024
 
 _KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
+_MORE_KEYS = ("signatures", "trust", "audit")
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000
 _READ_AT_ONCE = 200
@@ -54,6 +55,37 @@ class StoredVersion(Record):
     created_at: float
     """Seconds since the epoch, on the server's clock."""
     updated_at: float
+    signature: str | None = None
+    """JSON text; see :mod:`registry.signing`."""
+    signed_ms: int = 0
+    """When the signature was stored: milliseconds on the server's clock; 0 without one."""
+    revoked: bool = False
+
+
+class Signed(Record):
+    """A signature for the catalog to store with what it signs."""
+
+    text: str
+    key: str
+    """Id of the key."""
+    public: str
+    """The public key in hex, for a board that has no key yet."""
+    created: str
+    """The time the signature states: milliseconds, on the server's clock."""
+    by: str
+    """Who signs, in words, for the audit."""
+
+    def args(self) -> list[str]:
+        """As the scripts take it."""
+        return [self.text, self.key, self.public, self.created, self.by]
+
+
+class Loadable(Record):
+    """A version with its source and the trust entry (JSON text) of the key that signed it, all as of one moment."""
+
+    version: StoredVersion
+    source: str | None
+    trust: str | None
 
 
 class Written(Record):
@@ -102,6 +134,10 @@ class Pointers(Record):
     """Name to active sha; None where no version is active any more."""
 
 
+class RecordDamaged(ArbiterError):
+    """What the catalog holds of a version cannot be read; it must not be used."""
+
+
 class Catalog:
     """The registry's part of one board.
 
@@ -134,6 +170,7 @@ class Catalog:
         activate: bool = True,
         expected_active: str = ANY,
         operation: str | None = None,
+        signed: Signed | None = None,
     ) -> Written:
         """Store a version, its artifact and its exam record, and make it the active one if asked.
 
@@ -150,6 +187,7 @@ class Catalog:
             operation: identity of this call. A call with an operation that was carried out answers as it did then and
                 changes nothing; the operation that first registered a version is remembered for ever, others for an
                 hour. Default: a new one for each call.
+            signed: a signature over the version with this exam record. A version whose signature counts keeps it.
 
         Returns:
             What was done.
@@ -157,7 +195,9 @@ class Catalog:
         Raises:
             BadInput: a text beyond its size limit, or not encodable.
             Conflict: the name belongs to another tenant, or ``expected_active`` is not the active version.
-            ScriptRefused: code ``EXAM``, when ``activate`` is asked for a version that failed its exam.
+            ScriptRefused: code ``EXAM``, when ``activate`` is asked for a version that failed its exam; ``REVOKED``, the
+                version or the key is revoked; ``UNTRUSTED``, the board does not trust the key; ``CLOCK``, the signature
+                states a time far off the server's.
             EngineUnavailable: the server stayed unreachable.
         """
         _fits("manifest", manifest, MAX_MANIFEST_BYTES)
@@ -171,6 +211,7 @@ class Catalog:
             [
                 *(operation, name, sha, tenant, manifest, artifact_sha or "", source or ""),
                 *(exam or "", verdict or "", "1" if activate else "0", expected_active),
+                *_args(signed),
             ],
         )
         return _written(name, cast(list[str], reply))
@@ -186,6 +227,7 @@ class Catalog:
         expected_active: str = ANY,
         reason: str = "",
         operation: str | None = None,
+        signed: Signed | None = None,
     ) -> Written:
         """Move a version to another state. Asking for the state it is in changes nothing.
 
@@ -194,12 +236,14 @@ class Catalog:
             sha: version; None means the active one, and nothing happens when there is none.
             state: ``active`` retires the version that was active. A retired version can become active again.
             exam, verdict, expected_active, operation: as in :meth:`register`.
+            signed: a signature over the version with that exam record.
             reason: words for the log.
 
         Raises:
             UnknownRecord: no such capability or version.
             Conflict: ``expected_active`` is not the active version.
-            ScriptRefused: ``EXAM`` (not passed) or ``STATE`` (a move the lifecycle does not have).
+            ScriptRefused: ``EXAM`` (not passed) or ``STATE`` (a move the lifecycle does not have); ``REVOKED``,
+                ``UNTRUSTED`` and ``CLOCK`` as in :meth:`register`.
             EngineUnavailable: the server stayed unreachable.
         """
         _fits("exam", exam or "", MAX_EXAM_BYTES)
@@ -208,7 +252,7 @@ class Catalog:
             self._client,
             load("catalog_state", _PRELUDE),
             self._keys(name, operation),
-            [operation, name, sha or "", state, expected_active, exam or "", verdict or "", reason],
+            [operation, name, sha or "", state, expected_active, exam or "", verdict or "", reason, *_args(signed)],
         )
         return _written(name, cast(list[str], reply))
 
@@ -224,9 +268,21 @@ class Catalog:
             chunk = wanted[start : start + _READ_AT_ONCE]
             args = [part or "" for pair in chunk for part in pair]
             reply = cast(list[str], await run(self._client, script, self._keys(), args))
-            for (name, _), row in zip(chunk, range(0, len(reply), 4), strict=True):
-                found.append(_stored(name, *reply[row : row + 4]))
+            for (name, _), row in zip(chunk, range(0, len(reply), 5), strict=True):
+                found.append(_stored(name, *reply[row : row + 5]))
         return found
+
+    async def load(self, name: str, sha: str | None = None) -> Loadable | None:
+        """A version (default: the active one) with all that decides whether it may run; None when there is none."""
+        reply = await self.call("catalog_load", [name, sha or ""])
+        version = _stored(name, *reply[:5]) if reply else None
+        if version is None:
+            return None
+        return Loadable(version=version, trust=reply[5] or None, source=reply[6] or None)
+
+    async def call(self, script: str, args: Sequence[str], *, operation: str = "") -> list[str]:
+        """Call one of the catalog's scripts. For the parts of the catalog that are in modules of their own."""
+        return cast(list[str], await run(self._client, load(script, _PRELUDE), self._keys(operation=operation), args))
 
     async def pointers(self, held: str | None = None) -> Pointers:
         """Which versions are active.
@@ -263,16 +319,25 @@ class Catalog:
         entries = cast(list[tuple[str, dict[str, str]]], await self._read("xrange", "events", start, "+", limit))
         return [_change(cursor, fields) for cursor, fields in entries]
 
+    async def audit(self, limit: int = 100) -> list[tuple[str, dict[str, str]]]:
+        """The latest entries about keys and signatures, newest first."""
+        return cast("list[tuple[str, dict[str, str]]]", await self._read("xrevrange", "audit", "+", "-", limit))
+
     def _keys(self, name: str = "", operation: str = "") -> list[str]:
         return [
             *(self._prefix + key for key in _KEYS),
             f"{self._prefix}versions:{name}",
             f"{self._prefix}op:{operation}",
+            *(self._prefix + key for key in _MORE_KEYS),
         ]
 
     async def _read(self, command: str, key: str, *args: str | int) -> Any:
         call = getattr(self._client, command)
         return await retrying(lambda: cast(Awaitable[Any], call(self._prefix + key, *args)))
+
+
+def _args(signed: Signed | None) -> list[str]:
+    return ["", "", "", "", ""] if signed is None else signed.args()
 
 
 def _fits(field: str, text: str, most: int) -> None:
@@ -306,21 +371,29 @@ def _written(name: str, reply: list[str]) -> Written:
     )
 
 
-def _stored(name: str, sha: str, raw: str, manifest: str, exam: str) -> StoredVersion | None:
+def _stored(name: str, sha: str, raw: str, manifest: str, exam: str, signature: str) -> StoredVersion | None:
     if not raw:
         return None
-    header = _header(raw)
-    return StoredVersion(
-        name=name,
-        sha=sha,
-        state=cast(State, header["state"]),
-        tenant=header["tenant"],
-        manifest=manifest,
-        exam=exam or None,
-        artifact_sha=header["artifact"] or None,
-        created_at=_seconds(header["created"]),
-        updated_at=_seconds(header["updated"]),
-    )
+    try:
+        header = _header(raw)
+        return StoredVersion(
+            name=name,
+            sha=sha,
+            state=cast(State, header["state"]),
+            tenant=header["tenant"],
+            manifest=manifest,
+            exam=exam or None,
+            artifact_sha=header["artifact"] or None,
+            created_at=_seconds(header["created"]),
+            updated_at=_seconds(header["updated"]),
+            signature=signature or None,
+            signed_ms=int(header.get("signed") or 0),
+            revoked="revoked" in header,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RecordDamaged(
+            f"The record of {name} {sha[:12]} is damaged ({error!r:.200}); register it again."
+        ) from None
 
 
 def _change(cursor: str, fields: dict[str, str]) -> Change:

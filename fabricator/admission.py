@@ -58,6 +58,14 @@ async def active(registry: Registry, name: str) -> Version | None:
     return found if found.state == "active" else None
 
 
+async def standing(registry: Registry, name: str) -> Version | None:
+    """The same, unless nobody whose word counts vouches for it: that one cannot run, so it serves no need."""
+    found = await active(registry, name)
+    if found is None or found.artifact_sha is None or await registry.vouched(found):
+        return found
+    return None
+
+
 def is_visible(version: Version, tenant: str) -> bool:
     """Whether runs of a tenant may use it."""
     return version.manifest.tenant in (EVERY_TENANT, tenant)
@@ -82,12 +90,13 @@ async def admit(registry: Registry, made: Manifest, source: str, verdict: Verdic
         examiner=examiner,
         when=verdict.when,
     )
+    operation = f"fabricate:{task}"
     try:
-        return await registry.register(
-            made, source=source, exam=record, expected_active=None, operation=f"fabricate:{task}"
-        )
+        return await registry.register(made, source=source, exam=record, expected_active=None, operation=operation)
     except Conflict:
         other = await active(registry, made.name)
         if other is None or not is_visible(other, made.tenant):
             raise
-        return other
+        if await standing(registry, made.name) is not None:
+            return other
+        return await registry.register(made, source=source, exam=record, expected_active=other.sha, operation=operation)

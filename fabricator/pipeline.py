@@ -18,6 +18,7 @@ from blackboard.errors import (
     EngineUnavailable,
     Fenced,
     IsolationUnavailable,
+    ScriptRefused,
 )
 from blackboard.events import FabricationStageData
 from blackboard.types import Completion, Failure, Status, Usage
@@ -100,6 +101,7 @@ class Fabrication:
             found = await self._duplicate()
             if found is not None:
                 return self._succeeded(found, reused=True)
+            await self._can_sign()
         spec = await self._specification()
         made = self._manifest(spec)
         while True:
@@ -126,7 +128,8 @@ class Fabrication:
             message = f"The name {name!r} belongs to another tenant. Ask for the capability under another name."
             await self._report("duplicate_check", "failed", message, _since(began))
             raise Ended(Status.FAILED, self._failure("name_taken", message, {"stage": "duplicate_check"}))
-        if found is not None:
+        runs = found is None or await admission.standing(self._registry, name) is not None
+        if found is not None and runs:
             said = f"{name} exists already and is used"
             await self._report("duplicate_check", "passed", said, _since(began), evidence={"version": found.sha})
             return found
@@ -137,9 +140,19 @@ class Fabrication:
         near = [match for match in matches if match.score >= self._settings.near_duplicate]
         self._state.near = [match.name for match in near]
         detail = f"close to {', '.join(self._state.near)}" if near else "nothing like it exists"
+        if not runs:
+            detail = "the one that exists has no signature that counts; it is made and examined anew"
         scores: list[JsonValue] = [{"name": match.name, "score": round(match.score, 4)} for match in matches]
         await self._report("duplicate_check", "passed", detail, _since(began), evidence={"closest": scores})
         return None
+
+    async def _can_sign(self) -> None:
+        """End before any work is done whose result nobody here could vouch for."""
+        try:
+            await self._registry.check_signer()
+        except (BadInput, ScriptRefused) as error:
+            message = f"{self._need.name} was not fabricated: what is made here could not be signed. {error}"
+            raise Ended(Status.REFUSED, self._failure("signature", message)) from None
 
     # ---- 2: what must it do, and how will that be examined? -----------------------------------------------------------
 
@@ -348,6 +361,10 @@ class Fabrication:
                 f"{made.name} was written and examined, but the name is taken: {error}. Ask for it under another name."
             )
             raise Ended(Status.FAILED, self._failure("name_taken", message, {"stage": "registration"})) from None
+        except ScriptRefused as error:
+            await self._report("registration", "failed", str(error), _since(began), number=number)
+            message = f"{made.name} was written and examined, but could not be signed and registered: {error}"
+            raise Ended(Status.REFUSED, self._failure("signature", message, {"stage": "registration"})) from None
         reused = version.sha != made.content_hash(source)
         detail = "another run had registered it meanwhile; that one is used" if reused else version.sha[:12]
         evidence: dict[str, JsonValue] = {"version": version.sha}

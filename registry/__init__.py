@@ -3,6 +3,7 @@
 * :mod:`registry.manifest`: what a capability is; checked when made.
 * :mod:`registry.versions`, :mod:`registry.store`: versions by content hash, one of each name active; register, resolve,
   list, retire.
+* :mod:`registry.signing`, :mod:`registry.keyfile`: who vouches for a version, and where the key for that comes from.
 * :mod:`registry.schema`: whether a value fits a schema, in words a planner can act on.
 * :mod:`registry.signature`, :mod:`registry.declare`: capabilities out of typed functions and Strands agents.
 * :mod:`registry.shortlist`: the few capabilities worth showing to the model.
@@ -17,7 +18,8 @@ from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Man
 from registry.schema import validate_input, validate_output
 from registry.shortlist import LexicalMatcher, Matcher, Ranked
 from registry.signature import ResultNotJson
-from registry.store import Match, Registry
+from registry.signing import Signature, SignatureRefused, Signer
+from registry.store import Loaded, Match, Registry
 from registry.versions import HashMismatch, Version
 
 __all__ = [
@@ -28,12 +30,16 @@ __all__ = [
     "Grants",
     "HashMismatch",
     "LexicalMatcher",
+    "Loaded",
     "Manifest",
     "Match",
     "Matcher",
     "Ranked",
     "Registry",
     "ResultNotJson",
+    "Signature",
+    "SignatureRefused",
+    "Signer",
     "Version",
     "capability",
     "validate_input",

@@ -7,23 +7,28 @@ is used, so a step costs no reload and still sees what was registered a moment a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
+from uuid import uuid4
 
 from pydantic import JsonValue, ValidationError
 
-from blackboard.catalog import ANY, Catalog, Change, StoredVersion, Verdict
-from blackboard.errors import ArbiterError, BadInput, UnknownRecord
+from blackboard.catalog import ANY, Catalog, Change, RecordDamaged, Signed, StoredVersion, Verdict
+from blackboard.errors import ArbiterError, BadInput, ScriptRefused, UnknownRecord
+from blackboard.trust import Trust
 from blackboard.types import Status
 from registry.content import canonical, sha256
 from registry.manifest import ExamRecord, Manifest, refused
 from registry.shortlist import DEFAULT_FLOOR, LexicalMatcher, Matcher
+from registry.signing import SignatureRefused, Signer, Verifier, somebody
 from registry.versions import HashMismatch, Version, as_version, verified_manifest, verified_source
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +48,14 @@ class Match(NamedTuple):
     version: Version
 
 
+class Loaded(NamedTuple):
+    """A version that may run, with its code."""
+
+    version: Version
+    source: str | None
+    """Verified; None for what lives in the embedding program."""
+
+
 class Registry:
     """What a board can do.
 
@@ -50,17 +63,29 @@ class Registry:
         catalog: the board's storage.
         outcomes: reads the counters of ended tasks; without it :meth:`outcomes` is empty.
         matcher: ranks capabilities for :meth:`shortlist`. Default: a new :class:`LexicalMatcher`.
+        signer: signs the artifacts registered here, or finds the key when the first one is. Default: this user's key, see
+            :meth:`registry.signing.Signer.find`.
     """
 
-    def __init__(self, catalog: Catalog, outcomes: Outcomes | None = None, matcher: Matcher | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        outcomes: Outcomes | None = None,
+        matcher: Matcher | None = None,
+        signer: Signer | Callable[[], Signer] = Signer.find,
+    ) -> None:
         self._catalog = catalog
+        self._signer = signer
+        self._verifier = Verifier()
+        self.trust = Trust(catalog)
+        """The keys whose signatures count on this board."""
         self._outcomes = outcomes
         self._matcher: Matcher = matcher if matcher is not None else LexicalMatcher()
         self._revision: str | None = None
         self._active: dict[str, Version] = {}
         self._unreadable: dict[str, str] = {}
         self._refreshing = asyncio.Lock()
-        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
+        self._manifests: OrderedDict[tuple[str, ...], Manifest] = OrderedDict()
         self._sources: OrderedDict[str, str] = OrderedDict()
 
     async def register(
@@ -90,6 +115,8 @@ class Registry:
         Raises:
             BadInput: source missing, superfluous or too large; a failed exam with ``activate``; no valid exam record.
             Conflict: the name belongs to another tenant, or another version is active than expected.
+            ScriptRefused: ``UNTRUSTED`` or ``REVOKED``, the signing key does not count on this board, or the version was
+                revoked.
             EngineUnavailable: the server stayed unreachable; sending the call again is safe.
         """
         if manifest.kind == "artifact" and (source is None or not source.strip()):
@@ -99,19 +126,23 @@ class Registry:
         record = _exam(exam)
         if activate and record is not None and not record.passed:
             raise BadInput("activate", True, "It failed its exam; register it with activate=False or not at all.")
-        written = await self._catalog.register(
-            name=manifest.name,
-            sha=manifest.content_hash(source),
-            tenant=manifest.tenant,
-            manifest=manifest.text(),
-            source=source,
-            artifact_sha=None if source is None else sha256(source),
-            exam=None if record is None else canonical(record.model_dump(mode="json")),
-            verdict=_verdict(record),
-            activate=activate,
-            expected_active=expected_active or "",
-            operation=operation,
-        )
+        sha, artifact_sha = manifest.content_hash(source), None if source is None else sha256(source)
+        exam_text = None if record is None else canonical(record.model_dump(mode="json"))
+        with _told():
+            written = await self._catalog.register(
+                name=manifest.name,
+                sha=sha,
+                tenant=manifest.tenant,
+                manifest=manifest.text(),
+                source=source,
+                artifact_sha=artifact_sha,
+                exam=exam_text,
+                verdict=_verdict(record),
+                activate=activate,
+                expected_active=expected_active or "",
+                operation=operation,
+                signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text),
+            )
         return await self.resolve(manifest.name, written.sha)
 
     async def resolve(self, name: str, sha: str | None = None) -> Version:
@@ -121,10 +152,13 @@ class Registry:
             UnknownRecord: no such capability, version, or no active version; names what is close.
             HashMismatch: what is stored is not what was registered.
         """
+        return self._version(await self._stored(name, sha))
+
+    async def _stored(self, name: str, sha: str | None) -> StoredVersion:
         stored = await self._catalog.get(name, sha)
         if stored is None:
             raise await self._unknown(name, sha)
-        return self._version(stored)
+        return stored
 
     async def resolve_many(self, wanted: Sequence[tuple[str, str | None]]) -> list[Version | None]:
         """:meth:`resolve` for several at once: name and ``sha`` of each. None stands for what is unknown or damaged."""
@@ -152,6 +186,94 @@ class Registry:
             _keep(self._sources, sha, verified_source(version.name, sha, found), _SOURCES_KEPT)
         self._sources.move_to_end(sha)
         return self._sources[sha]
+
+    async def load(self, name: str, sha: str | None = None) -> Loaded:
+        """A version that is about to run (default: the active one), with its code. Everything is read and verified anew.
+
+        Raises:
+            UnknownRecord: as for :meth:`resolve`.
+            HashMismatch: manifest or code are not what was registered.
+            SignatureRefused: it is code, and nobody whose word counts on this board vouches for it as it is.
+        """
+        try:
+            found = await self._catalog.load(name, sha)
+        except RecordDamaged as error:
+            raise SignatureRefused(name, sha or "", "damaged", str(error)) from None
+        if found is None:
+            raise await self._unknown(name, sha)
+        manifest = self._manifest(found.version)
+        if manifest.kind != "artifact":
+            return Loaded(as_version(found.version, manifest), None)
+        source = verified_source(name, found.version.artifact_sha or "", found.source)
+        self._verifier.check(found.version, manifest.grants, found.trust)
+        version = as_version(found.version, manifest)
+        if version.exam is not None and not version.exam.passed:
+            raise SignatureRefused(name, version.sha, "exam", "it failed its exam. Use a version that passed.")
+        return Loaded(version, source)
+
+    async def vouched(self, version: Version) -> bool:
+        """Whether a version could be loaded now."""
+        try:
+            await self.load(version.name, version.sha)
+        except (SignatureRefused, HashMismatch):
+            return False
+        return True
+
+    async def sign(self, name: str, sha: str) -> Version:
+        """Vouch for a version that is there, with this process's key: after a person looked at it.
+
+        Raises:
+            UnknownRecord: no such version.
+            BadInput: it lives in a program and has no code to sign; or there is no key that can be used.
+            HashMismatch: what is stored is not what was registered.
+            Conflict: its exam record was changed meanwhile.
+            ScriptRefused: ``REVOKED`` or ``UNTRUSTED``, the version or the key does not count.
+        """
+        found = await self._catalog.load(name, sha)
+        if found is None:
+            raise await self._unknown(name, sha)
+        stored, manifest = found.version, self._manifest(found.version)
+        signed = await self._signed(manifest, stored.manifest, sha, stored.artifact_sha, stored.exam)
+        if signed is None:
+            raise BadInput("name", name, f"A {manifest.kind} lives in a program; only artifacts are signed.")
+        verified_source(name, stored.artifact_sha or "", found.source)
+        with _told():
+            await self.trust.sign(stored, signed, uuid4().hex)
+        return await self.resolve(name, sha)
+
+    async def revoke(self, name: str, sha: str, *, reason: str = "") -> Version:
+        """Let a version never run again, from its next attempt on, also in runs that pinned it. It is retired too.
+
+        Raises:
+            UnknownRecord: no such version.
+        """
+        await self.trust.revoke_version(name, sha, by=somebody(), reason=reason)
+        return await self.resolve(name, sha)
+
+    async def signer(self) -> Signer:
+        """The key that signs here.
+
+        Raises:
+            BadInput: it cannot be read, or others could have read it.
+        """
+        if not isinstance(self._signer, Signer):
+            self._signer = await asyncio.to_thread(self._signer)
+        return self._signer
+
+    async def check_signer(self) -> None:
+        """Whether what is made here could be signed, before work is put into it.
+
+        Raises:
+            BadInput: there is no key that can be used.
+            ScriptRefused: ``UNTRUSTED`` or ``REVOKED``, the key does not count on this board.
+        """
+        signer, (now, keys) = await self.signer(), await self.trust.read()
+        known = keys.get(signer.key)
+        with _told():
+            if known is None and keys:
+                raise ScriptRefused("UNTRUSTED", f"this board does not trust the signing key {signer.key}")
+            if known is not None and known.revoked_at(now):
+                raise ScriptRefused("REVOKED", f"the signing key {signer.key} is revoked on this board")
 
     async def versions(self, name: str) -> list[Version]:
         """Every version of a capability, oldest first.
@@ -240,7 +362,12 @@ class Registry:
             ScriptRefused: ``EXAM``, it was not passed; ``STATE``, the version is no draft.
         """
         text = canonical(exam.model_dump(mode="json"))
-        await self._catalog.set_state(name, sha, "examined", exam=text, verdict=_verdict(exam), operation=operation)
+        stored = await self._stored(name, sha)
+        with _told():
+            await self._catalog.set_state(
+                name, sha, "examined", exam=text, verdict=_verdict(exam), operation=operation,
+                signed=await self._signed(self._manifest(stored), stored.manifest, sha, stored.artifact_sha, text),
+            )  # fmt: skip
         return await self.resolve(name, sha)
 
     async def retire(
@@ -313,14 +440,32 @@ class Registry:
             self._matcher.remove(name)
 
     def _version(self, stored: StoredVersion) -> Version:
-        """The public form; a manifest is verified and parsed once, since what a hash names cannot change."""
-        key = f"{stored.name}|{stored.sha}"
+        return as_version(stored, self._manifest(stored))
+
+    def _manifest(self, stored: StoredVersion) -> Manifest:
+        """The verified manifest; the same bytes are verified and parsed once."""
+        key = (stored.name, stored.sha, stored.artifact_sha or "", stored.manifest)
         manifest = self._manifests.get(key)
         if manifest is None:
             manifest = verified_manifest(stored)
             _keep(self._manifests, key, manifest, _MANIFESTS_KEPT)
         self._manifests.move_to_end(key)
-        return as_version(stored, manifest)
+        return manifest
+
+    async def _signed(
+        self, manifest: Manifest, text: str, sha: str, artifact_sha: str | None, exam: str | None
+    ) -> Signed | None:
+        """A signature over a version with its manifest and exam record as texts; None for what has no code."""
+        if artifact_sha is None:
+            return None
+        signer = await self.signer()
+        now, keys = await self.trust.read()
+        if not keys:
+            _log.warning("this board trusts its first signing key from now on: %s, from %s", signer.key, signer.origin)
+        return signer.signed(
+            name=manifest.name, sha=sha, manifest=text, artifact_sha=artifact_sha, exam=exam, grants=manifest.grants,
+            created_ms=now,
+        )  # fmt: skip
 
     async def _unknown(self, name: str, sha: str | None) -> UnknownRecord:
         names = list(await self._catalog.names())
@@ -331,6 +476,21 @@ class Registry:
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f" Did you mean {', '.join(close)}?" if close else ""
         return UnknownRecord("UNKNOWN", f"there is no capability {name!r}.{hint}")
+
+
+@contextlib.contextmanager
+def _told() -> Generator[None]:
+    """Adds the remedy to a refusal of a signing key."""
+    try:
+        yield
+    except ScriptRefused as error:
+        remedy = {
+            "UNTRUSTED": "Run 'arbiter keys trust' where the key is, after 'arbiter keys list' showed whose the others are.",
+            "REVOKED": "Sign with another key: 'arbiter keys rotate' makes one.",
+        }.get(error.code)
+        if remedy is None or "signing key" not in error.detail:
+            raise
+        raise ScriptRefused(error.code, f"{error.detail}. {remedy}") from None
 
 
 def _exam(exam: ExamRecord | Mapping[str, JsonValue] | None) -> ExamRecord | None:
@@ -346,7 +506,7 @@ def _verdict(exam: ExamRecord | None) -> Verdict | None:
     return None if exam is None else "passed" if exam.passed else "failed"
 
 
-def _keep(kept: OrderedDict[str, T], key: str, value: T, most: int) -> None:
+def _keep(kept: OrderedDict[K, T], key: K, value: T, most: int) -> None:
     kept[key] = value
     while len(kept) > most:
         kept.popitem(last=False)

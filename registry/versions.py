@@ -9,6 +9,7 @@ from blackboard.errors import ArbiterError
 from blackboard.types import Record
 from registry.content import sha256, text_hash
 from registry.manifest import ExamRecord, Manifest
+from registry.signing import Signature, read_quietly
 
 
 class HashMismatch(ArbiterError):
@@ -41,6 +42,10 @@ class Version(Record):
     created_at: float
     """Seconds since the epoch, on the server's clock."""
     updated_at: float
+    signature: Signature | None = None
+    """Who is said to vouch for it; nothing here has verified that, :meth:`registry.Registry.load` does."""
+    revoked: bool = False
+    """Whether it may never run again."""
 
     def visible_to(self, tenant: str | None) -> bool:
         """Whether a tenant may use it; None asks for no tenant in particular."""
@@ -53,10 +58,14 @@ def verified_manifest(stored: StoredVersion) -> Manifest:
     Raises:
         HashMismatch: they are not.
     """
-    found = text_hash(stored.manifest, stored.artifact_sha)
-    if found != stored.sha:
-        raise HashMismatch(f"The manifest of {stored.name}", stored.sha, found)
-    return Manifest.stored(stored.manifest)
+    what = f"The manifest of {stored.name}"
+    try:
+        found = text_hash(stored.manifest, stored.artifact_sha)
+        if found != stored.sha:
+            raise HashMismatch(what, stored.sha, found)
+        return Manifest.stored(stored.manifest)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise HashMismatch(what, stored.sha, "none: it is no manifest") from None
 
 
 def verified_source(name: str, artifact_sha: str, source: str | None) -> str:
@@ -82,4 +91,6 @@ def as_version(stored: StoredVersion, manifest: Manifest) -> Version:
         artifact_sha=stored.artifact_sha,
         created_at=stored.created_at,
         updated_at=stored.updated_at,
+        signature=read_quietly(stored.signature),
+        revoked=stored.revoked,
     )

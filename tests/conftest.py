@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -45,6 +47,10 @@ ONE_HOME = {"test_worker", "test_round_trips", "test_blobs", "test_retention", "
 
 def _module(name: str) -> str:
     return name.rpartition(".")[2]
+
+
+os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).decode())
+"""One key for every process of a test run, so that none is made in the home of whoever runs the tests."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from blackboard.claims import Claim
-from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable, UnknownRecord
+from blackboard.errors import BadInput, IsolationUnavailable, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
@@ -27,6 +27,7 @@ from registry import (
     Manifest,
     Registry,
     ResultNotJson,
+    SignatureRefused,
     Version,
     validate_input,
     validate_output,
@@ -83,32 +84,34 @@ class Executor:
         except BadInput as error:
             return _failed(claim, "unresolved_reference", str(error))
         try:
-            version = await self._registry.resolve(claim.capability, claim.version)
+            version, source = await self._registry.load(claim.capability, claim.version)
         except UnknownRecord as error:
             return _failed(claim, "unknown_capability", str(error))
         except HashMismatch as error:
             return _failed(claim, "hash_mismatch", str(error))
+        except SignatureRefused as error:
+            failure = Failure(type="signature", message=str(error), evidence={"reason": error.reason, "key": error.key})
+            return claim.completion(Status.REFUSED, error=failure, version=error.sha)
         found = validate_input(version.manifest, given)
         if found or not isinstance(given, dict):
             return _failed(
                 claim, "input_schema", f"The input does not fit: {'; '.join(found) or 'not an object'}", version
             )
-        if version.manifest.kind == "artifact":
-            return await self._isolated(attempt, version, given)
+        if source is not None:
+            return await self._isolated(attempt, version, source, given)
         return await self._in_process(attempt, version, given)
 
     # ---- generated code --------------------------------------------------------------------------------------------
 
-    async def _isolated(self, attempt: Attempt, version: Version, given: Mapping[str, JsonValue]) -> Completion:
+    async def _isolated(
+        self, attempt: Attempt, version: Version, source: str, given: Mapping[str, JsonValue]
+    ) -> Completion:
         claim, manifest = attempt.claim, version.manifest
         try:
-            source = await self._registry.source(version)
             isolation = await self._isolation()
         except IsolationUnavailable as error:
             failure = Failure(type="isolation", message=f"Not run: {error}", retryable=True)
             return claim.completion(Status.REFUSED, error=failure, version=version.sha)
-        except ArbiterError as error:
-            return _failed(claim, "hash_mismatch", str(error), version)
         broker = AttemptBroker(manifest, self._guarded(claim, manifest))
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = Job(

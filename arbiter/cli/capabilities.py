@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from arbiter.cli import OK, options, output
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.types import Status
-from registry import Registry, Version
+from registry import Registry, SignatureRefused, Signer, Version
 
 _Counts = dict[str, dict[Status, int]]
 
@@ -64,18 +65,68 @@ async def _show(arguments: argparse.Namespace) -> int:
         version = _chosen(versions, arguments.sha)
         counts = await registry.outcomes(arguments.name)
         source = await registry.source(version) if version.artifact_sha is not None else None
+        standing = await _standing(registry, version)
     if arguments.json:
         output.line(
             {
                 **_record(version, counts),
                 "manifest": version.manifest.model_dump(mode="json"),
                 "exam": version.exam.model_dump(mode="json") if version.exam else None,
+                "signature": standing,
                 "versions": [_record(each, counts) for each in versions],
                 "source": source,
             }
         )
         return OK
-    _print(output.console(), version, versions, counts, source)
+    _print(output.console(), version, versions, counts, source, standing)
+    return OK
+
+
+async def _standing(registry: Registry, version: Version) -> dict[str, Any] | None:
+    """Who signed a version and whether that counts; None for what has no code."""
+    if version.artifact_sha is None:
+        return None
+    refused: str | None = None
+    try:
+        await registry.load(version.name, version.sha)
+    except SignatureRefused as error:
+        refused = str(error)
+    signature = version.signature
+    if signature is None:
+        return {"key": None, "created_at": None, "by": None, "counts": False, "refused": refused}
+    key = (await registry.trust.read()).keys.get(signature.key)
+    by = f"{key.note or 'trusted'}, by {key.by}" if key else None
+    return {
+        "key": signature.key, "created_at": signature.created_at, "by": by, "counts": refused is None, "refused": refused
+    }  # fmt: skip
+
+
+def sign(arguments: argparse.Namespace) -> int:
+    """Vouch for a version with this user's key."""
+    return asyncio.run(_sign(arguments))
+
+
+async def _sign(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog, signer=functools.partial(Signer.find, None, arguments.data_dir))
+        version = _chosen(await registry.versions(arguments.name), arguments.sha)
+        signed = await registry.sign(version.name, version.sha)
+    key = signed.signature.key if signed.signature else ""
+    output.note(f"{version.name} {version.sha[:12]} is signed with key {key}")
+    return OK
+
+
+def revoke(arguments: argparse.Namespace) -> int:
+    """Let a version never run again."""
+    return asyncio.run(_revoke(arguments))
+
+
+async def _revoke(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog)
+        version = _chosen(await registry.versions(arguments.name), arguments.sha)
+        await registry.revoke(version.name, version.sha, reason=arguments.reason)
+    output.note(f"{version.name} {version.sha[:12]} is revoked: it is not offered and never runs again")
     return OK
 
 
@@ -91,7 +142,14 @@ def _chosen(versions: list[Version], sha: str | None) -> Version:
     return found[0]
 
 
-def _print(console: Console, version: Version, versions: list[Version], counts: _Counts, source: str | None) -> None:
+def _print(
+    console: Console,
+    version: Version,
+    versions: list[Version],
+    counts: _Counts,
+    source: str | None,
+    standing: dict[str, Any] | None,
+) -> None:
     def heading(words: str) -> None:
         console.print(Text(f"\n{words}", "bold"))
 
@@ -125,6 +183,17 @@ def _print(console: Console, version: Version, versions: list[Version], counts: 
         console.print(Text(f"{output.exam_line(version)}, on {output.when(exam.when)}, by {examiner}"))
         for said in exam.failures:
             console.print(Text(f"  {narration.one_line(said, 300)}", "red"))
+    heading("Signature")
+    if standing is None:
+        console.print(f"none: a {manifest.kind} is the program's own code")
+    elif standing["key"] is None:
+        console.print("none")
+    else:
+        console.print(Text(f"key {standing['key']}, on {output.when(standing['created_at'])}"))
+        if standing["by"]:
+            console.print(Text(f"  {narration.one_line(standing['by'], 300)}"))
+    if standing is not None and standing["refused"]:
+        console.print(Text(f"  {narration.one_line(standing['refused'], 500)}", "red"))
     heading("Code")
     console.print(
         _code(source, "python") if source is not None else f"in the program that serves lane {manifest.action}"

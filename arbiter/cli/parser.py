@@ -9,10 +9,12 @@ from typing import Protocol
 EPILOG = """\
 environment:
   ARBITER_REDIS_URL     board to use when --url is not given
-  ARBITER_DATA_DIR      folder of the local server (default ~/.arbiter)
+  ARBITER_DATA_DIR      folder of the local server and of this user's signing key (default ~/.arbiter)
   ARBITER_MODEL         model to use when --model is not given
   ARBITER_PRICES        file with the prices of models, for budgets of money
   ARBITER_REDIS_SERVER  server program for the local server
+  ARBITER_SIGNING_KEY   key that signs capabilities: PEM, base64, or a file (default: one in the data folder)
+  ARBITER_TRUSTED_KEYS  ids of the only keys whose signatures count here (default: all the board trusts)
   ARBITER_DEBUG=1       show tracebacks
 
 exit codes: 0 done, 1 the run did not succeed, 2 refused, 70 defect, 130 interrupted, 143 terminated
@@ -68,6 +70,7 @@ def build() -> argparse.ArgumentParser:
     _doctor(commands)
     _archive(commands)
     _capabilities(commands)
+    _keys(commands)
     _schedules(commands)
     _budgets(commands)
     _quotas(commands)
@@ -464,6 +467,50 @@ def _capabilities(commands: _Commands) -> None:
     show.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the active version)")
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
     _place(show, default=argparse.SUPPRESS)
+
+    for name, does in (
+        ("sign", "vouch for a version with this user's key, after you looked at it"),
+        ("revoke", "let a version never run again"),
+    ):
+        one = _command(inner, name, f"arbiter.cli.capabilities:{name}", does)
+        one.add_argument("name", metavar="NAME")
+        one.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the active version)")
+        if name == "revoke":
+            one.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
+        _place(one, default=argparse.SUPPRESS)
+
+
+def _keys(commands: _Commands) -> None:
+    text = """\
+Generated code runs only with a signature of a key that the board trusts. Each user has a key of
+their own, made when it is first needed; a new board trusts the first that signs for it."""
+    keys = _command(commands, "keys", "arbiter.cli.keys:listing", "list, trust, revoke or change signing keys", text)
+    _json(keys, "one line for each key")
+    _place(keys)
+    inner = keys.add_subparsers(metavar="COMMAND")
+    listing = _command(inner, "list", "arbiter.cli.keys:listing", "list the keys this board trusts or trusted", text)
+    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each key as JSON")
+    _place(listing, default=argparse.SUPPRESS)
+    trust = _command(inner, "trust", "arbiter.cli.keys:trust", "let a key's signatures count on this board")
+    trust.add_argument("public", metavar="PUBLIC", nargs="?", help="public key, 64 hex digits (default: this user's)")
+    trust.add_argument("--note", metavar="WORDS", default="", help="whose it is")
+    _place(trust, default=argparse.SUPPRESS)
+    revoke = _command(
+        inner, "revoke", "arbiter.cli.keys:revoke", "let what a key signed count no more, at once and for ever"
+    )
+    revoke.add_argument("key", metavar="KEY", help="id of the key, or its beginning")
+    revoke.add_argument("--after", metavar="TIME", help="only what it signed from TIME on, such as 2027-03-01T09:00")
+    revoke.add_argument("--before", metavar="TIME", help="only what it signed before TIME; the key goes on")
+    revoke.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
+    _place(revoke, default=argparse.SUPPRESS)
+    rotate = _command(
+        inner, "rotate", "arbiter.cli.keys:rotate", "sign with a new key from now on; old signatures go on counting"
+    )
+    _place(rotate, default=argparse.SUPPRESS)
+    audit = _command(inner, "audit", "arbiter.cli.keys:audit", "what was trusted, signed and revoked, and by whom")
+    audit.add_argument("--limit", metavar="N", type=_positive, default=50, help="the last N lines (default 50)")
+    audit.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line each as JSON")
+    _place(audit, default=argparse.SUPPRESS)
 
 
 def _schedules(commands: _Commands) -> None:

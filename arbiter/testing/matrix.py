@@ -38,8 +38,8 @@ CASE_SECONDS = 60.0
 MOST_LIVES = 6
 _STALL_SECONDS = 6.0
 _FULL_SECONDS = 0.5
-_READS = ("due", "schedule_due", "catalog_versions", "catalog_pointers")
-_ENOUGH = {"beat": 2, "catalog_versions": 1, "catalog_pointers": 1, "claim": 4}
+_READS = ("due", "schedule_due", "catalog_versions", "catalog_pointers", "catalog_load", "catalog_keys")
+_ENOUGH = {"beat": 2, "catalog_versions": 1, "catalog_pointers": 1, "catalog_load": 1, "catalog_keys": 1, "claim": 4}
 """Of calls that only read, or that are all alike, the first ones are enough."""
 
 

@@ -1,7 +1,7 @@
 -- Shared by the catalog's scripts. Keys of one catalog, all under one hash tag:
 --   1 rev        STRING  revision: server milliseconds, strictly growing, changed by every change
 --   2 header     HASH    name|sha -> small JSON of strings: what may change about a version
---   3 manifest   HASH    name|sha -> manifest JSON, never changed, never decoded here
+--   3 manifest   HASH    name|sha -> manifest JSON, never decoded here; only its provenance ever changes, with a signature
 --   4 exam       HASH    name|sha -> exam record JSON, never decoded here
 --   5 active     HASH    name -> sha of the one version that is offered
 --   6 events     STREAM  every change, entry id <revision>-<n>
@@ -9,9 +9,13 @@
 --   8 artifacts  HASH    SHA-256 -> source
 --   9 versions:<name>  LIST    shas in the order of registration
 --  10 op:<operation>   STRING  the reply of a call that was carried out, kept while it may be sent again
+--  11 signatures  HASH    name|sha -> signature, a small JSON of strings, never decoded here
+--  12 trust       HASH    key id -> small JSON: public key, who trusted it, what of it is revoked
+--  13 audit       STREAM  which key was trusted, signed what, was revoked, and by whom
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'
+local SKEW_MS = 600000
 
 local function digits(n) return string.format('%.0f', n) end
 local function refuse(code, detail) return redis.error_reply(code .. ' | ' .. detail) end
@@ -71,6 +75,61 @@ local function examine(name, sha, h, exam, verdict)
   if verdict == 'passed' and h.state == 'draft' then h.state = 'examined' end
   put(name .. '|' .. sha, h)
   announce('examined', name, sha, h.state, verdict)
+end
+
+local function audit(verb, subject, key, by, reason)
+  redis.call('XADD', KEYS[13], '*', 'verb', verb, 'subject', subject, 'key', key, 'by', by, 'reason', reason,
+    'at', digits(NOW))
+end
+
+local function trusted(key)
+  local raw = redis.call('HGET', KEYS[12], key)
+  if raw then return cjson.decode(raw) end
+end
+
+-- Whether what a key signed at a time is revoked: from `after` on and before `before`, empty without an end.
+local function revoked(entry, at)
+  for _, span in ipairs(entry.revoked or {}) do
+    if at >= tonumber(span.after) and (span.before == '' or at < tonumber(span.before)) then return true end
+  end
+  return false
+end
+
+-- Why a key may not sign now, or nil: it is not trusted, is revoked, or the time it states is not the time it is.
+-- A board that trusts no key yet takes the first one.
+local function unfit(key, created)
+  if key == '' then return nil end
+  local off = tonumber(created) - NOW
+  if math.abs(off) > SKEW_MS then
+    return refuse('CLOCK', 'the signature states a time ' .. digits(off / 1000) .. ' s off the server\'s; '
+      .. 'set the clocks right and sign again')
+  end
+  local entry = trusted(key)
+  if not entry then
+    if redis.call('HLEN', KEYS[12]) == 0 then return nil end
+    return refuse('UNTRUSTED', 'this board does not trust the signing key ' .. key)
+  end
+  if revoked(entry, NOW) then return refuse('REVOKED', 'the signing key ' .. key .. ' is revoked on this board') end
+end
+
+-- Whether a version has no signature, or none that still counts.
+local function unsigned(id, h)
+  if not h.signer or redis.call('HEXISTS', KEYS[11], id) == 0 then return true end
+  local entry = trusted(h.signer)
+  return not entry or revoked(entry, tonumber(h.signed))
+end
+
+local function trust(key, public, by, note)
+  redis.call('HSET', KEYS[12], key, cjson.encode({public = public, added = digits(NOW), by = by, note = note}))
+  audit('trusted', key, key, by, note)
+end
+
+-- Stores a signature; the caller writes the header.
+local function sign(id, h, signature, key, public, by)
+  if redis.call('HLEN', KEYS[12]) == 0 then trust(key, public, by, 'first use') end
+  redis.call('HSET', KEYS[11], id, signature)
+  h.signer, h.signed = key, digits(NOW)
+  audit('signed', id, key, by, '')
 end
 
 -- The reply, remembered so that the same operation sent again answers the same and does nothing.

@@ -2,6 +2,7 @@
 local op, name, sha, tenant = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local manifest, artifact, source = ARGV[5], ARGV[6], ARGV[7]
 local exam, verdict, wanted, expected = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local signature, key, public, created, by = ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 
 local done = replayed()
 if done then return done end
@@ -24,6 +25,15 @@ if standing == '' and known then standing = known.exam end
 if wanted == '1' and standing == 'failed' then
   return refuse('EXAM', name .. ' failed its exam; only a version that did not fail can be active')
 end
+if known and known.revoked then
+  return refuse('REVOKED', name .. ' ' .. sha .. ' was revoked and stays so; register changed content')
+end
+local no = unfit(key, created)
+if no then return no end
+
+-- A signature speaks of the exam it came with: without one it is no signature for a version that has one.
+local fits = exam ~= '' or not redis.call('HGET', KEYS[4], id)
+local signs = signature ~= '' and fits and (not known or stores_exam(id, exam) or unsigned(id, known))
 
 if not known then
   redis.call('HSET', KEYS[3], id, manifest)
@@ -31,8 +41,14 @@ if not known then
   redis.call('HSETNX', KEYS[7], name, tenant)
   redis.call('RPUSH', KEYS[9], sha)
   known = {state = 'draft', created = digits(NOW), artifact = artifact, exam = '', op = op, tenant = tenant}
+  if signs then sign(id, known, signature, key, public, by) end
   put(id, known)
   announce('registered', name, sha, 'draft', '')
+elseif signs then
+  redis.call('HSET', KEYS[3], id, manifest)  -- same content; the signature speaks of this text, provenance included
+  sign(id, known, signature, key, public, by)
+  put(id, known)
+  announce('signed', name, sha, known.state, key)
 end
 if stores_exam(id, exam) then examine(name, sha, known, exam, verdict) end
 if wanted == '1' and known.state ~= 'active' then activate(name, sha, known, 'registered') end

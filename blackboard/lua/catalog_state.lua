@@ -1,6 +1,7 @@
 -- Moves a version to another state; an empty sha means the active version of the name.
 local op, name, sha, state, expected = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local exam, verdict, reason = ARGV[6], ARGV[7], ARGV[8]
+local signature, key, public, created, by = ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
 local MOVES = {
   draft = {examined = true, active = true, retired = true},
   examined = {active = true, retired = true},
@@ -35,6 +36,11 @@ end
 if h.state ~= state and not MOVES[h.state][state] then
   return refuse('STATE', name .. ' ' .. sha .. ' is ' .. h.state .. ' and cannot become ' .. state)
 end
+if state ~= 'retired' and h.revoked then
+  return refuse('REVOKED', name .. ' ' .. sha .. ' was revoked and stays so; register changed content')
+end
+local no = unfit(key, created)
+if no then return no end
 
 if state == 'retired' and h.state ~= 'retired' then
   -- The removal comes first: a server that is full lets a script that starts with it run to its end.
@@ -43,7 +49,10 @@ if state == 'retired' and h.state ~= 'retired' then
   put(id, h)
   announce('retired', name, sha, 'retired', reason)
 end
-if stores_exam(id, exam) then examine(name, sha, h, exam, verdict) end
+if stores_exam(id, exam) then
+  if signature ~= '' then sign(id, h, signature, key, public, by) end
+  examine(name, sha, h, exam, verdict)
+end
 if state == 'examined' and h.state == 'draft' then
   h.state = 'examined'
   put(id, h)

@@ -1,5 +1,5 @@
 -- Reads versions as they are at one moment: pairs of name and sha, an empty sha meaning the active version.
--- Four strings for each: sha, header, manifest, exam; all empty where there is no such version.
+-- Five strings for each: sha, header, manifest, exam, signature; all empty where there is no such version.
 local reply = {}
 for i = 1, #ARGV, 2 do
   local name, sha = ARGV[i], ARGV[i + 1]
@@ -11,8 +11,9 @@ for i = 1, #ARGV, 2 do
     reply[#reply + 1] = h
     reply[#reply + 1] = redis.call('HGET', KEYS[3], id) or ''
     reply[#reply + 1] = redis.call('HGET', KEYS[4], id) or ''
+    reply[#reply + 1] = redis.call('HGET', KEYS[11], id) or ''
   else
-    for _ = 1, 4 do reply[#reply + 1] = '' end
+    for _ = 1, 5 do reply[#reply + 1] = '' end
   end
 end
 return reply

@@ -16,11 +16,12 @@ from typing import Any, Self
 TIMEOUT_SECONDS = 90.0
 
 _REMOVED = ("ARBITER_", "AWS_", "ANTHROPIC_", "OPENAI_", "OLLAMA_")
+_KEPT = ("ARBITER_SIGNING_KEY",)
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what would change the command's behaviour."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED)}
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(_REMOVED)}
     return {**kept, "AWS_EC2_METADATA_DISABLED": "true", **(more or {})}
 
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from blackboard.catalog import Catalog, Written
+from blackboard.catalog import Catalog, Signed, Written
 from blackboard.engine import open_engine
 from blackboard.errors import BadInput, Conflict, ScriptRefused, UnknownRecord
 from blackboard.testing import RedisServer
+from blackboard.trust import Trust
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +378,10 @@ end}, {__index = redis})
     client = connect(server)
     await client.flushall()
     catalog = Catalog(client, "test")
-    names = ("catalog_register", "catalog_state", "catalog_versions", "catalog_pointers")
+    names = (
+        "catalog_register", "catalog_state", "catalog_versions", "catalog_pointers", "catalog_load", "catalog_sign",
+        "catalog_trust", "catalog_revoke", "catalog_keys",
+    )  # fmt: skip
     plain = {name: _script.load(name, "_catalog") for name in names}
     saved = {name: (script.text, script.sha) for name, script in plain.items()}
     try:
@@ -389,6 +393,7 @@ end}, {__index = redis})
         await catalog.set_state("add", sha("add1"), "active")
         await catalog.set_state("add", None, "retired")
         await catalog.get("add", sha("add1"))
+        await sign_and_revoke(catalog)
         pointers = await catalog.pointers()
         await put(catalog, "add", "3")
         assert (await catalog.pointers(pointers.revision)).active == {"add": sha("add3")}
@@ -399,6 +404,45 @@ end}, {__index = redis})
     assert keys
     assert all(key.startswith("arb:{test/main#reg}:") for key in keys)
     await client.aclose()
+
+
+def signed(now_ms: int, key: str = "1" * 32) -> Signed:
+    return Signed(text="{}", key=key, public="ab", created=str(now_ms), by="ann")
+
+
+async def sign_and_revoke(catalog: Catalog) -> None:
+    """Every change about keys and signatures, once."""
+    trust = Trust(catalog)
+    await put(catalog, "key", "1", signed=signed((await trust.read()).now_ms))
+    await trust.add("2" * 32, "cd", by="ann")
+    await trust.revoke("1" * 32, by="ann", after_ms=1, before_ms=2)
+    stored = await catalog.get("key")
+    assert stored is not None
+    await trust.sign(stored, signed((await trust.read()).now_ms, "2" * 32), "sign-1")
+    loaded = await catalog.load("key")
+    assert loaded is not None
+    assert (loaded.source, loaded.version.signature) == ("def handler(): return '1'", "{}")
+    assert loaded.trust is not None
+    assert json.loads(loaded.trust)["public"] == "cd"
+    await trust.revoke_version("key", stored.sha, by="ann")
+
+
+async def test_changes_about_keys_sent_twice_have_no_second_effect(
+    catalog: Catalog, client: redis.asyncio.Redis
+) -> None:
+    """G4: signing, trusting and revoking."""
+    await sign_and_revoke(catalog)
+    before, trust = await everything(client), Trust(catalog)
+    stored = await catalog.get("key", sha("key1"))
+    assert stored is not None
+    await trust.sign(stored, signed((await trust.read()).now_ms, "2" * 32), "sign-1")
+    assert not await trust.add("2" * 32, "cd", by="bob")
+    assert not await trust.revoke("1" * 32, by="bob", after_ms=1, before_ms=2)
+    assert not await trust.revoke_version("key", stored.sha, by="bob")
+    assert await everything(client) == before
+    assert [entry.verb for entry in reversed(await trust.audit())] == [
+        "trusted", "signed", "trusted", "revoked", "signed", "revoked"
+    ]  # fmt: skip
 
 
 STEP = st.tuples(

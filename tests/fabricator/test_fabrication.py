@@ -248,6 +248,36 @@ async def test_a_capability_another_run_registered_meanwhile_is_used_and_not_rep
     assert len(await registry.versions("add_tax")) == 1
 
 
+async def test_g10_what_nobody_vouches_for_any_more_is_made_and_examined_anew(
+    fabricate: Any, registry: Registry, stages: Stages
+) -> None:
+    """Also when the very same code comes out again: it is the same version, with a new exam and a new signature."""
+    first = await fabricate(taxshop.script(taxshop.RIGHT))
+    version = await registry.resolve("add_tax")
+    assert version.signature is not None
+    now = (await registry.trust.read()).now_ms
+    await registry.trust.revoke(version.signature.key, by="a test", before_ms=now + 1)
+    assert not await registry.vouched(version)
+
+    again = await fabricate(taxshop.script(taxshop.RIGHT))
+
+    assert again.status is Status.SUCCEEDED
+    assert again.data["reused"] is False
+    assert "made and examined anew" in (await stages(again.orchestration_id))[0].detail
+    assert again.data["version"] == first.data["version"]
+    assert (await registry.load("add_tax")).version.state == "active"
+
+
+async def test_a_process_whose_key_does_not_count_asks_no_model(fabricate: Any, registry: Registry) -> None:
+    await registry.trust.add("1" * 32, "ab", by="a test")
+    model = taxshop.script(taxshop.RIGHT)
+    done = await fabricate(model)
+    assert (done.status, done.error.type) == (Status.REFUSED, "signature")
+    assert "arbiter keys trust" in done.error.message
+    assert not model.calls
+    assert await registry.names() == []
+
+
 async def test_a_name_of_another_tenant_is_not_taken(fabricate: Any, registry: Registry) -> None:
     await fabricate(taxshop.script(taxshop.RIGHT), tenant="one")
     model = taxshop.script(taxshop.RIGHT)

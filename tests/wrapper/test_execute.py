@@ -7,7 +7,7 @@ from typing import Any
 
 from arbiter_support import arbiter, call, completions
 
-from arbiter import CapabilityLimits, Grants, Manifest, Status, capability
+from arbiter import Call, CapabilityLimits, Grants, Manifest, Status, capability
 from blackboard.board import Board
 from blackboard.testing import RedisServer
 from registry import Registry
@@ -93,6 +93,33 @@ async def test_output_that_breaks_its_schema_and_unknown_or_tampered_versions_fa
     assert "10" in ended["number"].error.message
     assert (ended["tampered"].status, ended["tampered"].error.type) == (Status.FAILED, "hash_mismatch")
     assert ended["tampered"].data is None
+
+
+async def test_g10_what_nobody_vouches_for_is_refused_with_a_word_and_counted_against_the_version(
+    redis_server: RedisServer,
+) -> None:
+    """Before each load: the second call of the same code, in a worker that has just run it, is refused too."""
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        manifest = Manifest(name="number", description="a number", input_schema=ANY)
+        version = await a.registry.register(manifest, source="def handler():\n    return 3\n")
+        fine = await a.run(Call("number", {}), timeout=60)
+        assert (fine.status, fine.data) == ("succeeded", 3)
+        assert version.signature is not None
+        await a.registry.trust.revoke(version.signature.key, by="a test")
+        ended = [await a.run(Call("number", {}), timeout=60)]
+        prefix = f"arb:{{arbiter/{a.board.name}#reg}}:"
+        await a.board.client.hdel(prefix + "signatures", f"number|{version.sha}")
+        ended.append(await a.run(Call("number", {}), timeout=60))
+        outcomes = await a.registry.outcomes("number")
+    for result, reason in zip(ended, ("revoked_key", "unsigned"), strict=True):
+        (task,) = result.state.work
+        done = task.completion
+        assert done is not None
+        assert (done.status, done.error and done.error.type, done.data) == (Status.REFUSED, "signature", None)
+        assert done.error is not None
+        assert done.error.evidence["reason"] == reason
+        assert "arbiter capabilities" in done.error.message
+    assert outcomes == {version.sha: {Status.SUCCEEDED: 1, Status.REFUSED: 2}}
 
 
 async def test_an_unmodified_sample_agent_runs_without_credentials_and_its_tokens_are_metered(

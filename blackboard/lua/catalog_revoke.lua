@@ -1,0 +1,29 @@
+-- Revokes a key, or what it signed from `after` on and before `before` (empty: without an end), or one version.
+-- {'1'} when that is new, {'0'} when it was so already.
+local kind, by, reason = ARGV[1], ARGV[2], ARGV[3]
+if kind == 'key' then
+  local key, after, before = ARGV[4], ARGV[5], ARGV[6]
+  local entry = trusted(key)
+  if not entry then return refuse('UNKNOWN', 'no key ' .. key .. ' on this board') end
+  local spans = entry.revoked or {}
+  for _, span in ipairs(spans) do
+    if span.after == after and span.before == before then return {'0'} end
+  end
+  spans[#spans + 1] = {after = after, before = before}
+  entry.revoked = spans
+  redis.call('HSET', KEYS[12], key, cjson.encode(entry))
+  audit('revoked', key, key, by, reason)
+  return {'1'}
+end
+local name, sha = ARGV[4], ARGV[5]
+local id = name .. '|' .. sha
+local h = header(id)
+if not h then return refuse('UNKNOWN', 'no version ' .. sha .. ' of ' .. name) end
+if h.revoked then return {'0'} end
+-- The removal comes first: a server that is full lets a script that starts with it run to its end.
+if redis.call('HGET', KEYS[5], name) == sha then redis.call('HDEL', KEYS[5], name) end
+h.state, h.revoked = 'retired', digits(NOW)
+put(id, h)
+announce('revoked', name, sha, 'retired', reason)
+audit('revoked', id, h.signer or '', by, reason)
+return {'1'}

@@ -1,0 +1,113 @@
+"""The commands about signing keys and signatures, each in a process of its own as people use them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from cli_process import arbiter, records
+
+from blackboard.board import Board
+from blackboard.testing import RedisServer
+from registry import Manifest, Registry, SignatureRefused, Signer
+
+SOURCE = "def handler():\n    return 1\n"
+
+
+@pytest.fixture
+def on(redis_server: RedisServer, board_name: str) -> list[str]:
+    return ["--url", redis_server.url, "--board", board_name]
+
+
+def command(*words: str, data: Path, code: int = 0) -> str:
+    done = arbiter(*words, env={"ARBITER_DATA_DIR": str(data), "ARBITER_SIGNING_KEY": ""})
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def register(on: list[str], data: Path) -> str:
+    async def put() -> str:
+        async with await Board.open(on[1], board=on[3]) as board:
+            registry = Registry(board.catalog, signer=lambda: Signer.find(_key(data)))
+            manifest = Manifest(name="one", description="Gives one.", input_schema={"type": "object"})
+            return (await registry.register(manifest, source=SOURCE)).sha
+
+    return asyncio.run(put())
+
+
+def _key(data: Path) -> Path:
+    return data / "keys" / "signing.pem"
+
+
+def refusal(on: list[str]) -> str | None:
+    async def look() -> str | None:
+        async with await Board.open(on[1], board=on[3]) as board:
+            try:
+                await Registry(board.catalog).load("one")
+            except SignatureRefused as error:
+                return error.reason
+            return None
+
+    return asyncio.run(look())
+
+
+def test_keys_are_trusted_rotated_and_revoked_and_versions_signed_again(on: list[str], tmp_path: Path) -> None:
+    command("keys", "trust", "--note", "this machine", *on, data=tmp_path)
+    first = Signer.find(_key(tmp_path)).key
+    register(on, tmp_path)
+    shown = command("capabilities", "show", "one", *on, data=tmp_path)
+    assert f"key {first}" in shown
+    assert "this machine" in shown
+
+    assert "signs from now on" in command("keys", "rotate", *on, data=tmp_path)
+    second = Signer.find(_key(tmp_path)).key
+    assert second != first
+    assert refusal(on) is None
+    command("keys", "revoke", first[:8], "--reason", "old", *on, data=tmp_path)
+    assert refusal(on) == "revoked_key"
+    assert "arbiter capabilities sign one" in command("capabilities", "show", "one", *on, data=tmp_path)
+    listed = {one["id"]: one for one in records(command("keys", "list", "--json", *on, data=tmp_path))}
+    assert {id: one["state"] for id, one in listed.items()} == {first: "revoked", second: "trusted"}
+    assert listed[second]["note"] == f"follows {first}"
+
+    command("capabilities", "sign", "one", *on, data=tmp_path)
+    assert refusal(on) is None
+    whole = json.loads(command("capabilities", "show", "one", "--json", *on, data=tmp_path))
+    assert (whole["signature"]["key"], whole["signature"]["counts"]) == (second, True)
+    assert "never runs again" in command("capabilities", "revoke", "one", *on, data=tmp_path)
+    assert "was revoked" in command("capabilities", "sign", "one", *on, data=tmp_path, code=2)
+    verbs = [one["verb"] for one in records(command("keys", "audit", "--json", *on, data=tmp_path))]
+    assert verbs == ["trusted", "signed", "trusted", "revoked", "signed", "revoked"]
+
+
+def test_a_part_of_what_a_key_signed_is_revoked_by_time(on: list[str], tmp_path: Path) -> None:
+    command("keys", "trust", *on, data=tmp_path)
+    register(on, tmp_path)
+    key = Signer.find(_key(tmp_path)).key
+    command("keys", "revoke", key, "--before", "2020-01-01", *on, data=tmp_path)
+    assert refusal(on) is None
+    command("keys", "revoke", key, "--before", "2199-01-01T00:00+02:00", *on, data=tmp_path)
+    assert refusal(on) == "revoked_key"
+    assert "Give a time" in command("keys", "revoke", key, "--after", "yesterday", *on, data=tmp_path, code=2)
+    assert "No key begins" in command("keys", "revoke", "zz", *on, data=tmp_path, code=2)
+    assert "64 lower-case" in command("keys", "trust", "00", *on, data=tmp_path, code=2)
+
+
+def test_doctor_looks_at_the_key(on: list[str], tmp_path: Path) -> None:
+    def doctor(code: int) -> tuple[str, str]:
+        lines = records(command("doctor", "--json", *on, data=tmp_path, code=code))
+        [found] = [one for one in lines if one["name"] == "signing key"]
+        return found["level"], found["said"] + " " + found["remedy"]
+
+    assert doctor(0)[0] == "ok"
+    command("keys", "trust", *on, data=tmp_path)
+    assert (doctor(0)[0], "trusted" in doctor(0)[1]) == ("ok", True)
+    _key(tmp_path).chmod(0o644)
+    level, said = doctor(1)
+    assert (level, "chmod 600" in said) == ("fail", True)
+    _key(tmp_path).chmod(0o600)
+    command("keys", "revoke", Signer.find(_key(tmp_path)).key, *on, data=tmp_path)
+    level, said = doctor(1)
+    assert (level, "arbiter keys rotate" in said) == ("fail", True)
