@@ -54,6 +54,9 @@ class Client(redis.asyncio.Redis):
         for line in self._lines:
             line.cancel()
         await asyncio.gather(*self._lines, return_exceptions=True)
+        while left := self._take():  # by a line that was cancelled before it began
+            for _, reply in left:
+                reply.set_exception(redis.ConnectionError("the client was closed"))
         while self._kept:
             await cast(Any, self.connection_pool).release(self._kept.pop())
         await cast(Any, super()).aclose(*args, **options)
