@@ -20,7 +20,8 @@ from uuid import uuid4
 
 import redis.asyncio
 
-from blackboard._script import load, retrying, run
+from blackboard import _script
+from blackboard._script import retrying
 from blackboard.errors import BadInput
 from blackboard.types import Record, type_name
 
@@ -164,9 +165,9 @@ class Catalog:
         _fits("source", source or "", MAX_SOURCE_BYTES)
         _fits("exam", exam or "", MAX_EXAM_BYTES)
         operation = operation or uuid4().hex
-        reply = await run(
+        reply = await _script.run(
             self._client,
-            load("catalog_register", _PRELUDE),
+            _script.load("catalog_register", _PRELUDE),
             self._keys(name, operation),
             [
                 *(operation, name, sha, tenant, manifest, artifact_sha or "", source or ""),
@@ -204,9 +205,9 @@ class Catalog:
         """
         _fits("exam", exam or "", MAX_EXAM_BYTES)
         operation = operation or uuid4().hex
-        reply = await run(
+        reply = await _script.run(
             self._client,
-            load("catalog_state", _PRELUDE),
+            _script.load("catalog_state", _PRELUDE),
             self._keys(name, operation),
             [operation, name, sha or "", state, expected_active, exam or "", verdict or "", reason],
         )
@@ -219,11 +220,11 @@ class Catalog:
     async def get_many(self, wanted: Sequence[tuple[str, str | None]]) -> list[StoredVersion | None]:
         """Several versions in the order asked for, a few hundred in each call to the server."""
         found: list[StoredVersion | None] = []
-        script = load("catalog_versions", _PRELUDE)
+        script = _script.load("catalog_versions", _PRELUDE)
         for start in range(0, len(wanted), _READ_AT_ONCE):
             chunk = wanted[start : start + _READ_AT_ONCE]
             args = [part or "" for pair in chunk for part in pair]
-            reply = cast(list[str], await run(self._client, script, self._keys(), args))
+            reply = cast(list[str], await _script.run(self._client, script, self._keys(), args))
             for (name, _), row in zip(chunk, range(0, len(reply), 4), strict=True):
                 found.append(_stored(name, *reply[row : row + 4]))
         return found
@@ -238,8 +239,8 @@ class Catalog:
             What changed since ``held``, or everything when that cannot be told (no list, too many changes, or a server
             that lost the revision in a failover).
         """
-        script = load("catalog_pointers", _PRELUDE)
-        reply = cast(list[str], await run(self._client, script, self._keys(), [held or "", str(_MOST_CHANGES)]))
+        script = _script.load("catalog_pointers", _PRELUDE)
+        reply = cast(list[str], await _script.run(self._client, script, self._keys(), [held or "", str(_MOST_CHANGES)]))
         revision, kind, pairs = reply[0], reply[1], reply[2:]
         active = {name: sha or None for name, sha in zip(pairs[::2], pairs[1::2], strict=True)}
         return Pointers(revision=revision, full=kind == "full", active=active)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, cast
 
-from blackboard import _script, catalog
+from blackboard import _script
 from blackboard.board import Board
 
 PRELUDE = r"""
@@ -43,12 +43,12 @@ def _load(name: str, prelude: str = "_board") -> _script.Script:
 
 def install() -> None:
     """From here on this process's scripts read the turned clock."""
-    _script.load = catalog.load = cast(Any, _load)
+    _script.load = cast(Any, _load)
 
 
 def uninstall() -> None:
     """Back to the server's own time."""
-    _script.load = catalog.load = _production
+    _script.load = _production
 
 
 class Clock:
@@ -68,7 +68,7 @@ class Clock:
         if seconds < 0:
             raise ValueError(f"seconds is {seconds}: the server's time does not go back")
         places = {shard.prefix.partition("}")[0] + "}:@clock" for shard in self._board.shards}
-        places.add(f"arb:{{{self._board.namespace}/{self._board.name}#reg}}:@clock")
+        places |= {f"arb:{{{self._board.namespace}/{self._board.name}#{part}}}:@clock" for part in ("reg", "budget")}
         for place in sorted(places):
             await cast(Any, self._board.client).incrby(place, round(seconds * 1_000_000))
         for _ in range(_SWEEPS if sweep else 0):

@@ -25,6 +25,9 @@ from blackboard import _script
 from blackboard.board import Board
 from blackboard.errors import BoardFull
 
+_MIDWAY_SECONDS = 0.01
+"""How long after a call its children are killed; parking, handing over and executing take some milliseconds each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -80,6 +83,9 @@ async def _play(parent: Connection, job: Job) -> Told:
         if what == "children":
             _kill_children()
             return
+        if what == "midway":
+            threading.Timer(_MIDWAY_SECONDS, _kill_children).start()
+            return
         with asking:
             parent.send(what)
             parent.recv()
@@ -117,8 +123,12 @@ def _kill_children() -> None:
 
 
 async def _resend(job: Job, life: Life) -> list[str]:
-    """Deliver every call of the life once more, backwards or in another order: no key may change."""
-    sent = list(reversed(life.kept))
+    """Deliver every call of the life once more, backwards or in another order: no key may change.
+
+    Not those about a run that was removed: with it the board has forgotten its idempotency key.
+    """
+    gone = [str(args[1]) for script, _, args in life.kept if script.name == "retire_run"]
+    sent = [call for call in reversed(life.kept) if not any(run in str(arg) for run in gone for arg in call[2])]
     if job.resend:
         random.Random(job.resend).shuffle(sent)
     async with await Board.open(job.url, board=job.board) as board:
