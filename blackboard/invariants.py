@@ -305,12 +305,14 @@ class _Reading:
             ends: dict[str, Any] = {
                 event["subject"]: json.loads(event["data"]) for _, event in self.logs[run] if event["type"] in _ENDS
             }
-            over = ends.pop(run, None)
-            error = (over or {}).get("error") or {}
-            if over and over["status"] in _GIVEN_UP and not (header.get("call") and error.get("type") in _CORRECTED):
+            over: dict[str, Any] = ends.pop(run, {})
+            error: dict[str, Any] = over.get("error") or {}
+            if over.get("status") in _GIVEN_UP and not (header.get("call") and error.get("type") in _CORRECTED):
                 found.add(run)
+            ended: dict[str, Any]
             for task, ended in () if header.get("call") else ends.items():
-                own, t = ended.get("error") or {}, self.tasks.get(task, {})
+                own: dict[str, Any] = ended.get("error") or {}
+                t = self.tasks.get(task, {})
                 counted = ended["status"] in _GIVEN_UP and t.get("kind") != "step" and "cxl" not in t
                 with_its_run = bool(error) and own.get("message") == error.get("message")
                 if counted and not with_its_run and own.get("type") not in _CORRECTED:

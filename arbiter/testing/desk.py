@@ -22,7 +22,7 @@ from arbiter.sdk import Arbiter
 from arbiter.testing.clock import Clock
 from arbiter.testing.story import Scene
 from blackboard.board import Board
-from blackboard.budgets import Amounts, Budget, Budgets, Level
+from blackboard.budgets import LEASE_SECONDS, Amounts, Budget, Budgets, Level
 from blackboard.errors import Conflict, UnknownRecord
 from blackboard.quotas import Quota
 from blackboard.retention import retire, trim
@@ -129,8 +129,8 @@ async def _bounds(a: Arbiter) -> JsonValue:
 async def _reservations(a: Arbiter) -> JsonValue:
     """One whose process falls silent, and one that is settled."""
     budgets, levels = Budgets(a.board), [Level("board"), Level("board/day")]
-    await budgets.reserve("desk/silent", levels, _SHORT, lease_seconds=1.0)
-    await Clock(a.board).advance(1.1, sweep=False)
+    await budgets.reserve("desk/silent", levels, _SHORT)
+    await Clock(a.board).advance(LEASE_SECONDS + 1, sweep=False)  # those of a process that was killed lapse with it
     while (await budgets.report("board"))[0].units["tokens"].reserved:
         await asyncio.sleep(0.02)
     hold = await budgets.reserve("desk/spent", levels, _SHORT)
