@@ -70,7 +70,8 @@ class Clock:
         places = {shard.prefix.partition("}")[0] + "}:@clock" for shard in self._board.shards}
         places |= {f"arb:{{{self._board.namespace}/{self._board.name}#{part}}}:@clock" for part in ("reg", "budget")}
         for place in sorted(places):
-            await cast(Any, self._board.client).incrby(place, round(seconds * 1_000_000))
+            turned = await self._turned(place) + round(seconds * 1_000_000)
+            await _script.retrying(lambda at=(place, turned): cast(Any, self._board.client).set(*at))
         for _ in range(_SWEEPS if sweep else 0):
             if await self._board.sweep() > 0:
                 return
@@ -78,5 +79,7 @@ class Clock:
     async def offset(self) -> float:
         """How many seconds the board's clock is ahead of the server's own."""
         place = self._board.shards[0].prefix.partition("}")[0] + "}:@clock"
-        turned = await cast(Any, self._board.client).get(place)
-        return int(turned or 0) / 1_000_000
+        return await self._turned(place) / 1_000_000
+
+    async def _turned(self, place: str) -> int:
+        return int(await _script.retrying(lambda: cast(Any, self._board.client).get(place)) or 0)

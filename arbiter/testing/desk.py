@@ -23,7 +23,7 @@ from arbiter.testing.clock import Clock
 from arbiter.testing.story import Scene
 from blackboard.board import Board
 from blackboard.budgets import LEASE_SECONDS, Amounts, Budget, Budgets, Level
-from blackboard.errors import Conflict, UnknownRecord
+from blackboard.errors import Conflict, Fenced, UnknownRecord
 from blackboard.quotas import Quota
 from blackboard.retention import retire, trim
 from blackboard.types import RetryPolicy, RetryRule, Status
@@ -45,7 +45,7 @@ _RULED = RetryPolicy(
     ),
 )
 _SHORT = Amounts(tokens=5)
-_HOUR = 3600.0
+_PERIOD_SECONDS = 600.0
 _PAUSE_SECONDS = 20.0
 
 
@@ -151,7 +151,8 @@ async def _poison(a: Arbiter) -> JsonValue:
     run = await a.board.submit_call("given_back", 1, lane=HELD_LANE, retry=retry, idempotency_key="poison")
     while (await a.board.summary(run)).ended_at is None:
         for claim in await a.board.claim("desk", [HELD_LANE]):
-            await a.board.release(claim)
+            with contextlib.suppress(Fenced):
+                await a.board.release(claim)
     return await _ended(a, run)
 
 
@@ -183,18 +184,19 @@ async def _paused(a: Arbiter) -> JsonValue:
 async def _worked(a: Arbiter, run: str) -> None:
     while (await a.board.summary(run)).ended_at is None:
         for claim in await a.board.claim("desk", [HELD_LANE]):
-            await a.board.complete(claim, claim.completion(Status.SUCCEEDED, data={"done": True}))
+            with contextlib.suppress(Fenced):
+                await a.board.complete(claim, claim.completion(Status.SUCCEEDED, data={"done": True}))
         await asyncio.sleep(0.01)
 
 
 async def _scheduled(a: Arbiter) -> JsonValue:
     """The first occurrence becomes a run; then the schedule rests."""
-    known = await a.schedule("hourly", "Double four.", rate="1 hour")
+    known = await a.schedule("often", "Double four.", rate="10 minutes", catch_up="last")
     if known.last_run is None:
-        await Clock(a.board).advance(_HOUR, sweep=False)
-    while (known := await a.schedules.get("hourly")).last_run is None:
+        await Clock(a.board).advance(_PERIOD_SECONDS, sweep=False)
+    while (known := await a.schedules.get("often")).last_run is None:
         await asyncio.sleep(0.02)
-    await a.schedules.disable("hourly")
+    await a.schedules.disable("often")
     assert known.last_run is not None
     return await _ended(a, known.last_run)
 

@@ -25,6 +25,7 @@ from blackboard import _script
 from blackboard.board import Board
 from blackboard.errors import BoardFull
 
+_SETTINGS = ("quota_write", "budget_write", "budget_pace")
 _MIDWAY_SECONDS = 0.01
 """How long after a call its children are killed; parking, handing over and executing take some milliseconds each."""
 
@@ -125,10 +126,16 @@ def _kill_children() -> None:
 async def _resend(job: Job, life: Life) -> list[str]:
     """Deliver every call of the life once more, backwards or in another order: no key may change.
 
-    Not those about a run that was removed: with it the board has forgotten its idempotency key.
+    Not those about a run that was removed, whose idempotency key the board has forgotten with it; not the reservation
+    that lapsed, which takes its amounts anew; and not settings, of which the one that comes last counts.
     """
     gone = [str(args[1]) for script, _, args in life.kept if script.name == "retire_run"]
-    sent = [call for call in reversed(life.kept) if not any(run in str(arg) for run in gone for arg in call[2])]
+    gone += [str(args[0]) for script, _, args in life.kept if script.name == "budget_lapse"]
+    sent = [
+        (script, keys, args)
+        for script, keys, args in reversed(life.kept)
+        if script.name not in _SETTINGS and not any(one in str(arg) for one in gone for arg in args)
+    ]
     if job.resend:
         random.Random(job.resend).shuffle(sent)
     async with await Board.open(job.url, board=job.board) as board:
