@@ -49,10 +49,10 @@ _READS = (
     "due", "budget_due", "budget_read", "schedule_due", "schedule_read", "catalog_versions", "catalog_pointers",
 )  # fmt: skip
 _KILLS = ("before", "after")
-_ALIKE = 3
+_ALIKE = 2
 """Of calls of one script by one role, so many are given every fault; the process is killed at further ones too."""
-_FEW = {"claim": 4, "release": 2, "beat": 2, "catalog_register": 2, "submit_call": 4, "trim_lane": 1, "budget_reserve": 3,
-        "budget_settle": 3}  # fmt: skip
+_FEW = {"claim": 3, "release": 2, "beat": 2, "catalog_register": 1, "submit_call": 2, "trim_lane": 1, "budget_reserve": 2,
+        "budget_settle": 2}  # fmt: skip
 """Of these even so many are enough: one is like the other. The last one of each script always counts."""
 _AFTER_A_CRASH = {
     "loop": ("wrapper:complete:1:before", "arbiter:commit:5:before", "fabricator:progress:9:after"),
@@ -374,10 +374,9 @@ def _worthwhile(called: Called, boundary: str, last: int) -> bool:
     if called.script in _READS:
         return False
     match boundary:
-        case "children":
-            return called.role in ("fabricator", "wrapper") and called.script in ("progress", "claim", "complete")
-        case "midway":
-            return called.role in ("fabricator", "wrapper") and called.script in ("progress", "claim")
+        case "children" | "midway":
+            wanted = ("progress", "claim", "complete")[: 3 if boundary == "children" else 2]
+            return called.role in ("fabricator", "wrapper") and called.script in wanted
         case "stall":
             return number == 1 and called.script in ("submit", "commit", "complete", "progress", "claim", "beat")
         case "full" | "demoted":
@@ -385,7 +384,7 @@ def _worthwhile(called: Called, boundary: str, last: int) -> bool:
         case "zombie":
             return called.script in ("commit", "complete", "fail", "progress", "retire_run") and number in (1, 4, 9, 17)
         case _:
-            return number == 1 or number == last
+            return number == 1
 
 
 async def _forget(board: Board) -> None:
