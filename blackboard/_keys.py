@@ -65,6 +65,16 @@ def shard_number(run_id: str, shards: int) -> int:
     return zlib.crc32(run_id.encode()) % shards
 
 
+def budgets(namespace: str, board: str) -> str:
+    """What the keys of the board's budgets begin with."""
+    return f"arb:{{{namespace}/{board}#budget}}:"
+
+
+def schedules(shard: Shard) -> list[str]:
+    """The keys of the board's schedules, which are on its first shard: definitions, states, and when each is due."""
+    return [f"{shard.prefix}schedule:{name}" for name in ("defs", "state", "due")]
+
+
 def quotas(namespace: str, board: str) -> str:
     """The hash of the board's quotas as they were given; each shard has its part of them."""
     return f"arb:{{{namespace}/{board}}}:quotas"

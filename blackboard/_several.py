@@ -34,6 +34,7 @@ from redis.exceptions import ReadOnlyError, RedisClusterException, ResponseError
 from blackboard._address import Address
 from blackboard._probe import NotThisKind
 from blackboard._script import RETRY_SECONDS, passing
+from blackboard._sending import steady
 
 _AT_ONCE = 64
 """Calls to one node at a time; further ones wait."""
@@ -55,6 +56,11 @@ class _AsyncCluster(redis.asyncio.RedisCluster):
 
     def __init__(self, at_once: int, **options: Any) -> None:
         cast(Any, super()).__init__(**options)
+        known = cast(Any, self)
+        kind = steady(known.connection_kwargs["connection_class"])
+        known.connection_kwargs["connection_class"] = kind
+        for node in known.nodes_manager.startup_nodes.values():
+            node.connection_class = kind
         self._room: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(at_once))
         self._looking = asyncio.Lock()
 
@@ -221,6 +227,7 @@ class SentinelClients:
             max_connections=_MANY if blocking else _AT_ONCE,
             **_timed(self._given, timeout_seconds),
         )
+        pool.connection_class = steady(pool.connection_class)
         client = cast(_AsyncPrimary, _AsyncPrimary.from_pool(pool))
         client.patience_seconds = self.patience_seconds
         return client

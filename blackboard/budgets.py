@@ -23,7 +23,8 @@ import redis
 import redis.asyncio
 from pydantic import Field, field_validator
 
-from blackboard._script import load, retrying, run
+from blackboard import _keys, _script
+from blackboard._script import retrying
 from blackboard.errors import ArbiterError, BadInput, BoardFull, EngineUnavailable
 from blackboard.types import Record
 
@@ -179,7 +180,7 @@ class Budgets:
     def __init__(self, board: Board) -> None:
         self._client: redis.asyncio.Redis = board.client
         self._recover = board.engine.ensure
-        self._prefix = f"arb:{{{board.namespace}/{board.name}#budget}}:"
+        self._prefix = _keys.budgets(board.namespace, board.name)
 
     async def set(self, budget: Budget) -> None:
         """Give a level a budget, or another one. What it has spent so far counts; a unit that is None becomes unbounded.
@@ -325,7 +326,8 @@ class Budgets:
 
     async def _call(self, name: str, levels: Sequence[str], *args: str | int) -> Any:
         keys = [self._prefix + key for key in ("holds", "due", "levels", *(f"pot:{level}" for level in levels))]
-        return await run(self._client, load(name, _PRELUDE), keys, args, recover=self._recover)
+        script = _script.load(name, _PRELUDE)
+        return await _script.run(self._client, script, keys, args, recover=self._recover)
 
 
 def checked_level(level: str) -> str:

@@ -20,7 +20,8 @@ from uuid import uuid4
 
 import redis.asyncio
 
-from blackboard._script import load, retrying, run
+from blackboard import _script
+from blackboard._script import retrying
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Record, type_name
 
@@ -204,9 +205,9 @@ class Catalog:
         _fits("source", source or "", MAX_SOURCE_BYTES)
         _fits("exam", exam or "", MAX_EXAM_BYTES)
         operation = operation or uuid4().hex
-        reply = await run(
+        reply = await _script.run(
             self._client,
-            load("catalog_register", _PRELUDE),
+            _script.load("catalog_register", _PRELUDE),
             self._keys(name, operation),
             [
                 *(operation, name, sha, tenant, manifest, artifact_sha or "", source or ""),
@@ -248,9 +249,9 @@ class Catalog:
         """
         _fits("exam", exam or "", MAX_EXAM_BYTES)
         operation = operation or uuid4().hex
-        reply = await run(
+        reply = await _script.run(
             self._client,
-            load("catalog_state", _PRELUDE),
+            _script.load("catalog_state", _PRELUDE),
             self._keys(name, operation),
             [operation, name, sha or "", state, expected_active, exam or "", verdict or "", reason, *_args(signed)],
         )
@@ -263,11 +264,11 @@ class Catalog:
     async def get_many(self, wanted: Sequence[tuple[str, str | None]]) -> list[StoredVersion | None]:
         """Several versions in the order asked for, a few hundred in each call to the server."""
         found: list[StoredVersion | None] = []
-        script = load("catalog_versions", _PRELUDE)
+        script = _script.load("catalog_versions", _PRELUDE)
         for start in range(0, len(wanted), _READ_AT_ONCE):
             chunk = wanted[start : start + _READ_AT_ONCE]
             args = [part or "" for pair in chunk for part in pair]
-            reply = cast(list[str], await run(self._client, script, self._keys(), args))
+            reply = cast(list[str], await _script.run(self._client, script, self._keys(), args))
             for (name, _), row in zip(chunk, range(0, len(reply), 5), strict=True):
                 found.append(_stored(name, *reply[row : row + 5]))
         return found
@@ -282,7 +283,10 @@ class Catalog:
 
     async def call(self, script: str, args: Sequence[str], *, operation: str = "") -> list[str]:
         """Call one of the catalog's scripts. For the parts of the catalog that are in modules of their own."""
-        return cast(list[str], await run(self._client, load(script, _PRELUDE), self._keys(operation=operation), args))
+        return cast(
+            list[str],
+            await _script.run(self._client, _script.load(script, _PRELUDE), self._keys(operation=operation), args),
+        )
 
     async def pointers(self, held: str | None = None) -> Pointers:
         """Which versions are active.
@@ -294,8 +298,8 @@ class Catalog:
             What changed since ``held``, or everything when that cannot be told (no list, too many changes, or a server
             that lost the revision in a failover).
         """
-        script = load("catalog_pointers", _PRELUDE)
-        reply = cast(list[str], await run(self._client, script, self._keys(), [held or "", str(_MOST_CHANGES)]))
+        script = _script.load("catalog_pointers", _PRELUDE)
+        reply = cast(list[str], await _script.run(self._client, script, self._keys(), [held or "", str(_MOST_CHANGES)]))
         revision, kind, pairs = reply[0], reply[1], reply[2:]
         active = {name: sha or None for name, sha in zip(pairs[::2], pairs[1::2], strict=True)}
         return Pointers(revision=revision, full=kind == "full", active=active)

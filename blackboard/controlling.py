@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 from blackboard._calling import STEP_LANE, Calling
@@ -64,7 +65,9 @@ class Controlling(Calling):
         """
         if not 0 < seconds <= MOST_PAUSE_SECONDS:
             raise BadInput("seconds", seconds, "A pause ends by itself: give more than 0 and at most 30 days.")
-        state, _ = await self._call("pause_run", self.shard_of(run_id), (), run_id, run_id, reason, int(seconds * 1000))
+        state, _ = await self._call(
+            "pause_run", self.shard_of(run_id), (), run_id, run_id, reason, int(seconds * 1000), secrets.token_hex(8)
+        )
         return str(state)
 
     async def resume_run(self, run_id: str, lanes: Sequence[str] = (), *, only_when_over: bool = False) -> str:
@@ -80,10 +83,10 @@ class Controlling(Calling):
         Raises:
             UnknownRecord: no such run.
         """
-        named = {STEP_LANE, *lanes}
+        named, operation = {STEP_LANE, *lanes}, secrets.token_hex(8)
         while True:
             state, *more = await self._call(
-                "resume_run", self.shard_of(run_id), sorted(named), run_id, run_id, int(only_when_over)
+                "resume_run", self.shard_of(run_id), sorted(named), run_id, run_id, int(only_when_over), operation
             )
             if state != "lanes":
                 return str(state)

@@ -1,8 +1,8 @@
 """Ending tasks for certain.
 
-One cancellation is not enough: the Redis client sends its commands inside ``asyncio.wait_for``, which before Python 3.12
-drops a cancellation that arrives in the instant in which the sending has ended (python/cpython#86296). A loop that
-lives on such a client would go on for ever, and whoever waits for its end with it.
+One cancellation is not enough for code that waits in ``asyncio.wait_for``, as that of a user or of a library may: before
+Python 3.12 it drops a cancellation that arrives in the instant in which what it waits for has ended
+(python/cpython#86296). A loop that lives on such code would go on for ever, and whoever waits for its end with it.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from redis.backoff import NoBackoff
 from blackboard import _address, _local, _together
 from blackboard._probe import CONNECT_SECONDS, NotThisKind, probe
 from blackboard._script import RETRY_SECONDS
+from blackboard._sending import steady
 from blackboard.errors import BadInput, EngineUnavailable, MissingExtra
 
 Durability = Literal["memory", "local", "local-sync", "replicated", "unknown"]
@@ -262,6 +263,7 @@ class _WireClients:
         kind: Any = redis.asyncio.ConnectionPool if blocking else redis.asyncio.BlockingConnectionPool
         size = 100_000 if blocking else _POOL
         pool = kind.from_url(self._url, retry=retry, max_connections=size, **options)
+        pool.connection_class = steady(pool.connection_class)
         return (redis.asyncio.Redis if blocking else _together.Client).from_pool(pool)
 
     def synchronous(self, timeout_seconds: float) -> redis.Redis:

@@ -110,7 +110,8 @@ class Feed:
             elif entries:
                 self._joined.clear()
                 with contextlib.suppress(TimeoutError):  # nobody waited for these; whoever comes may wait for the next
-                    await asyncio.wait_for(self._joined.wait(), _BITE_SECONDS)
+                    async with asyncio.timeout(_BITE_SECONDS):
+                        await self._joined.wait()
             else:
                 await asyncio.sleep(0)
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from blackboard import _keys
@@ -18,21 +18,75 @@ from blackboard.board import Board
 from blackboard.types import Status
 
 TERMINAL = frozenset(status.value for status in Status)
+_GIVEN_UP = ("failed", "timed_out")
+_CORRECTED = ("bad_input", "input_schema", "unresolved_reference")
+"""Errors that are mistakes of the caller, who is told: no letter is written for them."""
 
 
-async def faults(board: Board) -> list[str]:
-    """Every invariant of G2 to G6 and G9 that the board, as it is stored now, does not keep; empty when all hold."""
+async def faults(board: Board, *, discarded: Collection[str] = ()) -> list[str]:
+    """Every invariant of G2 to G6, G8, G9 and G12 that the board, as it is stored now, does not keep; empty when all hold.
+
+    Args:
+        discarded: ids of dead letters that were discarded, so that nobody looks for them.
+    """
     found: list[str] = []
     for shard in board.shards:
-        found += await _Reading(board, shard).faults()
-    return found
+        found += await _Reading(board, shard, discarded).faults()
+    return found + await _budgets(board) + await _schedules(board)
+
+
+async def held(board: Board) -> list[str]:
+    """G8: what budgets still hold. Nothing, once all work has ended, every lease is over and budgets were swept."""
+    client, names = cast(Any, board.client), _keys.budgets(board.namespace, board.name)
+    holds = {id: json.loads(raw) for id, raw in (await client.hgetall(names + "holds")).items()}
+    return [f"G8 still held: {id}" for id, hold in holds.items() if hold["s"] == "held"]
+
+
+async def _budgets(board: Board) -> list[str]:
+    """G8: each pot holds, and counts as lapsed, what the reservations say; each reservation has a time at which it ends."""
+    client, names = cast(Any, board.client), _keys.budgets(board.namespace, board.name)
+    holds = {id: json.loads(raw) for id, raw in (await client.hgetall(names + "holds")).items()}
+    due = set(await client.zrange(names + "due", 0, -1))
+    bad = [f"G8 reservation without an end, or the other way round: {id}" for id in sorted(due ^ set(holds))]
+    expected: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for hold in holds.values():
+        for level in hold["l"] if hold["s"] == "held" else ():
+            for unit, amount in zip(_UNITS, hold["a"], strict=True):
+                expected[level["n"]][f"{level['w']}r:{unit}"] += int(amount) if amount.isdigit() else 0
+            expected[level["n"]]["calls"] += level.get("p", 0)
+    async for key in client.scan_iter(match=names + "pot:*", count=1000):
+        level = key.removeprefix(names + "pot:")
+        pot = {field: int(value) for field, value in (await client.hgetall(key)).items() if _HELD.search(field)}
+        there = {field: value for field, value in pot.items() if value}
+        wanted = {field: value for field, value in expected[level].items() if value}
+        if there != wanted:
+            bad.append(f"G8 pot of {level} holds {there}, its reservations {wanted}")
+    return bad
+
+
+_UNITS = ("tokens", "money", "milliseconds", "fabrications")
+_HELD = re.compile(r"^(?:calls|(?:\d+:)?r:\w+)$")
+
+
+async def _schedules(board: Board) -> list[str]:
+    """G6: each schedule that will occur, or has an occurrence half done, is among those a sweep looks at, and no other."""
+    client = cast(Any, board.client)
+    defs, state, due = _keys.schedules(board.shards[0])
+    states = {name: json.loads(raw) for name, raw in (await client.hgetall(state)).items()}
+    listed, named = set(await client.zrange(due, 0, -1)), set(await client.hkeys(defs))
+    awake = {name for name, one in states.items() if one["firing"] or (one["enabled"] and one["next"] is not None)}
+    bad = [f"G2 schedule without a definition, or without a state: {name}" for name in sorted(named ^ set(states))]
+    return bad + [f"G6 schedule nobody will look at, or one that is over: {name}" for name in sorted(awake ^ listed)]
+
+
+_ENDS = ("task.completed", "run.completed")
 
 
 class _Reading:
     """One shard, read whole. Nobody may write while it is read."""
 
-    def __init__(self, board: Board, shard: _keys.Shard) -> None:
-        self.board, self.shard = board, shard
+    def __init__(self, board: Board, shard: _keys.Shard, discarded: Collection[str]) -> None:
+        self.board, self.shard, self.discarded = board, shard, discarded
         self.bad: list[str] = []
         self.tasks: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
@@ -61,11 +115,18 @@ class _Reading:
         return self.bad
 
     def _versions(self) -> None:
-        """G2: versions of every subject are 1..n in the feed, and n is its record's."""
+        """G2: versions of every subject are 1..n in the feed, and n is its record's.
+
+        A run that was removed leaves its events in the feed. One of the same idempotency key begins anew.
+        """
         seen: dict[str, list[int]] = defaultdict(list)
+        ended: dict[str, bool] = {}
         for _, event in self.feed:
-            subject, _, version = event["id"].rpartition(":")
-            seen[subject].append(int(version))
+            subject, _, number = event["id"].rpartition(":")
+            if int(number) == 1 and ended.get(subject):
+                seen[subject].clear()
+            seen[subject].append(int(number))
+            ended[subject] = event["type"] in _ENDS
         for subject, header in {**self.tasks, **self.runs}.items():
             self.check(
                 seen[subject] == list(range(1, int(header["ver"]) + 1)),
@@ -75,12 +136,15 @@ class _Reading:
                 header["ver"],
             )
         for subject in seen.keys() - self.tasks.keys() - self.runs.keys():
-            self.check(False, "G2 event without a record", subject)
+            removed = ended[subject] and subject.partition("/")[0] not in self.runs
+            self.check(removed, "G2 event without a record", subject)
 
     def _claims(self) -> None:
         """G4: fences rise strictly, the record has the last one, and attempts are what was claimed."""
         fences: dict[str, list[int]] = defaultdict(list)
         for _, event in self.feed:
+            if event["type"] == "task.posted":
+                fences[event["subject"]].clear()  # of the same id in a run that was removed
             if event["type"] == "task.claimed":
                 fences[event["subject"]].append(int(json.loads(event["data"])["fence"]))
         for task, header in self.tasks.items():
@@ -93,7 +157,7 @@ class _Reading:
         """G3: each task has one end in the log, each run one, and nothing follows it."""
         ends: dict[str, int] = defaultdict(int)
         for _, event in self.logs[run]:
-            if event["type"] in ("task.completed", "run.completed"):
+            if event["type"] in _ENDS:
                 ends[event["subject"]] += 1
         for task, t in self.tasks.items():
             if t["run"] == run:
@@ -216,10 +280,10 @@ class _Reading:
             self.check(t["need"] == len(waits) > 0, "G5 need", task, t["need"], waits)
 
     async def _letters(self) -> None:
-        """G3: each dead letter is about a task or a run that was given up, and is where its time says."""
+        """G3: each task and run that was given up has a dead letter, nothing else has, and it is where its time says."""
         client = cast(Any, self.board.client)
         letters: dict[str, str] = await client.hgetall(self.shard.dead)
-        letters.pop("", None)
+        dropped = int(letters.pop("", 0))
         times = dict(await client.zrange(self.shard.deadx, 0, -1, withscores=True))
         self.check(set(letters) == set(times), "G3 dead letters", set(letters) ^ set(times))
         for subject, raw in letters.items():
@@ -229,6 +293,31 @@ class _Reading:
             self.check(ends in (("failed", "failed"), ("timed_out", "timed_out")), "G3 dead letter", subject, ends)
             same = letter["run"] == about.get("run", subject) and letter["tenant"] == about.get("tenant")
             self.check(same, "G3 whose dead letter", subject, letter["run"], letter["tenant"])
+        wanted = self._given_up()
+        missing = wanted - set(letters) - set(self.discarded)
+        self.check(len(missing) <= dropped, "G3 given up without a dead letter", missing)
+        self.check(set(letters) <= wanted, "G3 dead letter of what was not given up", set(letters) - wanted)
+
+    def _given_up(self) -> set[str]:
+        """What must have a letter, as the logs tell it."""
+        found: set[str] = set()
+        for run, header in self.runs.items():
+            ends: dict[str, Any] = {
+                event["subject"]: json.loads(event["data"]) for _, event in self.logs[run] if event["type"] in _ENDS
+            }
+            over: dict[str, Any] = ends.pop(run, {})
+            error: dict[str, Any] = over.get("error") or {}
+            if over.get("status") in _GIVEN_UP and not (header.get("call") and error.get("type") in _CORRECTED):
+                found.add(run)
+            ended: dict[str, Any]
+            for task, ended in () if header.get("call") else ends.items():
+                own: dict[str, Any] = ended.get("error") or {}
+                t = self.tasks.get(task, {})
+                counted = ended["status"] in _GIVEN_UP and t.get("kind") != "step" and "cxl" not in t
+                with_its_run = bool(error) and own.get("message") == error.get("message")
+                if counted and not with_its_run and own.get("type") not in _CORRECTED:
+                    found.add(task)
+        return found
 
     async def _quotas(self) -> None:
         """G12: what quotas count is what is claimed and open, and no count is above its quota."""

@@ -27,7 +27,7 @@ from typing import Any, cast
 
 from redis.exceptions import ResponseError
 
-from blackboard import _script
+from blackboard import _keys, _script
 from blackboard.board import Board
 from blackboard.errors import ArbiterError, BadInput, Conflict, EngineUnavailable, UnknownRecord
 from blackboard.occurrence import jitter, rendered
@@ -113,8 +113,7 @@ class Schedules:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        prefix = board.shards[0].prefix + "schedule:"
-        self._keys = [prefix + name for name in ("defs", "state", "due")]
+        self._keys = _keys.schedules(board.shards[0])
 
     async def add(self, schedule: Schedule, *, enabled: bool | None = None, replace: bool = False) -> Scheduled:
         """Store a schedule. Adding the same one again changes nothing, not even whether it is enabled.

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from arbiter.testing import report
 from arbiter.testing.injection import BOUNDARIES
-from arbiter.testing.matrix import LOOP, Case, Matrix, Outcome, opened
+from arbiter.testing.matrix import STORIES, Case, Matrix, Outcome, opened
 from blackboard.errors import ArbiterError
 from blackboard.testing import RedisServer
 
@@ -34,14 +34,14 @@ def _arguments() -> argparse.Namespace:
     matrix.add_argument("--minutes", type=float, help="start no further case after so long")
     matrix.add_argument("--boundary", action="append", choices=sorted(BOUNDARIES), help="only these faults")
     matrix.add_argument("--jobs", type=int, default=2, help="cases at a time (2)")
-    matrix.add_argument("--story", default=LOOP, metavar="MODULE:FUNCTION", help="what the processes play")
+    matrix.add_argument("--story", metavar="MODULE:FUNCTION", help="what the processes play, instead of the two here")
     matrix.add_argument("--list", action="store_true", help="print the case ids and play none")
     matrix.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the marks of this page")
     return parser.parse_args()
 
 
 async def _matrix(options: argparse.Namespace) -> int:
-    async with opened(options.story) as matrix:
+    async with opened({"loop": options.story} if options.story else STORIES) as matrix:
         cases = await _chosen(matrix, options)
         if options.list:
             print("\n".join(case.id for case in cases))
@@ -66,7 +66,8 @@ async def _chosen(matrix: Matrix, options: argparse.Namespace) -> list[Case]:
 
 async def _played(matrix: Matrix, cases: list[Case], options: argparse.Namespace) -> list[Outcome]:
     waiting, outcomes = list(reversed(cases)), list[Outcome]()
-    await matrix.baseline()
+    for story in {case.story for case in cases}:
+        await matrix.baseline(story)
     server, began = await _server(), time.monotonic()
     until = time.monotonic() + (options.minutes * 60 if options.minutes else 1e9)
 

@@ -127,7 +127,7 @@ class Harness:
             if before.problems:
                 raise RuntimeError(f"This fails without any fault: {before.problems}")
             cases = [Case.parse(one) for one in only] or [
-                Case((str(called.at(name)),)) for called in points(before.calls) for name in boundaries
+                Case(lives=(str(called.at(name)),)) for called in points(before.calls) for name in boundaries
             ]
             if limit is not None and limit < len(cases):
                 cases = sorted(random.Random(seed).sample(cases, limit))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, cast
 
-from blackboard import _script, catalog
+from blackboard import _script
 from blackboard.board import Board
 
 PRELUDE = r"""
@@ -43,12 +43,12 @@ def _load(name: str, prelude: str = "_board") -> _script.Script:
 
 def install() -> None:
     """From here on this process's scripts read the turned clock."""
-    _script.load = catalog.load = cast(Any, _load)
+    _script.load = cast(Any, _load)
 
 
 def uninstall() -> None:
     """Back to the server's own time."""
-    _script.load = catalog.load = _production
+    _script.load = _production
 
 
 class Clock:
@@ -68,9 +68,10 @@ class Clock:
         if seconds < 0:
             raise ValueError(f"seconds is {seconds}: the server's time does not go back")
         places = {shard.prefix.partition("}")[0] + "}:@clock" for shard in self._board.shards}
-        places.add(f"arb:{{{self._board.namespace}/{self._board.name}#reg}}:@clock")
+        places |= {f"arb:{{{self._board.namespace}/{self._board.name}#{part}}}:@clock" for part in ("reg", "budget")}
         for place in sorted(places):
-            await cast(Any, self._board.client).incrby(place, round(seconds * 1_000_000))
+            turned = await self._turned(place) + round(seconds * 1_000_000)
+            await _script.retrying(lambda at=(place, turned): cast(Any, self._board.client).set(*at))
         for _ in range(_SWEEPS if sweep else 0):
             if await self._board.sweep() > 0:
                 return
@@ -78,5 +79,7 @@ class Clock:
     async def offset(self) -> float:
         """How many seconds the board's clock is ahead of the server's own."""
         place = self._board.shards[0].prefix.partition("}")[0] + "}:@clock"
-        turned = await cast(Any, self._board.client).get(place)
-        return int(turned or 0) / 1_000_000
+        return await self._turned(place) / 1_000_000
+
+    async def _turned(self, place: str) -> int:
+        return int(await _script.retrying(lambda: cast(Any, self._board.client).get(place)) or 0)

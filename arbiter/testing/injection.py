@@ -25,7 +25,8 @@ from typing import Any, NoReturn, cast
 
 import redis
 
-from blackboard import _script, catalog
+from blackboard import _script, budgets
+from blackboard.budgets import Budgets
 from blackboard.errors import ArbiterError, BadInput, EngineUnavailable
 from blackboard.heartbeat import Heartbeat
 from blackboard.worker import Sweeper, Worker
@@ -39,13 +40,15 @@ BOUNDARIES = {
     "twice": "the call is delivered twice",
     "late": "a copy of the call is delivered after three later calls",
     "children": "every isolated child and the zygote that forks them are killed just before the call",
+    "midway": "the same, a moment after the call: in the middle of what it began",
     "server": "Redis is killed with SIGKILL just before the call, and comes back with its append-only file",
     "stall": "Redis answers nothing for longer than a reply is waited for",
     "full": "Redis has no memory left, and gets some later",
+    "demoted": "Redis is made a read-only replica just before the call, as in a failover, and a primary again some later",
     "zombie": "the process is frozen past its lease, another one does the work, then the first goes on",
 }
 """What may happen at a call. The first two kill."""
-ASKED = ("children", "server", "stall", "full", "zombie")
+ASKED = ("children", "midway", "server", "stall", "full", "demoted", "zombie")
 """What a process cannot do to itself."""
 ROLES = ("client", "arbiter", "fabricator", "wrapper", "sweeper", "heartbeat")
 VARIABLE = "ARBITER_TEST_FAULT"
@@ -317,7 +320,10 @@ def install() -> None:
         return
     run, run_sync = _script.run, _script.run_sync
     work, sweep, beat, hold = Worker.run, Sweeper.run, Heartbeat._run, Heartbeat.hold  # pyright: ignore[reportPrivateUsage]
-    _production.update(run=run, run_sync=run_sync, work=work, sweep=sweep, beat=beat, hold=hold)
+    spare, pause = Budgets.keep_swept, budgets.SWEEP_SECONDS
+    _production.update(
+        run=run, run_sync=run_sync, work=work, sweep=sweep, beat=beat, hold=hold, spare=spare, pause=pause
+    )
 
     async def hooked(client: Any, script: Any, keys: Any, args: Any, *rest: Any, **more: Any) -> Any:
         life = current()
@@ -342,6 +348,12 @@ def install() -> None:
             self._interval = SWEEP_SECONDS  # pyright: ignore[reportPrivateUsage]
         await sweep(self)
 
+    async def sparing(self: Budgets) -> None:
+        _ROLE.set("sweeper")
+        if current() is not None:
+            budgets.SWEEP_SECONDS = SWEEP_SECONDS
+        await spare(self)
+
     def holding(self: Heartbeat, *args: Any) -> None:
         _hearts[id(self)] = current()
         hold(self, *args)
@@ -354,8 +366,8 @@ def install() -> None:
             self._stop.wait = lambda timeout=None: pause(min(timeout or BEAT_SECONDS, BEAT_SECONDS))  # pyright: ignore[reportPrivateUsage]
         beat(self)
 
-    _script.run, _script.run_sync, catalog.run = hooked, hooked_sync, hooked
-    Worker.run, Sweeper.run = working, sweeping
+    _script.run, _script.run_sync = hooked, hooked_sync
+    Worker.run, Sweeper.run, Budgets.keep_swept = working, sweeping, sparing
     cast(Any, Heartbeat).hold, Heartbeat._run = holding, beating  # pyright: ignore[reportPrivateUsage]
 
 
@@ -364,8 +376,9 @@ def uninstall() -> None:
     global _whole_process
     if not _production:
         return
-    _script.run, _script.run_sync, catalog.run = _production["run"], _production["run_sync"], _production["run"]
-    Worker.run, Sweeper.run = _production["work"], _production["sweep"]
+    _script.run, _script.run_sync = _production["run"], _production["run_sync"]
+    Worker.run, Sweeper.run, Budgets.keep_swept = _production["work"], _production["sweep"], _production["spare"]
+    budgets.SWEEP_SECONDS = _production["pause"]
     Heartbeat.hold, Heartbeat._run = _production["hold"], _production["beat"]  # pyright: ignore[reportPrivateUsage]
     _production.clear()
     _hearts.clear()

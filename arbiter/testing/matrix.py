@@ -1,8 +1,8 @@
-"""The crash matrix: every script call of a story, with every fault at it, in real processes on a real server.
+"""The crash matrix: every script call of some stories, with every fault at it, in real processes on a real server.
 
-The story is played once undisturbed; its calls and its answer are what the cases are made of and measured by. A case
-plays it again with one fault, starts it anew when its process died, and then looks: the same answer, every invariant of
-the protocol, each run's log folding to its record, each capability registered once.
+Each story is played once undisturbed; its calls and its answer are what the cases are made of and measured by. A case
+plays one again with one fault, starts it anew when its process died, and then looks: the same answer, every invariant of
+the protocol, no reservation left, each run's log folding to its record, each capability registered once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -30,23 +30,44 @@ from arbiter.testing.player import Job, Told, play
 from arbiter.testing.story import LEASE_SECONDS
 from blackboard import invariants
 from blackboard.board import Board
+from blackboard.budgets import LEASE_SECONDS as HOLD_SECONDS
+from blackboard.budgets import Budgets
+from blackboard.errors import BadInput
 from blackboard.testing import RedisServer
 from registry import Registry
 
-LOOP = "arbiter.testing.story:loop"
+STORIES = {"loop": "arbiter.testing.story:loop", "desk": "arbiter.testing.desk:desk"}
+"""What is played, by its name in the id of a case."""
 CASE_SECONDS = 60.0
 MOST_LIVES = 6
 _STALL_SECONDS = 6.0
+_SERVERS = ("server", "stall", "full", "demoted")
+"""Faults of the server: such a case has one of its own."""
 _FULL_SECONDS = 0.5
-_READS = ("due", "schedule_due", "catalog_versions", "catalog_pointers", "catalog_load", "catalog_keys")
-_ENOUGH = {"beat": 2, "catalog_versions": 1, "catalog_pointers": 1, "catalog_load": 1, "catalog_keys": 1, "claim": 4}
-"""Of calls that only read, or that are all alike, the first ones are enough."""
+_DEMOTED_SECONDS = 0.5
+_READS = (
+    "due", "budget_due", "budget_read", "schedule_due", "schedule_read", "catalog_versions", "catalog_pointers",
+    "catalog_load", "catalog_keys",
+)  # fmt: skip
+_KILLS = ("before", "after")
+_ALIKE = 2
+"""Of calls of one script by one role, so many are given every fault; the process is killed at further ones too."""
+_FEW = {"claim": 3, "release": 2, "beat": 2, "catalog_register": 1, "submit_call": 2, "trim_lane": 1, "budget_reserve": 2,
+        "budget_settle": 2}  # fmt: skip
+"""Of these even so many are enough: one is like the other. The last one of each script always counts."""
+_AFTER_A_CRASH = {
+    "loop": ("wrapper:complete:1:before", "arbiter:commit:5:before", "fabricator:progress:9:after"),
+    "desk": ("wrapper:fail:1:before", "client:release:1:before"),
+}
+"""What kills the first process where the second is to find a lease that ended."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Case:
     """One row of the enumeration. :attr:`id` reproduces it."""
 
+    story: str = "loop"
+    """One of the matrix's stories, by name."""
     lives: tuple[str, ...] = ("",)
     """The fault of each process in turn; after the last of them one without a fault."""
     skew_seconds: float = 0.0
@@ -55,30 +76,36 @@ class Case:
     @property
     def id(self) -> str:
         if self.skew_seconds:
-            return f"skew:{self.skew_seconds:g}"
-        if self.resend is not None:
-            return f"resend:{self.resend}"
-        return "+".join(self.lives) or "undisturbed"
+            what = f"skew:{self.skew_seconds:g}"
+        elif self.resend is not None:
+            what = f"resend:{self.resend}"
+        else:
+            what = "+".join(self.lives) or "undisturbed"
+        return what if self.story == "loop" else f"{self.story}/{what}"
 
     @classmethod
     def parse(cls, text: str) -> Case:
         """The case with this id."""
-        kind, _, value = text.partition(":")
+        story, _, what = text.rpartition("/")
+        story = story or "loop"
+        kind, _, value = what.partition(":")
         if kind == "skew":
-            return cls(skew_seconds=float(value))
+            return cls(story, skew_seconds=float(value))
         if kind == "resend":
-            return cls(resend=int(value))
-        if text == "undisturbed":
-            return cls()
-        return cls(tuple(str(Fault.parse(one)) for one in text.split("+")))
+            return cls(story, resend=int(value))
+        if what == "undisturbed":
+            return cls(story)
+        return cls(story, tuple(str(Fault.parse(one)) for one in what.split("+")))
 
     @property
     def row(self) -> tuple[str, str]:
         """Role and script, or what else it is about."""
         if self.skew_seconds:
-            return "all", "clock skew"
+            way = "ahead" if self.skew_seconds > 0 else "behind"
+            return "all", f"the process's own clock a day {way}"
         if self.resend is not None:
-            return "all", "every call delivered again"
+            how = "in another order" if self.resend else "backwards"
+            return "all", f"every call delivered again after the end, {how}"
         fault = Fault.parse(self.lives[-1])
         return fault.role, fault.script + (" after a crash" if len(self.lives) > 1 else "")
 
@@ -106,50 +133,59 @@ class Outcome:
 
 
 class Matrix:
-    """Runs cases of one story. Use :func:`opened`.
+    """Runs cases. Use :func:`opened`.
 
     Args:
         server: for cases that leave the server alone; those that do not start one of their own.
-        story: ``module:function``; see :mod:`arbiter.testing.story`.
+        stories: ``module:function`` by name; see :mod:`arbiter.testing.story`.
     """
 
-    def __init__(self, server: RedisServer, story: str = LOOP) -> None:
-        self._server, self._story = server, story
+    def __init__(self, server: RedisServer, stories: Mapping[str, str] = STORIES) -> None:
+        self._server, self._stories = server, stories
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["arbiter.testing.preloaded"])
         self._number = 0
-        self._before: Outcome | None = None
+        self._before: dict[str, Outcome] = {}
 
-    async def baseline(self) -> Outcome:
-        """The story undisturbed: its answer and its calls."""
-        if self._before is None:
-            self._before = await self._run(Case(("",)), None)
-            if self._before.problems:
-                raise RuntimeError(f"The story fails without any fault: {self._before.problems}")
-        return self._before
+    async def baseline(self, story: str) -> Outcome:
+        """A story undisturbed: its answer and its calls.
+
+        Raises:
+            BadInput: there is no such story here.
+            RuntimeError: it fails without any fault.
+        """
+        if story not in self._stories:
+            raise BadInput("story", story, f"The stories here are {', '.join(self._stories)}.")
+        if story not in self._before:
+            played = await self._run(Case(story), None)
+            if played.problems:
+                raise RuntimeError(f"The story {story} fails without any fault: {played.problems}")
+            self._before[story] = played
+        return self._before[story]
 
     async def cases(self, boundaries: Iterable[str] = BOUNDARIES) -> list[Case]:
         """Every case there is, in a fixed order."""
         wanted = [name for name in BOUNDARIES if name in set(boundaries)]
-        called_at = points((await self.baseline()).calls)
         found: list[Case] = []
-        seen: Counter[tuple[str, str]] = Counter()
-        for called in called_at:
-            seen[called.role, called.script] += 1
-            for boundary in wanted:
-                if boundary not in ASKED or _worth_asking(called, boundary, seen[called.role, called.script]):
-                    found.append(Case((str(called.at(boundary)),)))
-        # What only happens in the process after one that died.
-        for first in ("wrapper:complete:1:before", "arbiter:commit:5:before", "fabricator:progress:9:after"):
-            for boundary in wanted:
-                if boundary not in ASKED:
-                    found.append(Case((first, f"sweeper:expire:1:{boundary}")))
-        found += [Case(skew_seconds=86_400.0), Case(skew_seconds=-86_400.0), Case(resend=0), Case(resend=1)]
+        for story in self._stories:
+            calls = points((await self.baseline(story)).calls)
+            last = {(called.role, called.script): called.number for called in calls}
+            for called in calls:
+                for boundary in wanted:
+                    if _worthwhile(called, boundary, last[called.role, called.script]):
+                        found.append(Case(story, (str(called.at(boundary)),)))
+            # What only happens in the process after one that died.
+            for first in _AFTER_A_CRASH.get(story, ()):
+                for boundary in wanted:
+                    if boundary not in ASKED:
+                        found.append(Case(story, (first, f"sweeper:expire:1:{boundary}")))
+            found += [Case(story, skew_seconds=seconds) for seconds in (86_400.0, -86_400.0)]
+            found += [Case(story, resend=seed) for seed in (0, 1)]
         return found
 
     async def run(self, case: Case) -> Outcome:
         """Play one case and check everything."""
-        expected = (await self.baseline()).answer
+        expected = (await self.baseline(case.story)).answer
         began = time.monotonic()
         try:
             async with asyncio.timeout(CASE_SECONDS):
@@ -160,12 +196,12 @@ class Matrix:
 
     async def _run(self, case: Case, expected: JsonValue) -> Outcome:
         self._number += 1
-        own = any(life.rpartition(":")[2] in ("server", "stall", "full") for life in case.lives)
+        own = any(life.rpartition(":")[2] in _SERVERS for life in case.lives)
         with RedisServer() if own else contextlib.nullcontext(self._server) as server:
-            name = f"case{os.getpid()}-{self._number}"
+            name = f"case{os.getpid()}-{self._number}e"  # none of these names begins another
             async with await Board.open(server.url, board=name, lease_seconds=LEASE_SECONDS) as board:
                 try:
-                    lives = _Lives(self._context, server, board, Job(server.url, name, self._story), case)
+                    lives = _Lives(self._context, server, board, Job(server.url, name, self._stories[case.story]), case)
                     outcome = await lives.play()
                     await self._judge(board, outcome, expected)
                 finally:
@@ -176,6 +212,9 @@ class Matrix:
         if expected is not None and outcome.answer != expected and not outcome.problems:
             outcome.problems.append(f"another answer: {outcome.answer}")
         outcome.problems += await invariants.faults(board)
+        await Clock(board).advance(HOLD_SECONDS + 1, sweep=False)
+        await Budgets(board).sweep()
+        outcome.problems += await invariants.held(board)
         for run in await board.runs(1000):
             state = fold(run.id, await board.history(run.id))
             if (state.status, len(state.rounds)) != (run.status, run.round) or not state.done:
@@ -186,12 +225,12 @@ class Matrix:
 
 
 @contextlib.asynccontextmanager
-async def opened(story: str = LOOP) -> AsyncGenerator[Matrix, None]:
+async def opened(stories: Mapping[str, str] = STORIES) -> AsyncGenerator[Matrix, None]:
     """A matrix on a server of its own."""
     clock.install()
     try:
         with RedisServer() as server:
-            yield Matrix(server, story)
+            yield Matrix(server, stories)
     finally:
         clock.uninstall()
 
@@ -203,6 +242,7 @@ class _Lives:
         self._context, self._server, self._board, self._job, self._case = context, server, board, job, case
         self._clock = Clock(board)
         self._running: list[ForkServerProcess] = []
+        self._relief: list[asyncio.Task[None]] = []
 
     async def play(self) -> Outcome:
         case = self._case
@@ -235,6 +275,7 @@ class _Lives:
                 if process.is_alive():
                     process.kill()
                 await asyncio.to_thread(process.join)
+            await asyncio.gather(*self._relief)  # nobody can look at a server that is still in trouble
 
     async def _one(self, job: Job) -> Told | None:
         """Play one process to its end; None when it was killed."""
@@ -265,11 +306,13 @@ class _Lives:
                 await asyncio.to_thread(self._server.restart)
             case "stall":
                 self._server.stall()
-                asyncio.get_running_loop().call_later(_STALL_SECONDS, self._server.resume)
+                self._afterwards(_STALL_SECONDS, self._server.resume)
             case "full":
-                with self._server.client() as operator:
-                    operator.config_set("maxmemory", "1")  # pyright: ignore[reportUnknownMemberType]
-                asyncio.get_running_loop().call_later(_FULL_SECONDS, self._relieve)
+                self._operate("CONFIG", "SET", "maxmemory", "1")
+                self._afterwards(_FULL_SECONDS, lambda: self._operate("CONFIG", "SET", "maxmemory", "0"))
+            case "demoted":
+                self._operate("REPLICAOF", "127.0.0.1", "1")  # nobody answers there, so it keeps its data
+                self._afterwards(_DEMOTED_SECONDS, lambda: self._operate("REPLICAOF", "NO", "ONE"))
             case "zombie":
                 assert process.pid is not None
                 os.kill(process.pid, signal.SIGSTOP)
@@ -282,9 +325,16 @@ class _Lives:
             case _:
                 raise ValueError(what)
 
-    def _relieve(self) -> None:
+    def _afterwards(self, seconds: float, relieve: Callable[[], None]) -> None:
+        async def relief() -> None:
+            await asyncio.sleep(seconds)
+            relieve()
+
+        self._relief.append(asyncio.create_task(relief()))
+
+    def _operate(self, *command: str) -> None:
         with self._server.client() as operator:
-            operator.config_set("maxmemory", "0")  # pyright: ignore[reportUnknownMemberType]
+            cast(Any, operator).execute_command(*command)
 
 
 async def _received(connection: Connection) -> Any:
@@ -295,29 +345,47 @@ async def _received(connection: Connection) -> Any:
 
 
 def points(calls: Sequence[Called]) -> list[Called]:
-    """The calls at which faults are worth making: all that change something, and of those that are all alike the first."""
+    """The calls at which faults are worth making: all that change something, and of those that are all alike the first
+    ones and the last."""
+    last = {(called.role, called.script): called.number for called in calls}
 
     def enough(called: Called) -> int:
-        if called.role == "sweeper" or (called.role, called.script) == ("client", "catalog_register"):
-            return 2
-        return _ENOUGH.get(called.script, 1_000)
+        if called.script in _READS:
+            return 1
+        return 2 if called.role == "sweeper" else _FEW.get(called.script, 1_000)
 
-    return [called for called in calls if called.number <= enough(called)]
+    def counts(called: Called) -> bool:
+        if called.number <= enough(called):
+            return True
+        # How often a process sweeps, renews and asks for work is not the same each time.
+        steady = called.script not in (*_READS, "claim", "beat") and called.role != "sweeper"
+        return steady and called.number == last[called.role, called.script]
+
+    return [called for called in calls if counts(called)]
 
 
-def _worth_asking(called: Called, boundary: str, seen: int) -> bool:
-    """Faults outside the process are slow to make: they come at the calls that change most."""
+def _worthwhile(called: Called, boundary: str, last: int) -> bool:
+    """Kills come at every call. What leaves the process alive comes at the first of a kind and the last; what only
+    somebody else can do is slow to make and comes at the calls that change most."""
+    number = called.number
+    if boundary in _KILLS:
+        return True
+    if boundary not in ASKED:
+        return number <= _ALIKE or number == last
     if called.script in _READS:
         return False
     match boundary:
-        case "children":
-            return called.role in ("fabricator", "wrapper") and called.script in ("progress", "claim", "complete")
-        case "stall" | "full":
-            return seen == 1 and called.script in ("submit", "commit", "complete", "progress", "claim", "beat")
+        case "children" | "midway":
+            wanted = ("progress", "claim", "complete")[: 3 if boundary == "children" else 2]
+            return called.role in ("fabricator", "wrapper") and called.script in wanted
+        case "stall":
+            return number == 1 and called.script in ("submit", "commit", "complete", "progress", "claim", "beat")
+        case "full" | "demoted":
+            return number == 1
         case "zombie":
-            return called.script in ("commit", "complete", "fail", "progress") and seen in (1, 4, 9, 17)
+            return called.script in ("commit", "complete", "fail", "progress", "retire_run") and number in (1, 4, 9, 17)
         case _:
-            return seen <= 3
+            return number == 1
 
 
 async def _forget(board: Board) -> None:

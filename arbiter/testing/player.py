@@ -25,6 +25,10 @@ from blackboard import _script
 from blackboard.board import Board
 from blackboard.errors import BoardFull
 
+_SETTINGS = ("quota_write", "budget_write", "budget_pace")
+_MIDWAY_SECONDS = 0.01
+"""How long after a call its children are killed; parking, handing over and executing take some milliseconds each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -80,6 +84,9 @@ async def _play(parent: Connection, job: Job) -> Told:
         if what == "children":
             _kill_children()
             return
+        if what == "midway":
+            threading.Timer(_MIDWAY_SECONDS, _kill_children).start()
+            return
         with asking:
             parent.send(what)
             parent.recv()
@@ -117,8 +124,18 @@ def _kill_children() -> None:
 
 
 async def _resend(job: Job, life: Life) -> list[str]:
-    """Deliver every call of the life once more, backwards or in another order: no key may change."""
-    sent = list(reversed(life.kept))
+    """Deliver every call of the life once more, backwards or in another order: no key may change.
+
+    Not those about a run that was removed, whose idempotency key the board has forgotten with it; not the reservation
+    that lapsed, which takes its amounts anew; and not settings, of which the one that comes last counts.
+    """
+    gone = [str(args[1]) for script, _, args in life.kept if script.name == "retire_run"]
+    gone += [str(args[0]) for script, _, args in life.kept if script.name == "budget_lapse"]
+    sent = [
+        (script, keys, args)
+        for script, keys, args in reversed(life.kept)
+        if script.name not in _SETTINGS and not any(one in str(arg) for one in gone for arg in args)
+    ]
     if job.resend:
         random.Random(job.resend).shuffle(sent)
     async with await Board.open(job.url, board=job.board) as board:

@@ -36,7 +36,7 @@ class Scene:
 
     def arbiter(self, **options: Any) -> Arbiter:
         """An Arbiter on the case's board; ``options`` are those of :class:`arbiter.Arbiter`."""
-        given: dict[str, Any] = {"lease_seconds": LEASE_SECONDS, "grace_seconds": 2.0, **options}
+        given: dict[str, Any] = {"lease_seconds": LEASE_SECONDS, "grace_seconds": 2.0, "retention": None, **options}
         return Arbiter(self.url, board=self.board, **given)
 
 

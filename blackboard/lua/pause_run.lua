@@ -1,12 +1,14 @@
--- own: run, reason, ms after which it goes on by itself. What runs is left to end; nothing else of the run is handed out, and
--- time stands still for it. Replies the state and whether anything was done.
+-- own: run, reason, ms after which it goes on by itself, operation. What runs is left to end; nothing else of the run is handed
+-- out, and time stands still for it. A copy that comes after the run went on does not stop it again. Replies the state and
+-- whether anything was done.
 local run = ARGV[A]
 local r = get_run(run)
 if not r then return refuse('UNKNOWN', 'no run ' .. run .. ' on this board') end
 if not active(r) then return {r.state, 0} end
 if r.pz then return {'paused', 0} end
+if r.po and r.po == ARGV[A + 3] then return {r.state, 0} end
 redis.call('ZREM', DUE, 'r:' .. run)     -- a first write that a full server still takes
-r.pz, r.pu = MS, MS + tonumber(ARGV[A + 2])
+r.pz, r.pu, r.po = MS, MS + tonumber(ARGV[A + 2]), ARGV[A + 3]
 redis.call('ZADD', DUE, n2s(r.pu), 'r:' .. run)
 for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
   local t = get(id)

@@ -1,10 +1,11 @@
--- own: run, by a sweep (1: only when its pause is over). Everything goes on where it stood, deadlines moved by the time it rested.
+-- own: run, by a sweep (1: only when its pause is over), operation. Everything goes on where it stood, deadlines moved by the
+-- time it rested. A copy that comes when the run was paused once more does not end that pause.
 -- The lanes of its tasks must be declared, else the reply is which are missing and nothing was done. Replies the state and 1 or 0.
 local run = ARGV[A]
 local r = get_run(run)
 if not r then return refuse('UNKNOWN', 'no run ' .. run .. ' on this board') end
 if not r.pz then return {r.state, 0} end
-if ARGV[A + 1] == '1' and r.pu > MS then return {'paused', 0} end
+if ARGV[A + 1] == '1' and r.pu > MS or r.ro and r.ro == ARGV[A + 2] then return {'paused', 0} end
 local missing = {'lanes'}
 for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
   local t = get(id)
@@ -13,7 +14,7 @@ end
 if missing[2] then return missing end
 redis.call('ZREM', DUE, 'r:' .. run)     -- a first write that a full server still takes
 r.dl = deadline(r)
-r.pz, r.pu = nil, nil
+r.pz, r.pu, r.ro = nil, nil, ARGV[A + 2]
 redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. run)
 bump_run(run, r, 'run.resumed', cjson.encode({deadline_ms = r.dl}))
 for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do

@@ -40,13 +40,16 @@ class Clock:
 async def clock(board: Board, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Watched scripts, and a clock that stands still."""
     made: dict[str, _script.Script] = {}
+    real = _script.load
 
-    def load(name: str, prelude: str) -> _script.Script:
+    def load(name: str, prelude: str = "_board") -> _script.Script:
+        if prelude != "_budget":
+            return real(name, prelude)
         if name not in made:
-            made[name] = _script.Script(name, _STRICT + _script.load(name, prelude).text)
+            made[name] = _script.Script(name, _STRICT + real(name, prelude).text)
         return made[name]
 
-    monkeypatch.setattr(budgets, "load", load)
+    monkeypatch.setattr(_script, "load", load)
     clock = Clock(board)
     await clock.advance()
     return clock
@@ -424,7 +427,7 @@ async def test_g8_processes_that_are_killed_leak_no_reservation_and_nobody_overs
 async def test_g8_a_lost_reply_to_any_call_changes_nothing(
     board: Board, pots: Budgets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = budgets.run
+    real = _script.run
 
     async def twice(*args: Any, **kw: Any) -> Any:
         await real(*args, **kw)
@@ -445,5 +448,5 @@ async def test_g8_a_lost_reply_to_any_call_changes_nothing(
         return [json.loads(one.model_dump_json()) for one in await own.report(f"tenant:{name}")]
 
     once = await story("x")
-    monkeypatch.setattr(budgets, "run", twice)
+    monkeypatch.setattr(_script, "run", twice)
     assert (await story("y"))[0]["units"] == once[0]["units"]

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from typing import Any
 
+import pytest
+from redis.asyncio.connection import AbstractConnection
+
+from blackboard._sending import steady
 from blackboard.board import STEP_LANE, Board
 from blackboard.ending import end
 from blackboard.events import RoundPlannedData
 from blackboard.testing import RedisServer
 from blackboard.types import Limits, TaskSpec, Usage
+from blackboard.worker import Sweeper
 
 
 async def test_a_task_that_drops_a_cancellation_is_ended_all_the_same() -> None:
@@ -34,6 +40,52 @@ async def test_a_task_that_drops_a_cancellation_is_ended_all_the_same() -> None:
     await asyncio.wait_for(end(tasks), 5)
     assert dropped == 3
     assert all(task.done() for task in tasks)
+
+
+@pytest.mark.parametrize("engine", ["redis", "cluster", "sentinel"])
+async def test_a_command_cancelled_in_the_instant_in_which_it_was_sent_raises_that_it_was(
+    request: pytest.FixtureRequest, engine: str, board_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"redis": "redis_server", "cluster": "redis_cluster", "sentinel": "sentinel_set"}
+    send: Any = AbstractConnection._send_packed_command
+    kinds: set[type] = set()
+
+    async with await Board.open(request.getfixturevalue(places[engine]).url, board=board_name) as board:
+        client: Any = board.client
+        await client.get(board_name)
+        asking = asyncio.current_task()
+        assert asking is not None
+
+        async def sent(self: AbstractConnection, command: Any) -> None:
+            kinds.add(type(self))
+            await send(self, command)
+            asyncio.get_running_loop().call_soon(asking.cancel)
+
+        monkeypatch.setattr(AbstractConnection, "_send_packed_command", sent)
+        with pytest.raises(asyncio.CancelledError):
+            await client.get(board_name)
+        monkeypatch.undo()
+        asking.uncancel()
+        assert await client.get(board_name) is None
+    assert all(kind is steady(kind) for kind in kinds)
+
+
+async def test_g6_a_sweeper_cancelled_once_ends_wherever_it_is(
+    redis_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for it would wait for ever: it asks for the server's uptime at every sweep."""
+    send: Any = AbstractConnection._send_packed_command
+    sweeping = asyncio.create_task(Sweeper(redis_board, interval_seconds=0.01).run())
+
+    async def sent(self: AbstractConnection, command: Any) -> None:
+        await send(self, command)
+        if b"INFO" in b"".join(command) and not sweeping.cancelling():
+            asyncio.get_running_loop().call_soon(sweeping.cancel)
+
+    monkeypatch.setattr(AbstractConnection, "_send_packed_command", sent)
+    ended, _ = await asyncio.wait({sweeping}, timeout=5)
+    await end({sweeping} - ended)
+    assert ended
 
 
 async def test_a_board_closes_whatever_its_feed_is_doing_at_that_moment(redis_server: RedisServer) -> None:

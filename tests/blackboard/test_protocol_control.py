@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from strict import Play, broken, done, spec, watched_play
 
+from blackboard import _script
 from blackboard.errors import BadInput, Fenced, ScriptRefused, UnknownRecord
 from blackboard.types import Completion, Limits, RetryPolicy, Status
 
@@ -225,6 +227,34 @@ async def test_pausing_and_resuming_twice_or_at_once_is_doing_it_once(play: Play
     await asyncio.gather(*(play.board.resume_run(run) for _ in range(3)))
     assert await play.kinds(run, "run.paused", "run.resumed") == ["run.paused ", "run.resumed "]
     assert len(await play.take(n=9)) == 2
+
+
+async def test_g4_a_copy_of_a_pause_or_of_its_end_that_comes_late_does_nothing(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[Any, ...]] = []
+    whole = _script.run
+
+    async def kept(*args: Any, **more: Any) -> Any:
+        sent.append(args)
+        return await whole(*args, **more)
+
+    run = await play.run(spec("a"))
+    with monkeypatch.context() as watched:
+        watched.setattr(_script, "run", kept)
+        await play.board.pause_run(run)
+        await play.board.resume_run(run)
+    pausing, *resuming = sent
+    before = await play.snapshot()
+    assert await whole(*pausing) == ["running", 0]
+    assert await play.snapshot() == before
+    await play.board.pause_run(run)
+    before = await play.snapshot()
+    for call in resuming:
+        assert (await whole(*call))[0] in ("paused", "lanes")
+    assert await play.snapshot() == before
+    await play.board.resume_run(run)
+    assert [claim.key for claim in await play.take()] == ["a"]
 
 
 async def test_a_task_of_a_paused_run_can_be_cancelled(play: Play) -> None:

@@ -203,7 +203,6 @@ async def test_a_key_of_a_removed_run_makes_a_new_one(play: Play) -> None:
     await retire(play.board, run)
     assert await finished(play, idempotency_key="k") == run
     assert (await play.kinds(run))[-1] == "run.completed "
-    await play.wipe()  # the feed tells of both, under one id
 
 
 async def test_dead_members_of_an_agenda_are_dropped_and_live_ones_stay(play: Play) -> None:

@@ -153,3 +153,16 @@ async def test_closing_gives_up_what_is_under_way_or_was_only_asked_for(redis_se
         assert all(isinstance(one, redis.ConnectionError | redis.TimeoutError) for one in found)
     finally:
         redis_server.resume()
+
+
+async def test_calls_that_wait_when_the_client_is_closed_fail_instead_of_waiting_for_ever(
+    engine: Engine, echo: Echo
+) -> None:
+    client: Any = engine.client()
+    waiting = [asyncio.ensure_future(echo(f"{n}")) for n in range(100)]
+    await asyncio.sleep(0)
+    await client.aclose()
+    ended, still = await asyncio.wait(waiting, timeout=5)
+    assert not still
+    assert {type(one.exception()) for one in ended} == {redis.ConnectionError}
+    assert await echo("again") == "again"

@@ -402,16 +402,16 @@ async def test_g8_model_calls_of_a_fabrication_are_reserved(redis_server: RedisS
 async def test_a_call_without_any_budget_costs_one_round_trip(
     redis_board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blackboard import budgets
+    from blackboard import _script
 
     sent: list[str] = []
-    real = budgets.run
+    real = _script.run
 
     async def counted(client: Any, script: Any, *args: Any, **kw: Any) -> Any:
         sent.append(script.name)
         return await real(client, script, *args, **kw)
 
-    monkeypatch.setattr(budgets, "run", counted)
+    monkeypatch.setattr(_script, "run", counted)
     spending = Spending(Budgets(redis_board))
     await converse(spending.guard(ScriptedModel(["hi"]), claim()), HELLO)
     await spending.settled()

@@ -1,0 +1,49 @@
+"""Connections that do not lose a cancellation while they send.
+
+The client library sends inside ``asyncio.wait_for``, which before Python 3.12 drops a cancellation that arrives in the
+instant in which the sending has ended (python/cpython#86296). Whoever was cancelled then goes on for ever, and a time-out
+around it never comes. It also costs a task for each command. ``asyncio.timeout`` does neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import redis
+
+
+@cache
+def steady(kind: type[Any]) -> type[Any]:
+    """The same kind of connection, with a sending that can be cancelled at any time."""
+    return kind if issubclass(kind, _Steady) else type(f"Steady{kind.__name__}", (_Steady, kind), {})
+
+
+class _Steady:
+    is_connected: bool
+    socket_timeout: float | None
+    connect_check_health: Any
+    check_health: Any
+    disconnect: Any
+    _send_packed_command: Any
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()
+        if isinstance(command, str):
+            command = command.encode()
+        parts = [command] if isinstance(command, bytes) else command
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command(parts)
+        except BaseException as error:  # half a command may be on its way: nothing can follow it
+            await self.disconnect(nowait=True)
+            if isinstance(error, TimeoutError):
+                raise redis.TimeoutError("Timeout writing to socket") from None
+            if isinstance(error, OSError):
+                raise redis.ConnectionError(f"Error while writing to socket: {error}") from error
+            raise
