@@ -171,8 +171,9 @@ class Walls:
         """
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self.boxed:
-            # The first process of a pid namespace would ignore it.
+            # The first process of a pid namespace would ignore them.
             kernel.exit_on(signal.SIGTERM)
+            kernel.exit_on(signal.SIGXCPU)
         if "limits" not in self.without:
             self._limit()
         if self.profile != "process" and "capabilities" not in self.without:
@@ -198,8 +199,7 @@ class Walls:
         cpu = max(1, math.ceil(cpu_seconds))
         _lower(resource.RLIMIT_AS, max(self._mapped, _mapped_bytes()) + memory_bytes)
         _lower(resource.RLIMIT_FSIZE, file_bytes)
-        # The first process of a pid namespace is not ended by the soft limit's signal, only by the hard one's.
-        _lower(resource.RLIMIT_CPU, cpu, cpu if self.boxed else cpu + 1)
+        _lower(resource.RLIMIT_CPU, cpu, cpu + 1)
 
 
 def _lower(kind: int, soft: int, hard: int | None = None) -> None:
