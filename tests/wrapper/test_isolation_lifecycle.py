@@ -249,7 +249,9 @@ def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop(back
 
 
 @every_backend
-def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew(backend: type[ProcessIsolation]) -> None:
+def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew(
+    backend: type[ProcessIsolation],
+) -> None:
     subject = isolation(backend)
 
     async def run() -> tuple[JsonValue, int | None]:

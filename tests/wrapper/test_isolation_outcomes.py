@@ -48,7 +48,12 @@ async def test_a_handler_returns_its_value_and_what_it_printed(isolation: Proces
         items=[1, 2],
     )
     assert outcome == Outcome(
-        Status.SUCCEEDED, {"total": 6, "pair": [1, None], "ü": True}, None, "seen 2\n", "careful\n", outcome.seconds,
+        Status.SUCCEEDED,
+        {"total": 6, "pair": [1, None], "ü": True},
+        None,
+        "seen 2\n",
+        "careful\n",
+        outcome.seconds,
         isolation.label,
     )
     assert 0 < outcome.seconds < 5

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from blackboard.errors import BadInput, IsolationUnavailable
 from wrapper.isolation.canary import prove
@@ -31,6 +33,10 @@ _CANDIDATES: tuple[type[ProcessIsolation], ...] = (BoxedIsolation, BubblewrapIso
 
 _proven: set[type[ProcessIsolation]] = set()
 """Backends that passed in this process. What failed is tried again: it may have been the load."""
+
+_REFUSAL_SECONDS = 10.0
+_refusal: list[Any] = []
+"""What was asked for, when, and why it could not be had: a queue of refused tasks must not try it all again each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ async def find(
         IsolationUnavailable: none proved itself; the message holds what each one failed.
     """
     chosen = wanted(named)
+    if _refusal and chosen == _refusal[0] and time.monotonic() - _refusal[1] < _REFUSAL_SECONDS:
+        raise IsolationUnavailable(_refusal[2])
     if chosen == ProcessIsolation.label:
         log.warning("isolation is set to 'process': generated code is NOT kept from this user's files and the network")
         isolation = ProcessIsolation(preload_strands=preload_strands, parked=parked)
@@ -91,9 +99,28 @@ async def find(
                 log.warning("isolation is %s; %s", isolation.label, _joined(rejected) or "as it was set")
             return isolation, rejected
         rejected.append(Rejected(candidate.way, reason))
-    raise IsolationUnavailable(
+    said = (
         f"No isolation proved itself here, so generated code is not run. {_joined(rejected)}. "
         "'arbiter doctor' says what would help; docs/isolation.md says what each needs."
+    )
+    _refusal[:] = [chosen, time.monotonic(), said]
+    raise IsolationUnavailable(said)
+
+
+def remedy(rejected: Sequence[Rejected] | None) -> str:
+    """What an operator can do to have the strongest isolation.
+
+    Args:
+        rejected: what was found out; None when nothing was.
+    """
+    if rejected and "ermission" in rejected[0].reason and "refused" not in rejected[0].reason:
+        first = "Where Python and its packages can be read by their owner only, open them to others. "
+        return first + remedy(None)
+    return (
+        "Allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces above 0; on Ubuntu "
+        "23.10 or newer install bubblewrap or set kernel.apparmor_restrict_unprivileged_userns=0; in a container allow "
+        "unshare and mount, for Docker by --security-opt seccomp=unconfined and --security-opt systempaths=unconfined. "
+        "Without them a kernel with Landlock (5.13) is needed."
     )
 
 
