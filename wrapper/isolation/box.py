@@ -167,7 +167,8 @@ def _stay_behind(inner: int, host: int) -> NoReturn:
         os.closerange(0, 1 << 16)
         lockdown.die_with_parent(signal.SIGKILL, host)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        kernel.keep_capabilities()
+        # Its death is to kill the zygote, which as root has another identity by then; the kernel asks whether it may.
+        kernel.keep_capabilities(kernel.CAP_KILL)
         code = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
     finally:
         os._exit(code if code >= 0 else 128 - code)
