@@ -30,7 +30,7 @@ from blackboard.board import LEASE_SECONDS, PAUSE_SECONDS, STEP_LANE, Board
 from blackboard.budgets import Budget, Budgets, LevelReport
 from blackboard.confirm import Confirm
 from blackboard.ending import end
-from blackboard.errors import ArbiterError, BadInput
+from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable
 from blackboard.events import Event
 from blackboard.heartbeat import Heartbeat
 from blackboard.quotas import Quotas
@@ -91,12 +91,15 @@ class Arbiter:
         grace_seconds: how long :meth:`close` lets running work finish.
         signing_key: the key that signs what is fabricated or registered here: PEM, base64 of its 32 raw bytes, or a path.
             Default: ``ARBITER_SIGNING_KEY``, then a key in ``data_dir`` that is made when it is first needed.
+        isolation: what generated code runs in: ``zygote-ns``, ``zygote-lsm`` or ``process``, or an object with the methods
+            of ``wrapper.isolation.Isolation``. Default: what ``ARBITER_ISOLATION`` names, then the strongest of the first
+            two that proves itself; without one, generated code is refused. ``process`` is no sandbox.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
     Raises:
-        BadInput: an unknown role, or something that is not a capability.
+        BadInput: an unknown role or isolation, or something that is not a capability.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Arbiter:
         concurrency: Mapping[Role, int] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
+        isolation: str | Isolation | None = None,
         retention: Retention | None = RETENTION,
         durable: bool | Confirm = False,
         signing_key: str | Path | None = None,
@@ -129,13 +133,17 @@ class Arbiter:
                 raise BadInput("roles", role, f"Use any of {', '.join(ROLES)}.")
         for one in capabilities:
             _checked(one)
+        if isinstance(isolation, str) or os.environ.get("ARBITER_ISOLATION"):
+            from wrapper.isolation.detection import wanted
+
+            wanted(isolation if isinstance(isolation, str) else None)
         self._options: dict[str, Any] = {
             "url": url, "model": model, "data_dir": data_dir, "namespace": namespace, "board": board,
             "capabilities": capabilities, "roles": roles, "limits": limits, "tenant": tenant,
             "fabricator_model": fabricator_model, "examiner_model": examiner_model, "fabrication": fabrication,
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
-            "retention": retention, "durable": durable, "signing_key": signing_key,
+            "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
         }  # fmt: skip
         self.roles = tuple(dict.fromkeys(roles))
         self.limits = limits or Limits()
@@ -257,16 +265,23 @@ class Arbiter:
             version.manifest.kind == "artifact" for version in await self.registry.list()
         )
         if expected:
-            await self._isolate()
+            try:
+                await self._isolate()
+            except IsolationUnavailable as error:
+                # Said once here; every task that needs it is refused with the same words.
+                log.error("%s", error)
 
     async def _isolate(self) -> Isolation:
         async with self._isolation_lock:
             if self._isolation is None:
-                from wrapper.isolation import ProcessIsolation
+                given: str | Isolation | None = self._options["isolation"]
+                if given is None or isinstance(given, str):
+                    from wrapper.isolation import detection
 
-                isolation = ProcessIsolation()
-                await isolation.start()
-                self._isolation = isolation
+                    self._isolation, _ = await detection.find(given)
+                else:
+                    await given.start()
+                    self._isolation = given
             return self._isolation
 
     def _model(self, which: Literal["model", "fabricator_model", "examiner_model"] = "model") -> Model:
@@ -340,8 +355,18 @@ class Arbiter:
         return describe(self._model())
 
     @property
+    def sandboxed(self) -> bool:
+        """False when an operator named the isolation ``process``, which keeps code from neither files nor network."""
+        given: str | Isolation | None = self._options["isolation"]
+        if given is not None and not isinstance(given, str):
+            return given.label != "process"
+        return (given or os.environ.get("ARBITER_ISOLATION")) != "process"
+
+    @property
     def isolation_label(self) -> str:
-        """What generated code runs in here; ``not started`` until it is warm."""
+        """What generated code runs in here; ``not started`` until it is warm, ``process`` as soon as that was named."""
+        if self._isolation is None and not self.sandboxed:
+            return "process"
         return self._isolation.label if self._isolation is not None else "not started"
 
     # ---- use -------------------------------------------------------------------------------------------------------

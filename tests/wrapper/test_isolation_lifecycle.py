@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backends import BACKENDS
 from pydantic import JsonValue
 
 from blackboard.errors import IsolationUnavailable
@@ -24,8 +25,11 @@ ADD = Job.of("def handler(a=1): return a + 1")
 PLACE = Job.of("import os\ndef handler(): return [os.getpid(), os.getcwd(), os.getppid()]")
 
 
-def isolation(**options: float) -> ProcessIsolation:
-    return ProcessIsolation(preload_strands=False, **{"parked": 1, **options})  # type: ignore[arg-type]
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def isolation(backend: type[ProcessIsolation] = ProcessIsolation, **options: float) -> ProcessIsolation:
+    return backend(preload_strands=False, **{"parked": 1, **options})  # type: ignore[arg-type]
 
 
 def running(pid: int) -> bool:
@@ -120,8 +124,9 @@ async def test_killing_the_zygote_ends_its_runs_as_retryable_and_the_next_run_ha
         assert subject.zygote_pid not in (None, first)
 
 
-async def test_a_zygote_killed_between_runs_costs_nothing() -> None:
-    async with isolation() as subject:
+@every_backend
+async def test_a_zygote_killed_between_runs_costs_nothing(backend: type[ProcessIsolation]) -> None:
+    async with isolation(backend) as subject:
         for _ in range(3):
             zygote = subject.zygote_pid
             assert zygote is not None
@@ -130,8 +135,9 @@ async def test_a_zygote_killed_between_runs_costs_nothing() -> None:
             assert (await subject.run(ADD)).value == 2
 
 
-async def test_a_parked_child_that_died_is_not_handed_out() -> None:
-    async with isolation() as subject:
+@every_backend
+async def test_a_parked_child_that_died_is_not_handed_out(backend: type[ProcessIsolation]) -> None:
+    async with isolation(backend) as subject:
         await until(lambda: subject.parked == 1, "one parked")
         assert subject.zygote_pid is not None
         for pid in descendants(subject.zygote_pid):
@@ -139,8 +145,9 @@ async def test_a_parked_child_that_died_is_not_handed_out() -> None:
         assert (await subject.run(ADD)).value == 2
 
 
-async def test_the_zygote_is_replaced_after_enough_runs_without_disturbing_any() -> None:
-    async with isolation(recycle_runs=5) as subject:
+@every_backend
+async def test_the_zygote_is_replaced_after_enough_runs_without_disturbing_any(backend: type[ProcessIsolation]) -> None:
+    async with isolation(backend, recycle_runs=5) as subject:
         zygotes = {subject.zygote_pid}
         for _ in range(6):
             outcomes = await asyncio.gather(*(subject.run(ADD) for _ in range(5)))
@@ -153,27 +160,35 @@ async def test_the_zygote_is_replaced_after_enough_runs_without_disturbing_any()
 
 _HOST = """
 import asyncio, json
-from wrapper.isolation import Job, ProcessIsolation
+import sys
+from pathlib import Path
+from wrapper.isolation import Job, process
 SOURCE = '''
 from wrapper import sdk
-import os, time
+import time
 def handler():
-    sdk.call("here", [os.getpid(), os.getppid()])
+    sdk.call("here", None)
     time.sleep(120)
 '''
 async def main():
     async def broker(method, args):
-        print(json.dumps(args), flush=True)
-    async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
+        zygote = isolation.zygote_pid
+        (child,) = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+        print(json.dumps([int(child), zygote]), flush=True)
+    async with getattr(process, sys.argv[1])(preload_strands=False, parked=0) as isolation:
         await isolation.run(Job.of(SOURCE), broker)
 asyncio.run(main())
 """
 
 
-async def host_with_a_run(directory: Path) -> tuple[subprocess.Popen[bytes], int, int]:
+async def host_with_a_run(
+    directory: Path, backend: type[ProcessIsolation] = ProcessIsolation
+) -> tuple[subprocess.Popen[bytes], int, int]:
     """A host process with one run in progress: the host, the pid of the run, the pid of its zygote."""
     host = subprocess.Popen(  # noqa: ASYNC220
-        [sys.executable, "-c", _HOST], stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(directory)}
+        [sys.executable, "-c", _HOST, backend.__name__],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(directory)},
     )
     assert host.stdout is not None
     with host.stdout:
@@ -183,16 +198,35 @@ async def host_with_a_run(directory: Path) -> tuple[subprocess.Popen[bytes], int
     return host, child, zygote
 
 
-async def test_a_host_killed_outright_takes_zygote_children_and_directories_with_it(tmp_path: Path) -> None:
-    host, child, zygote = await host_with_a_run(tmp_path)
+@every_backend
+async def test_a_host_killed_outright_takes_zygote_children_and_directories_with_it(
+    backend: type[ProcessIsolation], tmp_path: Path
+) -> None:
+    host, child, zygote = await host_with_a_run(tmp_path, backend)
     host.kill()
     host.wait()
     await until(lambda: not running(zygote) and not running(child), "zygote and child end")
     await until(lambda: entries(tmp_path) == [], "the directories are gone")
 
 
-async def test_a_run_dies_with_its_zygote_even_when_the_host_cannot_act(tmp_path: Path) -> None:
-    host, child, zygote = await host_with_a_run(tmp_path)
+@every_backend
+async def test_a_host_killed_outright_takes_even_a_zygote_that_does_not_answer_with_it(
+    backend: type[ProcessIsolation], tmp_path: Path
+) -> None:
+    if backend is ProcessIsolation:
+        pytest.skip("it is asked to end, so that it removes its directories, and a stopped one does not hear it")
+    host, child, zygote = await host_with_a_run(tmp_path, backend)
+    os.kill(zygote, signal.SIGSTOP)
+    host.kill()
+    host.wait()
+    await until(lambda: not running(zygote) and not running(child), "zygote and child end")
+
+
+@every_backend
+async def test_a_run_dies_with_its_zygote_even_when_the_host_cannot_act(
+    backend: type[ProcessIsolation], tmp_path: Path
+) -> None:
+    host, child, zygote = await host_with_a_run(tmp_path, backend)
     host.send_signal(signal.SIGSTOP)
     try:
         os.kill(zygote, signal.SIGKILL)
@@ -224,8 +258,9 @@ async def test_directories_of_a_host_and_zygote_killed_together_are_removed_by_t
         assert (await first.run(ADD)).value == 2
 
 
-def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop() -> None:
-    subject = isolation()
+@every_backend
+def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop(backend: type[ProcessIsolation]) -> None:
+    subject = isolation(backend)
     results: list[Outcome] = []
 
     async def twice() -> None:
@@ -239,8 +274,11 @@ def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop() ->
     assert [each.value for each in results] == [2, 2, 2, 2]
 
 
-def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew() -> None:
-    subject = isolation()
+@every_backend
+def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew(
+    backend: type[ProcessIsolation],
+) -> None:
+    subject = isolation(backend)
 
     async def run() -> tuple[JsonValue, int | None]:
         return (await subject.run(ADD)).value, subject.zygote_pid
@@ -313,6 +351,22 @@ async def test_a_profile_that_cannot_be_applied_refuses_every_run(monkeypatch: p
     await subject.close()
 
 
+@every_backend
+async def test_a_zygote_whose_child_survives_its_kill_is_replaced_loudly(
+    backend: type[ProcessIsolation], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with isolation(backend) as subject:
+        first = subject.zygote_pid
+        assert first is not None
+        child = await subject._here().take()  # type: ignore[reportPrivateUsage]
+        child.exited = asyncio.get_running_loop().create_future()  # as if its end were never heard of
+        await child.link.bury(child, 0.01)
+        assert "survived SIGKILL" in caplog.text
+        await until(lambda: not running(first) and not running(child.pid), "the zygote and the child are dead")
+        assert (await subject.run(ADD)).value == 2
+        assert subject.zygote_pid not in (None, first)
+
+
 async def test_cancelling_the_caller_kills_the_run() -> None:
     async with isolation() as subject:
         started = asyncio.Event()
@@ -332,8 +386,9 @@ async def test_cancelling_the_caller_kills_the_run() -> None:
         await until(lambda: not running(int(str(pids[0]))), "the child is dead")
 
 
-async def test_closing_during_runs_ends_them_and_a_later_run_starts_anew() -> None:
-    subject = isolation()
+@every_backend
+async def test_closing_during_runs_ends_them_and_a_later_run_starts_anew(backend: type[ProcessIsolation]) -> None:
+    subject = isolation(backend)
     await subject.start()
     started = asyncio.Event()
 

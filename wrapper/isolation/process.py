@@ -1,6 +1,7 @@
-"""The ``process`` backend: one clean, limited, single-use process per run, forked from a warm zygote.
+"""The backends: one clean, limited, single-use process per run, forked from a warm zygote, with walls of three kinds.
 
-Not a sandbox against hostile code; see the package's own docstring for what that leaves open.
+``process`` has none and is not a sandbox against hostile code. The others differ in what the zygote and its children are
+told to give up, see :mod:`wrapper.isolation.lockdown`; all the rest is the same.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class ProcessIsolation:
     """
 
     label = "process"
+    way = "process"
+    """How it is made, in words of a report; one label may be had in several ways."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class ProcessIsolation:
         recycle_seconds: float = 600.0,
         start_seconds: float = 60.0,
         grace_seconds: float = 0.25,
+        _without: Sequence[str] = (),
     ) -> None:
         size = 2 * (os.cpu_count() or 1) if parked is None else parked
         if size < 0:
@@ -63,6 +67,7 @@ class ProcessIsolation:
         self._preload = (*(("strands", "strands.models.bedrock") if preload_strands else ()), *preload)
         self._size = size
         self._recycle_runs, self._recycle_seconds = recycle_runs, recycle_seconds
+        self._without = tuple(_without)
         self._start_seconds, self._grace_seconds = start_seconds, grace_seconds
         self._parking: Parking | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,6 +88,16 @@ class ProcessIsolation:
     def parked(self) -> int:
         """Children that are ready now."""
         return self._parking.parked if self._parking is not None else 0
+
+    @property
+    def landlock(self) -> int:
+        """Version of Landlock the children are confined by; 0 for none, or while no zygote runs."""
+        return self._parking.landlock if self._parking is not None else 0
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What keeps the code in, in words; for operators. Complete once it is started."""
+        return ("no sandbox", "limits")
 
     async def start(self) -> None:
         """Warm the zygote and park children. Optional: the first run does it too.
@@ -147,6 +162,8 @@ class ProcessIsolation:
                 start_seconds=self._start_seconds,
                 recycle_runs=self._recycle_runs,
                 recycle_seconds=self._recycle_seconds,
+                without=self._without,
+                bubblewrap=isinstance(self, BubblewrapIsolation),
             )
         return self._parking
 
@@ -207,3 +224,45 @@ def _log(fd: int, job: Job) -> str:
     kept = job.limits.log_bytes + 64  # room for the child's own mark of truncation
     text = os.pread(fd, kept, 0).decode("utf-8", "replace")
     return text if size <= kept else f"{text}\n[{size - kept} further bytes dropped]\n"
+
+
+class BoxedIsolation(ProcessIsolation):
+    """The ``zygote-ns`` backend: the same children, each walled in by namespaces, Landlock, seccomp and limits.
+
+    Takes what :class:`ProcessIsolation` takes. ``_without`` leaves out single layers by their names in
+    :mod:`wrapper.isolation.lockdown`, so that a test can show what a layer is worth; nothing a user can set leads to it.
+    """
+
+    label = "zygote-ns"
+    way = "zygote-ns"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (f"namespaces {self.built}", *_walls(self.landlock))
+
+    built = "made directly"
+
+
+class BubblewrapIsolation(BoxedIsolation):
+    """The same box built by ``bwrap``, for where only that program may make user namespaces."""
+
+    way = "zygote-ns by bwrap"
+    built = "made by bubblewrap"
+
+
+class ConfinedIsolation(ProcessIsolation):
+    """The ``zygote-lsm`` backend: walled in by Landlock, seccomp and limits alone, for where namespaces are refused.
+
+    Takes what :class:`ProcessIsolation` takes. The code has no directory it could write to.
+    """
+
+    label = "zygote-lsm"
+    way = "zygote-lsm"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return ("no namespaces", *_walls(self.landlock))
+
+
+def _walls(landlock: int) -> tuple[str, ...]:
+    return (f"Landlock ABI {landlock}" if landlock else "no Landlock", "seccomp", "limits")
