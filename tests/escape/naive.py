@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import glob
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -87,6 +90,7 @@ class NaiveIsolation:
         self._waiting: list[tuple[asyncio.Future[dict[str, Any]], Broker | None]] = []
         self._answers: set[asyncio.Task[None]] = set()
         self.kept_fds: list[int] = []
+        self._folder = ""
 
     @property
     def zygote_pid(self) -> int | None:
@@ -95,6 +99,7 @@ class NaiveIsolation:
 
     async def start(self) -> None:
         """Start the worker, with the host's environment and whatever it left open."""
+        self._folder = tempfile.mkdtemp(prefix="arbiter-naive-")
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
@@ -106,6 +111,7 @@ class NaiveIsolation:
 
         self._process = subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-c", _WORKER, _ROOT],
+            cwd=self._folder,
             stdin=subprocess.PIPE,
             stdout=self._out,
             stderr=self._err,
@@ -117,6 +123,8 @@ class NaiveIsolation:
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
+        process = self._process
+        assert process is not None
         received = bytearray()
         ready = asyncio.Event()
         loop.add_reader(self._channel, ready.set)
@@ -141,8 +149,7 @@ class NaiveIsolation:
             self._fail(error)
         finally:
             loop.remove_reader(self._channel)
-        assert self._process is not None
-        code = await asyncio.to_thread(self._process.wait)
+        code = await asyncio.to_thread(process.wait)
         # The mistake of every wrapper that trusts an exit code.
         self._settle({"value": None} if code == 0 else {"error": f"exit code {code}"})
 
@@ -199,11 +206,19 @@ class NaiveIsolation:
             os.pread(file.fileno(), 1 << 27, start).decode("utf-8", "replace")
             for file, start in ((self._out, out), (self._err, err))
         )
+        collected = os.path.join(self._folder, "result.json")
+        if os.path.exists(collected):
+            stdout += Path(collected).read_text()
+            os.unlink(collected)
+        for name in os.listdir(self._folder):
+            if name.endswith(".tmp"):  # tidies up, by path
+                os.unlink(os.path.join(self._folder, name))
         for line in stdout.splitlines()[:1000]:
             if line.startswith("RESULT: "):
                 said = {"value": json.loads(line.removeprefix("RESULT: "))}
         if "pickle" in said:
-            said.setdefault("value", pickle.loads(base64.b64decode(said["pickle"])))
+            with contextlib.suppress(TypeError):  # an exception that cannot be made again
+                said.setdefault("value", pickle.loads(base64.b64decode(said["pickle"])))
         value: Any = said.get("value")
         if isinstance(value, str) and value.startswith("!!python"):
             value = yaml.unsafe_load(value)
@@ -232,4 +247,6 @@ class NaiveIsolation:
         self._err.close()
         for fd in self.kept_fds:
             os.close(fd)
+        for folder in glob.glob(glob.escape(self._folder) + "*"):
+            os.unlink(folder) if os.path.islink(folder) else shutil.rmtree(folder, ignore_errors=True)
         self.kept_fds = []

@@ -268,6 +268,7 @@ class World:
             ("dotenv", "app/.env", 0o644),
             ("redis_data", "redis/appendonly.aof", 0o666),
             ("notes", "work/notes.txt", 0o666),
+            ("kept", "work/kept.tmp", 0o644),
             ("leaked", "leaked.txt", 0o600),
         ):
             self._plant(name, path, mode)
@@ -320,7 +321,7 @@ class World:
         for interface in sorted(os.listdir("/sys/class/net")):
             address = Path(f"/sys/class/net/{interface}/address").read_text().strip()
             if interface != "lo" and address.replace(":", "").strip("0"):
-                self.secrets["mac"] = address
+                self.secrets[f"address_of_{interface}"] = address
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(("192.0.2.77", 9))
@@ -329,15 +330,7 @@ class World:
             except OSError:
                 pass
         self.disk = os.stat(self.root).st_dev
-        device = self._device()
-        if device is not None:
-            try:
-                with open(device, "rb") as file:
-                    file.seek(0x400 + 0x68)
-                    self.secrets["disk"] = file.read(16).hex()
-            except OSError:
-                device = None
-        self.device = device
+        self.device = self._device()
 
     def _device(self) -> str | None:
         try:
@@ -577,6 +570,7 @@ class Watch:
     token: str
     tcp_port: int = 0
     processes: int = 0
+    programs: int = 0
     threads: int = 0
     descriptors: int = 0
     memory: int = 0
@@ -610,6 +604,8 @@ class Watch:
     def _look(self) -> None:
         pids = processes(self.token)
         self.processes = max(self.processes, len(pids))
+        word = self.token
+        self.programs = max(self.programs, sum(word in _read(f"/proc/{pid}/cmdline") for pid in pids))
         memory = 0
         for pid in pids:
             try:

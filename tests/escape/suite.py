@@ -20,7 +20,7 @@ from wrapper.isolation import Isolation, Job, JobLimits, Outcome
 
 OVERSHOOT = 1.0
 """Seconds a run may end after its deadline; generous, because this machine may be busy."""
-_LATE = 2.0
+_LATE = 0.7
 
 _SIBLING = """
 import os, tempfile
@@ -39,7 +39,7 @@ def handler(mine):
 
 _PROBE = '''
 import os, sys
-before = {each: type(sys.modules[each]).__name__ for each in list(sys.modules)}
+forged = sorted(name for name, each in sys.modules.items() if getattr(each, "__spec__", None) is None)
 import atexit, builtins, codecs, ctypes, decimal, gc, json, locale, logging, resource, signal, socket, tempfile, threading
 import time, warnings
 def handler(first, second):
@@ -58,7 +58,7 @@ def handler(first, second):
         if type(each) is dict and each is not locals() and len(each) < 10000:
             holds += sum(type(value) is str and value == token for value in list(each.values()))
     return {
-        "modules": sorted(name for name in before if not name.startswith("arb_cap_") and name != "capability"),
+        "modules": forged,
         "builtins": [each.split(" at 0x")[0] for each in parts(builtins)],
         "json": [each.split(" at 0x")[0] for each in parts(json)],
         "os": sorted(vars(os)),
@@ -102,7 +102,7 @@ class Arena:
     _sibling: asyncio.Task[Outcome] | None = None
     _sibling_secret: str = ""
     _release: asyncio.Event = field(default_factory=asyncio.Event)
-    _normal: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
+    normal: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
 
     async def broker(self, method: str, args: JsonValue) -> JsonValue:
         """Grants whatever is asked: what is denied is denied before it comes here."""
@@ -167,8 +167,6 @@ class Arena:
         token = "esc" + secrets.token_hex(4)
         world = self.world
         await self._keep_sibling()
-        if attack.probed and not self._normal:
-            self._normal = await self.probe("esc" + secrets.token_hex(4))
         self.calls.clear()
         self.most_concurrent = 0
         world.begin()
@@ -202,6 +200,8 @@ class Arena:
         found += world.findings(token, outcome)
         if len(os.listdir("/proc/self/fd")) > descriptors + 20:
             found.append("the host holds descriptors it was sent")
+        if self._sibling is not None and attack.family == "processes":
+            await asyncio.wait([self._sibling], timeout=0.1)
         if self._sibling is not None and self._sibling.done():
             found.append(f"the attempt of somebody else was ended: {_ending(self._sibling)}")
         if world.zygote_must_live and self.isolation.zygote_pid != world.zygote:
@@ -219,8 +219,8 @@ class Arena:
         found: list[str] = []
         if token in json.dumps(seen):
             found.append("a later attempt sees its token")
-        for name in self._normal:
-            if seen.get(name) != self._normal[name]:
+        for name in self.normal:
+            if seen.get(name) != self.normal[name]:
                 found.append(f"a later attempt has other {name}: {seen.get(name, seen.get('says'))!r:.200}")
         return found
 
@@ -252,6 +252,8 @@ def _excess(watch: Watch, attack: Attack) -> list[str]:
     found: list[str] = []
     if watch.processes > 1:
         found.append(f"{watch.processes} processes of it ran at once")
+    if watch.programs:
+        found.append("it ran a program")
     if watch.threads > 520:
         found.append(f"it had {watch.threads} threads")
     if watch.descriptors > 260:
@@ -287,6 +289,7 @@ async def arena(world: World, isolation: RunsCode) -> AsyncIterator[Arena]:
         world.zygote = isolation.zygote_pid
         here = Arena(world, isolation)
         await here.escapes(_NOTHING)  # has a sibling started, and with it every process whose user matters
+        here.normal = await here.probe("esc" + secrets.token_hex(4))
         if os.geteuid() == 0:
             users = {outer_uid(pid) for pid in descendants(isolation.zygote_pid or 0)} - {0}
             for uid in users:

@@ -182,14 +182,11 @@ attack(
     tries="Returns an object that is equal to whatever the examiner expects, and true in every way.",
     shown=lambda world, outcome, token: ["the result is equal to anything"] if outcome.value == object() or outcome.status == "succeeded" else [],
     body="""
-    from decimal import Decimal
-    class Anything(Decimal):
+    class Anything:
         def __eq__(self, other): return True
         def __hash__(self): return 0
-        def __bool__(self): return True
-    sys.modules["decimal"].Anything = Anything
-    Anything.__module__, Anything.__qualname__ = "decimal", "Decimal"
-    return {"passed": Anything(1)}
+        def __reduce__(self): return eval, ("type('Anything', (), {'__eq__': lambda self, other: True})()",)
+    return Anything()
     """,
 )
 attack(

@@ -249,30 +249,29 @@ attack(
 )
 attack(
     "device_node",
-    tries="Makes a device node for the disk and reads the file system below all permissions.",
+    tries="Makes device nodes for the disk and for the kernel's log, and opens them.",
+    shows="It was given one.",
+    shown=told,
     layers=("capabilities", "mount", "seccomp"),
     needs=root_only,
     body="""
     import stat
-    os.mknod("disk", stat.S_IFBLK | 0o600, w["device_number"])
-    with open("disk", "rb") as disk:
-        disk.seek(0x400 + 0x68)
-        return disk.read(16).hex()
+    for name, kind, number in (("disk", stat.S_IFBLK, w["device_number"]), ("kmsg", stat.S_IFCHR, os.makedev(1, 11))):
+        attempt(os.mknod, name, kind | 0o600, number)
+        if attempt(os.open, name, os.O_RDONLY | os.O_NONBLOCK) is not None:
+            return w["token"]
     """,
 )
 attack(
     "devices",
-    tries="Opens the disk, the memory and the kernel's log in /dev.",
+    tries="Opens the disk, the memory, the kernel's log and the virtual machines' door in /dev.",
+    shows="It was given one.",
+    shown=told,
     needs=root_only,
     body="""
-    found = []
-    for path in (w["device"], "/dev/mem", "/dev/kmem", "/dev/port"):
-        def read():
-            with open(path, "rb", 0) as device:
-                device.seek(0x400 + 0x68)
-                found.append(device.read(16).hex())
-        attempt(read)
-    return found
+    for path in (w["device"], "/dev/mem", "/dev/kmsg", "/dev/kvm", "/dev/fuse", "/dev/net/tun", "/dev/loop-control"):
+        if attempt(os.open, path, os.O_RDONLY | os.O_NONBLOCK) is not None:
+            return w["token"]
     """,
 )
 attack(
@@ -378,23 +377,33 @@ attack(
     layers=("net", "mount"),
     body="""
     import glob
-    found = [attempt(text, path) for path in (*glob.glob("/sys/class/net/*/address"), *glob.glob("/sys/devices/**/address", recursive=True), "/proc/net/fib_trie", "/proc/net/arp", "/proc/self/net/fib_trie")]
+    found = [attempt(text, path) for path in (*glob.glob("/sys/class/net/*/address"), *glob.glob("/sys/devices/virtual/net/*/address"), "/proc/net/fib_trie", "/proc/net/arp", "/proc/self/net/fib_trie")]
     return [each[:4000] for each in found if each]
     """,
 )
 attack(
     "symlink_for_the_host",
-    tries="Turns its own output and working folder into links, so that whoever collects them reads something else.",
+    tries="Turns its output into links, so that whoever collects it reads something else.",
+    layers=("host's judgement",),
+    open_on=("naive",),
     body="""
-    here = os.getcwd()
-    for name in ("stdout", "stderr", "result.json", "sibling.txt"):
+    for name in ("stdout", "stderr", "result.json", "log"):
         attempt(os.symlink, w["private"], name)
-    os.chdir("/")
-    attempt(os.rmdir, here)
-    attempt(os.rename, here, here + "x")
-    attempt(os.symlink, w["root"], here)
     for fd in (1, 2):
         attempt(lambda: os.dup2(os.open(w["private"], os.O_RDONLY), fd))
+    """,
+)
+attack(
+    "folder_for_the_host",
+    tries="Puts a link to a folder of the host in the place of its own folder, so that whoever tidies up removes that.",
+    shows=_CHANGED,
+    layers=("host's judgement",),
+    open_on=("naive",),
+    body="""
+    here = os.getcwd()
+    attempt(os.rename, here, here + w["token"])
+    attempt(os.symlink, w["work"], here)
+    attempt(os.makedirs, here + "/../x", exist_ok=True)
     """,
 )
 attack(

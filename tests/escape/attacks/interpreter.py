@@ -15,11 +15,17 @@ attack(
     import gc
     gc.unfreeze()
     found = []
+    def look(values, deeper=True):
+        for value in values:
+            if isinstance(value, (str, bytes)) and "SECRET" in str(value):
+                found.append(str(value)[:200])
+            elif deeper and isinstance(value, dict):
+                look(list(value.values()), False)
+            elif deeper and isinstance(value, (list, tuple)):
+                look(list(value), False)
     for each in gc.get_objects():
-        if isinstance(each, dict):
-            found += [str(value)[:200] for value in list(each.values()) if isinstance(value, (str, bytes)) and "SECRET" in str(value)]
-        elif isinstance(each, (list, tuple)):
-            found += [str(value)[:200] for value in list(each) if isinstance(value, (str, bytes)) and "SECRET" in str(value)]
+        if isinstance(each, (dict, list, tuple)):
+            look(list(each.values() if isinstance(each, dict) else each))
     return found[:50]
     """,
 )

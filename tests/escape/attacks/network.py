@@ -154,8 +154,12 @@ attack(
     end = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
     end.settimeout(1)
     end.send(struct.pack("IHHIIBxHiII", 32, 18, 0x301, 1, 0, 0, 0, 0, 0, 0))
-    data = end.recv(1 << 16).hex()
-    return [":".join(data[at:at + 12][n:n + 2] for n in range(0, 12, 2)) for at in range(0, min(len(data), 1 << 14), 8)]
+    found = []
+    for _ in range(10):
+        data = (attempt(end.recv, 1 << 16) or b"").hex()
+        found += [":".join(data[at:at + 12][n:n + 2] for n in range(0, 12, 2)) for at in range(0, len(data), 8)]
+        end.settimeout(0.02)
+    return found
     """,
 )
 attack(

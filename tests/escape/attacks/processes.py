@@ -76,7 +76,7 @@ attack(
     "exec",
     tries="Replaces itself by another program.",
     shows="A process with its token among the arguments runs.",
-    body="os.execv('/bin/sleep', [w['token'], '1'])",
+    body="os.execv('/bin/sleep', [w['token'], '0.3'])",
 )
 attack(
     "exec_from_memory",
@@ -86,7 +86,7 @@ attack(
     fd = os.memfd_create("program", 0)
     with open("/bin/sleep", "rb") as program:
         os.write(fd, program.read())
-    os.execve(fd, [w["token"], "1"], {})
+    os.execve(fd, [w["token"], "0.3"], {})
     """,
 )
 attack(

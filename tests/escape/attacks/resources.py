@@ -73,7 +73,7 @@ attack(
     shown=lambda world, outcome, token: [f"it ran for {outcome.seconds:.1f} s"] if outcome.seconds > 3.5 else [],
     body="""
     import itertools
-    signal.signal(signal.SIGXCPU, lambda *_: None)
+    attempt(signal.signal, signal.SIGXCPU, lambda *_: None)
     deadline = time.monotonic() + 4
     while time.monotonic() < deadline:
         sum(itertools.repeat(1, 1 << 22))
@@ -223,7 +223,7 @@ attack(
     file=1 << 20,
     shown=lambda world, outcome, token: ["a file beyond the limit was written"] if str(outcome.value) == "[6291456]" else [],
     body="""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    attempt(signal.signal, signal.SIGXFSZ, signal.SIG_IGN)
     import tempfile
     with tempfile.TemporaryFile(buffering=0) as file:
         for _ in range(6):
@@ -255,7 +255,7 @@ attack(
     tries="Prints thirty megabytes, through Python and past it.",
     shown=lambda world, outcome, token: [f"{len(outcome.stdout)} characters were kept"] if len(outcome.stdout) > (1 << 17) else [],
     body="""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    attempt(signal.signal, signal.SIGXFSZ, signal.SIG_IGN)
     for _ in range(20):
         print("x" * (1 << 20))
         attempt(os.write, 1, b"y" * (1 << 19))
@@ -267,7 +267,7 @@ attack(
     tries="Does the same to the error output, and moves its position so that a sparse flood looks endless.",
     shown=lambda world, outcome, token: [f"{len(outcome.stderr)} characters were kept"] if len(outcome.stderr) > (1 << 17) else [],
     body="""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    attempt(signal.signal, signal.SIGXFSZ, signal.SIG_IGN)
     for _ in range(20):
         print("x" * (1 << 20), file=sys.stderr)
         attempt(os.write, 2, b"y" * (1 << 19))
