@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from blackboard.types import Status
-from wrapper.isolation import Job, JobLimits, Outcome, ProcessIsolation, framing
+from wrapper.isolation import BoxedIsolation, ConfinedIsolation, Job, JobLimits, Outcome, ProcessIsolation, framing
 
 _WRITER = """
 import json, os, struct, socket
@@ -24,8 +24,15 @@ def send(frame):
 """
 
 
+@pytest.fixture(params=[BoxedIsolation, ConfinedIsolation, ProcessIsolation], ids=lambda backend: backend.label)
+async def isolation(request: pytest.FixtureRequest) -> AsyncIterator[ProcessIsolation]:
+    async with request.param(preload_strands=False, parked=1) as running:
+        yield running
+
+
 @pytest.fixture
-async def isolation() -> AsyncIterator[ProcessIsolation]:
+async def process() -> AsyncIterator[ProcessIsolation]:
+    """The backend whose children may fork."""
     async with ProcessIsolation(preload_strands=False, parked=1) as running:
         yield running
 
@@ -126,12 +133,12 @@ async def test_a_broker_that_will_not_be_cancelled_cannot_hold_a_run(isolation: 
 
 
 async def test_a_child_that_dies_in_the_middle_of_a_frame_has_crashed(isolation: ProcessIsolation) -> None:
-    outcome = await attack(isolation, "raw(struct.pack('>I', 100) + b'{')\nos.kill(os.getpid(), 9)")
+    outcome = await attack(isolation, "raw(struct.pack('>I', 100) + b'{')\nimport ctypes\nctypes.string_at(0)")
     assert outcome.error is not None
-    assert (outcome.error.type, outcome.error.evidence["signal_name"]) == ("crashed", "SIGKILL")
+    assert (outcome.error.type, outcome.error.evidence["signal_name"]) == ("crashed", "SIGSEGV")
 
 
-async def test_a_forked_grandchild_dies_with_its_run_and_cannot_hold_it_open(isolation: ProcessIsolation) -> None:
+async def test_a_forked_grandchild_dies_with_its_run_and_cannot_hold_it_open(process: ProcessIsolation) -> None:
     body = """
     import time
     pid = os.fork()
@@ -140,26 +147,26 @@ async def test_a_forked_grandchild_dies_with_its_run_and_cannot_hold_it_open(iso
         os._exit(0)
     return pid
     """
-    outcome = await attack(isolation, body)
+    outcome = await attack(process, body)
     assert outcome.status is Status.SUCCEEDED, outcome
-    await isolation.close()
+    await process.close()
     assert not _runs(outcome.value)
 
 
-async def test_a_grandchild_that_outlives_a_crash_does_not_hide_it(isolation: ProcessIsolation) -> None:
+async def test_a_grandchild_that_outlives_a_crash_does_not_hide_it(process: ProcessIsolation) -> None:
     body = """
     import time
     if os.fork() == 0:
         time.sleep(120)
     os._exit(9)
     """
-    outcome = await attack(isolation, body)
+    outcome = await attack(process, body)
     assert outcome.error is not None
     assert (outcome.error.type, outcome.error.evidence["exit_code"]) == ("exited", 9)
 
 
 async def test_a_grandchild_that_detached_itself_into_a_session_of_its_own_is_killed_too(
-    isolation: ProcessIsolation,
+    process: ProcessIsolation,
 ) -> None:
     body = """
     import time
@@ -172,9 +179,9 @@ async def test_a_grandchild_that_detached_itself_into_a_session_of_its_own_is_ki
         os._exit(0)
     return int(os.read(reading, 20))
     """
-    outcome = await attack(isolation, body)
+    outcome = await attack(process, body)
     assert outcome.status is Status.SUCCEEDED, outcome
-    await isolation.close()
+    await process.close()
     assert not _runs(outcome.value)
 
 

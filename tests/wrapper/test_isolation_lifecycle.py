@@ -18,14 +18,19 @@ from pydantic import JsonValue
 
 from blackboard.errors import IsolationUnavailable
 from blackboard.types import Status
-from wrapper.isolation import Isolation, Job, Outcome, ProcessIsolation
+from wrapper.isolation import BoxedIsolation, ConfinedIsolation, Isolation, Job, Outcome, ProcessIsolation
 
 ADD = Job.of("def handler(a=1): return a + 1")
 PLACE = Job.of("import os\ndef handler(): return [os.getpid(), os.getcwd(), os.getppid()]")
 
 
-def isolation(**options: float) -> ProcessIsolation:
-    return ProcessIsolation(preload_strands=False, **{"parked": 1, **options})  # type: ignore[arg-type]
+every_backend = pytest.mark.parametrize(
+    "backend", [BoxedIsolation, ConfinedIsolation, ProcessIsolation], ids=lambda backend: backend.label
+)
+
+
+def isolation(backend: type[ProcessIsolation] = ProcessIsolation, **options: float) -> ProcessIsolation:
+    return backend(preload_strands=False, **{"parked": 1, **options})  # type: ignore[arg-type]
 
 
 def running(pid: int) -> bool:
@@ -120,8 +125,9 @@ async def test_killing_the_zygote_ends_its_runs_as_retryable_and_the_next_run_ha
         assert subject.zygote_pid not in (None, first)
 
 
-async def test_a_zygote_killed_between_runs_costs_nothing() -> None:
-    async with isolation() as subject:
+@every_backend
+async def test_a_zygote_killed_between_runs_costs_nothing(backend: type[ProcessIsolation]) -> None:
+    async with isolation(backend) as subject:
         for _ in range(3):
             zygote = subject.zygote_pid
             assert zygote is not None
@@ -130,8 +136,9 @@ async def test_a_zygote_killed_between_runs_costs_nothing() -> None:
             assert (await subject.run(ADD)).value == 2
 
 
-async def test_a_parked_child_that_died_is_not_handed_out() -> None:
-    async with isolation() as subject:
+@every_backend
+async def test_a_parked_child_that_died_is_not_handed_out(backend: type[ProcessIsolation]) -> None:
+    async with isolation(backend) as subject:
         await until(lambda: subject.parked == 1, "one parked")
         assert subject.zygote_pid is not None
         for pid in descendants(subject.zygote_pid):
@@ -139,8 +146,9 @@ async def test_a_parked_child_that_died_is_not_handed_out() -> None:
         assert (await subject.run(ADD)).value == 2
 
 
-async def test_the_zygote_is_replaced_after_enough_runs_without_disturbing_any() -> None:
-    async with isolation(recycle_runs=5) as subject:
+@every_backend
+async def test_the_zygote_is_replaced_after_enough_runs_without_disturbing_any(backend: type[ProcessIsolation]) -> None:
+    async with isolation(backend, recycle_runs=5) as subject:
         zygotes = {subject.zygote_pid}
         for _ in range(6):
             outcomes = await asyncio.gather(*(subject.run(ADD) for _ in range(5)))
@@ -224,8 +232,9 @@ async def test_directories_of_a_host_and_zygote_killed_together_are_removed_by_t
         assert (await first.run(ADD)).value == 2
 
 
-def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop() -> None:
-    subject = isolation()
+@every_backend
+def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop(backend: type[ProcessIsolation]) -> None:
+    subject = isolation(backend)
     results: list[Outcome] = []
 
     async def twice() -> None:
@@ -239,8 +248,9 @@ def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop() ->
     assert [each.value for each in results] == [2, 2, 2, 2]
 
 
-def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew() -> None:
-    subject = isolation()
+@every_backend
+def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew(backend: type[ProcessIsolation]) -> None:
+    subject = isolation(backend)
 
     async def run() -> tuple[JsonValue, int | None]:
         return (await subject.run(ADD)).value, subject.zygote_pid
@@ -332,8 +342,9 @@ async def test_cancelling_the_caller_kills_the_run() -> None:
         await until(lambda: not running(int(str(pids[0]))), "the child is dead")
 
 
-async def test_closing_during_runs_ends_them_and_a_later_run_starts_anew() -> None:
-    subject = isolation()
+@every_backend
+async def test_closing_during_runs_ends_them_and_a_later_run_starts_anew(backend: type[ProcessIsolation]) -> None:
+    subject = isolation(backend)
     await subject.start()
     started = asyncio.Event()
 

@@ -44,16 +44,27 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wrapper.isolation.job import Broker, BrokerError, Isolation, Job, JobLimits, Outcome
-    from wrapper.isolation.process import ProcessIsolation
+    from wrapper.isolation.process import BoxedIsolation, ConfinedIsolation, ProcessIsolation
 
-__all__ = ["Broker", "BrokerError", "Isolation", "Job", "JobLimits", "Outcome", "ProcessIsolation"]
+__all__ = [
+    "BoxedIsolation",
+    "Broker",
+    "BrokerError",
+    "ConfinedIsolation",
+    "Isolation",
+    "Job",
+    "JobLimits",
+    "Outcome",
+    "ProcessIsolation",
+]
+_BACKENDS = ("BoxedIsolation", "ConfinedIsolation", "ProcessIsolation")
 
 
 def __getattr__(name: str) -> object:
-    if name == "ProcessIsolation":
-        from wrapper.isolation.process import ProcessIsolation
+    if name in _BACKENDS:
+        from wrapper.isolation import process
 
-        return ProcessIsolation
+        return getattr(process, name)
     if name in __all__:
         from wrapper.isolation import job
 

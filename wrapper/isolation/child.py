@@ -14,8 +14,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn, cast
 
-from wrapper.isolation import framing, hotload, lockdown
+from wrapper.isolation import framing, hotload
 from wrapper.isolation.channel import CHANNEL_LOST, Channel, attach
+from wrapper.isolation.lockdown import Walls
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -58,16 +59,18 @@ def _capture(log_bytes: int) -> None:
         setattr(sys, f"__{name}__", text)
 
 
-def _strip(channel: int, out: int, err: int, directory: str) -> None:
-    os.setsid()
+def _strip(channel: int, out: int, err: int, directory: str | None, walls: Walls) -> None:
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(name, signal.SIG_DFL)
-    os.chdir(directory)
+    home = walls.enter(directory)
     os.environ.clear()
-    os.environ.update(clean_environment(directory))
+    os.environ.update(clean_environment(home))
     # Above the four numbers first, so that no source is overwritten before it was copied.
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (out, err, channel)]
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # The rules of the fence are open descriptors, which are closed below.
+    null = os.open(os.devnull, os.O_RDONLY)
+    walls.fence()
+    os.dup2(null, 0)
     os.dup2(high[0], 1)
     os.dup2(high[1], 2)
     os.dup2(high[2], _CHANNEL, inheritable=False)
@@ -87,22 +90,22 @@ def clean_environment(directory: str) -> dict[str, str]:
     }
 
 
-def live(channel: int, out: int, err: int, directory: str, profile: str, zygote: int) -> NoReturn:
+def live(channel: int, out: int, err: int, directory: str | None, walls: Walls, zygote: int) -> NoReturn:
     """From just after the fork to the end; never returns."""
     code = 1
     try:
-        _strip(channel, out, err, directory)
-        lockdown.limit_parked()
-        lockdown.lock_down(profile, zygote)
+        _strip(channel, out, err, directory, walls)
+        channel = _CHANNEL
+        walls.close(zygote)
     except Exception as error:
         # Reported to the host as the reason there is no isolation, then this process ends.
         reason = f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:500]
         try:
-            os.write(_CHANNEL, b"!" + reason)
+            os.write(channel, b"!" + reason)
         finally:
             os._exit(1)
     try:
-        code = _serve()
+        code = _serve(walls)
     finally:
         os._exit(code)
 
@@ -129,7 +132,7 @@ def rehearse() -> None:
     hotload.forget(digest)
 
 
-def _serve() -> int:
+def _serve(walls: Walls) -> int:
     link = Channel(_CHANNEL)
     rehearse()
     os.write(_CHANNEL, framing.READY)
@@ -140,7 +143,7 @@ def _serve() -> int:
     limits = cast("dict[str, float]", run["limits"])
     sys.dont_write_bytecode = True
     _capture(int(limits["log_bytes"]))
-    lockdown.limit_job(int(limits["memory_bytes"]), int(limits["file_bytes"]), limits["cpu_seconds"])
+    walls.limit_job(int(limits["memory_bytes"]), int(limits["file_bytes"]), limits["cpu_seconds"])
     attach(link)
     done = hotload.perform(run)
     for stream in (sys.stdout, sys.stderr):

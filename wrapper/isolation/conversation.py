@@ -6,6 +6,7 @@ Nothing a frame says decides who the run is, how long it took or whether it time
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import signal
@@ -278,19 +279,31 @@ class Conversation:
         code = os.waitstatus_to_exitcode(status)
         if code == CHANNEL_LOST:
             return failed("protocol", "The code broke or closed its channel before its result could be sent.")
-        if code >= 0:
-            return failed("exited", f"The process exited with code {code} before its result.", exit_code=code)
         name = _signal_name(-code)
-        if -code == signal.SIGXCPU:
+        if self._spent(code):
             limit = self.job.limits.cpu_seconds
             message = f"More than {limit:g} s of processor time were used."
-            error = Failure(type="timeout", message=message, evidence={"limit": "cpu_seconds", "signal": name})
+            error = Failure(type="timeout", message=message, evidence={"limit": "cpu_seconds", "signal": "SIGXCPU"})
             return Ending(Status.TIMED_OUT, error=error)
+        if code >= 0:
+            return failed("exited", f"The process exited with code {code} before its result.", exit_code=code)
+        if -code == signal.SIGSYS:
+            message = "The process was ended for a system call that no run may make."
+            return failed("crashed", message, signal=-code, signal_name=name)
         killed = -code == signal.SIGKILL
         why = "; not by this wrapper, perhaps by the kernel for memory" if killed else ""
         return failed(
             "crashed", f"The process was killed by {name}{why}.", retryable=killed, signal=-code, signal_name=name
         )
+
+    def _spent(self, code: int) -> bool:
+        """Whether the processor limit ended it: by its signal, in a box by an exit with the signal's number, or, where
+        the code ignored the signal, by the kill a second later. The last two can have other reasons, so the time used
+        must bear them out; what the kernel accounts to a process and what it holds against the limit differ."""
+        if code == -signal.SIGXCPU:
+            return True
+        used = self.child.cpu_seconds / max(1, math.ceil(self.job.limits.cpu_seconds))
+        return (code == signal.SIGXCPU and used > 0.5) or (code == -signal.SIGKILL and used > 0.8)
 
     async def _time_out(self) -> Ending:
         limit = self.job.limits.wall_seconds

@@ -27,6 +27,11 @@ def make() -> str:
     return tempfile.mkdtemp(prefix=_PREFIX)
 
 
+def of_run(base: str | None, number: int) -> str | None:
+    """The private directory of one run under a base; None when there is no base."""
+    return None if base is None else os.path.join(base, f"run-{number}")
+
+
 def hold(base: str) -> int:
     """Lock a base for the life of this process; children let go of it when they close their descriptors.
 
@@ -58,8 +63,10 @@ def remove_abandoned() -> None:
         remove(base)
 
 
-def remove(path: str) -> None:
-    """Remove a tree that code may have made hard to remove; never follows a link out of it."""
+def remove(path: str | None) -> None:
+    """Remove a tree that code may have made hard to remove; never follows a link out of it. None is nothing."""
+    if path is None:
+        return
 
     def open_up(_function: object, inner: str, _info: object) -> None:
         try:

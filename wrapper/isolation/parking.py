@@ -21,7 +21,7 @@ class Parking:
     """Parked children of the current zygote. For one event loop.
 
     Args:
-        preload, profile, start_seconds: see :meth:`ZygoteLink.start`.
+        preload, profile, start_seconds, without: see :meth:`ZygoteLink.start`.
         size: children kept ready.
         recycle_runs, recycle_seconds: a zygote is replaced after that many runs or seconds, whichever comes first.
     """
@@ -35,9 +35,10 @@ class Parking:
         start_seconds: float,
         recycle_runs: int,
         recycle_seconds: float,
+        without: Sequence[str] = (),
     ) -> None:
         self._preload, self._profile, self._start_seconds = preload, profile, start_seconds
-        self._size = size
+        self._size, self._without = size, without
         self._recycle_runs, self._recycle_seconds = recycle_runs, recycle_seconds
         self._link: ZygoteLink | None = None
         self._starting = asyncio.Lock()
@@ -53,6 +54,11 @@ class Parking:
     def zygote_pid(self) -> int | None:
         """Process id of the current zygote, if one runs."""
         return self._link.pid if self._link is not None and self._link.alive else None
+
+    @property
+    def landlock(self) -> int:
+        """Version of Landlock that children of the current zygote are confined by; 0 for none."""
+        return self._link.landlock if self._link is not None else 0
 
     @property
     def parked(self) -> int:
@@ -144,7 +150,9 @@ class Parking:
         return self._link
 
     async def _new_link(self) -> ZygoteLink:
-        return await ZygoteLink.start(preload=self._preload, profile=self._profile, seconds=self._start_seconds)
+        return await ZygoteLink.start(
+            preload=self._preload, profile=self._profile, seconds=self._start_seconds, without=self._without
+        )
 
     def _consider_replacing(self, link: ZygoteLink) -> None:
         due = link.runs >= self._recycle_runs or time.monotonic() - link.started_at >= self._recycle_seconds

@@ -56,6 +56,7 @@ class ProcessIsolation:
         recycle_seconds: float = 600.0,
         start_seconds: float = 60.0,
         grace_seconds: float = 0.25,
+        _without: Sequence[str] = (),
     ) -> None:
         size = 2 * (os.cpu_count() or 1) if parked is None else parked
         if size < 0:
@@ -63,6 +64,7 @@ class ProcessIsolation:
         self._preload = (*(("strands", "strands.models.bedrock") if preload_strands else ()), *preload)
         self._size = size
         self._recycle_runs, self._recycle_seconds = recycle_runs, recycle_seconds
+        self._without = tuple(_without)
         self._start_seconds, self._grace_seconds = start_seconds, grace_seconds
         self._parking: Parking | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,6 +149,7 @@ class ProcessIsolation:
                 start_seconds=self._start_seconds,
                 recycle_runs=self._recycle_runs,
                 recycle_seconds=self._recycle_seconds,
+                without=self._without,
             )
         return self._parking
 
@@ -207,3 +210,22 @@ def _log(fd: int, job: Job) -> str:
     kept = job.limits.log_bytes + 64  # room for the child's own mark of truncation
     text = os.pread(fd, kept, 0).decode("utf-8", "replace")
     return text if size <= kept else f"{text}\n[{size - kept} further bytes dropped]\n"
+
+
+class BoxedIsolation(ProcessIsolation):
+    """The ``zygote-ns`` backend: the same children, each walled in by namespaces, Landlock, seccomp and limits.
+
+    Takes what :class:`ProcessIsolation` takes. ``_without`` leaves out single layers by their names in
+    :mod:`wrapper.isolation.lockdown`, so that a test can show what a layer is worth; nothing a user can set leads to it.
+    """
+
+    label = "zygote-ns"
+
+
+class ConfinedIsolation(ProcessIsolation):
+    """The ``zygote-lsm`` backend: walled in by Landlock, seccomp and limits alone, for where namespaces are refused.
+
+    Takes what :class:`ProcessIsolation` takes. The code has no directory it could write to.
+    """
+
+    label = "zygote-lsm"

@@ -5,9 +5,9 @@ JSON object per message, descriptors as SCM_RIGHTS). Standard library only, apar
 
 ====================  =====================================================================================
 to the zygote         ``{"op": "fork", "id": n}``; end of file means: kill everything, tidy up, exit
-from the zygote       ``{"op": "ready", "pid"}`` once · ``{"op": "refused", "reason"}`` instead of it ·
-                      ``{"op": "forked", "id", "pid"}`` + [channel, pidfd, stdout, stderr] ·
-                      ``{"op": "fork_failed", "id", "reason"}`` · ``{"op": "exited", "id", "status"}``
+from the zygote       ``{"op": "ready", "landlock"}`` + [own pidfd] once · ``{"op": "refused", "reason"}`` instead of it ·
+                      ``{"op": "forked", "id"}`` + [channel, pidfd, stdout, stderr] ·
+                      ``{"op": "fork_failed", "id", "reason"}`` · ``{"op": "exited", "id", "status", "cpu_seconds"}``
 ====================  =====================================================================================
 
 Killing is free of races because the zygote is the parent: until it reaps a child, that child's pid and process group
@@ -32,7 +32,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from wrapper.isolation import child, directories, lockdown, model_seam
+from wrapper.isolation import box, child, directories, lockdown, model_seam
+from wrapper.isolation.lockdown import Walls
 
 _STRAY_POLL_MS = 50
 
@@ -53,17 +54,21 @@ class Settings:
 
     host: int
     """Pid of the host."""
-    base: str
-    """Directory that holds the children's private directories; the zygote removes it at its end."""
+    base: str | None
+    """Directory that holds the children's private directories; the zygote removes it at its end. None in a box and
+    where children have no scratch."""
     profile: str
     preload: list[str]
+    without: list[str]
+    """Layers left out; see :mod:`wrapper.isolation.lockdown`."""
 
 
 class Zygote:
     """Forks on request, reports every death, outlives nothing."""
 
-    def __init__(self, control: socket.socket, settings: Settings) -> None:
+    def __init__(self, control: socket.socket, settings: Settings, walls: Walls) -> None:
         self._control = control
+        self._walls = walls
         self._settings = settings
         self._pid = os.getpid()
         self._children: dict[int, _Child] = {}  # by pidfd
@@ -103,17 +108,18 @@ class Zygote:
             self._say({"op": "fork_failed", "id": message["id"], "reason": str(error)})
 
     def _fork(self, number: int) -> None:
-        directory = os.path.join(self._settings.base, f"run-{number}")
+        directory = directories.of_run(self._settings.base, number)
         opened: list[int] = []
         try:
-            os.mkdir(directory, 0o700)
+            if directory is not None:
+                os.mkdir(directory, 0o700)
             ours, theirs = socket.socketpair()
             opened += [ours.detach(), theirs.detach()]
             opened += [_log_file("stdout"), _log_file("stderr")]
             channel, inside, out, err = opened
-            pid = os.fork()
+            pid = self._walls.fork()
             if pid == 0:
-                child.live(inside, out, err, directory, self._settings.profile, self._pid)
+                child.live(inside, out, err, directory, self._walls, self._pid)
             try:
                 pidfd = os.pidfd_open(pid)
             except OSError:
@@ -122,7 +128,7 @@ class Zygote:
                 raise
             self._children[pidfd] = _Child(number, pid)
             self._poll.register(pidfd, select.POLLIN)
-            self._say({"op": "forked", "id": number, "pid": pid}, [channel, pidfd, out, err])
+            self._say({"op": "forked", "id": number}, [channel, pidfd, out, err])
         finally:
             for fd in opened:
                 os.close(fd)
@@ -133,8 +139,9 @@ class Zygote:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _kill_group(dead.pid)
-        _, status = os.waitpid(dead.pid, 0)
-        self._say({"op": "exited", "id": dead.id, "status": status})
+        _, status, used = os.wait4(dead.pid, 0)
+        seconds = used.ru_utime + used.ru_stime
+        self._say({"op": "exited", "id": dead.id, "status": status, "cpu_seconds": seconds})
         self._sweep()
 
     def _sweep(self) -> None:
@@ -164,7 +171,8 @@ class Zygote:
             if not self._strays:
                 break
             select.select([], [], [], 0.01)
-        shutil.rmtree(self._settings.base, ignore_errors=True)
+        if self._settings.base is not None:
+            shutil.rmtree(self._settings.base, ignore_errors=True)
         os._exit(0)
 
 
@@ -215,13 +223,27 @@ def _preload(names: list[str]) -> None:
         raise RuntimeError(f"preloading {names} started a thread; a forked child could deadlock")
 
 
+def _wall_in(settings: Settings) -> Walls:
+    """The strongest the profile says: the box, or what needs none. Children get the rest."""
+    without = frozenset(settings.without)
+    if settings.profile == "process":
+        lockdown.die_with_parent(signal.SIGTERM, settings.host)
+        return Walls.make(settings.profile, without, [], None)
+    paths = box.runtime(settings.preload)
+    if settings.profile == "zygote-ns":
+        box.enter(settings.host, paths, without)
+        return Walls.make(settings.profile, without, paths, box.scratch(paths))
+    box.lower(paths)
+    lockdown.die_with_parent(signal.SIGKILL, settings.host)
+    return Walls.make(settings.profile, without, paths, None)
+
+
 def main() -> NoReturn:
     """Entry point: ``argv[1]`` is the control descriptor, ``argv[2]`` the settings."""
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     settings = Settings(**json.loads(sys.argv[2]))
     sys.argv[:] = ["capability"]
-    zygote = Zygote(control, settings)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         # Never raises: the end is noticed in one place, where the control socket is read.
@@ -230,15 +252,16 @@ def main() -> NoReturn:
         except OSError:
             pass
 
+    zygote: Zygote | None = None
     try:
-        signal.signal(signal.SIGTERM, stop)
         try:
-            lockdown.prepare()
-            lockdown.die_with_parent(signal.SIGTERM, settings.host)
+            walls = _wall_in(settings)
+            signal.signal(signal.SIGTERM, stop)
             lockdown.adopt_orphans()
             os.umask(0o077)
-            os.chdir(settings.base)
-            directories.hold(settings.base)
+            if settings.base is not None:
+                os.chdir(settings.base)
+                directories.hold(settings.base)
             model_seam.install()
             _preload(settings.preload)
         except Exception as error:
@@ -248,7 +271,11 @@ def main() -> NoReturn:
         child.rehearse()
         gc.collect()
         gc.freeze()
-        control.send(json.dumps({"op": "ready", "pid": os.getpid()}).encode())
+        zygote = Zygote(control, settings, walls)
+        # The descriptor is how the host knows this process by a number of its own.
+        me = os.pidfd_open(os.getpid())
+        socket.send_fds(control, [json.dumps({"op": "ready", "landlock": walls.landlock_abi}).encode()], [me])
+        os.close(me)
         zygote.serve()
     except (_Stop, ConnectionError):
         pass
@@ -256,4 +283,6 @@ def main() -> NoReturn:
         # A defect of this file. Its words reach the host, and what was forked still ends.
         traceback.print_exc()
     finally:
+        if zygote is None:
+            os._exit(1)
         zygote.finish()

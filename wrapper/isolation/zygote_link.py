@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -53,11 +52,13 @@ class Child:
     pidfd: int
     stdout: int
     stderr: int
-    directory: str
+    directory: str | None
     exited: asyncio.Future[int | None]
     """Wait status, or None when the zygote died before it could tell."""
     link: ZygoteLink
     closed: bool = field(default=False)
+    cpu_seconds: float = field(default=0.0)
+    """Processor time it had used when it ended."""
 
     def signal(self, sig: signal.Signals) -> None:
         """Signal this very process; nothing happens when it is gone."""
@@ -85,6 +86,15 @@ def _ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
+def _pid_of(pidfd: int) -> int:
+    """The number this process knows another one by; the one it knows itself by may be of another namespace."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return int(line[4:])
+    return -1
+
+
 def _kill_orphan(child: Child) -> None:
     """Kill a child and its group when no zygote is left to do it."""
     try:
@@ -92,7 +102,7 @@ def _kill_orphan(child: Child) -> None:
         return
     except OSError:
         pass
-    if not _ended(child.pidfd):  # running, so its pid and group are still its own
+    if not _ended(child.pidfd) and child.pid > 0:  # running, so its pid and group are still its own
         try:
             os.killpg(child.pid, signal.SIGKILL)
         except OSError:
@@ -103,7 +113,9 @@ def _kill_orphan(child: Child) -> None:
 class ZygoteLink:
     """One running zygote. Make it with :meth:`start`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, base: str, errors: IO[bytes]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, base: str | None, errors: IO[bytes]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._process = process
         self._control = control
@@ -113,6 +125,9 @@ class ZygoteLink:
         self._children: dict[int, Child] = {}
         self._next = 0
         self._greeting: asyncio.Future[None] = self._loop.create_future()
+        self._pid = process.pid
+        self.landlock = 0
+        """Version of Landlock its children are confined by; 0 for none."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
         """Done when the zygote has ended, for whatever reason."""
         self.started_at = time.monotonic()
@@ -123,8 +138,8 @@ class ZygoteLink:
 
     @property
     def pid(self) -> int:
-        """Process id of the zygote."""
-        return self._process.pid
+        """Process id of the zygote, as this process knows it."""
+        return self._pid
 
     @property
     def alive(self) -> bool:
@@ -132,13 +147,16 @@ class ZygoteLink:
         return not self.lost.done()
 
     @classmethod
-    async def start(cls, *, preload: Sequence[str], profile: str, seconds: float) -> ZygoteLink:
+    async def start(
+        cls, *, preload: Sequence[str], profile: str, seconds: float, without: Sequence[str] = ()
+    ) -> ZygoteLink:
         """Start a zygote and wait until it is warm.
 
         Args:
             preload: modules it imports before it forks.
             profile: what a child's lock-down applies.
             seconds: how long it may take.
+            without: layers left out, in tests that show what a layer is worth.
 
         Raises:
             IsolationUnavailable: it could not be started; the message carries its own words.
@@ -148,10 +166,17 @@ class ZygoteLink:
                 f"Process isolation needs Linux 5.3 or newer and a Python executable; this is {sys.platform}. "
                 "Generated code was not run."
             )
-        base = directories.make()
+        # Only code that is walled in by nothing is given a directory of the host's.
+        base = directories.make() if profile == "process" else None
         errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the zygote)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        settings = {"host": os.getpid(), "base": base, "profile": profile, "preload": list(preload)}
+        settings = {
+            "host": os.getpid(),
+            "base": base,
+            "profile": profile,
+            "preload": list(preload),
+            "without": list(without),
+        }
         command = [sys.executable, "-I", "-c", _BOOT, str(theirs.fileno()), json.dumps(settings), _ROOT]
         try:
             # In this thread on purpose: the zygote is told to die with the thread that started it.
@@ -167,7 +192,7 @@ class ZygoteLink:
         except OSError as error:
             ours.close()
             errors.close()
-            shutil.rmtree(base, ignore_errors=True)
+            directories.remove(base)
             raise IsolationUnavailable(f"The zygote could not be started: {error}") from error
         finally:
             theirs.close()
@@ -231,6 +256,8 @@ class ZygoteLink:
         finally:
             self._children.pop(child.number, None)
             child.close()
+        if child.directory is None:
+            return
         try:
             os.rmdir(child.directory)  # nearly always empty
         except OSError:
@@ -277,11 +304,14 @@ class ZygoteLink:
     def _hear(self, message: dict[str, object], fds: list[int]) -> None:
         match message["op"]:
             case "ready":
+                self._pid = _pid_of(fds[0])
+                os.close(fds[0])
+                self.landlock = cast(int, message["landlock"])
                 self._greeting.set_result(None)
             case "refused":
                 self._greeting.set_exception(IsolationUnavailable(f"The zygote could not start: {message['reason']}"))
             case "forked":
-                self._forked(cast(int, message["id"]), cast(int, message["pid"]), fds)
+                self._forked(cast(int, message["id"]), fds)
             case "fork_failed":
                 waiting = self._forks.pop(cast(int, message["id"]))
                 if not waiting.done():
@@ -290,11 +320,12 @@ class ZygoteLink:
             case "exited":
                 child = self._children.get(cast(int, message["id"]))
                 if child is not None and not child.exited.done():
+                    child.cpu_seconds = cast(float, message["cpu_seconds"])
                     child.exited.set_result(cast(int, message["status"]))
             case _:
                 log.error("unknown message from the zygote: %r", message)
 
-    def _forked(self, number: int, pid: int, fds: list[int]) -> None:
+    def _forked(self, number: int, fds: list[int]) -> None:
         if len(fds) != 4:  # cut short: this process may open no more; the child ends itself, its channel being gone
             for fd in fds:
                 os.close(fd)
@@ -305,8 +336,8 @@ class ZygoteLink:
         channel, pidfd, out, err = fds
         end = socket.socket(fileno=channel)
         end.setblocking(False)
-        directory = os.path.join(self._base, f"run-{number}")
-        child = Child(number, pid, end, pidfd, out, err, directory, self._loop.create_future(), self)
+        directory = directories.of_run(self._base, number)
+        child = Child(number, _pid_of(pidfd), end, pidfd, out, err, directory, self._loop.create_future(), self)
         self._children[number] = child
         waiting = self._forks.pop(number)
         if waiting.done():  # the asker was cancelled
