@@ -77,13 +77,16 @@ class Victim:
     before: dict[str, object] = field(default_factory=dict[str, object])
 
     @classmethod
-    def start(cls, root: Path, uid: int | None) -> Victim:
-        """Start one as ``uid``; None keeps the user."""
+    def start(cls, root: Path, uid: int | None) -> Victim | None:
+        """Start one as ``uid``; None keeps the user. None where that user has no interpreter."""
+        interpreter = os.path.realpath(sys.executable) if uid is None else interpreter_for_all()
+        if interpreter is None:
+            return None
         memory, descriptor, cmdline, environ = (
             secret(name) for name in ("victim_memory", "victim_descriptor", "victim_cmdline", "victim_environ")
         )
         process = subprocess.Popen(
-            [os.path.realpath(sys.executable), "-I", "-S", "-c", _VICTIM, cmdline],
+            [interpreter, "-I", "-S", "-c", _VICTIM, cmdline],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -342,6 +345,8 @@ class World:
     def add_victim(self, uid: int | None) -> None:
         """One more process to attack."""
         victim = Victim.start(self.root, uid)
+        if victim is None:
+            return
         self.victims.append(victim)
         for name in ("memory", "descriptor", "cmdline", "environ"):
             self.secrets[f"victim_{name}_{len(self.victims)}"] = getattr(victim, name)
@@ -407,7 +412,9 @@ class World:
                 pass
             if victim.process.poll() is not None:
                 victim.close()
-                self.victims[index] = fresh = Victim.start(self.root, None)
+                fresh = Victim.start(self.root, None)
+                assert fresh is not None
+                self.victims[index] = fresh
                 for name in ("memory", "descriptor", "cmdline", "environ"):
                     self.secrets[f"victim_{name}_{index + 1}"] = getattr(fresh, name)
             else:
@@ -662,6 +669,17 @@ def _scratch(pid: int) -> tuple[int, int]:
 def _is_tmpfs(path: str) -> bool:
     found = os.statvfs(path)
     return 0 < found.f_blocks * found.f_frsize < 1 << 34 and math.isfinite(found.f_files)
+
+
+def interpreter_for_all() -> str | None:
+    """A Python that any user can start, which one under somebody's home is not."""
+    for path in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
+        folders = [os.path.dirname(path)]
+        while folders[-1] != "/":
+            folders.append(os.path.dirname(folders[-1]))
+        if os.path.exists(path) and all(os.stat(each).st_mode & stat.S_IXOTH for each in folders):
+            return path
+    return None
 
 
 def outer_uid(pid: int) -> int:
