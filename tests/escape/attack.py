@@ -89,7 +89,8 @@ class Attack:
         probed: look for its traces in a later attempt of the same isolation.
         cancel_after: cancel the run after so many seconds.
         bare: without the prelude.
-        counts: whether the weaker configuration must see it get through only when run as root.
+        alone: reaches every process of the machine where it gets through, so nothing else of the suite runs meanwhile.
+        more: further facts it is told.
     """
 
     name: str
@@ -108,11 +109,11 @@ class Attack:
     grants: tuple[str, ...] | None = ()
     shown: Shown | None = None
     needs: Callable[[], str | None] | None = None
-    as_root: bool = False
     watched: bool = False
     probed: bool = False
     cancel_after: float | None = None
     bare: bool = False
+    alone: bool = False
     more: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue])
 
     @property

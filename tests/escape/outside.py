@@ -575,11 +575,15 @@ class Watch:
     """The most of everything that was seen while an attack ran; for those that mark themselves with their token."""
 
     token: str
-    tcp_port: int = 0
+    port: int
+    """What an attack may listen on, or address the metadata service at; its own, because others look there too."""
+    knocks: bool
     processes: int = 0
     programs: int = 0
     threads: int = 0
     descriptors: int = 0
+    processor: float = 0.0
+    """Seconds of processor time of one of them."""
     memory: int = 0
     """Bytes of the attack's own processes, shared pages included."""
     shared: int = 0
@@ -620,6 +624,8 @@ class Watch:
                     line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
                 )
                 memory += sum(int(status[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
+                times = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[11:13]
+                self.processor = max(self.processor, sum(map(int, times)) / os.sysconf("SC_CLK_TCK"))
                 self.threads = max(self.threads, int(status["Threads"]))
                 self.descriptors = max(self.descriptors, len(os.listdir(f"/proc/{pid}/fd")))
                 disk, inodes = _scratch(pid)
@@ -629,12 +635,12 @@ class Watch:
         self.memory = max(self.memory, memory)
         self.shared = max(self.shared, _shared_bytes() - self._start)
         if not self.metadata_service:
-            self.metadata_service = any("FEA9FEA9:" in _read(f"/proc/net/{name}") for name in ("tcp", "udp"))
+            self.metadata_service = any(f"FEA9FEA9:{self.port:04X}" in _read(f"/proc/net/{name}") for name in ("tcp", "udp"))
         self.sockets = self.sockets or self.token in _read("/proc/net/unix")
-        if self.tcp_port and not self.reached:
+        if self.knocks and not self.reached:
             with socket.socket() as knock:
                 knock.settimeout(0.05)
-                self.reached = knock.connect_ex(("127.0.0.1", self.tcp_port)) == 0
+                self.reached = knock.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 def _read(path: str) -> str:
@@ -654,6 +660,8 @@ def _shared_bytes() -> int:
 def _scratch(pid: int) -> tuple[int, int]:
     """(bytes, inodes) of what a process keeps in its working folder, looked at from outside."""
     place = f"/proc/{pid}/cwd"
+    if os.stat(place).st_dev == os.stat("/").st_dev and "arbiter-run-" not in os.readlink(place):
+        return 0, 0  # it has no folder of its own
     if os.stat(place).st_dev != os.stat("/tmp").st_dev and _is_tmpfs(place):
         found = os.statvfs(place)
         return (found.f_blocks - found.f_bfree) * found.f_frsize, found.f_files - found.f_ffree

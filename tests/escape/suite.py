@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,14 +28,17 @@ import os, tempfile
 from wrapper import sdk
 def handler(mine):
     kept = {"prompt": mine}
-    with open("sibling.txt", "w") as file:
-        file.write(mine)
-    with tempfile.NamedTemporaryFile("w") as file:
+    os.environ["SIBLING"] = mine
+    try:
+        with open("sibling.txt", "w") as file:
+            file.write(mine)
+        file = tempfile.NamedTemporaryFile("w")
         file.write(mine)
         file.flush()
-        os.environ["SIBLING"] = mine
-        sdk.call("wait", None)
-    return [kept["prompt"][::-1], open("sibling.txt").read()[::-1]]
+    except OSError:
+        pass  # nowhere to write
+    sdk.call("wait", None)
+    return kept["prompt"][::-1]
 """
 
 _PROBE = '''
@@ -164,6 +168,12 @@ class Arena:
 
     async def escapes(self, attack: Attack) -> list[str]:
         """Run one attack; what shows that it got through, or nothing."""
+        # What reaches every process of the machine must not be seen by the suite in another process.
+        with open(__file__) as lock:
+            await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX if attack.alone else fcntl.LOCK_SH)
+            return await self._escapes(attack)
+
+    async def _escapes(self, attack: Attack) -> list[str]:
         token = "esc" + secrets.token_hex(4)
         world = self.world
         await self._keep_sibling()
@@ -171,11 +181,11 @@ class Arena:
         self.most_concurrent = 0
         world.begin()
         descriptors = len(os.listdir("/proc/self/fd"))
-        port = 20000 + int(token[3:7], 16) % 20000
-        facts = {**world.facts(token), "bind_port": port}
+        port = 20000 + int(token[3:7], 16) % 12000
+        facts = {**world.facts(token), "bind_port": port, "port": port}
         found: list[str] = []
         outcome: Outcome | None = None
-        with Watch(token, tcp_port=port if attack.watched else 0) if attack.watched else _Nothing() as watch:
+        with Watch(token, port, "bind_port" in attack.body) if attack.watched else _Nothing() as watch:
             try:
                 outcome = await self._run(attack, facts)
             except TimeoutError:
@@ -252,6 +262,8 @@ def _excess(watch: Watch, attack: Attack) -> list[str]:
     found: list[str] = []
     if watch.processes > 1:
         found.append(f"{watch.processes} processes of it ran at once")
+    if watch.processor > attack.cpu + 1.6:
+        found.append(f"it used {watch.processor:.1f} s of processor time")
     if watch.programs:
         found.append("it ran a program")
     if watch.threads > 520:
@@ -260,7 +272,7 @@ def _excess(watch: Watch, attack: Attack) -> list[str]:
         found.append(f"it had {watch.descriptors} descriptors")
     if watch.memory > attack.memory + 96 * MIB:
         found.append(f"it used {watch.memory // MIB} MiB of memory")
-    if watch.shared > 160 * MIB:
+    if attack.alone and watch.shared > 160 * MIB:
         found.append(f"shared memory grew by {watch.shared // MIB} MiB")
     if watch.disk > 72 * MIB:
         found.append(f"it kept {watch.disk // MIB} MiB of files")
@@ -291,8 +303,11 @@ async def arena(world: World, isolation: RunsCode) -> AsyncIterator[Arena]:
         await here.escapes(_NOTHING)  # has a sibling started, and with it every process whose user matters
         here.normal = await here.probe("esc" + secrets.token_hex(4))
         if os.geteuid() == 0:
-            users = {outer_uid(pid) for pid in descendants(isolation.zygote_pid or 0)} - {0}
-            for uid in users:
+            users: set[int] = set()
+            for pid in descendants(isolation.zygote_pid or 0):
+                with suppress(OSError):  # it ended meanwhile
+                    users.add(outer_uid(pid))
+            for uid in users - {0}:
                 world.add_victim(uid)
         yield here
         await here.close()

@@ -78,7 +78,7 @@ attack(
     body="""
     mark(w)
     end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    end.connect(("169.254.169.254", 80))
+    end.connect(("169.254.169.254", w["port"]))
     time.sleep(0.2)
     """,
 )
