@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from blackboard.checkup import Finding, fail, local_server, ok, server, warn
-from blackboard.errors import ArbiterError
+from blackboard.errors import ArbiterError, BadInput
 
 PYTHON = (3, 11)
 CALL_SECONDS = 60.0
@@ -32,12 +32,14 @@ async def examine(
     board: str = "main",
     model: str | None = None,
     call: bool = False,
+    isolation: str | None = None,
 ) -> AsyncGenerator[Finding, None]:
     """Findings, one by one. Without a URL a local server is started, as by any other command.
 
     Args:
         model: model string. Default: ``ARBITER_MODEL``, then Bedrock.
         call: also ask the model for a word, which costs a few tokens.
+        isolation: the one to examine. Default: the one that would be used.
     """
     yield _python()
     yield _parser()
@@ -45,7 +47,7 @@ async def examine(
     yield await asyncio.to_thread(local_server, url, data_dir)
     async for finding in server(url, data_dir, namespace, board):
         yield finding
-    yield await _isolation()
+    yield await _isolation(isolation)
     async for finding in _model(model, call):
         yield finding
 
@@ -70,18 +72,30 @@ def _extras() -> Finding:
     return ok("extras", f"{said}; pip install 'arbiter[{','.join(missing)}]' adds the others" if missing else said)
 
 
-async def _isolation() -> Finding:
+async def _isolation(named: str | None) -> Finding:
     from wrapper.isolation import Job, ProcessIsolation
+    from wrapper.isolation.detection import find, remedy
 
-    remedy = "Generated code cannot run here. It needs Linux, fork and a writable temporary folder."
     try:
-        async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
-            outcome = await isolation.run(Job.of("def handler(a, b):\n    return a + b\n", input={"a": 20, "b": 22}))
+        isolation, rejected = await find(named, preload_strands=False, parked=1)
+    except BadInput as error:
+        return fail("isolation", str(error), "")
     except ArbiterError as error:
-        return fail("isolation", str(error), remedy)
+        return fail("isolation", str(error), f"Generated code is refused here. {remedy(None)}")
+    try:
+        outcome = await isolation.run(Job.of("def handler(a, b):\n    return a + b\n", input={"a": 20, "b": 22}))
+        said = f"{isolation.label}: {', '.join(isolation.layers)}; a job ran in {outcome.seconds:.3f} s"
+    except ArbiterError as error:
+        return fail("isolation", str(error), remedy(None))
+    finally:
+        await isolation.close()
     if outcome.value != 42:
-        return fail("isolation", f"a trivial job ended as {outcome.status}: {outcome.error}", remedy)
-    return ok("isolation", f"{outcome.isolation}: a job ran in {outcome.seconds:.3f} s")
+        return fail("isolation", f"a trivial job ended as {outcome.status}: {outcome.error}", remedy(None))
+    if isolation.label == ProcessIsolation.label:
+        return warn("isolation", said, "Leave --isolation and ARBITER_ISOLATION out to have the strongest there is.")
+    if isolation.label != "zygote-ns" and rejected:
+        return warn("isolation", f"{said}; {'; '.join(map(str, rejected))}", remedy(rejected))
+    return ok("isolation", said)
 
 
 async def _model(model: str | None, call: bool) -> AsyncGenerator[Finding, None]:

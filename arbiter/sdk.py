@@ -88,10 +88,13 @@ class Arbiter:
         concurrency: attempts at a time by role; the rest keep :data:`CONCURRENCY`.
         lease_seconds: how long a process may be silent before its work is given to another.
         grace_seconds: how long :meth:`close` lets running work finish.
+        isolation: what generated code runs in: ``zygote-ns``, ``zygote-lsm`` or ``process``, or an object with the methods
+            of ``wrapper.isolation.Isolation``. Default: what ``ARBITER_ISOLATION`` names, then the strongest of the first
+            two that proves itself; without one, generated code is refused. ``process`` is no sandbox.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
 
     Raises:
-        BadInput: an unknown role, or something that is not a capability.
+        BadInput: an unknown role or isolation, or something that is not a capability.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Arbiter:
         concurrency: Mapping[Role, int] | None = None,
         lease_seconds: float = LEASE_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
+        isolation: str | Isolation | None = None,
         retention: Retention | None = RETENTION,
     ) -> None:
         for role in roles:
@@ -122,13 +126,17 @@ class Arbiter:
                 raise BadInput("roles", role, f"Use any of {', '.join(ROLES)}.")
         for one in capabilities:
             _checked(one)
+        if isinstance(isolation, str) or os.environ.get("ARBITER_ISOLATION"):
+            from wrapper.isolation.detection import wanted
+
+            wanted(isolation if isinstance(isolation, str) else None)
         self._options: dict[str, Any] = {
             "url": url, "model": model, "data_dir": data_dir, "namespace": namespace, "board": board,
             "capabilities": capabilities, "roles": roles, "limits": limits, "tenant": tenant,
             "fabricator_model": fabricator_model, "examiner_model": examiner_model, "fabrication": fabrication,
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
-            "retention": retention,
+            "isolation": isolation, "retention": retention,
         }  # fmt: skip
         self.roles = tuple(dict.fromkeys(roles))
         self.limits = limits or Limits()
@@ -251,11 +259,14 @@ class Arbiter:
     async def _isolate(self) -> Isolation:
         async with self._isolation_lock:
             if self._isolation is None:
-                from wrapper.isolation import ProcessIsolation
+                given: str | Isolation | None = self._options["isolation"]
+                if given is None or isinstance(given, str):
+                    from wrapper.isolation.detection import find
 
-                isolation = ProcessIsolation()
-                await isolation.start()
-                self._isolation = isolation
+                    self._isolation, _ = await find(given)
+                else:
+                    await given.start()
+                    self._isolation = given
             return self._isolation
 
     def _model(self, which: Literal["model", "fabricator_model", "examiner_model"] = "model") -> Model:
@@ -329,8 +340,18 @@ class Arbiter:
         return describe(self._model())
 
     @property
+    def sandboxed(self) -> bool:
+        """False when an operator named the isolation ``process``, which keeps code from neither files nor network."""
+        given: str | Isolation | None = self._options["isolation"]
+        if given is not None and not isinstance(given, str):
+            return given.label != "process"
+        return (given or os.environ.get("ARBITER_ISOLATION")) != "process"
+
+    @property
     def isolation_label(self) -> str:
-        """What generated code runs in here; ``not started`` until it is warm."""
+        """What generated code runs in here; ``not started`` until it is warm, ``process`` as soon as that was named."""
+        if self._isolation is None and not self.sandboxed:
+            return "process"
         return self._isolation.label if self._isolation is not None else "not started"
 
     # ---- use -------------------------------------------------------------------------------------------------------

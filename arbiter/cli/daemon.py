@@ -47,7 +47,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         model=arguments.model, fabricator_model=arguments.fabricator_model,
         examiner_model=arguments.examiner_model, capabilities=capabilities, roles=roles,
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
-        concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
+        isolation=arguments.isolation, concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
         retention=retention.policy(arguments.keep, arguments.keep_runs), **options.place(arguments),
     )  # fmt: skip
     told = asyncio.ensure_future(signals.get())
@@ -89,6 +89,8 @@ async def _started(served: Arbiter) -> None:
     isolation = served.isolation_label if running else "none needed"
     if isolation == "not started":
         isolation = "starts with the first generated code"
+    if running and not served.sandboxed:
+        isolation += ", as it was set: no sandbox, generated code can read this user's files and use the network"
     lines = [
         f"serving board {served.board.namespace}/{served.board.name}, process {os.getpid()}",
         f"  engine      {engine.label}",

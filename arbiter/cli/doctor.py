@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run(arguments: argparse.Namespace) -> int:
     failed = False
     console = output.console()
-    async for finding in examine(**options.place(arguments), model=arguments.model, call=arguments.call):
+    place = options.place(arguments)
+    async for finding in examine(**place, model=arguments.model, call=arguments.call, isolation=arguments.isolation):
         failed |= finding.level == "fail"
         if arguments.json:
             output.line(finding.model_dump(mode="json"))

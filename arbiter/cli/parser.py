@@ -11,6 +11,7 @@ environment:
   ARBITER_REDIS_URL     board to use when --url is not given
   ARBITER_DATA_DIR      folder of the local server (default ~/.arbiter)
   ARBITER_MODEL         model to use when --model is not given
+  ARBITER_ISOLATION     isolation of generated code when --isolation is not given
   ARBITER_PRICES        file with the prices of models, for budgets of money
   ARBITER_REDIS_SERVER  server program for the local server
   ARBITER_DEBUG=1       show tracebacks
@@ -168,6 +169,15 @@ def _limits(parser: argparse.ArgumentParser, *named: tuple[str, str]) -> None:
         parser.add_argument(f"--limit-{name}", metavar="N", help=f"at most N {what}")
 
 
+def _isolation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--isolation",
+        metavar="NAME",
+        help="what generated code runs in: zygote-ns, zygote-lsm, or process, which is no sandbox "
+        "(default: $ARBITER_ISOLATION, else the strongest of the first two that proves itself)",
+    )
+
+
 def _run(commands: _Commands) -> None:
     run = _command(commands, "run", "arbiter.cli.runs:run", "run a request here and wait for its answer")
     _request(run)
@@ -175,6 +185,7 @@ def _run(commands: _Commands) -> None:
     run.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
     run.add_argument("--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams")
     run.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
+    _isolation(run)
     run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="stop waiting after SECONDS; the run stays")
     run.add_argument("--quiet", action="store_true", help="no progress")
     _json(run, "the result")
@@ -233,6 +244,7 @@ second signal gives everything back immediately."""
             "--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams"
         )
         parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
+        _isolation(parser)
         parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
         )
@@ -409,6 +421,7 @@ line each: ok, warn or fail, with a remedy. Exits with 1 when something fails. W
 local server is started, as by any other command."""
     doctor = _command(commands, "doctor", "arbiter.cli.doctor:run", "say what is missing, and what to do", text)
     doctor.add_argument("--model", metavar="MODEL", help=MODEL)
+    _isolation(doctor)
     doctor.add_argument("--call", action="store_true", help="also ask the model for a word; costs a few tokens")
     _json(doctor, "one line for each answer")
     _place(doctor)

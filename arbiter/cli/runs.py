@@ -26,6 +26,8 @@ from blackboard.runs import Where, find
 GRACE_SECONDS = 1.0
 """What running work gets when a command that was waiting for it is interrupted."""
 
+NO_SANDBOX = "isolation is set to 'process': generated code is not kept from your files and the network"
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve all roles here until one run has ended, and print its answer."""
@@ -42,8 +44,10 @@ async def _run(arguments: argparse.Namespace) -> int:
     async with Arbiter(
         model=arguments.model, fabricator_model=arguments.fabricator_model,
         examiner_model=arguments.examiner_model, capabilities=capabilities,
-        grace_seconds=GRACE_SECONDS, **options.place(arguments),
+        grace_seconds=GRACE_SECONDS, isolation=arguments.isolation, **options.place(arguments),
     ) as served:  # fmt: skip
+        if not served.sandboxed:
+            output.note(NO_SANDBOX)
         run_id = await served.submit(request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)
         if not arguments.quiet:
             output.note(f"Model: {narration.one_line(served.model_label)}    Board: {served.board.engine.label}")

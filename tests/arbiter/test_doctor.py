@@ -136,7 +136,9 @@ def test_the_command_examines_everything_and_its_exit_code_says_whether_somethin
 
 async def test_isolation_that_cannot_be_had_and_a_model_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from blackboard.errors import IsolationUnavailable
-    from wrapper.isolation import ProcessIsolation
+    from wrapper.isolation import ProcessIsolation, detection
+
+    monkeypatch.setattr(detection, "_refusal", [])
 
     async def start(self: Any) -> None:
         raise IsolationUnavailable("no fork here")
@@ -146,5 +148,9 @@ async def test_isolation_that_cannot_be_had_and_a_model_that_nobody_named(monkey
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(doctor, "PYTHON", (9, 0))
     found = {one.name: one async for one in examine(url="memory://")}
-    assert (found["isolation"].level, found["isolation"].said) == ("fail", "no fork here")
+    said = found["isolation"].said
+    assert found["isolation"].level == "fail"
+    assert "zygote-ns: no fork here" in said
+    assert "zygote-lsm: no fork here" in said
+    assert "Allow user namespaces" in found["isolation"].remedy
     assert (found["python"].level, found["model"].level) in (("fail", "warn"), ("fail", "ok"))

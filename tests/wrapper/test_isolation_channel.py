@@ -7,12 +7,13 @@ import textwrap
 from collections.abc import AsyncIterator
 
 import pytest
+from backends import BACKENDS
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from blackboard.types import Status
-from wrapper.isolation import BoxedIsolation, ConfinedIsolation, Job, JobLimits, Outcome, ProcessIsolation, framing
+from wrapper.isolation import Job, JobLimits, Outcome, ProcessIsolation, framing
 
 _WRITER = """
 import json, os, struct, socket
@@ -24,7 +25,7 @@ def send(frame):
 """
 
 
-@pytest.fixture(params=[BoxedIsolation, ConfinedIsolation, ProcessIsolation], ids=lambda backend: backend.label)
+@pytest.fixture(params=BACKENDS)
 async def isolation(request: pytest.FixtureRequest) -> AsyncIterator[ProcessIsolation]:
     async with request.param(preload_strands=False, parked=1) as running:
         yield running

@@ -14,19 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backends import BACKENDS
 from pydantic import JsonValue
 
 from blackboard.errors import IsolationUnavailable
 from blackboard.types import Status
-from wrapper.isolation import BoxedIsolation, ConfinedIsolation, Isolation, Job, Outcome, ProcessIsolation
+from wrapper.isolation import Isolation, Job, Outcome, ProcessIsolation
 
 ADD = Job.of("def handler(a=1): return a + 1")
 PLACE = Job.of("import os\ndef handler(): return [os.getpid(), os.getcwd(), os.getppid()]")
 
 
-every_backend = pytest.mark.parametrize(
-    "backend", [BoxedIsolation, ConfinedIsolation, ProcessIsolation], ids=lambda backend: backend.label
-)
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def isolation(backend: type[ProcessIsolation] = ProcessIsolation, **options: float) -> ProcessIsolation:
@@ -249,7 +248,9 @@ def test_it_works_in_a_loop_outside_the_main_thread_and_again_in_a_new_loop(back
 
 
 @every_backend
-def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew(backend: type[ProcessIsolation]) -> None:
+def test_an_isolation_whose_loop_ended_without_closing_it_ends_the_old_zygote_and_starts_anew(
+    backend: type[ProcessIsolation],
+) -> None:
     subject = isolation(backend)
 
     async def run() -> tuple[JsonValue, int | None]:

@@ -9,14 +9,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from backends import BACKENDS
 from pydantic import JsonValue
 
 from blackboard.errors import BadInput
 from blackboard.types import Status
-from wrapper.isolation import BoxedIsolation, ConfinedIsolation, Job, JobLimits, Outcome, ProcessIsolation
+from wrapper.isolation import Job, JobLimits, Outcome, ProcessIsolation
 
 
-@pytest.fixture(params=[BoxedIsolation, ConfinedIsolation, ProcessIsolation], ids=lambda backend: backend.label)
+@pytest.fixture(params=BACKENDS)
 async def isolation(request: pytest.FixtureRequest) -> AsyncIterator[ProcessIsolation]:
     async with request.param(preload_strands=False, parked=1) as running:
         yield running
@@ -48,7 +49,12 @@ async def test_a_handler_returns_its_value_and_what_it_printed(isolation: Proces
         items=[1, 2],
     )
     assert outcome == Outcome(
-        Status.SUCCEEDED, {"total": 6, "pair": [1, None], "ü": True}, None, "seen 2\n", "careful\n", outcome.seconds,
+        Status.SUCCEEDED,
+        {"total": 6, "pair": [1, None], "ü": True},
+        None,
+        "seen 2\n",
+        "careful\n",
+        outcome.seconds,
         isolation.label,
     )
     assert 0 < outcome.seconds < 5

@@ -44,12 +44,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wrapper.isolation.job import Broker, BrokerError, Isolation, Job, JobLimits, Outcome
-    from wrapper.isolation.process import BoxedIsolation, ConfinedIsolation, ProcessIsolation
+    from wrapper.isolation.process import BoxedIsolation, BubblewrapIsolation, ConfinedIsolation, ProcessIsolation
 
 __all__ = [
     "BoxedIsolation",
     "Broker",
     "BrokerError",
+    "BubblewrapIsolation",
     "ConfinedIsolation",
     "Isolation",
     "Job",
@@ -57,7 +58,7 @@ __all__ = [
     "Outcome",
     "ProcessIsolation",
 ]
-_BACKENDS = ("BoxedIsolation", "ConfinedIsolation", "ProcessIsolation")
+_BACKENDS = ("BoxedIsolation", "BubblewrapIsolation", "ConfinedIsolation", "ProcessIsolation")
 
 
 def __getattr__(name: str) -> object:

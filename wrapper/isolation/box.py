@@ -228,6 +228,58 @@ def become_nobody(root: bool, *capabilities: int) -> None:
     kernel.keep_capabilities(*capabilities)
 
 
+def bubblewrap(preload: Sequence[str], without: frozenset[str]) -> list[str]:
+    """The command that starts an interpreter in the same box, built by ``bwrap``; the interpreter's follows it.
+
+    Where it is used, only that program may make user namespaces. As root the user inside is root outside, whose
+    capabilities the box does not have.
+    """
+    paths = runtime(preload)
+    program = os.path.realpath(sys.executable)
+    # To find its libraries a new interpreter also needs itself, the link to it, and the file that makes a venv of it.
+    paths = _outermost([*paths, program, *_venv()])
+    binds: list[str] = []
+    for path in paths:
+        if os.path.islink(path):
+            binds += ["--symlink", os.readlink(path), path]
+        else:
+            binds += ["--ro-bind", path, path]
+    for path in DEVICES:
+        binds += ["--dev-bind", path, path]
+    return [
+        "bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+        *([] if "network" in without else ["--unshare-net"]),
+        "--uid", str(USER), "--gid", str(USER), "--hostname", "box", "--die-with-parent",
+        "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP",
+        *binds, "--proc", "/proc", "--dir", scratch(paths), "--remount-ro", "/", "--chdir", "/", "--",
+    ]  # fmt: skip
+
+
+def _venv() -> list[str]:
+    if sys.prefix == sys.base_prefix:
+        return []
+    links: list[str] = []
+    link = os.path.abspath(sys.executable)
+    while os.path.islink(link):
+        links.append(link)
+        link = os.path.abspath(os.path.join(os.path.dirname(link), os.readlink(link)))
+    return [*links, *(path for path in [f"{sys.prefix}/pyvenv.cfg"] if os.path.exists(path))]
+
+
+def settle() -> None:
+    """In a box that ``bwrap`` built: give up what it left.
+
+    Raises:
+        CannotBox: a step was refused.
+    """
+    try:
+        kernel.drop_bounding_set()
+        become_nobody(False, kernel.CAP_SYS_ADMIN)
+        lockdown.die_with_parent(signal.SIGKILL, os.getppid())
+    except OSError as error:
+        raise CannotBox(str(error)) from error
+
+
 def lower(paths: Sequence[str]) -> None:
     """Without a box: give up privileges, and as root the identity too, where the runtime can be read by others."""
     become_nobody(os.geteuid() == 0 and all(map(_open_to_all, paths)))

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from pydantic import JsonValue
 
@@ -95,7 +95,7 @@ def killed(pid):
         return True
 
 
-def handler(secret, mark, pid, tcp, udp, path, abstract, outside, word):
+def handler(secret, mark, pid, tcp, udp, path, abstract, outside, memory, word):
     parent = os.getppid()
     acts = {
         "read a file beside the box": lambda: mark.encode() in content(secret),
@@ -121,7 +121,7 @@ def handler(secret, mark, pid, tcp, udp, path, abstract, outside, word):
         "change a kernel setting": lambda: open("/proc/sys/kernel/hostname", "r+"),
         "raise a limit": raised,
         "become root": lambda: os.getuid() != 0 and (os.setuid(0) or True),
-        "exceed its memory": lambda: bytearray(2 * MEMORY_BYTES),
+        "exceed its memory": lambda: bytearray(2 * memory),
         "hold descriptors above 3": further,
     }
     done = []
@@ -141,7 +141,6 @@ def handler(secret, mark, pid, tcp, udp, path, abstract, outside, word):
     except OSError:
         return said
 """
-_SOURCE = _SOURCE.replace("MEMORY_BYTES", str(_MEMORY_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +218,7 @@ class _Bait:
         return {
             "secret": self.secret, "mark": self.mark, "pid": self.process.pid, "tcp": self._port("connect by TCP"),
             "udp": self._port("send by UDP"), "path": self.path, "abstract": self.abstract, "outside": self.outside,
-            "word": self.mark,
+            "memory": _MEMORY_BYTES, "word": self.mark,
         }  # fmt: skip
 
     def taken(self) -> list[str]:
@@ -273,7 +272,7 @@ async def prove(isolation: Isolation) -> Proof:
     seconds = time.monotonic() - began
     if outcome.status is not Status.SUCCEEDED:
         return Proof(tuple(done), f"the canary ended as {outcome.status}: {outcome.error}", seconds)
-    said = cast("dict[str, list[str]]", outcome.value)
+    said = cast("dict[str, Any]", outcome.value)
     if said.get("word") != bait.mark:
         return Proof(tuple(done), "an ordinary function did not return what it was given", seconds)
     return Proof(tuple(dict.fromkeys([*said["done"], *done])), None, seconds)

@@ -21,7 +21,7 @@ class Parking:
     """Parked children of the current zygote. For one event loop.
 
     Args:
-        preload, profile, start_seconds, without: see :meth:`ZygoteLink.start`.
+        preload, profile, start_seconds, without, bubblewrap: see :meth:`ZygoteLink.start`.
         size: children kept ready.
         recycle_runs, recycle_seconds: a zygote is replaced after that many runs or seconds, whichever comes first.
     """
@@ -36,9 +36,10 @@ class Parking:
         recycle_runs: int,
         recycle_seconds: float,
         without: Sequence[str] = (),
+        bubblewrap: bool = False,
     ) -> None:
         self._preload, self._profile, self._start_seconds = preload, profile, start_seconds
-        self._size, self._without = size, without
+        self._size, self._without, self._bubblewrap = size, without, bubblewrap
         self._recycle_runs, self._recycle_seconds = recycle_runs, recycle_seconds
         self._link: ZygoteLink | None = None
         self._starting = asyncio.Lock()
@@ -151,7 +152,11 @@ class Parking:
 
     async def _new_link(self) -> ZygoteLink:
         return await ZygoteLink.start(
-            preload=self._preload, profile=self._profile, seconds=self._start_seconds, without=self._without
+            preload=self._preload,
+            profile=self._profile,
+            seconds=self._start_seconds,
+            without=self._without,
+            bubblewrap=self._bubblewrap,
         )
 
     def _consider_replacing(self, link: ZygoteLink) -> None:

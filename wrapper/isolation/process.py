@@ -45,6 +45,8 @@ class ProcessIsolation:
     """
 
     label = "process"
+    way = "process"
+    """How it is made, in words of a report; one label may be had in several ways."""
 
     def __init__(
         self,
@@ -85,6 +87,16 @@ class ProcessIsolation:
     def parked(self) -> int:
         """Children that are ready now."""
         return self._parking.parked if self._parking is not None else 0
+
+    @property
+    def landlock(self) -> int:
+        """Version of Landlock the children are confined by; 0 for none, or while no zygote runs."""
+        return self._parking.landlock if self._parking is not None else 0
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What keeps the code in, in words; for operators. Complete once it is started."""
+        return ("no sandbox", "limits")
 
     async def start(self) -> None:
         """Warm the zygote and park children. Optional: the first run does it too.
@@ -150,6 +162,7 @@ class ProcessIsolation:
                 recycle_runs=self._recycle_runs,
                 recycle_seconds=self._recycle_seconds,
                 without=self._without,
+                bubblewrap=isinstance(self, BubblewrapIsolation),
             )
         return self._parking
 
@@ -220,6 +233,20 @@ class BoxedIsolation(ProcessIsolation):
     """
 
     label = "zygote-ns"
+    way = "zygote-ns"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return (f"namespaces {self.built}", *_walls(self.landlock))
+
+    built = "made directly"
+
+
+class BubblewrapIsolation(BoxedIsolation):
+    """The same box built by ``bwrap``, for where only that program may make user namespaces."""
+
+    way = "zygote-ns by bwrap"
+    built = "made by bubblewrap"
 
 
 class ConfinedIsolation(ProcessIsolation):
@@ -229,3 +256,12 @@ class ConfinedIsolation(ProcessIsolation):
     """
 
     label = "zygote-lsm"
+    way = "zygote-lsm"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return ("no namespaces", *_walls(self.landlock))
+
+
+def _walls(landlock: int) -> tuple[str, ...]:
+    return (f"Landlock ABI {landlock}" if landlock else "no Landlock", "seccomp", "limits")

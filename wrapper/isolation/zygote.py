@@ -61,6 +61,8 @@ class Settings:
     preload: list[str]
     without: list[str]
     """Layers left out; see :mod:`wrapper.isolation.lockdown`."""
+    bubblewrap: bool
+    """The box was built by ``bwrap``, and this process is in it already."""
 
 
 class Zygote:
@@ -231,7 +233,10 @@ def _wall_in(settings: Settings) -> Walls:
         return Walls.make(settings.profile, without, [], None)
     paths = box.runtime(settings.preload)
     if settings.profile == "zygote-ns":
-        box.enter(settings.host, paths, without)
+        if settings.bubblewrap:
+            box.settle()
+        else:
+            box.enter(settings.host, paths, without)
         return Walls.make(settings.profile, without, paths, box.scratch(paths))
     box.lower(paths)
     lockdown.die_with_parent(signal.SIGKILL, settings.host)

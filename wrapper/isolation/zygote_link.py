@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from blackboard.errors import IsolationUnavailable
-from wrapper.isolation import directories, framing
+from wrapper.isolation import box, directories, framing
 from wrapper.isolation.threads import in_thread
 
 log = logging.getLogger("arbiter.isolation")
@@ -148,7 +148,13 @@ class ZygoteLink:
 
     @classmethod
     async def start(
-        cls, *, preload: Sequence[str], profile: str, seconds: float, without: Sequence[str] = ()
+        cls,
+        *,
+        preload: Sequence[str],
+        profile: str,
+        seconds: float,
+        without: Sequence[str] = (),
+        bubblewrap: bool = False,
     ) -> ZygoteLink:
         """Start a zygote and wait until it is warm.
 
@@ -157,6 +163,7 @@ class ZygoteLink:
             profile: what a child's lock-down applies.
             seconds: how long it may take.
             without: layers left out, in tests that show what a layer is worth.
+            bubblewrap: have ``bwrap`` build the box.
 
         Raises:
             IsolationUnavailable: it could not be started; the message carries its own words.
@@ -176,9 +183,12 @@ class ZygoteLink:
             "profile": profile,
             "preload": list(preload),
             "without": list(without),
+            "bubblewrap": bubblewrap,
         }
         command = [sys.executable, "-I", "-c", _BOOT, str(theirs.fileno()), json.dumps(settings), _ROOT]
         try:
+            if bubblewrap:
+                command = [*await in_thread(box.bubblewrap, preload, frozenset(without)), *command]
             # In this thread on purpose: the zygote is told to die with the thread that started it.
             process = subprocess.Popen(  # noqa: ASYNC220
                 command,
@@ -189,7 +199,7 @@ class ZygoteLink:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        except OSError as error:
+        except (OSError, ImportError) as error:
             ours.close()
             errors.close()
             directories.remove(base)
@@ -203,9 +213,12 @@ class ZygoteLink:
                 await link._greeting
             await in_thread(directories.remove_abandoned)
         except BaseException as error:
+            alive = link.alive
             await link.stop()
             if isinstance(error, TimeoutError):
                 raise IsolationUnavailable(f"The zygote was not ready within {seconds} s.") from error
+            if isinstance(error, IsolationUnavailable) and not alive:
+                raise IsolationUnavailable(f"{error} Its exit code was {process.returncode}.") from error
             raise
         return link
 
