@@ -58,6 +58,15 @@ while sys.stdin.readline():
 """
 
 
+_FOLDERS = [
+    sysconfig.get_paths()["purelib"],
+    os.path.dirname(cast(str, asyncio.__file__)),
+    os.path.dirname(cast(str, wrapper.__file__)),
+    *(each for each in sys.path if "site-packages" in each),
+]
+"""Where the interpreter finds code."""
+
+
 def secret(name: str) -> str:
     """Something that must not come out; the beginning says what it is to whoever looks for secrets."""
     return f"SECRET-{name}-{secrets.token_hex(12)}"
@@ -125,9 +134,10 @@ class Victim:
         if self.process.poll() is not None:
             yield "a process of the host was ended"
             return
-        condition = self.condition()
+        condition, before = self.condition(), self.before
+        self.before = condition | {"stopped": False}
         for name, value in condition.items():
-            if value != self.before[name]:
+            if value != before[name]:
                 yield f"{name} of a process of the host was changed"
         if condition["stopped"]:
             os.kill(self.process.pid, signal.SIGCONT)
@@ -255,8 +265,7 @@ class Listeners:
 class World:
     """The outside of one isolation. Make it before the isolation starts: the environment is part of it.
 
-    Args:
-        uid: of the children as this machine sees them; a second victim runs as that user.
+    Kept between attacks: what one of them changed is the state the next one starts from.
     """
 
     def __init__(self) -> None:
@@ -297,6 +306,11 @@ class World:
         self._plant_key()
         self._outside_facts()
         self.tree: dict[str, tuple[object, ...]] = {}
+        self.modified: dict[str, int] = {}
+        self.bystanders: frozenset[int] = frozenset()
+        """Processes that were there before an attack and do not come from the zygote."""
+        folders = ["/tmp", "/var/tmp", "/dev/shm", "/dev", "/dev/mqueue", "/run", os.getcwd(), str(self.root), *_FOLDERS]
+        self.watched = [*folders, *(os.path.join(each, "__pycache__") for each in folders)]
         self.add_victim(None)
 
     # ---- planting -------------------------------------------------------------------------------------------------
@@ -355,8 +369,6 @@ class World:
 
     def facts(self, token: str) -> dict[str, JsonValue]:
         """All an attacker could wish to know, without the secrets."""
-        import asyncio as somewhere_in_the_library
-
         return {
             "token": token,
             "root": str(self.root),
@@ -393,12 +405,7 @@ class World:
                 for each in self.victims
             ],
             "signal": int(SIGNAL),
-            "folders": [
-                sysconfig.get_paths()["purelib"],
-                os.path.dirname(cast(str, somewhere_in_the_library.__file__)),
-                os.path.dirname(cast(str, wrapper.__file__)),
-                *(each for each in sys.path if "site-packages" in each),
-            ],
+            "folders": cast(JsonValue, _FOLDERS),
             **self.listeners.facts,
         }
 
@@ -406,10 +413,12 @@ class World:
         """Forget what happened before, and remember how things are."""
         self.listeners.take()
         self._signals.clear()
-        self.tree = self._tree()
+        self.tree = self.tree or self._tree()
+        self.modified = {place: _modified(place) for place in self.watched}
+        self.bystanders = frozenset(map(int, filter(str.isdigit, os.listdir("/proc")))) - {
+            *descendants(self.zygote or 0), self.zygote or 0
+        }  # fmt: skip
         for index, victim in enumerate(self.victims):
-            for _ in victim.hurt():
-                pass
             if victim.process.poll() is not None:
                 victim.close()
                 fresh = Victim.start(self.root, None)
@@ -417,8 +426,6 @@ class World:
                 self.victims[index] = fresh
                 for name in ("memory", "descriptor", "cmdline", "environ"):
                     self.secrets[f"victim_{name}_{index + 1}"] = getattr(fresh, name)
-            else:
-                victim.before = victim.condition()
 
     def _tree(self) -> dict[str, tuple[object, ...]]:
         seen: dict[str, tuple[object, ...]] = {}
@@ -444,6 +451,7 @@ class World:
         for path in sorted({*now, *self.tree}):
             if now.get(path) != self.tree.get(path):
                 yield f"{path} is not as it was"
+        self.tree = now
         yield from self._left_behind(token)
         for victim in self.victims:
             yield from victim.hurt()
@@ -477,17 +485,13 @@ class World:
                 yield f"the secret {name!r} came out"
 
     def _left_behind(self, token: str) -> Iterator[str]:
-        folders = {"/tmp", "/var/tmp", "/dev/shm", "/dev", "/dev/mqueue", "/run", os.getcwd(), str(self.root)}
-        for folder in [*folders, *cast("list[str]", self.facts(token)["folders"])]:
-            for place in (folder, os.path.join(folder, "__pycache__")):
-                try:
-                    names = os.listdir(place)
-                except OSError:
-                    continue
-                for name in names:
-                    if token in name:
-                        yield f"{place} holds {name}"
-                        _remove(os.path.join(place, name))
+        for place in self.watched:
+            if _modified(place) == self.modified[place]:
+                continue
+            for name in os.listdir(place):
+                if token in name:
+                    yield f"{place} holds {name}"
+                    _remove(os.path.join(place, name))
         with open("/proc/net/unix") as file:
             if token in file.read():
                 yield "a socket of the code is in the abstract namespace of the host"
@@ -512,7 +516,7 @@ class World:
         """Processes of an attack that are alive after it ended."""
         deadline = time.monotonic() + seconds
         while True:
-            alive = processes(token)
+            alive = processes(token, self.bystanders)
             if not alive:
                 return []
             if time.monotonic() > deadline:
@@ -550,12 +554,19 @@ def _state(pid: int) -> str:
         return "X"
 
 
-def processes(token: str) -> list[int]:
-    """Living processes that carry a token as their name or among their arguments."""
+def _modified(place: str) -> int:
+    try:
+        return os.stat(place).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def processes(token: str, others: frozenset[int]) -> list[int]:
+    """Living processes, besides ``others``, that carry a token as their name or among their arguments."""
     found: list[int] = []
     word = token.encode()
     for name in os.listdir("/proc"):
-        if not name.isdigit():
+        if not name.isdigit() or int(name) in others:
             continue
         try:
             with open(f"/proc/{name}/comm", "rb") as file:
@@ -578,6 +589,7 @@ class Watch:
     port: int
     """What an attack may listen on, or address the metadata service at; its own, because others look there too."""
     knocks: bool
+    bystanders: frozenset[int]
     processes: int = 0
     programs: int = 0
     threads: int = 0
@@ -613,7 +625,7 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
-        pids = processes(self.token)
+        pids = processes(self.token, self.bystanders)
         self.processes = max(self.processes, len(pids))
         word = self.token
         self.programs = max(self.programs, sum(word in _read(f"/proc/{pid}/cmdline") for pid in pids))

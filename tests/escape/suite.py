@@ -185,7 +185,7 @@ class Arena:
         facts = {**world.facts(token), "bind_port": port, "port": port}
         found: list[str] = []
         outcome: Outcome | None = None
-        with Watch(token, port, "bind_port" in attack.body) if attack.watched else _Nothing() as watch:
+        with Watch(token, port, "bind_port" in attack.body, world.bystanders) if attack.watched else _Nothing() as watch:
             try:
                 outcome = await self._run(attack, facts)
             except TimeoutError:
