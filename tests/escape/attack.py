@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Shown = Callable[["World", Outcome, str], Iterable[str]]
 """Further signs of success of one attack: ``shown(world, outcome, token)`` gives a sentence for each."""
 
-PRELUDE = '''
+PRELUDE = """
 import ctypes, errno, json, os, signal, socket, struct, sys, threading, time
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -66,7 +66,7 @@ def raw(data, fd=3):
 def send(frame, fd=3):
     data = frame if isinstance(frame, bytes) else json.dumps(frame).encode()
     raw(struct.pack(">I", len(data)) + data, fd)
-'''
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,11 @@ class Attack:
         family: the table it stands in.
         tries: what it does, in one sentence.
         shows: how getting through would be seen from outside.
-        layers: what stops it; more than one means that each of them alone is enough (defence in depth).
+        layers: what stops it; more than one means that each of them alone is enough (defence in depth). Those of the
+            kernel have the names of :mod:`wrapper.isolation.lockdown`, and ``box``; others cannot be switched off.
         body: of ``def handler(w)``; or a whole module, when it defines ``handler`` itself.
-        open_on: weaker configurations on which it gets through, which is how its detector is proven.
+        open_on: isolations on which it gets through, which is how its detector is proven where no layer can be
+            switched off: ``process``, or ``naive``.
         wall, cpu, memory, file: limits of the run (s, s, bytes, bytes).
         grants: methods it may call; None leaves that to the broker.
         shown: its own signs of success, besides those looked for after every attack.
@@ -99,7 +101,7 @@ class Attack:
     shows: str
     layers: tuple[str, ...]
     body: str
-    open_on: tuple[str, ...] = ("process",)
+    open_on: tuple[str, ...] = ()
     wall: float = 3.0
     cpu: float = 10.0
     memory: int = 1 << 30
@@ -136,7 +138,9 @@ class Attack:
             result_bytes=self.result,
             log_bytes=self.log,
         )
-        return Job.of(self.source, name=self.name, input={"w": {**facts, **self.more}}, limits=limits, grants=self.grants)
+        return Job.of(
+            self.source, name=self.name, input={"w": {**facts, **self.more}}, limits=limits, grants=self.grants
+        )
 
 
 @dataclass

@@ -41,7 +41,7 @@ def handler(mine):
     return kept["prompt"][::-1]
 """
 
-_PROBE = '''
+_PROBE = """
 import os, sys
 forged = sorted(name for name, each in sys.modules.items() if getattr(each, "__spec__", None) is None)
 import atexit, builtins, codecs, ctypes, decimal, gc, json, locale, logging, resource, signal, socket, tempfile, threading
@@ -82,7 +82,7 @@ def handler(first, second):
         "argv": sys.argv, "held": holds, "switch": sys.getswitchinterval(), "digits": sys.get_int_max_str_digits(),
         "alarm": signal.getitimer(signal.ITIMER_REAL)[0] > 0, "says": "genuine",
     }
-'''
+"""
 
 
 class RunsCode(Isolation, Protocol):
@@ -185,7 +185,9 @@ class Arena:
         facts = {**world.facts(token), "bind_port": port, "port": port}
         found: list[str] = []
         outcome: Outcome | None = None
-        with Watch(token, port, "bind_port" in attack.body, world.bystanders) if attack.watched else _Nothing() as watch:
+        with (
+            Watch(token, port, "bind_port" in attack.body, world.bystanders) if attack.watched else _Nothing() as watch
+        ):
             try:
                 outcome = await self._run(attack, facts)
             except TimeoutError:
@@ -262,7 +264,7 @@ def _excess(watch: Watch, attack: Attack) -> list[str]:
     found: list[str] = []
     if watch.processes > 1:
         found.append(f"{watch.processes} processes of it ran at once")
-    if watch.processor > attack.cpu + 1.6:
+    if watch.processor > attack.cpu + 1.5:
         found.append(f"it used {watch.processor:.1f} s of processor time")
     if watch.programs:
         found.append("it ran a program")

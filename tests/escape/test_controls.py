@@ -112,7 +112,8 @@ CONTROLS: dict[str, tuple[str, JsonValue]] = {
                 spooled = tempfile.SpooledTemporaryFile(max_size=10)
                 spooled.write(b"more than ten bytes")
                 os.symlink("a", folder + "/link")
-                return [len(Path(folder, "link", "ü.md").read_text()), named.read(), Path(folder, "packed.zip").exists()]
+                linked = Path(folder, "link", "ü.md").read_text()
+                return [len(linked), named.read(), Path(folder, "packed.zip").exists()]
         """,
         [100_000, "again", True],
     ),
@@ -179,9 +180,10 @@ CONTROLS: dict[str, tuple[str, JsonValue]] = {
         import xml.etree.ElementTree as tree
         def handler():
             return [re.sub(r"(\\w+)@(\\w+)", r"\\2 at \\1", "me@home"), json.loads(json.dumps({"a": [1, None]}))["a"],
-                    hashlib.sha256(b"x").hexdigest()[:8], hmac.new(b"k", b"x", "sha256").hexdigest()[:4], len(secrets.token_hex(8)),
-                    len(str(uuid.uuid4())), zlib.decompress(zlib.compress(b"x" * 99)).decode()[:2],
-                    urllib.parse.urlsplit("https://a.b/c?d=e").netloc, html.unescape("&lt;"), tree.fromstring("<a><b>t</b></a>").find("b").text,
+                    hashlib.sha256(b"x").hexdigest()[:8], hmac.new(b"k", b"x", "sha256").hexdigest()[:4],
+                    len(secrets.token_hex(8)), len(str(uuid.uuid4())), zlib.decompress(zlib.compress(b"x" * 99)).decode()[:2],
+                    urllib.parse.urlsplit("https://a.b/c?d=e").netloc, html.unescape("&lt;"),
+                    tree.fromstring("<a><b>t</b></a>").find("b").text,
                     textwrap.shorten("a long line", 8), base64.b64encode(b"x").decode()]
         """,
         ["home at me", [1, None], "2d711642", "c38e", 16, 36, "xx", "a.b", "<", "t", "a [...]", "eA=="],
@@ -202,9 +204,10 @@ CONTROLS: dict[str, tuple[str, JsonValue]] = {
         def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
         def handler():
             match Row(3, ["a"]):
-                case Row(n=n, tags=[first]): return [asdict(Row(1)), Color.RED, Box(2).item, n, first, fib(60), list(itertools.batched([1], 1)) if hasattr(itertools, "batched") else [[1]]]
+                case Row(n=n, tags=[first]):
+                    return [asdict(Row(1)), Color.RED, Box(2).item, n, first, fib(60), list(itertools.pairwise("abc"))]
         """,
-        [{"n": 1, "tags": []}, "red", 2, 3, "a", 1548008755920, [[1]]],
+        [{"n": 1, "tags": []}, "red", 2, 3, "a", 1548008755920, [["a", "b"], ["b", "c"]]],
     ),
     "pydantic_models": (
         """
@@ -367,6 +370,8 @@ async def test_g10_inside_it_can_compute_with_arrays(boxed: Isolation) -> None:
 
 
 async def test_g10_a_failure_inside_says_where_it_was(boxed: Isolation) -> None:
-    outcome = await boxed.run(Job.of("import sys\ndef handler():\n    print('near', file=sys.stderr)\n    return 1 / 0\n"))
+    outcome = await boxed.run(
+        Job.of("import sys\ndef handler():\n    print('near', file=sys.stderr)\n    return 1 / 0\n")
+    )
     assert outcome.error is not None
     assert (outcome.error.type, outcome.error.evidence["line"], outcome.stderr) == ("handler_error", 4, "near\n")

@@ -64,7 +64,9 @@ def test_g10_nobody_gets_out_as_nobody_either() -> None:
     home = tempfile.mkdtemp(prefix="arbiter-nobody-")
     os.chown(home, NOBODY, NOBODY)
     become = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all --inh-caps -all"
-    tests = f"{sys.executable} -m pytest -o addopts=--strict-markers -p no:cacheprovider -p no:xdist --basetemp {home}/base"
+    tests = (
+        f"{sys.executable} -m pytest -o addopts=--strict-markers -p no:cacheprovider -p no:xdist --basetemp {home}/base"
+    )
     try:
         done = subprocess.run(
             [

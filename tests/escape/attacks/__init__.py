@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attack import Attack
+
 from attacks import (
     broker,
     channel,

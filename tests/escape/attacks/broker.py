@@ -103,7 +103,9 @@ attack(
         while frame is not None:
             found.append(repr(frame.f_locals))
             frame = frame.f_back
-    found += [value for each in gc.get_objects() if isinstance(each, dict) for value in list(each.values()) if isinstance(value, str) and "sibling" in value]
+    for each in gc.get_objects():
+        if isinstance(each, dict):
+            found += [value for value in list(each.values()) if isinstance(value, str) and "sibling" in value]
     return [each[:3000] for each in found if "SECRET" in each]
     """,
 )

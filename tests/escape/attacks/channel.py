@@ -80,12 +80,12 @@ attack(
 attack(
     "not_a_number",
     tries="Sends NaN, infinity and numbers beyond a double as a result.",
-    body="send(b'{\"t\":\"done\",\"value\":[NaN,Infinity,1e999]}')\nos._exit(0)",
+    body='send(b\'{"t":"done","value":[NaN,Infinity,1e999]}\')\nos._exit(0)',
 )
 attack(
     "surrogates",
     tries="Sends text that no strict reader can write again.",
-    body="send(b'{\"t\":\"done\",\"value\":{\"\\\\ud800\":\"\\\\udfff\"}}')\nos._exit(0)",
+    body='send(b\'{"t":"done","value":{"\\\\ud800":"\\\\udfff"}}\')\nos._exit(0)',
 )
 attack(
     "ready_again",
@@ -131,7 +131,6 @@ attack(
     "half_close",
     tries="Ends its sending side only, and goes on.",
     wall=1.0,
-    shown=lambda world, outcome, token: ["it went on to its deadline"] if outcome.seconds > 0.9 and outcome.status == "timed_out" and outcome.isolation == "naive" else accepted(world, outcome, token),
     body="socket.socket(fileno=os.dup(3)).shutdown(socket.SHUT_WR)\ntime.sleep(20)",
 )
 attack(
@@ -180,7 +179,6 @@ attack(
 attack(
     "equal_to_everything",
     tries="Returns an object that is equal to whatever the examiner expects, and true in every way.",
-    shown=lambda world, outcome, token: ["the result is equal to anything"] if outcome.value == object() or outcome.status == "succeeded" else [],
     body="""
     class Anything:
         def __eq__(self, other): return True
@@ -197,7 +195,8 @@ attack(
     layers=("environment",),
     shown=told,
     body="""
-    signs = [name for name in sys.modules if name.split(".")[0] in ("fabricator", "arbiter", "registry", "pytest", "_pytest", "blackboard", "redis")]
+    hosts = ("fabricator", "arbiter", "registry", "pytest", "_pytest", "blackboard", "redis")
+    signs = [name for name in sys.modules if name.split(".")[0] in hosts]
     signs += [name for name in os.environ if "PYTEST" in name or "ARBITER" in name]
     frame = sys._getframe()
     while frame is not None:

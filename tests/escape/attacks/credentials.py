@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from attack import Family, told
 
-FAMILY = Family("credentials", {"layers": ("environment",), "open_on": ("naive",), "shows": "A planted secret came out."})
+FAMILY = Family(
+    "credentials", {"layers": ("environment",), "open_on": ("naive",), "shows": "A planted secret came out."}
+)
 attack = FAMILY.attack
 
 attack(
@@ -39,9 +41,9 @@ attack(
 attack(
     "shared_credentials",
     tries="Points the cloud library at the credentials file of the host.",
+    layers=("box", "landlock"),
+    open_on=(),
     wall=15.0,
-    layers=("mount", "landlock"),
-    open_on=("process",),
     body="""
     os.environ["AWS_SHARED_CREDENTIALS_FILE"] = w["aws"]
     os.environ["HOME"] = w["home"]
@@ -54,10 +56,10 @@ attack(
 attack(
     "metadata_service",
     tries="Lets the cloud library fetch credentials from a metadata service, which the test plays.",
+    layers=("network", "landlock", "seccomp"),
+    open_on=(),
     shows="A listener was reached.",
     wall=15.0,
-    layers=("net", "seccomp", "landlock"),
-    open_on=("process",),
     body="""
     from botocore.utils import InstanceMetadataFetcher
     fetcher = InstanceMetadataFetcher(timeout=0.3, num_attempts=1, env={}, base_url=f"http://127.0.0.1:{w['tcp']}")
@@ -67,9 +69,9 @@ attack(
 attack(
     "model_endpoint",
     tries="Sends a request to a model itself instead of asking for it.",
+    layers=("network", "landlock", "seccomp"),
+    open_on=(),
     shows="A listener was reached.",
-    layers=("net", "seccomp", "landlock"),
-    open_on=("process",),
     body="""
     import http.client
     client = http.client.HTTPConnection("127.0.0.1", w["tcp"], timeout=0.3)
@@ -79,8 +81,8 @@ attack(
 attack(
     "homes",
     tries="Looks through every home folder of the machine for files that usually hold credentials.",
-    layers=("mount", "landlock"),
-    open_on=("process",),
+    layers=("box", "landlock"),
+    open_on=(),
     body="""
     import pwd
     homes = {w["home"], *(each.pw_dir for each in pwd.getpwall())}
@@ -92,7 +94,7 @@ attack(
     "keyring",
     tries="Searches the session's keyring, which children inherit, and leaves a key in it.",
     layers=("seccomp",),
-    open_on=("process",),
+    open_on=(),
     body="""
     found = []
     for ring in (-3, -4, -5, -2, -1):
@@ -107,9 +109,9 @@ attack(
 attack(
     "key_left_behind",
     tries="Adds a key to a keyring that outlives the run.",
-    shows="It was given one.",
     layers=("seccomp",),
-    open_on=("process",),
+    open_on=(),
+    shows="It was given one.",
     shown=told,
     body="""
     for ring in (-4, -3):
@@ -122,9 +124,9 @@ attack(
 attack(
     "agent_socket",
     tries="Asks the agent that holds the user's keys.",
+    layers=("box", "seccomp"),
+    open_on=(),
     shows="A listener was reached.",
-    layers=("mount", "seccomp"),
-    open_on=("process",),
     body="""
     end = socket.socket(socket.AF_UNIX)
     end.connect(os.environ.get("SSH_AUTH_SOCK", w["path"]))

@@ -11,7 +11,11 @@ from wrapper.isolation import Outcome
 
 FAMILY = Family(
     "deserialisation",
-    {"open_on": ("naive",), "layers": ("host's judgement",), "shows": "The host ran it: a file with the token appeared."},
+    {
+        "open_on": ("naive",),
+        "layers": ("host's judgement",),
+        "shows": "The host ran it: a file with the token appeared.",
+    },
 )
 attack = FAMILY.attack
 _REDUCES = """

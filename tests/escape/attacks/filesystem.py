@@ -4,36 +4,41 @@ from __future__ import annotations
 
 from attack import Family, root_only, told
 
-FAMILY = Family("filesystem", {"layers": ("mount", "landlock"), "shows": "A planted secret is in the result."})
+FAMILY = Family("filesystem", {"shows": "A planted secret is in the result."})
 attack = FAMILY.attack
 _CHANGED = "The planted tree is not as it was."
 
 attack(
     "absolute_paths",
     tries="Opens credentials, an env file, a Redis data file and notes by their absolute paths.",
+    layers=("box", "landlock"),
     body="return [attempt(text, path) for path in w['files']]",
 )
 attack(
     "dot_dot",
     tries="Climbs from its own folder to the root with dots and goes down again.",
+    layers=("box", "landlock"),
     body="return [attempt(text, '../' * 40 + path[1:]) for path in w['files']]",
 )
 attack(
     "symlink",
     tries="Makes symbolic links to the files, and to the folders above them, and reads through those.",
+    layers=("box", "landlock"),
     body="""
     found = []
     for number, path in enumerate(w["files"]):
-        attempt(os.symlink, path, f"link{number}")
-        attempt(os.symlink, os.path.dirname(path), f"folder{number}")
-        found += [attempt(text, f"link{number}"), attempt(text, f"folder{number}/{os.path.basename(path)}")]
+        for place in (os.getcwd(), w["work"]):
+            attempt(os.symlink, path, f"{place}/link{number}")
+            attempt(os.symlink, os.path.dirname(path), f"{place}/folder{number}")
+            found.append(attempt(text, f"{place}/link{number}"))
+            found.append(attempt(text, f"{place}/folder{number}/{os.path.basename(path)}"))
     return found
     """,
 )
 attack(
     "hardlink",
     tries="Makes hard links to the files in a folder it may read.",
-    layers=("mount", "landlock", "seccomp"),
+    layers=("box", "landlock"),
     body="""
     found = []
     for number, path in enumerate(w["files"]):
@@ -46,9 +51,11 @@ attack(
 attack(
     "proc_self_root",
     tries="Names the files through /proc/self/root, /proc/thread-self/root and every task's root.",
+    layers=("box", "landlock"),
     body="""
     found = []
-    for start in ("/proc/self/root", "/proc/thread-self/root", f"/proc/self/task/{os.getpid()}/root", "/proc/self/cwd/../../.."):
+    starts = ("self/root", "thread-self/root", f"self/task/{os.getpid()}/root", "self/cwd/../../..")
+    for start in (f"/proc/{each}" for each in starts):
         found += [attempt(text, start + path) for path in w["files"]]
     return found
     """,
@@ -56,7 +63,7 @@ attack(
 attack(
     "proc_others_root",
     tries="Names the files through the root and working folder of every other process it can see, 1 and the host first.",
-    layers=("pid", "mount", "landlock"),
+    layers=("box", "landlock"),
     body="""
     found = []
     for pid in [1, *w["pids"], *w["siblings"], *[name for name in os.listdir("/proc") if name.isdigit()]]:
@@ -87,12 +94,12 @@ attack(
 attack(
     "others_descriptors",
     tries="Opens the descriptors of other processes through /proc.",
-    layers=("pid", "landlock", "uid"),
+    layers=("box", "landlock"),
     body="""
     found = []
-    for pid in [*w["pids"], *w["siblings"], *[name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]]:
+    for pid in [*w["pids"], *w["siblings"], *[name for name in os.listdir("/proc") if name.isdigit()]]:
         for fd in attempt(os.listdir, f"/proc/{pid}/fd") or []:
-            if os.path.isfile(f"/proc/{pid}/fd/{fd}") and str(attempt(os.readlink, f"/proc/{pid}/fd/{fd}")).startswith("/memfd:private"):
+            if str(attempt(os.readlink, f"/proc/{pid}/fd/{fd}")).startswith("/memfd:private"):
                 found.append(attempt(text, f"/proc/{pid}/fd/{fd}"))
     return [each[:4000] for each in found if each][:50]
     """,
@@ -100,7 +107,7 @@ attack(
 attack(
     "environ_of_others",
     tries="Reads the environment of every process it can see.",
-    layers=("pid", "landlock", "uid"),
+    layers=("box", "landlock"),
     body="""
     pids = [*w["pids"], *[int(name) for name in os.listdir("/proc") if name.isdigit()]]
     return [each for each in (attempt(text, f"/proc/{pid}/environ") for pid in pids) if each and "SECRET" in each]
@@ -109,7 +116,7 @@ attack(
 attack(
     "memory_of_others",
     tries="Reads the memory of a process of the host, and of its own siblings, through /proc.",
-    layers=("pid", "landlock", "uid"),
+    layers=("box", "landlock"),
     body="""
     import re
     found = []
@@ -126,7 +133,8 @@ attack(
                     if "heap" in line or "rw-p 00000000 00:00 0" in line:
                         start, end = (int(part, 16) for part in line.split()[0].split("-"))
                         memory.seek(start)
-                        found.extend(each.decode() for each in re.findall(rb"SECRET-[a-z0-9_]+-[0-9a-f]{24}", memory.read(min(end - start, 1 << 26)))[:20])
+                        data = memory.read(min(end - start, 1 << 26))
+                        found.extend(map(bytes.decode, re.findall(rb"SECRET-[a-z0-9_]+-[0-9a-f]{24}", data)[:20]))
         attempt(scan)
     return found
     """,
@@ -134,18 +142,20 @@ attack(
 attack(
     "process_list",
     tries="Lists the command lines of all processes of the machine.",
-    layers=("pid",),
+    layers=("box", "landlock"),
     body="""
-    return [each for each in (attempt(text, f"/proc/{name}/cmdline") for name in os.listdir("/proc") if name.isdigit()) if each and "SECRET" in each]
+    lines = [attempt(text, f"/proc/{name}/cmdline") for name in os.listdir("/proc") if name.isdigit()]
+    return [each for each in lines if each and "SECRET" in each]
     """,
 )
 attack(
     "sibling_files",
     tries="Looks for the working files of attempts that run beside it.",
-    layers=("mount", "landlock", "uid"),
+    layers=("box", "landlock"),
     body="""
     found = []
-    for start in ("..", "../..", "/tmp", "/var/tmp", *[f"/proc/{pid}/cwd" for pid in w["siblings"]], *[f"/proc/{pid}/root/tmp" for pid in w["siblings"]]):
+    theirs = [f"/proc/{pid}/{name}" for pid in w["siblings"] for name in ("cwd", "root/tmp")]
+    for start in ("..", "../..", "/tmp", "/var/tmp", *theirs):
         for folder, folders, files in os.walk(start):
             if folder.count("/") > start.count("/") + 2:
                 folders.clear()
@@ -156,6 +166,7 @@ attack(
 attack(
     "write_absolute",
     tries="Creates a file in a folder anybody may write to, and appends to one anybody may write to.",
+    layers=("box", "landlock"),
     shows=_CHANGED,
     body="""
     for path in (f"{w['work']}/{w['token']}", f"{w['root']}/{w['token']}"):
@@ -166,14 +177,15 @@ attack(
 attack(
     "redis_data",
     tries="Appends a command to the append-only file of Redis.",
+    layers=("box", "landlock"),
     shows=_CHANGED,
     body="open(w['aof'], 'a').write('*3\\r\\n$3\\r\\nSET\\r\\n$1\\r\\nx\\r\\n$1\\r\\n1\\r\\n')",
 )
 attack(
     "attributes",
     tries="Changes mode, owner, times and extended attributes of a file: what Landlock does not cover.",
+    layers=("box", "seccomp"),
     shows=_CHANGED,
-    layers=("mount", "seccomp"),
     body="""
     attempt(os.chmod, w["notes"], 0o777)
     attempt(os.chown, w["notes"], 12345, 12345)
@@ -185,6 +197,7 @@ attack(
 attack(
     "truncate",
     tries="Truncates a file, by path and by opening it.",
+    layers=("box", "landlock"),
     shows=_CHANGED,
     body="""
     attempt(os.truncate, w["notes"], 1)
@@ -194,6 +207,7 @@ attack(
 attack(
     "rename_and_unlink",
     tries="Renames, removes, makes and links files in a folder anybody may write to.",
+    layers=("box", "landlock"),
     shows=_CHANGED,
     body="""
     attempt(os.rename, w["notes"], w["notes"] + "2")
@@ -209,6 +223,7 @@ attack(
 attack(
     "unnamed_file",
     tries="Makes an unnamed file in a foreign folder and links it in afterwards.",
+    layers=("box", "landlock"),
     shows=_CHANGED,
     body="""
     fd = os.open(w["work"], os.O_TMPFILE | os.O_RDWR, 0o600)
@@ -219,6 +234,7 @@ attack(
 attack(
     "tmp_of_others",
     tries="Writes to the shared temporary folders and the shared memory of the machine.",
+    layers=("box", "landlock"),
     shows="A file with its token is there.",
     body="""
     for place in ("/tmp", "/var/tmp", "/dev/shm", "/run", "/dev/mqueue", "/dev"):
@@ -228,6 +244,7 @@ attack(
 attack(
     "site_packages",
     tries="Writes a module and a .pth file where the next interpreter will import them.",
+    layers=("box", "landlock"),
     shows="A file with its token is in a folder of the interpreter or of this distribution.",
     needs=root_only,
     body="""
@@ -239,6 +256,7 @@ attack(
 attack(
     "poisoned_bytecode",
     tries="Writes compiled code beside the modules of the standard library and of this distribution.",
+    layers=("box", "landlock"),
     shows="A file with its token is among the compiled modules.",
     needs=root_only,
     body="""
@@ -250,9 +268,10 @@ attack(
 attack(
     "device_node",
     tries="Makes device nodes for the disk and for the kernel's log, and opens them.",
+    layers=("privileges", "box", "seccomp"),
+    open_on=("process",),
     shows="It was given one.",
     shown=told,
-    layers=("capabilities", "mount", "seccomp"),
     needs=root_only,
     body="""
     import stat
@@ -265,6 +284,7 @@ attack(
 attack(
     "devices",
     tries="Opens the disk, the memory, the kernel's log and the virtual machines' door in /dev.",
+    layers=("box", "landlock"),
     shows="It was given one.",
     shown=told,
     needs=root_only,
@@ -277,8 +297,9 @@ attack(
 attack(
     "mount",
     tries="Mounts a file system, and a bind of the home, over folders of the host.",
+    layers=("privileges", "box", "seccomp"),
+    open_on=("process",),
     shows="A mount point of the host is in the planted tree.",
-    layers=("capabilities", "mount", "seccomp"),
     needs=root_only,
     body="""
     libc.mount(b"none", w["empty"].encode(), b"tmpfs", 0, None)
@@ -288,7 +309,8 @@ attack(
 attack(
     "new_mount_api",
     tries="Clones the tree of mounts with open_tree and reads in the clone.",
-    layers=("capabilities", "mount", "seccomp"),
+    layers=("privileges", "box", "seccomp"),
+    open_on=("process",),
     needs=root_only,
     body="""
     found = []
@@ -304,7 +326,8 @@ attack(
 attack(
     "leave_chroot",
     tries="Leaves its root folder the classic way: chroot below an open folder, then climb.",
-    layers=("capabilities", "mount", "seccomp"),
+    layers=("privileges", "box", "seccomp"),
+    open_on=("process",),
     needs=root_only,
     body="""
     os.mkdir("cage")
@@ -320,7 +343,8 @@ attack(
 attack(
     "open_by_handle",
     tries="Opens the root of the disk by its file handle, through any file of that disk it can see.",
-    layers=("capabilities", "seccomp"),
+    layers=("privileges", "seccomp"),
+    open_on=("process",),
     needs=root_only,
     body="""
     found = []
@@ -340,6 +364,7 @@ attack(
 attack(
     "path_descriptors",
     tries="Opens without rights (O_PATH), reopens through /proc, and uses openat2 with and without its guards.",
+    layers=("box", "landlock"),
     body="""
     found = []
     fd = attempt(os.open, w["private"], os.O_PATH)
@@ -356,15 +381,15 @@ attack(
 attack(
     "socket_file",
     tries="Binds a UNIX socket in a foreign folder.",
+    layers=("box", "landlock", "seccomp"),
     shows=_CHANGED,
-    layers=("mount", "landlock", "seccomp"),
     body="socket.socket(socket.AF_UNIX).bind(f\"{w['work']}/{w['token']}\")",
 )
 attack(
     "score_of_others",
     tries="Makes the kernel prefer another process when memory runs out, and writes to what /proc lets it.",
+    layers=("box", "landlock"),
     shows="The score of a process of the host was changed.",
-    layers=("pid", "landlock", "uid"),
     needs=root_only,
     body="""
     for victim in w["victims"]:
@@ -374,10 +399,11 @@ attack(
 attack(
     "network_files",
     tries="Reads the machine's interfaces, neighbours and connections from /proc and /sys.",
-    layers=("net", "mount"),
+    layers=("network",),
     body="""
     import glob
-    found = [attempt(text, path) for path in (*glob.glob("/sys/class/net/*/address"), *glob.glob("/sys/devices/virtual/net/*/address"), "/proc/net/fib_trie", "/proc/net/arp", "/proc/self/net/fib_trie")]
+    names = ["/sys/class/net/*/address", "/sys/devices/virtual/net/*/address", "/proc/net/fib_trie", "/proc/net/arp"]
+    found = [attempt(text, path) for name in names for path in glob.glob(name)]
     return [each[:4000] for each in found if each]
     """,
 )
@@ -409,18 +435,20 @@ attack(
 attack(
     "file_names_as_probe",
     tries="Finds out whether files of the host exist, and when they changed, without opening them.",
+    layers=("box",),
     shows="The size of a planted file is known inside.",
     shown=lambda world, outcome, token: (
-        ["sizes of the host's files came out"] if str(world.tree[str(world.root / "private.txt")][3]) in str(outcome.value) else []
+        ["sizes of the host's files came out"]
+        if str(world.tree[str(world.root / "private.txt")][3]) in str(outcome.value)
+        else []
     ),
-    layers=("mount",),
     body="return [str(os.stat(path).st_size) for path in w['files'] if attempt(os.stat, path)]",
 )
 attack(
     "watch_files",
     tries="Watches the home of the host with inotify.",
+    layers=("box", "seccomp"),
     shows="It may watch a folder of the host.",
-    layers=("mount", "seccomp"),
     shown=told,
     body="""
     fd = libc.inotify_init()

@@ -297,7 +297,9 @@ attack(
     tries="Raises an exception whose text is ten megabytes, and whose class and representation lie.",
     shows="The host keeps all of it.",
     layers=("host's judgement",),
-    shown=lambda world, outcome, token: [f"an error of {len(repr(outcome.error))} characters"] if len(repr(outcome.error)) > 300_000 else [],
+    shown=lambda world, outcome, token: (
+        [f"an error of {len(repr(outcome.error))} characters"] if len(repr(outcome.error)) > 300_000 else []
+    ),
     body="""
     class Loud(Exception):
         def __str__(self): return "x" * (10 << 20)

@@ -8,7 +8,7 @@ import sys
 
 from attack import Family, told
 
-FAMILY = Family("native", {"layers": ("seccomp",), "shows": "It was given what it asked for.", "shown": told})
+FAMILY = Family("native", {"shows": "It was given what it asked for.", "shown": told})
 attack = FAMILY.attack
 
 _MACHINE = '''
@@ -17,8 +17,8 @@ def machine(code, *arguments):
     """Run machine code as a function of up to six integers."""
     area = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     area.write(code)
-    function = ctypes.CFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * len(arguments))(ctypes.addressof(ctypes.c_char.from_buffer(area)))
-    return function(*arguments)
+    kind = ctypes.CFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * len(arguments))
+    return kind(ctypes.addressof(ctypes.c_char.from_buffer(area)))(*arguments)
 # mov rax, rdi; mov rdi, rsi; mov rsi, rdx; mov rdx, rcx; mov r10, r8; mov r8, r9; syscall; ret
 SYSCALL = bytes.fromhex("4889f84889f74889d64889ca4d89c24d89c80f05c3")
 # push rbx; mov eax, edi; mov ebx, esi; mov ecx, edx; xor edx, edx; int 0x80; pop rbx; ret
@@ -45,7 +45,9 @@ def _tried(code: str, what: str) -> str | None:
     """Whether this kernel has an interface at all, tried in a process of its own."""
     if (reason := _not_x86()) is not None:
         return reason
-    source = f"import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n{_MACHINE}\nsys.exit(0 if {code} else 1)"
+    source = (
+        f"import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n{_MACHINE}\nsys.exit(0 if {code} else 1)"
+    )
     done = subprocess.run([sys.executable, "-c", source], check=False, stderr=subprocess.DEVNULL)
     return None if done.returncode == 0 else f"this kernel has no {what}"
 
@@ -61,12 +63,14 @@ def _no_x32() -> str | None:
 attack(
     "raw_system_call",
     tries="Makes a socket with the syscall instruction, written into executable memory.",
+    layers=("seccomp",),
     needs=_not_x86,
     body=_body("if machine(SYSCALL, 41, 2, 1, 0, 0, 0) >= 0: return w['token']"),
 )
 attack(
     "raw_fork",
     tries="Forks with the syscall instruction.",
+    layers=("seccomp",),
     needs=_not_x86,
     watched=True,
     shown=None,
@@ -82,6 +86,7 @@ time.sleep(0.1)
 attack(
     "protected_then_executable",
     tries="Writes code first and makes it executable afterwards, with mprotect, then asks for a namespace.",
+    layers=("seccomp",),
     needs=_not_x86,
     body=_body("""
 area = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE)
@@ -95,8 +100,8 @@ if function(272, 0x10000000, 0) == 0: return w["token"]
 attack(
     "interrupt_80",
     tries="Opens a file of the host through the 32-bit entry (int 0x80), whose numbers are others.",
+    layers=("box", "landlock", "seccomp"),
     needs=_no_int80,
-    layers=("mount", "landlock", "seccomp"),
     shown=None,
     shows="The planted secret is in the result.",
     body=_body("""
@@ -107,6 +112,7 @@ return os.read(fd, 4096).decode()
 attack(
     "interrupt_80_namespace",
     tries="Asks for a namespace and for a socket through the 32-bit entry, where a filter for 64 bits sees other numbers.",
+    layers=("seccomp",),
     needs=_no_int80,
     body=_body("""
 if machine(INTERRUPT, 310, 0x10000000, 0) == 0: return w["token"]
@@ -116,6 +122,7 @@ if machine(INTERRUPT, 359, 16, 3) >= 0: return w["token"]
 attack(
     "x32",
     tries="Uses the x32 numbers of system calls that are denied.",
+    layers=("seccomp",),
     needs=_no_x32,
     body=_body("""
 if machine(SYSCALL, 0x40000000 | 41, 2, 1, 0, 0, 0) >= 0: return w["token"]
@@ -125,6 +132,7 @@ if machine(SYSCALL, 0x40000000 | 272, 0x10000000, 0, 0, 0, 0) == 0: return w["to
 attack(
     "wide_number",
     tries="Sets bits above the 32 that the kernel reads of a system call's number and of a flag.",
+    layers=("seccomp",),
     needs=_not_x86,
     body=_body("""
 if machine(SYSCALL, 1 << 32 | 41, 2, 1, 0, 0, 0) >= 0: return w["token"]
@@ -135,7 +143,7 @@ if machine(SYSCALL, 272, 1 << 32 | 0x10000000, 0, 0, 0, 0) == 0: return w["token
 attack(
     "library_calls",
     tries="Calls open and read of the C library, without Python's own.",
-    layers=("mount", "landlock"),
+    layers=("box", "landlock"),
     shown=None,
     shows="The planted secret is in the result.",
     body="""
@@ -151,6 +159,7 @@ attack(
 attack(
     "io_uring",
     tries="Makes an io_uring, whose operations no filter sees.",
+    layers=("seccomp",),
     body="""
     fd = syscall("io_uring_setup", 4, ctypes.create_string_buffer(120))
     if fd >= 0: return w["token"]
@@ -159,6 +168,7 @@ attack(
 attack(
     "kernel_interfaces",
     tries="Asks for the interfaces in which most kernel bugs were: bpf, userfaultfd, perf events, new mounts.",
+    layers=("seccomp",),
     body="""
     given = []
     attributes = ctypes.create_string_buffer(struct.pack("IIII", 2, 4, 4, 1), 128)

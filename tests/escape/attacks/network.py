@@ -6,9 +6,7 @@ import socket
 
 from attack import Family, root_only, told
 
-FAMILY = Family(
-    "network", {"layers": ("net", "seccomp"), "shows": "A listener of the test was reached."}
-)
+FAMILY = Family("network", {"shows": "A listener of the test was reached."})
 attack = FAMILY.attack
 
 
@@ -40,17 +38,19 @@ def _no_ipv6() -> str | None:
 attack(
     "tcp",
     tries="Connects to a port of the loopback interface and sends something.",
-    layers=("net", "seccomp", "landlock"),
+    layers=("network", "landlock", "seccomp"),
     body="socket.create_connection(('127.0.0.1', w['tcp']), 1).sendall(b'out')",
 )
 attack(
     "udp",
     tries="Sends a datagram to a port of the loopback interface.",
+    layers=("network", "seccomp"),
     body="socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'out', ('127.0.0.1', w['udp']))",
 )
 attack(
     "ipv6",
     tries="Does the same over IPv6, also with an IPv4 address mapped into it.",
+    layers=("network", "seccomp"),
     needs=_no_ipv6,
     body="""
     for address in ("::1", "::ffff:127.0.0.1"):
@@ -61,7 +61,7 @@ attack(
 attack(
     "asyncio_connection",
     tries="Opens a connection through an event loop.",
-    layers=("net", "seccomp", "landlock"),
+    layers=("network", "landlock", "seccomp"),
     body="""
     import asyncio
     async def handler(w):
@@ -73,6 +73,7 @@ attack(
 attack(
     "metadata_address",
     tries="Addresses the cloud's metadata service, 169.254.169.254.",
+    layers=("network", "seccomp"),
     shows="A socket of the machine has that address as its peer.",
     watched=True,
     body="""
@@ -85,6 +86,7 @@ attack(
 attack(
     "dns_query",
     tries="Sends a DNS query that carries data in its name.",
+    layers=("network", "seccomp"),
     body="""
     name = b"".join(bytes([len(part)]) + part for part in (w["token"].encode(), b"example", b"com")) + b"\\0"
     query = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + name + struct.pack(">HH", 1, 1)
@@ -94,7 +96,7 @@ attack(
 attack(
     "abstract_socket",
     tries="Connects to a UNIX socket in the abstract namespace.",
-    layers=("net", "seccomp", "landlock"),
+    layers=("network", "landlock", "seccomp"),
     body="""
     end = socket.socket(socket.AF_UNIX)
     end.connect("\\0" + w["abstract"])
@@ -104,7 +106,7 @@ attack(
 attack(
     "redis_socket",
     tries="Connects to the UNIX socket of Redis and asks it for its configuration.",
-    layers=("mount", "seccomp"),
+    layers=("box", "seccomp"),
     body="""
     end = socket.socket(socket.AF_UNIX)
     end.connect(w["path"])
@@ -114,13 +116,13 @@ attack(
 attack(
     "path_datagram",
     tries="Sends a datagram to a UNIX socket with a path, as to a system log.",
-    layers=("mount", "seccomp"),
+    layers=("box", "seccomp"),
     body="socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'out', w['dgram'])",
 )
 attack(
     "socketpair_readdressed",
     tries="Makes a pair of datagram sockets, which is harmless, and sends from one of them to somebody else.",
-    layers=("mount", "seccomp"),
+    layers=("box", "seccomp"),
     body="""
     for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_STREAM, socket.SOCK_RAW):
         pair = attempt(socket.socketpair, socket.AF_UNIX, kind)
@@ -149,6 +151,7 @@ attack(
 attack(
     "netlink",
     tries="Asks the kernel for the machine's interfaces over netlink.",
+    layers=("network", "seccomp"),
     shows="A hardware address of the machine is in the result.",
     body="""
     end = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
@@ -165,6 +168,7 @@ attack(
 attack(
     "interface_address",
     tries="Asks for the machine's address with an ioctl on a datagram socket.",
+    layers=("network", "seccomp"),
     shows="The machine's address is in the result.",
     body="""
     import fcntl
@@ -179,7 +183,8 @@ attack(
 attack(
     "raw_socket",
     tries="Builds a datagram by hand on a raw socket.",
-    layers=("net", "capabilities", "seccomp"),
+    layers=("privileges", "network", "seccomp"),
+    open_on=("process",),
     needs=root_only,
     body="""
     end = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
@@ -189,8 +194,9 @@ attack(
 attack(
     "packet_socket",
     tries="Opens a packet socket, which sees and sends whole frames.",
+    layers=("privileges", "network", "seccomp"),
+    open_on=("process",),
     shows="It was given one.",
-    layers=("net", "capabilities", "seccomp"),
     needs=root_only,
     shown=told,
     body="""
@@ -201,8 +207,8 @@ attack(
 attack(
     "vsock",
     tries="Opens a socket to the hypervisor.",
-    shows="It was given one.",
     layers=("seccomp",),
+    shows="It was given one.",
     needs=_no_vsock,
     shown=told,
     body="""
@@ -213,6 +219,7 @@ attack(
 attack(
     "multipath_tcp",
     tries="Connects with multipath TCP, which Landlock's rules for TCP do not cover.",
+    layers=("network", "seccomp"),
     needs=_no_mptcp,
     body="""
     end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
@@ -223,8 +230,8 @@ attack(
 attack(
     "odd_families",
     tries="Asks for a socket of every family and kind there is, besides those with attacks of their own.",
-    shows="It was given one.",
     layers=("seccomp",),
+    shows="It was given one.",
     shown=told,
     body="""
     given = []
@@ -240,8 +247,8 @@ attack(
 attack(
     "listening",
     tries="Listens on a port of the machine.",
+    layers=("network", "landlock", "seccomp"),
     shows="The test could connect to it.",
-    layers=("net", "seccomp", "landlock"),
     watched=True,
     body="""
     mark(w)
@@ -256,8 +263,8 @@ attack(
 attack(
     "abstract_listening",
     tries="Listens in the abstract namespace of the machine, where a later attempt could find it.",
+    layers=("network", "seccomp"),
     shows="The name is among the machine's UNIX sockets.",
-    layers=("net", "seccomp"),
     watched=True,
     body="""
     mark(w)

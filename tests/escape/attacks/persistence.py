@@ -50,8 +50,8 @@ attack(
 attack(
     "shared_memory",
     tries="Leaves named shared memory and a named semaphore.",
-    layers=("mount", "landlock"),
-    open_on=("process",),
+    layers=("box", "landlock"),
+    open_on=(),
     body="""
     from multiprocessing import shared_memory, resource_tracker
     resource_tracker.register = lambda *_: None
@@ -64,9 +64,9 @@ attack(
 attack(
     "system_v",
     tries="Leaves System V shared memory, semaphores and a message queue.",
+    layers=("box", "seccomp"),
+    open_on=(),
     shows="They are there.",
-    layers=("ipc", "seccomp"),
-    open_on=("process",),
     body="""
     key = int(w["token"][3:11], 16) & 0x7FFFFFFF
     libc.shmget(key, 4096, 0o1666)
@@ -77,8 +77,8 @@ attack(
 attack(
     "message_queue",
     tries="Leaves a POSIX message queue.",
-    layers=("ipc", "seccomp"),
-    open_on=("process",),
+    layers=("box", "limits", "seccomp"),
+    open_on=(),
     shown=lambda world, outcome, token: (
         ["a message queue of its name can be opened from outside"] if _queue_left(token) else []
     ),

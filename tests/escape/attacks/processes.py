@@ -6,10 +6,9 @@ import os
 
 from attack import Family, root_only, told
 
-FAMILY = Family("processes", {"layers": ("seccomp",), "shows": "More than one process carries its token.", "watched": True})
+FAMILY = Family("processes", {"shows": "More than one process carries its token.", "watched": True})
 attack = FAMILY.attack
 _SIGNALLED = "A process of the host was signalled, stopped or ended."
-
 
 
 def _not_x86() -> str | None:
@@ -19,6 +18,7 @@ def _not_x86() -> str | None:
 attack(
     "fork",
     tries="Forks.",
+    layers=("seccomp",),
     body="""
     mark(w)
     if os.fork() == 0:
@@ -30,6 +30,7 @@ attack(
 attack(
     "clone",
     tries="Makes a process with the clone system call itself.",
+    layers=("seccomp",),
     body="""
     mark(w)
     if syscall("clone", signal.SIGCHLD, 0, 0, 0, 0) == 0:
@@ -41,6 +42,7 @@ attack(
 attack(
     "clone3",
     tries="Makes a process with clone3, whose arguments a filter cannot see.",
+    layers=("seccomp",),
     body="""
     mark(w)
     arguments = struct.pack("11Q", 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, 0)
@@ -53,6 +55,7 @@ attack(
 attack(
     "posix_spawn",
     tries="Spawns a program.",
+    layers=("box", "landlock", "seccomp"),
     shows="A process with its token among the arguments runs.",
     body="""
     for path in ("/bin/sleep", "/usr/bin/sleep"):
@@ -63,6 +66,7 @@ attack(
 attack(
     "subprocess",
     tries="Runs a program through subprocess.",
+    layers=("box", "landlock", "seccomp"),
     shows="A process with its token among the arguments runs.",
     body="""
     import subprocess
@@ -73,6 +77,7 @@ attack(
 attack(
     "os_system",
     tries="Runs a shell through os.system and os.popen.",
+    layers=("box", "landlock", "seccomp"),
     shows="A process with its token among the arguments runs.",
     body="""
     os.system(f"sh -c 'sleep 20; :' {w['token']} &")
@@ -83,12 +88,14 @@ attack(
 attack(
     "exec",
     tries="Replaces itself by another program.",
+    layers=("box", "landlock", "seccomp"),
     shows="A process with its token among the arguments runs.",
     body="os.execv('/bin/sleep', [w['token'], '0.3'])",
 )
 attack(
     "exec_from_memory",
     tries="Writes a program of its own into memory and runs it from there, so that no file system can forbid it.",
+    layers=("seccomp",),
     needs=_not_x86,
     wall=0.5,
     shows="A process with its token among the arguments runs.",
@@ -104,6 +111,7 @@ attack(
 attack(
     "daemon",
     tries="Forks twice into a session of its own, ignores signals and goes on after the run.",
+    layers=("seccomp",),
     shows="A process with its token ran beside it, or is alive afterwards.",
     body="""
     mark(w)
@@ -121,8 +129,8 @@ attack(
 attack(
     "kill_host",
     tries="Signals the host, the zygote and a process of the host by their numbers.",
+    layers=("box", "landlock", "seccomp"),
     shows=_SIGNALLED,
-    layers=("pid", "seccomp", "landlock", "uid"),
     body="""
     for pid in w["pids"]:
         attempt(os.kill, pid, w["signal"])
@@ -131,16 +139,16 @@ attack(
 attack(
     "kill_everyone",
     tries="Signals every process it may signal, with kill(-1).",
+    layers=("box", "landlock", "seccomp"),
     shows=_SIGNALLED,
-    layers=("pid", "seccomp", "landlock", "uid"),
     alone=True,
     body="os.kill(-1, w['signal'])",
 )
 attack(
     "kill_parents",
     tries="Signals its parent and whatever is number 1.",
+    layers=("box", "landlock", "seccomp"),
     shows=_SIGNALLED,
-    layers=("pid", "seccomp", "landlock", "uid"),
     body="""
     for pid in {os.getppid(), w["zygote"]} - {0, 1, os.getpid()}:
         attempt(os.kill, pid, signal.SIGSTOP)
@@ -150,8 +158,8 @@ attack(
 attack(
     "kill_zygote",
     tries="Kills the process that all attempts come from.",
+    layers=("box", "landlock", "seccomp"),
     shows="The zygote is gone, and everybody's attempts with it.",
-    layers=("pid", "seccomp", "landlock", "uid"),
     body="""
     for pid in {os.getppid(), w["zygote"]} - {0, 1, os.getpid()}:
         attempt(os.kill, pid, signal.SIGKILL)
@@ -161,8 +169,8 @@ attack(
 attack(
     "kill_siblings",
     tries="Kills the attempts that run beside it.",
+    layers=("namespaces", "landlock", "seccomp"),
     shows="The attempt of somebody else was ended.",
-    layers=("pid", "seccomp", "landlock"),
     body="""
     for pid in {*w["siblings"], *[int(name) for name in os.listdir("/proc") if name.isdigit()]} - {1, os.getpid()}:
         # Only what comes from the same zygote: where this gets through, the machine has other processes too.
@@ -174,9 +182,8 @@ attack(
 attack(
     "kill_group",
     tries="Ends its whole process group, which reaches members outside its process namespace too.",
+    layers=("session", "landlock", "seccomp"),
     shows="The zygote or the host got the signal.",
-    layers=("setsid", "seccomp"),
-    open_on=(),
     body="""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     attempt(os.killpg, 0, signal.SIGTERM)
@@ -187,8 +194,8 @@ attack(
 attack(
     "other_ways_to_signal",
     tries="Signals through tgkill, rt_sigqueueinfo and a pidfd.",
+    layers=("box", "landlock", "seccomp"),
     shows=_SIGNALLED,
-    layers=("pid", "seccomp", "landlock", "uid"),
     body="""
     for victim in w["victims"]:
         pid = victim["pid"]
@@ -202,8 +209,8 @@ attack(
 attack(
     "signal_by_descriptor",
     tries="Makes a descriptor signal somebody else when data arrives (F_SETOWN, O_ASYNC).",
+    layers=("box", "landlock", "seccomp"),
     shows=_SIGNALLED,
-    layers=("pid", "landlock", "uid"),
     body="""
     import fcntl
     for victim in w["victims"]:
@@ -219,8 +226,8 @@ attack(
 attack(
     "ptrace",
     tries="Traces a process of the host and reads its memory word by word.",
+    layers=("box", "landlock", "seccomp"),
     shows="That process has a tracer, or its secret came out.",
-    layers=("pid", "seccomp", "landlock", "uid"),
     body="""
     found = b""
     libc.ptrace.restype = ctypes.c_long
@@ -237,8 +244,8 @@ attack(
 attack(
     "process_vm_readv",
     tries="Copies memory out of a process of the host.",
+    layers=("box", "landlock", "seccomp"),
     shows="That process's secret came out.",
-    layers=("pid", "seccomp", "landlock", "uid"),
     body="""
     found = []
     for victim in w["victims"]:
@@ -253,8 +260,8 @@ attack(
 attack(
     "process_vm_writev",
     tries="Writes into the memory of a process of the host.",
+    layers=("box", "landlock", "seccomp"),
     shows="That process's memory is not as it was.",
-    layers=("pid", "seccomp", "landlock", "uid"),
     body="""
     for victim in w["victims"]:
         mine = ctypes.create_string_buffer(b"changed")
@@ -266,8 +273,8 @@ attack(
 attack(
     "pidfd_getfd",
     tries="Takes a descriptor out of a process of the host.",
+    layers=("box", "landlock", "seccomp"),
     shows="What that descriptor holds came out.",
-    layers=("pid", "seccomp", "landlock", "uid"),
     body="""
     found = []
     for victim in w["victims"]:
@@ -279,8 +286,8 @@ attack(
 attack(
     "setns",
     tries="Enters the namespaces of a process of the host and connects from there.",
+    layers=("network", "landlock", "seccomp"),
     shows="A listener was reached.",
-    layers=("pid", "seccomp", "capabilities"),
     watched=False,
     body="""
     for pid in (1, *w["pids"]):
@@ -297,8 +304,8 @@ attack(
 attack(
     "unshare",
     tries="Makes a user namespace, in which it has every capability, with mounts and network of its own.",
-    shows="It was given one.",
     layers=("seccomp",),
+    shows="It was given one.",
     shown=told,
     body="""
     for flags in (0x10000000, 0x10000000 | 0x20000, 0x20000, 0x40000000, 0x8000000, 0x2000000):
@@ -309,6 +316,7 @@ attack(
 attack(
     "personality",
     tries="Turns off the random layout of memory, and asks for other personalities.",
+    layers=("seccomp",),
     shows="It was given one.",
     shown=told,
     body="""
@@ -319,8 +327,8 @@ attack(
 attack(
     "process_settings",
     tries="Undoes what was set for it: dumpable, death with its parent, a strict filter of its own, capabilities.",
+    layers=("capabilities",),
     shows="It was allowed to live on after its parent, or has capabilities.",
-    layers=("seccomp", "capabilities"),
     shown=told,
     needs=root_only,
     body="""
@@ -334,8 +342,9 @@ attack(
 attack(
     "become_someone",
     tries="Changes its user, its groups and runs a program that changes them for it.",
+    layers=("privileges", "seccomp"),
+    open_on=("process",),
     shows="It is somebody else.",
-    layers=("capabilities", "seccomp", "user"),
     needs=root_only,
     shown=told,
     body="""
@@ -368,8 +377,8 @@ attack(
 attack(
     "priorities",
     tries="Changes the priority, the processors, the policy and the limits of a process of the host.",
+    layers=("box", "seccomp"),
     shows="One of these is not as it was.",
-    layers=("pid", "seccomp", "uid"),
     body="""
     import resource
     for victim in w["victims"]:
