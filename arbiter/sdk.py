@@ -29,7 +29,7 @@ from blackboard.blobs import Blob
 from blackboard.board import LEASE_SECONDS, PAUSE_SECONDS, STEP_LANE, Board
 from blackboard.budgets import Budget, Budgets, LevelReport
 from blackboard.ending import end
-from blackboard.errors import ArbiterError, BadInput
+from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable
 from blackboard.events import Event
 from blackboard.heartbeat import Heartbeat
 from blackboard.quotas import Quotas
@@ -254,16 +254,20 @@ class Arbiter:
             version.manifest.kind == "artifact" for version in await self.registry.list()
         )
         if expected:
-            await self._isolate()
+            try:
+                await self._isolate()
+            except IsolationUnavailable as error:
+                # Said once here; every task that needs it is refused with the same words.
+                log.error("%s", error)
 
     async def _isolate(self) -> Isolation:
         async with self._isolation_lock:
             if self._isolation is None:
                 given: str | Isolation | None = self._options["isolation"]
                 if given is None or isinstance(given, str):
-                    from wrapper.isolation.detection import find
+                    from wrapper.isolation import detection
 
-                    self._isolation, _ = await find(given)
+                    self._isolation, _ = await detection.find(given)
                 else:
                     await given.start()
                     self._isolation = given

@@ -14,6 +14,7 @@ from blackboard.events import RoundPlannedData
 from blackboard.types import Limits, TaskSpec
 from registry import Registry
 from wrapper.isolation import ProcessIsolation
+from wrapper.isolation.detection import find
 
 Post = Callable[..., Awaitable[Claim]]
 
@@ -25,7 +26,8 @@ async def registry(redis_board: Board) -> Registry:
 
 @pytest.fixture
 async def isolation() -> AsyncIterator[ProcessIsolation]:
-    isolation = ProcessIsolation(preload_strands=False, parked=1)
+    """The strongest that this machine has, as production uses it."""
+    isolation, _ = await find(preload_strands=False, parked=1)
     yield isolation
     await isolation.close()
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 import pytest_asyncio
+from backends import BACKENDS
 from pydantic import JsonValue
 
 from blackboard.types import Status
@@ -17,15 +18,15 @@ from wrapper.isolation import BrokerError, Job, JobLimits, Outcome, ProcessIsola
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def isolation() -> AsyncIterator[ProcessIsolation]:
-    async with ProcessIsolation(preload_strands=False, parked=1) as running:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=BACKENDS)
+async def isolation(request: pytest.FixtureRequest) -> AsyncIterator[ProcessIsolation]:
+    async with request.param(preload_strands=False, parked=1) as running:
         yield running
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def warm() -> AsyncIterator[ProcessIsolation]:
-    async with ProcessIsolation(preload_strands=True, parked=1) as running:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=BACKENDS)
+async def warm(request: pytest.FixtureRequest) -> AsyncIterator[ProcessIsolation]:
+    async with request.param(preload_strands=True, parked=1) as running:
         yield running
 
 

@@ -175,7 +175,6 @@ async def test_a_run_that_takes_too_long_is_killed_on_time(isolation: ProcessIso
     source = "def handler():\n    print('started', end='')\n    while True: pass\n"
     outcome = await call(isolation, source, JobLimits(wall_seconds=0.2))
     evidence = failure(outcome, "timeout", Status.TIMED_OUT)
-    assert evidence["stopped"] is True
     assert evidence["stdout_tail"] == "started"
     assert 0.2 <= outcome.seconds < 0.6
 

@@ -174,7 +174,7 @@ def _stay_behind(inner: int, host: int) -> NoReturn:
 
 
 def _build(paths: Sequence[str]) -> None:
-    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_SLAVE)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     new = next((each for each in _BUILDING_PLACES if os.path.isdir(each) and _free(each, paths)), None)
     if new is None:
         raise OSError(2, f"none of {', '.join(_BUILDING_PLACES)} is a directory to build the box on")
@@ -273,7 +273,6 @@ def settle() -> None:
         CannotBox: a step was refused.
     """
     try:
-        kernel.drop_bounding_set()
         become_nobody(False, kernel.CAP_SYS_ADMIN)
         lockdown.die_with_parent(signal.SIGKILL, os.getppid())
     except OSError as error:

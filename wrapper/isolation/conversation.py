@@ -42,6 +42,9 @@ _ERROR_KINDS = frozenset(
 _LARGE = 1 << 20
 _ERROR_BYTES = 256 << 10  # evidence ends up in records; it is not a second way to return a result
 _EXIT_SECONDS = 1.0
+_CONFIRM_SECONDS = 0.03
+"""How long a verdict on time that ran out waits to hear that the process is gone. It is killed in any case, but freeing a
+gigabyte takes the kernel a while, and who waits for the result has waited long enough."""
 
 
 class NeverStarted(Exception):
@@ -307,7 +310,7 @@ class Conversation:
 
     async def _time_out(self) -> Ending:
         limit = self.job.limits.wall_seconds
-        await self._kill()
+        await self._kill(_CONFIRM_SECONDS)
         if self._done is not None:
             return failed("protocol", "The channel stayed open after the result.")
         error = Failure(
@@ -329,9 +332,9 @@ class Conversation:
         )
         return Ending(Status.CANCELLED, error=error)
 
-    async def _kill(self) -> None:
+    async def _kill(self, seconds: float = _EXIT_SECONDS) -> None:
         self.child.signal(signal.SIGKILL)
-        await asyncio.wait([self.child.exited], timeout=_EXIT_SECONDS)
+        await asyncio.wait([self.child.exited], timeout=seconds)
 
 
 def _refusal(number: int, type: str, message: str) -> bytes:

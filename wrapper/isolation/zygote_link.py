@@ -36,6 +36,7 @@ _BOOT = (
 _ROOT = str(Path(__file__).resolve().parents[2])
 _WHOLE_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 _READY_SECONDS = 10.0
+_NO_REASON = "The zygote ended while it started."
 
 
 class ZygoteLost(Exception):
@@ -213,11 +214,10 @@ class ZygoteLink:
                 await link._greeting
             await in_thread(directories.remove_abandoned)
         except BaseException as error:
-            alive = link.alive
             await link.stop()
             if isinstance(error, TimeoutError):
                 raise IsolationUnavailable(f"The zygote was not ready within {seconds} s.") from error
-            if isinstance(error, IsolationUnavailable) and not alive:
+            if isinstance(error, IsolationUnavailable) and str(error).startswith(_NO_REASON):
                 raise IsolationUnavailable(f"{error} Its exit code was {process.returncode}.") from error
             raise
         return link
@@ -370,7 +370,7 @@ class ZygoteLink:
         self._control.close()
         words = self._last_words()
         if not self._greeting.done():
-            self._greeting.set_exception(IsolationUnavailable(f"The zygote ended while it started. {words}".rstrip()))
+            self._greeting.set_exception(IsolationUnavailable(f"{_NO_REASON} {words}".rstrip()))
             self._greeting.exception()  # retrieved here; start() may have given up on it
         for waiting in self._forks.values():
             if not waiting.done():
