@@ -178,6 +178,7 @@ class Listeners:
         self._stop, self._wake = os.pipe()
         self._sockets: dict[int, tuple[str, socket.socket]] = {}
         self._lock = threading.Lock()
+        self._quiet = threading.Event()
         self.facts: dict[str, JsonValue] = {}
         self.path, self.dgram = str(root / "redis" / "redis.sock"), str(root / "redis" / "log.sock")
         self.abstract = f"arbiter-escape-{secrets.token_hex(6)}"
@@ -214,9 +215,14 @@ class Listeners:
         guests: dict[int, socket.socket] = {}
         while True:
             ready, _, _ = select.select([self._stop, *self._sockets, *guests], [], [])
-            if self._stop in ready:
-                break
+            if ready == [self._stop]:
+                if os.read(self._stop, 1) == b"x":
+                    break
+                self._quiet.set()
+                continue
             for fd in ready:
+                if fd == self._stop:
+                    continue
                 if fd in guests:
                     self._hear(guests, fd)
                     continue
@@ -246,6 +252,9 @@ class Listeners:
 
     def take(self) -> list[str]:
         """Who came since last time."""
+        self._quiet.clear()
+        os.write(self._wake, b"?")  # answered when everything that had arrived was heard
+        self._quiet.wait(5)
         with self._lock:
             heard, self.heard = self.heard, []
             said, self.said = self.said, []
@@ -308,6 +317,7 @@ class World:
         self._plant_key()
         self._outside_facts()
         self.tree: dict[str, tuple[object, ...]] = {}
+        self.modes: dict[str, int] = {}
         self.modified: dict[str, int] = {}
         self.bystanders: frozenset[int] = frozenset()
         """Processes that were there before an attack and do not come from the zygote."""
@@ -426,6 +436,7 @@ class World:
         self.listeners.take()
         self._signals.clear()
         self.tree = self.tree or self._tree()
+        self.modes = {place: os.stat(place).st_mode for place in self.watched if os.path.exists(place)}
         self.modified = {place: _modified(place) for place in self.watched}
         self.bystanders = frozenset(map(int, filter(str.isdigit, os.listdir("/proc")))) - {
             *descendants(self.zygote or 0), self.zygote or 0
@@ -499,10 +510,18 @@ class World:
                 yield f"the secret {name!r} came out"
 
     def _left_behind(self, token: str) -> Iterator[str]:
+        for place, mode in self.modes.items():
+            if os.stat(place).st_mode != mode:
+                os.chmod(place, stat.S_IMODE(mode))
+                yield f"the mode of {place} was changed"
         for place in self.watched:
             if _modified(place) == self.modified[place]:
                 continue
-            for name in os.listdir(place):
+            try:
+                names = os.listdir(place)
+            except PermissionError:  # it may be written to, but not listed
+                names = [name for name in (token, f"{token}0") if os.path.lexists(os.path.join(place, name))]
+            for name in names:
                 if token in name:
                     yield f"{place} holds {name}"
                     _remove(os.path.join(place, name))

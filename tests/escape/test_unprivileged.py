@@ -82,7 +82,7 @@ def test_g10_nobody_gets_out_as_nobody_either() -> None:
         )
     finally:
         shutil.rmtree(home, ignore_errors=True)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
     assert int(passed[1]) > 150, done.stdout[-2000:]

@@ -402,7 +402,7 @@ attack(
     layers=("network",),
     body="""
     import glob
-    names = ["/sys/class/net/*/address", "/sys/devices/virtual/net/*/address", "/proc/net/fib_trie", "/proc/net/arp"]
+    names = ["/sys/class/net/*/address", "/sys/devices/virtual/net/*/address", "/proc/self/net/fib_trie"]
     found = [attempt(text, path) for name in names for path in glob.glob(name)]
     return [each[:4000] for each in found if each]
     """,
