@@ -95,6 +95,7 @@ class NaiveIsolation:
         self._answers: set[asyncio.Task[None]] = set()
         self.kept_fds: list[int] = []
         self._folder = ""
+        self._sending = asyncio.Lock()
 
     @property
     def zygote_pid(self) -> int | None:
@@ -106,7 +107,7 @@ class NaiveIsolation:
         self._folder = tempfile.mkdtemp(prefix="arbiter-naive-")
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
-        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         for fd in self._leaked:
             os.set_inheritable(fd, True)
 
@@ -173,10 +174,11 @@ class NaiveIsolation:
         except Exception as error:
             answer = {"error": {"type": type(error).__name__, "message": str(error)}}
         body = json.dumps({"t": "ret", "id": said["id"], **answer}).encode()
-        try:
-            await asyncio.get_running_loop().sock_sendall(self._channel, len(body).to_bytes(4, "big") + body)
-        except OSError:
-            pass
+        async with self._sending:
+            try:
+                await asyncio.get_running_loop().sock_sendall(self._channel, len(body).to_bytes(4, "big") + body)
+            except OSError:
+                pass
 
     def _fail(self, error: Exception) -> None:
         while self._waiting:
@@ -210,13 +212,7 @@ class NaiveIsolation:
             os.pread(file.fileno(), 1 << 27, start).decode("utf-8", "replace")
             for file, start in ((self._out, out), (self._err, err))
         )
-        collected = os.path.join(self._folder, "result.json")
-        if os.path.exists(collected):
-            stdout += Path(collected).read_text()
-            os.unlink(collected)
-        for name in os.listdir(self._folder):
-            if name.endswith(".tmp"):  # tidies up, by path
-                os.unlink(os.path.join(self._folder, name))
+        stdout += self._collected()
         for line in stdout.splitlines()[:1000]:
             if line.startswith("RESULT: "):
                 said = {"value": json.loads(line.removeprefix("RESULT: "))}
@@ -251,6 +247,24 @@ class NaiveIsolation:
         self._err.close()
         for fd in self.kept_fds:
             os.close(fd)
-        for folder in glob.glob(glob.escape(self._folder) + "*"):
-            os.unlink(folder) if os.path.islink(folder) else shutil.rmtree(folder, ignore_errors=True)
         self.kept_fds = []
+        self._tidy()
+
+    def _collected(self) -> str:
+        """What a file with a promising name says; whatever looks temporary is removed. All by path."""
+        said = ""
+        path = os.path.join(self._folder, "result.json")
+        if os.path.exists(path):
+            said = Path(path).read_text()
+            os.unlink(path)
+        for name in os.listdir(self._folder):
+            if name.endswith(".tmp"):
+                os.unlink(os.path.join(self._folder, name))
+        return said
+
+    def _tidy(self) -> None:
+        for folder in glob.glob(glob.escape(self._folder) + "*"):
+            if os.path.islink(folder):
+                os.unlink(folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -8,14 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 NOBODY = 65534
 _ROOT = Path(__file__).resolve().parents[2]
-_FIRST = "escape-as-nobody"
+_HOME = f"/tmp/arbiter-nobody-{os.getpid()}"
 
 
 def _closed(path: str) -> str | None:
@@ -50,6 +49,10 @@ def _opened() -> str | None:
             f"mkdir -p {shlex.quote(path)}; mount --bind $hold{n} {shlex.quote(path)}; umount $hold{n}; rmdir $hold{n}"
             for n, path in enumerate(kept)
         ]
+    # Temporary files in a place of its own: nobody may be kept out of the machine's.
+    if not any(path.startswith("/tmp/") for path in needed):
+        lines.append("mount -t tmpfs -o mode=1777 none /tmp")
+    lines += [f"mkdir {_HOME}", f"chown {NOBODY}:{NOBODY} {_HOME}"]
     return "\n".join(lines)
 
 
@@ -59,29 +62,25 @@ def test_g10_nobody_gets_out_as_nobody_either() -> None:
     if missing := [name for name in ("setpriv", "unshare", "mount") if shutil.which(name) is None]:
         pytest.skip(f"{missing} would be needed to become nobody")
     opened = _opened()
-    if opened is None or subprocess.run(["unshare", "--mount", "true"], check=False, stderr=-3).returncode:
+    if (
+        opened is None
+        or subprocess.run(["unshare", "--mount", "true"], check=False, stderr=subprocess.DEVNULL).returncode
+    ):
         pytest.skip("nobody cannot be given an interpreter here: its folder is closed, and nothing may be mounted")
-    home = tempfile.mkdtemp(prefix="arbiter-nobody-")
-    os.chown(home, NOBODY, NOBODY)
     become = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all --inh-caps -all"
-    tests = (
-        f"{sys.executable} -m pytest -o addopts=--strict-markers -p no:cacheprovider -p no:xdist --basetemp {home}/base"
+    tests = f"{sys.executable} -m pytest -o addopts=--strict-markers -p no:cacheprovider -p no:xdist --basetemp {_HOME}/base"
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
+            f"{opened}\nexec {become} {tests} tests/escape/test_contained.py tests/escape/test_controls.py",
+        ],
+        cwd=_ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": _HOME, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
     )
-    try:
-        done = subprocess.run(
-            [
-                *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
-                f'{opened}\nexec {become} {tests} -k "not slow" tests/escape/test_contained.py tests/escape/test_controls.py',
-            ],
-            cwd=_ROOT,
-            env={"PATH": os.environ["PATH"], "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=110,
-        )
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None

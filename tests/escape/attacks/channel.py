@@ -104,7 +104,7 @@ attack(
     tries="Sends a call with a number it had used, and one with a number from the past.",
     grants=("model.invoke",),
     body="""
-    for number in (5, 5, 1):
+    for number in (1005, 1005, 1001):
         send({"t": "call", "id": number, "method": "model.invoke", "args": None})
         time.sleep(0.05)
     time.sleep(0.1)

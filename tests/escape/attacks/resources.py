@@ -325,16 +325,14 @@ attack(
 )
 attack(
     "unread_answers",
-    tries="Asks for megabytes again and again and never reads an answer.",
+    tries="Asks for as many megabytes as it may at once and never reads an answer.",
     layers=("deadline", "host's judgement"),
     wall=0.6,
     grants=("large",),
     body="""
-    number = 0
-    while True:
-        number += 1
+    for number in range(1001, 1005):
         send({"t": "call", "id": number, "method": "large", "args": None})
-        if number == 4: time.sleep(20)
+    time.sleep(20)
     """,
 )
 attack(
