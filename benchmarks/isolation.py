@@ -1,9 +1,10 @@
-"""What does it cost to load and call code in a process of its own?
+"""What does it cost to load and call code behind walls, in a process of its own?
 
 Ours hands one source text and its input to a process that was forked from a warm one, has given up what it must not
 have, answers once and is killed. The alternatives load and call the same source: in this process (no isolation at all),
-in a new interpreter that has nothing but the standard library, and in a new interpreter that has Strands at hand, as
-ours has.
+in ours without walls, in a process that the standard library forks from a warm one, in a new interpreter that has
+nothing but the standard library, alone and in a box made by bubblewrap, and in a new interpreter that has Strands at
+hand, as ours has.
 """
 
 from __future__ import annotations
@@ -11,17 +12,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import multiprocessing
 import os
+import re
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import module_from_spec, spec_from_loader
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Sample, Spread, in_turn, timed
 from benchmarks.report import Row, rows
 from blackboard.types import Status
-from wrapper.isolation import Job, ProcessIsolation
+from wrapper.isolation import Job, JobLimits, ProcessIsolation, box
+from wrapper.isolation.detection import find
 
 SOURCE = '''"""Adds."""
 
@@ -39,22 +46,30 @@ json.dump(space["handler"](**job["input"]), sys.stdout)
 INPUT = {"a": 1, "b": 2}
 PARKED, UNPARKED, BOTH = "load and call, a process parked", "the same, nothing parked", "the same, two at a time"
 IN_PROCESS, BARE, STRANDS = "importlib in this process", "new python -I -S", "new python + import strands"
+UNWALLED, FORKSERVER, BOXED = "ours without walls", "multiprocessing forkserver, warm", "bwrap + python -I -S"
+WALL_SECONDS = 0.1
+_STUCK = "import hashlib\ndef handler():\n    hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10 ** 9)\n"
 
 
 async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
     """The rows of this benchmark."""
     repetitions = 3 if quick else 5
     count = 40 if quick else 150
-    starts = [await _start() for _ in range(2 if quick else 4)]
-    async with ProcessIsolation() as parked, ProcessIsolation(parked=0) as unparked, ProcessIsolation() as shared:
+    parked, _ = await find()
+    backend = type(parked)
+    say(f"walls: {parked.label}, {', '.join(parked.layers)}")
+    starts = [await _start(backend) for _ in range(2 if quick else 4)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["strands", "benchmarks.isolation"])
+    async with parked, backend(parked=0) as unparked, backend() as shared, ProcessIsolation() as unwalled:
 
-        async def with_parked() -> Sample:
+        async def with_parked(isolation: ProcessIsolation) -> Sample:
             latencies: list[float] = []
             for _ in range(count):
-                while parked.parked == 0:
+                while isolation.parked == 0:
                     await asyncio.sleep(0.001)
                 start = time.perf_counter()
-                await _call(parked)
+                await _call(isolation)
                 latencies.append(time.perf_counter() - start)
             return Sample(count, sum(latencies), latencies)
 
@@ -65,30 +80,126 @@ async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
             return Sample(2 * count, time.perf_counter() - began, singles)
 
         alternatives: dict[str, Any] = {
-            PARKED: with_parked,
+            PARKED: lambda: with_parked(parked),
             UNPARKED: lambda: timed(lambda: _call(unparked), count),
             BOTH: two,
+            UNWALLED: lambda: with_parked(unwalled),
+            FORKSERVER: lambda: timed(lambda: asyncio.to_thread(_forked, context), 10),
             IN_PROCESS: lambda: timed(_in_process, count),
             BARE: lambda: timed(lambda: _fresh("-I", "-S", "-c", _FRESH), 10),
             STRANDS: lambda: timed(lambda: _fresh("-c", "import strands\n" + _FRESH), 1),
         }
+        if shutil.which("bwrap"):
+            inside = [*box.bubblewrap([], frozenset()), sys.executable]
+            alternatives[BOXED] = lambda: timed(lambda: _fresh("-I", "-S", "-c", _FRESH, program=inside), 10)
         measured = await in_turn(alternatives, repetitions, say)
-    found = rows("isolation", measured, [PARKED], [BARE, STRANDS, IN_PROCESS], "calls/s")
+        private = await _private_bytes(parked)
+        late = [await _overshoot(parked) for _ in range(5 if quick else 20)]
+    against = [name for name in (UNWALLED, FORKSERVER, BARE, BOXED, STRANDS, IN_PROCESS) if name in measured]
+    found = rows("isolation", measured, [PARKED], against, "calls/s")
     found += rows("isolation", measured, [UNPARKED, BOTH], [BARE], "calls/s")
     strands = Spread.of([sample.each for sample in measured[STRANDS]])
     first = Spread.of(starts)
     found.append(
         Row(
-            "isolation", "from nothing to the first result", first, "s", against=STRANDS, theirs=strands,
-            ratio=Spread(*[first.median / strands.median] * 3),
+            "isolation", "from nothing to the first result, proof not counted", first, "s", against=STRANDS,
+            theirs=strands, ratio=Spread(*[first.median / strands.median] * 3),
         )
     )  # fmt: skip
-    return found
+    found.append(Row("isolation", "memory of its own, a parked process", Spread.of(private), "B"))
+    found.append(Row("isolation", f"verdict after a limit of {WALL_SECONDS:g} s, stuck in C", Spread.of(late), "s"))
+    return found + await _left_over(backend, 200 if quick else 10_000, say)
 
 
-async def _start() -> float:
+def _children(pid: int) -> list[int]:
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(word) for word in words]
+
+
+def _private(pid: int) -> int:
+    """Bytes of memory that only this process has."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * sum(map(int, re.findall(r"Private_(?:Clean|Dirty):\s+(\d+)", text)))
+
+
+async def _private_bytes(isolation: ProcessIsolation) -> list[float]:
+    await _all_parked(isolation)
+    assert isolation.zygote_pid is not None
+    return [float(_private(pid)) for pid in _children(isolation.zygote_pid)]
+
+
+async def _all_parked(isolation: ProcessIsolation) -> None:
+    while isolation.parked < 2 * (os.cpu_count() or 1):
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)  # until what was killed is buried
+
+
+async def _overshoot(isolation: ProcessIsolation) -> float:
+    """Seconds to the verdict on code that holds the interpreter in C."""
     began = time.perf_counter()
-    async with ProcessIsolation() as isolation:
+    await isolation.run(Job.of(_STUCK, limits=JobLimits(wall_seconds=WALL_SECONDS)))
+    return time.perf_counter() - began
+
+
+async def _left_over(backend: type[ProcessIsolation], runs: int, say: Callable[[str], None]) -> list[Row]:
+    """What a great many runs leave: processes beside the parked ones, mounts, descriptors, growth of the warm process."""
+
+    def counted(isolation: ProcessIsolation) -> dict[str, float]:
+        zygote = isolation.zygote_pid
+        assert zygote is not None
+        return {
+            "processes": len(_children(zygote)),
+            "mounts": Path(f"/proc/{zygote}/mountinfo").read_text().count("\n"),
+            "descriptors of the warm process": len(os.listdir(f"/proc/{zygote}/fd")),
+            "descriptors of the host": len(os.listdir("/proc/self/fd")),
+            "memory of the warm process": _private(zygote),
+        }
+
+    async with backend(recycle_runs=2 * runs + 1000, recycle_seconds=86_400) as isolation:
+        for _ in range(100):  # what is made once is there
+            await _call(isolation)
+        await _all_parked(isolation)
+        before = counted(isolation)
+        for number in range(0, runs, 4):
+            if number % 1000 == 0:
+                say(f"left over, {number} of {runs} runs")
+            await asyncio.gather(*(_call(isolation) for _ in range(4)))
+        await _all_parked(isolation)
+        after = counted(isolation)
+    return [
+        Row(
+            "isolation", f"left over after {runs:,} runs: {name}", Spread(*[after[name] - before[name]] * 3),
+            "B" if name.startswith("memory") else "",
+        )
+        for name in before
+    ]  # fmt: skip
+
+
+def _answer(connection: Connection) -> None:
+    job = json.loads(connection.recv_bytes())
+    space: dict[str, Any] = {}
+    exec(compile(job["source"], "capability", "exec"), space)
+    connection.send_bytes(json.dumps(space["handler"](**job["input"])).encode())
+
+
+def _forked(context: Any) -> None:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_answer, args=(theirs,))
+    process.start()
+    theirs.close()
+    ours.send_bytes(json.dumps({"source": SOURCE, "input": INPUT}).encode())
+    if json.loads(ours.recv_bytes()) != {"sum": 3}:
+        raise AssertionError("the call ended otherwise")
+    process.join()
+    ours.close()
+
+
+async def _start(backend: type[ProcessIsolation]) -> float:
+    began = time.perf_counter()
+    async with backend() as isolation:
         await _call(isolation)
         return time.perf_counter() - began
 
@@ -119,9 +230,9 @@ async def _in_process() -> None:
         raise AssertionError("the call ended otherwise")
 
 
-async def _fresh(*options: str) -> None:
+async def _fresh(*options: str, program: Sequence[str] = (sys.executable,)) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *options, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=dict(os.environ)
+        *program, *options, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=dict(os.environ)
     )
     said, _ = await process.communicate(json.dumps({"source": SOURCE, "input": INPUT}).encode())
     if json.loads(said) != {"sum": 3}:

@@ -1,7 +1,7 @@
 """The wrapper: runs one attempt at a capability and says how it ended.
 
 * :mod:`wrapper.execute`: resolve, verify, check, run, check, report; the handler of a worker.
-* :mod:`wrapper.isolation`: the clean, single-use process generated code is loaded, called and killed in.
+* :mod:`wrapper.isolation`: the walled-in, single-use process generated code is loaded, called and killed in.
 * :mod:`wrapper.broker`: the model calls isolated code may make, with its grants and its meter.
 * :mod:`wrapper.models`: from a model string to one whole reply; the scripted and the recorded model.
 * :mod:`wrapper.context`: which task a function of the embedding program is called for.

@@ -1,4 +1,4 @@
-"""Process isolation: where generated code is loaded, called, parsed and killed.
+"""Isolation: where generated code is loaded, called, parsed and killed.
 
 **What this room is for.** One attempt at a capability is one single-use process that never held a credential, an open
 file of the host or another attempt's memory. The host hands it verified source text and input, answers the calls it
@@ -12,13 +12,20 @@ evidence. ``run`` raises only for misuse (``BadInput``) and when there is no iso
 file                 question it answers                             runs in
 ===================  ==============================================  ==========================================
 ``job``              what is asked, what is answered, which limits   host
-``process``          the backend ``ProcessIsolation``                host
+``detection``        which backend is used here, and why not others  host
+``canary``           what code in a backend can do, by trying        host, and its source in a child
+``process``          the backends                                    host
 ``parking``          who keeps children ready, and for whom          host
 ``zygote_link``      how the host speaks to one zygote               host
 ``conversation``     one run: frames, deadline, cancel, verdict      host
 ``zygote``           who forks and buries children                   zygote (trusted, no generated code)
+``box``              what the zygote can see at all                  zygote; the command of bubblewrap: host
 ``child``            from fork to ready to done                      child
-``lockdown``         what a child gives up before it reads code      child
+``lockdown``         what a child gives up before it reads code      zygote prepares, child applies
+``landlock``         which files a child may touch                   zygote prepares, child applies
+``seccomp``          which system calls a child may make             zygote prepares, child applies
+``syscalls``         their numbers                                   zygote
+``kernel``           the calls Python has no function for            zygote, child
 ``hotload``          source → module → handler → result, typed       child
 ``inspection``       what source contains, without importing it      child
 ``channel``          calls from the code back to the host            child
@@ -29,10 +36,9 @@ file                 question it answers                             runs in
 ``model_seam``       how Strands comes to use that model             zygote
 ===================  ==============================================  ==========================================
 
-**Honest limit.** The backend here is named ``process`` and is exactly that: a clean process with limits, killed after
-one answer. It stops accidents, crashes, leaks between attempts and secrets in the environment. It does not stop hostile
-code from reading files the user may read or from opening sockets; :func:`wrapper.isolation.lockdown.lock_down` is the
-seam where namespaces, Landlock and seccomp go, after the fork and before any code is read.
+**Backends**, strongest first: ``zygote-ns`` (namespaces, Landlock, seccomp, limits), ``zygote-lsm`` (the same without
+namespaces), ``process`` (limits only; no sandbox, and used only where an operator names it). :func:`.detection.find` gives
+the strongest that proves itself. ``docs/isolation.md`` says what each promises and what is left.
 
 **Imports.** Host files may import ``blackboard``; files that run in the zygote or a child import the standard library
 (and Strands) only. Names are loaded on first use, so that a zygote does not pay for host code.

@@ -195,7 +195,7 @@ class _Bait:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={"ARBITER_CANARY": self.mark},
+            env={"CANARY": self.mark},
         )
 
     def _listen(self, name: str, family: int, kind: int, address: str | tuple[str, int]) -> None:

@@ -60,11 +60,12 @@ def _capture(log_bytes: int) -> None:
 
 
 def _strip(channel: int, out: int, err: int, directory: str | None, walls: Walls) -> None:
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-        signal.signal(name, signal.SIG_DFL)
-    home = walls.enter(directory)
-    os.environ.clear()
-    os.environ.update(clean_environment(home))
+    walls.enter(directory)
+    # Where no directory of the host's has to be tidied up, the zygote handles no signal and has set the environment for
+    # all, which spares each child half a megabyte of memory of its own.
+    if directory is not None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        set_environment(directory)
     # Above the four numbers first, so that no source is overwritten before it was copied.
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (out, err, channel)]
     # The rules of the fence are open descriptors, which are closed below.
@@ -79,15 +80,18 @@ def _strip(channel: int, out: int, err: int, directory: str | None, walls: Walls
     faulthandler.enable(file=2)
 
 
-def clean_environment(directory: str) -> dict[str, str]:
-    """All a child needs: nothing is inherited from the host."""
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": directory,
-        "TMPDIR": directory,
-        "LANG": "C.UTF-8",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+def set_environment(home: str) -> None:
+    """All a child needs, and nothing else: nothing is inherited from the host."""
+    os.environ.clear()
+    os.environ.update(
+        {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": home,
+            "TMPDIR": home,
+            "LANG": "C.UTF-8",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+    )
 
 
 def live(channel: int, out: int, err: int, directory: str | None, walls: Walls, zygote: int) -> NoReturn:

@@ -137,11 +137,16 @@ class Walls:
                 kernel.setns(self._home, kernel.CLONE_NEWPID)
         return pid
 
-    def enter(self, directory: str | None) -> str:
+    @property
+    def home(self) -> str:
+        """Home and temporary directory of the code, where the host gives it none."""
+        return self.scratch or "/"
+
+    def enter(self, directory: str | None) -> None:
         """Take namespaces of one's own and go where the code may write.
 
-        Returns:
-            the directory that is home and temporary directory of the code.
+        Args:
+            directory: one of the host's, for code that is walled in by nothing.
         """
         if "session" not in self.without:
             # Also inside a pid namespace: a signal to the process group would reach its members outside.
@@ -151,9 +156,7 @@ class Walls:
             kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
             kernel.mount("scratch", self.scratch, "tmpfs", _SCRATCH_FLAGS, _SCRATCH_OPTIONS)
             kernel.mount("proc", "/proc", "proc", _SCRATCH_FLAGS, "hidepid=2,subset=pid")
-        place = directory or self.scratch or "/"
-        os.chdir(place)
-        return place
+        os.chdir(directory or self.home)
 
     def fence(self) -> None:
         """Confine what can be opened from now on."""

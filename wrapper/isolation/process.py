@@ -1,6 +1,7 @@
-"""The ``process`` backend: one clean, limited, single-use process per run, forked from a warm zygote.
+"""The backends: one clean, limited, single-use process per run, forked from a warm zygote, with walls of three kinds.
 
-Not a sandbox against hostile code; see the package's own docstring for what that leaves open.
+``process`` has none and is not a sandbox against hostile code. The others differ in what the zygote and its children are
+told to give up, see :mod:`wrapper.isolation.lockdown`; all the rest is the same.
 """
 
 from __future__ import annotations

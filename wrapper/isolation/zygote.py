@@ -229,7 +229,6 @@ def _wall_in(settings: Settings) -> Walls:
     """The strongest the profile says: the box, or what needs none. Children get the rest."""
     without = frozenset(settings.without)
     if settings.profile == "process":
-        lockdown.die_with_parent(signal.SIGTERM, settings.host)
         return Walls.make(settings.profile, without, [], None)
     paths = box.runtime(settings.preload)
     if settings.profile == "zygote-ns":
@@ -261,18 +260,21 @@ def main() -> NoReturn:
     try:
         try:
             walls = _wall_in(settings)
-            signal.signal(signal.SIGTERM, stop)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             lockdown.adopt_orphans()
             os.umask(0o077)
             if settings.base is not None:
+                signal.signal(signal.SIGTERM, stop)
                 os.chdir(settings.base)
                 directories.hold(settings.base)
+                lockdown.die_with_parent(signal.SIGTERM, settings.host)
             model_seam.install()
             _preload(settings.preload)
         except Exception as error:
             # The one report of why there is no isolation; the host turns it into IsolationUnavailable.
             control.send(json.dumps({"op": "refused", "reason": f"{type(error).__name__}: {error}"[:2000]}).encode())
             raise _Stop from error
+        child.set_environment(walls.home)
         child.rehearse()
         gc.collect()
         gc.freeze()
