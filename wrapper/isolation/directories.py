@@ -69,12 +69,13 @@ def remove(path: str | None) -> None:
         return
 
     def open_up(_function: object, inner: str, _info: object) -> None:
-        try:
-            os.chmod(os.path.dirname(inner), 0o700)
-            if not os.path.islink(inner):
-                os.chmod(inner, 0o700)
-        except OSError:
-            pass
+        for each in (os.path.dirname(inner), inner):
+            # Of the tree only: what is above it belongs to others, and is named here too when the tree is gone already.
+            if (each == path or each.startswith(f"{path}/")) and not os.path.islink(each):
+                try:
+                    os.chmod(each, 0o700)
+                except OSError:
+                    pass
 
     for attempt in range(2):
         try:
