@@ -317,7 +317,6 @@ class World:
         self._plant_key()
         self._outside_facts()
         self.tree: dict[str, tuple[object, ...]] = {}
-        self.modes: dict[str, int] = {}
         self.modified: dict[str, int] = {}
         self.bystanders: frozenset[int] = frozenset()
         """Processes that were there before an attack and do not come from the zygote."""
@@ -436,7 +435,6 @@ class World:
         self.listeners.take()
         self._signals.clear()
         self.tree = self.tree or self._tree()
-        self.modes = {place: os.stat(place).st_mode for place in self.watched if os.path.exists(place)}
         self.modified = {place: _modified(place) for place in self.watched}
         self.bystanders = frozenset(map(int, filter(str.isdigit, os.listdir("/proc")))) - {
             *descendants(self.zygote or 0), self.zygote or 0
@@ -510,10 +508,6 @@ class World:
                 yield f"the secret {name!r} came out"
 
     def _left_behind(self, token: str) -> Iterator[str]:
-        for place, mode in self.modes.items():
-            if os.stat(place).st_mode != mode:
-                os.chmod(place, stat.S_IMODE(mode))
-                yield f"the mode of {place} was changed"
         for place in self.watched:
             if _modified(place) == self.modified[place]:
                 continue

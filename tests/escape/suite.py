@@ -103,6 +103,8 @@ class Arena:
     calls: list[tuple[str, JsonValue]] = field(default_factory=list[tuple[str, JsonValue]])
     concurrent: int = 0
     most_concurrent: int = 0
+    user: int = os.geteuid()
+    """Whom the children are, as this machine sees them."""
     _sibling: asyncio.Task[Outcome] | None = None
     _sibling_secret: str = ""
     _release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -314,6 +316,7 @@ async def arena(world: World, isolation: RunsCode) -> AsyncIterator[Arena]:
                     users.add(outer_uid(pid))
             for uid in users - {0}:
                 world.add_victim(uid)
+            here.user = max(users, default=0)
         yield here
         await here.close()
 
