@@ -111,6 +111,14 @@ def test_a_daemon_says_what_it_is_before_it_is_ready(stage: Stage) -> None:
     assert daemon.said[-1] == "drained"
 
 
+def test_a_daemon_that_was_told_to_use_no_sandbox_says_so(stage: Stage) -> None:
+    with stage.daemon("a", "--isolation", "process") as daemon:
+        daemon.wait_for("ready")
+        assert any("isolation" in line and "no sandbox" in line for line in daemon.said)
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+
+
 def test_work_that_does_not_end_within_the_grace_time_goes_to_another_daemon_at_once(stage: Stage) -> None:
     with stage.daemon("a", "--grace", "0.2") as first:
         first.wait_for("ready")

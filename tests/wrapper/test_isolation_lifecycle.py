@@ -160,27 +160,35 @@ async def test_the_zygote_is_replaced_after_enough_runs_without_disturbing_any(b
 
 _HOST = """
 import asyncio, json
-from wrapper.isolation import Job, ProcessIsolation
+import sys
+from pathlib import Path
+from wrapper.isolation import Job, process
 SOURCE = '''
 from wrapper import sdk
-import os, time
+import time
 def handler():
-    sdk.call("here", [os.getpid(), os.getppid()])
+    sdk.call("here", None)
     time.sleep(120)
 '''
 async def main():
     async def broker(method, args):
-        print(json.dumps(args), flush=True)
-    async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
+        zygote = isolation.zygote_pid
+        (child,) = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+        print(json.dumps([int(child), zygote]), flush=True)
+    async with getattr(process, sys.argv[1])(preload_strands=False, parked=0) as isolation:
         await isolation.run(Job.of(SOURCE), broker)
 asyncio.run(main())
 """
 
 
-async def host_with_a_run(directory: Path) -> tuple[subprocess.Popen[bytes], int, int]:
+async def host_with_a_run(
+    directory: Path, backend: type[ProcessIsolation] = ProcessIsolation
+) -> tuple[subprocess.Popen[bytes], int, int]:
     """A host process with one run in progress: the host, the pid of the run, the pid of its zygote."""
     host = subprocess.Popen(  # noqa: ASYNC220
-        [sys.executable, "-c", _HOST], stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(directory)}
+        [sys.executable, "-c", _HOST, backend.__name__],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(directory)},
     )
     assert host.stdout is not None
     with host.stdout:
@@ -190,16 +198,35 @@ async def host_with_a_run(directory: Path) -> tuple[subprocess.Popen[bytes], int
     return host, child, zygote
 
 
-async def test_a_host_killed_outright_takes_zygote_children_and_directories_with_it(tmp_path: Path) -> None:
-    host, child, zygote = await host_with_a_run(tmp_path)
+@every_backend
+async def test_a_host_killed_outright_takes_zygote_children_and_directories_with_it(
+    backend: type[ProcessIsolation], tmp_path: Path
+) -> None:
+    host, child, zygote = await host_with_a_run(tmp_path, backend)
     host.kill()
     host.wait()
     await until(lambda: not running(zygote) and not running(child), "zygote and child end")
     await until(lambda: entries(tmp_path) == [], "the directories are gone")
 
 
-async def test_a_run_dies_with_its_zygote_even_when_the_host_cannot_act(tmp_path: Path) -> None:
-    host, child, zygote = await host_with_a_run(tmp_path)
+@every_backend
+async def test_a_host_killed_outright_takes_even_a_zygote_that_does_not_answer_with_it(
+    backend: type[ProcessIsolation], tmp_path: Path
+) -> None:
+    if backend is ProcessIsolation:
+        pytest.skip("it is asked to end, so that it removes its directories, and a stopped one does not hear it")
+    host, child, zygote = await host_with_a_run(tmp_path, backend)
+    os.kill(zygote, signal.SIGSTOP)
+    host.kill()
+    host.wait()
+    await until(lambda: not running(zygote) and not running(child), "zygote and child end")
+
+
+@every_backend
+async def test_a_run_dies_with_its_zygote_even_when_the_host_cannot_act(
+    backend: type[ProcessIsolation], tmp_path: Path
+) -> None:
+    host, child, zygote = await host_with_a_run(tmp_path, backend)
     host.send_signal(signal.SIGSTOP)
     try:
         os.kill(zygote, signal.SIGKILL)
@@ -322,6 +349,22 @@ async def test_a_profile_that_cannot_be_applied_refuses_every_run(monkeypatch: p
     with pytest.raises(IsolationUnavailable, match="unknown profile"):
         await subject.run(ADD)
     await subject.close()
+
+
+@every_backend
+async def test_a_zygote_whose_child_survives_its_kill_is_replaced_loudly(
+    backend: type[ProcessIsolation], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with isolation(backend) as subject:
+        first = subject.zygote_pid
+        assert first is not None
+        child = await subject._here().take()  # type: ignore[reportPrivateUsage]
+        child.exited = asyncio.get_running_loop().create_future()  # as if its end were never heard of
+        await child.link.bury(child, 0.01)
+        assert "survived SIGKILL" in caplog.text
+        await until(lambda: not running(first) and not running(child.pid), "the zygote and the child are dead")
+        assert (await subject.run(ADD)).value == 2
+        assert subject.zygote_pid not in (None, first)
 
 
 async def test_cancelling_the_caller_kills_the_run() -> None:
