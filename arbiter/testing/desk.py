@@ -131,7 +131,9 @@ async def _reservations(a: Arbiter) -> JsonValue:
     budgets, levels = Budgets(a.board), [Level("board"), Level("board/day")]
     await budgets.reserve("desk/silent", levels, _SHORT)
     await Clock(a.board).advance(LEASE_SECONDS + 1, sweep=False)  # those of a process that was killed lapse with it
-    while (await budgets.report("board"))[0].units["tokens"].reserved:
+    for _ in range(50):  # not for ever: a copy of the reservation that comes late holds it once more
+        if not (await budgets.report("board"))[0].units["tokens"].reserved:
+            break
         await asyncio.sleep(0.02)
     hold = await budgets.reserve("desk/spent", levels, _SHORT)
     assert hold is not None
