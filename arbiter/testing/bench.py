@@ -27,6 +27,8 @@ from arbiter.testing.clock import Clock
 from arbiter.testing.injection import ASKED, BOUNDARIES, Dead, Life
 from arbiter.testing.matrix import Case, Outcome, points
 from blackboard import invariants
+from blackboard.budgets import LEASE_SECONDS as HOLD_SECONDS
+from blackboard.budgets import Budgets
 from blackboard.ending import end
 from blackboard.testing import RedisServer
 from registry import Capability
@@ -166,6 +168,9 @@ class Harness:
     async def _judge(self, outcome: Outcome, options: dict[str, Any], expected: JsonValue) -> None:
         async with _bystander(options) as bystander:
             outcome.problems += await invariants.faults(bystander.board)
+            await Clock(bystander.board).advance(HOLD_SECONDS + 1, sweep=False)
+            await Budgets(bystander.board).sweep()
+            outcome.problems += await invariants.held(bystander.board)
             changes = Counter((change.name, change.verb) for change in await bystander.registry.changes())
         if expected is not None and outcome.answer != expected and not outcome.problems:
             outcome.problems.append(f"another result: {outcome.answer}")

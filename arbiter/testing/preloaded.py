@@ -6,6 +6,7 @@ import logging
 for _name in (
     "strands.models",
     "arbiter.planner",
+    "arbiter.testing.desk",
     "arbiter.testing.player",
     "fabricator",
     "wrapper.execute",
