@@ -461,7 +461,7 @@ class Registry:
         signer = await self.signer()
         now, keys = await self.trust.read()
         if not keys:
-            _log.warning("this board trusts its first signing key from now on: %s, from %s", signer.key, signer.origin)
+            _log.info("this board trusts its first signing key from now on: %s, from %s", signer.key, signer.origin)
         return signer.signed(
             name=manifest.name, sha=sha, manifest=text, artifact_sha=artifact_sha, exam=exam, grants=manifest.grants,
             created_ms=now,
