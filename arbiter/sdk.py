@@ -90,6 +90,10 @@ class Arbiter:
         grace_seconds: how long :meth:`close` lets running work finish.
         signing_key: the key that signs what is fabricated or registered here: PEM, base64 of its 32 raw bytes, or a path.
             Default: ``ARBITER_SIGNING_KEY``, then a key in ``data_dir`` that is made when it is first needed.
+        secrets: values for the handles that grants name: a mapping, a callable, or the path of a JSON file only this user can
+            read. Default: ``ARBITER_SECRET_<HANDLE>``, or the file that ``ARBITER_SECRETS_FILE`` names.
+        private_addresses: addresses or networks (``10.0.0.7``, ``10.1.0.0/16``) that granted requests may go to although they
+            are not public.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
 
     Raises:
@@ -119,6 +123,8 @@ class Arbiter:
         grace_seconds: float = GRACE_SECONDS,
         retention: Retention | None = RETENTION,
         signing_key: str | Path | None = None,
+        secrets: Callable[[str], str | None] | Mapping[str, str] | Path | str | None = None,
+        private_addresses: Sequence[str] = (),
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -132,6 +138,7 @@ class Arbiter:
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "signing_key": signing_key,
+            "secrets": secrets, "private_addresses": private_addresses,
         }  # fmt: skip
         self.roles = tuple(dict.fromkeys(roles))
         self.limits = limits or Limits()
@@ -212,11 +219,15 @@ class Arbiter:
             )
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
         if "wrapper" in self.roles or self._options["capabilities"]:
+            from wrapper.broker import Outside
             from wrapper.execute import Executor
+            from wrapper.fetching import networks
+            from wrapper.secrets import Secrets
 
             named = self._models["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
             model = self._model if named else None
-            executor = Executor(registry, self._isolate, self._functions, model, self._spending)
+            outside = Outside(Secrets(self._options["secrets"]), networks(self._options["private_addresses"]))
+            executor = Executor(registry, self._isolate, self._functions, model, self._spending, outside)
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:
             self._keep(Sweeper(board).run, "sweeper")
