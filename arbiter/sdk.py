@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from arbiter.dead_letters import DeadLetters
     from arbiter.stopping import CancelReport
     from fabricator import FabricationSettings
+    from wrapper.broker import Outside
     from wrapper.isolation import Isolation
     from wrapper.spending import Price, Prices, Spending
 
@@ -216,18 +217,15 @@ class Arbiter:
                 examiner_model=lambda: self._model("examiner_model"),
                 settings=self._options["fabrication"],
                 spending=self._spending,
+                outside=self._outside(),
             )
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
         if "wrapper" in self.roles or self._options["capabilities"]:
-            from wrapper.broker import Outside
             from wrapper.execute import Executor
-            from wrapper.fetching import networks
-            from wrapper.secrets import Secrets
 
             named = self._models["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
             model = self._model if named else None
-            outside = Outside(Secrets(self._options["secrets"]), networks(self._options["private_addresses"]))
-            executor = Executor(registry, self._isolate, self._functions, model, self._spending, outside)
+            executor = Executor(registry, self._isolate, self._functions, model, self._spending, self._outside())
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:
             self._keep(Sweeper(board).run, "sweeper")
@@ -236,6 +234,13 @@ class Arbiter:
                 self._keep(Retirer(board, retention).run, "retention")
         if "wrapper" in self.roles:
             self._keep(self._warm, "isolation")
+
+    def _outside(self) -> Outside:
+        from wrapper.broker import Outside
+        from wrapper.fetching import networks
+        from wrapper.secrets import Secrets
+
+        return Outside(Secrets(self._options["secrets"]), networks(self._options["private_addresses"]))
 
     def _signer(self) -> Signer:
         return Signer.find(self._options["signing_key"], self._options["data_dir"])
