@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import re
 import stat
@@ -24,6 +25,9 @@ FILE = "ARBITER_SECRETS_FILE"
 PLACEHOLDER = re.compile(r"\{\{secret:([^{}]*)\}\}")
 _SHORTEST = 4
 """Values shorter than this are refused: taking them out of an answer would take out everything."""
+
+_given: dict[str, str] = {}
+"""What this process was given so far, for its own log."""
 
 Source = Callable[[str], str | None]
 
@@ -61,6 +65,7 @@ class Secrets:
             return None
         if len(value) < _SHORTEST or not value.isascii() or not value.isprintable():
             raise BadInput(f"secret {handle}", "(hidden)", "Use at least 4 printable ASCII characters.")
+        _given[handle] = value
         return value
 
 
@@ -86,6 +91,20 @@ def _read(path: Path) -> dict[str, str]:
     if not isinstance(content, dict):
         raise BadInput(FILE, str(path), "Give a JSON object from handles to values.")
     return {str(key): str(value) for key, value in cast("dict[object, object]", content).items()}
+
+
+class Redaction(logging.Filter):
+    """Takes secrets that were used out of log records; add it to a handler. The record is changed for all behind it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Clean a record; True."""
+        if _given:
+            known = list(_given.items())
+            if record.exc_info and not record.exc_text:
+                record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.msg, record.args = redacted(record.getMessage(), known), ()
+            record.exc_text = redacted(record.exc_text, known) if record.exc_text else record.exc_text
+        return True
 
 
 def redacted(text: str, known: Iterable[tuple[str, str]]) -> str:

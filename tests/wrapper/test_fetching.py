@@ -19,7 +19,7 @@ from blackboard.errors import BadInput
 from registry import Grants
 from wrapper.fetching import ANSWER_BYTES, Fetcher, NotGranted, forbidden, matches, networks
 from wrapper.isolation import BrokerError
-from wrapper.secrets import Secrets
+from wrapper.secrets import Redaction, Secrets
 
 SECRET = "s3cr3t/+value=="
 HERE = networks(["127.0.0.1"])
@@ -349,6 +349,27 @@ def test_secrets_come_from_the_environment_or_a_file_only_this_user_can_read(
     file.chmod(0o644)
     with pytest.raises(BadInput, match="chmod 600"):
         Secrets(file).get("FILED")
+
+
+def test_secrets_that_were_used_are_taken_out_of_the_log() -> None:
+    lines: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler = Kept()
+    handler.addFilter(Redaction())
+    log = logging.Logger("one")
+    log.addHandler(handler)
+    assert Secrets({"LOGGED": "a value to hide"}).get("LOGGED")
+    log.info("sent %s to %s", "a value to hide", "there")
+    try:
+        raise ValueError("a+value+to+hide")
+    except ValueError:
+        log.exception("it failed")
+    assert lines[0] == "sent [secret:LOGGED] to there"
+    assert "ValueError: [secret:LOGGED]" in lines[1]
 
 
 @pytest.mark.parametrize(
