@@ -30,7 +30,7 @@ from fabricator.need import Need
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Draft, Specification
 from fabricator.state import Candidate, DraftAnswer, FabricationState, Verdict, plain
-from registry import Grants, Manifest, Registry, Version
+from registry import Manifest, Registry, Version
 from registry.manifest import canonical, sha256
 from wrapper.broker import AttemptBroker, Outside
 from wrapper.isolation import Broker, Isolation
@@ -334,7 +334,7 @@ class Fabrication:
             made,
             source,
             case_seconds=self._settings.case_seconds,
-            broker=broker if made.grants != Grants() else None,
+            broker=broker,
             cancelled=self._attempt.cancelled,
         )
         judge = Judge(bench, spec, passed, self._go_on, self._settings.extra_imports)
@@ -343,6 +343,11 @@ class Fabrication:
         finally:
             consumed = sum((each.usage for each in brokers), Usage())
             self._state.usage += consumed
+        # In production this would end it, whatever it made of the refusal.
+        excess = next((each.excess for each in brokers if each.exceeded.is_set()), None)
+        if excess is not None and verdict.passed:
+            said = f"It asked for more than the specification grants: {excess}"
+            verdict = verdict.model_copy(update={"passed": False, "reason": said, "feedback": f"{said} Do without it."})
         return await self._judged(verdict, consumed)
 
     async def _judged(self, verdict: Verdict, consumed: Usage) -> Candidate:

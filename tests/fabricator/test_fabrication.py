@@ -410,6 +410,20 @@ async def test_the_operator_says_what_is_granted_without_a_question(
     assert (done.error.type if done.error else None) == ending
 
 
+async def test_a_candidate_that_tries_what_it_was_not_granted_does_not_pass(fabricate: Any, registry: Registry) -> None:
+    asks = taxshop.spec(grants={"http_hosts": ["api.example.com"]})
+    tries = taxshop.RIGHT.replace("    tax =", "    tried()\n    tax =")
+    source = (
+        "from wrapper import sdk\n\n\ndef tried():\n    try:\n        sdk.fetch('https://other.example/')\n"
+        f"    except sdk.CallError:\n        pass\n\n\n{tries}"
+    )
+    settings = FabricationSettings(repairs=0, grants=GrantPolicy(http="allow"))
+    done = await fabricate(taxshop.script(source, specs=[asks]), settings=settings)
+    assert (done.status, done.error.type) == (Status.FAILED, "fabrication_failed")
+    assert "other.example is not among the granted hosts" in done.error.message
+    assert await registry.names() == []
+
+
 async def test_a_model_that_fails_for_good_is_a_typed_failure(fabricate: Any) -> None:
     model = ScriptedModel([{"system": "^You are the Examiner", "turns": [ValueError("no such model")]}])
     done = await fabricate(model)
