@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from arbiter.dead_letters import DeadLetters
     from arbiter.stopping import CancelReport
     from fabricator import FabricationSettings
+    from wrapper.broker import Outside
     from wrapper.isolation import Isolation
     from wrapper.spending import Price, Prices, Spending
 
@@ -94,6 +95,10 @@ class Arbiter:
         isolation: what generated code runs in: ``zygote-ns``, ``zygote-lsm`` or ``process``, or an object with the methods
             of ``wrapper.isolation.Isolation``. Default: what ``ARBITER_ISOLATION`` names, then the strongest of the first
             two that proves itself; without one, generated code is refused. ``process`` is no sandbox.
+        secrets: values for the handles that grants name: a mapping, a callable, or the path of a JSON file only this user can
+            read. Default: ``ARBITER_SECRET_<HANDLE>``, or the file that ``ARBITER_SECRETS_FILE`` names.
+        private_addresses: addresses or networks (``10.0.0.7``, ``10.1.0.0/16``) that granted requests may go to although they
+            are not public.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
@@ -127,6 +132,8 @@ class Arbiter:
         retention: Retention | None = RETENTION,
         durable: bool | Confirm = False,
         signing_key: str | Path | None = None,
+        secrets: Callable[[str], str | None] | Mapping[str, str] | Path | str | None = None,
+        private_addresses: Sequence[str] = (),
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -144,6 +151,7 @@ class Arbiter:
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
+            "secrets": secrets, "private_addresses": private_addresses,
         }  # fmt: skip
         self.roles = tuple(dict.fromkeys(roles))
         self.limits = limits or Limits()
@@ -222,6 +230,7 @@ class Arbiter:
                 examiner_model=lambda: self._model("examiner_model"),
                 settings=self._options["fabrication"],
                 spending=self._spending,
+                outside=self._outside(),
             )
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
         if "wrapper" in self.roles or self._options["capabilities"]:
@@ -229,7 +238,7 @@ class Arbiter:
 
             named = self._models["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
             model = self._model if named else None
-            executor = Executor(registry, self._isolate, self._functions, model, self._spending)
+            executor = Executor(registry, self._isolate, self._functions, model, self._spending, self._outside())
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:
             self._keep(Sweeper(board).run, "sweeper")
@@ -238,6 +247,13 @@ class Arbiter:
                 self._keep(Retirer(board, retention).run, "retention")
         if "wrapper" in self.roles:
             self._keep(self._warm, "isolation")
+
+    def _outside(self) -> Outside:
+        from wrapper.broker import Outside
+        from wrapper.fetching import networks
+        from wrapper.secrets import Secrets
+
+        return Outside(Secrets(self._options["secrets"]), networks(self._options["private_addresses"]))
 
     def _signer(self) -> Signer:
         return Signer.find(self._options["signing_key"], self._options["data_dir"])

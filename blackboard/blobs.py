@@ -136,14 +136,18 @@ class Blobs:
         looks_like_one = isinstance(value, dict) and MARK in value
         if len(text) <= self.inline_bytes and not looks_like_one:
             return text
+        return json.dumps(await self.keep(run_id, text, cast(object, value)), separators=(",", ":"))
+
+    async def keep(self, run_id: str, text: str, value: object) -> Blob:
+        """Store a value whatever its size; the reference to it. Arguments and errors as for :meth:`check`."""
         body = text.encode("ascii")
         name = await _hash(body)
         await self.store.put(_run(run_id), name, body)
         reference: dict[str, JsonValue] = {
             MARK: f"sha256:{name}", "bytes": len(body), "mediatype": "application/json",
-            "contains": _contains(cast(object, value)), "beginning": _beginning(text),
+            "contains": _contains(value), "beginning": _beginning(text),
         }  # fmt: skip
-        return json.dumps(reference, separators=(",", ":"))
+        return Blob(reference)
 
     async def load(self, run_id: str, value: JsonValue) -> JsonValue:
         """The value a reference stands for; anything but a :class:`Blob` is returned as it is.

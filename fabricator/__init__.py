@@ -39,6 +39,7 @@ from blackboard.claims import Claim
 from blackboard.errors import BadInput
 from blackboard.types import Completion, Failure, Status
 from blackboard.worker import Attempt
+from fabricator.granting import GrantPolicy
 from fabricator.need import Need
 from fabricator.settings import FabricationSettings
 from registry import Registry
@@ -47,9 +48,10 @@ from wrapper.isolation import Isolation
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from wrapper.broker import Outside
     from wrapper.spending import Spending
 
-__all__ = ["FabricationSettings", "Fabricator", "Need"]
+__all__ = ["FabricationSettings", "Fabricator", "GrantPolicy", "Need"]
 
 
 class Fabricator:
@@ -62,6 +64,7 @@ class Fabricator:
         examiner_model: writes specification and exam. Default: the same model, in a conversation of its own.
         settings: bounds, and what may be granted.
         spending: counts each fabrication and reserves each of its model calls.
+        outside: what exams of capabilities whose grants need no approval may reach. Default: nothing.
     """
 
     def __init__(
@@ -73,7 +76,9 @@ class Fabricator:
         examiner_model: Model | Callable[[], Model] | None = None,
         settings: FabricationSettings | None = None,
         spending: Spending | None = None,
+        outside: Outside | None = None,
     ) -> None:
+        self._outside = outside
         self._registry = registry
         self._isolation = _later(isolation)
         self._generator = _model(model)
@@ -87,8 +92,8 @@ class Fabricator:
         Returns:
             ``succeeded`` with data ``capability, version, description, input_schema, output_schema, reused, repairs,
             exam``; ``failed`` with type ``abstained``, ``fabrication_failed``, ``name_taken``, ``model_error``, ``limit`` or
-            ``bad_input``; ``refused`` with type ``policy`` or ``isolation``; or ``cancelled``. Usage is the sum of all
-            model calls, those of earlier attempts included.
+            ``bad_input``; ``refused`` with type ``policy``, ``approval``, ``signature`` or ``isolation``; or ``cancelled``.
+            Usage is the sum of all model calls, those of earlier attempts included.
 
         Raises:
             Fenced: the task was taken by another process.
@@ -110,6 +115,7 @@ class Fabricator:
         fabrication = Fabrication(
             attempt, need, self._registry, self._isolation,
             self._guarded(self._generator, claim, need), self._guarded(self._examiner, claim, need), self._settings,
+            self._outside,
         )  # fmt: skip
         return await fabrication.run()
 

@@ -71,11 +71,26 @@ def is_visible(version: Version, tenant: str) -> bool:
     return version.manifest.tenant in (EVERY_TENANT, tenant)
 
 
-async def admit(registry: Registry, made: Manifest, source: str, verdict: Verdict, examiner: str, task: str) -> Version:
+async def waiting(registry: Registry, name: str, tenant: str) -> Version | None:
+    """The latest version of a name that passed its exam and waits for a person to approve its grants."""
+    try:
+        versions = await registry.versions(name)
+    except UnknownRecord:
+        return None
+    found = [each for each in versions if each.waits and is_visible(each, tenant)]
+    return found[-1] if found else None
+
+
+async def admit(
+    registry: Registry, made: Manifest, source: str, verdict: Verdict, examiner: str, task: str, *, offered: bool = True
+) -> Version:
     """Register and activate a candidate that passed.
 
     The operation is the task's, and no other version may be active: a second call, also from another process, changes
     nothing, and a capability that another run registered in the meantime is not replaced.
+
+    Args:
+        offered: False leaves it ``examined`` and unsigned, which nobody can run, until a person approves its grants.
 
     Returns:
         The version that is active under the name: this one, or the other run's.
@@ -91,6 +106,10 @@ async def admit(registry: Registry, made: Manifest, source: str, verdict: Verdic
         when=verdict.when,
     )
     operation = f"fabricate:{task}"
+    if not offered:
+        return await registry.register(
+            made, source=source, exam=record, activate=False, sign=False, operation=operation
+        )
     try:
         return await registry.register(made, source=source, exam=record, expected_active=None, operation=operation)
     except Conflict:

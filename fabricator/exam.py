@@ -21,7 +21,6 @@ from registry import Manifest, validate_output
 from registry.manifest import canonical
 from wrapper.isolation import Broker, Isolation, Job, JobLimits, Outcome
 
-MODEL_INVOKE = "model.invoke"
 _TRIES = 3
 
 
@@ -113,8 +112,8 @@ class Bench:
         return PartResult(len(cases), tuple(results))
 
     def _call(self, case: Case) -> Awaitable[Outcome]:
-        granted = (MODEL_INVOKE,) if self._manifest.grants.model else ()
-        job = Job.of(self._source, name=self._manifest.name, input=case.input, limits=self._limits, grants=granted)
+        # What is granted is the broker's to say; without one nothing is answered.
+        job = Job.of(self._source, name=self._manifest.name, input=case.input, limits=self._limits)
         return self._run(job, self._broker() if self._broker is not None else None)
 
     async def _run(self, job: Job, broker: Broker | None = None) -> Outcome:

@@ -32,7 +32,7 @@ from fabricator.specification import Draft, Specification
 from fabricator.state import Candidate, DraftAnswer, FabricationState, Verdict, plain
 from registry import Manifest, Registry, Version
 from registry.manifest import canonical, sha256
-from wrapper.broker import AttemptBroker
+from wrapper.broker import AttemptBroker, Outside
 from wrapper.isolation import Broker, Isolation
 from wrapper.models import ModelCallFailed, as_failure, describe
 
@@ -68,7 +68,9 @@ class Fabrication:
         generator: Callable[[], Model],
         examiner_model: Callable[[], Model],
         settings: FabricationSettings,
+        outside: Outside | None = None,
     ) -> None:
+        self._outside = outside
         self._attempt, self._need, self._registry, self._settings = attempt, need, registry, settings
         self._isolation, self._generator, self._examiner = isolation, generator, examiner_model
         self._tenant = attempt.claim.tenant
@@ -133,6 +135,9 @@ class Fabrication:
             said = f"{name} exists already and is used"
             await self._report("duplicate_check", "passed", said, _since(began), evidence={"version": found.sha})
             return found
+        if found is None and (pending := await admission.waiting(self._registry, name, self._tenant)) is not None:
+            await self._report("duplicate_check", "passed", f"{name} waits for approval already", _since(began))
+            raise self._waits(pending)
         if self._state.drafts:
             return None
         query = f"{name.replace('_', ' ')}. {self._need.need}"
@@ -145,6 +150,17 @@ class Fabrication:
         scores: list[JsonValue] = [{"name": match.name, "score": round(match.score, 4)} for match in matches]
         await self._report("duplicate_check", "passed", detail, _since(began), evidence={"closest": scores})
         return None
+
+    def _waits(self, version: Version) -> Ended:
+        """How a fabrication ends whose capability may not be used before a person said so."""
+        asks = self._settings.grants.rule(version.manifest.grants, self._settings.grantable).asks
+        message = (
+            f"{version.name} was written and passed its exam, but a person must approve its grants first "
+            f"({'; '.join(asks) or 'as it was registered'}): arbiter capabilities approve {version.name}. "
+            "Answer without it, or say that approval is needed."
+        )
+        evidence: dict[str, JsonValue] = {"version": version.sha, "asks": [*asks]}
+        return Ended(Status.REFUSED, self._failure("approval", message, evidence))
 
     async def _can_sign(self) -> None:
         """End before any work is done whose result nobody here could vouch for."""
@@ -303,8 +319,11 @@ class Fabrication:
         number = len(self._state.candidates) - 1
         brokers: list[AttemptBroker] = []
 
+        asks = self._settings.grants.rule(made.grants, self._settings.grantable).asks
+        outside = None if asks else self._outside
+
         def broker() -> Broker:
-            brokers.append(AttemptBroker(made, self._generator))
+            brokers.append(AttemptBroker(made, self._generator, outside))
             return brokers[-1]
 
         async def passed(stage: str, detail: str, seconds: float) -> None:
@@ -315,7 +334,7 @@ class Fabrication:
             made,
             source,
             case_seconds=self._settings.case_seconds,
-            broker=broker if made.grants.model else None,
+            broker=broker,
             cancelled=self._attempt.cancelled,
         )
         judge = Judge(bench, spec, passed, self._go_on, self._settings.extra_imports)
@@ -324,6 +343,11 @@ class Fabrication:
         finally:
             consumed = sum((each.usage for each in brokers), Usage())
             self._state.usage += consumed
+        # In production this would end it, whatever it made of the refusal.
+        excess = next((each.excess for each in brokers if each.exceeded.is_set()), None)
+        if excess is not None and verdict.passed:
+            said = f"It asked for more than the specification grants: {excess}"
+            verdict = verdict.model_copy(update={"passed": False, "reason": said, "feedback": f"{said} Do without it."})
         return await self._judged(verdict, consumed)
 
     async def _judged(self, verdict: Verdict, consumed: Usage) -> Candidate:
@@ -351,9 +375,10 @@ class Fabrication:
         began = time.monotonic()
         number = len(self._state.candidates) - 1
         claim = self._attempt.claim
+        asks = self._settings.grants.rule(made.grants, self._settings.grantable).asks
         try:
             version = await admission.admit(
-                self._registry, made, source, verdict, describe(self._examiner()), claim.task_id
+                self._registry, made, source, verdict, describe(self._examiner()), claim.task_id, offered=not asks
             )
         except Conflict as error:
             await self._report("registration", "failed", str(error), _since(began), number=number)
@@ -365,6 +390,10 @@ class Fabrication:
             await self._report("registration", "failed", str(error), _since(began), number=number)
             message = f"{made.name} was written and examined, but could not be signed and registered: {error}"
             raise Ended(Status.REFUSED, self._failure("signature", message, {"stage": "registration"})) from None
+        if asks and version.waits:
+            said = f"{version.sha[:12]} waits for approval of {'; '.join(asks)}"
+            await self._report("registration", "passed", said, _since(began), number=number)
+            raise self._waits(version)
         reused = version.sha != made.content_hash(source)
         detail = "another run had registered it meanwhile; that one is used" if reused else version.sha[:12]
         evidence: dict[str, JsonValue] = {"version": version.sha}

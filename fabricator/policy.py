@@ -164,7 +164,14 @@ def _refused_import(module: str, names: list[str], grants: Grants, extra: frozen
     top = module.split(".")[0]
     if top in extra or _allowed(module, names):
         return None
-    if top in ("strands", COMMUNITY) or module == "wrapper.sdk" or (module == "wrapper" and names == ["sdk"]):
+    if module == "wrapper.sdk" or (module == "wrapper" and names == ["sdk"]):
+        if grants == Grants():
+            return (
+                f"{module} needs the model grant, or that of a host or a file, and this capability has none. "
+                "Compute the result yourself."
+            )
+        return None
+    if top in ("strands", COMMUNITY):
         if not grants.model:
             return f"{module} needs the model grant, which this capability does not have. Compute the result yourself."
         return _refused_tool(module, names)
@@ -175,7 +182,7 @@ def _refused_import(module: str, names: list[str], grants: Grants, extra: frozen
         )
     if top in _NETWORK:
         if grants.http_hosts:
-            return f"{module} cannot be used: the box has no network of its own. Ask the broker through wrapper.sdk."
+            return f"{module} cannot be used: the box has no network of its own. Ask the broker: wrapper.sdk.fetch(…)."
         return f"{module} needs an http grant, which this capability does not have. Take the data as a parameter."
     if top in _HOST:
         return f"{module} reaches the machine and is not allowed. Take what you need as a parameter."

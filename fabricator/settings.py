@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from blackboard.types import Record
+from fabricator.granting import GrantPolicy
 from registry import Grants
 
 
@@ -27,5 +28,7 @@ class FabricationSettings(Record):
     """Score of the registry's matcher from which an existing capability is recorded as a near duplicate."""
     grantable: Grants = Grants(model=True)
     """Grants a fabricated capability may have without a person's approval. Hosts, files and secrets must be listed."""
+    grants: GrantPolicy = GrantPolicy()
+    """What happens to a grant that is not listed: by default a person is asked for hosts, files and secrets."""
     extra_imports: tuple[str, ...] = ()
     """Top-level modules generated code may import beside the allow-list, such as ``numpy``."""

@@ -100,7 +100,7 @@ def read(text: str, name: str, settings: FabricationSettings) -> Draft:
         found = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
         return Draft(invalid=tuple(found[:_MOST_OBJECTIONS]))
     invalid = tuple(_invalid(specification, name, settings))[:_MOST_OBJECTIONS]
-    forbidden = tuple(_forbidden(specification.grants, settings.grantable))
+    forbidden = tuple(_forbidden(specification.grants, settings))
     weak = () if invalid else tuple(_weak(specification, settings))
     if invalid or forbidden or weak:
         return Draft(invalid=invalid, forbidden=forbidden, weak=weak)
@@ -193,12 +193,12 @@ def _weak(spec: Specification, settings: FabricationSettings) -> Iterator[str]:
         yield "output_schema accepts anything; say what the result looks like."
 
 
-def _forbidden(asked: Grants, grantable: Grants) -> Iterator[str]:
-    if asked.model and not grantable.model:
-        yield "grants.model: a model may not be granted here; specify it without one."
-    for field in ("http_hosts", "files", "secrets"):
-        for each in sorted(set(getattr(asked, field)) - set(getattr(grantable, field))):
-            yield f"grants.{field}: {each!r} may not be granted here; take what is needed from there as input instead."
+def _forbidden(asked: Grants, settings: FabricationSettings) -> Iterator[str]:
+    for each in settings.grants.rule(asked, settings.grantable).denied:
+        if each == "model":
+            yield "grants.model: a model may not be granted here; specify it without one."
+        else:
+            yield f"grants.{each} may not be granted here; take what is needed from there as input instead."
 
 
 def _properties(schema: Mapping[str, JsonValue]) -> list[str]:

@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from blackboard.errors import BadInput
 from blackboard.types import JsonObject, Record, RetryPolicy, type_name
@@ -31,6 +40,10 @@ LOCAL = "local."
 """How the lanes of capabilities that live in the embedding program begin."""
 
 EVERY_TENANT = "*"
+
+SECRET_HANDLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_INPUT_HANDLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _NAME = r"^[a-z][a-z0-9_]{0,63}$"
 _HOST = re.compile(r"^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$")
@@ -52,20 +65,65 @@ class Grants(Record):
     """It may call the brokered model."""
     http_hosts: tuple[str, ...] = ()
     """Hosts it may reach through the broker, such as ``api.example.com``, ``*.example.com`` or ``host:8443``."""
+    http_methods: tuple[str, ...] = ("GET",)
+    """Methods it may use there."""
     files: tuple[str, ...] = ()
-    """Absolute paths it may read."""
+    """Files it may read, each by a handle: ``HANDLE=/absolute/path``, or the path alone, whose last part is the handle."""
     secrets: tuple[str, ...] = ()
-    """Handles of secrets the broker may use on its behalf; never the secrets themselves."""
+    """Handles of secrets the broker may use on its behalf, never the secrets themselves: ``HANDLE@api.example.com`` for that
+    host, or the handle alone for every granted host."""
 
     @model_validator(mode="after")
     def _plausible(self) -> Self:
         for host in self.http_hosts:
             if not _HOST.match(host):
                 raise BadInput("http_hosts", host, "Give a host name in lower case, without scheme or path.")
-        for path in self.files:
+        for method in self.http_methods:
+            if method not in _METHODS:
+                raise BadInput("http_methods", method, f"Use any of {', '.join(_METHODS)}.")
+        handles: set[str] = set()
+        for given in self.files:
+            handle, path = _input(given)
             if not path.startswith("/") or ".." in path.split("/"):
-                raise BadInput("files", path, "Give an absolute path without '..'.")
+                raise BadInput("files", given, "Give an absolute path without '..', or HANDLE=/path.")
+            if not _INPUT_HANDLE.fullmatch(handle) or handle in handles:
+                raise BadInput("files", given, "Give each file a handle of its own: HANDLE=/path.")
+            handles.add(handle)
+        for given in self.secrets:
+            handle, at, host = given.partition("@")
+            if not SECRET_HANDLE.fullmatch(handle):
+                raise BadInput("secrets", given, "Begin a handle with a letter; then letters, digits, '_' and '-'.")
+            if at and host not in self.http_hosts:
+                raise BadInput("secrets", given, "Bind a secret to one of http_hosts, written the same way.")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a later field that says nothing new: what was registered before it existed keeps its content hash."""
+        fields = cast("dict[str, Any]", dump(self))
+        if self.http_methods == ("GET",):
+            fields.pop("http_methods", None)
+        return fields
+
+    def inputs(self) -> dict[str, str]:
+        """Handle of each readable file to its path."""
+        return dict(map(_input, self.files))
+
+    def secret_hosts(self, handle: str) -> tuple[str, ...] | None:
+        """The hosts a secret may be sent to; None when it is not granted."""
+        bound: list[str] = []
+        granted = False
+        for given in self.secrets:
+            name, at, host = given.partition("@")
+            if name == handle:
+                granted = True
+                bound += [host] if at else self.http_hosts
+        return tuple(bound) if granted else None
+
+
+def _input(given: str) -> tuple[str, str]:
+    handle, equals, path = given.partition("=")
+    return (handle, path) if equals and not given.startswith("/") else (given.rpartition("/")[2], given)
 
 
 class CapabilityLimits(Record):

@@ -97,6 +97,7 @@ class Registry:
         activate: bool = True,
         expected_active: str | None = ANY,
         operation: str | None = None,
+        sign: bool = True,
     ) -> Version:
         """Register a version, atomically; the same content is the same version however often it is registered.
 
@@ -108,6 +109,8 @@ class Registry:
             expected_active: refuse unless this version is the active one (None: none is). Default: do not look.
             operation: a stable identity of this call, for a caller that may be started again and must not repeat it
                 (a version that was replaced in the meantime is then left alone).
+
+            sign: vouch for it with the key of this process. Without a signature code cannot run until somebody signs.
 
         Returns:
             The version as it is now.
@@ -141,7 +144,7 @@ class Registry:
                 activate=activate,
                 expected_active=expected_active or "",
                 operation=operation,
-                signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text),
+                signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text) if sign else None,
             )
         return await self.resolve(manifest.name, written.sha)
 
@@ -240,6 +243,30 @@ class Registry:
         with _told():
             await self.trust.sign(stored, signed, uuid4().hex)
         return await self.resolve(name, sha)
+
+    async def waiting(self) -> Sequence[Version]:
+        """Every version that passed its exam and waits for a person to approve its grants, by name."""
+        found = [await self.versions(name) for name in await self._catalog.names()]
+        return [version for versions in found for version in versions if version.waits]
+
+    async def approve(self, name: str, sha: str | None = None) -> Version:
+        """Approve the grants of a version that waits for it: sign it, and offer it. Who did is in the audit and the log.
+
+        Args:
+            name: of the capability.
+            sha: of the version. Default: the latest one that waits.
+
+        Raises:
+            UnknownRecord: no such capability, or nothing of it waits.
+            ScriptRefused: ``REVOKED`` or ``UNTRUSTED``, the version or the approving key does not count.
+        """
+        # One that is signed and not offered was being approved by a process that died in between.
+        open = [each for each in await self.versions(name) if each.state == "examined" and sha in (None, each.sha)]
+        if not open:
+            raise UnknownRecord("UNKNOWN", f"no version of {name} waits for approval")
+        version = open[-1]
+        await self.sign(name, version.sha)
+        return await self.activate(name, version.sha, reason=f"its grants were approved by {somebody()}")
 
     async def revoke(self, name: str, sha: str, *, reason: str = "") -> Version:
         """Let a version never run again, from its next attempt on, also in runs that pinned it. It is retired too.
@@ -461,7 +488,7 @@ class Registry:
         signer = await self.signer()
         now, keys = await self.trust.read()
         if not keys:
-            _log.warning("this board trusts its first signing key from now on: %s, from %s", signer.key, signer.origin)
+            _log.info("this board trusts its first signing key from now on: %s, from %s", signer.key, signer.origin)
         return signer.signed(
             name=manifest.name, sha=sha, manifest=text, artifact_sha=artifact_sha, exam=exam, grants=manifest.grants,
             created_ms=now,

@@ -47,6 +47,11 @@ class Version(Record):
     revoked: bool = False
     """Whether it may never run again."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether it passed its exam and waits for a person to approve its grants."""
+        return self.state == "examined" and self.artifact_sha is not None and self.signature is None
+
     def visible_to(self, tenant: str | None) -> bool:
         """Whether a tenant may use it; None asks for no tenant in particular."""
         return tenant is None or self.manifest.tenant in ("*", tenant)

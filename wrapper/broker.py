@@ -1,8 +1,18 @@
-"""The model broker: isolated code asks for a model, this side holds the credentials, checks the grant and meters tokens."""
+"""What isolated code may ask for beside computing: a model, an HTTP answer, a file, to keep an output.
+
+This side holds the credentials, checks the grant before it does anything, and meters. Code that asks for more than its
+manifest declares is not told and left to go on: :attr:`AttemptBroker.exceeded` is set, and whoever runs it ends it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import base64
+import hashlib
+import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
@@ -13,11 +23,41 @@ from blackboard.types import Usage
 from registry import Manifest
 from wrapper.isolation import BrokerError
 from wrapper.models import ModelCallFailed, ReplyTruncated, converse
+from wrapper.secrets import Secrets, redacted
 
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from wrapper.fetching import Fetcher, Network
+
 MODEL_INVOKE = "model.invoke"
+HTTP_FETCH = "http.fetch"
+FILE_READ = "file.read"
+OUTPUT_WRITE = "output.write"
+INPUT_BYTES = 16 * 1024 * 1024
+"""Largest file that is given to code."""
+OUTPUT_BYTES = 16 * 1024 * 1024
+"""Most bytes of all outputs of one attempt together."""
+OUTPUTS = 32
+"""Most outputs of one attempt."""
+_CHUNK_BYTES = 1024 * 1024
+_NAME_CHARACTERS = 100
+
+Keep = Callable[[str, JsonValue], Awaitable[JsonValue]]
+"""Stores an output with the run: name and value to a reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What this worker lets granted requests reach. Nothing of it is a grant: those are in manifests.
+
+    Attributes:
+        secrets: where values of handles come from.
+        private: networks that brokered requests may go to although they are not public.
+    """
+
+    secrets: Secrets
+    private: Sequence[Network] = ()
 
 
 class AttemptBroker:
@@ -28,10 +68,26 @@ class AttemptBroker:
     Args:
         manifest: of the capability that runs; its grants and token limit are enforced here.
         model: gives the configured model, or None when this wrapper has none.
+        outside: what granted requests may reach; None answers none of them, as in an exam.
+        keep: stores an output; None refuses them.
     """
 
-    def __init__(self, manifest: Manifest, model: Callable[[], Model] | None) -> None:
-        self._manifest, self._model = manifest, model
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: Callable[[], Model] | None,
+        outside: Outside | None = None,
+        keep: Keep | None = None,
+    ) -> None:
+        self._manifest, self._model, self._outside, self._keep = manifest, model, outside, keep
+        self._fetcher: Fetcher | None = None
+        self._inputs: dict[str, bytes] = {}
+        self._drafts: dict[str, bytearray] = {}
+        self._written = 0
+        self.exceeded = asyncio.Event()
+        """Set when the code asked for more than its manifest declares."""
+        self.excess = ""
+        """For what."""
         self.usage = Usage()
         """What the attempt's model calls consumed so far."""
         self.exhausted: BudgetExhausted | None = None
@@ -43,12 +99,93 @@ class AttemptBroker:
         """Answer one call.
 
         Raises:
-            BrokerError: the method is unknown or not granted, the token limit is reached, or the model failed.
+            BrokerError: it is not granted, a limit is reached, or it failed.
         """
-        if method != MODEL_INVOKE:
-            raise BrokerError("denied", f"There is no broker for {method!r}.")
+        if self.exceeded.is_set():
+            raise BrokerError("denied", "It asked for more than was granted.")
+        answers: dict[str, Callable[[JsonValue], Awaitable[JsonValue]]] = {
+            MODEL_INVOKE: self._ask, HTTP_FETCH: self._fetch, FILE_READ: self._read, OUTPUT_WRITE: self._write,
+        }  # fmt: skip
+        if method not in answers:
+            raise self._exceeds(f"There is no broker for {method!r}.")
+        return await answers[method](args)
+
+    def clean(self, text: str) -> str:
+        """A text without the values of secrets that were used."""
+        return redacted(text, self._fetcher.used.items()) if self._fetcher is not None else text
+
+    def _exceeds(self, message: str) -> BrokerError:
+        self.excess = message
+        self.exceeded.set()
+        return BrokerError("denied", message)
+
+    async def _fetch(self, args: JsonValue) -> JsonValue:
+        from wrapper.fetching import Fetcher, NotGranted
+
+        grants = self._manifest.grants
+        if not grants.http_hosts:
+            raise self._exceeds(f"{self._manifest.name} was granted no host; its manifest must name them.")
+        if self._outside is None:
+            raise BrokerError("denied", "No requests are made here.")
+        if self._fetcher is None:
+            self._fetcher = Fetcher(grants, self._outside.secrets, self._outside.private)
+        try:
+            return await self._fetcher.fetch(args)
+        except NotGranted as error:
+            raise self._exceeds(error.message) from None
+
+    async def _read(self, args: JsonValue) -> JsonValue:
+        """A part of a granted file: ``{"handle", "offset"}`` to ``{"data": base64, "size"}``."""
+        handle, offset = (args.get("handle"), args.get("offset")) if isinstance(args, dict) else (None, None)
+        if not isinstance(handle, str) or not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+            raise BrokerError("bad_request", "file.read takes an object with handle and offset.")
+        path = self._manifest.grants.inputs().get(handle)
+        if path is None:
+            raise self._exceeds(f"{self._manifest.name} was not granted the file {handle!r:.200}.")
+        if self._outside is None:
+            raise BrokerError("denied", "No files are read here.")
+        if handle not in self._inputs:
+            try:
+                self._inputs[handle] = await asyncio.to_thread(_content, path)
+            except OSError as error:
+                raise BrokerError("file", f"The file {handle!r} cannot be read: {error.strerror}.") from None
+        content = self._inputs[handle]
+        part = content[offset : offset + _CHUNK_BYTES]
+        return {"data": base64.b64encode(part).decode(), "size": len(content)}
+
+    async def _write(self, args: JsonValue) -> JsonValue:
+        """A part of an output: ``{"name", "data": base64, "last": bool}``; the last part's answer is the reference."""
+        if not isinstance(args, dict) or set(args) != {"name", "data", "last"}:
+            raise BrokerError("bad_request", "output.write takes an object with name, data and last.")
+        name, data = args["name"], args["data"]
+        if not isinstance(name, str) or not 0 < len(name) <= _NAME_CHARACTERS or not name.isprintable():
+            raise BrokerError("bad_request", f"Name the output in 1 to {_NAME_CHARACTERS} printable characters.")
+        try:
+            part = base64.b64decode(cast(str, data), validate=True)
+        except (ValueError, TypeError):
+            raise BrokerError("bad_request", "The data is not base64.") from None
+        if self._keep is None:
+            raise BrokerError("denied", "No outputs are kept here.")
+        most = min(OUTPUT_BYTES, self._manifest.limits.output_bytes)
+        self._written += len(part)
+        if self._written > most:
+            raise BrokerError("limit", f"The outputs of one attempt have at most {most:,} bytes.")
+        if name not in self._drafts and len(self._drafts) >= OUTPUTS:
+            raise BrokerError("limit", f"One attempt writes at most {OUTPUTS} outputs.")
+        draft = self._drafts.setdefault(name, bytearray())
+        draft += part
+        if args["last"] is not True:
+            return None
+        content, self._drafts[name] = bytes(draft), bytearray()
+        value: dict[str, JsonValue] = {"name": name, "base64": base64.b64encode(content).decode()}
+        reference = await self._keep(name, value)
+        return {
+            "name": name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "stored": reference
+        }  # fmt: skip
+
+    async def _ask(self, args: JsonValue) -> JsonValue:
         if not self._manifest.grants.model:
-            raise BrokerError("denied", f"{self._manifest.name} was not granted a model; its manifest must say so.")
+            raise self._exceeds(f"{self._manifest.name} was not granted a model; its manifest must say so.")
         if self._model is None:
             raise BrokerError("denied", "This worker has no model configured.")
         if self.usage.total_tokens >= self._manifest.limits.tokens:
@@ -88,3 +225,22 @@ class AttemptBroker:
                 "totalTokens": reply.usage.total_tokens,
             },
         }
+
+
+def _content(path: str) -> bytes:
+    """The content of a regular file; a pipe or a device would keep the reader for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "it is no regular file")
+        if status.st_size > INPUT_BYTES:
+            raise OSError(0, f"it is larger than {INPUT_BYTES:,} bytes")
+        parts: list[bytes] = []
+        while part := os.read(descriptor, _CHUNK_BYTES):
+            parts.append(part)
+            if len(parts) > INPUT_BYTES // _CHUNK_BYTES:
+                break  # it grows while it is read
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from blackboard.claims import Claim
 from blackboard.errors import BadInput, IsolationUnavailable, UnknownRecord
-from blackboard.payloads import PAYLOAD_BYTES
+from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from registry import (
@@ -33,10 +33,11 @@ from registry import (
     validate_output,
 )
 from wrapper import context, failing
-from wrapper.broker import AttemptBroker
+from wrapper.broker import AttemptBroker, Keep, Outside
 from wrapper.isolation import Isolation, Job, JobLimits, Outcome
 from wrapper.models import ModelCallFailed, as_failure
 from wrapper.models.converse import LONGEST_WAIT_SECONDS
+from wrapper.secrets import Secrets
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -63,6 +64,7 @@ class Executor:
         functions: the capabilities of the embedding program, by name; may grow.
         model: gives the model brokered to isolated code; None refuses such calls.
         spending: reserves each of those calls; without it they only count.
+        outside: what granted requests may reach. Default: public addresses, and secrets from the environment.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Executor:
         functions: Mapping[str, Capability[..., Any]],
         model: Callable[[], Model] | None = None,
         spending: Spending | None = None,
+        outside: Outside | None = None,
     ) -> None:
+        self._outside = outside or Outside(Secrets())
         self._registry, self._isolation, self._functions, self._model = registry, isolation, functions, model
         self._spending = spending
 
@@ -112,7 +116,7 @@ class Executor:
         except IsolationUnavailable as error:
             failure = Failure(type="isolation", message=f"Not run: {error}", retryable=True)
             return claim.completion(Status.REFUSED, error=failure, version=version.sha)
-        broker = AttemptBroker(manifest, self._guarded(claim, manifest))
+        broker = AttemptBroker(manifest, self._guarded(claim, manifest), self._outside, _keeper(attempt))
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = Job(
             source=source,
@@ -125,10 +129,9 @@ class Executor:
                 memory_bytes=manifest.limits.memory_mb << 20,
                 result_bytes=min(manifest.limits.output_bytes, PAYLOAD_BYTES),
             ),
-            grants=("model.invoke",) if manifest.grants.model else (),
             task=_context(claim),
         )
-        outcome = await isolation.run(job, broker, attempt.cancelled)
+        outcome = await _ended_at_excess(isolation, job, broker, attempt.cancelled)
         if broker.exhausted is not None and outcome.error is not None and outcome.error.type == "handler_error":
             outcome = replace(outcome, error=outcome.error.model_copy(update={"type": "limit", "retryable": False}))
         elif broker.failed is not None and outcome.error is not None and outcome.error.type == "handler_error":
@@ -138,9 +141,12 @@ class Executor:
             "version": version.sha,
             "usage": usage,
             "isolation": outcome.isolation,
-            "stdout": outcome.stdout[-LOG_CHARACTERS:],
-            "stderr": outcome.stderr[-LOG_CHARACTERS:],
+            "stdout": broker.clean(outcome.stdout[-LOG_CHARACTERS:]),
+            "stderr": broker.clean(outcome.stderr[-LOG_CHARACTERS:]),
         }
+        if broker.exceeded.is_set():
+            message = f"It asked for more than it was granted and was ended: {broker.excess}"
+            return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
         return self._judged(claim, version, outcome, more)
 
     def _guarded(self, claim: Claim, manifest: Manifest) -> Callable[[], Model] | None:
@@ -215,6 +221,34 @@ class Executor:
             failure = Failure(type="result_too_large", message=f"The result is larger than {most:,} bytes.")
             return claim.completion(Status.FAILED, error=failure, **more)
         return self._judged(claim, version, Outcome(Status.SUCCEEDED, value), more)
+
+
+async def _ended_at_excess(isolation: Isolation, job: Job, broker: AttemptBroker, cancelled: asyncio.Event) -> Outcome:
+    """Run a job; whoever asks for more than its grants is ended like a cancelled one."""
+    stop = asyncio.Event()
+
+    async def follow() -> None:
+        waits = [asyncio.ensure_future(each.wait()) for each in (cancelled, broker.exceeded)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            stop.set()
+        finally:
+            for each in waits:
+                each.cancel()
+
+    following = asyncio.ensure_future(follow())
+    try:
+        return await isolation.run(job, broker, stop)
+    finally:
+        following.cancel()
+
+
+def _keeper(attempt: Attempt) -> Keep:
+    async def keep(name: str, value: JsonValue) -> JsonValue:
+        text = dump(value, f"output {name}", PAYLOAD_BYTES)
+        return dict(await attempt.board.blobs.keep(attempt.claim.run_id, text, value))
+
+    return keep
 
 
 async def _stopped(work: asyncio.Future[Any], capability: Capability[..., Any]) -> bool:

@@ -6,8 +6,12 @@ decides what is granted; a refused call raises :class:`CallError`. Importing thi
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from wrapper.context import TaskContext, current_task
 from wrapper.failing import Permanent, RetryLater
@@ -19,14 +23,114 @@ if TYPE_CHECKING:
 __all__ = [
     "CallError",
     "Permanent",
+    "Response",
     "RetryLater",
     "TaskContext",
     "call",
     "call_async",
     "current_task",
+    "fetch",
     "log",
     "model",
+    "open_input",
+    "write_output",
 ]
+
+_PART_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to :func:`fetch`, whatever its status."""
+
+    status: int
+    url: str
+    """Where it came from, after redirects."""
+    headers: Mapping[str, str]
+    """By name in lower case; of several with one name, the values with commas between them."""
+    content: bytes
+
+    def text(self) -> str:
+        """The content as UTF-8; what is none is replaced."""
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The content as JSON.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return json.loads(self.content)
+
+
+def fetch(
+    url: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | str | None = None,
+    seconds: float | None = None,
+) -> Response:
+    """Have the host make an HTTP request to one of the granted hosts.
+
+    ``{{secret:HANDLE}}`` in a header's value or in the query stands for a granted secret, which this process never sees.
+
+    Args:
+        url: ``https://…``.
+        method: one of the granted ones.
+        headers: of the request.
+        body: of the request; text is sent as UTF-8.
+        seconds: longest time with all redirects. Default and maximum: the host's, 30.
+
+    Raises:
+        CallError: ``denied`` (asking for what is not granted also ends the run), ``bad_request``, ``limit``, ``timeout``,
+            ``secret`` or ``http``.
+    """
+    content = body.encode() if isinstance(body, str) else body
+    args: dict[str, object] = {
+        "url": url, "method": method, "headers": dict(headers or {}), "seconds": seconds,
+        "body": None if content is None else base64.b64encode(content).decode(),
+    }  # fmt: skip
+    answer = cast("dict[str, Any]", call("http.fetch", args))
+    merged: dict[str, str] = {}
+    for name, value in answer["headers"]:
+        merged[name.lower()] = f"{merged[name.lower()]}, {value}" if name.lower() in merged else value
+    return Response(answer["status"], answer["url"], merged, base64.b64decode(answer["body"]))
+
+
+def open_input(name: str) -> bytes:
+    """The content of a granted file.
+
+    Args:
+        name: its handle in the grants.
+
+    Raises:
+        CallError: ``denied`` (not granted; also ends the run) or ``file`` (it cannot be read, or is too large).
+    """
+    content = bytearray()
+    while True:
+        answer = cast("dict[str, Any]", call("file.read", {"handle": name, "offset": len(content)}))
+        part = base64.b64decode(answer["data"])
+        content += part
+        if not part or len(content) >= answer["size"]:
+            return bytes(content)
+
+
+def write_output(name: str, content: bytes) -> dict[str, Any]:
+    """Keep bytes with the run, beside the result.
+
+    Returns:
+        ``{"name", "sha256", "bytes", "stored"}``: put it into the result, and whoever reads that finds the bytes.
+
+    Raises:
+        CallError: ``limit`` or ``bad_request``.
+    """
+    parts = [content[at : at + _PART_BYTES] for at in range(0, len(content), _PART_BYTES)] or [b""]
+    answer: object = None
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        answer = call("output.write", {"name": name, "data": base64.b64encode(part).decode(), "last": last})
+    return cast("dict[str, Any]", answer)
 
 
 def model(model_id: str | None = None, **config: Any) -> Model:

@@ -116,6 +116,44 @@ async def _sign(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def approve(arguments: argparse.Namespace) -> int:
+    """Approve the grants of a version that waits for it."""
+    return asyncio.run(_approve(arguments))
+
+
+async def _approve(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog, signer=functools.partial(Signer.find, None, arguments.data_dir))
+        sha = None if arguments.sha is None else _chosen(await registry.versions(arguments.name), arguments.sha).sha
+        version = await registry.approve(arguments.name, sha)
+    output.note(f"{version.name} {version.sha[:12]} is offered from now on, with {_asked(version)}")
+    return OK
+
+
+def waiting(arguments: argparse.Namespace) -> int:
+    """List what waits for approval of its grants."""
+    return asyncio.run(_waiting(arguments))
+
+
+async def _waiting(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        found = await Registry(board.catalog).waiting()
+    for version in found:
+        if arguments.json:
+            output.line({**_record(version, {}), "grants": version.manifest.grants.model_dump(mode="json")})
+        else:
+            line = f"{version.name} {version.sha[:12]} asks for {_asked(version)}"
+            output.console().print(Text(narration.one_line(line, 500)), soft_wrap=True)
+    if not found and not arguments.json:
+        output.note("nothing waits for approval")
+    return OK
+
+
+def _asked(version: Version) -> str:
+    grants = version.manifest.grants.model_dump(mode="json", exclude_defaults=True)
+    return narration.one_line(json.dumps(grants, ensure_ascii=False), 400)
+
+
 def revoke(arguments: argparse.Namespace) -> int:
     """Let a version never run again."""
     return asyncio.run(_revoke(arguments))

@@ -153,7 +153,10 @@ def exam_line(version: Version) -> str:
 def log_to_stderr(level: int) -> None:
     """Send the log to standard error, one line each; ``ARBITER_DEBUG=1`` adds details and tracebacks."""
     debugging = os.environ.get("ARBITER_DEBUG", "") not in ("", "0")
+    from wrapper.secrets import Redaction
+
     handler = _Lines(debugging)
+    handler.addFilter(Redaction())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers = [*(known for known in root.handlers if not isinstance(known, _Lines)), handler]

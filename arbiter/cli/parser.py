@@ -484,13 +484,19 @@ def _capabilities(commands: _Commands) -> None:
     for name, does in (
         ("sign", "vouch for a version with this user's key, after you looked at it"),
         ("revoke", "let a version never run again"),
+        ("approve", "approve the grants of a version that waits for it, and offer it"),
     ):
         one = _command(inner, name, f"arbiter.cli.capabilities:{name}", does)
         one.add_argument("name", metavar="NAME")
-        one.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the active version)")
+        one.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the one meant)")
         if name == "revoke":
             one.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
         _place(one, default=argparse.SUPPRESS)
+    waiting = _command(
+        inner, "waiting", "arbiter.cli.capabilities:waiting", "list what waits for approval of its grants"
+    )
+    waiting.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    _place(waiting, default=argparse.SUPPRESS)
 
 
 def _keys(commands: _Commands) -> None:

@@ -11,7 +11,7 @@ from cli_process import arbiter, records
 
 from blackboard.board import Board
 from blackboard.testing import RedisServer
-from registry import Manifest, Registry, SignatureRefused, Signer
+from registry import ExamRecord, Grants, Manifest, Registry, SignatureRefused, Signer
 
 SOURCE = "def handler():\n    return 1\n"
 
@@ -111,3 +111,23 @@ def test_doctor_looks_at_the_key(on: list[str], tmp_path: Path) -> None:
     command("keys", "revoke", Signer.find(_key(tmp_path)).key, *on, data=tmp_path)
     level, said = doctor(1)
     assert (level, "arbiter keys rotate" in said) == ("fail", True)
+
+
+def test_what_waits_for_approval_is_listed_and_approved(on: list[str], tmp_path: Path) -> None:
+    command("keys", "trust", *on, data=tmp_path)
+
+    async def put() -> None:
+        async with await Board.open(on[1], board=on[3]) as board:
+            grants = Grants(http_hosts=("api.example.com",))
+            manifest = Manifest(name="one", description="One.", input_schema={"type": "object"}, grants=grants)
+            exam = ExamRecord(public_cases=2, sealed_cases=1, passed=True, when=1.0)
+            await Registry(board.catalog).register(manifest, source=SOURCE, exam=exam, activate=False, sign=False)
+
+    asyncio.run(put())
+    assert "api.example.com" in command("capabilities", "waiting", *on, data=tmp_path)
+    [listed] = records(command("capabilities", "waiting", "--json", *on, data=tmp_path))
+    assert (listed["name"], listed["state"]) == ("one", "examined")
+    assert "is offered from now on" in command("capabilities", "approve", "one", *on, data=tmp_path)
+    assert refusal(on) is None
+    assert "nothing waits" in command("capabilities", "waiting", *on, data=tmp_path)
+    assert "waits for approval" in command("capabilities", "approve", "one", *on, data=tmp_path, code=2)

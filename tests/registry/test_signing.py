@@ -82,7 +82,7 @@ async def refusal(registry: Registry, name: str = "echo", sha: str | None = None
 async def test_g10_what_was_registered_here_is_signed_and_runs_and_says_by_whom(
     registry: Registry, client: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         version = await registry.register(make(), source=CODE, exam=EXAM)
     assert key().key in caplog.text, "trusting the first key is told"
     loaded = await another(client, 2).load("echo")

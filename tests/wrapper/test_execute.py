@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, Status, str | None]] = {
         Status.SUCCEEDED,
         None,
     ),
-    "asks_for_a_model": (AGENT.replace("handler(text: str)", "handler(text='x')"), Status.FAILED, "handler_error"),
+    "asks_for_a_model": (AGENT.replace("handler(text: str)", "handler(text='x')"), Status.REFUSED, "grant"),
 }
 
 

@@ -1,0 +1,49 @@
+"""Which grants a fabricated capability gets, which a person must approve first, and which it never gets."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from blackboard.types import Record
+from registry import Grants
+
+Ruling = Literal["allow", "ask", "deny"]
+
+
+class Ruled(NamedTuple):
+    """What a policy says about the grants a specification asks for, one text for each."""
+
+    asks: tuple[str, ...]
+    """Wait for a person."""
+    denied: tuple[str, ...]
+
+
+class GrantPolicy(Record):
+    """The operator's rule for each kind of grant: ``allow`` it, ``ask`` a person, or ``deny`` it."""
+
+    model: Ruling = "allow"
+    http: Ruling = "ask"
+    files: Ruling = "ask"
+    secrets: Ruling = "ask"
+
+    def rule(self, asked: Grants, listed: Grants) -> Ruled:
+        """Judge what is asked for.
+
+        Args:
+            asked: by a specification.
+            listed: what is allowed by name, whatever the rule for its kind is; without ``model`` there, none is allowed.
+        """
+        sorted_out: dict[Ruling, list[str]] = {"allow": [], "ask": [], "deny": []}
+        if asked.model:
+            rule: Ruling = "deny" if self.model == "allow" and not listed.model else self.model
+            sorted_out[rule].append("model")
+        for host in sorted(set(asked.http_hosts) - set(listed.http_hosts)):
+            sorted_out[self.http].append(f"http_hosts: {host!r}")
+        if asked.http_hosts:
+            for method in sorted(set(asked.http_methods) - set(listed.http_methods)):
+                sorted_out[self.http].append(f"http_methods: {method!r}")
+        for path in sorted(set(asked.files) - set(listed.files)):
+            sorted_out[self.files].append(f"files: {path!r}")
+        for handle in sorted(set(asked.secrets) - set(listed.secrets)):
+            sorted_out[self.secrets].append(f"secrets: {handle!r}")
+        return Ruled(tuple(sorted_out["ask"]), tuple(sorted_out["deny"]))

@@ -1,0 +1,398 @@
+"""Brokered HTTP against real servers on loopback: granted hosts, judged addresses, redirects, caps, and secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from blackboard.errors import BadInput
+from registry import Grants
+from wrapper.fetching import ANSWER_BYTES, Fetcher, NotGranted, forbidden, matches, networks
+from wrapper.isolation import BrokerError
+from wrapper.secrets import Redaction, Secrets
+
+SECRET = "s3cr3t/+value=="
+HERE = networks(["127.0.0.1"])
+
+
+class Site(BaseHTTPRequestHandler):
+    """Says back what it was asked, redirects where it is told, floods or drips."""
+
+    seen: list[tuple[str, str, dict[str, str], bytes]]
+
+    def do_GET(self) -> None:
+        size = int(self.headers.get("content-length") or 0)
+        body = self.rfile.read(size)
+        sent = {name.lower(): value for name, value in self.headers.items()}
+        type(self).seen.append((self.command, self.path, sent, body))
+        path, _, query = self.path.partition("?")
+        if path == "/to":
+            self.send_response(int(query[:3]))
+            self.send_header("Location", query[4:])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif path == "/flood":
+            self.send_response(200)
+            self.end_headers()
+            try:
+                for _ in range(ANSWER_BYTES // 65536 + 40):
+                    self.wfile.write(b"x" * 65536)
+            except OSError:
+                pass
+        elif path == "/drip":
+            try:
+                while True:
+                    self.wfile.write(b"H")
+                    self.wfile.flush()
+                    if type(self).over.wait(0.05):
+                        return
+            except OSError:
+                pass
+        else:
+            content = json.dumps({"path": self.path, "headers": sent, "body": body.decode()}).encode()
+            self.send_response(200)
+            self.send_header("X-Echo", sent.get("authorization", ""))
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    do_POST = do_DELETE = do_GET
+
+    over = threading.Event()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[tuple[str, type[Site]]]:
+    kind = type("OneSite", (Site,), {"seen": [], "over": threading.Event()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{server.server_address[1]}", kind
+    kind.over.set()
+    server.shutdown()
+    server.server_close()
+
+
+def fetcher(*hosts: str, private: Any = HERE, seconds: float = 10.0, **grants: Any) -> Fetcher:
+    return Fetcher(Grants(http_hosts=hosts, **grants), Secrets({"TOKEN": SECRET}), private, seconds)
+
+
+async def got(one: Fetcher, url: str, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    answer: Any = await one.fetch({"url": url, **more})
+    return answer, json.loads(base64.b64decode(answer["body"]))
+
+
+async def refused(one: Fetcher, url: str, **more: Any) -> BrokerError:
+    with pytest.raises(BrokerError) as caught:
+        await one.fetch({"url": url, **more})
+    return caught.value
+
+
+async def test_a_granted_host_answers_and_nothing_of_this_process_goes_along(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, kind = site
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    answer, said = await got(fetcher(host), f"http://{host}/a?b=1", headers={"X-One": "1"})
+    assert (answer["status"], answer["url"], said["path"]) == (200, f"http://{host}/a?b=1", "/a?b=1")
+    assert set(said["headers"]) == {"host", "x-one", "user-agent", "accept", "accept-encoding"}
+    one = fetcher(host, http_methods=("POST",))
+    _, said = await got(one, f"http://{host}/", method="POST", body=base64.b64encode(b"hello").decode())
+    assert (said["body"], kind.seen[-1][0]) == ("hello", "POST")
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("http://other.example/", {}),
+        ("http://127.0.0.1/", {}),
+        ("http://127.0.0.1:1/", {}),
+        ("http://HOST/", {"method": "DELETE"}),
+        ("http://HOST/", {"headers": {"x": "{{secret:TOKEN}}"}}),
+        ("http://HOST/?x={{secret:OTHER}}", {}),
+    ],
+)
+async def test_what_is_not_declared_is_more_than_was_granted(
+    site: tuple[str, type[Site]], url: str, more: dict[str, Any]
+) -> None:
+    host, kind = site
+    assert isinstance(await refused(fetcher(host), url.replace("HOST", host), **more), NotGranted)
+    assert kind.seen == []
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("ftp://HOST/", {}),
+        ("HOST/", {}),
+        ("http://user:pass@HOST/", {}),
+        ("http://HOST/\r\nX: 1", {}),
+        ("http://HOST\\@evil/", {}),
+        ("http://h\u00f6st/", {}),
+        ("http://HOST/", {"headers": {"Host": "evil"}}),
+        ("http://HOST/", {"headers": {"X": "a\r\nY: b"}}),
+        ("http://HOST/", {"headers": {"Transfer-Encoding": "chunked"}}),
+        ("http://HOST/", {"headers": {"Proxy-Authorization": "x"}}),
+        ("http://HOST/", {"method": "get"}),
+        ("http://HOST/", {"body": "not base64!"}),
+        ("http://HOST/", {"seconds": -1}),
+        ("http://HOST/", {"verify": False}),
+        ("http://HOST/{{secret:TOKEN}}", {}),
+    ],
+)
+async def test_what_is_no_request_is_refused_before_anything_is_sent(
+    site: tuple[str, type[Site]], url: str, more: dict[str, Any]
+) -> None:
+    host, kind = site
+    error = await refused(fetcher(host, secrets=("TOKEN",)), url.replace("HOST", host), **more)
+    assert (error.type, isinstance(error, NotGranted)) == ("bad_request", False)
+    assert kind.seen == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1", "127.9.9.9", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "169.254.1.1", "100.64.0.1",
+        "100.100.100.200", "168.63.129.16", "0.0.0.0", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "240.0.0.1",
+        "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
+        "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2001:db8::1",
+        "2001:0:5db8:d822:0:0:80ff:fffe",
+    ],
+)  # fmt: skip
+def test_no_request_goes_to_an_address_that_is_not_public(text: str) -> None:
+    assert forbidden(ipaddress.ip_address(text)) is not None
+
+
+@pytest.mark.parametrize("text", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "64:ff9b::101:101"])
+def test_public_addresses_are_not_refused(text: str) -> None:
+    assert forbidden(ipaddress.ip_address(text)) is None
+
+
+def test_only_what_is_named_is_opened_and_never_where_credentials_are_handed_out() -> None:
+    opened = networks(["10.0.0.0/8", "169.254.0.0/16"])
+    assert forbidden(ipaddress.ip_address("10.1.2.3"), opened) is None
+    assert forbidden(ipaddress.ip_address("10.1.2.3"), networks(["10.1.2.4"])) is not None
+    assert forbidden(ipaddress.ip_address("169.254.169.254"), opened) is not None
+    assert forbidden(ipaddress.ip_address("::ffff:169.254.169.254"), opened) is not None
+    with pytest.raises(BadInput, match="private_addresses"):
+        networks(["localhost"])
+
+
+def test_a_granted_host_means_that_host_and_port_only() -> None:
+    assert matches("api.example.com", "api.example.com", 443, True)
+    assert not matches("api.example.com", "api.example.com", 8443, False)
+    assert not matches("api.example.com", "xapi.example.com", 443, True)
+    assert matches("api.example.com:8443", "api.example.com", 8443, False)
+    assert matches("*.example.com", "a.example.com", 443, True)
+    assert not matches("*.example.com", "example.com", 443, True)
+    assert not matches("*.example.com", "evilexample.com", 443, True)
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
+    """Names mean what the test says, one answer for each question; the last one stays."""
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def look_up(host: Any, port: Any, *args: Any, **more: Any) -> Any:
+        if host not in ("trusted.example", b"trusted.example"):
+            return real(host, port, *args, **more)
+        found = answers[min(len(asked), len(answers) - 1)]
+        asked.append(str(host))
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return asked
+
+
+async def test_a_name_that_is_bound_again_changes_nothing(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked once; and the connection goes to the address that was judged, not to what the name means by then."""
+    host, kind = site
+    port = host.split(":")[1]
+    asked = resolving(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
+    await got(fetcher(f"trusted.example:{port}"), f"http://trusted.example:{port}/")
+    assert len(asked) == 1
+    assert kind.seen[-1][2]["host"] == f"trusted.example:{port}"
+
+
+@pytest.mark.parametrize("answer", [["127.0.0.1"], ["93.184.216.34", "127.0.0.1"], ["169.254.169.254"]])
+async def test_a_granted_name_at_a_private_address_is_refused(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch, answer: list[str]
+) -> None:
+    host, kind = site
+    port = host.split(":")[1]
+    resolving(monkeypatch, answer)
+    error = await refused(fetcher(f"trusted.example:{port}", private=()), f"http://trusted.example:{port}/")
+    assert (error.type, isinstance(error, NotGranted)) == ("denied", False)
+    assert "127.0.0.1" not in error.message, "the code does not learn how names resolve here"
+    assert kind.seen == []
+
+
+async def test_redirects_are_followed_only_to_where_a_request_could_go(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, kind = site
+    answer, said = await got(fetcher(host), f"http://{host}/to?302:/there?x=1")
+    assert (answer["url"], said["path"]) == (f"http://{host}/there?x=1", "/there?x=1")
+    for place in ("http://169.254.169.254/latest/meta-data", "http://other.example/", "http://127.0.0.1:1/", "//evil/"):
+        error = await refused(fetcher(host), f"http://{host}/to?302:{place}")
+        assert (error.type, isinstance(error, NotGranted)) == ("denied", False), "the server's doing, not the code's"
+    assert (await refused(fetcher(host), f"http://{host}/to?302:file:///etc/passwd")).type == "bad_request"
+    assert (await refused(fetcher(host), f"http://{host}/to?302:/to?302:/to")).type
+    resolving(monkeypatch, ["10.0.0.1"])
+    port = host.split(":")[1]
+    error = await refused(
+        fetcher(host, f"trusted.example:{port}"), f"http://{host}/to?307:http://trusted.example:{port}/"
+    )
+    assert "private" in error.message
+    assert all(path.startswith(("/to", "/there")) for _, path, _, _ in kind.seen)
+
+
+async def test_endless_redirects_end(site: tuple[str, type[Site]]) -> None:
+    host, kind = site
+    place = f"http://{host}/x"
+    for _ in range(12):
+        place = f"http://{host}/to?302:{place}"
+    assert (await refused(fetcher(host), place)).type == "limit"
+    assert len(kind.seen) == 6
+
+
+async def test_an_answer_that_is_too_large_or_never_ends_is_cut(site: tuple[str, type[Site]]) -> None:
+    host, _ = site
+    assert (await refused(fetcher(host), f"http://{host}/flood")).type == "limit"
+    started = asyncio.get_running_loop().time()
+    assert (await refused(fetcher(host, seconds=0.5), f"http://{host}/drip")).type == "timeout"
+    assert asyncio.get_running_loop().time() - started < 5, "each byte in time, the whole not"
+
+
+async def test_a_secret_is_filled_in_for_its_host_and_taken_out_of_everything_that_comes_back(
+    site: tuple[str, type[Site]], caplog: pytest.LogCaptureFixture
+) -> None:
+    host, kind = site
+    one = fetcher(host, secrets=(f"TOKEN@{host}",))
+    with caplog.at_level(logging.DEBUG):
+        answer: Any = await one.fetch(
+            {"url": f"http://{host}/?key={{{{secret:TOKEN}}}}", "headers": {"Authorization": "Bearer {{secret:TOKEN}}"}}
+        )
+    _, path, sent, _ = kind.seen[-1]
+    assert sent["authorization"] == f"Bearer {SECRET}"
+    assert path == "/?key=s3cr3t%2F%2Bvalue%3D%3D"
+    told = json.dumps(answer) + base64.b64decode(answer["body"]).decode()
+    assert "[secret:TOKEN]" in told
+    for form in (SECRET, "s3cr3t%2F%2Bvalue%3D%3D", base64.b64encode(SECRET.encode()).decode()):
+        assert form not in told
+        assert form not in caplog.text
+
+
+async def test_a_secret_does_not_follow_a_redirect_to_another_host(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, kind = site
+    port = host.split(":")[1]
+    resolving(monkeypatch, ["127.0.0.1"])
+    other = f"trusted.example:{port}"
+    one = fetcher(host, other, secrets=(f"TOKEN@{host}",))
+    headers = {"Authorization": "{{secret:TOKEN}}", "X-Plain": "1"}
+    await got(one, f"http://{host}/to?307:http://{other}/there", headers=headers)
+    assert kind.seen[-1][2]["host"] == other
+    assert "authorization" not in kind.seen[-1][2]
+    assert kind.seen[-1][2]["x-plain"] == "1"
+    error = await refused(one, f"http://{host}/to?307:http://{other}/?k={{{{secret:TOKEN}}}}")
+    assert "secret" in error.message
+    assert SECRET not in error.message
+    assert isinstance(await refused(one, f"http://{other}/", headers=headers), NotGranted)
+
+
+async def test_a_secret_goes_over_https_only_unless_the_address_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolving(monkeypatch, ["93.184.216.34"])
+    one = fetcher("trusted.example", secrets=("TOKEN",))
+    error = await refused(one, "http://trusted.example/", headers={"Authorization": "{{secret:TOKEN}}"})
+    assert "https only" in error.message
+
+
+async def test_a_secret_that_is_not_there_or_unfit_is_told_by_its_handle(site: tuple[str, type[Site]]) -> None:
+    host, kind = site
+    for source in ({}, {"TOKEN": "abc"}, {"TOKEN": "line\nbreak"}):
+        one = Fetcher(Grants(http_hosts=(host,), secrets=("TOKEN",)), Secrets(source), HERE)
+        error = await refused(one, f"http://{host}/", headers={"X": "{{secret:TOKEN}}"})
+        assert (error.type, "TOKEN" in error.message, "break" in error.message) == ("secret", True, False)
+    assert kind.seen == []
+
+
+def test_secrets_come_from_the_environment_or_a_file_only_this_user_can_read(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secrets.json"
+    file.write_text(json.dumps({"FILED": "from the file"}))
+    file.chmod(0o600)
+    monkeypatch.setenv("ARBITER_SECRET_MY_KEY", "from the environment")
+    monkeypatch.setenv("ARBITER_SECRETS_FILE", str(file))
+    found = Secrets()
+    assert [found.get(name) for name in ("my-key", "FILED", "NONE", "../x")] == [
+        "from the environment", "from the file", None, None
+    ]  # fmt: skip
+    file.chmod(0o644)
+    with pytest.raises(BadInput, match="chmod 600"):
+        Secrets(file).get("FILED")
+
+
+def test_secrets_that_were_used_are_taken_out_of_the_log() -> None:
+    lines: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler = Kept()
+    handler.addFilter(Redaction())
+    log = logging.Logger("one")
+    log.addHandler(handler)
+    assert Secrets({"LOGGED": "a value to hide"}).get("LOGGED")
+    log.info("sent %s to %s", "a value to hide", "there")
+    try:
+        raise ValueError("a+value+to+hide")
+    except ValueError:
+        log.exception("it failed")
+    assert lines[0] == "sent [secret:LOGGED] to there"
+    assert "ValueError: [secret:LOGGED]" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("grants", "field"),
+    [
+        ({"http_methods": ["get"]}, "http_methods"),
+        ({"files": ["relative"]}, "files"),
+        ({"files": ["/a/x", "/b/x"]}, "files"),
+        ({"files": ["x=/a/../b"]}, "files"),
+        ({"secrets": ["1x"]}, "secrets"),
+        ({"secrets": ["X@api.example.com"]}, "secrets"),
+        ({"sockets": ["x"]}, "sockets"),
+    ],
+)
+def test_grants_that_make_no_sense_are_refused_with_field_and_remedy(grants: dict[str, Any], field: str) -> None:
+    from registry import Manifest
+
+    with pytest.raises(BadInput) as caught:
+        Manifest.of({"name": "x", "description": "x", "input_schema": {"type": "object"}, "grants": grants})
+    assert field in caught.value.field
+
+
+def test_grants_from_before_methods_keep_their_form() -> None:
+    assert "http_methods" not in Grants(http_hosts=("a.example",)).model_dump(mode="json")
+    assert Grants(http_methods=("POST",)).model_dump(mode="json")["http_methods"] == ["POST"]
+    assert Grants(files=("/a/b.csv", "rates=/etc/rates")).inputs() == {"b.csv": "/a/b.csv", "rates": "/etc/rates"}

@@ -1,0 +1,235 @@
+"""Grants end to end: real isolated code asks for a request, a file, an output; this side decides, and ends who asks too much."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arbiter_support import arbiter
+
+from arbiter import Arbiter, Call, Grants, Manifest, Status
+from blackboard.blobs import Blob
+from blackboard.testing import RedisServer
+from blackboard.types import Completion
+
+ANY: dict[str, Any] = {"type": "object"}
+SECRET = "a-very-secret-value"
+
+FETCHES = """
+import gc, re, sys
+from wrapper import sdk
+
+# Written so that the value itself stands nowhere in this source.
+WANTED = re.compile(b"a-very-[s]ecret-[v]alue|YS12ZXJ5[L]XNlY3JldC12YWx1ZQ")
+CONTROL = re.compile(b"granted-[a]nd-seen")
+
+def memory():
+    '''Every byte of this process, where that can be read; else what the collector knows.'''
+    try:
+        with open("/proc/self/maps") as file:
+            lines = [line.split() for line in file]
+        with open("/proc/self/mem", "rb", buffering=0) as file:
+            for line in lines:
+                start, end = (int(part, 16) for part in line[0].split("-"))
+                if "r" in line[1] and end - start < 1 << 28 and not line[-1].startswith("[v"):
+                    try:
+                        file.seek(start)
+                        yield file.read(end - start)
+                    except OSError:
+                        pass
+    except OSError:
+        for each in gc.get_objects():
+            yield repr(each).encode("utf-8", "replace")
+
+def handler(url):
+    answer = sdk.fetch(url + "?k={{secret:KEY}}", headers={"Authorization": "Bearer {{secret:KEY}}"})
+    print(answer.content, answer.headers, file=sys.stderr)
+    kept = ["granted", "and", "seen"]
+    kept.append("-".join(kept))
+    found, control = 0, 0
+    for part in memory():
+        found += len(WANTED.findall(part))
+        control += len(CONTROL.findall(part))
+    return {"json": answer.json(), "found": found, "looked": control > 0}
+"""
+
+
+class Echo(BaseHTTPRequestHandler):
+    seen: list[dict[str, str]]
+
+    def do_GET(self) -> None:
+        type(self).seen.append({name.lower(): value for name, value in self.headers.items()})
+        content = json.dumps({"path": self.path, "headers": dict(self.headers.items())}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def echo() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    kind = type("OneEcho", (Echo,), {"seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}", kind.seen
+    server.shutdown()
+    server.server_close()
+
+
+async def ended(a: Arbiter, source: str, grants: Grants, **given: Any) -> Completion:
+    """How one attempt at code with grants ended."""
+    name = "c" + hashlib.sha256(source.encode()).hexdigest()[:10]
+    manifest = Manifest(name=name, description="one", input_schema=ANY, grants=grants)
+    await a.registry.register(manifest, source=source)
+    result = await a.run(Call(name, given), timeout=60)
+    (task,) = result.state.work
+    assert task.completion is not None
+    return task.completion
+
+
+async def test_g10_a_granted_request_is_made_and_the_secret_is_nowhere_the_code_can_see(
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]]
+) -> None:
+    host, seen = echo
+    options = {"secrets": {"KEY": SECRET}, "private_addresses": ["127.0.0.1"]}
+    async with arbiter(redis_server.url, ["unused"], **options) as (a, _):
+        grants = Grants(http_hosts=(host,), secrets=(f"KEY@{host}",))
+        done = await ended(a, FETCHES, grants, url=f"http://{host}/x")
+        history = json.dumps([event.model_dump(mode="json") for event in await a.board.history(done.orchestration_id)])
+    assert done.status is Status.SUCCEEDED, done
+    assert seen[0]["authorization"] == f"Bearer {SECRET}"
+    assert done.data["json"]["headers"]["Authorization"] == "Bearer [secret:KEY]"
+    assert (done.data["found"], done.data["looked"]) == (0, True)
+    assert SECRET not in history
+    assert base64.b64encode(SECRET.encode()).decode() not in history
+
+
+EXCESSES: dict[str, tuple[str, str]] = {
+    "a_host": ("sdk.fetch('http://other.example/')", "other.example"),
+    "a_method": ("sdk.fetch('http://HOST/', method='POST')", "POST"),
+    "a_secret": ("sdk.fetch('http://HOST/', headers={'X': '{{secret:ROOT}}'})", "ROOT"),
+    "a_file": ("sdk.open_input('shadow')", "shadow"),
+    "a_path": ("sdk.open_input('/etc/shadow')", "/etc/shadow"),
+    "a_model": ("sdk.call('model.invoke', {'messages': []})", "model"),
+    "a_broker": ("sdk.call('board.write', {'topic': 'x'})", "board.write"),
+}
+
+
+@pytest.mark.parametrize("what", EXCESSES)
+async def test_g10_asking_for_more_than_was_granted_ends_the_run_as_refused(
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]], what: str
+) -> None:
+    """Whatever the code does about the answer: it is killed, and the version answers for it."""
+    host, seen = echo
+    asks, word = EXCESSES[what]
+    source = (
+        "import signal, time\nfrom wrapper import sdk\n\n"
+        "def handler():\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    try:\n"
+        f"        {asks.replace('HOST', host)}\n"
+        "    except sdk.CallError:\n"
+        "        pass\n"
+        "    try:\n"
+        f"        sdk.fetch('http://{host}/after')\n"
+        "    except sdk.CallError:\n"
+        "        pass\n"
+        "    time.sleep(20)\n"
+        "    return 'went on'\n"
+    )
+    async with arbiter(redis_server.url, ["unused"], private_addresses=["127.0.0.1"]) as (a, _):
+        done = await ended(a, source, Grants(http_hosts=(host,)))
+        outcomes = await a.registry.outcomes(done.node)
+    assert (done.status, done.error and done.error.type, done.data) == (Status.REFUSED, "grant", None)
+    assert word in str(done.error)
+    assert done.usage.seconds < 10
+    assert done.version is not None
+    assert outcomes == {done.version: {Status.REFUSED: 1}}
+    assert seen == [], "what it asks for afterwards is not done either"
+
+
+async def test_g10_a_private_address_is_refused_and_the_code_goes_on(
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]]
+) -> None:
+    host, seen = echo
+    source = (
+        "from wrapper import sdk\n\ndef handler(url):\n"
+        "    try:\n        sdk.fetch(url)\n    except sdk.CallError as error:\n        return error.type\n"
+    )
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        done = await ended(a, source, Grants(http_hosts=(host,)), url=f"http://{host}/")
+    assert (done.status, done.data) == (Status.SUCCEEDED, "denied")
+    assert seen == []
+
+
+async def test_granted_files_are_read_by_handle_and_outputs_are_kept_with_the_run(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 12_000
+    (tmp_path / "rates.bin").write_bytes(content)
+    source = (
+        "import hashlib\nfrom wrapper import sdk\n\n"
+        "def handler():\n"
+        "    content = sdk.open_input('rates')\n"
+        "    kept = sdk.write_output('copy.bin', content)\n"
+        "    return {'sha': hashlib.sha256(content).hexdigest(), 'kept': kept, 'empty': sdk.write_output('none', b'')}\n"
+    )
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        done = await ended(a, source, Grants(files=(f"rates={tmp_path}/rates.bin",)))
+        assert done.status is Status.SUCCEEDED, done
+        digest = hashlib.sha256(content).hexdigest()
+        assert (done.data["sha"], done.data["kept"]["sha256"], done.data["kept"]["bytes"]) == (
+            digest,
+            digest,
+            len(content),
+        )
+        stored = await a.board.load(done.orchestration_id, Blob(done.data["kept"]["stored"]))
+        assert isinstance(stored, dict)
+        assert base64.b64decode(str(stored["base64"])) == content
+        assert done.data["empty"]["bytes"] == 0
+
+
+async def test_files_that_cannot_be_given_are_told_by_their_handle(redis_server: RedisServer, tmp_path: Path) -> None:
+    import os
+
+    (tmp_path / "large").write_bytes(b"")
+    os.truncate(tmp_path / "large", 17 << 20)
+    os.mkfifo(tmp_path / "pipe")
+    source = (
+        "from wrapper import sdk\n\ndef handler(names):\n    said = []\n    for name in names:\n"
+        "        try:\n            sdk.open_input(name)\n        except sdk.CallError as error:\n"
+        "            said.append(str(error))\n    return said\n"
+    )
+    names = ["large", "pipe", "none", "folder"]
+    (tmp_path / "folder").mkdir()
+    grants = Grants(files=tuple(f"{name}={tmp_path}/{name}" for name in names))
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        done = await asyncio.wait_for(ended(a, source, grants, names=names), 60)
+    assert done.status is Status.SUCCEEDED, done
+    for said, word in zip(done.data, ("larger", "regular", "No such file", "regular"), strict=True):
+        assert word in said
+        assert str(tmp_path) not in said, "the code knows handles, not paths"
+
+
+async def test_outputs_are_bounded(redis_server: RedisServer) -> None:
+    source = (
+        "from wrapper import sdk\n\ndef handler():\n    sdk.write_output('a', b'x' * (5 << 20))\n"
+        "    try:\n        sdk.write_output('b', b'x' * (5 << 20))\n    except sdk.CallError as error:\n"
+        "        return error.type\n"
+    )
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        done = await ended(a, source, Grants())
+    assert (done.status, done.data) == (Status.SUCCEEDED, "limit")

@@ -1,0 +1,415 @@
+"""Brokered HTTP: requests of isolated code, made by the wrapper, to granted hosts and to no private address.
+
+The wrapper resolves each name once, judges every address it got, and connects to exactly one that was judged, so a name
+cannot mean another address a moment later. Each redirect is judged like a new request. Nothing of this process goes along:
+no proxy, cookie, credential or trace header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+from urllib.parse import quote, urljoin, urlsplit
+
+import certifi
+import httpcore
+from pydantic import JsonValue
+
+from blackboard.errors import BadInput
+from registry import Grants
+from wrapper.isolation import BrokerError
+from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
+
+BODY_BYTES = 512 * 1024
+"""Largest body of a request."""
+ANSWER_BYTES = 2 * 1024 * 1024
+"""Largest body of an answer."""
+SECONDS = 30.0
+"""Longest time of one fetch with all its redirects."""
+REDIRECTS = 5
+FETCHES = 100
+"""Most fetches of one attempt."""
+_URL_CHARACTERS = 8_000
+_HEADER_BYTES = 32 * 1024
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_OURS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "keep-alive", "expect"}
+)
+_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in ("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
+)
+"""Where clouds hand out credentials; some of these look public. No setting opens them."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Its lines quote headers, with what was filled in.
+logging.getLogger("httpcore").setLevel(logging.INFO)
+
+
+class NotGranted(BrokerError):
+    """The code asked for something its manifest does not declare."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("denied", message)
+
+
+def networks(named: Iterable[str]) -> tuple[Network, ...]:
+    """Private addresses or networks that brokered requests may go to all the same.
+
+    Raises:
+        BadInput: something that is none.
+    """
+    found: list[Network] = []
+    for text in named:
+        try:
+            found.append(ipaddress.ip_network(text.strip()))
+        except ValueError:
+            raise BadInput(
+                "private_addresses", text, "Give an address such as 10.0.0.7, or a network as 10.0.0.0/24."
+            ) from None
+    return tuple(found)
+
+
+def forbidden(address: Address, allowed: Sequence[Network] = ()) -> str | None:
+    """Why no request goes to an address; None when one may."""
+    inner = _inside(address)
+    if address in _METADATA or inner in _METADATA:
+        return "it hands out credentials of machines"
+    if any(address in each for each in allowed):
+        return None
+    one = inner or address
+    if one.is_loopback:
+        return "it is this machine"
+    if one.is_link_local:
+        return "it is link-local"
+    if one.is_multicast or one.is_unspecified or one.is_reserved:
+        return "it is no address of one machine"
+    if not one.is_global or (isinstance(one, ipaddress.IPv6Address) and (one.sixtofour or one.teredo)):
+        return "it is private, or hides another address"
+    return None
+
+
+def _inside(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one stands for."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A checked place to send a request to."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        return self.scheme, self.host, self.port
+
+    @property
+    def default_port(self) -> bool:
+        return self.port == {"http": 80, "https": 443}[self.scheme]
+
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}{'' if self.default_port else f':{self.port}'}{self.path}"
+
+
+def _target(url: str) -> _Target:
+    if len(url) > _URL_CHARACTERS or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise BrokerError("bad_request", "The URL is no URL; write host names as ASCII and escape the rest.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise BrokerError("bad_request", f"The URL is no URL: {error}.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BrokerError("bad_request", "Give an absolute URL that begins with https:// or http://.")
+    if parts.username is not None or parts.password is not None:
+        raise BrokerError(
+            "bad_request", "Name and password do not belong into a URL; use a header and a granted secret."
+        )
+    if port == 0:
+        raise BrokerError("bad_request", "Port 0 is none.")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Target(parts.scheme, parts.hostname.rstrip("."), port or {"http": 80, "https": 443}[parts.scheme], path)
+
+
+def matches(granted: str, host: str, port: int, default_port: bool) -> bool:
+    """Whether a granted host, such as ``api.example.com``, ``*.example.com`` or ``host:8443``, means this one."""
+    name, _, wanted = granted.partition(":")
+    if (int(wanted) != port) if wanted else not default_port:
+        return False
+    if name.startswith("*."):
+        return host.endswith(name[1:]) and len(host) > len(name) - 1
+    return host == name
+
+
+class _Pinned(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that were judged, whatever the name is taken to mean by now."""
+
+    def __init__(self, addresses: Sequence[Address], port: int) -> None:
+        self._addresses, self._port = addresses, port
+        # Its type is told only where an optional dependency is installed.
+        self._backend = cast(httpcore.AsyncNetworkBackend, cast(Any, httpcore).AnyIOBackend())
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        failed: Exception | None = None
+        for address in self._addresses:
+            try:
+                return await self._backend.connect_tcp(str(address), self._port, timeout=timeout)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        raise failed or httpcore.ConnectError("no address")
+
+    async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        raise httpcore.ConnectError("not by path")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certifi.where())
+
+
+class Fetcher:
+    """Makes the requests of one attempt.
+
+    Args:
+        grants: hosts, methods and secrets of the capability.
+        secrets: where values of handles come from.
+        private: networks that are allowed although they are not public.
+        seconds: longest time of one fetch.
+    """
+
+    def __init__(
+        self, grants: Grants, secrets: Secrets, private: Sequence[Network] = (), seconds: float = SECONDS
+    ) -> None:
+        self._grants, self._secrets, self._private, self._seconds = grants, secrets, private, seconds
+        self._made = 0
+        self.used: dict[str, str] = {}
+        """Handles that were filled in, with their values; what leaves this side has them taken out."""
+
+    async def fetch(self, args: JsonValue) -> JsonValue:
+        """Answer one ``http.fetch``.
+
+        Args:
+            args: ``{"url", "method", "headers": {…}, "body": base64 or null, "seconds"}``; all but the first may be absent.
+
+        Returns:
+            ``{"status", "url", "headers": [[name, value], …], "body": base64}``.
+
+        Raises:
+            NotGranted: the manifest does not declare the host, the method or the secret.
+            BrokerError: ``bad_request``, ``denied`` (an address or a redirect), ``limit``, ``timeout``, ``http``.
+        """
+        method, url, headers, body, seconds = _request(args)
+        self._made += 1
+        if self._made > FETCHES:
+            raise BrokerError("limit", f"One attempt makes at most {FETCHES} requests.")
+        try:
+            async with asyncio.timeout(min(seconds, self._seconds)):
+                return await self._follow(method, url, headers, body)
+        except TimeoutError:
+            raise BrokerError("timeout", f"No whole answer within {min(seconds, self._seconds):g} s.") from None
+        except (
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.TimeoutException,
+            ssl.SSLError,
+            OSError,
+        ) as error:
+            said = self._clean(f"{type(error).__name__}: {error}")
+            raise BrokerError("http", f"The request failed: {said:.500}") from None
+
+    async def _follow(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> JsonValue:
+        target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
+        # Filled in only after the place was checked, so no secret decides where a request goes.
+        filled = self._fill(url, target, escape=True)
+        target = self._granted(_target(filled), method)
+        for _ in range(REDIRECTS + 1):
+            addresses = await self._resolve(target)
+            sent = [(name, self._fill(value, target)) for name, value in headers]
+            if sum(len(name) + len(value) for name, value in sent) > _HEADER_BYTES:
+                raise BrokerError("limit", f"The headers are larger than {_HEADER_BYTES} bytes.")
+            open_secret = target.scheme == "http" and any(
+                map(PLACEHOLDER.search, (url, *(value for _, value in headers)))
+            )
+            if open_secret and not all(any(one in each for each in self._private) for one in addresses):
+                raise BrokerError("denied", "Secrets go over https only.")
+            status, answered, content = await self._once(method, target, addresses, sent, body)
+            place = next((value for name, value in answered if name.lower() == "location"), None)
+            if status not in (301, 302, 303, 307, 308) or place is None:
+                known = list(self.used.items())
+                return {
+                    "status": status,
+                    "url": self._clean(target.url()),
+                    "headers": [[self._clean(name), self._clean(value)] for name, value in answered],
+                    "body": base64.b64encode(redacted_bytes(content, known)).decode(),
+                }
+            method, target, headers, body = self._redirected(status, place, method, target, headers, body)
+        raise BrokerError("limit", f"More than {REDIRECTS} redirects.")
+
+    def _redirected(
+        self, status: int, place: str, method: str, target: _Target, headers: list[tuple[str, str]], body: bytes
+    ) -> tuple[str, _Target, list[tuple[str, str]], bytes]:
+        after = _target(urljoin(target.url(), place).partition("#")[0])
+        if status == 303 or (status in (301, 302) and method == "POST"):
+            method, body = ("HEAD" if method == "HEAD" else "GET"), b""
+            headers = [(name, value) for name, value in headers if not name.lower().startswith("content-")]
+        if target.scheme == "https" and after.scheme == "http":
+            raise BrokerError("denied", "The answer redirects from https to http.")
+        try:
+            self._granted(after, method)
+        except NotGranted as error:
+            # The server's doing, not the code's.
+            raise BrokerError("denied", self._clean(f"The answer redirects elsewhere. {error.message}")) from None
+        if after.origin != target.origin:
+            kept = [
+                (name, value)
+                for name, value in headers
+                if name.lower() not in ("authorization", "cookie") and not PLACEHOLDER.search(value)
+            ]
+            headers = kept
+            if redacted(after.url(), self.used.items()) != after.url():
+                raise BrokerError("denied", "The answer redirects to another host with a secret in the URL.")
+        return method, after, headers, body
+
+    def _granted(self, target: _Target, method: str) -> _Target:
+        grants = self._grants
+        if not any(matches(each, target.host, target.port, target.default_port) for each in grants.http_hosts):
+            port = "" if target.default_port else f":{target.port}"
+            raise NotGranted(
+                f"{target.host}{port} is not among the granted hosts: {', '.join(grants.http_hosts) or 'none'}."
+            )
+        if method not in grants.http_methods:
+            raise NotGranted(f"{method} is not among the granted methods: {', '.join(grants.http_methods)}.")
+        return target
+
+    def _fill(self, text: str, target: _Target, *, escape: bool = False) -> str:
+        """A text with its secrets, for one place."""
+
+        def value(found: re.Match[str]) -> str:
+            handle = found[1]
+            bound = self._grants.secret_hosts(handle)
+            if bound is None:
+                raise NotGranted(f"The secret {handle!r} is not granted.")
+            if not any(matches(each, target.host, target.port, target.default_port) for each in bound):
+                raise NotGranted(f"The secret {handle!r} is not granted for {target.host}.")
+            try:
+                secret = self._secrets.get(handle)
+            except BadInput as error:
+                raise BrokerError("secret", str(error)) from None
+            if secret is None:
+                raise BrokerError("secret", f"This worker has no secret {handle!r}.")
+            self.used[handle] = secret
+            return quote(secret, safe="") if escape else secret
+
+        if escape:
+            before, mark, query = text.partition("?")
+            if PLACEHOLDER.search(before):
+                raise BrokerError("bad_request", "A secret stands in a header or in the query, nowhere else in a URL.")
+            return before + mark + PLACEHOLDER.sub(value, query)
+        return PLACEHOLDER.sub(value, text)
+
+    async def _resolve(self, target: _Target) -> list[Address]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise BrokerError("http", f"There is no host {target.host}.") from None
+        addresses = list(dict.fromkeys(ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found))
+        if not addresses:
+            raise BrokerError("http", f"There is no host {target.host}.")
+        for address in addresses:
+            if why := forbidden(address, self._private):
+                raise BrokerError("denied", f"{target.host} is at an address no request goes to: {why}.")
+        return addresses[:4]
+
+    async def _once(
+        self, method: str, target: _Target, addresses: Sequence[Address], headers: list[tuple[str, str]], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        given = {name.lower() for name, _ in headers}
+        host = target.url().split("/")[2]
+        sent = [("host", host), *headers]
+        sent += [(name, value) for name, value in _DEFAULTS if name not in given]
+        if body or method in ("POST", "PUT", "PATCH"):
+            sent.append(("content-length", str(len(body))))
+        async with (
+            httpcore.AsyncConnectionPool(
+                ssl_context=_trusted(), network_backend=_Pinned(addresses, target.port), retries=0, http2=False
+            ) as pool,
+            pool.stream(
+                method, httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
+                headers=[(name.encode(), value.encode()) for name, value in sent], content=body or None,
+                extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)},
+            ) as answer,
+        ):  # fmt: skip
+            answered = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
+            content = bytearray()
+            async for part in answer.aiter_stream():
+                content += part
+                if len(content) > ANSWER_BYTES:
+                    raise BrokerError("limit", f"The answer is larger than {ANSWER_BYTES} bytes.")
+            return answer.status, answered, bytes(content)
+
+    def _clean(self, text: str) -> str:
+        return redacted(text, self.used.items())
+
+
+_DEFAULTS = (("user-agent", "arbiter"), ("accept", "*/*"), ("accept-encoding", "identity"))
+
+
+def _request(args: JsonValue) -> tuple[str, str, list[tuple[str, str]], bytes, float]:
+    if not isinstance(args, dict) or not set(args) <= {"url", "method", "headers", "body", "seconds"}:
+        raise BrokerError("bad_request", "http.fetch takes an object with url, method, headers, body and seconds.")
+    given = cast(Mapping[str, Any], args)
+    method, url, headers = given.get("method") or "GET", given.get("url"), cast(object, given.get("headers") or {})
+    body, seconds = given.get("body"), given.get("seconds")
+    seconds = SECONDS if seconds is None else seconds
+    if not isinstance(method, str) or not re.fullmatch(r"[A-Z]{1,20}", method):
+        raise BrokerError("bad_request", "The method is a word in capitals.")
+    if not isinstance(url, str) or not isinstance(headers, dict):
+        raise BrokerError("bad_request", "The URL is text and the headers are an object.")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise BrokerError("bad_request", "Give a number of seconds above 0.")
+    checked: list[tuple[str, str]] = []
+    for name, value in cast("dict[str, Any]", headers).items():
+        if not _TOKEN.fullmatch(name) or name.lower() in _OURS or name.lower().startswith("proxy-"):
+            raise BrokerError("bad_request", f"The header {name[:100]!r} cannot be set.")
+        if not isinstance(value, str) or not value.isascii() or not (value == "" or value.isprintable()):
+            raise BrokerError("bad_request", f"The value of the header {name!r} is no printable ASCII text.")
+        checked.append((name, value))
+    content = b""
+    if body is not None:
+        try:
+            content = base64.b64decode(cast(str, body), validate=True)
+        except (ValueError, TypeError):
+            raise BrokerError("bad_request", "The body is not base64.") from None
+    if len(content) > BODY_BYTES:
+        raise BrokerError("limit", f"The body is larger than {BODY_BYTES} bytes.")
+    return method, url, checked, content, float(seconds)
