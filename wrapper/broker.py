@@ -125,11 +125,13 @@ class AttemptBroker:
         grants = self._manifest.grants
         if not grants.http_hosts:
             raise self._exceeds(f"{self._manifest.name} was granted no host; its manifest must name them.")
-        if self._outside is None:
-            raise BrokerError("denied", "No requests are made here.")
         if self._fetcher is None:
-            self._fetcher = Fetcher(grants, self._outside.secrets, self._outside.private)
+            outside = self._outside or Outside(Secrets({}))
+            self._fetcher = Fetcher(grants, outside.secrets, outside.private)
         try:
+            if self._outside is None:
+                self._fetcher.judge(args)
+                raise BrokerError("denied", "No requests are made here.")
             return await self._fetcher.fetch(args)
         except NotGranted as error:
             raise self._exceeds(error.message) from None

@@ -246,6 +246,11 @@ class Fetcher:
             said = self._clean(f"{type(error).__name__}: {error}")
             raise BrokerError("http", f"The request failed: {said:.500}") from None
 
+    def judge(self, args: JsonValue) -> None:
+        """Whether a request is one, to a granted host by a granted method. Errors as for :meth:`fetch`; nothing is sent."""
+        method, url, *_ = _request(args)
+        self._granted(_target(PLACEHOLDER.sub("", url)), method)
+
     async def _follow(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> JsonValue:
         target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
         # Filled in only after the place was checked, so no secret decides where a request goes.
