@@ -232,8 +232,7 @@ def become_nobody(root: bool, *capabilities: int) -> None:
 def bubblewrap(preload: Sequence[str], without: frozenset[str]) -> list[str]:
     """The command that starts an interpreter in the same box, built by ``bwrap``; the interpreter's follows it.
 
-    Where it is used, only that program may make user namespaces. As root the user inside is root outside, whose
-    capabilities the box does not have.
+    It is used where only that program may make user namespaces, and not for root: the user inside would be root outside.
     """
     paths = runtime(preload)
     program = os.path.realpath(sys.executable)
@@ -281,8 +280,17 @@ def settle() -> None:
 
 
 def lower(paths: Sequence[str]) -> None:
-    """Without a box: give up privileges, and as root the identity too, where the runtime can be read by others."""
-    become_nobody(os.geteuid() == 0 and all(map(_open_to_all, paths)))
+    """Without a box: give up privileges, and as root the identity too.
+
+    Where others may not read the runtime, root's number stays in force for files; threads count as the other user's, since
+    the kernel does not limit root's.
+    """
+    root = os.geteuid() == 0
+    readable = all(map(_open_to_all, paths))
+    if root and not readable:
+        os.setgroups([])
+        os.setresuid(USER, 0, 0)
+    become_nobody(root and readable)
 
 
 def _open_to_all(path: str) -> bool:

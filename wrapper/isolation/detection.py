@@ -89,8 +89,8 @@ async def find(
     candidates = [each for each in _CANDIDATES if chosen is None or each.label == chosen]
     rejected: list[Rejected] = []
     for candidate in candidates:
-        if candidate is BubblewrapIsolation and shutil.which("bwrap") is None:
-            rejected.append(Rejected(candidate.way, "bwrap is not installed"))
+        if candidate is BubblewrapIsolation and (missing := _no_bubblewrap()):
+            rejected.append(Rejected(candidate.way, missing))
             continue
         isolation = candidate(preload_strands=preload_strands, parked=parked)
         reason = await _unfit(isolation)
@@ -122,6 +122,14 @@ def remedy(rejected: Sequence[Rejected] | None) -> str:
         "unshare and mount, for Docker by --security-opt seccomp=unconfined and --security-opt systempaths=unconfined. "
         "Without them a kernel with Landlock (5.13) is needed."
     )
+
+
+def _no_bubblewrap() -> str | None:
+    if os.geteuid() == 0:
+        # Inside, root is the only user there is, and the kernel does not limit root's threads. Root needs no help with
+        # namespaces either: what refuses them to root refuses them to bwrap.
+        return "not for root"
+    return None if shutil.which("bwrap") else "bwrap is not installed"
 
 
 def _joined(rejected: Sequence[Rejected]) -> str:

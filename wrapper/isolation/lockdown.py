@@ -120,7 +120,7 @@ class Walls:
                 self._filter = seccomp.program(kernel.machine(), scratch=boxed)
             except seccomp.UnknownArchitecture as error:
                 raise LockDownFailed(str(error)) from error
-        self._threads = _THREADS + (0 if boxed else _threads_of(os.geteuid()))
+        self._threads = _THREADS + (0 if boxed else _threads_of(os.getuid()))
         if self.boxed:
             self._home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 

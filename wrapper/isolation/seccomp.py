@@ -4,7 +4,8 @@ See seccomp(2) and, for the instructions, the kernel's ``networking/filter``. Th
 and threads were seen to need. Everything else fails with EPERM, what is younger than the table with ENOSYS, and what
 only an attack asks for ends the process (SIGSYS). Arguments are checked where the number alone says too little.
 
-No new process, no program, no socket beyond a private pair, no namespace, no shared memory, no signal to another.
+No new process, no program, no socket beyond a private pair, no namespace, no shared memory, no signal to another, and no
+``flock``, with which two runs could tell each other of themselves by a file both may read.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _ALLOWED = _words(
     msync rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack pread64
     pwrite64 readv writev preadv pwritev preadv2 pwritev2 access faccessat faccessat2 pipe pipe2 select pselect6
     sched_yield dup dup2 dup3 pause nanosleep clock_nanosleep getitimer setitimer alarm getpid gettid getppid getpgrp
-    getpgid getsid recvfrom shutdown getsockname getpeername getsockopt exit exit_group wait4 waitid uname flock fsync
+    getpgid getsid recvfrom shutdown getsockname getpeername getsockopt exit exit_group wait4 waitid uname fsync
     fdatasync ftruncate getdents getdents64 getcwd chdir fchdir rename renameat renameat2 mkdir mkdirat rmdir link
     linkat unlink unlinkat symlink symlinkat readlink readlinkat umask gettimeofday time getrlimit setrlimit getrusage
     sysinfo times getuid geteuid getgid getegid getresuid getresgid getgroups getpriority capget futex futex_waitv
