@@ -279,13 +279,13 @@ def settle() -> None:
         raise CannotBox(str(error)) from error
 
 
-def lower(paths: Sequence[str]) -> None:
+def lower(paths: Sequence[str], without: frozenset[str]) -> None:
     """Without a box: give up privileges, and as root the identity too.
 
     Where others may not read the runtime, root's number stays in force for files; threads count as the other user's, since
     the kernel does not limit root's.
     """
-    root = os.geteuid() == 0
+    root = os.geteuid() == 0 and "identity" not in without
     readable = all(map(_open_to_all, paths))
     if root and not readable:
         os.setgroups([])

@@ -8,6 +8,7 @@ Layers, by the names that :attr:`Walls.without` knows:
 ================  ======================================================================  ===========  ===========
 layer             what it does                                                            zygote-ns    zygote-lsm
 ================  ======================================================================  ===========  ===========
+``identity``      as root: another user, at least for all but files                       always       yes
 ``session``       a session of its own: no signal to a process group reaches another      yes          yes
 ``network``       the box has a network namespace with nothing in it                      yes          no
 ``namespaces``    pid, mount and ipc namespaces of its own, with scratch and ``/proc``    yes          no
@@ -30,7 +31,7 @@ from dataclasses import dataclass, field
 from wrapper.isolation import kernel, landlock, seccomp
 
 PROFILES = ("zygote-ns", "zygote-lsm", "process")
-LAYERS = ("session", "network", "namespaces", "landlock", "limits", "capabilities", "seccomp")
+LAYERS = frozenset(("identity", "session", "network", "namespaces", "landlock", "limits", "capabilities", "seccomp"))
 _SCRATCH_OPTIONS = "size=64m,nr_inodes=4096,mode=0700"
 _THREADS = 512
 _SCRATCH_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
@@ -100,6 +101,8 @@ class Walls:
         """
         if profile not in PROFILES:
             raise LockDownFailed(f"unknown profile {profile!r}")
+        if unknown := without.difference(LAYERS):
+            raise LockDownFailed(f"unknown layers {sorted(unknown)}")
         walls = cls(profile, without, scratch)
         if profile != "process":
             walls._prepare(paths)

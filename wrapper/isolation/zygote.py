@@ -237,7 +237,7 @@ def _wall_in(settings: Settings) -> Walls:
         else:
             box.enter(settings.host, paths, without)
         return Walls.make(settings.profile, without, paths, box.scratch(paths))
-    box.lower(paths)
+    box.lower(paths, without)
     lockdown.die_with_parent(signal.SIGKILL, settings.host)
     return Walls.make(settings.profile, without, paths, None)
 
