@@ -85,12 +85,13 @@ class Victim:
     environ: str
     address: int
     fd: int
+    ids: tuple[int, int] | None
     before: dict[str, object] = field(default_factory=dict[str, object])
 
     @classmethod
-    def start(cls, root: Path, uid: int | None) -> Victim | None:
-        """Start one as ``uid``; None keeps the user. None where that user has no interpreter."""
-        interpreter = os.path.realpath(sys.executable) if uid is None else interpreter_for_all()
+    def start(cls, root: Path, ids: tuple[int, int] | None) -> Victim | None:
+        """Start one as a user and group; None keeps them. None where that user has no interpreter."""
+        interpreter = os.path.realpath(sys.executable) if ids is None else interpreter_for_all()
         if interpreter is None:
             return None
         memory, descriptor, cmdline, environ = (
@@ -103,16 +104,16 @@ class Victim:
             text=True,
             cwd=root,
             env={"VICTIM_SECRET": environ},
-            user=uid,
-            group=uid,
-            extra_groups=[] if uid is not None else None,
+            user=ids and ids[0],
+            group=ids and ids[1],
+            extra_groups=[] if ids is not None else None,
         )
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(f"{memory}\n{descriptor}\n")
         process.stdin.flush()
         address, fd = process.stdout.readline().split()
-        victim = cls(process, memory, descriptor, cmdline, environ, int(address), int(fd))
+        victim = cls(process, memory, descriptor, cmdline, environ, int(address), int(fd), ids)
         victim.before = victim.condition()
         return victim
 
@@ -317,7 +318,6 @@ class World:
         self._plant_key()
         self._outside_facts()
         self.tree: dict[str, tuple[object, ...]] = {}
-        self.modes: dict[str, int] = {}
         self.modified: dict[str, int] = {}
         self.bystanders: frozenset[int] = frozenset()
         """Processes that were there before an attack and do not come from the zygote."""
@@ -378,9 +378,9 @@ class World:
             return None
         return f"/dev/{name}" if os.path.exists(f"/dev/{name}") else None
 
-    def add_victim(self, uid: int | None) -> None:
-        """One more process to attack."""
-        victim = Victim.start(self.root, uid)
+    def add_victim(self, ids: tuple[int, int] | None) -> None:
+        """One more process to attack, of a user and group."""
+        victim = Victim.start(self.root, ids)
         if victim is None:
             return
         self.victims.append(victim)
@@ -436,7 +436,6 @@ class World:
         self.listeners.take()
         self._signals.clear()
         self.tree = self.tree or self._tree()
-        self.modes = {place: os.stat(place).st_mode for place in self.watched if os.path.exists(place)}
         self.modified = {place: _modified(place) for place in self.watched}
         self.bystanders = frozenset(map(int, filter(str.isdigit, os.listdir("/proc")))) - {
             *descendants(self.zygote or 0), self.zygote or 0
@@ -446,7 +445,7 @@ class World:
                 pass  # the doing of attacks in other worlds, where they reach every process
             if victim.process.poll() is not None:
                 victim.close()
-                fresh = Victim.start(self.root, None)
+                fresh = Victim.start(self.root, victim.ids)
                 assert fresh is not None
                 self.victims[index] = fresh
                 for name in ("memory", "descriptor", "cmdline", "environ"):
@@ -510,10 +509,6 @@ class World:
                 yield f"the secret {name!r} came out"
 
     def _left_behind(self, token: str) -> Iterator[str]:
-        for place, mode in self.modes.items():
-            if os.stat(place).st_mode != mode:
-                os.chmod(place, stat.S_IMODE(mode))
-                yield f"the mode of {place} was changed"
         for place in self.watched:
             if _modified(place) == self.modified[place]:
                 continue
@@ -737,12 +732,11 @@ def interpreter_for_all() -> str | None:
     return None
 
 
-def outer_uid(pid: int) -> int:
-    """Real user id of a process, as this machine sees it."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("Uid:"):
-            return int(line.split()[1])
-    raise ProcessLookupError(pid)
+def outer_ids(pid: int) -> tuple[int, int]:
+    """Real user and group id of a process, as this machine sees them."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    user, group = (int(line.split()[1]) for line in lines if line.startswith(("Uid:", "Gid:")))
+    return user, group
 
 
 def descendants(pid: int) -> list[int]:

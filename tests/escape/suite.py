@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from attack import Attack
-from outside import MIB, Watch, World, descendants, outer_uid, secret
+from outside import MIB, Watch, World, descendants, outer_ids, secret
 from pydantic import JsonValue
 
 from blackboard.types import Status
@@ -271,7 +271,7 @@ def _excess(watch: Watch, attack: Attack) -> list[str]:
         found.append(f"it used {watch.processor:.1f} s of processor time")
     if watch.programs:
         found.append("it ran a program")
-    if watch.threads > 520:
+    if watch.threads > 600:  # the limit, and what the same user runs besides
         found.append(f"it had {watch.threads} threads")
     if watch.descriptors > 260:
         found.append(f"it had {watch.descriptors} descriptors")
@@ -308,12 +308,12 @@ async def arena(world: World, isolation: RunsCode) -> AsyncIterator[Arena]:
         await here.escapes(_NOTHING)  # has a sibling started, and with it every process whose user matters
         here.normal = await here.probe("esc" + secrets.token_hex(4))
         if os.geteuid() == 0:
-            users: set[int] = set()
+            users: set[tuple[int, int]] = set()
             for pid in descendants(isolation.zygote_pid or 0):
                 with suppress(OSError):  # it ended meanwhile
-                    users.add(outer_uid(pid))
-            for uid in users - {0}:
-                world.add_victim(uid)
+                    users.add(outer_ids(pid))
+            for ids in users - {(0, 0)}:
+                world.add_victim(ids)
         yield here
         await here.close()
 

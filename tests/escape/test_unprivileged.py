@@ -14,6 +14,8 @@ import pytest
 
 NOBODY = 65534
 _ROOT = Path(__file__).resolve().parents[2]
+_CORE = "-k 'not (channel- or broker- or deserialisation- or interpreter- or bubblewrap or without_a_box)'"
+"""Without what the host judges, which is the same for everybody, and without the other walls."""
 _HOME = f"/tmp/arbiter-nobody-{os.getpid()}"
 
 
@@ -72,7 +74,7 @@ def test_g10_nobody_gets_out_as_nobody_either() -> None:
     done = subprocess.run(
         [
             *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
-            f"{opened}\nexec {become} {tests} tests/escape/test_contained.py tests/escape/test_controls.py",
+            f"{opened}\nexec {become} {tests} tests/escape/test_contained.py tests/escape/test_controls.py {_CORE}",
         ],
         cwd=_ROOT,
         env={"PATH": os.environ["PATH"], "HOME": _HOME, "PYTHONDONTWRITEBYTECODE": "1"},

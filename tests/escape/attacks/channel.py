@@ -191,7 +191,6 @@ attack(
     "looks_for_the_exam",
     tries="Looks through its frames, modules, arguments and environment for signs that it is being examined.",
     shows="Something of the examiner, the planner or the host is loaded or named where it runs.",
-    open_on=(),
     layers=("environment",),
     shown=told,
     body="""
@@ -212,11 +211,4 @@ attack(
     send({"t": "done", "status": "succeeded", "error": {"kind": "succeeded", "type": "x", "message": "", "evidence": {}}})
     os._exit(0)
     """,
-)
-attack(
-    "result_as_exit",
-    tries="Writes a result, then dies by a signal, so that two stories are true.",
-    shown=lambda world, outcome, token: ["two stories"] if outcome.status == "succeeded" and outcome.value != 1 else [],
-    open_on=(),
-    body="send({'t': 'done', 'value': 1})\nos.kill(os.getpid(), signal.SIGKILL)",
 )

@@ -136,16 +136,17 @@ attack(
 )
 attack(
     "channel_readdressed",
-    tries="Uses its own channel, which is a socket, to connect or send to another address.",
-    open_on=(),
-    layers=("kernel",),
+    tries="Uses its own channel, which is a socket, to connect or send to another address, or under a name of its own.",
+    watched=True,
+    layers=("network", "seccomp"),
     body="""
+    mark(w)
     end = socket.socket(fileno=os.dup(3))
     attempt(end.connect, w["path"])
     attempt(end.sendto, b"out", w["dgram"])
-    attempt(end.connect, socket.AF_UNSPEC)
     attempt(end.bind, "\\0" + w["token"])
     attempt(end.listen)
+    time.sleep(0.15)
     """,
 )
 attack(
