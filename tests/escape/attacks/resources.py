@@ -198,6 +198,7 @@ attack(
 attack(
     "disk",
     tries="Fills its scratch folder with a quarter of a gigabyte, in files of the size it is allowed.",
+    wall=15.0,
     layers=("scratch",),
     open_on=("process",),
     shows="More than 64 MiB are there.",
@@ -215,16 +216,16 @@ attack(
 )
 attack(
     "inodes",
-    tries="Makes ten thousand files in its scratch folder.",
+    tries="Makes six thousand files in its scratch folder.",
+    wall=15.0,
     layers=("scratch",),
     open_on=("process",),
     shows="More than 4,096 are there.",
     watched=True,
     body="""
     mark(w)
-    for number in range(10000):
-        if attempt(lambda: os.close(os.open(f"f{number}", os.O_CREAT | os.O_WRONLY))) is None and number > 9000:
-            break
+    for number in range(6000):
+        attempt(lambda: os.close(os.open(f"f{number}", os.O_CREAT | os.O_WRONLY)))
     time.sleep(0.3)
     """,
 )
