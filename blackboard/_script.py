@@ -29,7 +29,15 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
-from tenacity import AsyncRetrying, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_all,
+    wait_random_exponential,
+)
 
 from blackboard.errors import (
     BoardFull,
@@ -207,7 +215,8 @@ def _patience(seconds: float) -> dict[str, Any]:
     return {
         "retry": retry_if_exception(passing),
         "wait": wait_random_exponential(multiplier=0.02, max=1.0),
-        "stop": stop_after_delay(max(0.0, seconds)),
+        # Asked once more in any case: the time may have passed while this process was frozen, and nothing was tried in it.
+        "stop": stop_all(stop_after_delay(max(0.0, seconds)), stop_after_attempt(2)),
         "reraise": True,
     }
 

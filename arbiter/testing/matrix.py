@@ -192,6 +192,8 @@ class Matrix:
                 outcome = await self._run(case, expected)
         except TimeoutError:
             outcome = Outcome(case, [f"G6: it did not end within {CASE_SECONDS:g} s"])
+        except Exception as error:  # the other cases are played all the same
+            outcome = Outcome(case, [f"{type(error).__name__}: {error}"])
         return replace(outcome, seconds=time.monotonic() - began)
 
     async def _run(self, case: Case, expected: JsonValue) -> Outcome:

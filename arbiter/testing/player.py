@@ -96,7 +96,7 @@ async def _play(parent: Connection, job: Job) -> Told:
     try:
         answer = await story(job.story)(Scene(job.url, job.board))
     except Exception as error:
-        full = isinstance(error, BoardFull | OutOfMemoryError)
+        full = isinstance(error, BoardFull | OutOfMemoryError) or "maxmemory" in str(error)  # where a board is opened
         return Told(None, life.calls, len(life.fired), error=f"{type(error).__name__}: {error}", refused=full)
     changed = await _resend(job, life) if job.resend is not None else []
     return Told(answer, life.calls, len(life.fired), changed)

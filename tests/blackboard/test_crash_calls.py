@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 from strict import Play, broken, done, faults, spec, watch_scripts
 
+from blackboard import _script
 from blackboard.board import Board
 from blackboard.errors import BoardFull, EngineUnavailable
 from blackboard.heartbeat import Heartbeat
@@ -164,8 +166,6 @@ async def test_g1_a_server_that_stays_away_is_reported_and_nothing_is_half_writt
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with await Board.open(server.url) as board:
-        from blackboard import _script
-
         monkeypatch.setattr(_script.retrying, "__kwdefaults__", {"seconds": 0.1})
         play = scene(board)
         await play.run(spec("a"))
@@ -180,6 +180,27 @@ async def test_g1_a_server_that_stays_away_is_reported_and_nothing_is_half_writt
         assert await play.status(run) == "queued"
         await board.complete(claim, done(claim))
         assert await faults(board) == []
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_a_process_that_was_frozen_beyond_its_patience_asks_once_more(sync: bool) -> None:
+    asked = 0
+
+    def evalsha(*_: Any) -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 1:  # the reply came while nobody could read it
+            raise redis.TimeoutError("Timeout reading")
+        return "ok"
+
+    async def later(*args: Any) -> str:
+        return evalsha(*args)
+
+    script = _script.load("due")
+    client: Any = SimpleNamespace(evalsha=evalsha if sync else later)
+    call = _script.run_sync if sync else _script.run
+    reply: Any = call(client, script, [], [], seconds=0.0)
+    assert (reply if sync else await reply) == "ok"
 
 
 async def test_a_full_server_refuses_new_work_and_takes_every_end(server: RedisServer) -> None:
