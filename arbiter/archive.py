@@ -25,7 +25,7 @@ from blackboard import events
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.events import Event
-from blackboard.feed import Told, told
+from blackboard.feed import Told, ids_after, told
 from blackboard.runs import Where, find
 from blackboard.types import RunSummary
 
@@ -148,7 +148,7 @@ async def keep(
             cursor = _Cursor(source=board.source, shards=shards)
             await _threaded(_save, file, place, cursor)
         if not cursor.past:
-            lines = [event.model_dump_json() async for event in select(board, wanted)]
+            lines = await _past(board, wanted, cursor)
             await _threaded(_append, file, lines)
             cursor.past = True
             await _threaded(_save, file, place, cursor)
@@ -170,6 +170,15 @@ async def keep(
                 written(count)
             else:
                 await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _past(board: Board, wanted: Filter, cursor: _Cursor) -> list[str]:
+    """What happened until the cursor was begun. What came meanwhile is in the logs too, and the feed will tell it."""
+    found = [event async for event in select(board, wanted)]
+    coming: set[str] = set()
+    for shard in board.shards:
+        coming |= await ids_after(board, shard, cursor.shards[shard.number])
+    return [event.model_dump_json() for event in found if event.id not in coming]
 
 
 def _heed_cancellation() -> None:

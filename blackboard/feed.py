@@ -286,6 +286,20 @@ async def told(board: Board, shard: _keys.Shard, position: str, limit: int) -> T
     return Told(shard.number, found, entries[-1][0] if entries else position, gap)
 
 
+async def ids_after(board: Board, shard: _keys.Shard, position: str) -> set[str]:
+    """The ids of the events that a shard's feed tells after a position."""
+    client, found = cast(Any, board.client), set[str]()
+    while True:
+        page: list[Entry] = await _script.retrying(
+            lambda at=position: client.xrange(shard.feed, min=f"({at}", count=_PAGE),
+            seconds=board.engine.patience_seconds,
+        )
+        found |= {fields["id"] for _, fields in page}
+        if len(page) < _PAGE:
+            return found
+        position = page[-1][0]
+
+
 async def _last(client: redis.asyncio.Redis, shard: _keys.Shard) -> str:
     newest: list[Entry] = await cast(Awaitable[Any], client.xrevrange(shard.feed, count=1))
     return newest[0][0] if newest else "0-0"
