@@ -387,12 +387,16 @@ async def main():
                 hold = await pots.reserve(f"{me}/{n}", [Level("board"), Level("tenant:t")], Amounts(tokens=7), lease_seconds=0.2)
             except BudgetExhausted:
                 return
-            if dies == "1" and n >= 20:
+            if dies == "1" and n == 20:
+                return print("holding", flush=True)
+            if dies == "1" and n >= 60:
                 os.kill(os.getpid(), 9)
             spent += 5
             await pots.settle(hold, Amounts(tokens=5))
         for first in range(0, 250, 25):
             await asyncio.gather(*(one(n) for n in range(first, first + 25)))
+        if dies == "1":
+            os.kill(os.getpid(), 9)
         print(spent)
 asyncio.run(main())
 """
@@ -402,16 +406,22 @@ async def test_g8_processes_that_are_killed_leak_no_reservation_and_nobody_overs
     pots = Budgets(redis_board)
     await pots.set(Budget(level="board", tokens=2000))
 
-    async def spender(me: int, dies: bool) -> int:
-        process = await asyncio.create_subprocess_exec(
+    async def spender(me: int, dies: bool) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-c", _SPENDER, redis_board.engine.url, redis_board.name, str(me), str(int(dies)),
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, _ = await process.communicate()
-        assert process.returncode == (-9 if dies else 0)
-        return int(out) if out else 0
 
-    told = await asyncio.gather(*(spender(n, n == 0) for n in range(3)))
+    async def end(process: asyncio.subprocess.Process) -> int:
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        return int(out)
+
+    dying = await spender(0, True)
+    assert dying.stdout is not None
+    assert await dying.stdout.readline() == b"holding\n"
+    told = await asyncio.gather(*[end(await spender(n, False)) for n in (1, 2)])
+    assert await dying.wait() == -9
     state = await one(pots, "board")
     assert state.reserved > 0, "the killed process left nothing behind, so this shows nothing"
     assert state.spent >= sum(told) > 0
