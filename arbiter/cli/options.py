@@ -14,7 +14,7 @@ from blackboard.errors import BadInput, UnknownRecord
 from blackboard.types import Limits
 
 if TYPE_CHECKING:
-    from arbiter.sdk import Role
+    from arbiter.serving import Role
     from blackboard.board import Board
 
 LIMITS = ("rounds", "tasks", "fabrications", "tokens", "seconds")
@@ -86,7 +86,7 @@ def roles(text: str) -> tuple[Role, ...]:
     Raises:
         BadInput: none, or one that does not exist.
     """
-    from arbiter.sdk import ROLES
+    from arbiter.serving import ROLES
 
     named = words(text)
     for name in named:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from arbiter.client import Request
 from arbiter.result import RunResult
-from arbiter.sdk import Arbiter, Request
+from arbiter.sdk import Arbiter
 from arbiter.testing import clock, injection
 from arbiter.testing.clock import Clock
 from arbiter.testing.injection import ASKED, BOUNDARIES, Dead, Life

@@ -1,0 +1,194 @@
+"""What a process does beside submitting: the workers of its roles, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from blackboard.board import STEP_LANE, Board
+from blackboard.budgets import Budgets
+from blackboard.ending import end
+from blackboard.errors import ArbiterError, IsolationUnavailable
+from blackboard.heartbeat import Heartbeat
+from blackboard.retention import Retirer
+from blackboard.worker import Handler, Sweeper, Worker
+from registry import Capability, Registry
+
+if TYPE_CHECKING:
+    from strands.models import Model
+
+    from wrapper.broker import Outside
+    from wrapper.isolation import Isolation
+    from wrapper.spending import Spending
+
+log = logging.getLogger(__name__)
+
+Role = Literal["arbiter", "fabricator", "wrapper"]
+ROLES: tuple[Role, ...] = ("arbiter", "fabricator", "wrapper")
+CONCURRENCY: Mapping[Role, int] = {"arbiter": 16, "fabricator": 2, "wrapper": 4}
+"""How many attempts a process works on at a time, by role. Planning waits for models; running code needs processors."""
+GENERIC_LANE = "generic"
+
+ModelName = Literal["model", "fabricator_model", "examiner_model"]
+
+
+class Serving:
+    """The workers of one process, started once and closed once.
+
+    Args:
+        options: as they were given to :class:`arbiter.Arbiter`.
+        functions: the capabilities of this program by name; looked at whenever lanes are decided.
+    """
+
+    def __init__(self, options: Mapping[str, Any], functions: Mapping[str, Capability[..., Any]]) -> None:
+        self._options = options
+        self._functions = functions
+        self.roles: tuple[Role, ...] = tuple(dict.fromkeys(options["roles"]))
+        self._lanes = tuple(options["lanes"])
+        self._concurrency: dict[Role, int] = {**CONCURRENCY, **(options["concurrency"] or {})}
+        self._resolved: dict[str, Model] = {}
+        self.isolation: Isolation | None = None
+        self._isolation_lock = asyncio.Lock()
+        self.spending: Spending | None = None
+        self._workers: list[Worker] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def resolve_models(self) -> None:
+        """Find out before serving whether the models can be had.
+
+        Raises:
+            BadInput, MissingExtra, ModelUnavailable: one cannot; the message says what to do.
+        """
+        if {"arbiter", "fabricator"} & set(self.roles):
+            for which in ("model", "fabricator_model", "examiner_model"):
+                await asyncio.to_thread(self.model, which)
+
+    async def close(self, grace_seconds: float) -> None:
+        """No new claims; running work finishes within the grace time, the rest is released to others at once."""
+        await asyncio.gather(*(worker.drain(grace_seconds) for worker in self._workers))
+        await end(self._tasks)
+        self._workers.clear()
+        self._tasks.clear()
+        if self.isolation is not None:
+            await self.isolation.close()
+            self.isolation = None
+        if self.spending is not None:
+            await self.spending.settled()
+            self.spending = None
+
+    def look_again(self) -> None:
+        """The functions have changed."""
+        for worker in self._workers:
+            worker.look_again()
+
+    async def start(self, board: Board, registry: Registry, heartbeat: Heartbeat) -> None:
+        """Begin to serve the roles."""
+        if self.roles:
+            from wrapper.spending import Prices, Spending
+
+            self.spending = Spending(Budgets(board), Prices.of(self._options["prices"]))
+
+        def employ(role: Role, lanes: Sequence[str] | Callable[[], Sequence[str]], handle: Handler) -> None:
+            worker = Worker(board, heartbeat, role, lanes, handle, concurrency=self._concurrency[role])
+            self._workers.append(worker)
+            self._keep(worker.run, worker.name)
+
+        if "arbiter" in self.roles:
+            from arbiter.planner import Planner
+
+            employ("arbiter", [STEP_LANE], Planner(registry, self.model, spending=self.spending).handle)
+        if "fabricator" in self.roles:
+            from arbiter.decisions import FABRICATOR_LANE
+            from fabricator import Fabricator
+
+            fabricator = Fabricator(
+                registry,
+                self._isolate,
+                lambda: self.model("fabricator_model"),
+                examiner_model=lambda: self.model("examiner_model"),
+                settings=self._options["fabrication"],
+                spending=self.spending,
+                outside=self._outside(),
+            )
+            employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
+        if "wrapper" in self.roles or self._options["capabilities"]:
+            from wrapper.execute import Executor
+
+            named = self._options["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
+            model = self.model if named else None
+            executor = Executor(registry, self._isolate, self._functions, model, self.spending, self._outside())
+            employ("wrapper", self._work_lanes, executor.handle)
+        if self.roles:
+            self._keep(Sweeper(board).run, "sweeper")
+            self._keep(Budgets(board).keep_swept, "budgets")
+            if (retention := self._options["retention"]) is not None:
+                self._keep(Retirer(board, retention).run, "retention")
+        if "wrapper" in self.roles:
+            self._keep(partial(self._warm, registry), "isolation")
+
+    def _outside(self) -> Outside:
+        from wrapper.broker import Outside
+        from wrapper.fetching import networks
+        from wrapper.secrets import Secrets
+
+        return Outside(Secrets(self._options["secrets"]), networks(self._options["private_addresses"]))
+
+    def _work_lanes(self) -> list[str]:
+        generic = list(self._lanes) if "wrapper" in self.roles else []
+        return [*generic, *(one.manifest.action for one in self._functions.values())]
+
+    def _keep(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        async def kept() -> None:
+            while True:
+                try:
+                    return await run()
+                except ArbiterError as error:
+                    log.error("%s: %s", name, error)
+                except Exception:
+                    log.exception("%s failed and is started again", name)
+                await asyncio.sleep(1.0)
+
+        self._tasks.append(asyncio.create_task(kept(), name=name))
+
+    async def _warm(self, registry: Registry) -> None:
+        """Have isolated children waiting before they are needed, where there is or may soon be generated code."""
+        expected = "fabricator" in self.roles or any(
+            version.manifest.kind == "artifact" for version in await registry.list()
+        )
+        if expected:
+            try:
+                await self._isolate()
+            except IsolationUnavailable as error:
+                # Said once here; every task that needs it is refused with the same words.
+                log.error("%s", error)
+
+    async def _isolate(self) -> Isolation:
+        async with self._isolation_lock:
+            if self.isolation is None:
+                given: str | Isolation | None = self._options["isolation"]
+                if given is None or isinstance(given, str):
+                    from wrapper.isolation import detection
+
+                    self.isolation, _ = await detection.find(given)
+                else:
+                    await given.start()
+                    self.isolation = given
+            return self.isolation
+
+    def model(self, which: ModelName = "model") -> Model:
+        if which == "examiner_model" and self._options[which] is None:
+            which = "fabricator_model"
+        if which == "fabricator_model" and self._options[which] is None:
+            which = "model"
+        if which not in self._resolved:
+            from wrapper.models import resolve
+            from wrapper.spending import bound_output
+
+            given = self._options[which]
+            made = resolve(given)
+            self._resolved[which] = bound_output(made) if given is None or isinstance(given, str) else made
+        return self._resolved[which]
