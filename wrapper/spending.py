@@ -23,6 +23,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -288,14 +289,13 @@ class _Guarded:
                 renewal.cancel()
             if hold is not None and not hold.over:
                 seconds = time.monotonic() - began
-                estimate = estimate_request(
-                    cast("Sequence[Mapping[str, Any]]", messages), tool_specs or (), system_prompt
-                )
+                sent = cast("Sequence[Mapping[str, Any]]", messages)
+                estimate = partial(estimate_request, sent, tool_specs or (), system_prompt)
                 usage = Usage()
                 if builder.started:
                     usage = builder.usage(estimate, seconds)
                 elif not answered_by:  # given up before the first word: the provider has read the request
-                    usage = Usage(input_tokens=estimate)
+                    usage = Usage(input_tokens=estimate())
                 spent = self._amounts(usage.input_tokens, usage.output_tokens, seconds)
                 self._spending.settle_soon(hold, spent)
 
@@ -334,15 +334,25 @@ class _Guarded:
 
 def most_input(messages: Sequence[Mapping[str, Any]], tools: Sequence[object] = (), system: str | None = None) -> int:
     """The most tokens a request can be: one for each byte, and bounds for media and for what providers add."""
+    blocks = [block for message in messages for block in message["content"]]
+    # Nearly all of a long conversation is text; the rest is looked into only where there may be media.
+    texts = [str(block["text"]) for block in blocks if block.keys() == {"text"}]
+    others: list[object] = [block for block in blocks if block.keys() != {"text"}]
     media = 0
-    texts: list[object] = [system or "", list(tools)]
-    for message in messages:
-        for block in message["content"]:
-            kept, found = _without_media(block)
-            texts.append(kept)
-            media += found
-    size = sum(len(json.dumps(one, ensure_ascii=False, default=str).encode("utf-8", "replace")) for one in texts)
+    written = _json(others)
+    if '"source"' in written:
+        parted = [_without_media(block) for block in others]
+        written, media = _json([kept for kept, _ in parted]), sum(found for _, found in parted)
+    size = sum(map(_bytes, (system or "", _json(list(tools)), written, *texts)))
     return size + media * _MEDIA_TOKENS + _FRAME_TOKENS + 16 * len(messages)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=lambda one: "" if isinstance(one, bytes) else str(one))
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _without_media(value: object) -> tuple[object, int]:

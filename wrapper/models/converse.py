@@ -171,7 +171,7 @@ class _Call:
             failure = error
         finally:
             if builder.started:
-                self.spent += builder.usage(self._estimated_input(), time.monotonic() - began)
+                self.spent += builder.usage(self._estimate_input, time.monotonic() - began)
         if failure is not None and not self._complete_despite(failure, builder):
             raise self._failed(failure) from failure
         return self._whole(builder)
@@ -244,7 +244,7 @@ class _Call:
             raise ReplyTruncated(message, reply=reply, attempts=self.tried)
         return reply
 
-    def _estimated_input(self) -> int:
+    def _estimate_input(self) -> int:
         return estimate_request(cast("Sequence[Mapping[str, Any]]", self.messages), self.tools, self.system)
 
     def _line(self, said: str, remedy: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -165,10 +165,10 @@ class ReplyBuilder:
         given = max(int(self._usage.get("inputTokens") or 0), int(self._usage.get("totalTokens") or 0) - output)
         return (given, output) if given or output else None
 
-    def usage(self, estimated_input: int, seconds: float) -> Usage:
-        """What this stream consumed, reported or, failing that, estimated."""
+    def usage(self, estimate_input: Callable[[], int], seconds: float) -> Usage:
+        """What this stream consumed, reported or, failing that, estimated; only then is the input looked at."""
         reported = self._reported()
-        given, output = reported or (estimated_input, estimate_content(self._content([])))
+        given, output = reported or (estimate_input(), estimate_content(self._content([])))
         return Usage(
             input_tokens=given,
             output_tokens=output,
