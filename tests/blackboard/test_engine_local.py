@@ -418,7 +418,7 @@ async def test_the_program_that_wrote_the_data_is_preferred_to_the_one_on_the_pa
     monkeypatch.setenv("ARBITER_REDIS_SERVER", str(first))
     assert await count(data_dir) == 1
     stop_local(data_dir)
-    monkeypatch.delenv("ARBITER_REDIS_SERVER")
+    monkeypatch.setenv("ARBITER_REDIS_SERVER", real.path)
     assert await count(data_dir) == 2
     assert json.loads((data_dir / "redis/server.json").read_text())["server"]["path"] == str(first)
 
