@@ -6,14 +6,16 @@ import asyncio
 from typing import Any
 
 import pytest
+import taxshop
 from arbiter_support import FUNCTIONS, arbiter, call
 from cli_process import arbiter as command
 from cli_process import records
 
-from arbiter import Arbiter, BadInput, Call, Limits, UnknownRecord, capability
+from arbiter import Arbiter, BadInput, Call, Limits, ScriptedModel, UnknownRecord, capability
 from arbiter.dead_letters import DeadLetters
 from blackboard.errors import EngineUnavailable
 from blackboard.testing import RedisServer
+from fabricator import FabricationSettings
 
 UNASKED = ["never asked"]
 
@@ -61,6 +63,30 @@ async def test_a_task_that_was_given_up_becomes_a_call_with_the_same_input_and_t
     # This program has the second version only, and the call is pinned to the first.
     assert refused.error is not None
     assert refused.error.type == "hash_mismatch"
+
+
+async def test_a_fabrication_that_was_given_up_is_made_after_all(redis_server: RedisServer) -> None:
+    """With a fabricator that has learned better meanwhile; what it makes can be called."""
+    asked = call("request_capability", name="add_tax", need="Add tax to a net amount in cents.")
+    roles: Any = ("arbiter", "fabricator", "wrapper")
+    bad = taxshop.script(taxshop.WRONG)
+    once = FabricationSettings(repairs=0)
+    async with arbiter(
+        redis_server.url, [asked, "It could not be made."], roles=roles, fabricator_model=bad, fabrication=once
+    ) as (a, _):
+        assert (await a.run("Add tax.", timeout=60)).status == "succeeded"
+        (letter,) = (await a.dead_letters.list()).letters
+        assert (letter.kind, letter.type) == ("fabrication", "fabrication_failed")
+        board = a.board.name
+    good = taxshop.script(taxshop.RIGHT)
+    async with Arbiter(redis_server.url, ScriptedModel(UNASKED), board=board, fabricator_model=good) as a:
+        run_id = await a.dead_letters.redrive(letter.id)
+        made = await a.result(run_id, timeout=60)
+        assert made.ok, made.error
+        assert (made.data["capability"], made.state.redrive_of) == ("add_tax", letter.id)
+        assert await a.dead_letters.redrive(letter.id) == run_id
+        called = await a.run(Call("add_tax", {"net_cents": 1000, "rate_bp": 2000}), timeout=60)
+        assert called.data == {"total_cents": 1200, "tax_cents": 200}
 
 
 async def test_a_run_that_failed_becomes_a_run_with_the_same_request(redis_server: RedisServer) -> None:
