@@ -10,18 +10,21 @@ from blackboard.errors import Conflict, UnknownRecord
 from fabricator.need import Need
 from fabricator.specification import Specification
 from fabricator.state import Verdict
-from registry import Example, ExamRecord, Manifest, Registry, Version
+from registry import Example, ExamRecord, Grants, Manifest, Registry, Version
 from registry.manifest import EVERY_TENANT, canonical
 
 _EXAMPLES = 3
 _EXAMPLE_CHARACTERS = 4_000
 
 
-def manifest(spec: Specification, need: Need, tenant: str, provenance: Mapping[str, JsonValue]) -> Manifest:
+def manifest(
+    spec: Specification, grants: Grants, need: Need, tenant: str, provenance: Mapping[str, JsonValue]
+) -> Manifest:
     """The manifest of a fabricated capability. Small public cases become its examples; sealed ones stay out of it.
 
     Args:
         spec: what was specified.
+        grants: what it may do: those specified, and what the operator adds to all.
         need: whose words describe the first example, for matching.
         tenant: owner; only its runs see the capability.
         provenance: where it comes from; not part of the content hash.
@@ -37,7 +40,7 @@ def manifest(spec: Specification, need: Need, tenant: str, provenance: Mapping[s
         input_schema=spec.input_schema,
         output_schema=spec.output_schema,
         effects=spec.effects,
-        grants=spec.grants,
+        grants=grants,
         examples=tuple(
             Example(input=case.input, output=case.expected, description=case.name if number else need.need[:500])
             for number, case in enumerate(small[:_EXAMPLES])

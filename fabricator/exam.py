@@ -97,7 +97,12 @@ class Bench:
 
     def load(self) -> Awaitable[Outcome]:
         """Import the module in a child and describe its handler."""
-        return self._run(Job.of(self._source, name=self._manifest.name, op="import", limits=self._limits, grants=()))
+        return self._run(
+            Job.of(
+                self._source, name=self._manifest.name, op="import", limits=self._limits, grants=(),
+                packages=self._manifest.grants.importable(),
+            )
+        )  # fmt: skip
 
     async def examine(self, cases: Sequence[Case]) -> PartResult:
         """Run one part of the exam, case by case."""
@@ -113,7 +118,10 @@ class Bench:
 
     def _call(self, case: Case) -> Awaitable[Outcome]:
         # What is granted is the broker's to say; without one nothing is answered.
-        job = Job.of(self._source, name=self._manifest.name, input=case.input, limits=self._limits)
+        job = Job.of(
+            self._source, name=self._manifest.name, input=case.input, limits=self._limits,
+            packages=self._manifest.grants.importable(),
+        )  # fmt: skip
         return self._run(job, self._broker() if self._broker is not None else None)
 
     async def _run(self, job: Job, broker: Broker | None = None) -> Outcome:

@@ -240,7 +240,8 @@ class Fabrication:
             "generator": describe(self._generator()),
             "specification": sha256(canonical(spec.model_dump(mode="json"))),
         }
-        return admission.manifest(spec, self._need, self._tenant, provenance)
+        granted = spec.grants.model_copy(update={"packages": self._settings.packages})
+        return admission.manifest(spec, granted, self._need, self._tenant, provenance)
 
     # ---- 3: write it -----------------------------------------------------------------------------------------------
 

@@ -162,7 +162,7 @@ def _imports(facts: Mapping[str, Any], grants: Grants, extra: frozenset[str]) ->
 
 def _refused_import(module: str, names: list[str], grants: Grants, extra: frozenset[str]) -> str | None:
     top = module.split(".")[0]
-    if top in extra or _allowed(module, names):
+    if top in extra or top in grants.packages or _allowed(module, names):
         return None
     if module == "wrapper.sdk" or (module == "wrapper" and names == ["sdk"]):
         if grants == Grants():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from pydantic import Field
 
 from blackboard.types import Record
@@ -31,4 +33,10 @@ class FabricationSettings(Record):
     grants: GrantPolicy = GrantPolicy()
     """What happens to a grant that is not listed: by default a person is asked for hosts, files and secrets."""
     extra_imports: tuple[str, ...] = ()
-    """Top-level modules generated code may import beside the allow-list, such as ``numpy``."""
+    """Top-level modules generated code may import beside the allow-list, such as ``numpy``; those that are not in the standard
+    library become ``packages`` of its grants."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that every fabricated capability is granted."""
+        return tuple(sorted({name for name in self.extra_imports if name not in sys.stdlib_module_names}))

@@ -194,6 +194,8 @@ def _weak(spec: Specification, settings: FabricationSettings) -> Iterator[str]:
 
 
 def _forbidden(asked: Grants, settings: FabricationSettings) -> Iterator[str]:
+    for name in sorted(set(asked.packages) - set(settings.packages)):
+        yield f"grants.packages: {name!r} may not be granted here; the standard library has to do."
     for each in settings.grants.rule(asked, settings.grantable).denied:
         if each == "model":
             yield "grants.model: a model may not be granted here; specify it without one."

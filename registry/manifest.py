@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
@@ -43,6 +44,9 @@ EVERY_TENANT = "*"
 
 SECRET_HANDLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _INPUT_HANDLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_ROOMS = frozenset({"arbiter", "blackboard", "fabricator", "registry", "wrapper"})
+_STRANDS = ("strands", "strands_tools")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _NAME = r"^[a-z][a-z0-9_]{0,63}$"
@@ -72,6 +76,8 @@ class Grants(Record):
     secrets: tuple[str, ...] = ()
     """Handles of secrets the broker may use on its behalf, never the secrets themselves: ``HANDLE@api.example.com`` for that
     host, or the handle alone for every granted host."""
+    packages: tuple[str, ...] = ()
+    """Top-level modules it may import beside the standard library, such as ``numpy``."""
 
     @model_validator(mode="after")
     def _plausible(self) -> Self:
@@ -95,6 +101,13 @@ class Grants(Record):
                 raise BadInput("secrets", given, "Begin a handle with a letter; then letters, digits, '_' and '-'.")
             if at and host not in self.http_hosts:
                 raise BadInput("secrets", given, "Bind a secret to one of http_hosts, written the same way.")
+        for name in self.packages:
+            if not _PACKAGE.fullmatch(name) or name in _ROOMS:
+                raise BadInput(
+                    "packages", name, "Give the name of an importable top-level module, not one of Arbiter's."
+                )
+            if name in sys.stdlib_module_names:
+                raise BadInput("packages", name, "Leave it out: the standard library needs no grant.")
         return self
 
     @model_serializer(mode="wrap")
@@ -103,7 +116,16 @@ class Grants(Record):
         fields = cast("dict[str, Any]", dump(self))
         if self.http_methods == ("GET",):
             fields.pop("http_methods", None)
+        if not self.packages:
+            fields.pop("packages", None)
         return fields
+
+    def importable(self) -> tuple[str, ...]:
+        """Top-level modules beside the standard library that the code may import.
+
+        Strands needs no grant: what it does without a model is nothing, and asking for one is what ends the code.
+        """
+        return (*self.packages, *_STRANDS)
 
     def inputs(self) -> dict[str, str]:
         """Handle of each readable file to its path."""

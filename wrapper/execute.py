@@ -130,6 +130,7 @@ class Executor:
                 result_bytes=min(manifest.limits.output_bytes, PAYLOAD_BYTES),
             ),
             task=_context(claim),
+            packages=manifest.grants.importable(),
         )
         outcome = await _ended_at_excess(isolation, job, broker, attempt.cancelled)
         if broker.exhausted is not None and outcome.error is not None and outcome.error.type == "handler_error":

@@ -363,7 +363,7 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
-    from arbiter import conversation, planner, sdk
+    from arbiter import conversation, planner, sdk, serving
     from blackboard import _probe, _script, blobs, board, catalog, payloads, plan
     from fabricator import policy
     from registry import CapabilityLimits
@@ -395,9 +395,9 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"{size(attempt.memory_mb << 20)} (`memory_mb`), its wall-clock limit, {size(JobLimits().file_bytes)} each |",
             f"| the last {execute.LOG_CHARACTERS:,} characters of each stream |",
             f"| nesting of JSON | {framing.DEPTH} levels |",
-            f"the planning model; {sdk.CONCURRENCY['arbiter']} decisions at a time",
-            f"examines capabilities; {sdk.CONCURRENCY['fabricator']} at a time",
-            f"runs capabilities; {sdk.CONCURRENCY['wrapper']} at a time",
+            f"the planning model; {serving.CONCURRENCY['arbiter']} decisions at a time",
+            f"examines capabilities; {serving.CONCURRENCY['fabricator']} at a time",
+            f"runs capabilities; {serving.CONCURRENCY['wrapper']} at a time",
             f"`--grace` seconds ({sdk.GRACE_SECONDS:g})",
             f"when their lease ends ({board.LEASE_SECONDS:g} s,",
             f"tried for {_probe.CONNECT_SECONDS:g} s at the start and for {_script.RETRY_SECONDS:g} s later",

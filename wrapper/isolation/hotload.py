@@ -21,7 +21,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
 from wrapper import context, failing
-from wrapper.isolation import framing, inspection
+from wrapper.isolation import framing, imports, inspection
 
 _MESSAGE_CHARS = 4_000
 _LINES = 12
@@ -53,7 +53,7 @@ class VerifiedSource(importlib.abc.InspectLoader):
 
 def module_name(sha256: str) -> str:
     """Name in ``sys.modules``, unique to the content."""
-    return f"arb_cap_{sha256[:32]}"
+    return f"{imports.PREFIX}{sha256[:32]}"
 
 
 def forget(sha256: str) -> None:
@@ -92,6 +92,8 @@ def _value(run: Mapping[str, object], filename: str) -> object:
         context.fill(context.TaskContext(**cast("dict[str, Any]", task)))
     if run["op"] == "inspect":
         return inspection.inspect_source(source, filename)
+    if (packages := run.get("packages")) is not None:
+        imports.fence(cast("list[str]", packages))
     module = _load(source, filename, cast(str, run["sha256"]))
     handler = _handler(module)
     if run["op"] == "import":

@@ -94,6 +94,7 @@ class Job:
             ``inspect`` parses only and imports nothing.
         grants: methods the code may call through the broker; None leaves the decision to the broker alone.
         task: the task the code runs for, which ``sdk.current_task()`` tells it; None for runs that are for none.
+        packages: top-level modules it may import beside the standard library; None does not look.
     """
 
     source: str
@@ -104,6 +105,7 @@ class Job:
     op: Literal["call", "inspect", "import"] = "call"
     grants: tuple[str, ...] | None = None
     task: TaskContext | None = None
+    packages: tuple[str, ...] | None = None
 
     @classmethod
     def of(
@@ -115,10 +117,11 @@ class Job:
         limits: JobLimits | None = None,
         op: Literal["call", "inspect", "import"] = "call",
         grants: tuple[str, ...] | None = None,
+        packages: tuple[str, ...] | None = None,
     ) -> Job:
         """A job over text the caller trusts to be what it meant: the hash is taken here, not from a record."""
         digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
-        return cls(source, digest, name, input or {}, limits or JobLimits(), op, grants)
+        return cls(source, digest, name, input or {}, limits or JobLimits(), op, grants, packages=packages)
 
 
 @dataclass(frozen=True, slots=True)

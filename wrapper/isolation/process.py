@@ -209,6 +209,8 @@ def _request(job: Job) -> bytes | Ending:
     }
     if job.task is not None:
         run["task"] = asdict(job.task)
+    if job.packages is not None:
+        run["packages"] = list(job.packages)
     try:
         body = framing.encode(run, framing.DEPTH + 1)
     except framing.NotJson as error:
