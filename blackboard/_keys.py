@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 
 _FIXED = ("tasks", "data", "out", "lease", "wait", "due", "ev", "vt", "runs", "index", "ckpt", "outcomes",
-          "quotas", "use", "dead", "deadx")  # fmt: skip
+          "quotas", "use", "dead", "deadx", "audit")  # fmt: skip
 
 
 class Shard:
@@ -28,6 +28,7 @@ class Shard:
         self.use = self.prefix + "use"
         self.dead = self.prefix + "dead"
         self.deadx = self.prefix + "deadx"
+        self.audit = self.prefix + "audit"
         self.confirmed = self.prefix + "confirmed"
 
     def lane(self, lane: str) -> list[str]:

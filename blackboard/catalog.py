@@ -37,7 +37,7 @@ MAX_SOURCE_BYTES = 1024 * 1024
 MAX_EXAM_BYTES = 256 * 1024
 
 _KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
-_MORE_KEYS = ("signatures", "trust", "audit")
+_MORE_KEYS = ("signatures", "trust", "audit", "tokens", "uses")
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000
 _READ_AT_ONCE = 200
@@ -229,6 +229,7 @@ class Catalog:
         reason: str = "",
         operation: str | None = None,
         signed: Signed | None = None,
+        decided: tuple[Literal["approved"], str] | None = None,
     ) -> Written:
         """Move a version to another state. Asking for the state it is in changes nothing.
 
@@ -239,6 +240,7 @@ class Catalog:
             exam, verdict, expected_active, operation: as in :meth:`register`.
             signed: a signature over the version with that exam record.
             reason: words for the log.
+            decided: what somebody decided with it, and who, for the audit; when it makes the version active.
 
         Raises:
             UnknownRecord: no such capability or version.
@@ -253,7 +255,11 @@ class Catalog:
             self._client,
             _script.load("catalog_state", _PRELUDE),
             self._keys(name, operation),
-            [operation, name, sha or "", state, expected_active, exam or "", verdict or "", reason, *_args(signed)],
+            [
+                *(operation, name, sha or "", state, expected_active, exam or "", verdict or "", reason),
+                *_args(signed),
+                *(decided or ("", "")),
+            ],
         )
         return _written(name, cast(list[str], reply))
 
@@ -323,9 +329,21 @@ class Catalog:
         entries = cast(list[tuple[str, dict[str, str]]], await self._read("xrange", "events", start, "+", limit))
         return [_change(cursor, fields) for cursor, fields in entries]
 
-    async def audit(self, limit: int = 100) -> list[tuple[str, dict[str, str]]]:
-        """The latest entries about keys and signatures, newest first."""
-        return cast("list[tuple[str, dict[str, str]]]", await self._read("xrevrange", "audit", "+", "-", limit))
+    async def audit(self, verbs: Sequence[str], limit: int = 100) -> list[tuple[str, dict[str, str]]]:
+        """The latest entries of the audit with one of these verbs, newest first."""
+        found: list[tuple[str, dict[str, str]]] = []
+        end = "+"
+        while len(found) < limit:
+            page = cast("list[tuple[str, dict[str, str]]]", await self._read("xrevrange", "audit", end, "-", 500))
+            found += [entry for entry in page if entry[1]["verb"] in verbs]
+            if len(page) < 500:
+                break
+            end = f"({page[-1][0]}"
+        return found[:limit]
+
+    def trail(self, stream: Literal["audit", "uses"]) -> str:
+        """The key of one of the streams that :mod:`blackboard.audit` reads."""
+        return self._prefix + stream
 
     def _keys(self, name: str = "", operation: str = "") -> list[str]:
         return [

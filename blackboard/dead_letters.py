@@ -24,6 +24,7 @@ from typing import Any, Literal, cast
 from pydantic import JsonValue
 
 from blackboard import _keys, _script, references
+from blackboard.audit import somebody
 from blackboard.board import Board
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import Called, RunAccepted, RunCompleted, TaskCompleted, TaskPosted, TaskRetried
@@ -325,13 +326,17 @@ class DeadLetters:
         shard = self._board.shard_of(letter.run_id)
         await self._run("dead_mark", shard, letter.id, letter.redriven, run_id)
 
-    async def discard(self, *ids: str) -> int:
-        """Forget letters; the log of their runs stays as it is. Returns how many of them there were."""
-        gone = 0
+    async def discard(self, *ids: str, by: str | None = None) -> int:
+        """Forget letters; the log of their runs stays as it is. Returns how many of them there were.
+
+        Args:
+            by: who does it, for the audit. Default: the user of this process.
+        """
+        gone, who = 0, somebody() if by is None else by
         for shard in self._board.shards:
             mine = [id for id in ids if id and self._board.shard_of(id.partition("/")[0]) is shard]
             for i in range(0, len(mine), _PAGE):
-                gone += int(await self._run("dead_discard", shard, *mine[i : i + _PAGE]))
+                gone += int(await self._run("dead_discard", shard, who, *mine[i : i + _PAGE]))
         return gone
 
     async def _run(self, name: str, shard: _keys.Shard, *args: str | int) -> Any:

@@ -75,10 +75,10 @@ class Keys(NamedTuple):
 
 
 class Entry(Record):
-    """One line of the audit."""
+    """One line of the audit of keys and versions; :mod:`blackboard.audit` has all of it."""
 
     cursor: str
-    verb: Literal["trusted", "signed", "revoked"]
+    verb: Literal["trusted", "signed", "revoked", "approved", "refused"]
     subject: str
     """A key id, or ``<name>|<sha>`` of a version."""
     key: str
@@ -86,6 +86,9 @@ class Entry(Record):
     reason: str
     at: float
     """Seconds since the epoch, on the server's clock."""
+
+
+VERBS = ("trusted", "signed", "revoked", "approved", "refused")
 
 
 class Trust:
@@ -141,10 +144,16 @@ class Trust:
         if after_ms < 0 or (before_ms is not None and before_ms <= after_ms):
             raise BadInput("before", before_ms, f"Give a time later than {after_ms} ms.")
         before = "" if before_ms is None else str(before_ms)
-        return await self._changed("catalog_revoke", ["key", by, reason, _checked(id), str(after_ms), before])
+        return await self._changed("catalog_revoke", ["key", by, reason, _checked(id), str(after_ms), before, ""])
 
-    async def revoke_version(self, name: str, sha: str, *, by: str, reason: str = "") -> bool:
+    async def revoke_version(
+        self, name: str, sha: str, *, by: str, reason: str = "", verb: Literal["revoked", "refused"] = "revoked"
+    ) -> bool:
         """Let a version never run again, whoever signed it; it is no longer offered either.
+
+        Args:
+            by, reason: for the audit.
+            verb: the same; ``refused`` for one whose grants were not approved.
 
         Returns:
             False when it was revoked already.
@@ -152,7 +161,7 @@ class Trust:
         Raises:
             UnknownRecord: no such version.
         """
-        return await self._changed("catalog_revoke", ["version", by, reason, name, sha, ""])
+        return await self._changed("catalog_revoke", ["version", by, reason, name, sha, "", verb])
 
     async def sign(self, stored: StoredVersion, signed: Signed, operation: str) -> None:
         """Store a signature for a version that is there.
@@ -169,13 +178,13 @@ class Trust:
         await self._catalog.call("catalog_sign", args, operation=operation)
 
     async def audit(self, limit: int = 100) -> list[Entry]:
-        """The latest lines of the audit, newest first."""
+        """The latest lines about keys and versions, newest first."""
         return [
             Entry(
                 cursor=cursor, verb=cast(Any, fields["verb"]), subject=fields["subject"], key=fields["key"],
                 by=fields["by"], reason=fields["reason"], at=int(fields["at"]) / 1000,
             )
-            for cursor, fields in await self._catalog.audit(limit)
+            for cursor, fields in await self._catalog.audit(VERBS, limit)
         ]  # fmt: skip
 
     async def _changed(self, script: str, args: list[str]) -> bool:

@@ -22,6 +22,7 @@ from blackboard.events import (
 )
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, join
 from blackboard.plan import specs
+from blackboard.redaction import cleaned, cleaned_completion, cleaned_failure
 from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
 
 _BELL_SLACK_SECONDS = 5.0
@@ -118,6 +119,7 @@ class Working(Calling):
             BlobUnavailable: the store of large values cannot be used; the task is still held.
             Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.
         """
+        completion = cleaned_completion(completion)
         body = await self._written(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
@@ -146,6 +148,8 @@ class Working(Calling):
             raise BadInput(
                 "completion", completion.status.value, "A failed attempt needs an error; use complete() instead."
             )
+        completion = cleaned_completion(completion)
+        assert completion.error is not None
         ruling = retries.ruling(claim.retry, completion.error)
         if ruling.key and not ruling.again:
             await self.complete(claim, completion)
@@ -199,6 +203,8 @@ class Working(Calling):
                 FabricationStageData.model_validate(data)
             except ValidationError as error:
                 raise BadInput("data", data, f"It does not fit {kind}: {error}") from error
+        if kind == FabricationStage.kind:
+            data = cleaned(data)
         told, kept = dump(data, "data", REPORT_BYTES), ""
         if checkpoint is not None:
             text = dump(checkpoint, "checkpoint", PAYLOAD_BYTES)
@@ -239,6 +245,8 @@ class Working(Calling):
         flat: list[str] = []
         for (header, given), task in zip(written, tasks, strict=True):
             flat += [header, await self.blobs.check(claim.run_id, given, task.input)]
+        if outcome is not None and outcome.error is not None:
+            outcome = outcome.model_copy(update={"error": cleaned_failure(outcome.error)})
         told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
         answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
         await self._call(

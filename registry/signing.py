@@ -11,17 +11,16 @@ Which keys count is up to the board, see :mod:`blackboard.trust`; a process may 
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
-import socket
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
+from blackboard.audit import somebody as somebody
 from blackboard.catalog import Signed, StoredVersion
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.trust import KEY_ID, TrustedKey
@@ -154,12 +153,14 @@ class Signer:
         exam: str | None,
         grants: Grants,
         created_ms: int,
+        by: str | None = None,
     ) -> Signed:
         """A signature over a version, as the catalog stores it.
 
         Args:
             manifest, exam: the texts that are stored with it.
             created_ms: the server's time.
+            by: who signs, for the audit. Default: the user of this process.
         """
         created = str(created_ms)
         said = statement(
@@ -168,17 +169,9 @@ class Signer:
         )  # fmt: skip
         signature = Signature(key=self.key, created=created, signature=self._key.sign(said).hex())
         return Signed(
-            text=canonical(signature.model_dump()), key=self.key, public=self.public, created=created, by=somebody()
-        )
-
-
-def somebody() -> str:
-    """Who acts here, for audits: ``user@machine``."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        user = str(os.geteuid())
-    return f"{user}@{socket.gethostname()}"[:200]
+            text=canonical(signature.model_dump()), key=self.key, public=self.public, created=created,
+            by=somebody() if by is None else by,
+        )  # fmt: skip
 
 
 def pinned() -> frozenset[str] | None:

@@ -222,8 +222,11 @@ class Registry:
             return False
         return True
 
-    async def sign(self, name: str, sha: str) -> Version:
+    async def sign(self, name: str, sha: str, *, by: str | None = None) -> Version:
         """Vouch for a version that is there, with this process's key: after a person looked at it.
+
+        Args:
+            by: that person, for the audit. Default: the user of this process.
 
         Raises:
             UnknownRecord: no such version.
@@ -236,7 +239,7 @@ class Registry:
         if found is None:
             raise await self._unknown(name, sha)
         stored, manifest = found.version, self._manifest(found.version)
-        signed = await self._signed(manifest, stored.manifest, sha, stored.artifact_sha, stored.exam)
+        signed = await self._signed(manifest, stored.manifest, sha, stored.artifact_sha, stored.exam, by)
         if signed is None:
             raise BadInput("name", name, f"A {manifest.kind} lives in a program; only artifacts are signed.")
         verified_source(name, stored.artifact_sha or "", found.source)
@@ -249,12 +252,13 @@ class Registry:
         found = [await self.versions(name) for name in await self._catalog.names()]
         return [version for versions in found for version in versions if version.waits]
 
-    async def approve(self, name: str, sha: str | None = None) -> Version:
+    async def approve(self, name: str, sha: str | None = None, *, by: str | None = None) -> Version:
         """Approve the grants of a version that waits for it: sign it, and offer it. Who did is in the audit and the log.
 
         Args:
             name: of the capability.
             sha: of the version. Default: the latest one that waits.
+            by: who approves. Default: the user of this process.
 
         Raises:
             UnknownRecord: no such capability, or nothing of it waits.
@@ -264,17 +268,42 @@ class Registry:
         open = [each for each in await self.versions(name) if each.state == "examined" and sha in (None, each.sha)]
         if not open:
             raise UnknownRecord("UNKNOWN", f"no version of {name} waits for approval")
-        version = open[-1]
-        await self.sign(name, version.sha)
-        return await self.activate(name, version.sha, reason=f"its grants were approved by {somebody()}")
+        version, who = open[-1], somebody() if by is None else by
+        await self.sign(name, version.sha, by=who)
+        reason = f"its grants were approved by {who}"
+        await self._catalog.set_state(name, version.sha, "active", reason=reason, decided=("approved", who))
+        return await self.resolve(name, version.sha)
 
-    async def revoke(self, name: str, sha: str, *, reason: str = "") -> Version:
+    async def refuse(self, name: str, sha: str | None = None, *, reason: str = "", by: str | None = None) -> Version:
+        """Refuse the grants of a version that waits for approval. It never runs, and the same content is not taken again.
+
+        Args:
+            name: of the capability.
+            sha: of the version. Default: the latest one that waits.
+            reason: for the audit.
+            by: who refuses. Default: the user of this process.
+
+        Raises:
+            UnknownRecord: no such capability, or nothing of it waits.
+        """
+        open = [each for each in await self.versions(name) if each.waits and sha in (None, each.sha)]
+        if not open:
+            raise UnknownRecord("UNKNOWN", f"no version of {name} waits for approval")
+        who = somebody() if by is None else by
+        await self.trust.revoke_version(name, open[-1].sha, by=who, reason=reason, verb="refused")
+        return await self.resolve(name, open[-1].sha)
+
+    async def revoke(self, name: str, sha: str, *, reason: str = "", by: str | None = None) -> Version:
         """Let a version never run again, from its next attempt on, also in runs that pinned it. It is retired too.
+
+        Args:
+            reason: for the audit.
+            by: who revokes. Default: the user of this process.
 
         Raises:
             UnknownRecord: no such version.
         """
-        await self.trust.revoke_version(name, sha, by=somebody(), reason=reason)
+        await self.trust.revoke_version(name, sha, by=somebody() if by is None else by, reason=reason)
         return await self.resolve(name, sha)
 
     async def signer(self) -> Signer:
@@ -480,7 +509,13 @@ class Registry:
         return manifest
 
     async def _signed(
-        self, manifest: Manifest, text: str, sha: str, artifact_sha: str | None, exam: str | None
+        self,
+        manifest: Manifest,
+        text: str,
+        sha: str,
+        artifact_sha: str | None,
+        exam: str | None,
+        by: str | None = None,
     ) -> Signed | None:
         """A signature over a version with its manifest and exam record as texts; None for what has no code."""
         if artifact_sha is None:
@@ -491,7 +526,7 @@ class Registry:
             _log.info("this board trusts its first signing key from now on: %s, from %s", signer.key, signer.origin)
         return signer.signed(
             name=manifest.name, sha=sha, manifest=text, artifact_sha=artifact_sha, exam=exam, grants=manifest.grants,
-            created_ms=now,
+            created_ms=now, by=by,
         )  # fmt: skip
 
     async def _unknown(self, name: str, sha: str | None) -> UnknownRecord:

@@ -6,28 +6,23 @@ grant binds the secret to. Whatever comes back, and whatever is told about it, h
 
 from __future__ import annotations
 
-import base64
 import json
-import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
-from urllib.parse import quote, quote_plus
 
 from blackboard.errors import BadInput
+from blackboard.redaction import SHORTEST, Redaction, redacted, redacted_bytes, remember
 from registry.manifest import SECRET_HANDLE
 
 PREFIX = "ARBITER_SECRET_"
 FILE = "ARBITER_SECRETS_FILE"
 PLACEHOLDER = re.compile(r"\{\{secret:([^{}]*)\}\}")
-_SHORTEST = 4
-"""Values shorter than this are refused: taking them out of an answer would take out everything."""
 
-_given: dict[str, str] = {}
-"""What this process was given so far, for its own log."""
+__all__ = ["FILE", "PLACEHOLDER", "PREFIX", "Redaction", "Secrets", "Source", "redacted", "redacted_bytes"]
 
 Source = Callable[[str], str | None]
 
@@ -44,8 +39,14 @@ class Secrets:
     def __init__(self, source: Source | Mapping[str, str] | Path | str | None = None) -> None:
         if source is None:
             self._source: Source = _from_environment
+            for name, value in os.environ.items():
+                if name.startswith(PREFIX):
+                    remember(name.removeprefix(PREFIX), value)
         elif isinstance(source, Mapping):
-            self._source = cast("Mapping[str, str]", source).get
+            given = cast("Mapping[str, str]", source)
+            self._source = given.get
+            for handle, value in given.items():
+                remember(handle, value)
         elif isinstance(source, str | Path):
             path = Path(source)
             self._source = lambda handle: _read(path).get(handle)
@@ -63,9 +64,9 @@ class Secrets:
         value = self._source(handle)
         if value is None:
             return None
-        if len(value) < _SHORTEST or not value.isascii() or not value.isprintable():
+        if len(value) < SHORTEST or not value.isascii() or not value.isprintable():
             raise BadInput(f"secret {handle}", "(hidden)", "Use at least 4 printable ASCII characters.")
-        _given[handle] = value
+        remember(handle, value)
         return value
 
 
@@ -90,50 +91,7 @@ def _read(path: Path) -> dict[str, str]:
         )
     if not isinstance(content, dict):
         raise BadInput(FILE, str(path), "Give a JSON object from handles to values.")
-    return {str(key): str(value) for key, value in cast("dict[object, object]", content).items()}
-
-
-class Redaction(logging.Filter):
-    """Takes secrets that were used out of log records; add it to a handler. The record is changed for all behind it."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Clean a record; True."""
-        if _given:
-            known = list(_given.items())
-            if record.exc_info and not record.exc_text:
-                record.exc_text = logging.Formatter().formatException(record.exc_info)
-            record.msg, record.args = redacted(record.getMessage(), known), ()
-            record.exc_text = redacted(record.exc_text, known) if record.exc_text else record.exc_text
-        return True
-
-
-def redacted(text: str, known: Iterable[tuple[str, str]]) -> str:
-    """A text without values: each, and its usual codings (percent, base64, JSON), becomes ``[secret:HANDLE]``.
-
-    Args:
-        known: pairs of handle and value.
-    """
-    for value, mark in _forms(known):
-        text = text.replace(value, mark)
-    return text
-
-
-def redacted_bytes(body: bytes, known: Iterable[tuple[str, str]]) -> bytes:
-    """The same for bytes."""
-    for value, mark in _forms(known):
-        body = body.replace(value.encode(), mark.encode())
-    return body
-
-
-def _forms(known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    found: dict[str, str] = {}
-    for handle, value in known:
-        mark = f"[secret:{handle}]"
-        plain = base64.b64encode(value.encode()).decode()
-        for form in (
-            value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], plain,
-            plain.rstrip("="), base64.urlsafe_b64encode(value.encode()).decode(),
-        ):  # fmt: skip
-            found.setdefault(form, mark)
-    # The longest first: a value may begin with another one.
-    return sorted(found.items(), key=lambda pair: -len(pair[0]))
+    found = {str(key): str(value) for key, value in cast("dict[object, object]", content).items()}
+    for handle, value in found.items():
+        remember(handle, value)
+    return found

@@ -11,6 +11,8 @@
 ``archive``       export, import, events --archive
 ``capabilities``  capabilities, capabilities show
 ``budgets``       budgets, budgets show, budgets set
+``tokens``        tokens list, create, revoke
+``audit``         audit
 ``schedules``     schedule add, list, show, remove, enable, disable, run
 ``demonstration`` demo
 

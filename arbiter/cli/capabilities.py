@@ -15,12 +15,11 @@ from rich.text import Text
 
 from arbiter import narration
 from arbiter.cli import OK, options, output
+from arbiter.records import Counts, by_name, standing_record, version_record
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.types import Status
-from registry import Registry, SignatureRefused, Signer, Version
-
-_Counts = dict[str, dict[Status, int]]
+from registry import Registry, Signer, Version
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -32,11 +31,11 @@ async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog, board.outcomes)
         found = await registry.list(arguments.tenant)
-        counts = _by_name(await board.outcomes())
+        counts = by_name(await board.outcomes())
         unreadable = dict(registry.unreadable)
     if arguments.json:
         for version in found:
-            output.line(_record(version, counts.get(version.name, {})))
+            output.line(version_record(version, counts.get(version.name, {})))
     elif found:
         rows: list[list[str | Text]] = [_row(version, counts.get(version.name, {})) for version in found]
         right = {"justify": "right"}
@@ -65,40 +64,21 @@ async def _show(arguments: argparse.Namespace) -> int:
         version = _chosen(versions, arguments.sha)
         counts = await registry.outcomes(arguments.name)
         source = await registry.source(version) if version.artifact_sha is not None else None
-        standing = await _standing(registry, version)
+        standing = await standing_record(registry, version)
     if arguments.json:
         output.line(
             {
-                **_record(version, counts),
+                **version_record(version, counts),
                 "manifest": version.manifest.model_dump(mode="json"),
                 "exam": version.exam.model_dump(mode="json") if version.exam else None,
                 "signature": standing,
-                "versions": [_record(each, counts) for each in versions],
+                "versions": [version_record(each, counts) for each in versions],
                 "source": source,
             }
         )
         return OK
     _print(output.console(), version, versions, counts, source, standing)
     return OK
-
-
-async def _standing(registry: Registry, version: Version) -> dict[str, Any] | None:
-    """Who signed a version and whether that counts; None for what has no code."""
-    if version.artifact_sha is None:
-        return None
-    refused: str | None = None
-    try:
-        await registry.load(version.name, version.sha)
-    except SignatureRefused as error:
-        refused = str(error)
-    signature = version.signature
-    if signature is None:
-        return {"key": None, "created_at": None, "by": None, "counts": False, "refused": refused}
-    key = (await registry.trust.read()).keys.get(signature.key)
-    by = f"{key.note or 'trusted'}, by {key.by}" if key else None
-    return {
-        "key": signature.key, "created_at": signature.created_at, "by": by, "counts": refused is None, "refused": refused
-    }  # fmt: skip
 
 
 def sign(arguments: argparse.Namespace) -> int:
@@ -130,6 +110,20 @@ async def _approve(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def refuse(arguments: argparse.Namespace) -> int:
+    """Refuse the grants of a version that waits for approval."""
+    return asyncio.run(_refuse(arguments))
+
+
+async def _refuse(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog)
+        sha = None if arguments.sha is None else _chosen(await registry.versions(arguments.name), arguments.sha).sha
+        version = await registry.refuse(arguments.name, sha, reason=arguments.reason)
+    output.note(f"{version.name} {version.sha[:12]} is refused: it never runs")
+    return OK
+
+
 def waiting(arguments: argparse.Namespace) -> int:
     """List what waits for approval of its grants."""
     return asyncio.run(_waiting(arguments))
@@ -140,7 +134,7 @@ async def _waiting(arguments: argparse.Namespace) -> int:
         found = await Registry(board.catalog).waiting()
     for version in found:
         if arguments.json:
-            output.line({**_record(version, {}), "grants": version.manifest.grants.model_dump(mode="json")})
+            output.line({**version_record(version, {}), "grants": version.manifest.grants.model_dump(mode="json")})
         else:
             line = f"{version.name} {version.sha[:12]} asks for {_asked(version)}"
             output.console().print(Text(narration.one_line(line, 500)), soft_wrap=True)
@@ -184,7 +178,7 @@ def _print(
     console: Console,
     version: Version,
     versions: list[Version],
-    counts: _Counts,
+    counts: Counts,
     source: str | None,
     standing: dict[str, Any] | None,
 ) -> None:
@@ -258,32 +252,5 @@ def _row(version: Version, counts: Mapping[str, Mapping[Status, int]]) -> list[s
     ]
 
 
-def _record(version: Version, counts: Mapping[str, Mapping[Status, int]]) -> dict[str, Any]:
-    return {
-        "name": version.name,
-        "sha": version.sha,
-        "state": version.state,
-        "kind": version.manifest.kind,
-        "effects": version.manifest.effects,
-        "lane": version.manifest.action,
-        "tenant": version.manifest.tenant,
-        "description": version.manifest.description,
-        "artifact_sha": version.artifact_sha,
-        "created_at": version.created_at,
-        "examined": version.exam.passed if version.exam else None,
-        "outcomes": {status.value: number for status, number in counts.get(version.sha, {}).items()},
-    }
-
-
 def _ended(counts: Mapping[Status, int]) -> str:
     return ", ".join(f"{number} {status.value}" for status, number in sorted(counts.items())) or "none"
-
-
-def _by_name(outcomes: Mapping[str, int]) -> dict[str, _Counts]:
-    """The board's counters as name to content hash to status to number."""
-    counted: dict[str, _Counts] = {}
-    for field, number in outcomes.items():
-        name, _, rest = field.partition("|")
-        sha, _, status = rest.partition("|")
-        counted.setdefault(name, {}).setdefault(sha, {})[Status(status)] = number
-    return counted

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arbiter.fold import RunState, Task
 from arbiter.narration import one_line, printable
-from blackboard.types import RunSummary
+from arbiter.records import run_record as run_record
+from arbiter.records import summary_record as summary_record
 
 if TYPE_CHECKING:
     from registry import Version
@@ -70,77 +70,6 @@ def when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def summary_record(run: RunSummary) -> dict[str, Any]:
-    """A line of a listing, for programs."""
-    return {**run.model_dump(mode="json", exclude={"id"}), "run_id": run.id}
-
-
-def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
-    """A run for programs: how it ended and what it took; with ``whole`` also rounds and tasks."""
-    work = state.work
-    record: dict[str, Any] = {
-        "run_id": state.run_id,
-        "status": state.status,
-        "answer": state.answer,
-        "error": state.error.model_dump(mode="json") if state.error else None,
-        "seconds": state.seconds,
-        "rounds": len(state.rounds),
-        "tasks": sum(task.kind == "capability" for task in work),
-        "fabrications": sum(task.kind == "fabrication" for task in work),
-        "usage": state.usage.model_dump(mode="json"),
-        "model": next((turn.model for turn in reversed(state.rounds) if turn.model), None),
-    }
-    if state.call:
-        record |= {"call": state.call.model_dump(mode="json"), "data": state.data}
-    if state.redrive_of:
-        record["redrive_of"] = state.redrive_of
-    if whole:
-        record |= {
-            "request": state.request,
-            "tenant": state.tenant,
-            "limits": state.limits.model_dump(mode="json"),
-            "accepted_at": state.accepted_at.isoformat() if state.accepted_at else None,
-            "ended_at": state.ended_at.isoformat() if state.ended_at else None,
-            "pins": state.pins,
-            "round_list": [_round_record(state, number) for number in range(len(state.rounds))],
-            "task_list": [_task_record(task) for task in work],
-        }
-    return record
-
-
-def _round_record(state: RunState, number: int) -> dict[str, Any]:
-    turn = state.rounds[number]
-    return {
-        "round": turn.number,
-        "at": turn.at.isoformat(),
-        "message": turn.message,
-        "calls": [call.model_dump(mode="json") for call in turn.calls],
-        "usage": turn.usage.model_dump(mode="json"),
-        "model": turn.model,
-        "considered": list(turn.considered),
-    }
-
-
-def _task_record(task: Task) -> dict[str, Any]:
-    return {
-        "task": task.id,
-        "key": task.key,
-        "kind": task.kind,
-        "capability": task.capability,
-        "version": task.version,
-        "round": task.round,
-        "state": task.state,
-        "attempts": task.attempts,
-        "after": list(task.after),
-        "posted_at": task.posted_at.isoformat(),
-        "ended_at": task.ended_at.isoformat() if task.ended_at else None,
-        "input": task.input,
-        "completion": task.completion.model_dump(mode="json") if task.completion else None,
-        "retries": [error.model_dump(mode="json") for error in task.retries],
-        "stages": [stage.model_dump(mode="json") for stage in task.stages],
-    }
-
-
 def exam_line(version: Version) -> str:
     """How a version did in its exam, in a few words."""
     exam = version.exam
@@ -153,7 +82,7 @@ def exam_line(version: Version) -> str:
 def log_to_stderr(level: int) -> None:
     """Send the log to standard error, one line each; ``ARBITER_DEBUG=1`` adds details and tracebacks."""
     debugging = os.environ.get("ARBITER_DEBUG", "") not in ("", "0")
-    from wrapper.secrets import Redaction
+    from blackboard.redaction import Redaction
 
     handler = _Lines(debugging)
     handler.addFilter(Redaction())

@@ -40,6 +40,7 @@ LETTERS = (
     "terms such as: capability=price type=lease_lost,timeout status=failed tenant=acme kind=call run=ID since=1h "
     "until=2026-01-31 redriven=no"
 )
+RECORDS = "terms such as: kind=token.*,run.cancelled by~ann subject~r01 since=1d until=2026-01-31"
 CAPABILITIES = "functions to offer: module:ATTR or path.py[:ATTR]; ATTR defaults to CAPABILITIES; may be repeated"
 
 
@@ -75,6 +76,8 @@ def build() -> argparse.ArgumentParser:
     _schedules(commands)
     _budgets(commands)
     _quotas(commands)
+    _tokens(commands)
+    _audit(commands)
     down = _command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
     return parser
@@ -485,11 +488,12 @@ def _capabilities(commands: _Commands) -> None:
         ("sign", "vouch for a version with this user's key, after you looked at it"),
         ("revoke", "let a version never run again"),
         ("approve", "approve the grants of a version that waits for it, and offer it"),
+        ("refuse", "refuse the grants of a version that waits for approval; it never runs"),
     ):
         one = _command(inner, name, f"arbiter.cli.capabilities:{name}", does)
         one.add_argument("name", metavar="NAME")
         one.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the one meant)")
-        if name == "revoke":
+        if name in ("revoke", "refuse"):
             one.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
         _place(one, default=argparse.SUPPRESS)
     waiting = _command(
@@ -602,6 +606,46 @@ capability:NAME or model:NAME; with /day behind it, its budget is a new one each
         write.add_argument(f"--{name}", metavar="N", help=f"at most N {what}")
     write.add_argument("--none", action="store_true", help="take the budget away")
     _place(write, default=argparse.SUPPRESS)
+
+
+def _tokens(commands: _Commands) -> None:
+    text = """\
+Tokens open the HTTP API (serve --http) to programs. Each has scopes, which include nothing of each
+other, an end, and perhaps a tenant whose runs are all it sees. A token is shown once, when it is made."""
+    tokens = _command(commands, "tokens", "arbiter.cli.tokens:listing", "list, make or revoke tokens", text)
+    _json(tokens, "one line for each token")
+    _place(tokens)
+    inner = tokens.add_subparsers(metavar="COMMAND")
+    listing = _command(inner, "list", "arbiter.cli.tokens:listing", "list the tokens of the board")
+    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    create = _command(inner, "create", "arbiter.cli.tokens:create", "make a token and print it, this once", text)
+    create.add_argument("--name", metavar="NAME", required=True, help="for people; whose it is or what it is for")
+    create.add_argument(
+        "--scope", metavar="SCOPE", action="append", required=True,
+        help="runs:read, runs:write, capabilities:read, capabilities:approve, limits:read, metrics:read or "
+        "audit:read; may be repeated",
+    )  # fmt: skip
+    create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
+    create.add_argument("--expires", metavar="SPAN", default="90d", help="12h, 90d, 52w or never (default 90d)")
+    create.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="with all about it as JSON")
+    revoke = _command(inner, "revoke", "arbiter.cli.tokens:revoke", "let a token open nothing any more")
+    revoke.add_argument("token", metavar="TOKEN", help="its id, the beginning of it, or its name")
+    revoke.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
+    for parser in (listing, create, revoke):
+        _place(parser, default=argparse.SUPPRESS)
+
+
+def _audit(commands: _Commands) -> None:
+    text = """\
+Who did what to the board: keys, versions, grants, tokens, runs that were stopped; and what code used
+of what it was granted. The latest records, the oldest of them first."""
+    audit = _command(commands, "audit", "arbiter.cli.audit:run", "read the audit", text)
+    audit.add_argument("--where", metavar="TERMS", default="", help=RECORDS)
+    audit.add_argument("--limit", metavar="N", type=_positive, default=50, help="how many (default 50)")
+    audit.add_argument("--after", metavar="POSITION", help="those before this one, as a page says at its end")
+    audit.add_argument("--follow", "-f", action="store_true", help="go on with records as they are written")
+    _json(audit, "one line for each record")
+    _place(audit)
 
 
 def _positive(text: str) -> int:

@@ -11,10 +11,11 @@
 --        6 due    ZSET   t:task, r:run by deadline    14 use      HASH   what quotas count: n: t: o: u: d: and a subject
 --        7 ev     STREAM feed of the shard            15 dead     HASH   task or run id -> dead letter; '' -> how many dropped
 --                                                     16 deadx    ZSET   task or run id by time it was given up
+--                                                     17 audit    STREAM what people did to runs
 --        then per lane               q: ZSET tenants by virtual time, r: ZSET agenda, one lexical range a tenant, b: LIST doorbell
 --        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority
 -- ARGV   1 number of lanes, then their names, then the script's own.
-local FIXED = 16
+local FIXED = 17
 local NL = tonumber(ARGV[1])
 local A = 2 + NL
 local LANES = {}
@@ -25,11 +26,12 @@ end
 local LOG, OPEN, TURNS = KEYS[FIXED + 3 * NL + 1], KEYS[FIXED + 3 * NL + 2], KEYS[FIXED + 3 * NL + 3]
 local TASKS, DATA, OUT, LEASE, WAIT, DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local FEED, VT, RUNS, INDEX, CKPT, OUTCOMES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local QUOTAS, USE, DEAD, DEADX = KEYS[13], KEYS[14], KEYS[15], KEYS[16]
+local QUOTAS, USE, DEAD, DEADX, AUDIT = KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17]
 local LETTERS = 10000                      -- dead letters of a shard; beyond, the oldest go
 -- Mistakes of the caller, who is told and corrects them: no work was given up.
 local CORRECTED = {bad_input = 1, input_schema = 1, unresolved_reference = 1}
 local FEED_LENGTH = 100000
+local TRAIL = 100000                       -- entries that the audit of a shard keeps, about
 local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
 
@@ -273,6 +275,13 @@ local function admit(r)
     end
     if q and q.s then pour('u:', subject, q.s) end
   end
+end
+
+-- Somebody did something to a run: for the audit, in the script that does it. What the board does by itself has no by.
+local function audit(verb, subject, by, reason, tenant)
+  if by == '' then return end
+  redis.call('XADD', AUDIT, 'MAXLEN', '~', TRAIL, '*', 'verb', verb, 'subject', subject, 'by', by, 'reason', reason,
+    'tenant', tenant, 'at', n2s(MS))
 end
 
 -- The completion of a task nobody can report on: its worker is gone, its time is over, it was cancelled. That it stopped is

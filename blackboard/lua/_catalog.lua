@@ -11,11 +11,14 @@
 --  10 op:<operation>   STRING  the reply of a call that was carried out, kept while it may be sent again
 --  11 signatures  HASH    name|sha -> signature, a small JSON of strings, never decoded here
 --  12 trust       HASH    key id -> small JSON: public key, who trusted it, what of it is revoked
---  13 audit       STREAM  which key was trusted, signed what, was revoked, and by whom
+--  13 audit       STREAM  what people decided: keys, versions, grants, tokens, and by whom
+--  14 tokens      HASH    token id -> small JSON of strings: name, hash of its secret, what it may, until when
+--  15 uses        STREAM  what code used of what it was granted; tokens that were refused
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'
 local SKEW_MS = 600000
+local TRAIL = 100000                       -- entries that audit and uses keep, about
 
 local function digits(n) return string.format('%.0f', n) end
 local function refuse(code, detail) return redis.error_reply(code .. ' | ' .. detail) end
@@ -77,9 +80,9 @@ local function examine(name, sha, h, exam, verdict)
   announce('examined', name, sha, h.state, verdict)
 end
 
-local function audit(verb, subject, key, by, reason)
-  redis.call('XADD', KEYS[13], '*', 'verb', verb, 'subject', subject, 'key', key, 'by', by, 'reason', reason,
-    'at', digits(NOW))
+local function audit(verb, subject, key, by, reason, detail)
+  redis.call('XADD', KEYS[13], 'MAXLEN', '~', TRAIL, '*', 'verb', verb, 'subject', subject, 'key', key, 'by', by,
+    'reason', reason, 'at', digits(NOW), 'detail', detail or '')
 end
 
 local function trusted(key)

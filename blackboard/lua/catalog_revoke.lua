@@ -1,5 +1,6 @@
 -- Revokes a key, or what it signed from `after` on and before `before` (empty: without an end), or one version.
--- {'1'} when that is new, {'0'} when it was so already.
+-- {'1'} when that is new, {'0'} when it was so already. Of a version, verb says for the audit what that was: 'revoked', or
+-- 'refused' for grants that were not approved.
 local kind, by, reason = ARGV[1], ARGV[2], ARGV[3]
 if kind == 'key' then
   local key, after, before = ARGV[4], ARGV[5], ARGV[6]
@@ -15,7 +16,7 @@ if kind == 'key' then
   audit('revoked', key, key, by, reason)
   return {'1'}
 end
-local name, sha = ARGV[4], ARGV[5]
+local name, sha, verb = ARGV[4], ARGV[5], ARGV[7]
 local id = name .. '|' .. sha
 local h = header(id)
 if not h then return refuse('UNKNOWN', 'no version ' .. sha .. ' of ' .. name) end
@@ -25,5 +26,5 @@ if redis.call('HGET', KEYS[5], name) == sha then redis.call('HDEL', KEYS[5], nam
 h.state, h.revoked = 'retired', digits(NOW)
 put(id, h)
 announce('revoked', name, sha, 'retired', reason)
-audit('revoked', id, h.signer or '', by, reason)
+audit(verb, id, h.signer or '', by, reason)
 return {'1'}

@@ -2,6 +2,7 @@
 local op, name, sha, state, expected = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local exam, verdict, reason = ARGV[6], ARGV[7], ARGV[8]
 local signature, key, public, created, by = ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local verb, who = ARGV[14], ARGV[15]       -- of the decision behind it, for the audit; '' for none
 local MOVES = {
   draft = {examined = true, active = true, retired = true},
   examined = {active = true, retired = true},
@@ -58,5 +59,8 @@ if state == 'examined' and h.state == 'draft' then
   put(id, h)
   announce('examined', name, sha, 'examined', standing)
 end
-if state == 'active' and h.state ~= 'active' then activate(name, sha, h, reason) end
+if state == 'active' and h.state ~= 'active' then
+  activate(name, sha, h, reason)
+  if verb ~= '' then audit(verb, id, h.signer or '', who, reason) end
+end
 return answer(id, current)

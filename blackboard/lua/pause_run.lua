@@ -1,4 +1,4 @@
--- own: run, reason, ms after which it goes on by itself, operation. What runs is left to end; nothing else of the run is handed
+-- own: run, reason, ms after which it goes on by itself, operation, by whom. What runs is left to end; nothing else of the run is handed
 -- out, and time stands still for it. A copy that comes after the run went on does not stop it again. Replies the state and
 -- whether anything was done.
 local run = ARGV[A]
@@ -18,5 +18,6 @@ for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
     redis.call('HSET', TASKS, id, cjson.encode(t))
   end
 end
+audit('run.paused', run, ARGV[A + 4], ARGV[A + 1], r.tenant)
 bump_run(run, r, 'run.paused', cjson.encode({reason = ARGV[A + 1], until_ms = r.pu}))
 return {'paused', 1}

@@ -1,4 +1,4 @@
--- own: run, by a sweep (1: only when its pause is over), operation. Everything goes on where it stood, deadlines moved by the
+-- own: run, by a sweep (1: only when its pause is over), operation, by whom. Everything goes on where it stood, deadlines moved by the
 -- time it rested. A copy that comes when the run was paused once more does not end that pause.
 -- The lanes of its tasks must be declared, else the reply is which are missing and nothing was done. Replies the state and 1 or 0.
 local run = ARGV[A]
@@ -16,6 +16,7 @@ redis.call('ZREM', DUE, 'r:' .. run)     -- a first write that a full server sti
 r.dl = deadline(r)
 r.pz, r.pu, r.ro = nil, nil, ARGV[A + 2]
 redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. run)
+audit('run.resumed', run, ARGV[A + 3], '', r.tenant)
 bump_run(run, r, 'run.resumed', cjson.encode({deadline_ms = r.dl}))
 for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
   local t = get(id)

@@ -1,0 +1,51 @@
+"""The command that reads the audit: who did what, and what code used of what it was granted."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+
+from rich.text import Text
+
+from arbiter import narration
+from arbiter.cli import OK, options, output
+from blackboard.audit import Audit, Entry
+from blackboard.board import Board
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print records of the audit, the oldest first."""
+    return asyncio.run(_run(arguments))
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        audit = Audit(board)
+        async with contextlib.aclosing(audit.follow(arguments.where)) as coming:
+            # Begun before the past is read, so that nothing falls between the two; what both have is told once.
+            next_one = asyncio.ensure_future(anext(coming)) if arguments.follow else None
+            page = await audit.list(arguments.where, limit=arguments.limit, after=arguments.after)
+            for entry in reversed(page.entries):
+                _tell(arguments, entry)
+            told = {entry.cursor for entry in page.entries}
+            while next_one is not None:
+                entry = await next_one
+                next_one = asyncio.ensure_future(anext(coming))
+                if entry.cursor not in told:
+                    _tell(arguments, entry)
+    if page.after is not None and not arguments.json:
+        output.note(f"there is more: --after {page.after}")
+    if not page.entries and not arguments.json:
+        output.note("no such records on this board")
+    return OK
+
+
+def _tell(arguments: argparse.Namespace, entry: Entry) -> None:
+    if arguments.json:
+        output.line(entry.model_dump(mode="json"))
+        return
+    detail = json.dumps(dict(entry.detail), ensure_ascii=False) if entry.detail else ""
+    said = f"{output.when(entry.at)}  {entry.kind:<17} {entry.subject}  by {entry.by}  {entry.reason}  {detail}"
+    output.console().print(Text(narration.one_line(said.rstrip(), 1000)), soft_wrap=True)

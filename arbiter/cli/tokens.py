@@ -1,0 +1,81 @@
+"""The commands about tokens of the HTTP API: making, listing and revoking them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import Any
+
+from rich.text import Text
+
+from arbiter.cli import OK, options, output
+from blackboard.board import Board
+from blackboard.runs import span
+from blackboard.tokens import Tokens
+
+NEVER = "never"
+
+
+def create(arguments: argparse.Namespace) -> int:
+    """Make a token and print it, this once."""
+    return asyncio.run(_create(arguments))
+
+
+async def _create(arguments: argparse.Namespace) -> int:
+    seconds = None if arguments.expires == NEVER else span(arguments.expires, field="--expires")
+    async with await Board.open(**options.place(arguments)) as board:
+        shown, token = await Tokens(board.catalog).create(
+            arguments.name, arguments.scope, tenant=arguments.tenant, seconds=seconds
+        )
+    if arguments.json:
+        output.line({"token": shown, **token.model_dump(mode="json")})
+    else:
+        output.text(shown)
+        output.note(f"{token.label}: keep it now, it is not shown again")
+    return OK
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List the tokens of the board; none of them is shown itself."""
+    return asyncio.run(_listing(arguments))
+
+
+async def _listing(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        now, tokens = await Tokens(board.catalog).list()
+    if arguments.json:
+        for token in tokens:
+            output.line({**token.model_dump(mode="json"), "state": token.state(now)})
+    elif tokens:
+        head: list[tuple[str, dict[str, Any]]] = [
+            ("ID", {"min_width": 12}), ("NAME", {}), ("STATE", {"min_width": 7}), ("TENANT", {}), ("EXPIRES", {}),
+            ("BY", {}), ("SCOPES", {}),
+        ]  # fmt: skip
+        rows: list[list[str | Text]] = [
+            [
+                token.id,
+                token.name,
+                token.state(now),
+                token.tenant or "all",
+                NEVER if token.expires_at is None else output.when(token.expires_at),
+                token.by,
+                " ".join(token.scopes),
+            ]
+            for token in tokens
+        ]
+        output.console().print(output.table(head, rows))
+    else:
+        output.note("no tokens on this board")
+    return OK
+
+
+def revoke(arguments: argparse.Namespace) -> int:
+    """Let a token open nothing from the next request on."""
+    return asyncio.run(_revoke(arguments))
+
+
+async def _revoke(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        token = await Tokens(board.catalog).revoke(arguments.token, reason=arguments.reason)
+    output.note(f"{token.label} opens nothing any more")
+    return OK
