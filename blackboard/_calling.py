@@ -82,6 +82,10 @@ class Calling:
     def _released(self, claim: Claim) -> list[str]:
         return sorted({STEP_LANE, claim.lane, *claim.lanes})
 
+    async def repeated(self, command: Callable[[], Any]) -> Any:
+        """The reply of a command that only reads, repeated while the server is unreachable. For modules of this package."""
+        return await self._read(command)
+
     async def _read(self, command: Callable[[], Any]) -> Any:
         """The reply of a command that may be repeated; a lost connection is no reason to give up on it."""
 

@@ -21,6 +21,8 @@ class Shard:
         self.prefix = f"arb:{{{namespace}/{board}#{number}}}:"
         self.fixed = [self.prefix + name for name in _FIXED]
         self.feed = self.prefix + "ev"
+        self.lease = self.prefix + "lease"
+        self.wait = self.prefix + "wait"
         self.runs = self.prefix + "runs"
         self.index = self.prefix + "index"
         self.tasks = self.prefix + "tasks"

@@ -64,7 +64,9 @@ KINDS = (
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""
 _PAGE = 500
-_REMEDY = "Write terms like kind=token.*,run.cancelled by~ann subject~r01 since=1d until=2026-01-31, with spaces between."
+_REMEDY = (
+    "Write terms like kind=token.*,run.cancelled by~ann subject~r01 since=1d until=2026-01-31, with spaces between."
+)
 _DECIDED = {"trusted": "key.trusted", "approved": "grants.approved", "refused": "grants.refused"}
 
 Kind = Literal["token.refused", "isolation.lowered", "http.public", "secret.used", "grants.used", "grants.exceeded"]
@@ -262,8 +264,25 @@ class Audit:
                 return
             end = f"({page[-1][0]}"
 
-    async def follow(self, where: str | Where = "") -> AsyncGenerator[Entry, None]:
-        """Records that are meant, from now on, as they are written; until it is closed.
+    async def end(self) -> Mapping[str, str]:
+        """Where each stream ends now, for :meth:`follow`."""
+        client: Any = self._board.client
+        known: dict[str, str] = {}
+        for name, key in self._streams.items():
+            newest: list[_Row] = await _script.retrying(
+                lambda k=key: client.xrevrange(k, count=1), seconds=self._board.engine.patience_seconds
+            )
+            known[name] = newest[0][0] if newest else "0-0"
+        return known
+
+    async def follow(
+        self, where: str | Where = "", since: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Entry, None]:
+        """Records that are meant, as they are written; until it is closed.
+
+        Args:
+            where: which, as text or as a :class:`Where`.
+            since: what :meth:`end` said: those after it. Default: from now on.
 
         Raises:
             BadInput: a term that cannot be understood.
@@ -272,10 +291,7 @@ class Audit:
         meant = Where.parse(where) if isinstance(where, str) else where
         client: Any = self._board.client
         patience = self._board.engine.patience_seconds
-        known: dict[str, str] = {}
-        for name, key in self._streams.items():
-            newest: list[_Row] = await _script.retrying(lambda k=key: client.xrevrange(k, count=1), seconds=patience)
-            known[name] = newest[0][0] if newest else "0-0"
+        known = dict(await self.end() if since is None else since)
         while True:
             found: list[Entry] = []
             for name, key in self._streams.items():
@@ -316,4 +332,3 @@ def _place(cursor: str) -> _Place:
     if match is None:
         raise BadInput("after", cursor, "Give what the page before said.")
     return int(match[1]), int(match[2]), match[3]
-

@@ -168,13 +168,22 @@ class Feed:
                 return found
             start = "(" + page[-1][0]
 
-    async def watch(self, board: Reading, run_id: str) -> AsyncGenerator[Event, None]:
+    async def watch(self, board: Reading, run_id: str, after: str = "-") -> AsyncGenerator[Event, None]:
         shard, cursor = board.shard_of(run_id), "-"
         await self._start([shard])
         queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._listeners[run_id].add(queue)
         self._joined.set()
         try:
+            if after != "-":
+                key, last = shard.log(run_id), _stream_id(after)
+                known: list[Entry] = await _script.retrying(
+                    lambda: cast(Awaitable[Any], board.client.xrange(key, last, last)),
+                    seconds=self._engine.patience_seconds,
+                )
+                if known and known[0][1]["type"] == events.RunCompleted.kind:
+                    return
+                cursor = last if known else "-"  # a failover has undone it: all that is true now is told
             upto = "+"
             notices: deque[Entry] = deque()
             told: set[str] = set()

@@ -25,7 +25,18 @@ SHORTEST = 4
 _MOST = 1000
 _INSIDE = 8
 """Characters that a piece of base64 must have to be looked for; fewer could be anything."""
-_ROOMS = ("arbiter", "blackboard", "fabricator", "registry", "wrapper", "strands", "httpx", "httpcore", "uvicorn", "botocore")
+_ROOMS = (
+    "arbiter",
+    "blackboard",
+    "fabricator",
+    "registry",
+    "wrapper",
+    "strands",
+    "httpx",
+    "httpcore",
+    "uvicorn",
+    "botocore",
+)
 
 _known: OrderedDict[str, str] = OrderedDict()
 _pattern: list[tuple[re.Pattern[str], dict[str, str]]] = []

@@ -23,18 +23,17 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         audit = Audit(board)
-        async with contextlib.aclosing(audit.follow(arguments.where)) as coming:
-            # Begun before the past is read, so that nothing falls between the two; what both have is told once.
-            next_one = asyncio.ensure_future(anext(coming)) if arguments.follow else None
-            page = await audit.list(arguments.where, limit=arguments.limit, after=arguments.after)
-            for entry in reversed(page.entries):
-                _tell(arguments, entry)
+        # Taken before the past is read, so that nothing falls between the two; what both have is told once.
+        end = await audit.end()
+        page = await audit.list(arguments.where, limit=arguments.limit, after=arguments.after)
+        for entry in reversed(page.entries):
+            _tell(arguments, entry)
+        if arguments.follow:
             told = {entry.cursor for entry in page.entries}
-            while next_one is not None:
-                entry = await next_one
-                next_one = asyncio.ensure_future(anext(coming))
-                if entry.cursor not in told:
-                    _tell(arguments, entry)
+            async with contextlib.aclosing(audit.follow(arguments.where, end)) as coming:
+                async for entry in coming:
+                    if entry.cursor not in told:
+                        _tell(arguments, entry)
     if page.after is not None and not arguments.json:
         output.note(f"there is more: --after {page.after}")
     if not page.entries and not arguments.json:

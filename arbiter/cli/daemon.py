@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from arbiter import loading, narration
 from arbiter.cli import INTERRUPTED, OK, TERMINATED, options, output, retention
-from arbiter.health import Health
+from arbiter.health import Check, Health
+from blackboard.errors import BadInput
 
 if TYPE_CHECKING:
+    from arbiter.http.server import Api
     from arbiter.sdk import Arbiter
 
 THREADS = 64
@@ -52,6 +54,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         isolation=arguments.isolation, concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
         retention=retention.policy(arguments.keep, arguments.keep_runs), **options.place(arguments),
     )  # fmt: skip
+    api = _api(arguments)
     told = asyncio.ensure_future(signals.get())
     starting: asyncio.Future[None] | None = None
 
@@ -66,25 +69,44 @@ async def _serve(arguments: argparse.Namespace) -> int:
     health = Health(arguments.health, ready) if arguments.health is not None else None
     if health is not None:
         await health.start()
-    starting = asyncio.ensure_future(_started(served))
+    starting = asyncio.ensure_future(_started(served, api, ready))
     await asyncio.wait({told, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await served.close(0)
         return OK
-    starting.result()
+    try:
+        starting.result()
+    except BaseException:
+        if api is not None:
+            await api.close()
+        await served.close(0)
+        raise
     if health is not None:
         output.note(f"health at {health.address}: /live and /ready")
     first = await told
     output.note(
         f"{first.name}: draining, up to {arguments.grace:g} s for running work; another signal gives it back at once"
     )
+    if api is not None:
+        await api.close()
     return await _drained(served, signals)
 
 
-async def _started(served: Arbiter) -> None:
+def _api(arguments: argparse.Namespace) -> Api | None:
+    if arguments.http is None:
+        if arguments.http_public:
+            raise BadInput("--http-public", arguments.http_public[0], "It goes with --http HOST:PORT.")
+        return None
+    from arbiter.http.server import Api
+
+    return Api(arguments.http, arguments.http_public, arguments.data_dir)
+
+
+async def _started(served: Arbiter, api: Api | None, ready: Check) -> None:
     await served.start()
+    http = [] if api is None else await api.start(served, ready)
     engine = served.board.engine
     thinking = {"arbiter", "fabricator"} & set(served.roles)
     running = {"fabricator", "wrapper"} & set(served.roles)
@@ -100,6 +122,7 @@ async def _started(served: Arbiter) -> None:
         f"  roles       {', '.join(served.roles)}",
         f"  model       {narration.one_line(served.model_label) if thinking else 'only where capabilities call one'}",
         f"  isolation   {isolation}",
+        *(f"  http        {line}" for line in http),
         "ready",
     ]
     output.note("\n".join(lines))

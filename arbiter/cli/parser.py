@@ -266,6 +266,18 @@ second signal gives everything back immediately."""
             help="answer /live and /ready on a port of this machine, or on a unix socket's path",
         )
         parser.add_argument(
+            "--http",
+            metavar="HOST:PORT",
+            help="answer the HTTP API there, such as 127.0.0.1:8300 (default: not at all)",
+        )
+        parser.add_argument(
+            "--http-public",
+            metavar="NAME",
+            action="append",
+            default=[],
+            help="with --http: clients beyond this machine reach it by this name; needs tokens; may be repeated",
+        )
+        parser.add_argument(
             "--keep", metavar="LIST", help="how long finished runs stay: 7d, succeeded=7d,failed=30d, forever "
             "(default succeeded=30d, others 90d)",
         )  # fmt: skip

@@ -1,0 +1,130 @@
+"""The routes, and what all of them share: place, token and scope before anything else, problems after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from arbiter.health import ANSWER_SECONDS, Check
+from arbiter.http import metrics, operating, problems, runs
+from arbiter.http.access import Access
+from arbiter.http.asked import Asked
+from blackboard.errors import ArbiterError
+
+if TYPE_CHECKING:
+    from arbiter.sdk import Arbiter
+
+Handle = Callable[[Asked], Awaitable[Response]]
+
+ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
+    ("POST", "/v1/runs", "runs:write", runs.submit),
+    ("GET", "/v1/runs", "runs:read", runs.listing),
+    ("POST", "/v1/calls", "runs:write", runs.call),
+    ("GET", "/v1/runs/{run}", "runs:read", runs.show),
+    ("GET", "/v1/runs/{run}/events", "runs:read", runs.follow),
+    ("POST", "/v1/runs/{run}/cancel", "runs:write", runs.cancel),
+    ("POST", "/v1/runs/{run}/pause", "runs:write", runs.pause),
+    ("POST", "/v1/runs/{run}/resume", "runs:write", runs.resume),
+    ("GET", "/v1/dead-letters", "runs:read", operating.letters),
+    ("POST", "/v1/dead-letters/redrive", "runs:write", operating.redrive),
+    ("POST", "/v1/dead-letters/discard", "runs:write", operating.discard),
+    ("GET", "/v1/dead-letters/{letter:path}", "runs:read", operating.letter),
+    ("GET", "/v1/capabilities", "capabilities:read", operating.capabilities),
+    ("GET", "/v1/capabilities/{name}", "capabilities:read", operating.capability),
+    ("GET", "/v1/approvals", "capabilities:read", operating.approvals),
+    ("POST", "/v1/approvals/{name}/approve", "capabilities:approve", operating.approve),
+    ("POST", "/v1/approvals/{name}/refuse", "capabilities:approve", operating.refuse),
+    ("GET", "/v1/budgets", "limits:read", operating.budgets),
+    ("GET", "/v1/quotas", "limits:read", operating.quotas),
+    ("GET", "/v1/audit", "audit:read", operating.audit),
+)
+"""Method, path, the scope it takes, and what answers. ``/metrics`` takes ``metrics:read``; ``/live`` and ``/ready`` nothing."""
+
+
+class Application:
+    """The API as an ASGI application.
+
+    Args:
+        served: started; whose board it is.
+        access: who gets in.
+        ready: None when this process takes work, else why not.
+        closing: set when this process ends.
+    """
+
+    def __init__(self, served: Arbiter, access: Access, ready: Check, closing: asyncio.Event) -> None:
+        self._served, self._access, self._ready, self._closing = served, access, ready, closing
+        self._requests: Counter[int] = Counter()
+        made = [Route(path, self._guarded(scope, handle), methods=[verb]) for verb, path, scope, handle in ROUTES]
+        self.app: ASGIApp = _Edge(
+            Starlette(
+                routes=[
+                    Route("/live", self._live),
+                    Route("/ready", self._is_ready),
+                    Route("/metrics", self._guarded("metrics:read", self._metrics)),
+                    *made,
+                ],
+                exception_handlers={
+                    ArbiterError: problems.answer, HTTPException: problems.answer, Exception: problems.answer,
+                },
+            ),
+            access,
+            self._requests,
+        )  # fmt: skip
+
+    def _guarded(self, scope: str, handle: Handle) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            token = await self._access.admit(request, scope)
+            return await handle(Asked(request, self._served, token, self._access, self._closing))
+
+        return answer
+
+    async def _live(self, _: Request) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def _is_ready(self, _: Request) -> Response:
+        # Whoever asks has shown no token, so no more is said than a word.
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                why = await self._ready()
+        except Exception:
+            why = "unavailable"
+        return JSONResponse({"status": why or "ready"}, 503 if why else 200)
+
+    async def _metrics(self, _: Asked) -> Response:
+        return await metrics.answer(self._served, self._requests)
+
+
+class _Edge:
+    """Outermost: refuses what is meant for others, counts, and adds the headers of every answer."""
+
+    def __init__(self, app: ASGIApp, access: Access, requests: Counter[int]) -> None:
+        self._app, self._access, self._requests = app, access, requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+
+        async def answered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._requests[message["status"]] += 1
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("Cache-Control", "no-store")
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            self._access.place(Headers(scope=scope))
+        except problems.Forbidden as error:
+            await problems.answer(None, error)(scope, receive, answered)
+            return
+        await self._app(scope, receive, answered)

@@ -1,0 +1,48 @@
+"""One request that was let in, with all that answering it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from arbiter.client import Client
+from arbiter.http.access import Access
+from blackboard.audit import somebody
+from blackboard.board import Board
+from blackboard.tokens import Token
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, who asks, and of what."""
+
+    request: Request
+    client: Client
+    token: Token
+    access: Access
+    closing: asyncio.Event
+    """Set when this process ends: what waits answers now."""
+
+    @property
+    def board(self) -> Board:
+        """The open board."""
+        return self.client.board
+
+    @property
+    def by(self) -> str:
+        """Who asks, for the audit."""
+        return f"{somebody()} over http" if self.token.id == "local" else self.token.label
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    async def still_valid(self) -> None:
+        """Whether the token still counts.
+
+        Raises:
+            TokenRefused: it does not any more.
+        """
+        await self.access.known(self.request.headers["authorization"].partition(" ")[2].strip())

@@ -1,0 +1,105 @@
+"""What Prometheus reads: numbers the board keeps anyway, and what this process is.
+
+Source: Prometheus exposition format, text version 0.0.4.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from arbiter.decisions import FABRICATOR_LANE
+from arbiter.serving import GENERIC_LANE
+from blackboard.board import STEP_LANE
+from blackboard.gauges import gauges
+
+if TYPE_CHECKING:
+    from arbiter.sdk import Arbiter
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Sample = tuple[Mapping[str, str], float]
+
+
+async def answer(served: Arbiter, requests: Mapping[int, int]) -> Response:
+    """All metrics of the board, and of the process that answers.
+
+    Args:
+        requests: answered by this process, by status.
+    """
+    return Response(
+        "".join([*_process(served, requests), *[part async for part in _board(served)]]), media_type=MEDIA_TYPE
+    )
+
+
+def _process(served: Arbiter, requests: Mapping[int, int]) -> Iterable[str]:
+    backend = served.isolation_label
+    yield _metric(
+        "arbiter_isolation_backend", "gauge", "What generated code runs in here; 1 for the one that is used.",
+        [({"backend": backend}, 1)],
+    )  # fmt: skip
+    yield _metric(
+        "arbiter_isolation_sandboxed", "gauge", "0 where an operator lowered the bar to no sandbox.",
+        [({}, int(served.sandboxed))],
+    )  # fmt: skip
+    yield _metric("arbiter_role", "gauge", "Roles this process serves.", [({"role": role}, 1) for role in served.roles])
+    yield _metric(
+        "arbiter_http_requests_total", "counter", "Requests this process answered, by status.",
+        [({"status": str(status)}, count) for status, count in sorted(requests.items())],
+    )  # fmt: skip
+
+
+async def _board(served: Arbiter) -> AsyncGenerator[str, None]:
+    board = served.board
+    lanes = {STEP_LANE, FABRICATOR_LANE, GENERIC_LANE} | {v.manifest.action for v in await served.registry.list()}
+    now = await gauges(board, sorted(lanes))
+    yield _metric("arbiter_runs", "gauge", "Runs on the board, finished ones included.", [({}, now.runs)])
+    yield _metric(
+        "arbiter_tasks_ready", "gauge", "Tasks that wait for a worker, by lane.",
+        [({"lane": lane}, count) for lane, count in now.ready.items()],
+    )  # fmt: skip
+    yield _metric("arbiter_tasks_claimed", "gauge", "Tasks that somebody works on.", [({}, now.claimed)])
+    yield _metric("arbiter_tasks_delayed", "gauge", "Tasks that wait for another attempt.", [({}, now.delayed)])
+    yield _metric("arbiter_dead_letters", "gauge", "Work that was given up.", [({}, now.letters)])
+    yield _metric(
+        "arbiter_dead_letters_dropped_total", "counter", "Dead letters that made room for later ones.",
+        [({}, now.dropped)],
+    )  # fmt: skip
+    ended: Counter[tuple[str, str]] = Counter()
+    for field, count in (await board.outcomes()).items():
+        name, _, rest = field.partition("|")
+        ended[name, rest.rpartition("|")[2]] += count
+    yield _metric(
+        "arbiter_tasks_completed_total", "counter", "Tasks that ended, by capability and status.",
+        [({"capability": name, "status": status}, count) for (name, status), count in sorted(ended.items())],
+    )  # fmt: skip
+    levels = [(each.level, unit, report) for each in await served.budgets() for unit, report in each.units.items()]
+    for kind, what in (("limit", "may spend"), ("spent", "has spent"), ("reserved", "holds for calls under way")):
+        yield _metric(
+            f"arbiter_budget_{kind}", "gauge", f"What a level with a budget {what}; money in millionths.",
+            [({"level": level, "unit": unit}, getattr(report, kind)) for level, unit, report in levels],
+        )  # fmt: skip
+    quotas = await served.quotas.report()
+    yield _metric(
+        "arbiter_quota_running", "gauge", "Attempts, or calls of a model, that a quota counts.",
+        [({"subject": one.quota.subject}, one.running) for one in quotas if one.running is not None],
+    )  # fmt: skip
+    yield _metric(
+        "arbiter_quota_open_runs", "gauge", "Open runs that a quota counts.",
+        [({"subject": one.quota.subject}, one.open_runs) for one in quotas if one.open_runs is not None],
+    )  # fmt: skip
+
+
+def _metric(name: str, kind: str, help: str, samples: Iterable[Sample]) -> str:
+    lines = [f"# HELP {name} {help}", f"# TYPE {name} {kind}"]
+    for labels, value in samples:
+        inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+        lines.append(f"{name}{{{inside}}} {value:.17g}" if inside else f"{name} {value:.17g}")
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

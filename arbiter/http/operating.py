@@ -1,0 +1,248 @@
+"""Dead letters, capabilities and approvals, budgets and quotas, the audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from starlette.responses import JSONResponse, Response
+
+from arbiter.http import bodies
+from arbiter.http.asked import Asked
+from arbiter.records import by_name, standing_record, version_record
+from blackboard.audit import Audit
+from blackboard.dead_letters import Letter, Where
+from blackboard.errors import BadInput, UnknownRecord
+from blackboard.tokens import Token
+from blackboard.types import Record
+from registry import Version
+
+MOST = 1000
+"""Most letters or records of one request."""
+
+
+class _Letters(Record):
+    ids: tuple[str, ...] = Field(default=(), max_length=MOST)
+    where: str | None = None
+    limit: int = Field(default=100, ge=1, le=MOST)
+    """With ``where``: stop after so many."""
+
+
+class _Redrive(_Letters):
+    again: bool = False
+    same_version: bool = False
+    dry_run: bool = False
+
+
+class _Approve(Record):
+    sha: str | None = None
+
+
+class _Refuse(Record):
+    sha: str | None = None
+    reason: str = Field(default="", max_length=1000)
+
+
+# ---- dead letters ------------------------------------------------------------------------------------------------------
+
+
+async def letters(asked: Asked) -> Response:
+    """The latest letters that are meant, newest first."""
+    bodies.options(asked.request, "where", "limit", "after")
+    where = _confined(asked.token, asked.request.query_params.get("where", ""))
+    if where is None:
+        return JSONResponse({"letters": [], "after": None})
+    page = await asked.client.dead_letters.list(
+        where, limit=bodies.number(asked.request, "limit", 50, MOST), after=asked.request.query_params.get("after")
+    )
+    return JSONResponse({"letters": [each.model_dump(mode="json") for each in page.letters], "after": page.after})
+
+
+async def letter(asked: Asked) -> Response:
+    """A letter with payload, attempts and reasons."""
+    bodies.options(asked.request)
+    id = asked.path("letter")
+    await _letter(asked, id)
+    dead = asked.client.dead_letters
+    full = await dead.get(id)
+    return JSONResponse({**full.model_dump(mode="json"), "payload": await dead.payload(full)})
+
+
+async def redrive(asked: Asked) -> Response:
+    """Put letters back, each as a run of its own; tells of each what became of it."""
+    bodies.options(asked.request)
+    said = await bodies.model(asked.request, _Redrive)
+    dead, done = asked.client.dead_letters, list[dict[str, Any]]()
+    for id in _named(said):
+        await _letter(asked, id)
+        if said.dry_run:
+            done.append({"letter": id, "run_id": None, "problem": ""})
+            continue
+        run_id = await dead.redrive(id, same_version=said.same_version, again=said.again)
+        done.append({"letter": id, "run_id": run_id, "problem": ""})
+    where = None if said.where is None else _confined(asked.token, said.where)
+    if where is not None:
+        async for one in dead.redrive_where(
+            where, same_version=said.same_version, again=said.again, limit=said.limit, dry_run=said.dry_run
+        ):
+            done.append({"letter": one.letter.id, "run_id": one.run_id, "problem": one.problem})
+    return JSONResponse({"redriven": done})
+
+
+async def discard(asked: Asked) -> Response:
+    """Forget letters."""
+    bodies.options(asked.request)
+    said = await bodies.model(asked.request, _Letters)
+    dead, ids = asked.client.dead_letters, _named(said)
+    for id in ids:
+        await _letter(asked, id)
+    where = None if said.where is None else _confined(asked.token, said.where)
+    if where is not None:
+        ids = [each.id for each in (await dead.list(where, limit=said.limit)).letters]
+    return JSONResponse({"discarded": await dead.discard(*ids, by=asked.by)})
+
+
+def _named(said: _Letters) -> list[str]:
+    if bool(said.ids) == (said.where is not None):
+        raise BadInput("ids", list(said.ids), "Give ids, or where, and not both.")
+    return list(said.ids)
+
+
+def _confined(token: Token, text: str) -> Where | None:
+    """The filter within what a token sees; None where that is nothing."""
+    where = Where.parse(text)
+    if token.tenant is None:
+        return where
+    if where.tenant and token.tenant not in where.tenant:
+        return None
+    return where.model_copy(update={"tenant": (token.tenant,)})
+
+
+async def _letter(asked: Asked, id: str) -> Letter:
+    found = await asked.client.dead_letters.header(id)
+    if asked.token.tenant not in (None, found.tenant):
+        raise UnknownRecord("UNKNOWN", f"no dead letter {id} on this board")
+    return found
+
+
+# ---- capabilities ------------------------------------------------------------------------------------------------------
+
+
+async def capabilities(asked: Asked) -> Response:
+    """What the board can do."""
+    bodies.options(asked.request)
+    registry = asked.client.registry
+    found = await registry.list(asked.token.tenant)
+    counts = by_name(await asked.board.outcomes())
+    listed = [
+        {**version_record(version, counts.get(version.name, {})), "input_schema": dict(version.manifest.input_schema)}
+        for version in found
+    ]
+    return JSONResponse({"capabilities": listed})
+
+
+async def capability(asked: Asked) -> Response:
+    """One capability: manifest, versions, exam record, signature, code."""
+    bodies.options(asked.request, "sha")
+    registry, name = asked.client.registry, asked.path("name")
+    versions = await registry.versions(name)
+    if not versions[-1].visible_to(asked.token.tenant):
+        raise UnknownRecord("UNKNOWN", f"there is no capability {name!r}")
+    sha = asked.request.query_params.get("sha")
+    version = next((each for each in versions if each.state == "active"), versions[-1])
+    if sha is not None:
+        version = _version(versions, name, sha)
+    counts = await registry.outcomes(name)
+    return JSONResponse(
+        {
+            **version_record(version, counts),
+            "manifest": version.manifest.model_dump(mode="json"),
+            "exam": version.exam.model_dump(mode="json") if version.exam else None,
+            "signature": await standing_record(registry, version),
+            "versions": [version_record(each, counts) for each in versions],
+            "source": await registry.source(version) if version.artifact_sha is not None else None,
+        }
+    )
+
+
+def _version(versions: list[Version], name: str, sha: str) -> Version:
+    found = [each for each in versions if each.sha == sha]
+    if not found:
+        raise UnknownRecord("UNKNOWN", f"{name} has no version {sha!r}")
+    return found[0]
+
+
+async def approvals(asked: Asked) -> Response:
+    """What waits for a person to approve its grants."""
+    bodies.options(asked.request)
+    found = [each for each in await asked.client.registry.waiting() if _owned(asked.token, each)]
+    return JSONResponse(
+        {"waiting": [{**version_record(v, {}), "grants": v.manifest.grants.model_dump(mode="json")} for v in found]}
+    )
+
+
+async def approve(asked: Asked) -> Response:
+    """Approve the grants of a version: it is signed with this process's key, and offered."""
+    bodies.options(asked.request)
+    said, name = await bodies.model(asked.request, _Approve), asked.path("name")
+    await _own(asked, name)
+    return JSONResponse(version_record(await asked.client.registry.approve(name, said.sha, by=asked.by), {}))
+
+
+async def refuse(asked: Asked) -> Response:
+    """Refuse the grants of a version: it never runs."""
+    bodies.options(asked.request)
+    said, name = await bodies.model(asked.request, _Refuse), asked.path("name")
+    await _own(asked, name)
+    version = await asked.client.registry.refuse(name, said.sha, reason=said.reason, by=asked.by)
+    return JSONResponse(version_record(version, {}))
+
+
+def _owned(token: Token, version: Version) -> bool:
+    # What every tenant may use is not one tenant's to approve.
+    return token.tenant in (None, version.manifest.tenant)
+
+
+async def _own(asked: Asked, name: str) -> None:
+    if not _owned(asked.token, (await asked.client.registry.versions(name))[-1]):
+        raise UnknownRecord("UNKNOWN", f"no version of {name} waits for approval")
+
+
+# ---- limits and audit --------------------------------------------------------------------------------------------------
+
+
+async def budgets(asked: Asked) -> Response:
+    """What levels may spend, have spent and hold: those named, else all that were given a budget."""
+    bodies.options(asked.request, "level")
+    found = await asked.client.budgets(*asked.request.query_params.getlist("level"))
+    tenant = asked.token.tenant
+    mine = (f"tenant:{tenant}", f"tenant:{tenant}/day")
+    return JSONResponse(
+        {"budgets": [each.model_dump(mode="json") for each in found if tenant is None or each.level in mine]}
+    )
+
+
+async def quotas(asked: Asked) -> Response:
+    """Quotas with what is in use."""
+    bodies.options(asked.request)
+    found, tenant = await asked.client.quotas.report(), asked.token.tenant
+    return JSONResponse(
+        {
+            "quotas": [
+                {**one.quota.model_dump(mode="json"), "used": one.model_dump(mode="json", exclude={"quota"})}
+                for one in found
+                if tenant is None or one.quota.subject == f"tenant:{tenant}"
+            ]
+        }
+    )
+
+
+async def audit(asked: Asked) -> Response:
+    """The latest records of the audit that are meant, newest first."""
+    bodies.options(asked.request, "where", "limit", "after")
+    page = await Audit(asked.board).list(
+        asked.request.query_params.get("where", ""),
+        limit=bodies.number(asked.request, "limit", 50, MOST),
+        after=asked.request.query_params.get("after"),
+    )
+    return JSONResponse({"entries": [each.model_dump(mode="json") for each in page.entries], "after": page.after})

@@ -1,0 +1,215 @@
+"""Runs over HTTP: submitting and calling, looking, following, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from pydantic import Field, JsonValue
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from arbiter.calls import Call
+from arbiter.http import bodies, problems
+from arbiter.http.access import tenant_of, visible
+from arbiter.http.asked import Asked
+from arbiter.records import run_record, summary_record
+from blackboard import events
+from blackboard.board import PAUSE_SECONDS
+from blackboard.errors import ArbiterError, BadInput
+from blackboard.events import Event
+from blackboard.runs import Where, find
+from blackboard.types import Limits, Record, RetryPolicy
+
+PAGE = 500
+"""Most runs of a page."""
+WAIT_SECONDS = 60
+"""Longest wait of one request for the end of a run."""
+ALIVE_SECONDS = 15.0
+"""After so long a silence a stream says that it is there, and looks whether its token still counts."""
+RECONNECT_MS = 1000
+_LIMITS = tuple(Limits.model_fields)
+_SEQUENCE = re.compile(r"\d{1,15}-\d{1,15}")
+_FEED_ONLY = (events.TaskReady, events.TaskClaimed, events.TaskReleased)
+
+
+class _CallBody(Record):
+    capability: str
+    input: dict[str, JsonValue] = Field(default_factory=dict)
+    version: str | None = None
+    priority: int = Field(default=5, ge=0, le=9)
+    retry: RetryPolicy | None = None
+
+
+class _CancelBody(Record):
+    reason: str = Field(default="cancelled over http", min_length=1, max_length=1000)
+    task: str | None = None
+    """Only this task of the run, by id."""
+
+
+class _PauseBody(Record):
+    reason: str = Field(default="paused over http", min_length=1, max_length=1000)
+    seconds: float = PAUSE_SECONDS
+
+
+class _Nothing(Record):
+    pass
+
+
+async def submit(asked: Asked) -> Response:
+    """Accept a request: text, JSON or a CloudEvent."""
+    bodies.options(asked.request, "tenant", "durable", *_LIMITS)
+    client, request = asked.client, asked.request
+    run_id = await client.submit(
+        await bodies.request_of(request), idempotency_key=bodies.idempotency_key(request),
+        tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
+        limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
+    )  # fmt: skip
+    return _accepted(run_id)
+
+
+async def call(asked: Asked) -> Response:
+    """Accept a call of one capability, without a model."""
+    bodies.options(asked.request, "tenant", "durable", *_LIMITS)
+    client, request = asked.client, asked.request
+    wanted = await bodies.model(request, _CallBody)
+    run_id = await client.submit(
+        Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry),
+        idempotency_key=bodies.idempotency_key(request),
+        tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
+        limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
+    )  # fmt: skip
+    return _accepted(run_id)
+
+
+def _accepted(run_id: str) -> Response:
+    return JSONResponse({"run_id": run_id}, 202, {"Location": f"/v1/runs/{run_id}"})
+
+
+async def listing(asked: Asked) -> Response:
+    """The latest runs that are meant, newest first."""
+    bodies.options(asked.request, "where", "limit", "after")
+    given = asked.request.query_params
+    where, tenant = Where.parse(given.get("where", "")), asked.token.tenant
+    if tenant is not None:
+        if where.tenant and tenant not in where.tenant:
+            return JSONResponse({"runs": [], "after": None})
+        where = where.model_copy(update={"tenant": (tenant,)})
+    limit = bodies.number(asked.request, "limit", 50, PAGE)
+    page = await find(asked.board, where, limit=limit, after=given.get("after"))
+    return JSONResponse({"runs": [summary_record(run) for run in page.runs], "after": page.after})
+
+
+async def show(asked: Asked) -> Response:
+    """A run with its rounds and tasks; with ``wait`` when it is over, or as it is after so many seconds."""
+    bodies.options(asked.request, "wait")
+    run_id, wait = asked.path("run"), bodies.number(asked.request, "wait", 0, WAIT_SECONDS)
+    await visible(asked.board, asked.token, run_id)
+    if wait:
+        ending = asyncio.ensure_future(asked.client.result(run_id, timeout=wait))
+        closing = asyncio.ensure_future(asked.closing.wait())
+        try:
+            await asyncio.wait({ending, closing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            closing.cancel()
+            await asyncio.gather(ending, closing, return_exceptions=True)
+    result = await asked.client.show(run_id)
+    return _json(run_record(result.state, whole=True))
+
+
+async def follow(asked: Asked) -> Response:
+    """The events of a run's log: as Server-Sent Events as they happen, or, where JSON is wanted, those there are."""
+    bodies.options(asked.request, "after")
+    run_id = asked.path("run")
+    await visible(asked.board, asked.token, run_id)
+    after = asked.request.headers.get("last-event-id") or asked.request.query_params.get("after") or "-"
+    if after != "-" and not _SEQUENCE.fullmatch(after):
+        raise BadInput("Last-Event-ID", after, "Give the id of the last event that was received, or none.")
+    if "application/json" in asked.request.headers.get("accept", ""):
+        found = await asked.board.history(run_id, after)
+        return _json({"events": [event.model_dump(mode="json") for event in found]})
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(asked, run_id, after), headers=headers, media_type="text/event-stream")
+
+
+async def _stream(asked: Asked, run_id: str, after: str) -> AsyncGenerator[str, None]:
+    """Frames of the stream. It ends with the run, with this process, or when its token is over.
+
+    Source: WHATWG HTML, section 9.2, server-sent events.
+    """
+    yield f"retry: {RECONNECT_MS}\n\n"
+    closing = asyncio.ensure_future(asked.closing.wait())
+    coming: asyncio.Future[Event] | None = None
+    watched = asked.board.watch(run_id, after)
+    try:
+        while True:
+            if coming is None:
+                coming = asyncio.ensure_future(anext(watched))
+            await asyncio.wait({coming, closing}, timeout=ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                try:
+                    event = coming.result()
+                except StopAsyncIteration:
+                    return
+                coming = None
+                if not isinstance(event, _FEED_ONLY):
+                    yield f"id: {event.sequence}\nevent: {event.type}\ndata: {_text(event.model_dump(mode='json'))}\n\n"
+            elif closing.done():
+                return
+            else:
+                await asked.still_valid()
+                yield ": alive\n\n"
+    except ArbiterError as error:
+        said, _ = problems.body(error)
+        yield f"event: problem\ndata: {_text(said)}\n\n"
+    finally:
+        closing.cancel()
+        if coming is not None:
+            coming.cancel()
+            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, ArbiterError):
+                await coming
+        await watched.aclose()
+
+
+async def cancel(asked: Asked) -> Response:
+    """Stop a run, or one task of it; durable when this answers."""
+    run_id, said = await _meant(asked), await bodies.model(asked.request, _CancelBody)
+    if said.task is not None:
+        if said.task.partition("/")[0] != run_id:
+            raise BadInput("task", said.task, f"Give the id of a task of run {run_id}.")
+        state = await asked.board.cancel_task(said.task, said.reason, by=asked.by)
+        return JSONResponse({"run_id": run_id, "task": said.task, "status": state})
+    state = await asked.board.cancel_run(run_id, said.reason, by=asked.by)
+    return JSONResponse({"run_id": run_id, "status": state})
+
+
+async def pause(asked: Asked) -> Response:
+    """Let a run rest."""
+    run_id, said = await _meant(asked), await bodies.model(asked.request, _PauseBody)
+    state = await asked.board.pause_run(run_id, said.reason, seconds=said.seconds, by=asked.by)
+    return JSONResponse({"run_id": run_id, "status": state})
+
+
+async def resume(asked: Asked) -> Response:
+    """Let a paused run go on."""
+    run_id, _ = await _meant(asked), await bodies.model(asked.request, _Nothing)
+    return JSONResponse({"run_id": run_id, "status": await asked.board.resume_run(run_id, by=asked.by)})
+
+
+async def _meant(asked: Asked) -> str:
+    bodies.options(asked.request)
+    run_id = asked.path("run")
+    await visible(asked.board, asked.token, run_id)
+    return run_id
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _json(value: Any) -> Response:
+    return Response(_text(value), media_type="application/json")
