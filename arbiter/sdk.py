@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from arbiter.client import Client, Request
 from arbiter.result import RunResult
 from arbiter.serving import GENERIC_LANE, ROLES, Role, Serving
+from blackboard.audit import Audit
 from blackboard.board import LEASE_SECONDS, Board
 from blackboard.budgets import Budget, LevelReport
 from blackboard.confirm import Confirm
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.heartbeat import Heartbeat
+from blackboard.redaction import install, remember_credentials
 from blackboard.retention import RETENTION, Retention
 from blackboard.types import Limits
 from registry import Capability, Registry, Signer
@@ -146,8 +149,10 @@ class Arbiter(Client):
         """
         if self._board is not None:
             return self
-        await self._serving.resolve_models()
         options = self._options
+        install()
+        remember_credentials(options["url"])
+        await self._serving.resolve_models()
         durable: bool | Confirm = options["durable"]
         self._board = board = await Board.open(
             options["url"], data_dir=options["data_dir"], namespace=options["namespace"], board=options["board"],
@@ -156,6 +161,11 @@ class Arbiter(Client):
         try:
             self._registry = Registry(board.catalog, board.outcomes, signer=self._signer)
             self._heartbeat = Heartbeat(board)
+            if not self.sandboxed and {"fabricator", "wrapper"} & set(self.roles):
+                # On record before the first code runs.
+                await Audit(board).note(
+                    "isolation.lowered", f"{os.getpid()}@{socket.gethostname()}", detail={"backend": "process"}
+                )
             for budget in options["budgets"]:
                 await self.set_budget(budget)
             await self._serving.start(board, self._registry, self._heartbeat)

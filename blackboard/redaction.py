@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, cast
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from pydantic import JsonValue
 
@@ -38,6 +39,11 @@ _ROOMS = (
     "botocore",
 )
 
+_CREDENTIALS = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK", "ANTHROPIC_API_KEY", "OPENAI_API_KEY",
+    "OLLAMA_API_KEY",
+)  # fmt: skip
+
 _known: OrderedDict[str, str] = OrderedDict()
 _pattern: list[tuple[re.Pattern[str], dict[str, str]]] = []
 _lock = threading.Lock()
@@ -58,6 +64,18 @@ def remember(handle: str, value: str | None) -> None:
         while len(_known) > _MOST:
             _known.popitem(last=False)
         _pattern.clear()
+
+
+def remember_credentials(url: str | None = None) -> None:
+    """Remember what the environment of this process says to get into other systems, and the password of a board's URL."""
+    for name in _CREDENTIALS:
+        remember(name, os.environ.get(name))
+    for text in (url, os.environ.get("ARBITER_REDIS_URL")):
+        try:
+            password = urlsplit(text or "").password
+        except ValueError:  # whoever opens it says so
+            continue
+        remember("redis-password", unquote(password) if password else None)
 
 
 def forget() -> None:

@@ -35,6 +35,7 @@ from registry.manifest import canonical, sha256
 from wrapper.broker import AttemptBroker, Outside
 from wrapper.isolation import Broker, Isolation
 from wrapper.models import ModelCallFailed, as_failure, describe
+from wrapper.uses import Uses
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -322,9 +323,10 @@ class Fabrication:
 
         asks = self._settings.grants.rule(made.grants, self._settings.grantable).asks
         outside = None if asks else self._outside
+        uses = Uses(self._attempt.board, self._attempt.claim, made.name)
 
         def broker() -> Broker:
-            brokers.append(AttemptBroker(made, self._generator, outside))
+            brokers.append(AttemptBroker(made, self._generator, outside, uses=uses))
             return brokers[-1]
 
         async def passed(stage: str, detail: str, seconds: float) -> None:
@@ -344,6 +346,7 @@ class Fabrication:
         finally:
             consumed = sum((each.usage for each in brokers), Usage())
             self._state.usage += consumed
+            await uses.close()
         # In production this would end it, whatever it made of the refusal.
         excess = next((each.excess for each in brokers if each.exceeded.is_set()), None)
         if excess is not None and verdict.passed:

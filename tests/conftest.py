@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blackboard import _keys
+from blackboard import _keys, redaction
 from blackboard._binary import carried
 from blackboard.board import Board
 from blackboard.engine import stop_local
@@ -59,6 +59,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(
             "board", (*ENGINES, *CONFORMANCE.get(_module(metafunc.module.__name__), ())), indirect=True
         )
+
+
+@pytest.fixture(autouse=True)
+def _no_remembered_secrets() -> Iterator[None]:
+    """What one test takes out of logs and errors stays in those of the next."""
+    yield
+    redaction.forget()
 
 
 @pytest.fixture(scope="session")

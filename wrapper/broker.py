@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from strands.models import Model
 
     from wrapper.fetching import Fetcher, Network
+    from wrapper.uses import Uses
 
 MODEL_INVOKE = "model.invoke"
 HTTP_FETCH = "http.fetch"
@@ -70,6 +71,7 @@ class AttemptBroker:
         model: gives the configured model, or None when this wrapper has none.
         outside: what granted requests may reach; None answers none of them, as in an exam.
         keep: stores an output; None refuses them.
+        uses: is told what is used of what was granted.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class AttemptBroker:
         model: Callable[[], Model] | None,
         outside: Outside | None = None,
         keep: Keep | None = None,
+        uses: Uses | None = None,
     ) -> None:
         self._manifest, self._model, self._outside, self._keep = manifest, model, outside, keep
+        self._uses = uses
         self._fetcher: Fetcher | None = None
         self._inputs: dict[str, bytes] = {}
         self._drafts: dict[str, bytearray] = {}
@@ -127,7 +131,7 @@ class AttemptBroker:
             raise self._exceeds(f"{self._manifest.name} was granted no host; its manifest must name them.")
         if self._fetcher is None:
             outside = self._outside or Outside(Secrets({}))
-            self._fetcher = Fetcher(grants, outside.secrets, outside.private)
+            self._fetcher = Fetcher(grants, outside.secrets, outside.private, uses=self._uses)
         try:
             if self._outside is None:
                 self._fetcher.judge(args)
@@ -151,6 +155,8 @@ class AttemptBroker:
                 self._inputs[handle] = await asyncio.to_thread(_content, path)
             except OSError as error:
                 raise BrokerError("file", f"The file {handle!r} cannot be read: {error.strerror}.") from None
+            if self._uses is not None:
+                self._uses.count("files", handle)
         content = self._inputs[handle]
         part = content[offset : offset + _CHUNK_BYTES]
         return {"data": base64.b64encode(part).decode(), "size": len(content)}

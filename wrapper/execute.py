@@ -38,6 +38,7 @@ from wrapper.isolation import Isolation, Job, JobLimits, Outcome
 from wrapper.models import ModelCallFailed, as_failure
 from wrapper.models.converse import LONGEST_WAIT_SECONDS
 from wrapper.secrets import Secrets
+from wrapper.uses import Uses
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -116,7 +117,8 @@ class Executor:
         except IsolationUnavailable as error:
             failure = Failure(type="isolation", message=f"Not run: {error}", retryable=True)
             return claim.completion(Status.REFUSED, error=failure, version=version.sha)
-        broker = AttemptBroker(manifest, self._guarded(claim, manifest), self._outside, _keeper(attempt))
+        uses = Uses(attempt.board, claim, manifest.name)
+        broker = AttemptBroker(manifest, self._guarded(claim, manifest), self._outside, _keeper(attempt), uses)
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = Job(
             source=source,
@@ -133,6 +135,7 @@ class Executor:
             packages=manifest.grants.importable(),
         )
         outcome = await _ended_at_excess(isolation, job, broker, attempt.cancelled)
+        await uses.close(broker.excess)
         if broker.exhausted is not None and outcome.error is not None and outcome.error.type == "handler_error":
             outcome = replace(outcome, error=outcome.error.model_copy(update={"type": "limit", "retryable": False}))
         elif broker.failed is not None and outcome.error is not None and outcome.error.type == "handler_error":

@@ -17,17 +17,20 @@ import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 import certifi
 import httpcore
 from pydantic import JsonValue
 
-from blackboard.errors import BadInput
+from blackboard.errors import ArbiterError, BadInput
 from registry import Grants
 from wrapper.isolation import BrokerError
 from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
+
+if TYPE_CHECKING:
+    from wrapper.uses import Uses
 
 BODY_BYTES = 512 * 1024
 """Largest body of a request."""
@@ -204,12 +207,19 @@ class Fetcher:
         secrets: where values of handles come from.
         private: networks that are allowed although they are not public.
         seconds: longest time of one fetch.
+        uses: is told of each request, and of each secret before it is sent.
     """
 
     def __init__(
-        self, grants: Grants, secrets: Secrets, private: Sequence[Network] = (), seconds: float = SECONDS
+        self,
+        grants: Grants,
+        secrets: Secrets,
+        private: Sequence[Network] = (),
+        seconds: float = SECONDS,
+        uses: Uses | None = None,
     ) -> None:
         self._grants, self._secrets, self._private, self._seconds = grants, secrets, private, seconds
+        self._uses = uses
         self._made = 0
         self.used: dict[str, str] = {}
         """Handles that were filled in, with their values; what leaves this side has them taken out."""
@@ -266,6 +276,7 @@ class Fetcher:
             )
             if open_secret and not all(any(one in each for each in self._private) for one in addresses):
                 raise BrokerError("denied", "Secrets go over https only.")
+            await self._told(target, (url, *(value for _, value in headers)))
             status, answered, content = await self._once(method, target, addresses, sent, body)
             place = next((value for name, value in answered if name.lower() == "location"), None)
             if status not in (301, 302, 303, 307, 308) or place is None:
@@ -278,6 +289,17 @@ class Fetcher:
                 }
             method, target, headers, body = self._redirected(status, place, method, target, headers, body)
         raise BrokerError("limit", f"More than {REDIRECTS} redirects.")
+
+    async def _told(self, target: _Target, asked: Iterable[str]) -> None:
+        """Put the request's secrets on record before they go."""
+        if self._uses is None:
+            return
+        self._uses.count("http", target.host if target.default_port else f"{target.host}:{target.port}")
+        for handle in sorted({found for text in asked for found in PLACEHOLDER.findall(text)}):
+            try:
+                await self._uses.secret(handle, target.host)
+            except ArbiterError as error:
+                raise BrokerError("secret", f"Its use cannot be put on record: {error}") from None
 
     def _redirected(
         self, status: int, place: str, method: str, target: _Target, headers: list[tuple[str, str]], body: bytes

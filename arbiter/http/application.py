@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
 
 Handle = Callable[[Asked], Awaitable[Response]]
+Answer = Callable[[Request], Awaitable[Response]]
 
 ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/runs", "runs:write", runs.submit),
@@ -64,7 +65,10 @@ class Application:
     def __init__(self, served: Arbiter, access: Access, ready: Check, closing: asyncio.Event) -> None:
         self._served, self._access, self._ready, self._closing = served, access, ready, closing
         self._requests: Counter[int] = Counter()
-        made = [Route(path, self._guarded(scope, handle), methods=[verb]) for verb, path, scope, handle in ROUTES]
+        verbs: dict[str, dict[str, Answer]] = {}
+        for verb, path, scope, handle in ROUTES:
+            verbs.setdefault(path, {})[verb] = self._guarded(scope, handle)
+        made = [Route(path, _by_verb(answers), methods=[*answers]) for path, answers in verbs.items()]
         self.app: ASGIApp = _Edge(
             Starlette(
                 routes=[
@@ -81,7 +85,7 @@ class Application:
             self._requests,
         )  # fmt: skip
 
-    def _guarded(self, scope: str, handle: Handle) -> Callable[[Request], Awaitable[Response]]:
+    def _guarded(self, scope: str, handle: Handle) -> Answer:
         async def answer(request: Request) -> Response:
             token = await self._access.admit(request, scope)
             return await handle(Asked(request, self._served, token, self._access, self._closing))
@@ -102,6 +106,15 @@ class Application:
 
     async def _metrics(self, _: Asked) -> Response:
         return await metrics.answer(self._served, self._requests)
+
+
+def _by_verb(answers: Mapping[str, Answer]) -> Answer:
+    """Several methods of one path; HEAD is GET without its body."""
+
+    async def answer(request: Request) -> Response:
+        return await answers["GET" if request.method == "HEAD" else request.method](request)
+
+    return answer
 
 
 class _Edge:

@@ -107,9 +107,9 @@ def body(error: Exception) -> tuple[dict[str, Any], dict[str, str]]:
     more: dict[str, Any] = {}
     headers: dict[str, str] = {}
     detail = str(error)
-    if isinstance(error, UnknownRecord):
-        detail = error.detail[:1].upper() + error.detail[1:]
-    elif isinstance(error, BadInput):
+    if isinstance(error, ScriptRefused) and not isinstance(error, QuotaExceeded):
+        detail = f"{error.detail[:1].upper()}{error.detail[1:].rstrip('.')}."
+    if isinstance(error, BadInput):
         shown = repr(error.value)
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
         more = {"field": error.field, "value": clean(shown), "remedy": clean(error.remedy)}
