@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from arbiter_support import arbiter
 
-from arbiter import Arbiter, Call, Grants, Manifest, Status
+from arbiter import Arbiter, Call, Grants, Manifest, Status, capability
+from blackboard.audit import Audit, Entry
 from blackboard.blobs import Blob
+from blackboard.errors import EngineUnavailable
 from blackboard.testing import RedisServer
 from blackboard.types import Completion
 
@@ -233,3 +236,83 @@ async def test_outputs_are_bounded(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, ["unused"]) as (a, _):
         done = await ended(a, source, Grants())
     assert (done.status, done.data) == (Status.SUCCEEDED, "limit")
+
+
+# ---- on record ---------------------------------------------------------------------------------------------------------
+
+TWICE = """
+from wrapper import sdk
+
+def handler(url, path):
+    for _ in range(3):
+        sdk.fetch(url, headers={"Authorization": "Bearer {{secret:KEY}}"})
+    sdk.fetch(url)
+    return len(sdk.open_input("rates"))
+"""
+
+
+async def records(a: Arbiter, where: str = "kind=secret.*,grants.*") -> list[Entry]:
+    return list(reversed((await Audit(a.board).list(where)).entries))
+
+
+async def test_what_an_attempt_used_of_its_grants_is_on_record_folded_and_without_values(
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    host, seen = echo
+    (tmp_path / "rates.csv").write_text("EUR,1\n")
+    options = {"secrets": {"KEY": SECRET}, "private_addresses": ["127.0.0.1"]}
+    async with arbiter(redis_server.url, ["unused"], **options) as (a, _):
+        grants = Grants(http_hosts=(host,), secrets=(f"KEY@{host}",), files=(f"rates={tmp_path / 'rates.csv'}",))
+        done = await ended(a, TWICE, grants, url=f"http://{host}/x", path="x")
+        found = await records(a)
+    assert done.status is Status.SUCCEEDED, done
+    assert len(seen) == 4
+    task, about = f"{done.orchestration_id}/0.call", {"attempt": 1, "capability": done.node}
+    assert [(each.kind, each.subject, each.by) for each in found] == [
+        ("secret.used", task, done.worker), ("grants.used", task, done.worker),
+    ]  # fmt: skip
+    assert found[0].detail == {**about, "handle": "KEY", "host": "127.0.0.1"}
+    assert found[1].detail == {**about, "http": {host: 4}, "secrets": {"KEY@127.0.0.1": 3}, "files": {"rates": 1}}
+    assert SECRET not in str(found)
+
+
+async def test_asking_for_more_is_on_record(redis_server: RedisServer) -> None:
+    source = "from wrapper import sdk\n\ndef handler():\n    sdk.fetch('http://other.example/')\n"
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        done = await ended(a, source, Grants(http_hosts=("one.example",)))
+        (entry,) = await records(a)
+    assert done.status is Status.REFUSED
+    assert (entry.kind, entry.by) == ("grants.exceeded", done.worker)
+    assert "other.example" in entry.reason
+
+
+async def test_a_secret_does_not_leave_unless_that_is_on_record(
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(*_: Any, **__: Any) -> None:
+        raise EngineUnavailable("Redis did not answer.")
+
+    host, seen = echo
+    options = {"secrets": {"KEY": SECRET}, "private_addresses": ["127.0.0.1"]}
+    async with arbiter(redis_server.url, ["unused"], **options) as (a, _):
+        monkeypatch.setattr(Audit, "note", unreachable)
+        done = await ended(a, FETCHES, Grants(http_hosts=(host,), secrets=(f"KEY@{host}",)), url=f"http://{host}/x")
+    assert seen == []
+    assert done.status is Status.FAILED
+    assert "cannot be put on record" in (done.error.message if done.error else "")
+
+
+async def test_a_secret_in_the_error_of_a_programs_own_function_is_not_stored(redis_server: RedisServer) -> None:
+    @capability
+    def calls(url: str) -> None:
+        """Fail like a client that tells what it sent."""
+        raise RuntimeError(f"401 for {url}?key={quote(SECRET, safe='')} with Basic {coded}")
+
+    coded = base64.b64encode(f"user:{SECRET}".encode()).decode()
+    async with arbiter(redis_server.url, ["unused"], capabilities=[calls], secrets={"KEY": SECRET}) as (a, _):
+        result = await a.run(Call("calls", {"url": "https://x.example"}))
+        history = json.dumps([event.model_dump(mode="json") for event in await a.board.history(result.run_id)])
+    assert result.error is not None
+    assert result.error.message.count("[secret:KEY]") == 2
+    for form in (SECRET, quote(SECRET, safe=""), coded):
+        assert form not in history
