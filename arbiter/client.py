@@ -19,6 +19,7 @@ from arbiter.calls import Call
 from arbiter.fold import RunState, fold
 from arbiter.requests import accept
 from arbiter.result import RunResult
+from blackboard.audit import Audit
 from blackboard.blobs import Blob
 from blackboard.board import PAUSE_SECONDS, Board
 from blackboard.budgets import Budget, Budgets, LevelReport
@@ -28,6 +29,7 @@ from blackboard.quotas import Quotas
 from blackboard.runs import Where, find
 from blackboard.schedule import CatchUp, Overlap, Scheduled
 from blackboard.schedules import Schedules
+from blackboard.tokens import Tokens
 from blackboard.types import Limits, RunSummary
 from registry import Registry
 
@@ -317,6 +319,24 @@ class Client(ABC):
         from arbiter.dead_letters import DeadLetters
 
         return DeadLetters(self.board, self.registry)
+
+    @property
+    def audit(self) -> Audit:
+        """Who did what to the board, and what code used of what it was granted, to list and follow.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Audit(self.board)
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of the HTTP API, to create, list and revoke.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Tokens(self.board.catalog)
 
     async def show(self, run_id: str) -> RunResult:
         """A run as it is now, ended or not.
