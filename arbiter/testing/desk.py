@@ -121,7 +121,7 @@ async def desk(scene: Scene) -> JsonValue:
         "budgets": (Budget(level="board", tokens=10**9), Budget(level="board/day", tokens=10**9)), "retention": None,
     }  # fmt: skip
     steps: tuple[Callable[[Arbiter], Awaitable[JsonValue]], ...] = (
-        _bounds, _reservations, _calls, _poison, _cancelled, _paused, _scheduled, _retired, _signed, _letters,
+        _bounds, _reservations, _calls, _poison, _cancelled, _paused, _scheduled, _retired, _signed, _recorded, _letters,
     )  # fmt: skip
     async with scene.arbiter(**options) as a:
         return {step.__name__: await step(a) for step in steps}
@@ -228,6 +228,18 @@ async def _signed(a: Arbiter) -> JsonValue:
         await trust.add(key_id(public), public.hex(), by="desk")
     await trust.revoke(key_id(public), by="desk")
     return [revoked.state, len((await trust.read()).keys)]
+
+
+async def _recorded(a: Arbiter) -> JsonValue:
+    """A token is made and revoked, each once on record; and something is that no other script changes."""
+    if not any(token.name == "desk" for token in (await a.tokens.list()).tokens):
+        await a.tokens.create("desk", ["runs:read"], by="desk")
+    for token in (await a.tokens.list()).tokens:
+        await a.tokens.revoke(token.id, by="desk")
+    await a.audit.note("secret.used", "desk", by="desk")
+    told = (await a.audit.list("by=desk kind=token.*")).entries
+    noted = (await a.audit.list("by=desk kind=secret.used")).entries
+    return [sorted(entry.kind for entry in told), bool(noted)]
 
 
 async def _letters(a: Arbiter) -> JsonValue:
