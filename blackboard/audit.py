@@ -133,7 +133,7 @@ class Where(Record):
                 found["kind"] = _kinds(value)
             elif name in ("since", "until") and sign == "=":
                 found[name] = moment(value, now=now, field=f"where.{name}")
-            elif name in ("by", "subject") and sign in ("~", "="):
+            elif name in ("by", "subject") and sign == "~":
                 found[name].append(value.lower())
             else:
                 raise BadInput("where", term, _REMEDY)

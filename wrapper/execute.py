@@ -134,8 +134,10 @@ class Executor:
             task=_context(claim),
             packages=manifest.grants.importable(),
         )
-        outcome = await _ended_at_excess(isolation, job, broker, attempt.cancelled)
-        await uses.close(broker.excess)
+        try:
+            outcome = await _ended_at_excess(isolation, job, broker, attempt.cancelled)
+        finally:
+            await uses.close(broker.excess)
         if broker.exhausted is not None and outcome.error is not None and outcome.error.type == "handler_error":
             outcome = replace(outcome, error=outcome.error.model_copy(update={"type": "limit", "retryable": False}))
         elif broker.failed is not None and outcome.error is not None and outcome.error.type == "handler_error":

@@ -43,6 +43,9 @@ class Access:
         self, board: Board, names: Iterable[str], local: str | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._tokens, self._audit = Tokens(board.catalog), Audit(board)
+        names = tuple(names)
+        self.public = bool(names)
+        """Whether clients beyond this machine are let in."""
         self._names = frozenset(name.lower() for name in (*LOOPBACK, *names))
         self._local, self._clock = local, clock
         self._folded: dict[tuple[str, str], tuple[float, int]] = {}

@@ -24,6 +24,7 @@ from blackboard.errors import ArbiterError
 if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
 
+PROBES = ("/live", "/ready")
 Handle = Callable[[Asked], Awaitable[Response]]
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -136,7 +137,9 @@ class _Edge:
             await send(message)
 
         try:
-            self._access.place(Headers(scope=scope))
+            # A supervisor beyond this machine asks by address; it learns one word.
+            if not (self._access.public and scope["path"] in PROBES):
+                self._access.place(Headers(scope=scope))
         except problems.Forbidden as error:
             await problems.answer(None, error)(scope, receive, answered)
             return

@@ -237,8 +237,8 @@ async def _recorded(a: Arbiter) -> JsonValue:
     for token in (await a.tokens.list()).tokens:
         await a.tokens.revoke(token.id, by="desk")
     await a.audit.note("secret.used", "desk", by="desk")
-    told = (await a.audit.list("by=desk kind=token.*")).entries
-    noted = (await a.audit.list("by=desk kind=secret.used")).entries
+    told = (await a.audit.list("by~desk kind=token.*")).entries
+    noted = (await a.audit.list("by~desk kind=secret.used")).entries
     return [sorted(entry.kind for entry in told), bool(noted)]
 
 

@@ -407,6 +407,7 @@ def test_what_is_public_takes_tokens_of_the_board_and_its_own_name_and_is_on_rec
         assert status("arbiter.example.com", token) == 200
         assert status("evil.example.com", token) == 403
         assert status("arbiter.example.com", local) == 401
+        assert httpx.get(f"{base}/ready", headers={"Host": "10.0.0.3"}).status_code == 200
 
     async def kinds() -> list[str]:
         from blackboard.audit import Audit

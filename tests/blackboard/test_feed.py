@@ -196,3 +196,18 @@ async def test_a_watcher_waits_for_no_pause_of_the_feed(redis_board: Board, monk
         while short(seen[-1]) != "run.completed":
             seen.append(await asyncio.wait_for(anext(watching), 5))
         await watching.aclose()
+
+
+async def test_g9_a_watcher_that_comes_back_sees_what_it_had_not_seen_and_nothing_twice(board: Board) -> None:
+    play = scene(board)
+    run = await board.submit("go")
+    await work(play, run, rounds=2)
+    log = await board.history(run)
+
+    async def after(sequence: str) -> list[str]:
+        async with asyncio.timeout(20):
+            return [event.id async for event in board.watch(run, sequence) if short(event) not in VOLATILE]
+
+    for known, event in enumerate(log, 1):
+        assert await after(event.sequence) == [later.id for later in log[known:]]
+    assert await after("0000000000001-000000") == [event.id for event in log]  # undone by a failover: all of it is told
