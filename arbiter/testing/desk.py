@@ -239,7 +239,7 @@ async def _recorded(a: Arbiter) -> JsonValue:
     await a.audit.note("secret.used", "desk", by="desk")
     told = (await a.audit.list("by~desk kind=token.*")).entries
     noted = (await a.audit.list("by~desk kind=secret.used")).entries
-    return [sorted(entry.kind for entry in told), bool(noted)]
+    return {"told": ", ".join(sorted(entry.kind for entry in told)), "noted": bool(noted)}
 
 
 async def _letters(a: Arbiter) -> JsonValue:
