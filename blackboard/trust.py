@@ -88,7 +88,7 @@ class Entry(Record):
     """Seconds since the epoch, on the server's clock."""
 
 
-VERBS = ("trusted", "signed", "revoked", "approved", "refused")
+_VERBS = ("trusted", "signed", "revoked", "approved", "refused")
 
 
 class Trust:
@@ -184,7 +184,7 @@ class Trust:
                 cursor=cursor, verb=cast(Any, fields["verb"]), subject=fields["subject"], key=fields["key"],
                 by=fields["by"], reason=fields["reason"], at=int(fields["at"]) / 1000,
             )
-            for cursor, fields in await self._catalog.audit(VERBS, limit)
+            for cursor, fields in await self._catalog.audit(_VERBS, limit)
         ]  # fmt: skip
 
     async def _changed(self, script: str, args: list[str]) -> bool:

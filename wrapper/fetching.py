@@ -266,7 +266,7 @@ class Fetcher:
         # Filled in only after the place was checked, so no secret decides where a request goes.
         filled = self._fill(url, target, escape=True)
         target = self._granted(_target(filled), method)
-        for _ in range(REDIRECTS + 1):
+        for hop in range(REDIRECTS + 1):
             addresses = await self._resolve(target)
             sent = [(name, self._fill(value, target)) for name, value in headers]
             if sum(len(name) + len(value) for name, value in sent) > _HEADER_BYTES:
@@ -276,7 +276,8 @@ class Fetcher:
             )
             if open_secret and not all(any(one in each for each in self._private) for one in addresses):
                 raise BrokerError("denied", "Secrets go over https only.")
-            await self._told(target, (url, *(value for _, value in headers)))
+            # The URL of a redirect is the server's; what it has of a secret was sent there before.
+            await self._told(target, ("" if hop else url, *(value for _, value in headers)))
             status, answered, content = await self._once(method, target, addresses, sent, body)
             place = next((value for name, value in answered if name.lower() == "location"), None)
             if status not in (301, 302, 303, 307, 308) or place is None:

@@ -74,6 +74,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
     if not starting.done():
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
+        if api is not None:
+            await api.close()
         await served.close(0)
         return OK
     try:

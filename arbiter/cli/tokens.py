@@ -30,7 +30,7 @@ async def _create(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.line({"token": shown, **token.model_dump(mode="json")})
     else:
-        output.text(shown)
+        print(shown, flush=True)  # in one piece, however narrow the terminal is
         output.note(f"{token.label}: keep it now, it is not shown again")
     return OK
 
