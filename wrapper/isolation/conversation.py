@@ -6,9 +6,11 @@ Nothing a frame says decides who the run is, how long it took or whether it time
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import re
+import secrets
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ from wrapper.isolation.channel import CHANNEL_LOST
 from wrapper.isolation.job import Broker, BrokerError, Job
 from wrapper.isolation.threads import in_thread
 from wrapper.isolation.zygote_link import Child
+
+log = logging.getLogger("arbiter.isolation")
 
 _METHOD = re.compile(r"[a-z][a-z0-9_.]{0,63}", re.ASCII)
 _ERROR_KINDS = frozenset(
@@ -240,10 +244,13 @@ class Conversation:
         except BrokerError as error:
             body = _refusal(call.id, error.type, error.message)
         except framing.NotJson as error:
-            body = _refusal(call.id, "not_json", f"the host's answer is not JSON: {error}")
-        except Exception as error:
-            # The boundary to the code: whatever the broker raised becomes the call's typed error.
-            body = _refusal(call.id, type(error).__name__, str(error))
+            body = _refusal(call.id, "not_json", f"the host's answer is not JSON, at {error.path}")
+        except Exception:
+            # The boundary to the code. What an unforeseen error says may be a path, an address or worse: that is for
+            # people, who find it by the reference; the code is told that there was one.
+            reference = secrets.token_hex(8)
+            log.exception("%s: call %r of %s was not answered", reference, call.method, self.job.name)
+            body = _refusal(call.id, "internal", f"The host could not answer. Its log says why, under {reference}.")
         async with self._sending:
             self._answered = True
             self._open_calls -= 1  # before the child can know that it may send another
