@@ -69,8 +69,9 @@ class Fabrication:
         examiner_model: Callable[[], Model],
         settings: FabricationSettings,
         outside: Outside | None = None,
+        named: Callable[[str], Model] | None = None,
     ) -> None:
-        self._outside = outside
+        self._outside, self._named = outside, named
         self._attempt, self._need, self._registry, self._settings = attempt, need, registry, settings
         self._isolation, self._generator, self._examiner = isolation, generator, examiner_model
         self._tenant = attempt.claim.tenant
@@ -324,7 +325,7 @@ class Fabrication:
         outside = None if asks else self._outside
 
         def broker() -> Broker:
-            brokers.append(AttemptBroker(made, self._generator, outside))
+            brokers.append(AttemptBroker(made, self._generator, outside, named=self._named))
             return brokers[-1]
 
         async def passed(stage: str, detail: str, seconds: float) -> None:

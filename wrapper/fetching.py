@@ -26,7 +26,7 @@ from pydantic import JsonValue
 
 from blackboard.errors import BadInput
 from registry import Grants
-from wrapper.isolation import BrokerError
+from wrapper.isolation import BrokerError, NotGranted
 from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
 
 BODY_BYTES = 512 * 1024
@@ -56,13 +56,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Its lines quote headers, with what was filled in.
 logging.getLogger("httpcore").setLevel(logging.INFO)
-
-
-class NotGranted(BrokerError):
-    """The code asked for something its manifest does not declare."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("denied", message)
 
 
 def networks(named: Iterable[str]) -> tuple[Network, ...]:
@@ -150,6 +143,10 @@ def _target(url: str) -> _Target:
     return _Target(parts.scheme, parts.hostname.rstrip("."), port or {"http": 80, "https": 443}[parts.scheme], path)
 
 
+def _no_such_host(target: _Target) -> BrokerError:
+    return BrokerError("http", f"There is no host {target.host}.")
+
+
 def matches(granted: str, host: str, port: int, default_port: bool) -> bool:
     """Whether a granted host, such as ``api.example.com``, ``*.example.com`` or ``host:8443``, means this one."""
     name, _, wanted = granted.partition(":")
@@ -227,10 +224,7 @@ class Fetcher:
             NotGranted: the manifest does not declare the host, the method or the secret.
             BrokerError: ``bad_request``, ``denied`` (an address or a redirect), ``limit``, ``timeout``, ``http``.
         """
-        method, url, headers, body, seconds = _request(args)
-        self._made += 1
-        if self._made > FETCHES:
-            raise BrokerError("limit", f"One attempt makes at most {FETCHES} requests.")
+        method, url, headers, body, seconds = self._counted(args)
         try:
             async with asyncio.timeout(min(seconds, self._seconds)):
                 return await self._follow(method, url, headers, body)
@@ -246,10 +240,23 @@ class Fetcher:
             said = self._clean(f"{type(error).__name__}: {error}")
             raise BrokerError("http", f"The request failed: {said:.500}") from None
 
-    def judge(self, args: JsonValue) -> None:
-        """Whether a request is one, to a granted host by a granted method. Errors as for :meth:`fetch`; nothing is sent."""
-        method, url, *_ = _request(args)
-        self._granted(_target(PLACEHOLDER.sub("", url)), method)
+    def unreachable(self, args: JsonValue) -> BrokerError:
+        """What a request is answered where none is made: the same as for a granted host that cannot be found.
+
+        Errors for what is no request, or is not granted, as for :meth:`fetch`.
+        """
+        method, url, headers, *_ = self._counted(args)
+        target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
+        for found in PLACEHOLDER.finditer("\n".join([url, *(value for _, value in headers)])):
+            self._bound(found[1], target)
+        return _no_such_host(target)
+
+    def _counted(self, args: JsonValue) -> tuple[str, str, list[tuple[str, str]], bytes, float]:
+        request = _request(args)
+        self._made += 1
+        if self._made > FETCHES:
+            raise BrokerError("limit", f"One attempt makes at most {FETCHES} requests.")
+        return request
 
     async def _follow(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> JsonValue:
         target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
@@ -315,16 +322,19 @@ class Fetcher:
             raise NotGranted(f"{method} is not among the granted methods: {', '.join(grants.http_methods)}.")
         return target
 
+    def _bound(self, handle: str, target: _Target) -> None:
+        bound = self._grants.secret_hosts(handle)
+        if bound is None:
+            raise NotGranted(f"The secret {handle!r} is not granted.")
+        if not any(matches(each, target.host, target.port, target.default_port) for each in bound):
+            raise NotGranted(f"The secret {handle!r} is not granted for {target.host}.")
+
     def _fill(self, text: str, target: _Target, *, escape: bool = False) -> str:
         """A text with its secrets, for one place."""
 
         def value(found: re.Match[str]) -> str:
             handle = found[1]
-            bound = self._grants.secret_hosts(handle)
-            if bound is None:
-                raise NotGranted(f"The secret {handle!r} is not granted.")
-            if not any(matches(each, target.host, target.port, target.default_port) for each in bound):
-                raise NotGranted(f"The secret {handle!r} is not granted for {target.host}.")
+            self._bound(handle, target)
             try:
                 secret = self._secrets.get(handle)
             except BadInput as error:
@@ -346,10 +356,10 @@ class Fetcher:
         try:
             found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise BrokerError("http", f"There is no host {target.host}.") from None
+            raise _no_such_host(target) from None
         addresses = list(dict.fromkeys(ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found))
         if not addresses:
-            raise BrokerError("http", f"There is no host {target.host}.")
+            raise _no_such_host(target)
         for address in addresses:
             if why := forbidden(address, self._private):
                 raise BrokerError("denied", f"{target.host} is at an address no request goes to: {why}.")

@@ -49,7 +49,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wrapper.isolation.job import Broker, BrokerError, Isolation, Job, JobLimits, Outcome
+    from wrapper.isolation.job import Broker, BrokerError, Isolation, Job, JobLimits, NotGranted, Outcome
     from wrapper.isolation.process import BoxedIsolation, BubblewrapIsolation, ConfinedIsolation, ProcessIsolation
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "Isolation",
     "Job",
     "JobLimits",
+    "NotGranted",
     "Outcome",
     "ProcessIsolation",
 ]
