@@ -156,6 +156,8 @@ class Conversation:
             NeverStarted: the child never had the job.
         """
         started = self._loop.time()
+        if self.child.group is not None:
+            self.child.group.limit(self.job.limits.memory_bytes)
         session = self._loop.create_task(self._session())
         stop = self._loop.create_task(self.cancelled.wait()) if self.cancelled is not None else None
         waited: set[asyncio.Future[object]] = {session, self.child.exited}  # type: ignore[arg-type]
@@ -170,7 +172,7 @@ class Conversation:
             else:
                 ending = await self._time_out()
         finally:
-            self.child.signal(signal.SIGKILL)
+            self.child.kill()
             for task in (session, stop, *self._answers):
                 if task is not None:
                     task.cancel()
@@ -301,6 +303,10 @@ class Conversation:
             message = "The process was ended for a system call that no run may make."
             return failed("crashed", message, signal=-code, signal_name=name)
         killed = -code == signal.SIGKILL
+        if killed and self.child.group is not None and self.child.group.starved():
+            limit = self.job.limits.memory_bytes
+            message = f"The kernel killed it: it used more than its {limit >> 20} MiB of memory."
+            return failed("crashed", message, signal=-code, signal_name=name, limit="memory_bytes")
         why = "; not by this wrapper, perhaps by the kernel for memory" if killed else ""
         return failed(
             "crashed", f"The process was killed by {name}{why}.", retryable=killed, signal=-code, signal_name=name
