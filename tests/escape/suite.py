@@ -119,6 +119,8 @@ class Arena:
             self.concurrent -= 1
         if method == "large":
             return "x" * MIB
+        if method == "breaks":
+            raise RuntimeError(f"cannot connect with {self.world.secrets['file']}")
         return {"answer": len(self.calls)}
 
     async def _keep_sibling(self) -> None:
