@@ -58,10 +58,12 @@ class Outside:
     Attributes:
         secrets: where values of handles come from.
         private: networks that brokered requests may go to although they are not public.
+        authorities: file with certificates that they trust besides the public ones.
     """
 
     secrets: Secrets
     private: Sequence[Network] = ()
+    authorities: str | None = None
 
 
 class AttemptBroker:
@@ -141,7 +143,7 @@ class AttemptBroker:
             raise self._exceeds(f"{self._manifest.name} was granted no host; its manifest must name them.")
         if self._fetcher is None:
             outside = self._outside or Outside(Secrets({}))
-            self._fetcher = Fetcher(grants, outside.secrets, outside.private)
+            self._fetcher = Fetcher(grants, outside.secrets, outside.private, authorities=outside.authorities)
         if self._outside is None:
             raise self._fetcher.unreachable(args)
         return await self._fetcher.fetch(args)

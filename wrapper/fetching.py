@@ -11,6 +11,7 @@ import asyncio
 import base64
 import ipaddress
 import logging
+import os
 import re
 import socket
 import ssl
@@ -188,9 +189,29 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+AUTHORITIES = "ARBITER_CA_FILE"
+
+
+def authorities() -> str | None:
+    """The file with certificates of authorities that brokered requests trust besides the public ones.
+
+    Raises:
+        BadInput: what the environment names is no such file.
+    """
+    path = os.environ.get(AUTHORITIES) or None
+    try:
+        _trusted(path)
+    except OSError:  # ssl.SSLError is one
+        raise BadInput(AUTHORITIES, path, "Name a readable PEM file with certificates.") from None
+    return path
+
+
 @cache
-def _trusted() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certifi.where())
+def _trusted(more: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certifi.where())
+    if more is not None:
+        context.load_verify_locations(cafile=more)
+    return context
 
 
 class Fetcher:
@@ -201,12 +222,19 @@ class Fetcher:
         secrets: where values of handles come from.
         private: networks that are allowed although they are not public.
         seconds: longest time of one fetch.
+        authorities: file with certificates that are trusted besides the public ones.
     """
 
     def __init__(
-        self, grants: Grants, secrets: Secrets, private: Sequence[Network] = (), seconds: float = SECONDS
+        self,
+        grants: Grants,
+        secrets: Secrets,
+        private: Sequence[Network] = (),
+        seconds: float = SECONDS,
+        authorities: str | None = None,
     ) -> None:
         self._grants, self._secrets, self._private, self._seconds = grants, secrets, private, seconds
+        self._authorities = authorities
         self._made = 0
         self.used: dict[str, str] = {}
         """Handles that were filled in, with their values; what leaves this side has them taken out."""
@@ -376,7 +404,7 @@ class Fetcher:
             sent.append(("content-length", str(len(body))))
         async with (
             httpcore.AsyncConnectionPool(
-                ssl_context=_trusted(), network_backend=_Pinned(addresses, target.port), retries=0, http2=False
+                ssl_context=_trusted(self._authorities), network_backend=_Pinned(addresses, target.port), retries=0, http2=False
             ) as pool,
             pool.stream(
                 method, httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
