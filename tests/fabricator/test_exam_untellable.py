@@ -83,7 +83,8 @@ def handler(**given):
         "digits": len(str(task.fence)),
         "modules": sorted(sys.modules), "environ": dict(os.environ), "argv": sys.argv, "path": sys.path,
         "flags": str(sys.flags), "frames": frames(), "globals": sorted(globals()), "file": __file__, "name": __name__,
-        "lines": sorted(linecache.cache), "types": sorted({type(each).__name__ for each in gc.get_objects()} - {"cell", "_Child"}),
+        "lines": sorted(linecache.cache),
+        "types": sorted({type(each).__name__ for each in gc.get_objects()} - {"cell", "_Child"}),
         "limits": {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource)
                    if name.startswith("RLIMIT") and name != "RLIMIT_AS"},
         "memory": resource.getrlimit(resource.RLIMIT_AS)[0] >> 26,
