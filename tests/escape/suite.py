@@ -153,7 +153,7 @@ class Arena:
         if self._sibling is None:
             return None
         try:
-            return await asyncio.wait_for(self._sibling, 10)
+            return await asyncio.wait_for(self._sibling, 5)
         except Exception:
             return None
 
