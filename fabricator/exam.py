@@ -8,6 +8,7 @@ further parts beside the public and the sealed one.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,6 @@ from blackboard.types import Status
 from fabricator.comparison import difference
 from fabricator.specification import Case
 from registry import Manifest, validate_output
-from registry.content import sha256
 from registry.manifest import canonical
 from wrapper.isolation import Broker, Isolation, Job, Outcome
 from wrapper.preparing import made_up_task, prepare
@@ -86,7 +86,8 @@ class Bench:
         self._isolation, self._manifest, self._source = isolation, manifest, source
         self._broker, self._cancelled = broker, cancelled
         self._seconds = min(case_seconds, manifest.limits.attempt_seconds)
-        self._sha256 = sha256(source)
+        # What is no UTF-8 ends as a syntax error of the candidate, so it is hashed all the same.
+        self._sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
     def inspect(self) -> Awaitable[Outcome]:
         """What the source contains, read in a child; nothing of it is imported."""

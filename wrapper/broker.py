@@ -208,8 +208,8 @@ class AttemptBroker:
         self._model_calls += 1
         request = cast("dict[str, Any]", args)
         self.failed = None
+        model = await choose(self._manifest.grants, request.get("model_id"), self._model, self._named)
         try:
-            model = await choose(self._manifest.grants, request.get("model_id"), self._model, self._named)
             reply = await converse(
                 model,
                 request["messages"],

@@ -175,3 +175,9 @@ async def test_what_is_not_granted_is_noticed_in_an_exam_too(isolation: ProcessI
     result = await bench.examine([Case(name="a case", input={}, expected=None)])
     assert not result.passed
     assert brokers[0].exceeded.is_set(), result
+
+
+async def test_a_candidate_that_is_no_text_fails_its_exam(isolation: ProcessIsolation) -> None:
+    bench = Bench(isolation, MANIFEST, "def handler():\n    return '\ud800'\n", case_seconds=5.0)
+    result = await bench.examine([Case(name="a case", input={}, expected=None)])
+    assert result.results[0].kind == "syntax_error"

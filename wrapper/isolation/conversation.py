@@ -157,7 +157,10 @@ class Conversation:
         """
         started = self._loop.time()
         if self.child.group is not None:
-            self.child.group.limit(self.job.limits.memory_bytes)
+            try:
+                self.child.group.limit(self.job.limits.memory_bytes)
+            except OSError as error:
+                raise NeverStarted from error
         session = self._loop.create_task(self._session())
         stop = self._loop.create_task(self.cancelled.wait()) if self.cancelled is not None else None
         waited: set[asyncio.Future[object]] = {session, self.child.exited}  # type: ignore[arg-type]

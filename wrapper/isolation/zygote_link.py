@@ -267,7 +267,7 @@ class ZygoteLink:
             await self.bury(child)
             raise
         if said == framing.READY:
-            if self._groups is not None:
+            if self._groups is not None and not self.ungrouped:
                 await self._put(child, self._groups)
             return child
         child.signal(signal.SIGKILL)
@@ -283,7 +283,7 @@ class ZygoteLink:
             child.group = await in_thread(groups.add, child.number, child.pid)
         except OSError as error:
             log.warning("children are put into no control groups any more: %s", error)
-            self.ungrouped, self._groups = f"it failed: {error}", None
+            self.ungrouped = f"it failed: {error}"
         except BaseException:
             child.signal(signal.SIGKILL)
             await self.bury(child)
