@@ -132,10 +132,10 @@ class Serving:
 
     def _outside(self) -> Outside:
         from wrapper.broker import Outside
-        from wrapper.fetching import networks
+        from wrapper.fetching import authorities, networks
         from wrapper.secrets import Secrets
 
-        return Outside(Secrets(self._options["secrets"]), networks(self._options["private_addresses"]))
+        return Outside(Secrets(self._options["secrets"]), networks(self._options["private_addresses"]), authorities())
 
     def _work_lanes(self) -> list[str]:
         generic = list(self._lanes) if "wrapper" in self.roles else []

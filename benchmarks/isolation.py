@@ -14,16 +14,15 @@ import hashlib
 import json
 import multiprocessing
 import os
-import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import module_from_spec, spec_from_loader
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from benchmarks.left_over import children, private_bytes
 from benchmarks.measure import Sample, Spread, in_turn, timed
 from benchmarks.report import Row, rows
 from blackboard.types import Status
@@ -108,27 +107,13 @@ async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
     )  # fmt: skip
     found.append(Row("isolation", "memory of its own, a parked process", Spread.of(private), "B"))
     found.append(Row("isolation", f"verdict after a limit of {WALL_SECONDS:g} s, stuck in C", Spread.of(late), "s"))
-    return found + await _left_over(backend, 200 if quick else 10_000, say)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [int(word) for word in words]
-
-
-def _private(pid: int) -> int:
-    """Bytes of memory that only this process has."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return 1024 * sum(map(int, re.findall(r"Private_(?:Clean|Dirty):\s+(\d+)", text)))
+    return found
 
 
 async def _private_bytes(isolation: ProcessIsolation) -> list[float]:
     await _all_parked(isolation)
     assert isolation.zygote_pid is not None
-    return [float(_private(pid)) for pid in _children(isolation.zygote_pid)]
+    return [float(private_bytes(pid)) for pid in children(isolation.zygote_pid)]
 
 
 async def _all_parked(isolation: ProcessIsolation) -> None:
@@ -142,40 +127,6 @@ async def _overshoot(isolation: ProcessIsolation) -> float:
     began = time.perf_counter()
     await isolation.run(Job.of(_STUCK, limits=JobLimits(wall_seconds=WALL_SECONDS)))
     return time.perf_counter() - began
-
-
-async def _left_over(backend: type[ProcessIsolation], runs: int, say: Callable[[str], None]) -> list[Row]:
-    """What a great many runs leave: processes beside the parked ones, mounts, descriptors, growth of the warm process."""
-
-    def counted(isolation: ProcessIsolation) -> dict[str, float]:
-        zygote = isolation.zygote_pid
-        assert zygote is not None
-        return {
-            "processes": len(_children(zygote)),
-            "mounts": Path(f"/proc/{zygote}/mountinfo").read_text().count("\n"),
-            "descriptors of the warm process": len(os.listdir(f"/proc/{zygote}/fd")),
-            "descriptors of the host": len(os.listdir("/proc/self/fd")),
-            "memory of the warm process": _private(zygote),
-        }
-
-    async with backend(recycle_runs=2 * runs + 1000, recycle_seconds=86_400) as isolation:
-        for _ in range(100):  # what is made once is there
-            await _call(isolation)
-        await _all_parked(isolation)
-        before = counted(isolation)
-        for number in range(0, runs, 4):
-            if number % 1000 == 0:
-                say(f"left over, {number} of {runs} runs")
-            await asyncio.gather(*(_call(isolation) for _ in range(4)))
-        await _all_parked(isolation)
-        after = counted(isolation)
-    return [
-        Row(
-            "isolation", f"left over after {runs:,} runs: {name}", Spread(*[after[name] - before[name]] * 3),
-            "B" if name.startswith("memory") else "",
-        )
-        for name in before
-    ]  # fmt: skip
 
 
 def _answer(connection: Connection) -> None:

@@ -85,6 +85,17 @@ class Blob(dict[str, JsonValue]):
         return f"{self.bytes:,} bytes stored apart as {self.digest[:19]}…, beginning {self.beginning[:60]}"
 
 
+async def reference(text: str, value: object) -> Blob:
+    """The reference to a value, which is not stored by this. Arguments as for :meth:`Blobs.check`."""
+    body = text.encode("ascii")
+    return Blob(
+        {
+            MARK: f"sha256:{await _hash(body)}", "bytes": len(body), "mediatype": "application/json",
+            "contains": _contains(value), "beginning": _beginning(text),
+        }
+    )  # fmt: skip
+
+
 class Store(Protocol):
     """A place for blobs. ``name`` is the digest without its ``sha256:``."""
 
@@ -140,14 +151,9 @@ class Blobs:
 
     async def keep(self, run_id: str, text: str, value: object) -> Blob:
         """Store a value whatever its size; the reference to it. Arguments and errors as for :meth:`check`."""
-        body = text.encode("ascii")
-        name = await _hash(body)
-        await self.store.put(_run(run_id), name, body)
-        reference: dict[str, JsonValue] = {
-            MARK: f"sha256:{name}", "bytes": len(body), "mediatype": "application/json",
-            "contains": _contains(value), "beginning": _beginning(text),
-        }  # fmt: skip
-        return Blob(reference)
+        blob = await reference(text, value)
+        await self.store.put(_run(run_id), blob.digest.removeprefix("sha256:"), text.encode("ascii"))
+        return blob
 
     async def load(self, run_id: str, value: JsonValue) -> JsonValue:
         """The value a reference stands for; anything but a :class:`Blob` is returned as it is.

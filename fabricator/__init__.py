@@ -100,6 +100,7 @@ class Fabricator:
             EngineUnavailable: the board cannot be reached.
         """
         from fabricator.pipeline import Fabrication
+        from wrapper.model_choice import NamedModels
 
         claim = attempt.claim
         try:
@@ -112,10 +113,11 @@ class Fabricator:
                 await self._spending.fabrication(claim)
         except BudgetExhausted as error:
             return claim.completion(Status.FAILED, error=Failure(type="limit", message=str(error)))
+        models = NamedModels()
         fabrication = Fabrication(
             attempt, need, self._registry, self._isolation,
             self._guarded(self._generator, claim, need), self._guarded(self._examiner, claim, need), self._settings,
-            self._outside,
+            self._outside, lambda name: self._guarded(lambda: models.get(name), claim, need)(),
         )  # fmt: skip
         return await fabrication.run()
 

@@ -8,8 +8,9 @@ further parts beside the public and the sealed one.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
@@ -19,7 +20,8 @@ from fabricator.comparison import difference
 from fabricator.specification import Case
 from registry import Manifest, validate_output
 from registry.manifest import canonical
-from wrapper.isolation import Broker, Isolation, Job, JobLimits, Outcome
+from wrapper.isolation import Broker, Isolation, Job, Outcome
+from wrapper.preparing import made_up_task, prepare
 
 _TRIES = 3
 
@@ -83,26 +85,20 @@ class Bench:
     ) -> None:
         self._isolation, self._manifest, self._source = isolation, manifest, source
         self._broker, self._cancelled = broker, cancelled
-        seconds = min(case_seconds, manifest.limits.attempt_seconds)
-        self._limits = JobLimits(
-            wall_seconds=seconds,
-            cpu_seconds=max(1.0, seconds),
-            memory_bytes=manifest.limits.memory_mb << 20,
-            result_bytes=min(manifest.limits.output_bytes, JobLimits().result_bytes),
-        )
+        self._seconds = min(case_seconds, manifest.limits.attempt_seconds)
+        # What is no UTF-8 ends as a syntax error of the candidate, so it is hashed all the same.
+        self._sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
     def inspect(self) -> Awaitable[Outcome]:
         """What the source contains, read in a child; nothing of it is imported."""
-        return self._run(Job.of(self._source, name=self._manifest.name, op="inspect", limits=self._limits, grants=()))
+        return self._run(replace(self._job({}), op="inspect", grants=()))
 
     def load(self) -> Awaitable[Outcome]:
-        """Import the module in a child and describe its handler."""
-        return self._run(
-            Job.of(
-                self._source, name=self._manifest.name, op="import", limits=self._limits, grants=(),
-                packages=self._manifest.grants.importable(),
-            )
-        )  # fmt: skip
+        """Import the module in a child and describe its handler.
+
+        Code can tell this from a call, which does it no good: what it shows here, each case holds it to.
+        """
+        return self._run(replace(self._job({}), op="import", grants=()))
 
     async def examine(self, cases: Sequence[Case]) -> PartResult:
         """Run one part of the exam, case by case."""
@@ -118,11 +114,13 @@ class Bench:
 
     def _call(self, case: Case) -> Awaitable[Outcome]:
         # What is granted is the broker's to say; without one nothing is answered.
-        job = Job.of(
-            self._source, name=self._manifest.name, input=case.input, limits=self._limits,
-            packages=self._manifest.grants.importable(),
-        )  # fmt: skip
-        return self._run(job, self._broker() if self._broker is not None else None)
+        return self._run(self._job(case.input), self._broker() if self._broker is not None else None)
+
+    def _job(self, given: Mapping[str, JsonValue]) -> Job:
+        """As production makes it, for a task of the same form, so that a candidate has nothing to tell an exam by."""
+        name = self._manifest.name
+        task = made_up_task(name)
+        return prepare(self._manifest, self._source, self._sha256, given, task, wall_seconds=self._seconds)
 
     async def _run(self, job: Job, broker: Broker | None = None) -> Outcome:
         """One run; repeated when what ended it was not the code: a killed zygote is no fault of the candidate.

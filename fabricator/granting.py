@@ -31,12 +31,16 @@ class GrantPolicy(Record):
 
         Args:
             asked: by a specification.
-            listed: what is allowed by name, whatever the rule for its kind is; without ``model`` there, none is allowed.
+            listed: what is allowed by name, whatever the rule for its kind is; without ``model`` there, none is allowed. A
+                certain model that is not named there waits for a person at least.
         """
         sorted_out: dict[Ruling, list[str]] = {"allow": [], "ask": [], "deny": []}
         if asked.model:
             rule: Ruling = "deny" if self.model == "allow" and not listed.model else self.model
             sorted_out[rule].append("model")
+        for named in sorted(set(asked.models) - set(listed.models)):
+            # What a certain model costs is for a person to weigh, even where some model is allowed to all.
+            sorted_out["ask" if self.model == "allow" else self.model].append(f"models: {named!r}")
         for host in sorted(set(asked.http_hosts) - set(listed.http_hosts)):
             sorted_out[self.http].append(f"http_hosts: {host!r}")
         if asked.http_hosts:

@@ -70,8 +70,9 @@ class Fabrication:
         examiner_model: Callable[[], Model],
         settings: FabricationSettings,
         outside: Outside | None = None,
+        named: Callable[[str], Model] | None = None,
     ) -> None:
-        self._outside = outside
+        self._outside, self._named = outside, named
         self._attempt, self._need, self._registry, self._settings = attempt, need, registry, settings
         self._isolation, self._generator, self._examiner = isolation, generator, examiner_model
         self._tenant = attempt.claim.tenant
@@ -326,7 +327,7 @@ class Fabrication:
         uses = Uses(self._attempt.board, self._attempt.claim, made.name)
 
         def broker() -> Broker:
-            brokers.append(AttemptBroker(made, self._generator, outside, uses=uses))
+            brokers.append(AttemptBroker(made, self._generator, outside, named=self._named, uses=uses))
             return brokers[-1]
 
         async def passed(stage: str, detail: str, seconds: float) -> None:

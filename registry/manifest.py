@@ -42,6 +42,8 @@ LOCAL = "local."
 
 EVERY_TENANT = "*"
 
+MODEL_CALLS = 1_000
+
 SECRET_HANDLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _INPUT_HANDLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -50,6 +52,7 @@ _STRANDS = ("strands", "strands_tools")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _NAME = r"^[a-z][a-z0-9_]{0,63}$"
+_MODEL = re.compile(r"(bedrock|anthropic|openai|ollama):[A-Za-z0-9._:/*-]{1,200}")
 _HOST = re.compile(r"^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$")
 
 _REMEDIES = {
@@ -67,6 +70,9 @@ class Grants(Record):
 
     model: bool = False
     """It may call the brokered model."""
+    models: tuple[str, ...] = ()
+    """Which models it may ask for, such as ``bedrock:us.amazon.nova-lite-v1:0`` or ``anthropic:*``. Without any, it talks to the
+    one the wrapper is configured with, whatever it names."""
     http_hosts: tuple[str, ...] = ()
     """Hosts it may reach through the broker, such as ``api.example.com``, ``*.example.com`` or ``host:8443``."""
     http_methods: tuple[str, ...] = ("GET",)
@@ -81,6 +87,13 @@ class Grants(Record):
 
     @model_validator(mode="after")
     def _plausible(self) -> Self:
+        for named in self.models:
+            if not self.model:
+                raise BadInput("models", named, "Grant a model at all: model=True.")
+            if not _MODEL.fullmatch(named):
+                raise BadInput(
+                    "models", named, "Write PROVIDER:ID as in bedrock:ID; '*' stands for any part of the id."
+                )
         for host in self.http_hosts:
             if not _HOST.match(host):
                 raise BadInput("http_hosts", host, "Give a host name in lower case, without scheme or path.")
@@ -118,6 +131,8 @@ class Grants(Record):
             fields.pop("http_methods", None)
         if not self.packages:
             fields.pop("packages", None)
+        if not self.models:
+            fields.pop("models", None)
         return fields
 
     def importable(self) -> tuple[str, ...]:
@@ -156,6 +171,16 @@ class CapabilityLimits(Record):
     output_bytes: int = Field(default=8 << 20, ge=2, le=1 << 30)
     tokens: int = Field(default=200_000, ge=0)
     """Model tokens one attempt may use, in and out together."""
+    model_calls: int = Field(default=MODEL_CALLS, ge=0, le=1_000_000)
+    """Requests to a model one attempt may make."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the later field where it says nothing new, as for :class:`Grants`."""
+        fields = cast("dict[str, Any]", dump(self))
+        if self.model_calls == MODEL_CALLS:
+            fields.pop("model_calls", None)
+        return fields
 
 
 class Example(Record):

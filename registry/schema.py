@@ -62,6 +62,8 @@ def problems(schema_text: str, value: JsonValue) -> list[str]:
         return [f"{_BROKEN}{error}"]
     except RecursionError:
         return [f"{_BROKEN}it refers to itself without end"]
+    except OverflowError:
+        return ["value: a number is too large to be compared with the schema's"]
     lines = list(dict.fromkeys(_line(error) for error in errors))
     if len(lines) > _MOST_PROBLEMS:
         lines[_MOST_PROBLEMS:] = [f"… and {len(lines) - _MOST_PROBLEMS} more"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import os
 import stat
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
+from blackboard.blobs import reference
 from blackboard.budgets import BudgetExhausted
-from blackboard.errors import ArbiterError
+from blackboard.errors import BadInput
+from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.types import Usage
 from registry import Manifest
-from wrapper.isolation import BrokerError
+from wrapper.isolation import BrokerError, NotGranted
+from wrapper.model_choice import choose
 from wrapper.models import ModelCallFailed, ReplyTruncated, converse
 from wrapper.secrets import Secrets, redacted
 
@@ -55,22 +59,28 @@ class Outside:
     Attributes:
         secrets: where values of handles come from.
         private: networks that brokered requests may go to although they are not public.
+        authorities: file with certificates that they trust besides the public ones.
     """
 
     secrets: Secrets
     private: Sequence[Network] = ()
+    authorities: str | None = None
 
 
 class AttemptBroker:
     """Answers the calls of one attempt.
 
-    Which model is asked is the wrapper's choice: what the code names as ``model_id`` or configures is not honoured.
+    Which model is asked is decided by :func:`wrapper.model_choice.choose`; what else the code configures is not honoured.
+
+    Where nothing outside is to be reached, as in most exams, calls are answered as they are in production on a bad day: a
+    host that cannot be found, a file that is not there. An output is then taken and not kept.
 
     Args:
-        manifest: of the capability that runs; its grants and token limit are enforced here.
+        manifest: of the capability that runs; its grants and limits are enforced here.
         model: gives the configured model, or None when this wrapper has none.
-        outside: what granted requests may reach; None answers none of them, as in an exam.
-        keep: stores an output; None refuses them.
+        outside: what granted requests may reach; None reaches nothing.
+        keep: stores an output; None only says where it would be.
+        named: gives another model that the grants name.
         uses: is told what is used of what was granted.
     """
 
@@ -80,10 +90,13 @@ class AttemptBroker:
         model: Callable[[], Model] | None,
         outside: Outside | None = None,
         keep: Keep | None = None,
+        named: Callable[[str], Model] | None = None,
         uses: Uses | None = None,
     ) -> None:
-        self._manifest, self._model, self._outside, self._keep = manifest, model, outside, keep
+        self._manifest, self._model, self._outside, self._named = manifest, model, outside, named
+        self._keep = keep or _not_kept
         self._uses = uses
+        self._model_calls = 0
         self._fetcher: Fetcher | None = None
         self._inputs: dict[str, bytes] = {}
         self._drafts: dict[str, bytearray] = {}
@@ -112,7 +125,10 @@ class AttemptBroker:
         }  # fmt: skip
         if method not in answers:
             raise self._exceeds(f"There is no broker for {method!r}.")
-        return await answers[method](args)
+        try:
+            return await answers[method](args)
+        except NotGranted as error:
+            raise self._exceeds(error.message) from None
 
     def clean(self, text: str) -> str:
         """A text without the values of secrets that were used."""
@@ -124,21 +140,19 @@ class AttemptBroker:
         return BrokerError("denied", message)
 
     async def _fetch(self, args: JsonValue) -> JsonValue:
-        from wrapper.fetching import Fetcher, NotGranted
+        from wrapper.fetching import Fetcher
 
         grants = self._manifest.grants
         if not grants.http_hosts:
             raise self._exceeds(f"{self._manifest.name} was granted no host; its manifest must name them.")
         if self._fetcher is None:
             outside = self._outside or Outside(Secrets({}))
-            self._fetcher = Fetcher(grants, outside.secrets, outside.private, uses=self._uses)
-        try:
-            if self._outside is None:
-                self._fetcher.judge(args)
-                raise BrokerError("denied", "No requests are made here.")
-            return await self._fetcher.fetch(args)
-        except NotGranted as error:
-            raise self._exceeds(error.message) from None
+            self._fetcher = Fetcher(
+                grants, outside.secrets, outside.private, authorities=outside.authorities, uses=self._uses
+            )
+        if self._outside is None:
+            raise self._fetcher.unreachable(args)
+        return await self._fetcher.fetch(args)
 
     async def _read(self, args: JsonValue) -> JsonValue:
         """A part of a granted file: ``{"handle", "offset"}`` to ``{"data": base64, "size"}``."""
@@ -148,10 +162,10 @@ class AttemptBroker:
         path = self._manifest.grants.inputs().get(handle)
         if path is None:
             raise self._exceeds(f"{self._manifest.name} was not granted the file {handle!r:.200}.")
-        if self._outside is None:
-            raise BrokerError("denied", "No files are read here.")
         if handle not in self._inputs:
             try:
+                if self._outside is None:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
                 self._inputs[handle] = await asyncio.to_thread(_content, path)
             except OSError as error:
                 raise BrokerError("file", f"The file {handle!r} cannot be read: {error.strerror}.") from None
@@ -172,8 +186,6 @@ class AttemptBroker:
             part = base64.b64decode(cast(str, data), validate=True)
         except (ValueError, TypeError):
             raise BrokerError("bad_request", "The data is not base64.") from None
-        if self._keep is None:
-            raise BrokerError("denied", "No outputs are kept here.")
         most = min(OUTPUT_BYTES, self._manifest.limits.output_bytes)
         self._written += len(part)
         if self._written > most:
@@ -194,17 +206,20 @@ class AttemptBroker:
     async def _ask(self, args: JsonValue) -> JsonValue:
         if not self._manifest.grants.model:
             raise self._exceeds(f"{self._manifest.name} was not granted a model; its manifest must say so.")
-        if self._model is None:
-            raise BrokerError("denied", "This worker has no model configured.")
-        if self.usage.total_tokens >= self._manifest.limits.tokens:
-            raise BrokerError("limit", f"The attempt used its {self._manifest.limits.tokens:,} tokens.")
         if not isinstance(args, dict) or not isinstance(args.get("messages"), list):
             raise BrokerError("protocol", "model.invoke takes an object with messages.")
+        limits = self._manifest.limits
+        if self.usage.total_tokens >= limits.tokens:
+            raise BrokerError("limit", f"The attempt used its {limits.tokens:,} tokens.")
+        if self._model_calls >= limits.model_calls:
+            raise BrokerError("limit", f"The attempt made its {limits.model_calls:,} model calls.")
+        self._model_calls += 1
         request = cast("dict[str, Any]", args)
         self.failed = None
+        model = await choose(self._manifest.grants, request.get("model_id"), self._model, self._named)
         try:
             reply = await converse(
-                self._model(),
+                model,
                 request["messages"],
                 tools=request.get("tool_specs") or (),
                 system=request.get("system_prompt"),
@@ -212,17 +227,19 @@ class AttemptBroker:
             )
         except ReplyTruncated as error:
             self.usage += error.usage
-            raise BrokerError("model_error", str(error)) from error
+            raise BrokerError("model_error", "The model reached its output limit; its reply is incomplete.") from error
         except ModelCallFailed as error:
             self.usage += error.usage
             self.failed = error
-            kind = "ContextWindowOverflowException" if error.code == "context_overflow" else "model_error"
-            raise BrokerError(kind, str(error)) from error
+            if error.code == "context_overflow":
+                raise BrokerError("ContextWindowOverflowException", "The conversation is too long.") from error
+            # Providers' words name accounts and addresses; the completion has them, for people.
+            raise BrokerError("model_error", f"The model gave no answer: {error.code}.") from error
         except BudgetExhausted as error:
             self.exhausted = error
             raise BrokerError("limit", str(error)) from error
-        except ArbiterError as error:
-            raise BrokerError("model_error", str(error)) from error
+        except BadInput as error:
+            raise BrokerError("bad_request", str(error)) from error
         self.usage += reply.usage
         return {
             "message": cast(JsonValue, reply.message),
@@ -233,6 +250,11 @@ class AttemptBroker:
                 "totalTokens": reply.usage.total_tokens,
             },
         }
+
+
+async def _not_kept(name: str, value: JsonValue) -> JsonValue:
+    """Where an output would be kept, without keeping it."""
+    return dict(await reference(dump(value, f"output {name}", PAYLOAD_BYTES), value))
 
 
 def _content(path: str) -> bytes:

@@ -29,7 +29,7 @@ _only: TaskContext | None = None
 
 
 def current_task() -> TaskContext | None:
-    """The task that is calling this function, or None outside of one, as in an exam."""
+    """The task that is calling this function, or None outside of one. An exam makes one up."""
     return _current.get() or _only
 
 

@@ -34,9 +34,11 @@ from registry import (
 )
 from wrapper import context, failing
 from wrapper.broker import AttemptBroker, Keep, Outside
-from wrapper.isolation import Isolation, Job, JobLimits, Outcome
+from wrapper.isolation import Isolation, Job, Outcome
+from wrapper.model_choice import NamedModels
 from wrapper.models import ModelCallFailed, as_failure
 from wrapper.models.converse import LONGEST_WAIT_SECONDS
+from wrapper.preparing import prepare
 from wrapper.secrets import Secrets
 from wrapper.uses import Uses
 
@@ -80,6 +82,7 @@ class Executor:
         self._outside = outside or Outside(Secrets())
         self._registry, self._isolation, self._functions, self._model = registry, isolation, functions, model
         self._spending = spending
+        self._named_models = NamedModels()
 
     async def handle(self, attempt: Attempt) -> Completion:
         """The completion of one attempt."""
@@ -118,22 +121,12 @@ class Executor:
             failure = Failure(type="isolation", message=f"Not run: {error}", retryable=True)
             return claim.completion(Status.REFUSED, error=failure, version=version.sha)
         uses = Uses(attempt.board, claim, manifest.name)
-        broker = AttemptBroker(manifest, self._guarded(claim, manifest), self._outside, _keeper(attempt), uses)
+        broker = AttemptBroker(
+            manifest, self._guarded(self._model, claim, manifest), self._outside, _keeper(attempt),
+            lambda name: self._guarded_one(self._named_models.get(name), claim, manifest), uses,
+        )  # fmt: skip
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
-        job = Job(
-            source=source,
-            sha256=version.artifact_sha or "",
-            name=manifest.name,
-            input=given,
-            limits=JobLimits(
-                wall_seconds=seconds,
-                cpu_seconds=max(1.0, seconds),
-                memory_bytes=manifest.limits.memory_mb << 20,
-                result_bytes=min(manifest.limits.output_bytes, PAYLOAD_BYTES),
-            ),
-            task=_context(claim),
-            packages=manifest.grants.importable(),
-        )
+        job = prepare(manifest, source, version.artifact_sha or "", given, _context(claim), wall_seconds=seconds)
         try:
             outcome = await _ended_at_excess(isolation, job, broker, attempt.cancelled)
         finally:
@@ -155,14 +148,17 @@ class Executor:
             return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
         return self._judged(claim, version, outcome, more)
 
-    def _guarded(self, claim: Claim, manifest: Manifest) -> Callable[[], Model] | None:
+    def _guarded(
+        self, model: Callable[[], Model] | None, claim: Claim, manifest: Manifest
+    ) -> Callable[[], Model] | None:
         """The model for one attempt at a capability, whose every call is reserved."""
-        model, spending = self._model, self._spending
-        if model is None or spending is None:
+        return None if model is None else lambda: self._guarded_one(model(), claim, manifest)
+
+    def _guarded_one(self, model: Model, claim: Claim, manifest: Manifest) -> Model:
+        if self._spending is None:
             return model
-        return lambda: spending.guard(
-            model(), claim, limits=claim.limits, capability=manifest.name, attempt_tokens=manifest.limits.tokens
-        )
+        tokens = manifest.limits.tokens
+        return self._spending.guard(model, claim, limits=claim.limits, capability=manifest.name, attempt_tokens=tokens)
 
     def _judged(self, claim: Claim, version: Version, outcome: Outcome, more: dict[str, Any]) -> Completion:
         if outcome.status is not Status.SUCCEEDED:
@@ -271,7 +267,7 @@ def _context(claim: Claim) -> context.TaskContext:
 
 def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
     """The failure of code whose last model call failed. What was repeated there is not repeated once more by the task."""
-    told = as_failure(cause, error.message)
+    told = as_failure(cause, f"{error.message} ({cause})"[:4000])
     return told.model_copy(
         update={
             "retryable": (told.retry_after_seconds or 0.0) > LONGEST_WAIT_SECONDS,

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import ipaddress
 import logging
+import os
 import re
 import socket
 import ssl
@@ -26,7 +27,7 @@ from pydantic import JsonValue
 
 from blackboard.errors import ArbiterError, BadInput
 from registry import Grants
-from wrapper.isolation import BrokerError
+from wrapper.isolation import BrokerError, NotGranted
 from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
 
 if TYPE_CHECKING:
@@ -59,13 +60,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Its lines quote headers, with what was filled in.
 logging.getLogger("httpcore").setLevel(logging.INFO)
-
-
-class NotGranted(BrokerError):
-    """The code asked for something its manifest does not declare."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("denied", message)
 
 
 def networks(named: Iterable[str]) -> tuple[Network, ...]:
@@ -153,6 +147,10 @@ def _target(url: str) -> _Target:
     return _Target(parts.scheme, parts.hostname.rstrip("."), port or {"http": 80, "https": 443}[parts.scheme], path)
 
 
+def _no_such_host(target: _Target) -> BrokerError:
+    return BrokerError("http", f"There is no host {target.host}.")
+
+
 def matches(granted: str, host: str, port: int, default_port: bool) -> bool:
     """Whether a granted host, such as ``api.example.com``, ``*.example.com`` or ``host:8443``, means this one."""
     name, _, wanted = granted.partition(":")
@@ -194,9 +192,29 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
+AUTHORITIES = "ARBITER_CA_FILE"
+
+
+def authorities() -> str | None:
+    """The file with certificates of authorities that brokered requests trust besides the public ones.
+
+    Raises:
+        BadInput: what the environment names is no such file.
+    """
+    path = os.environ.get(AUTHORITIES) or None
+    try:
+        _trusted(path)
+    except OSError:  # ssl.SSLError is one
+        raise BadInput(AUTHORITIES, path, "Name a readable PEM file with certificates.") from None
+    return path
+
+
 @cache
-def _trusted() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certifi.where())
+def _trusted(more: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certifi.where())
+    if more is not None:
+        context.load_verify_locations(cafile=more)
+    return context
 
 
 class Fetcher:
@@ -207,6 +225,7 @@ class Fetcher:
         secrets: where values of handles come from.
         private: networks that are allowed although they are not public.
         seconds: longest time of one fetch.
+        authorities: file with certificates that are trusted besides the public ones.
         uses: is told of each request, and of each secret before it is sent.
     """
 
@@ -216,10 +235,11 @@ class Fetcher:
         secrets: Secrets,
         private: Sequence[Network] = (),
         seconds: float = SECONDS,
+        authorities: str | None = None,
         uses: Uses | None = None,
     ) -> None:
         self._grants, self._secrets, self._private, self._seconds = grants, secrets, private, seconds
-        self._uses = uses
+        self._authorities, self._uses = authorities, uses
         self._made = 0
         self.used: dict[str, str] = {}
         """Handles that were filled in, with their values; what leaves this side has them taken out."""
@@ -237,10 +257,7 @@ class Fetcher:
             NotGranted: the manifest does not declare the host, the method or the secret.
             BrokerError: ``bad_request``, ``denied`` (an address or a redirect), ``limit``, ``timeout``, ``http``.
         """
-        method, url, headers, body, seconds = _request(args)
-        self._made += 1
-        if self._made > FETCHES:
-            raise BrokerError("limit", f"One attempt makes at most {FETCHES} requests.")
+        method, url, headers, body, seconds = self._counted(args)
         try:
             async with asyncio.timeout(min(seconds, self._seconds)):
                 return await self._follow(method, url, headers, body)
@@ -256,10 +273,23 @@ class Fetcher:
             said = self._clean(f"{type(error).__name__}: {error}")
             raise BrokerError("http", f"The request failed: {said:.500}") from None
 
-    def judge(self, args: JsonValue) -> None:
-        """Whether a request is one, to a granted host by a granted method. Errors as for :meth:`fetch`; nothing is sent."""
-        method, url, *_ = _request(args)
-        self._granted(_target(PLACEHOLDER.sub("", url)), method)
+    def unreachable(self, args: JsonValue) -> BrokerError:
+        """What a request is answered where none is made: the same as for a granted host that cannot be found.
+
+        Errors for what is no request, or is not granted, as for :meth:`fetch`.
+        """
+        method, url, headers, *_ = self._counted(args)
+        target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
+        for found in PLACEHOLDER.finditer("\n".join([url, *(value for _, value in headers)])):
+            self._bound(found[1], target)
+        return _no_such_host(target)
+
+    def _counted(self, args: JsonValue) -> tuple[str, str, list[tuple[str, str]], bytes, float]:
+        request = _request(args)
+        self._made += 1
+        if self._made > FETCHES:
+            raise BrokerError("limit", f"One attempt makes at most {FETCHES} requests.")
+        return request
 
     async def _follow(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> JsonValue:
         target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
@@ -338,16 +368,19 @@ class Fetcher:
             raise NotGranted(f"{method} is not among the granted methods: {', '.join(grants.http_methods)}.")
         return target
 
+    def _bound(self, handle: str, target: _Target) -> None:
+        bound = self._grants.secret_hosts(handle)
+        if bound is None:
+            raise NotGranted(f"The secret {handle!r} is not granted.")
+        if not any(matches(each, target.host, target.port, target.default_port) for each in bound):
+            raise NotGranted(f"The secret {handle!r} is not granted for {target.host}.")
+
     def _fill(self, text: str, target: _Target, *, escape: bool = False) -> str:
         """A text with its secrets, for one place."""
 
         def value(found: re.Match[str]) -> str:
             handle = found[1]
-            bound = self._grants.secret_hosts(handle)
-            if bound is None:
-                raise NotGranted(f"The secret {handle!r} is not granted.")
-            if not any(matches(each, target.host, target.port, target.default_port) for each in bound):
-                raise NotGranted(f"The secret {handle!r} is not granted for {target.host}.")
+            self._bound(handle, target)
             try:
                 secret = self._secrets.get(handle)
             except BadInput as error:
@@ -369,10 +402,10 @@ class Fetcher:
         try:
             found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise BrokerError("http", f"There is no host {target.host}.") from None
+            raise _no_such_host(target) from None
         addresses = list(dict.fromkeys(ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found))
         if not addresses:
-            raise BrokerError("http", f"There is no host {target.host}.")
+            raise _no_such_host(target)
         for address in addresses:
             if why := forbidden(address, self._private):
                 raise BrokerError("denied", f"{target.host} is at an address no request goes to: {why}.")
@@ -389,7 +422,7 @@ class Fetcher:
             sent.append(("content-length", str(len(body))))
         async with (
             httpcore.AsyncConnectionPool(
-                ssl_context=_trusted(), network_backend=_Pinned(addresses, target.port), retries=0, http2=False
+                ssl_context=_trusted(self._authorities), network_backend=_Pinned(addresses, target.port), retries=0, http2=False
             ) as pool,
             pool.stream(
                 method, httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),

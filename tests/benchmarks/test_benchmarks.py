@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import comparison, idle, load, noisy, recovery, report, workers
+from benchmarks import comparison, idle, left_over, load, noisy, recovery, report, workers
 from benchmarks.measure import Spread
 from benchmarks.processes import Child
 from benchmarks.report import Row
+from wrapper.isolation import detection
 
 Small = Callable[[Callable[[str], None]], Coroutine[Any, Any, list[Row]]]
 
@@ -80,3 +83,20 @@ def test_publishing_replaces_what_stands_under_the_heading_and_nothing_else() ->
     assert report.published(once, {"date": "today"}, 3.0, [row]) == once
     with pytest.raises(ValueError, match="## Results"):
         report.published("# Title\n", {}, 3.0, [row])
+
+
+async def test_three_hundred_runs_of_code_that_leaves_what_it_can_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found, _ = await detection.find(preload_strands=False, parked=0)
+    await found.close()
+    rows = await left_over.count(type(found), 300, lambda _: None)
+    left = {row.what.removeprefix("after 300 runs: "): row.value.median for row in rows}
+    late = next(name for name in left if name.startswith("verdict"))
+    assert left.pop(late) < 5, "how late is measured, and that it ends"
+    for name in ("control groups", "System V objects"):
+        left.pop(name)  # of the whole machine, which other tests use too
+    megabytes = {name: left.pop(name) / 1e6 for name in list(left) if "memory" in name}
+    assert {name: more for name, more in left.items() if more > 0} == {}
+    assert all(more < 8 for more in megabytes.values()), megabytes

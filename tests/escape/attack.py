@@ -35,7 +35,9 @@ NUMBERS = {
     "process_vm_readv": 310 if _X86 else 270, "process_vm_writev": 311 if _X86 else 271,
     "bpf": 321 if _X86 else 280, "perf_event_open": 298 if _X86 else 241, "userfaultfd": 323 if _X86 else 282,
     "pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_open": 434, "clone3": 435, "openat2": 437,
-    "pidfd_getfd": 438, "personality": 135 if _X86 else 92, "tgkill": 234 if _X86 else 131,
+    "kcmp": 312 if _X86 else 272, "move_pages": 279 if _X86 else 239, "get_robust_list": 274 if _X86 else 100,
+    "futex": 202 if _X86 else 98, "seccomp": 317 if _X86 else 277, "clock_settime": 227 if _X86 else 112,
+    "process_madvise": 440, "pidfd_getfd": 438, "personality": 135 if _X86 else 92, "tgkill": 234 if _X86 else 131,
     "rt_sigqueueinfo": 129 if _X86 else 138, "fsopen": 430, "open_tree": 428, "mq_open": 240 if _X86 else 180,
 }
 

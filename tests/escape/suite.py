@@ -119,6 +119,8 @@ class Arena:
             self.concurrent -= 1
         if method == "large":
             return "x" * MIB
+        if method == "breaks":
+            raise RuntimeError(f"cannot connect with {self.world.secrets['file']}")
         return {"answer": len(self.calls)}
 
     async def _keep_sibling(self) -> None:
@@ -151,7 +153,7 @@ class Arena:
         if self._sibling is None:
             return None
         try:
-            return await asyncio.wait_for(self._sibling, 10)
+            return await asyncio.wait_for(self._sibling, 5)
         except Exception:
             return None
 

@@ -107,6 +107,15 @@ def test_only_what_is_grantable_is_granted() -> None:
     assert "grants.model" in judged(taxshop.spec(grants={"model": True}), grantable=Grants()).forbidden[0]
 
 
+def test_a_certain_model_waits_for_a_person_unless_it_is_listed() -> None:
+    asks = Grants(model=True, models=("bedrock:a", "bedrock:b"))
+    some = Grants(model=True)
+    assert GrantPolicy().rule(some, some).asks == ()
+    assert GrantPolicy().rule(asks, some).asks == ("models: 'bedrock:a'", "models: 'bedrock:b'")
+    assert GrantPolicy().rule(asks, Grants(model=True, models=("bedrock:a",))).asks == ("models: 'bedrock:b'",)
+    assert GrantPolicy(model="deny").rule(asks, some).denied[1:] == ("models: 'bedrock:a'", "models: 'bedrock:b'")
+
+
 def test_unknown_members_of_the_input_are_refused_unless_the_schema_says_otherwise() -> None:
     spec = taxshop.spec()
     del spec["input_schema"]["additionalProperties"]

@@ -289,3 +289,8 @@ def test_rules_survive_the_registry_and_make_another_version() -> None:
     assert Manifest.of(manifest.text()) == manifest
     assert manifest.content_hash() != make().content_hash()
     assert '"rules":[{"errors":["throttled","http_5*"],"max_attempts":2,"retry":true}]' in manifest.text()
+
+
+def test_numbers_no_float_can_hold_are_judged_and_not_an_accident() -> None:
+    for schema in ({"multipleOf": 0.1}, {"maximum": 1.5}, {"type": "array", "items": {"multipleOf": 0.5}}):
+        assert validate_output(make(output_schema={**schema}), [10**4000] if "items" in schema else 10**4000) != []

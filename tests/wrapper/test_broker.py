@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import textwrap
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
@@ -196,11 +197,13 @@ async def test_bytes_in_messages_travel_and_can_be_restored(warm: ProcessIsolati
     assert "b'\\x00\\xff\\x01'" in str(unpack(script.requests[0]["messages"]))
 
 
-async def test_the_brokers_refusal_is_a_typed_error_in_the_code(isolation: ProcessIsolation) -> None:
+async def test_the_brokers_refusal_is_a_typed_error_in_the_code_and_what_nobody_foresaw_is_for_the_log(
+    isolation: ProcessIsolation, caplog: pytest.LogCaptureFixture
+) -> None:
     async def broker(method: str, args: JsonValue) -> JsonValue:
         if method == "http.fetch":
             raise BrokerError("denied", "no host was granted")
-        raise KeyError("unexpected")
+        raise KeyError("redis://:password@10.0.0.7")
 
     source = """
     from wrapper import sdk
@@ -214,7 +217,14 @@ async def test_the_brokers_refusal_is_a_typed_error_in_the_code(isolation: Proce
         return caught
     """
     outcome = await isolation.run(job(source), broker)
-    assert outcome.value == [["denied", "no host was granted"], ["KeyError", "'unexpected'"]], outcome
+    assert isinstance(outcome.value, list)
+    assert outcome.value[0] == ["denied", "no host was granted"]
+    told = re.fullmatch(
+        r"\['internal', 'The host could not answer. Its log says why, under ([0-9a-f]{16}).'\]", str(outcome.value[1])
+    )
+    assert told is not None, outcome
+    assert told[1] in caplog.text
+    assert "redis://:password@10.0.0.7" in caplog.text
 
 
 async def test_without_a_broker_or_a_grant_every_call_is_denied(isolation: ProcessIsolation) -> None:
@@ -242,13 +252,13 @@ async def test_throttling_and_overflow_arrive_as_the_exceptions_strands_knows(wa
         except Exception as error:
             return [f"{type(error).__module__}.{type(error).__name__}", str(error)]
     """
-    for error in (ModelThrottledException("slow down"), ContextWindowOverflowException("too long")):
+    for kind in (ModelThrottledException, ContextWindowOverflowException):
 
-        async def broker(method: str, args: JsonValue, error: Exception = error) -> JsonValue:
-            raise error
+        async def broker(method: str, args: JsonValue, kind: type[Exception] = kind) -> JsonValue:
+            raise BrokerError(kind.__name__, "in the host's words")
 
         outcome = await warm.run(job(source), broker)
-        assert outcome.value == [f"strands.types.exceptions.{type(error).__name__}", str(error)], outcome
+        assert outcome.value == [f"strands.types.exceptions.{kind.__name__}", "in the host's words"], outcome
 
 
 async def test_calls_from_threads_and_coroutines_are_each_answered_with_their_own(isolation: ProcessIsolation) -> None:

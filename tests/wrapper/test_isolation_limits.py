@@ -281,6 +281,26 @@ async def test_nothing_of_a_run_is_seen_by_the_next_one(walled: ProcessIsolation
         assert (await call(walled, source)).value == [False, False, False, False, False, []]
 
 
+async def test_the_frames_below_the_code_tell_neither_how_many_were_before_it_nor_who_runs_beside_it(
+    walled: ProcessIsolation,
+) -> None:
+    source = """
+    import sys
+    def handler():
+        found, frame = [], sys._getframe()
+        while frame is not None:
+            for name, value in frame.f_locals.items():
+                beside = getattr(value, "_children", None)
+                found += [each.pid for each in beside.values()] if isinstance(beside, dict) else []
+                if name in ("request", "message", "data", "number") and value not in ({}, None):
+                    found.append([name, str(value)])
+            frame = frame.f_back
+        return found
+    """
+    for _ in range(3):
+        assert (await call(walled, source)).value == []
+
+
 def descendants(pid: int) -> list[int]:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

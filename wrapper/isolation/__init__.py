@@ -32,6 +32,7 @@ file                 question it answers                             runs in
 ``brokered_model``   the Strands model behind those calls            child
 ``framing``          frames and strict JSON                          both; standard library only
 ``directories``      where runs keep files, and who removes them     host and zygote
+``cgroups``          what a run really uses, where that can be    host
 ``threads``          where blocking work of the host side goes       host
 ``model_seam``       how Strands comes to use that model             zygote
 ===================  ==============================================  ==========================================
@@ -49,7 +50,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wrapper.isolation.job import Broker, BrokerError, Isolation, Job, JobLimits, Outcome
+    from wrapper.isolation.job import Broker, BrokerError, Isolation, Job, JobLimits, NotGranted, Outcome
     from wrapper.isolation.process import BoxedIsolation, BubblewrapIsolation, ConfinedIsolation, ProcessIsolation
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "Isolation",
     "Job",
     "JobLimits",
+    "NotGranted",
     "Outcome",
     "ProcessIsolation",
 ]

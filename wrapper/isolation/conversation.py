@@ -6,9 +6,11 @@ Nothing a frame says decides who the run is, how long it took or whether it time
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import re
+import secrets
 import signal
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ from wrapper.isolation.channel import CHANNEL_LOST
 from wrapper.isolation.job import Broker, BrokerError, Job
 from wrapper.isolation.threads import in_thread
 from wrapper.isolation.zygote_link import Child
+
+log = logging.getLogger("arbiter.isolation")
 
 _METHOD = re.compile(r"[a-z][a-z0-9_.]{0,63}", re.ASCII)
 _ERROR_KINDS = frozenset(
@@ -152,6 +156,11 @@ class Conversation:
             NeverStarted: the child never had the job.
         """
         started = self._loop.time()
+        if self.child.group is not None:
+            try:
+                self.child.group.limit(self.job.limits.memory_bytes)
+            except OSError as error:
+                raise NeverStarted from error
         session = self._loop.create_task(self._session())
         stop = self._loop.create_task(self.cancelled.wait()) if self.cancelled is not None else None
         waited: set[asyncio.Future[object]] = {session, self.child.exited}  # type: ignore[arg-type]
@@ -166,7 +175,7 @@ class Conversation:
             else:
                 ending = await self._time_out()
         finally:
-            self.child.signal(signal.SIGKILL)
+            self.child.kill()
             for task in (session, stop, *self._answers):
                 if task is not None:
                     task.cancel()
@@ -240,10 +249,13 @@ class Conversation:
         except BrokerError as error:
             body = _refusal(call.id, error.type, error.message)
         except framing.NotJson as error:
-            body = _refusal(call.id, "not_json", f"the host's answer is not JSON: {error}")
-        except Exception as error:
-            # The boundary to the code: whatever the broker raised becomes the call's typed error.
-            body = _refusal(call.id, type(error).__name__, str(error))
+            body = _refusal(call.id, "not_json", f"the host's answer is not JSON, at {error.path}")
+        except Exception:
+            # The boundary to the code. What an unforeseen error says may be a path, an address or worse: that is for
+            # people, who find it by the reference; the code is told that there was one.
+            reference = secrets.token_hex(8)
+            log.exception("%s: call %r of %s was not answered", reference, call.method, self.job.name)
+            body = _refusal(call.id, "internal", f"The host could not answer. Its log says why, under {reference}.")
         async with self._sending:
             self._answered = True
             self._open_calls -= 1  # before the child can know that it may send another
@@ -294,6 +306,10 @@ class Conversation:
             message = "The process was ended for a system call that no run may make."
             return failed("crashed", message, signal=-code, signal_name=name)
         killed = -code == signal.SIGKILL
+        if killed and self.child.group is not None and self.child.group.starved():
+            limit = self.job.limits.memory_bytes
+            message = f"The kernel killed it: it used more than its {limit >> 20} MiB of memory."
+            return failed("crashed", message, signal=-code, signal_name=name, limit="memory_bytes")
         why = "; not by this wrapper, perhaps by the kernel for memory" if killed else ""
         return failed(
             "crashed", f"The process was killed by {name}{why}.", retryable=killed, signal=-code, signal_name=name

@@ -156,7 +156,8 @@ async def _unfit(isolation: ProcessIsolation) -> str | None:
         if not proof.passed:
             return str(proof)
         _proven.add(type(isolation))
-        log.info("isolation %s held against the canary in %.3f s", isolation.label, proof.seconds)
+        layers = ", ".join(isolation.layers)
+        log.info("isolation %s held against the canary in %.3f s: %s", isolation.label, proof.seconds, layers)
         fit = True
         return None
     except IsolationUnavailable as error:

@@ -1,7 +1,8 @@
 """Frames of the private channel: 4-byte big-endian length, then one strict UTF-8 JSON object.
 
 Both ends use this file, so it imports the standard library only. Strict means: no NaN or Infinity, no lone surrogates,
-string keys, bounded depth. What cannot be said strictly is refused by the sender and is a violation for the receiver.
+string keys, none of them twice, bounded depth. What cannot be said strictly is refused by the sender and is a violation for
+the receiver.
 """
 
 from __future__ import annotations
@@ -125,14 +126,22 @@ def _constant(text: str) -> NoReturn:
     raise Violation(f"{text} is not JSON")
 
 
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        # Whoever reads such an object takes another member of it for the one that counts.
+        raise Violation("an object has a key twice")
+    return found
+
+
 def decode(body: bytes) -> dict[str, object]:
     """The JSON object in a frame's body.
 
     Raises:
-        Violation: not strict UTF-8 JSON, not an object, or too deep.
+        Violation: not strict UTF-8 JSON, not an object, a key twice, or too deep.
     """
     try:
-        value: object = json.loads(body.decode("utf-8"), parse_constant=_constant)
+        value: object = json.loads(body.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_object)
         check(value, DEPTH + 4)
     except Violation:
         raise

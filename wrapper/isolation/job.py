@@ -21,7 +21,7 @@ Broker = Callable[[str, JsonValue], Awaitable[JsonValue]]
 """Answers a call of the code: ``await broker(method, args)``, for example ``("model.invoke", {"messages": …})``.
 
 What it raises reaches the code as a typed error and never ends the host: raise :class:`BrokerError` to choose the type
-and the message; of any other exception the class name and message are passed on.
+and the message. Of any other exception the code is told nothing but a reference, under which the log has the rest.
 """
 
 _UPPER = {
@@ -45,6 +45,13 @@ class BrokerError(ArbiterError):
     def __init__(self, type: str, message: str) -> None:
         super().__init__(message)
         self.type, self.message = type, message
+
+
+class NotGranted(BrokerError):
+    """The code asked for something its manifest does not declare."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("denied", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ class Job:
         op: ``call`` runs ``handler(**input)``; ``import`` loads the module and describes the real handler;
             ``inspect`` parses only and imports nothing.
         grants: methods the code may call through the broker; None leaves the decision to the broker alone.
-        task: the task the code runs for, which ``sdk.current_task()`` tells it; None for runs that are for none.
+        task: the task the code runs for, which ``sdk.current_task()`` tells it; None for runs of ours that are for none.
         packages: top-level modules it may import beside the standard library; None does not look.
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -60,6 +59,11 @@ class Parking:
     def landlock(self) -> int:
         """Version of Landlock that children of the current zygote are confined by; 0 for none."""
         return self._link.landlock if self._link is not None else 0
+
+    @property
+    def ungrouped(self) -> str | None:
+        """Why children of the current zygote are in no control groups; empty when they are, None while there is none."""
+        return self._link.ungrouped if self._link is not None else None
 
     @property
     def parked(self) -> int:
@@ -227,12 +231,12 @@ class Parking:
         self._lot.append(child)
 
     def _discard(self, child: Child) -> None:
-        child.signal(signal.SIGKILL)
+        child.kill()
         self._background(child.link.bury(child))
 
     async def _bury(self, child: Child) -> None:
         link = child.link
-        child.signal(signal.SIGKILL)
+        child.kill()
         try:
             await link.bury(child)
         finally:

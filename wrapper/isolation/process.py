@@ -97,7 +97,13 @@ class ProcessIsolation:
     @property
     def layers(self) -> tuple[str, ...]:
         """What keeps the code in, in words; for operators. Complete once it is started."""
-        return ("no sandbox", "limits")
+        return ("no sandbox", *self._limits)
+
+    @property
+    def _limits(self) -> tuple[str, ...]:
+        """The layers that bound what the code uses."""
+        why = self._parking.ungrouped if self._parking is not None else None
+        return ("limits",) if why is None else ("limits", f"no control groups ({why})" if why else "control groups")
 
     async def start(self) -> None:
         """Warm the zygote and park children. Optional: the first run does it too.
@@ -240,7 +246,7 @@ class BoxedIsolation(ProcessIsolation):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        return (f"namespaces {self.built}", *_walls(self.landlock))
+        return (f"namespaces {self.built}", *_walls(self.landlock), *self._limits)
 
     built = "made directly"
 
@@ -263,8 +269,8 @@ class ConfinedIsolation(ProcessIsolation):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        return ("no namespaces", *_walls(self.landlock))
+        return ("no namespaces", *_walls(self.landlock), *self._limits)
 
 
 def _walls(landlock: int) -> tuple[str, ...]:
-    return (f"Landlock ABI {landlock}" if landlock else "no Landlock", "seccomp", "limits")
+    return (f"Landlock ABI {landlock}" if landlock else "no Landlock", "seccomp")

@@ -37,12 +37,12 @@ _ALLOWED = _words(
     msync rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack pread64
     pwrite64 readv writev preadv pwritev preadv2 pwritev2 access faccessat faccessat2 pipe pipe2 select pselect6
     sched_yield dup dup2 dup3 pause nanosleep clock_nanosleep getitimer setitimer alarm getpid gettid getppid getpgrp
-    getpgid getsid recvfrom shutdown getsockname getpeername getsockopt exit exit_group wait4 waitid uname fsync
+    getpgid getsid shutdown getsockname getpeername exit exit_group wait4 waitid uname fsync
     fdatasync ftruncate getdents getdents64 getcwd chdir fchdir rename renameat renameat2 mkdir mkdirat rmdir link
     linkat unlink unlinkat symlink symlinkat readlink readlinkat umask gettimeofday time getrlimit setrlimit getrusage
-    sysinfo times getuid geteuid getgid getegid getresuid getresgid getgroups getpriority capget futex futex_waitv
+    sysinfo times getuid geteuid getgid getegid getresuid getresgid getgroups getpriority capget
     sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min set_tid_address
-    set_robust_list get_robust_list rseq clock_gettime clock_getres getcpu restart_syscall epoll_create epoll_create1
+    set_robust_list rseq clock_gettime clock_getres getcpu restart_syscall epoll_create epoll_create1
     epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime
     signalfd4 getrandom membarrier copy_file_range sendfile fadvise64 fallocate close_range statfs fstatfs
 """
@@ -58,6 +58,7 @@ _FATAL = _words(
 _ANSWERS = {
     "clone3": errno.ENOSYS,  # its flags lie in memory, where no filter can look; libc then uses clone
     "openat2": errno.ENOSYS,
+    "futex_waitv": errno.ENOSYS,
     **dict.fromkeys(
         _words("getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr fsetxattr"),
         errno.ENOTSUP,
@@ -71,6 +72,20 @@ _TERMINAL = (0x5401, 0x5413, 0x540F, 0x5410)  # TCGETS, TIOCGWINSZ, TIOCGPGRP, T
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)  # DUPFD … SETLKW, open file locks, DUPFD_CLOEXEC, GETPIPE_SZ
 _PRCTL = (3, 15, 16, 21, 23, 39)  # GET_DUMPABLE, SET_NAME, GET_NAME, GET_SECCOMP, CAPBSET_READ, GET_NO_NEW_PRIVS
 _SOCKET_OPTIONS = (2, 7, 8, 9, 20, 21)  # REUSEADDR, SNDBUF, RCVBUF, KEEPALIVE and the time-outs
+_SOCKET_FACTS = (3, 4, 7, 8, 17, 20, 21, 30, 38, 39)  # TYPE, ERROR, buffers, PEERCRED, time-outs, … and no PEERPIDFD
+_SENT, _RECEIVED = (
+    0x4040,
+    0x142,
+)  # MSG_DONTWAIT and NOSIGNAL; PEEK, DONTWAIT, WAITALL; not OOB, of which kernels have made holes
+_FUTEX = (
+    0,
+    1,
+    3,
+    4,
+    5,
+    9,
+    10,
+)  # to wait and to wake; what hands priorities on is a kernel's most tried corner, and unused here
 _UNIX, _STREAM, _STREAM_FLAGS = 1, 1, 0x80800
 _ACCESS_MODE, _TRUNCATE = 0o3, 0o1000
 
@@ -117,7 +132,10 @@ def _checked(messages: bool) -> dict[str, _Code]:
         "prctl": _when(0, _PRCTL),
         "prlimit64": _when(0, (0,)),
         "socketpair": _when(0, (_UNIX,), _when(1, (_STREAM,), mask=0xFFFFFFFF ^ _STREAM_FLAGS)),
-        "sendto": _is_null(4),
+        "sendto": _when(3, (0,), _is_null(4), mask=0xFFFFFFFF ^ _SENT),
+        "recvfrom": _when(3, (0,), mask=0xFFFFFFFF ^ _RECEIVED),
+        "getsockopt": _when(1, (1,), _when(2, _SOCKET_FACTS)),
+        "futex": _when(1, _FUTEX, mask=0x7F),
         "setsockopt": _when(1, (1,), _when(2, _SOCKET_OPTIONS)),
         "kill": _when(0, (_PID,)),
         "tgkill": _when(0, (_PID,)),
@@ -125,7 +143,11 @@ def _checked(messages: bool) -> dict[str, _Code]:
         "openat": _when(2, (_TRUNCATE,), _NO, _YES, mask=_ACCESS_MODE | _TRUNCATE),
         "open": _when(1, (_TRUNCATE,), _NO, _YES, mask=_ACCESS_MODE | _TRUNCATE),
         # asyncio writes with it from 3.12 on. The only sockets there are have no addresses, and the host takes no files.
-        **({"sendmsg": _YES, "recvmsg": _YES} if messages else {}),
+        **(
+            {"sendmsg": _when(2, (0,), mask=0xFFFFFFFF ^ _SENT), "recvmsg": _when(2, (0,), mask=0xFFFFFFFF ^ _RECEIVED)}
+            if messages
+            else {}
+        ),
     }
 
 

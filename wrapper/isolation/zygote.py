@@ -103,14 +103,15 @@ class Zygote:
             raise _Stop from error
         if not data:
             raise _Stop
-        message = json.loads(data)
+        request = json.loads(data)
+        del data
         try:
-            self._fork(message["id"])
+            self._fork(request)
         except OSError as error:
-            self._say({"op": "fork_failed", "id": message["id"], "reason": str(error)})
+            self._say({"op": "fork_failed", "id": request["id"], "reason": str(error)})
 
-    def _fork(self, number: int) -> None:
-        directory = directories.of_run(self._settings.base, number)
+    def _fork(self, request: dict[str, int]) -> None:
+        directory = directories.of_run(self._settings.base, request["id"])
         opened: list[int] = []
         try:
             if directory is not None:
@@ -121,6 +122,9 @@ class Zygote:
             channel, inside, out, err = opened
             pid = self._walls.fork()
             if pid == 0:
+                # These frames stay below the code's: it is not to see how many were before it, or who is beside it.
+                self._children.clear()
+                request.clear()
                 child.live(inside, out, err, directory, self._walls, self._pid)
             try:
                 pidfd = os.pidfd_open(pid)
@@ -128,9 +132,9 @@ class Zygote:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 raise
-            self._children[pidfd] = _Child(number, pid)
+            self._children[pidfd] = _Child(request["id"], pid)
             self._poll.register(pidfd, select.POLLIN)
-            self._say({"op": "forked", "id": number}, [channel, pidfd, out, err])
+            self._say({"op": "forked", "id": request["id"]}, [channel, pidfd, out, err])
         finally:
             for fd in opened:
                 os.close(fd)

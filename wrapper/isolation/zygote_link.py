@@ -23,6 +23,7 @@ from typing import IO, cast
 
 from blackboard.errors import IsolationUnavailable
 from wrapper.isolation import box, directories, framing
+from wrapper.isolation.cgroups import Group, Groups, NoGroups
 from wrapper.isolation.threads import in_thread
 
 log = logging.getLogger("arbiter.isolation")
@@ -60,6 +61,8 @@ class Child:
     closed: bool = field(default=False)
     cpu_seconds: float = field(default=0.0)
     """Processor time it had used when it ended."""
+    group: Group | None = field(default=None)
+    """The control group it is in, where there are any."""
 
     def signal(self, sig: signal.Signals) -> None:
         """Signal this very process; nothing happens when it is gone."""
@@ -71,6 +74,12 @@ class Child:
     def alive(self) -> bool:
         """Whether the process still runs."""
         return not self.exited.done() and not _ended(self.pidfd)
+
+    def kill(self) -> None:
+        """Kill this very process, and whatever is in a group with it."""
+        self.signal(signal.SIGKILL)
+        if self.group is not None:
+            self.group.kill()
 
     def close(self) -> None:
         """Give back every descriptor. Idempotent."""
@@ -129,6 +138,9 @@ class ZygoteLink:
         self._pid = process.pid
         self.landlock = 0
         """Version of Landlock its children are confined by; 0 for none."""
+        self._groups: Groups | None = None
+        self.ungrouped = ""
+        """Why its children are in no control groups; empty when they are."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
         """Done when the zygote has ended, for whatever reason."""
         self.started_at = time.monotonic()
@@ -213,6 +225,10 @@ class ZygoteLink:
             async with asyncio.timeout(seconds):
                 await link._greeting
             await in_thread(directories.remove_abandoned)
+            try:
+                link._groups = await in_thread(Groups.find)
+            except (NoGroups, OSError) as error:
+                link.ungrouped = str(error)
         except BaseException as error:
             await link.stop()
             if isinstance(error, TimeoutError):
@@ -251,6 +267,8 @@ class ZygoteLink:
             await self.bury(child)
             raise
         if said == framing.READY:
+            if self._groups is not None and not self.ungrouped:
+                await self._put(child, self._groups)
             return child
         child.signal(signal.SIGKILL)
         await self.bury(child)
@@ -258,6 +276,18 @@ class ZygoteLink:
             raise ZygoteLost
         reason = said.decode("utf-8", "replace") or "it ended before it was ready"
         raise IsolationUnavailable(f"A child could not be locked down: {reason}")
+
+    async def _put(self, child: Child, groups: Groups) -> None:
+        """Into a group, before it is given code. What a group adds to the other limits is given up where it fails."""
+        try:
+            child.group = await in_thread(groups.add, child.number, child.pid)
+        except OSError as error:
+            log.warning("children are put into no control groups any more: %s", error)
+            self.ungrouped = f"it failed: {error}"
+        except BaseException:
+            child.signal(signal.SIGKILL)
+            await self.bury(child)
+            raise
 
     async def bury(self, child: Child, seconds: float = 5.0) -> None:
         """Confirm a killed child's death and remove what it left. A child that does not die poisons the zygote."""
@@ -269,6 +299,8 @@ class ZygoteLink:
         finally:
             self._children.pop(child.number, None)
             child.close()
+        if child.group is not None:
+            child.group.remove()
         if child.directory is None:
             return
         try:
@@ -285,6 +317,8 @@ class ZygoteLink:
             self._process.kill()
             await in_thread(self._process.wait)
         await in_thread(directories.remove, self._base)
+        if self._groups is not None:
+            await in_thread(self._groups.close)
 
     def abandon(self) -> None:
         """End the zygote of an event loop that is gone; blocks for the moment that takes."""
@@ -300,6 +334,8 @@ class ZygoteLink:
             self._process.kill()
             self._process.wait()
         directories.remove(self._base)
+        if self._groups is not None:
+            self._groups.close()
 
     def _readable(self) -> None:
         while True:

@@ -119,3 +119,32 @@ attack(
     time.sleep(0.2)
     """,
 )
+attack(
+    "words_of_the_host",
+    tries="Has the host fail over an answer and reads what it says of that, where paths, addresses and passwords stand.",
+    shows="The secret that stands in the host's error is in the result.",
+    grants=("breaks",),
+    body="""
+    from wrapper import sdk
+    said = []
+    for _ in range(3):
+        try:
+            sdk.call("breaks", None)
+        except sdk.CallError as error:
+            said += [str(error), repr(error), error.message, repr(vars(error)), repr(error.__cause__)]
+    return said
+    """,
+)
+attack(
+    "number_below_the_first",
+    tries="Sends calls with numbers below any that was used, which a host that only looks for repeats would count again.",
+    shows="The breach had no consequence.",
+    grants=("model.invoke",),
+    shown=succeeded,
+    body="""
+    for number in (-1, 0, -(1 << 70)):
+        send({"t": "call", "id": number, "method": "model.invoke", "args": {"messages": []}})
+    time.sleep(0.1)
+    return 1
+    """,
+)

@@ -212,3 +212,26 @@ attack(
     os._exit(0)
     """,
 )
+for name, frame in (
+    ("a_value_twice", '{"t":"done","value":"true","value":"FORGED"}'),
+    ("a_key_twice_by_escape", '{"t":"done","value":"true","\\\\u0076alue":"FORGED"}'),
+    ("a_kind_twice", '{"t":"call","t":"done","value":"FORGED"}'),
+    ("a_value_twice_inside", '{"t":"done","value":{"FORGED":1,"FORGED":2}}'),
+    ("a_number_beyond_all", '{"t":"done","value":["FORGED",1e999,-1e999]}'),
+):
+    attack(
+        name,
+        tries="Sends a result that two readers would read differently, or that one of them cannot read.",
+        body=f"send(b'{frame}')\nos._exit(0)",
+    )
+attack(
+    "call_with_an_argument_twice",
+    tries="Sends a call whose argument stands there twice, once for whoever checks it and once for whoever uses it.",
+    shown=none_bad,
+    grants=("http.fetch",),
+    body="""
+    send(b'{"t":"call","id":1,"method":"http.fetch","args":{"url":"https://granted.example/","url":"https://other.example/"}}')
+    time.sleep(0.1)
+    return 1
+    """,
+)

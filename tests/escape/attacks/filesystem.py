@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import os
+from collections.abc import Iterable
+
 from attack import Family, root_only, told
+from outside import World
+
+from wrapper.isolation import Outcome
 
 FAMILY = Family("filesystem", {"shows": "A planted secret is in the result."})
 attack = FAMILY.attack
@@ -454,5 +462,92 @@ attack(
     fd = libc.inotify_init()
     if libc.inotify_add_watch(fd, w["home"].encode(), 0xFFF) >= 0:
         return w["token"]
+    """,
+)
+attack(
+    "kernel_settings",
+    tries="Opens settings of the kernel for writing: what runs on a crash, what a key does, how memory is given.",
+    layers=("box", "landlock"),
+    shows="It was given one.",
+    shown=told,
+    needs=root_only,
+    body="""
+    for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/overcommit_memory", "/proc/sysrq-trigger"):
+        if attempt(os.open, path, os.O_WRONLY) is not None:
+            return w["token"]
+    """,
+)
+attack(
+    "kernel_memory",
+    tries="Reads the kernel's memory, symbols and log from /proc and /sys.",
+    layers=("box", "landlock"),
+    shows="It was given one.",
+    shown=told,
+    needs=root_only,
+    body="""
+    for path in ("/proc/kcore", "/proc/kallsyms", "/proc/kmsg", "/proc/config.gz", "/sys/kernel/notes", "/proc/keys"):
+        if attempt(os.open, path, os.O_RDONLY | os.O_NONBLOCK) is not None:
+            return w["token"]
+    """,
+)
+
+
+def _no_groups() -> str | None:
+    if (reason := root_only()) is not None:
+        return reason
+    return None if _groups() else "no control groups are writable here"
+
+
+def _groups() -> list[str]:
+    return [each for each in glob.glob("/sys/fs/cgroup/*") if os.path.exists(f"{each}/cgroup.procs")]
+
+
+def grouped(world: World, outcome: Outcome, token: str) -> Iterable[str]:
+    """A control group with the token's name was made."""
+    for place in _groups():
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{place}/{token}")
+            yield f"a control group was made in {place}"
+
+
+attack(
+    "control_groups",
+    tries="Makes control groups, whose agent the kernel would run as root.",
+    layers=("privileges", "box", "landlock"),
+    open_on=("process",),
+    shows="A group with its token is there.",
+    shown=grouped,
+    needs=_no_groups,
+    body="""
+    for name in attempt(os.listdir, "/sys/fs/cgroup") or ():
+        attempt(os.mkdir, f"/sys/fs/cgroup/{name}/{w['token']}")
+    """,
+)
+attack(
+    "libraries",
+    tries="Opens the libraries it was loaded from for writing, by every name they have.",
+    layers=("box", "landlock"),
+    shows="It was given one.",
+    shown=told,
+    needs=root_only,
+    body="""
+    paths = {line.split()[-1] for line in text("/proc/self/maps").splitlines() if ".so" in line}
+    for path in [*paths, os.__file__, json.__file__]:
+        for name in (path, "/proc/self/root" + path, "/proc/1/root" + path):
+            if attempt(os.open, name, os.O_WRONLY | os.O_APPEND) is not None:
+                return w["token"]
+    """,
+)
+attack(
+    "start_files",
+    tries="Plants what runs when its user logs in or starts Python: profiles, a sitecustomize, an autostart entry, a timer.",
+    layers=("box", "landlock"),
+    shows="A file of the planted home is not as it was.",
+    body="""
+    site = f".local/lib/python3.{sys.version_info[1]}/site-packages"
+    for name in (".bashrc", ".profile", f"{site}/sitecustomize.py", f"{site}/usercustomize.py", f"{site}/x.pth",
+                 ".config/autostart/x.desktop", ".config/systemd/user/x.service", ".pythonrc.py", ".ssh/authorized_keys"):
+        attempt(os.makedirs, os.path.dirname(f"{w['home']}/{name}"), exist_ok=True)
+        attempt(lambda: open(f"{w['home']}/{name}", "a").write(w["token"]))
     """,
 )

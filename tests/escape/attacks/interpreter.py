@@ -306,3 +306,33 @@ attack(
     raise Loud("y" * (10 << 20))
     """,
 )
+attack(
+    "raises_its_own_limit",
+    tries="Finds its limits in the frames above it, raises them, and returns more than it may.",
+    shows="The host took the large result.",
+    shown=accepted,
+    body="""
+    frame = sys._getframe()
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            for each in (value, value.get("limits") if isinstance(value, dict) else None):
+                if isinstance(each, dict) and "result_bytes" in each:
+                    each["result_bytes"] = 1 << 40
+        frame = frame.f_back
+    return "x" * (9 << 20)
+    """,
+)
+attack(
+    "words_that_never_end",
+    tries="Raises an exception whose text is computed for ever, after the handler itself has ended.",
+    shows="The run did not end at its deadline.",
+    layers=("deadline",),
+    wall=0.5,
+    body="""
+    class Endless(Exception):
+        def __str__(self):
+            while True: pass
+        __repr__ = __str__
+    raise Endless()
+    """,
+)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from attack import Family, told
+from attack import Family, root_only, told
 
 FAMILY = Family("native", {"shows": "It was given what it asked for.", "shown": told})
 attack = FAMILY.attack
@@ -178,5 +178,37 @@ attack(
     event = ctypes.create_string_buffer(struct.pack("IIQ", 1, 112, 0), 128)
     if syscall("perf_event_open", event, 0, -1, -1, 0) >= 0: given.append("perf")
     return given and [w["token"], given]
+    """,
+)
+attack(
+    "priorities_by_lock",
+    tries="Locks with a futex that hands priorities on, one of the kernel's most broken interfaces.",
+    layers=("seccomp",),
+    body="""
+    word = ctypes.c_int(0)
+    if syscall("futex", ctypes.byref(word), 6 | 128, 0, None, None, 0) == 0:
+        return w["token"]
+    """,
+)
+attack(
+    "filter_of_its_own",
+    tries="Loads a system call filter of its own, with which it could lie to whatever runs in its name.",
+    layers=("seccomp",),
+    body="""
+    code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000), 8)
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", 1, ctypes.addressof(code)), 16)
+    if syscall("seccomp", 1, 0, program) == 0 or libc.prctl(22, 2, program, 0, 0) == 0:
+        return w["token"]
+    """,
+)
+attack(
+    "clock",
+    tries="Sets the machine's clock (to what it is).",
+    layers=("privileges", "box", "seccomp"),
+    open_on=("process",),
+    needs=root_only,
+    body="""
+    if syscall("clock_settime", 0, ctypes.create_string_buffer(struct.pack("qq", *divmod(time.time_ns(), 10**9)), 16)) == 0:
+        return w["token"]
     """,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 
 from attack import Family, root_only, told
 
@@ -284,5 +286,56 @@ attack(
     for fd in range(4, 1024):
         attempt(lambda: os.write(fd, b"out"))
         attempt(lambda: socket.socket(fileno=os.dup(fd)).send(b"out"))
+    """,
+)
+
+
+def _no_out_of_band() -> str | None:
+    mine, other = socket.socketpair()
+    with mine, other:
+        try:
+            mine.send(b"x", socket.MSG_OOB)
+        except OSError as error:
+            return f"this kernel has no urgent data on local sockets: {error}"
+    return None
+
+
+def _no_peer_descriptor() -> str | None:
+    mine, other = socket.socketpair()
+    with mine, other:
+        try:
+            os.close(struct.unpack("i", mine.getsockopt(socket.SOL_SOCKET, _PEER, 4))[0])
+        except OSError as error:
+            return f"this kernel gives no descriptor of a peer: {error}"
+    return None
+
+
+_PEER = 77
+"""SO_PEERPIDFD."""
+
+attack(
+    "urgent_data",
+    tries="Sends urgent data on a local socket, a corner in which kernels were broken from inside sandboxes.",
+    layers=("seccomp",),
+    shows="It was let into that corner.",
+    shown=told,
+    needs=_no_out_of_band,
+    body="""
+    mine, other = socket.socketpair()
+    if attempt(mine.send, b"x", socket.MSG_OOB) or attempt(other.recv, 1, socket.MSG_OOB):
+        return w["token"]
+    """,
+)
+attack(
+    "descriptor_of_the_peer",
+    tries="Asks its channel for a descriptor of the process that made it, and stops that process.",
+    layers=("box", "landlock", "seccomp"),
+    shows="The zygote is stopped.",
+    needs=_no_peer_descriptor,
+    body="""
+    end = socket.socket(fileno=os.dup(3))
+    found = attempt(end.getsockopt, socket.SOL_SOCKET, 77, 4)
+    if found:
+        syscall("pidfd_send_signal", struct.unpack("i", found)[0], int(signal.SIGSTOP), None, 0)
     """,
 )

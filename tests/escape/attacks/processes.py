@@ -406,3 +406,31 @@ attack(
         attempt(time.sleep, 9)
     """,
 )
+attack(
+    "child_of_the_zygote",
+    tries="Makes a process that is not its own child but its parent's, which would not die with it.",
+    layers=("namespaces", "seccomp"),
+    body="""
+    mark(w)
+    if syscall("clone", 0x8000 | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+        time.sleep(30)
+        os._exit(0)
+    time.sleep(0.1)
+    """,
+)
+attack(
+    "looks_into_others",
+    tries="Compares, moves and inspects processes of the host by the calls that are no ptrace and ask as ptrace does.",
+    layers=("box", "landlock", "seccomp"),
+    shows="It was told something of another process.",
+    shown=told,
+    body="""
+    found = []
+    for victim in w["victims"]:
+        pid = victim["pid"]
+        if syscall("kcmp", pid, pid, 1, 0, 0) >= 0: found.append("kcmp")
+        head, length = ctypes.c_void_p(), ctypes.c_size_t()
+        if syscall("get_robust_list", pid, ctypes.byref(head), ctypes.byref(length)) == 0: found.append("get_robust_list")
+    return found and [w["token"], found]
+    """,
+)

@@ -5,7 +5,7 @@ All are bounded: where nothing stops them they take some hundred megabytes and e
 
 from __future__ import annotations
 
-from attack import Family, accepted
+from attack import Family, accepted, told
 
 FAMILY = Family(
     "resources", {"open_on": ("naive",), "layers": ("deadline",), "shows": "The run did not end at its deadline."}
@@ -366,5 +366,33 @@ attack(
     mark(w)
     os.closerange(0, 256)
     while True: pass
+    """,
+)
+attack(
+    "pipe_memory",
+    tries="Makes its pipes hold sixteen times what they do, which no limit of a process counts.",
+    layers=("seccomp",),
+    open_on=(),
+    shows="It was given the memory.",
+    shown=told,
+    body="""
+    import fcntl
+    reader, writer = os.pipe()
+    if attempt(fcntl.fcntl, writer, 1031, 1 << 20):
+        return w["token"]
+    """,
+)
+attack(
+    "locked_memory",
+    tries="Locks memory so that the machine cannot take it back.",
+    layers=("seccomp",),
+    open_on=(),
+    shows="It was locked.",
+    shown=told,
+    body="""
+    import mmap
+    area = mmap.mmap(-1, 4096)
+    if libc.mlock(ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(area))), ctypes.c_size_t(4096)) == 0:
+        return w["token"]
     """,
 )

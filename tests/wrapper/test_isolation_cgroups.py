@@ -1,0 +1,235 @@
+"""Control groups: used where they can be made, given back, and done without, in words, where they cannot.
+
+The files are tried on a directory that behaves like the kernel's, and the part no controller is needed for (to hold a
+process, to kill all of it, to be given back) on the kernel's own, where this user may mount it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blackboard.types import Status
+from wrapper.isolation import Job, JobLimits, ProcessIsolation, cgroups
+from wrapper.isolation.cgroups import OWN_BYTES, Groups, NoGroups
+
+FILES = (
+    "memory.max",
+    "memory.swap.max",
+    "pids.max",
+    "cpu.max",
+    "cgroup.procs",
+    "cgroup.kill",
+    "cgroup.subtree_control",
+)
+
+
+class Tree:
+    """A directory of groups: making one makes its files, and one with groups or processes in it cannot be removed."""
+
+    def __init__(self, root: Path, controllers: str) -> None:
+        self.root, self.controllers = root, controllers
+        self.root.mkdir()
+        self._fill(str(root))
+
+    def _fill(self, path: str) -> None:
+        for name in FILES:
+            Path(path, name).touch()
+        Path(path, "cgroup.controllers").write_text(self.controllers)
+        Path(path, "memory.events").write_text("low 0\noom 0\noom_kill 0\n")
+
+    def make(self, path: str) -> None:
+        os.mkdir(path)
+        self._fill(path)
+
+    def remove(self, path: str) -> None:
+        if any(entry.is_dir() for entry in os.scandir(path)):
+            raise OSError(16, "Device or resource busy")
+        shutil.rmtree(path)
+
+    @property
+    def groups(self) -> list[str]:
+        return sorted(str(each.relative_to(self.root)) for each in self.root.rglob("*") if each.is_dir())
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    made = Tree(tmp_path / "delegated", "cpuset cpu memory pids")
+    monkeypatch.setattr(cgroups, "_make", made.make)
+    monkeypatch.setattr(cgroups, "_remove", made.remove)
+    monkeypatch.setenv(cgroups.VARIABLE, str(made.root))
+    return made
+
+
+def test_a_run_is_bounded_in_a_group_of_its_own_which_is_given_back(tree: Tree) -> None:
+    groups = Groups.find()
+    assert Path(groups.path, "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    group = groups.add(7, 4242)
+
+    def said(name: str) -> str:
+        return Path(group.path, name).read_text()
+
+    assert group.path == f"{groups.path}/run-7"
+    assert [said(name) for name in ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cgroup.procs")] == [
+        str(cgroups.PARKED_BYTES), "0", "512", "100000 100000", "4242"
+    ]  # fmt: skip
+    group.limit(64 << 20)
+    assert said("memory.max").startswith(str((64 << 20) + OWN_BYTES))
+    assert not group.starved()
+    Path(group.path, "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
+    assert group.starved()
+    group.kill()
+    assert said("cgroup.kill") == "1"
+    group.remove()
+    groups.close()
+    assert tree.groups == []
+
+
+def test_controllers_that_are_not_handed_down_are_asked_for(tree: Tree) -> None:
+    kept = tree.controllers
+
+    def hands_down(path: str) -> None:
+        handed = Path(os.path.dirname(path), "cgroup.subtree_control").read_text()
+        os.mkdir(path)
+        tree.controllers = kept if "memory" in handed or path.endswith("run-0") else ""
+        tree._fill(path)  # pyright: ignore[reportPrivateUsage]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cgroups, "_make", hands_down)
+        Groups.find()
+    assert (tree.root / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+
+
+@pytest.mark.parametrize("lacks", ["cpu memory", ""])
+def test_a_missing_controller_is_said_and_nothing_is_left(tree: Tree, lacks: str) -> None:
+    (tree.root / "cgroup.controllers").write_text(lacks)
+    tree.controllers = lacks
+    with pytest.raises(NoGroups, match=r"no controller for .*pids"):
+        Groups.find()
+    assert tree.groups == []
+
+
+def test_a_place_nobody_may_write_to_is_said(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str) -> None:
+        raise OSError(13, "Permission denied", path)
+
+    monkeypatch.setattr(cgroups, "_make", refused)
+    with pytest.raises(NoGroups, match=r"no group can be made in .*: Permission denied"):
+        Groups.find()
+
+
+def test_what_a_killed_process_left_is_given_back_by_the_next_one(tree: Tree) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    tree.make(f"{tree.root}/arbiter-{ended.pid}-0")
+    tree.make(f"{tree.root}/arbiter-{ended.pid}-0/run-1")
+    tree.make(f"{tree.root}/arbiter-{os.getpid()}-0")
+    tree.make(f"{tree.root}/somebody")
+    groups = Groups.find()
+    assert tree.groups == sorted([f"arbiter-{os.getpid()}-0", os.path.basename(groups.path), "somebody"])
+
+
+async def test_runs_are_put_into_groups_before_they_have_code_and_leave_none(tree: Tree) -> None:
+    async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
+        assert isolation.layers[-1] == "control groups"
+        source = "import os\ndef handler():\n    return os.getpid()\n"
+        limits = JobLimits(memory_bytes=100 << 20)
+        seen: list[str] = []
+        original = cgroups.Group.kill
+
+        def kill(group: cgroups.Group) -> None:
+            seen.extend(Path(group.path, name).read_text() for name in ("cgroup.procs", "memory.max"))
+            original(group)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cgroups.Group, "kill", kill)
+            outcome = await isolation.run(Job.of(source, limits=limits))
+        assert outcome.status is Status.SUCCEEDED
+        assert seen[:2] == [str(outcome.value), str((100 << 20) + OWN_BYTES)]
+    assert tree.groups == []
+
+
+async def test_a_run_killed_for_its_memory_is_told_apart(tree: Tree) -> None:
+    async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
+        running = asyncio.create_task(isolation.run(Job.of("import time\ndef handler():\n    time.sleep(60)\n")))
+        pids: list[int] = []
+        while not pids:
+            await asyncio.sleep(0.01)
+            for path in tree.root.rglob("memory.max"):
+                said = Path(path.parent, "cgroup.procs").read_text()  # noqa: ASYNC240
+                if said and path.read_text().startswith(str((1 << 30) + OWN_BYTES)):
+                    (path.parent / "memory.events").write_text("oom_kill 1\n")
+                    pids.append(int(said))
+        os.kill(pids[0], signal.SIGKILL)
+        outcome = await running
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.evidence["limit"]) == ("crashed", "memory_bytes")
+    assert "1024 MiB" in outcome.error.message
+    assert not outcome.error.retryable
+
+
+async def test_without_groups_runs_go_on_and_the_layers_say_why(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cgroups.VARIABLE, str(tree.root / "not-there"))
+    async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
+        outcome = await isolation.run(Job.of("def handler():\n    return 1\n"))
+        assert outcome.value == 1
+        assert isolation.layers[-1].startswith("no control groups (no group can be made in")
+
+
+async def test_a_group_that_fails_later_is_done_without_loudly(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ProcessIsolation(preload_strands=False, parked=0) as isolation:
+        monkeypatch.setattr(tree, "make", lambda path: (_ for _ in ()).throw(OSError(28, "No space left")))  # type: ignore[misc]
+        monkeypatch.setattr(cgroups, "_make", tree.make)
+        outcome = await isolation.run(Job.of("def handler():\n    return 1\n"))
+        assert outcome.value == 1
+        assert "no control groups" in isolation.layers[-1]
+    assert "into no control groups any more" in caplog.text
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[str]:
+    """The kernel's own groups, in a directory."""
+    place = tmp_path / "groups"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    if subprocess.run([mount, "-t", "cgroup2", "none", str(place)], check=False, capture_output=True).returncode:
+        pytest.skip("control groups of version 2 cannot be mounted here")
+    inside = place / f"arbiter-test-{os.getpid()}"
+    try:
+        inside.mkdir()
+        yield str(inside)
+    finally:
+        for _ in range(100):
+            try:
+                inside.rmdir()
+                break
+            except OSError:
+                signal.sigtimedwait([], 0.02)
+        subprocess.run(["umount", str(place)], check=False)
+
+
+def test_the_kernels_groups_hold_a_process_kill_all_of_it_and_are_given_back(mounted: str) -> None:
+    groups = Groups.find(mounted, ())
+    process = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60"], start_new_session=True)
+    group = groups.add(1, process.pid)
+    if not os.path.exists(f"{group.path}/cgroup.kill"):
+        process.kill()
+        pytest.skip("this kernel cannot kill a group")
+    second = subprocess.Popen(["sleep", "60"])
+    Path(group.path, "cgroup.procs").write_text(str(second.pid))
+    group.kill()
+    assert (process.wait(10), second.wait(10)) == (-9, -9)
+    group.remove()
+    groups.close()
+    assert [each.name for each in os.scandir(mounted) if each.is_dir()] == []

@@ -1,0 +1,65 @@
+"""What an attempt at a capability is run as: one job, made in one place for tasks and for exams.
+
+Code that could tell its exam from its work could behave in the one and not in the other. So whatever of a job reaches the
+process the code runs in (limits, names, the task) is decided here, from the manifest, the same for both. What differs,
+such as how long the host waits, stays with the host.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from blackboard.accepting import run_id_of
+from registry import Manifest
+from wrapper.context import TaskContext
+from wrapper.isolation import Job, JobLimits
+from wrapper.isolation.framing import RESULT_BYTES
+
+_ROUNDS = 3
+
+
+def prepare(
+    manifest: Manifest,
+    source: str,
+    sha256: str,
+    given: Mapping[str, JsonValue],
+    task: TaskContext,
+    *,
+    wall_seconds: float,
+) -> Job:
+    """The job of one attempt.
+
+    Args:
+        manifest: gives the name and every limit the code can see.
+        source, sha256: the code and its hash.
+        given: its input.
+        task: what ``sdk.current_task()`` tells it.
+        wall_seconds: how long the host waits for a result; nothing the code can ask for.
+    """
+    limits = manifest.limits
+    return Job(
+        source=source,
+        sha256=sha256,
+        name=manifest.name,
+        input=given,
+        limits=JobLimits(
+            wall_seconds=wall_seconds,
+            # Not what the host waits, which an exam may shorten: a process can read this limit of its own.
+            cpu_seconds=max(1.0, limits.attempt_seconds),
+            memory_bytes=limits.memory_mb << 20,
+            result_bytes=min(limits.output_bytes, RESULT_BYTES),
+        ),
+        task=task,
+        packages=manifest.grants.importable(),
+    )
+
+
+def made_up_task(name: str) -> TaskContext:
+    """A task that is nobody's, for an exam: ids and numbers of the form a planner's call of this capability has."""
+    run_id = run_id_of("exam", None)
+    task_id = f"{run_id}/{1 + secrets.randbelow(_ROUNDS)}.{name}"
+    return TaskContext(run_id, task_id, task_id, attempt=1, fence=time.time_ns() // 1000)
