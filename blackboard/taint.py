@@ -71,6 +71,13 @@ def source(kind: str, what: str = "") -> str:
     return label if len(label) <= LABEL_CHARACTERS else _all_of(kind)
 
 
+def of_request(request: JsonValue) -> Taint:
+    """Where a request comes from by its own word: a CloudEvents event from its ``source``, anything else from a person."""
+    if isinstance(request, Mapping) and "specversion" in request and isinstance(request.get("source"), str):
+        return (source("event", str(request["source"])),)
+    return (PERSON,)
+
+
 def given(sources: Iterable[str], field: str = "sources") -> Taint:
     """A taint from labels that a program gives: ``("mail:inbox",)``.
 
@@ -81,7 +88,9 @@ def given(sources: Iterable[str], field: str = "sources") -> Taint:
     for each in found:
         if not isinstance(cast(object, each), str) or len(each) > LABEL_CHARACTERS or not _LABEL.fullmatch(each):
             raise BadInput(
-                field, each, "Write a label such as 'mail:inbox': a kind, a colon, and plain characters, at most 120 in all."
+                field,
+                each,
+                "Write a label such as 'mail:inbox': a kind, a colon, and plain characters, at most 120 in all.",
             )
     if not found:
         raise BadInput(field, found, "Name at least one source; 'person' is whoever submits.")

@@ -19,10 +19,11 @@ from pydantic import JsonValue
 
 from blackboard.budgets import BudgetExhausted
 from blackboard.errors import ArbiterError
+from blackboard.taint import UNKNOWN, Ruling, Taint, TaintPolicy, merged, source
 from blackboard.types import Usage
 from registry import Manifest
 from wrapper.isolation import BrokerError
-from wrapper.models import ModelCallFailed, ReplyTruncated, converse
+from wrapper.models import ModelCallFailed, ReplyTruncated, converse, model_source
 from wrapper.secrets import Secrets, redacted
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ OUTPUTS = 32
 """Most outputs of one attempt."""
 _CHUNK_BYTES = 1024 * 1024
 _NAME_CHARACTERS = 100
+_CAUTIOUS = TaintPolicy()
 
 Keep = Callable[[str, JsonValue], Awaitable[JsonValue]]
 """Stores an output with the run: name and value to a reference."""
@@ -54,10 +56,12 @@ class Outside:
     Attributes:
         secrets: where values of handles come from.
         private: networks that brokered requests may go to although they are not public.
+        policy: which sources are trusted, and what content from the others may do.
     """
 
     secrets: Secrets
     private: Sequence[Network] = ()
+    policy: TaintPolicy = _CAUTIOUS
 
 
 class AttemptBroker:
@@ -70,6 +74,8 @@ class AttemptBroker:
         model: gives the configured model, or None when this wrapper has none.
         outside: what granted requests may reach; None answers none of them, as in an exam.
         keep: stores an output; None refuses them.
+        taint: where the task's input comes from. What the attempt brings in under its own grants counts as well for its
+            secrets as soon as it asked a model: until then only the code decides, which was signed with those grants.
     """
 
     def __init__(
@@ -78,7 +84,11 @@ class AttemptBroker:
         model: Callable[[], Model] | None,
         outside: Outside | None = None,
         keep: Keep | None = None,
+        taint: Taint = UNKNOWN,
     ) -> None:
+        self._taint = taint
+        self._asked: set[str] = set()
+        self._opened: set[str] = set()
         self._manifest, self._model, self._outside, self._keep = manifest, model, outside, keep
         self._fetcher: Fetcher | None = None
         self._inputs: dict[str, bytes] = {}
@@ -88,6 +98,8 @@ class AttemptBroker:
         """Set when the code asked for more than its manifest declares."""
         self.excess = ""
         """For what."""
+        self.ruling: Ruling | None = None
+        """Why a secret was withheld, which ended it as well."""
         self.usage = Usage()
         """What the attempt's model calls consumed so far."""
         self.exhausted: BudgetExhausted | None = None
@@ -110,6 +122,18 @@ class AttemptBroker:
             raise self._exceeds(f"There is no broker for {method!r}.")
         return await answers[method](args)
 
+    @property
+    def sources(self) -> Taint:
+        """What the attempt brought in so far: places it sent requests to, files it read, models it asked."""
+        reached = self._fetcher.reached if self._fetcher is not None else ()
+        return merged(reached, self._opened, self._asked)
+
+    def _gate(self) -> Ruling | None:
+        ruling = (self._outside.policy if self._outside else _CAUTIOUS).judge(
+            "secret", merged(self._taint, self.sources if self._asked else ())
+        )
+        return None if ruling is None or ruling.rule == "allow" else ruling
+
     def clean(self, text: str) -> str:
         """A text without the values of secrets that were used."""
         return redacted(text, self._fetcher.used.items()) if self._fetcher is not None else text
@@ -120,20 +144,23 @@ class AttemptBroker:
         return BrokerError("denied", message)
 
     async def _fetch(self, args: JsonValue) -> JsonValue:
-        from wrapper.fetching import Fetcher, NotGranted
+        from wrapper.fetching import Fetcher, NotGranted, Withheld
 
         grants = self._manifest.grants
         if not grants.http_hosts:
             raise self._exceeds(f"{self._manifest.name} was granted no host; its manifest must name them.")
         if self._fetcher is None:
             outside = self._outside or Outside(Secrets({}))
-            self._fetcher = Fetcher(grants, outside.secrets, outside.private)
+            self._fetcher = Fetcher(grants, outside.secrets, outside.private, gate=self._gate)
         try:
             if self._outside is None:
                 self._fetcher.judge(args)
                 raise BrokerError("denied", "No requests are made here.")
             return await self._fetcher.fetch(args)
         except NotGranted as error:
+            raise self._exceeds(error.message) from None
+        except Withheld as error:
+            self.ruling = error.ruling
             raise self._exceeds(error.message) from None
 
     async def _read(self, args: JsonValue) -> JsonValue:
@@ -151,6 +178,7 @@ class AttemptBroker:
                 self._inputs[handle] = await asyncio.to_thread(_content, path)
             except OSError as error:
                 raise BrokerError("file", f"The file {handle!r} cannot be read: {error.strerror}.") from None
+        self._opened.add(source("file", handle))
         content = self._inputs[handle]
         part = content[offset : offset + _CHUNK_BYTES]
         return {"data": base64.b64encode(part).decode(), "size": len(content)}
@@ -196,9 +224,11 @@ class AttemptBroker:
             raise BrokerError("protocol", "model.invoke takes an object with messages.")
         request = cast("dict[str, Any]", args)
         self.failed = None
+        model = self._model()
+        self._asked.add(model_source(model))
         try:
             reply = await converse(
-                self._model(),
+                model,
                 request["messages"],
                 tools=request.get("tool_specs") or (),
                 system=request.get("system_prompt"),

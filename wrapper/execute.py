@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from blackboard.claims import Claim
 from blackboard.errors import BadInput, IsolationUnavailable, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES, dump
+from blackboard.taint import merged
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from registry import (
@@ -29,6 +30,7 @@ from registry import (
     ResultNotJson,
     SignatureRefused,
     Version,
+    origin,
     validate_input,
     validate_output,
 )
@@ -116,7 +118,9 @@ class Executor:
         except IsolationUnavailable as error:
             failure = Failure(type="isolation", message=f"Not run: {error}", retryable=True)
             return claim.completion(Status.REFUSED, error=failure, version=version.sha)
-        broker = AttemptBroker(manifest, self._guarded(claim, manifest), self._outside, _keeper(attempt))
+        broker = AttemptBroker(
+            manifest, self._guarded(claim, manifest), self._outside, _keeper(attempt), taint=claim.taint
+        )
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = Job(
             source=source,
@@ -142,9 +146,13 @@ class Executor:
             "version": version.sha,
             "usage": usage,
             "isolation": outcome.isolation,
+            "sources": merged(broker.sources, origin(manifest)),
             "stdout": broker.clean(outcome.stdout[-LOG_CHARACTERS:]),
             "stderr": broker.clean(outcome.stderr[-LOG_CHARACTERS:]),
         }
+        if broker.ruling is not None:
+            failure = Failure(type="taint", message=f"It was ended: {broker.excess}", evidence=broker.ruling.evidence())
+            return claim.completion(Status.REFUSED, error=failure, **more)
         if broker.exceeded.is_set():
             message = f"It asked for more than it was granted and was ended: {broker.excess}"
             return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)

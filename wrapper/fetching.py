@@ -14,7 +14,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -25,6 +25,7 @@ import httpcore
 from pydantic import JsonValue
 
 from blackboard.errors import BadInput
+from blackboard.taint import Ruling, source
 from registry import Grants
 from wrapper.isolation import BrokerError
 from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
@@ -56,6 +57,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Its lines quote headers, with what was filled in.
 logging.getLogger("httpcore").setLevel(logging.INFO)
+
+
+class Withheld(BrokerError):
+    """A secret was not filled in, because of where the content of the task comes from."""
+
+    def __init__(self, ruling: Ruling, handle: str, host: str) -> None:
+        super().__init__("denied", f"The secret {handle!r} is not used for {host} on {ruling}.")
+        self.ruling, self.handle, self.host = ruling, handle, host
 
 
 class NotGranted(BrokerError):
@@ -204,12 +213,21 @@ class Fetcher:
         secrets: where values of handles come from.
         private: networks that are allowed although they are not public.
         seconds: longest time of one fetch.
+        gate: asked before each secret is filled in: why it is not, or None.
     """
 
     def __init__(
-        self, grants: Grants, secrets: Secrets, private: Sequence[Network] = (), seconds: float = SECONDS
+        self,
+        grants: Grants,
+        secrets: Secrets,
+        private: Sequence[Network] = (),
+        seconds: float = SECONDS,
+        gate: Callable[[], Ruling | None] = lambda: None,
     ) -> None:
         self._grants, self._secrets, self._private, self._seconds = grants, secrets, private, seconds
+        self._gate = gate
+        self.reached: set[str] = set()
+        """Sources: the places requests were sent to, redirects included."""
         self._made = 0
         self.used: dict[str, str] = {}
         """Handles that were filled in, with their values; what leaves this side has them taken out."""
@@ -225,6 +243,7 @@ class Fetcher:
 
         Raises:
             NotGranted: the manifest does not declare the host, the method or the secret.
+            Withheld: the task's content may not lead to the use of a secret.
             BrokerError: ``bad_request``, ``denied`` (an address or a redirect), ``limit``, ``timeout``, ``http``.
         """
         method, url, headers, body, seconds = _request(args)
@@ -325,6 +344,8 @@ class Fetcher:
                 raise NotGranted(f"The secret {handle!r} is not granted.")
             if not any(matches(each, target.host, target.port, target.default_port) for each in bound):
                 raise NotGranted(f"The secret {handle!r} is not granted for {target.host}.")
+            if (ruling := self._gate()) is not None:
+                raise Withheld(ruling, handle, target.host)
             try:
                 secret = self._secrets.get(handle)
             except BadInput as error:
@@ -358,6 +379,7 @@ class Fetcher:
     async def _once(
         self, method: str, target: _Target, addresses: Sequence[Address], headers: list[tuple[str, str]], body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
+        self.reached.add(source("http", target.host if target.default_port else f"{target.host}:{target.port}"))
         given = {name.lower() for name, _ in headers}
         host = target.url().split("/")[2]
         sent = [("host", host), *headers]
