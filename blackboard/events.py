@@ -84,7 +84,7 @@ class RunAcceptedData(Stored):
     replay_of: ReplayOf | None = None
     """Where the request came from when it was replayed from an archive."""
     taint: tuple[str, ...] = ()
-    """Sources of the request; see :mod:`blackboard.taint`. Empty where nobody wrote them down, which counts as unknown."""
+    """Sources of the request; labels as ``blackboard.taint`` makes them; empty counts as unknown."""
 
 
 class RunAccepted(Event):

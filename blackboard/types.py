@@ -121,7 +121,7 @@ class Completion(Stored):
     stdout: str = ""
     stderr: str = ""
     taint: tuple[str, ...] = ()
-    """Where ``data`` and ``error`` come from; see :mod:`blackboard.taint`. Empty: nobody wrote it down."""
+    """Where ``data`` and ``error`` come from; labels as ``blackboard.taint`` makes them; empty counts as unknown."""
 
 
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
