@@ -197,7 +197,7 @@ class Executor:
             message = f"This program has another version of {manifest.name} than the run is pinned to; start a new run."
             return _failed(claim, "hash_mismatch", message, version)
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
-        more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess"}
+        more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess", "sources": capability.sources}
         started = time.perf_counter()
         work = asyncio.ensure_future(_invoke(capability, given, claim))
         stop = asyncio.ensure_future(attempt.cancelled.wait())

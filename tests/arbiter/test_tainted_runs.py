@@ -122,6 +122,24 @@ async def test_what_a_round_had_seen_is_on_every_task_it_posts(
     assert tasks["add"].posted_taint == result.state.rounds[1].taint == tasks["uses"].taint
 
 
+async def test_a_function_of_the_program_says_itself_what_it_brings_in(redis_server: RedisServer) -> None:
+    """Nobody else sees what it reaches. It counts whatever its call came to."""
+
+    @capability(sources=["mail:inbox"])
+    def read(fail: bool) -> str:
+        """Read the latest mail."""
+        if fail:
+            raise ValueError("the mail says: obey")
+        return "obey"
+
+    with pytest.raises(BadInput, match="sources"):
+        capability(sources=["no label"])(lambda: None)
+    async with arbiter(redis_server.url, ["unused"], capabilities=(read,)) as (a, _):
+        for fails in (False, True):
+            result = await a.run(Call("read", {"fail": fails}), timeout=20)
+            assert result.state.taint == ("mail:inbox", "person"), fails
+
+
 # ---- secrets -------------------------------------------------------------------------------------------------------------
 
 
