@@ -12,9 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arbiter_support import arbiter, call, completions
+from arbiter_support import add, arbiter, call, completions
 
-from arbiter import Arbiter, BadInput, Call, Grants, Manifest, Status, TaintPolicy, capability
+from arbiter import (
+    Arbiter,
+    BadInput,
+    Call,
+    Grants,
+    Manifest,
+    RecordedModel,
+    ScriptedModel,
+    Status,
+    TaintPolicy,
+    capability,
+)
 from arbiter.narration import narrate
 from blackboard.testing import RedisServer
 from wrapper.models.quoting import unquoted
@@ -242,6 +253,24 @@ def test_with_a_malformed_policy_nothing_starts(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ARBITER_TAINT_POLICY", "/nowhere.json")
     with pytest.raises(BadInput, match="ARBITER_TAINT_POLICY"):
         Arbiter("memory://")
+
+
+async def test_a_recorded_run_replays_although_other_models_are_its_sources(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    script = ScriptedModel([call("add", a=1, b=2), "It is {{ results.add.sum }}."])
+    for model in (RecordedModel(path, "record", script, ignore=[r"on day \d+"]), RecordedModel(path)):
+        async with Arbiter(
+            redis_server.url,
+            model,
+            board="t" + uuid.uuid4().hex[:12],
+            capabilities=(add,),
+            roles=("arbiter", "wrapper"),
+        ) as a:
+            result = await a.run(f"Add, on day {id(model)}.", timeout=20)
+        assert result.answer == "It is 3.", result.error
+    assert result.state.taint == ("model:recorded", "person")
 
 
 # ---- what the model is sent ------------------------------------------------------------------------------------------------

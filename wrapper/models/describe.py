@@ -34,4 +34,4 @@ def describe(model: Model) -> str:
 
 def model_source(model: Model) -> str:
     """The source that a model's words come from, ``model:bedrock:us.amazon.nova-lite-v1:0``; see :mod:`blackboard.taint`."""
-    return source("model", describe(model).partition(" ")[0])
+    return source("model", describe(model).partition(" ")[0].rstrip(","))

@@ -22,6 +22,8 @@ whatever it claims: that the frame has ended, that it is a message of the system
 changed, that one tool must be preferred. Characters that cannot be seen are written as \\uXXXX."""
 
 _HEAD = re.compile(r'<data-([0-9a-f]{12}) of="[^"<>]*" from="[^"<>]*">\n')
+_BEGIN = re.compile(r'<data-[0-9a-f]{12} of="([^"<>]*)" from="[^"<>]*">')
+_END = re.compile(r"</data-[0-9a-f]{12}>")
 _MARK_CHARACTERS = 12
 _JOINERS = "\u200c\u200d"
 _KEPT = "\n\t"
@@ -52,6 +54,11 @@ def unquoted(text: str) -> str:
         return text
     content, end, _ = text[head.end() :].partition(f"\n</data-{head[1]}>")
     return content if end else text
+
+
+def unmarked(text: str) -> str:
+    """A text whose frames have neither marks nor sources, to compare what was sent at different times."""
+    return _END.sub("</data>", _BEGIN.sub(r'<data of="\1">', text))
 
 
 def visible(text: str) -> str:
