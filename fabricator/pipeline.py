@@ -174,7 +174,7 @@ class Fabrication:
     def _asks(self, made: Manifest) -> tuple[str, ...]:
         """Why a person must say so before what is made may be used, one text for each reason."""
         asks = list(self._settings.grants.rule(made.grants, self._settings.grantable).asks)
-        gates: list[Gate] = ["fabricate", "approve"] if made.grants != Grants() else ["fabricate"]
+        gates: list[Gate] = ["fabricate", "approve"] if _reaches(made.grants) else ["fabricate"]
         for ruling in (self._policy.judge(gate, self._need.taint) for gate in gates):
             if ruling is not None and ruling.rule != "allow":
                 asks.append(_asked_by(ruling.untrusted))
@@ -193,7 +193,7 @@ class Fabrication:
 
     async def _may_be_granted(self, made: Manifest) -> None:
         ruling = self._policy.judge("approve", self._need.taint)
-        if ruling is not None and ruling.rule == "refuse" and made.grants != Grants():
+        if ruling is not None and ruling.rule == "refuse" and _reaches(made.grants):
             await self._refuse(
                 ruling, f"{made.name} was not fabricated: it asks for grants, and was asked for by {ruling}."
             )
@@ -527,6 +527,11 @@ class Fabrication:
     def _completion(self, status: Status, *, data: JsonValue = None, error: Failure | None = None) -> Completion:
         sources = (source("generated", self._need.name),)
         return self._attempt.claim.completion(status, data, error, usage=self._state.usage, sources=sources)
+
+
+def _reaches(grants: Grants) -> bool:
+    """Whether anything beside computing is granted; packages of the operator's are no more than that."""
+    return grants.model_copy(update={"packages": ()}) != Grants()
 
 
 def _asked_by(untrusted: Taint) -> str:
