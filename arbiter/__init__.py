@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
+    from blackboard.taint import TaintPolicy
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, capability
     from wrapper.context import TaskContext, current_task
@@ -77,6 +78,7 @@ _HOMES = {
     "RunResult": "arbiter.result",
     "ScriptedModel": "wrapper.models",
     "Status": "blackboard.types",
+    "TaintPolicy": "blackboard.taint",
     "TaskContext": "wrapper.context",
     "Unconfirmed": "blackboard.errors",
     "UnknownRecord": "blackboard.errors",
@@ -121,6 +123,7 @@ __all__ = [
     "RunResult",
     "ScriptedModel",
     "Status",
+    "TaintPolicy",
     "TaskContext",
     "Unconfirmed",
     "UnknownRecord",

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from blackboard.board import Board
 from blackboard.errors import BadInput, UnknownRecord
+from blackboard.taint import PERSON, Taint
 from blackboard.types import Limits, RetryPolicy
 from registry import Registry, Version, validate_input
 
@@ -43,6 +44,7 @@ async def submit(
     limits: Limits,
     redrive_of: str | None = None,
     durable: bool = False,
+    taint: Taint = (PERSON,),
 ) -> str:
     """Accept a call as a run.
 
@@ -70,6 +72,7 @@ async def submit(
         call.capability, given, lane=manifest.action, version=version.sha, asked_version=call.version, tenant=tenant,
         idempotency_key=idempotency_key, limits=limits, priority=call.priority, retry=call.retry or manifest.retry,
         attempt_seconds=manifest.limits.attempt_seconds, redrive_of=redrive_of, durable=durable,
+        taint=taint,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from arbiter.calls import Call
 from arbiter.fold import RunState, fold
 from arbiter.requests import accept
 from arbiter.result import RunResult
+from blackboard import taint
 from blackboard.audit import Audit
 from blackboard.blobs import Blob
 from blackboard.board import PAUSE_SECONDS, Board
@@ -72,6 +73,7 @@ class Client(ABC):
         tenant: str | None = None,
         limits: Limits | None = None,
         durable: bool = False,
+        sources: Sequence[str] | None = None,
     ) -> str:
         """Accept a request and return the id of its run; it is on the board when this returns.
 
@@ -80,23 +82,27 @@ class Client(ABC):
                 :class:`~arbiter.calls.Call`, which is carried out without a model.
             idempotency_key: the same key with the same request is the same run.
             durable: return only when a replica has it. Give a key or an event, so that the call can be repeated.
+            sources: where the request comes from, such as ``("mail:inbox",)``; see ``docs/taint.md``. Default: an event from
+                its ``source``, anything else from ``person``.
 
         Raises:
-            BadInput: an empty, oversized or malformed request; a call of what there is not, or with an input that does
+            BadInput: an empty, oversized or malformed request or source; a call of what there is not, or with an input that does
                 not fit.
             Conflict: the key belongs to a different request.
             QuotaExceeded: the board or the tenant has as many open runs as it may; the error says when to come again.
             Unconfirmed: with ``durable``, it was accepted, and no replica said in time that it has it.
         """
+        named = None if sources is None else taint.given(sources)
         if isinstance(request, Call):
             return await calls.submit(
                 self.board, self.registry, request, tenant=tenant or self.tenant, idempotency_key=idempotency_key,
-                limits=limits or self.limits, durable=durable,
+                limits=limits or self.limits, durable=durable, taint=named or (taint.PERSON,),
             )  # fmt: skip
         accepted, key = accept(request, idempotency_key)
         return await self.board.submit(
-            accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits, durable=durable
-        )
+            accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits, durable=durable,
+            taint=named or taint.of_request(accepted),
+        )  # fmt: skip
 
     async def run(
         self,
@@ -106,17 +112,21 @@ class Client(ABC):
         tenant: str | None = None,
         limits: Limits | None = None,
         timeout: float | None = None,
+        sources: Sequence[str] | None = None,
     ) -> RunResult:
         """Submit a request and wait for its end, whatever the end is: see ``result.status``.
 
         Args:
+            sources: as for :meth:`submit`.
             timeout: seconds to wait; the run itself goes on and can be had later with :meth:`result`.
 
         Raises:
             TimeoutError: it did not end within ``timeout``.
             BadInput, Conflict: as :meth:`submit`.
         """
-        run_id = await self.submit(request, idempotency_key=idempotency_key, tenant=tenant, limits=limits)
+        run_id = await self.submit(
+            request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, sources=sources
+        )
         return await self.result(run_id, timeout=timeout)
 
     async def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:

@@ -1,7 +1,7 @@
 """The conversation with the planning model, rebuilt from a run's state at every step.
 
 Bedrock Converse shape: the request, then for each round the model's message and one user message with a result for each
-of its tool calls, in their order, paired by tool-use id.
+of its tool calls, in their order, paired by tool-use id. Whatever comes from elsewhere stands in a frame.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from arbiter.fold import RunState, Task
+from arbiter.tools import PLAN, SEARCH
 from blackboard.blobs import Blob
 from blackboard.events import Call
+from blackboard.taint import Taint, merged
 from blackboard.types import Status
+from wrapper.models import quoted
 
 if TYPE_CHECKING:
     from strands.types.content import Message
@@ -36,7 +39,8 @@ def messages(state: RunState, said: list[Message] | None = None) -> list[Message
     """
     out = cast("list[dict[str, Any]]", [] if said is None else said)
     if not out:
-        out.append({"role": "user", "content": [{"text": request_text(state.request)}]})
+        asked = quoted(request_text(state.request), "request", state.request_taint)
+        out.append({"role": "user", "content": [{"text": asked}]})
     for turn in state.rounds[sum(message["role"] == "assistant" for message in out) :]:
         out.append(turn.message)
         if turn.calls:
@@ -53,15 +57,18 @@ def request_text(request: JsonValue) -> str:
 
 def _result(state: RunState, call: Call) -> dict[str, JsonValue]:
     if not call.tasks:
-        return _block(call.tool_use_id, call.answer, ok=call.valid)
+        return _block(
+            call.tool_use_id, call.answer, ("registry",) if call.name == SEARCH else ("arbiter",), ok=call.valid
+        )
     tasks = [state.tasks[task_id] for task_id in call.tasks]
-    if call.name == "post_plan":
+    taint = merged(*(task.taint for task in tasks))
+    if call.name == PLAN:
         report: dict[str, JsonValue] = {task.key: {"capability": task.capability, **_outcome(task)} for task in tasks}
-        return _block(call.tool_use_id, {"tasks": report}, ok=all(_succeeded(task) for task in tasks))
+        return _block(call.tool_use_id, {"tasks": report}, taint, ok=all(_succeeded(task) for task in tasks))
     task = tasks[0]
     if _succeeded(task) and task.completion is not None:
-        return _block(call.tool_use_id, shortened(task.completion.data, task.key), ok=True)
-    return _block(call.tool_use_id, _outcome(task), ok=False)
+        return _block(call.tool_use_id, shortened(task.completion.data, task.key), taint, ok=True)
+    return _block(call.tool_use_id, _outcome(task), taint, ok=False)
 
 
 def _succeeded(task: Task) -> bool:
@@ -107,11 +114,7 @@ def _note(blob: Blob, key: str) -> JsonValue:
     }
 
 
-def _block(tool_use_id: str, value: JsonValue, *, ok: bool) -> dict[str, JsonValue]:
-    # Providers accept only an object as JSON content.
-    content: dict[str, JsonValue] = (
-        {"json": value}
-        if isinstance(value, dict)
-        else {"text": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}
-    )
-    return {"toolResult": {"toolUseId": tool_use_id, "status": "success" if ok else "error", "content": [content]}}
+def _block(tool_use_id: str, value: JsonValue, taint: Taint, *, ok: bool) -> dict[str, JsonValue]:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    content: list[JsonValue] = [{"text": quoted(text, "result", taint)}]
+    return {"toolResult": {"toolUseId": tool_use_id, "status": "success" if ok else "error", "content": content}}

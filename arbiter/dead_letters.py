@@ -132,12 +132,14 @@ class DeadLetters(dead_letters.DeadLetters):
             raise BadInput("letter", letter.id, "The log of its run is gone. Submit the work again.")
         if letter.kind == "run":
             return await self._board.submit(
-                payload, tenant=letter.tenant, idempotency_key=key, limits=full.limits, redrive_of=letter.id
-            )
+                payload, tenant=letter.tenant, idempotency_key=key, limits=full.limits, redrive_of=letter.id,
+                taint=full.taint,
+            )  # fmt: skip
         if letter.kind == "fabrication" or letter.lane == FABRICATOR_LANE:
             return await self._board.submit_call(
                 letter.capability or "", payload, lane=FABRICATOR_LANE, kind="fabrication", tenant=letter.tenant,
                 idempotency_key=key, limits=full.limits, seconds=full.limits.seconds, redrive_of=letter.id,
+                taint=full.taint,
             )  # fmt: skip
         call = Call(
             letter.capability or "",
@@ -147,5 +149,5 @@ class DeadLetters(dead_letters.DeadLetters):
         )
         return await calls.submit(
             self._board, self._registry, call, tenant=letter.tenant, idempotency_key=key, limits=full.limits,
-            redrive_of=letter.id,
+            redrive_of=letter.id, taint=full.taint,
         )  # fmt: skip

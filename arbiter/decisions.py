@@ -19,6 +19,7 @@ from arbiter.fold import RunState, Task
 from blackboard import references
 from blackboard.errors import BadInput, BlobError, UnknownRecord
 from blackboard.events import Call
+from blackboard.taint import Taint
 from blackboard.types import RetryPolicy, RetryRule, Status, TaskSpec
 from registry import HashMismatch, Registry, Version, schema
 from registry.manifest import RESERVED_NAMES, canonical
@@ -61,6 +62,7 @@ class Decider:
     Args:
         offered: the capabilities in the model's tool list, by name, at the versions the run is pinned to.
         load: gives the value that a reference of the board stands for.
+        taint: sources of all that the model had seen; every task carries it.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class Decider:
         round_number: int,
         offered: Mapping[str, Version],
         load: Callable[[JsonValue], Awaitable[JsonValue]],
+        taint: Taint = (),
     ) -> None:
-        self._load = load
+        self._load, self._taint = load, taint
         self._registry, self._state, self._run_id, self._round = registry, state, run_id, round_number
         self._offered = dict(offered)
         self._earlier = {task.key: task for task in state.work if task.done}
@@ -180,6 +183,7 @@ class Decider:
             retry=_FABRICATION_RETRY,
             seconds=self._state.limits.seconds,
             attempt_seconds=self._state.limits.seconds,
+            taint=self._taint,
         )
         return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(key),)), [task]
 
@@ -246,6 +250,7 @@ class Decider:
             after=tuple(dict.fromkeys([*after, *waits])),
             retry=manifest.retry,
             attempt_seconds=min(manifest.limits.attempt_seconds, limits.attempt_seconds),
+            taint=self._taint,
         )
 
     async def _version(self, name: str, decision: Decision) -> Version:

@@ -44,6 +44,8 @@ def run_html(state: RunState) -> str:
         f'<span style="opacity:.75">{" · ".join(escape(part) for part in _facts(state))}</span></div>',
         f'<div style="opacity:.75;margin:2px 0 6px">{escape(narration.asked(state.request, state.call, 300))}</div>',
     ]
+    if narration.foreign(state.taint):
+        parts.append(f'<div style="opacity:.75">From {escape(narration.sources(state.taint))}</div>')
     if state.error is not None:
         parts.append(
             f'<div style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(state.error, 1000), 1000)}</div>'
@@ -65,6 +67,8 @@ def run_html(state: RunState) -> str:
 def run_text(state: RunState) -> str:
     """A run as plain text: how it ended, its tasks, its answer."""
     lines = [f"Run {one_line(state.run_id, 64)}: {narration.summary(state)}"]
+    if narration.foreign(state.taint):
+        lines.append(f"  from {narration.sources(state.taint)}")
     if state.error is not None:
         lines.append(f"  {narration.failure(state.error, 300)}")
     for task in state.work[:TABLE_ROWS]:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from blackboard import events
 from blackboard.events import Call, Called, Event, FabricationStageData
+from blackboard.taint import UNKNOWN, Taint, merged, read
 from blackboard.types import Completion, Failure, Limits, Usage
 
 TaskState = Literal[
@@ -33,6 +34,8 @@ class Task:
     version: str | None = None
     after: tuple[str, ...] = ()
     """Ids of the tasks it waits for."""
+    posted_taint: Taint = UNKNOWN
+    """Where its input comes from, as far as whoever posted it knew."""
     input: JsonValue = None
     completion: Completion | None = None
     ended_at: datetime | None = None
@@ -44,6 +47,11 @@ class Task:
     @property
     def done(self) -> bool:
         return self.completion is not None
+
+    @property
+    def taint(self) -> Taint:
+        """Where its input comes from and, once it ended, its result."""
+        return merged(self.posted_taint, read(self.completion.taint) if self.completion else ())
 
     @property
     def seconds(self) -> float | None:
@@ -62,6 +70,8 @@ class Round:
     usage: Usage
     model: str
     considered: tuple[str, ...] = ()
+    taint: Taint = UNKNOWN
+    """Where all that the model had seen comes from."""
 
 
 @dataclass(slots=True)
@@ -70,6 +80,8 @@ class RunState:
 
     run_id: str
     request: JsonValue = None
+    request_taint: Taint = UNKNOWN
+    """Where the request comes from."""
     call: Called | None = None
     """Of a run that calls one capability without a model; ``request`` is then its input."""
     redrive_of: str | None = None
@@ -111,12 +123,22 @@ class RunState:
             case events.RunAccepted():
                 self.request, self.tenant, self.limits = data.request, data.tenant, data.limits
                 self.pins.update(data.pins)
+                self.request_taint = read(data.taint)
                 self.call, self.redrive_of, self.accepted_at = data.call, data.redrive_of, event.time
                 if data.call is not None:
                     self.status = "running"
             case events.RoundPlanned():
                 self.rounds.append(
-                    Round(data.round, event.time, data.message, data.calls, data.usage, data.model, data.considered)
+                    Round(
+                        data.round,
+                        event.time,
+                        data.message,
+                        data.calls,
+                        data.usage,
+                        data.model,
+                        data.considered,
+                        read(data.taint),
+                    )
                 )
                 self.pins.update(data.pins)
                 self.usage += data.usage
@@ -125,7 +147,7 @@ class RunState:
                 self.tasks[data.task] = Task(
                     id=data.task, key=data.key, kind=data.kind, capability=data.capability, version=data.version,
                     tool_use_id=data.tool_use_id, round=data.round, posted_at=event.time, state=data.state,
-                    after=data.after, input=data.input,
+                    after=data.after, input=data.input, posted_taint=read(data.taint),
                 )  # fmt: skip
                 if self.call is not None:
                     self.request = data.input
@@ -157,6 +179,11 @@ class RunState:
     def work(self) -> list[Task]:
         """The tasks without the arbiter's own steps."""
         return [task for task in self.tasks.values() if task.kind != "step"]
+
+    @property
+    def taint(self) -> Taint:
+        """Where all that is known to the run comes from: its request, and what its tasks returned."""
+        return merged(self.request_taint, *(task.taint for task in self.work))
 
     @property
     def data(self) -> JsonValue:

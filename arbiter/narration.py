@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -16,9 +17,11 @@ from arbiter.fold import RunState, Task
 from blackboard import events
 from blackboard.blobs import Blob
 from blackboard.events import Called, Event, FabricationStageData
+from blackboard.taint import PERSON, read
 from blackboard.types import Failure, Usage
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_FAMILIAR = (PERSON, "model")
 _SPACE = re.compile(r"\s+")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
@@ -97,6 +100,17 @@ def totals(state: RunState) -> list[str]:
     return parts if state.call and not state.usage.total_tokens else [*parts, tokens(state.usage)]
 
 
+def sources(taint: Iterable[str]) -> str:
+    """Where something comes from, in one line; the labels of models and persons last, who are seldom the question."""
+    ordered = sorted(taint, key=lambda label: (label.partition(":")[0] in _FAMILIAR, label))
+    return ", ".join(one_line(label) for label in ordered)
+
+
+def foreign(taint: Iterable[str]) -> bool:
+    """Whether something comes from elsewhere than persons and models."""
+    return any(label.partition(":")[0] not in _FAMILIAR for label in taint)
+
+
 def summary(state: RunState) -> str:
     """How a run ended, or how far it is, in one line."""
     took = f" in {seconds(state.seconds)}" if state.seconds is not None else ""
@@ -136,7 +150,9 @@ def narrate(event: Event) -> str | None:
     match event:
         case events.RunAccepted(data=data):
             again = f", again for {one_line(data.redrive_of)}" if data.redrive_of else ""
-            return f"accepted{again}: {'call ' if data.call else ''}{asked(data.request, data.call)}"
+            known = read(data.taint)
+            whence = f", from {sources(known)}" if foreign(known) else ""
+            return f"accepted{again}{whence}: {'call ' if data.call else ''}{asked(data.request, data.call)}"
         case events.RoundPlanned(data=data):
             calls = ", ".join(one_line(call.name, 40) + ("" if call.valid else " (invalid)") for call in data.calls)
             return f"round {data.round}: {calls or 'answer'} [{tokens(data.usage)}, {one_line(data.model, 200)}]"

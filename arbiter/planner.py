@@ -19,10 +19,11 @@ from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, BoardFull, EngineUnavailable, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
+from blackboard.taint import merged
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
-from registry import Registry, Version
-from wrapper.models import ModelCallFailed, Reply, as_failure, converse, describe
+from registry import Registry, Version, origin
+from wrapper.models import ModelCallFailed, Reply, as_failure, converse, describe, model_source
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -72,9 +73,12 @@ class Planner:
             self._within_limits(state, claim.round)
             offered = await self._assess(state)
             reply = await self._ask(known, list(offered.values()), claim)
+            offers = (origin(version.manifest) for version in offered.values())
+            seen = merged(state.taint, (model_source(self._model()),), *offers)
             decider = Decider(
-                self._registry, state, claim.run_id, claim.round, offered, lambda value: board.load(claim.run_id, value)
-            )
+                self._registry, state, claim.run_id, claim.round, offered,
+                lambda value: board.load(claim.run_id, value), seen,
+            )  # fmt: skip
             decision = await decider.decide(reply.tool_uses)
             self._affordable(state, decision, reply.usage)
         except _Over as over:
@@ -90,6 +94,7 @@ class Planner:
                 model=describe(self._model()),
                 pins=decision.pins,
                 considered=tuple(dict.fromkeys([*offered, *decision.found])),
+                taint=seen,
             ),
             decision.tasks,
             state.limits,

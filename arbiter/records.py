@@ -31,6 +31,7 @@ def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
         "tasks": sum(task.kind == "capability" for task in work),
         "fabrications": sum(task.kind == "fabrication" for task in work),
         "usage": state.usage.model_dump(mode="json"),
+        "sources": [*state.taint],
         "model": next((turn.model for turn in reversed(state.rounds) if turn.model), None),
     }
     if state.call:
@@ -61,6 +62,7 @@ def _round_record(state: RunState, number: int) -> dict[str, Any]:
         "usage": turn.usage.model_dump(mode="json"),
         "model": turn.model,
         "considered": list(turn.considered),
+        "sources": [*turn.taint],
     }
 
 
@@ -78,6 +80,7 @@ def _task_record(task: Task) -> dict[str, Any]:
         "posted_at": task.posted_at.isoformat(),
         "ended_at": task.ended_at.isoformat() if task.ended_at else None,
         "input": task.input,
+        "sources": [*task.taint],
         "completion": task.completion.model_dump(mode="json") if task.completion else None,
         "retries": [error.model_dump(mode="json") for error in task.retries],
         "stages": [stage.model_dump(mode="json") for stage in task.stages],

@@ -21,6 +21,7 @@ from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.events import PREFIX, SUFFIX, ReplayOf, RunAccepted, RunAcceptedData
+from blackboard.taint import of_request
 from blackboard.types import Limits
 
 Json = dict[str, JsonValue]
@@ -191,11 +192,13 @@ async def replay_runs(
             continue
         identity = f"{event['source']}\0{event['id']}"
         whose, bounds, request = tenant, limits, cast(JsonValue, event)
+        taint = of_request(request)
         if event["type"] == _ACCEPTED:
             try:
                 data = RunAcceptedData.model_validate(event.get("data"))
             except ValidationError as error:
                 raise BadInput("event", event["id"], f"It is no {RunAccepted.kind}: {error}") from error
+            taint = data.taint
             whose, bounds, request = tenant or data.tenant, limits or data.limits, data.request
             if (blob := Blob.of(request)) is not None:
                 request = await board.load(str(event.get("partitionkey")), blob)
@@ -204,6 +207,7 @@ async def replay_runs(
             run_id = await board.submit(
                 request, tenant=whose or "default", limits=bounds,
                 idempotency_key=f"replay\0{name}\0{identity}" if name else identity, replay_of=origin,
+                taint=taint,
             )  # fmt: skip
         except ArbiterError as error:
             raise NotDelivered(f"{count} requests were submitted; {event['id']} was not: {error}", count) from error

@@ -27,6 +27,7 @@ from blackboard.errors import ArbiterError, BadInput
 from blackboard.heartbeat import Heartbeat
 from blackboard.redaction import install, remember_credentials
 from blackboard.retention import RETENTION, Retention
+from blackboard.taint import TaintPolicy
 from blackboard.types import Limits
 from registry import Capability, Registry, Signer
 
@@ -75,12 +76,15 @@ class Arbiter(Client):
             read. Default: ``ARBITER_SECRET_<HANDLE>``, or the file that ``ARBITER_SECRETS_FILE`` names.
         private_addresses: addresses or networks (``10.0.0.7``, ``10.1.0.0/16``) that granted requests may go to although they
             are not public.
+        taint: which sources of content are trusted, and what content from the others may do in the roles of this process: a
+            ``TaintPolicy``, a mapping, or the path of a JSON or TOML file. Default: the file that ``ARBITER_TAINT_POLICY``
+            names, then ``TaintPolicy()``; see ``docs/taint.md``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
     Raises:
-        BadInput: an unknown role or isolation, or something that is not a capability.
+        BadInput: an unknown role or isolation, a malformed taint policy, or something that is not a capability.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Arbiter(Client):
         signing_key: str | Path | None = None,
         secrets: Callable[[str], str | None] | Mapping[str, str] | Path | str | None = None,
         private_addresses: Sequence[str] = (),
+        taint: TaintPolicy | Mapping[str, Any] | str | Path | None = None,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -127,7 +132,7 @@ class Arbiter(Client):
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
-            "secrets": secrets, "private_addresses": private_addresses,
+            "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint),
         }  # fmt: skip
         super().__init__(tenant, limits)
         self._grace_seconds = grace_seconds

@@ -113,6 +113,7 @@ class Serving:
                 settings=self._options["fabrication"],
                 spending=self.spending,
                 outside=self._outside(),
+                policy=self._options["taint"],
             )
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
         if "wrapper" in self.roles or self._options["capabilities"]:
@@ -135,7 +136,8 @@ class Serving:
         from wrapper.fetching import authorities, networks
         from wrapper.secrets import Secrets
 
-        return Outside(Secrets(self._options["secrets"]), networks(self._options["private_addresses"]), authorities())
+        private = networks(self._options["private_addresses"])
+        return Outside(Secrets(self._options["secrets"]), private, authorities(), self._options["taint"])
 
     def _work_lanes(self) -> list[str]:
         generic = list(self._lanes) if "wrapper" in self.roles else []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import JsonValue
 
-from registry import Version
+from blackboard.taint import PERSON
+from registry import Version, origin
+from wrapper.models import quoted
 
 if TYPE_CHECKING:
     from strands.types.tools import ToolSpec
@@ -97,4 +100,46 @@ def built_in() -> list[ToolSpec]:
 
 def specs(capabilities: list[Version]) -> list[ToolSpec]:
     """The whole tool list: the arbiter's own first, so that the beginning of the prompt never changes."""
-    return [*built_in(), *(cast("ToolSpec", version.manifest.tool_spec()) for version in capabilities)]
+    return [*built_in(), *map(_offer, capabilities)]
+
+
+def _offer(version: Version) -> ToolSpec:
+    """A capability's specification: its own words framed, its schema without any."""
+    manifest = version.manifest
+    notes: dict[str, JsonValue] = {}
+    bare = _bare(manifest.input_schema, "", notes)
+    words = manifest.description
+    if notes:
+        words += f"\n\nNotes on its input, by JSON pointer into the schema:\n{json.dumps(notes, ensure_ascii=False)}"
+    framed = quoted(words, "description of a capability", origin(manifest) or (PERSON,))
+    return {"name": manifest.name, "description": framed, "inputSchema": {"json": bare}}
+
+
+def _bare(schema: JsonValue, at: str, notes: dict[str, JsonValue]) -> Any:
+    """A schema without the words that are there for readers, which go to ``notes``."""
+    if not isinstance(schema, dict):
+        return schema
+    kept: dict[str, Any] = {}
+    for name, value in schema.items():
+        here = f"{at}/{name}"
+        if name in _WORDS:
+            notes[here] = value
+        elif name in _NAMED and isinstance(value, dict):
+            kept[name] = {key: _bare(each, f"{here}/{key}", notes) for key, each in value.items()}
+        elif name in _NESTED and isinstance(value, list):
+            kept[name] = [_bare(each, f"{here}/{number}", notes) for number, each in enumerate(value)]
+        elif name in _NESTED:
+            kept[name] = _bare(value, here, notes)
+        else:
+            kept[name] = value
+    return kept
+
+
+_WORDS = frozenset({"description", "title", "$comment", "examples"})
+_NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
+_NESTED = frozenset(
+    {
+        "items", "prefixItems", "additionalItems", "unevaluatedItems", "contains", "additionalProperties", "propertyNames",
+        "unevaluatedProperties", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "contentSchema",
+    }
+)  # fmt: skip

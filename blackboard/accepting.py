@@ -17,6 +17,7 @@ from blackboard.errors import BadInput
 from blackboard.events import ReplayOf
 from blackboard.payloads import PAYLOAD_BYTES, dump, fingerprint, join
 from blackboard.plan import Undecided, specs
+from blackboard.taint import Taint
 from blackboard.types import Limits, RetryPolicy, TaskSpec, type_name
 
 CALL = "call"
@@ -40,6 +41,7 @@ class Accepting(Calling):
         redrive_of: str | None = None,
         durable: bool = False,
         replay_of: ReplayOf | None = None,
+        taint: Taint = (),
     ) -> str:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
@@ -52,6 +54,7 @@ class Accepting(Calling):
             redrive_of: the dead letter it is made of.
             durable: return only when a replica has it; see :mod:`blackboard.confirm`.
             replay_of: the archived event the request was made of, for the run's log.
+            taint: where the request comes from; see :mod:`blackboard.taint`. Empty counts as unknown.
 
         Returns:
             The id of the run.
@@ -76,6 +79,8 @@ class Accepting(Calling):
         } | ({"redrive_of": redrive_of} if redrive_of else {})  # fmt: skip
         if replay_of is not None:
             terms["replay_of"] = replay_of.model_dump()
+        if taint:
+            terms["taint"] = [*taint]
         accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))
         text = request if isinstance(request, str) else body
         await self._call(
@@ -103,6 +108,7 @@ class Accepting(Calling):
         seconds: float | None = None,
         redrive_of: str | None = None,
         durable: bool = False,
+        taint: Taint = (),
     ) -> str:
         """Accept a run that calls one capability without a model. When this returns, its only task is on the board.
 
@@ -125,6 +131,7 @@ class Accepting(Calling):
             seconds: deadline of the task instead of ``limits.task_seconds``, and of each attempt.
             redrive_of: the dead letter it is made of.
             durable: return only when a replica has it; see :mod:`blackboard.confirm`.
+            taint: where the input comes from, as for :meth:`submit`.
 
         Returns:
             The id of the run.
@@ -140,6 +147,7 @@ class Accepting(Calling):
                 key=CALL, tool_use_id=CALL, kind=kind, capability=capability, version=version, lane=lane, input=input,
                 priority=priority, retry=retry or RetryPolicy(), seconds=seconds,
                 attempt_seconds=seconds or min(attempt_seconds or limits.attempt_seconds, limits.attempt_seconds),
+                taint=taint,
             )  # fmt: skip
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
@@ -150,7 +158,7 @@ class Accepting(Calling):
         terms = {
             "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": {capability: version} if version else {},
             "call": {"capability": capability, "version": version, "priority": priority},
-        } | ({"redrive_of": redrive_of} if redrive_of else {})  # fmt: skip
+        } | ({"redrive_of": redrive_of} if redrive_of else {}) | ({"taint": [*taint]} if taint else {})  # fmt: skip
         await self._call(
             "submit_call", self.shard_of(run_id), [lane], run_id,
             run_id, tenant, fingerprint([CALL, capability, asked_version, input]), f"{capability} {given[:120]}"[:120],

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from blackboard import references, retries
 from blackboard.blobs import Blob, Blobs
 from blackboard.errors import BlobError
+from blackboard.taint import UNKNOWN, Taint, merged, read
 from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status
 
 
@@ -53,6 +54,8 @@ class Claim:
     """Of the run, when it is a call: ``tokens`` and ``seconds``. Elsewhere the arbiter's steps see to them."""
     trouble: BlobError | None = field(default=None, compare=False)
     """Why a large value of this claim could not be loaded; :meth:`input` raises it."""
+    taint: Taint = UNKNOWN
+    """Where its input comes from: what whoever posted it had seen, and what the tasks it waited for brought in."""
 
     def input(self) -> JsonValue:
         """The input with references to earlier tasks replaced by what those tasks returned.
@@ -76,7 +79,11 @@ class Claim:
     def completion(
         self, status: Status, data: JsonValue = None, error: Failure | None = None, **more: Any
     ) -> Completion:
-        """A completion of this claim, with the identity taken from the claim and not from whoever did the work."""
+        """A completion of this claim, with the identity taken from the claim and not from whoever did the work.
+
+        Args:
+            more: further fields. ``sources``: what the attempt brought in, beside what the claim's taint says.
+        """
         return Completion(
             orchestration_id=self.run_id,
             tool_use_id=self.tool_use_id,
@@ -85,6 +92,7 @@ class Claim:
             data=data,
             error=error,
             version=more.pop("version", self.version),
+            taint=merged(self.taint, more.pop("sources", ())),
             attempts=self.attempt,
             worker=self.worker,
             **more,
@@ -129,6 +137,7 @@ def parse(row: Sequence[str], worker: str) -> Claim:
     """A claim from a row of the claim script: id, header, input, checkpoint, then id and completion per dependency."""
     task_id, header, raw_input, checkpoint, *outputs = row
     t: dict[str, Any] = json.loads(header)
+    brought = [read(json.loads(outputs[i + 1]).get("taint")) for i in range(0, len(outputs), 2)]
     return Claim(
         task_id=task_id,
         run_id=t["run"],
@@ -151,6 +160,7 @@ def parse(row: Sequence[str], worker: str) -> Claim:
         limits=Limits.model_validate(t["lim"]) if "lim" in t else None,
         worker=worker,
         raw_input=raw_input,
+        taint=merged(read(t.get("src")), *brought),
         checkpoint=json.loads(checkpoint) if checkpoint else None,
         dependencies=tuple((task_key(outputs[i]), outputs[i + 1]) for i in range(0, len(outputs), 2)),
     )

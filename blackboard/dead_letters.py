@@ -29,6 +29,7 @@ from blackboard.board import Board
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import Called, RunAccepted, RunCompleted, TaskCompleted, TaskPosted, TaskRetried
 from blackboard.runs import moment, terms
+from blackboard.taint import UNKNOWN, Taint, merged, read
 from blackboard.types import Completion, Failure, Limits, Record, Status
 
 KINDS = ("capability", "fabrication", "call", "run")
@@ -91,6 +92,8 @@ class FullLetter(Record):
     """Of its run."""
     call: Called | None = None
     """What a direct call was accepted to do."""
+    taint: Taint = UNKNOWN
+    """Where the payload comes from."""
 
 
 class Where(Record):
@@ -267,6 +270,8 @@ class DeadLetters:
         found = FullLetter(letter=letter)
         subject = f"{id}/0.call" if letter.kind == "call" else id
         tries: list[Try] = []
+        brought: dict[str, Taint] = {}
+        after: Sequence[str] = ()
         for event in await self._board.history(letter.run_id):
             at = event.time.timestamp()
             match event:
@@ -274,20 +279,24 @@ class DeadLetters:
                     limits = Limits.model_validate(data.limits.model_dump())
                     found = found.model_copy(update={"limits": limits, "call": data.call})
                     if letter.kind == "run":
-                        found = found.model_copy(update={"payload": data.request})
+                        found = found.model_copy(update={"payload": data.request, "taint": read(data.taint)})
                 case TaskPosted(data=data) if event.subject == subject:
-                    found = found.model_copy(update={"payload": data.input})
+                    found = found.model_copy(update={"payload": data.input, "taint": read(data.taint)})
+                    after = data.after
                 case TaskRetried(data=data) if event.subject == subject:
                     tries.append(Try(attempt=data.attempt, at=at, error=data.error))
                 case TaskCompleted(data=data) if event.subject == subject:
                     found = found.model_copy(update={"error": data.error})
                     if not tries or data.attempts > tries[-1].attempt:
                         tries.append(Try(attempt=data.attempts, at=at, error=data.error, worker=data.worker))
+                case TaskCompleted(data=data):
+                    brought[event.subject] = read(data.taint)
                 case RunCompleted(data=data) if letter.kind in ("run", "call"):
                     found = found.model_copy(update={"error": data.error})
                 case _:
                     pass
-        return found.model_copy(update={"tries": tuple(tries)})
+        parts = [brought.get(task, UNKNOWN) for task in after]
+        return found.model_copy(update={"tries": tuple(tries), "taint": merged(found.taint, *parts)})
 
     async def payload(self, full: FullLetter) -> JsonValue:
         """The payload whole: large values loaded, references of a task's input replaced by what they stood for.

@@ -83,6 +83,8 @@ class RunAcceptedData(Stored):
     """The dead letter this run was made of: the id of a task or of a run that was given up."""
     replay_of: ReplayOf | None = None
     """Where the request came from when it was replayed from an archive."""
+    taint: tuple[str, ...] = ()
+    """Sources of the request; labels as ``blackboard.taint`` makes them; empty counts as unknown."""
 
 
 class RunAccepted(Event):
@@ -115,6 +117,8 @@ class RoundPlannedData(Stored):
     """Versions pinned by this round, in addition to earlier ones."""
     considered: tuple[str, ...] = ()
     """Capabilities offered to the model."""
+    taint: tuple[str, ...] = ()
+    """Sources of all that the model had seen, and the model itself."""
 
 
 class RoundPlanned(Event):
@@ -138,6 +142,8 @@ class TaskPostedData(Stored):
     deadline_ms: float
     """When it ends whatever happens, in milliseconds since the epoch on the server's clock."""
     input: JsonValue = None
+    taint: tuple[str, ...] = ()
+    """Sources of all that whoever posted it had seen; what the tasks it waits for bring in comes on top."""
 
 
 class TaskPosted(Event):

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from blackboard.claims import Claim
 from blackboard.errors import BadInput, Oversized
+from blackboard.taint import merged
 from blackboard.types import Completion
 
 PAYLOAD_BYTES = 64 * 1024 * 1024
@@ -53,7 +54,7 @@ def dump_completion(claim: Claim, completion: Completion) -> tuple[str, str]:
     """
     own: dict[str, Any] = {
         "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
-        "attempts": claim.attempt, "worker": claim.worker,
+        "attempts": claim.attempt, "worker": claim.worker, "taint": [*merged(claim.taint, completion.taint)],
     }  # fmt: skip
     said = completion.model_dump(mode="json", exclude_none=True)
     data = dump(said.pop("data", None), "completion.data", PAYLOAD_BYTES)

@@ -68,6 +68,8 @@ def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits) -
         spec |= retries.header(task.retry)
         if task.version:
             spec["version"] = task.version
+        if task.taint:
+            spec["src"] = [*task.taint]
         if after:
             spec |= {"need": len(after), "deps": [task_id(key) for key in after]}
         if waiting[task.key]:

@@ -33,6 +33,7 @@ from blackboard.errors import ArbiterError, BadInput, Conflict, EngineUnavailabl
 from blackboard.occurrence import jitter, rendered
 from blackboard.recurrence import shown
 from blackboard.schedule import CATCH_UP_LIMIT, Schedule, Scheduled, checked, times
+from blackboard.taint import of_request
 from blackboard.types import Record
 
 log = logging.getLogger(__name__)
@@ -305,9 +306,11 @@ class Schedules:
 
     async def _submit(self, known: _Reading, occurrence: int, key: str) -> str:
         schedule = known.schedule
+        request = rendered(schedule.request, schedule.name, occurrence, known.times.zone)
         return await self._board.submit(
-            rendered(schedule.request, schedule.name, occurrence, known.times.zone),
+            request,
             tenant=schedule.tenant,
+            taint=of_request(request),
             idempotency_key=f"schedule\0{schedule.name}\0{key}",
             limits=schedule.limits,
         )

@@ -120,6 +120,8 @@ class Completion(Stored):
     usage: Usage = Usage()
     stdout: str = ""
     stderr: str = ""
+    taint: tuple[str, ...] = ()
+    """Where ``data`` and ``error`` come from; labels as ``blackboard.taint`` makes them; empty counts as unknown."""
 
 
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -231,6 +233,8 @@ class TaskSpec(Record):
     retry: RetryPolicy = RetryPolicy()
     seconds: float | None = None
     attempt_seconds: float | None = None
+    taint: tuple[str, ...] = ()
+    """Sources of all that whoever posts it had seen."""
 
 
 class RunSummary(Record):

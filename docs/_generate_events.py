@@ -162,6 +162,7 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
             "tenant": "default",
             "limits": Limits().model_dump(mode="json"),
             "pins": {},
+            "taint": ["person"],
         },
     ),
     "round.planned": (
@@ -180,6 +181,7 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
             "model": "bedrock:us.amazon.nova-lite-v1:0",
             "pins": {"price": _SHA},
             "considered": ["price"],
+            "taint": ["model:bedrock:us.amazon.nova-lite-v1:0", "person"],
         },
     ),
     "task.posted": (
@@ -196,6 +198,7 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
             "round": 1,
             "state": "ready",
             "deadline_ms": 1_763_725_300_000,
+            "taint": ["model:bedrock:us.amazon.nova-lite-v1:0", "person"],
             "input": {"item": "box", "quantity": 12},
         },
     ),
@@ -257,6 +260,7 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
             "attempts": 2,
             "worker": _WORKER,
             "isolation": "inprocess",
+            "taint": ["model:bedrock:us.amazon.nova-lite-v1:0", "person"],
             "usage": {"seconds": 0.0021},
         },
     ),

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING
 from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
 from blackboard.errors import BadInput
+from blackboard.taint import TaintPolicy
 from blackboard.types import Completion, Failure, Status
 from blackboard.worker import Attempt
 from fabricator.granting import GrantPolicy
@@ -65,6 +66,7 @@ class Fabricator:
         settings: bounds, and what may be granted.
         spending: counts each fabrication and reserves each of its model calls.
         outside: what exams of capabilities whose grants need no approval may reach. Default: nothing.
+        policy: what content from sources that are not trusted may have made. Default: ``TaintPolicy()``.
     """
 
     def __init__(
@@ -77,8 +79,9 @@ class Fabricator:
         settings: FabricationSettings | None = None,
         spending: Spending | None = None,
         outside: Outside | None = None,
+        policy: TaintPolicy | None = None,
     ) -> None:
-        self._outside = outside
+        self._outside, self._policy = outside, policy or TaintPolicy()
         self._registry = registry
         self._isolation = _later(isolation)
         self._generator = _model(model)
@@ -92,7 +95,8 @@ class Fabricator:
         Returns:
             ``succeeded`` with data ``capability, version, description, input_schema, output_schema, reused, repairs,
             exam``; ``failed`` with type ``abstained``, ``fabrication_failed``, ``name_taken``, ``model_error``, ``limit`` or
-            ``bad_input``; ``refused`` with type ``policy``, ``approval``, ``signature`` or ``isolation``; or ``cancelled``.
+            ``bad_input``; ``refused`` with type ``policy``, ``taint``, ``approval``, ``signature`` or ``isolation``; or
+            ``cancelled``.
             Usage is the sum of all model calls, those of earlier attempts included.
 
         Raises:
@@ -104,7 +108,7 @@ class Fabricator:
 
         claim = attempt.claim
         try:
-            need = Need.of(claim.input())
+            need = Need.of(claim.input(), claim.taint)
         except BadInput as error:
             failure = Failure(type="bad_input", message=str(error), evidence={"field": error.field})
             return claim.completion(Status.FAILED, error=failure)
@@ -117,7 +121,7 @@ class Fabricator:
         fabrication = Fabrication(
             attempt, need, self._registry, self._isolation,
             self._guarded(self._generator, claim, need), self._guarded(self._examiner, claim, need), self._settings,
-            self._outside, lambda name: self._guarded(lambda: models.get(name), claim, need)(),
+            self._outside, lambda name: self._guarded(lambda: models.get(name), claim, need)(), self._policy,
         )  # fmt: skip
         return await fabrication.run()
 

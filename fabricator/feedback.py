@@ -1,7 +1,7 @@
 """What the generator is told about a candidate that failed: the smallest thing that shows the fault, and no secret.
 
 Of the sealed part only numbers leave this file. Everything else it may hear is what it could find out itself: its own
-code's errors and the public cases.
+code's errors and the public cases. What the code said is framed: it may have been written to be read as something else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import JsonValue
 
 from fabricator.exam import CaseResult, PartResult
+from wrapper.models import quoted
 
 _SHOWN = 3_000
 _AGAIN = "\n\nAnswer with the whole corrected module in exactly one ```python block."
@@ -24,18 +25,23 @@ def unusable(fault: str) -> str:
 
 def refused(found: Iterable[object]) -> str:
     """The static policy objected."""
-    return "The module is refused before it is run:\n" + "\n".join(f"- {each}" for each in found) + _AGAIN
+    return _report("The module is refused before it is run:\n" + "\n".join(f"- {each}" for each in found))
 
 
 def unloadable(kind: str, message: str, evidence: Mapping[str, JsonValue]) -> str:
     """The module could not be imported, or has no handler."""
     where = f" (line {evidence['line']})" if evidence.get("line") else ""
-    return f"The module cannot be loaded: {kind}{where}: {message}{_trace(evidence)}{_AGAIN}"
+    return _report(f"The module cannot be loaded: {kind}{where}: {message}{_trace(evidence)}")
 
 
 def unfitting(found: Sequence[str]) -> str:
     """The handler's parameters do not fit the input schema."""
-    return "handler does not take its input:\n" + "\n".join(f"- {each}" for each in found) + _AGAIN
+    return _report("handler does not take its input:\n" + "\n".join(f"- {each}" for each in found))
+
+
+def excessive(said: str) -> str:
+    """It asked for what it may not have."""
+    return _report(f"{said} Do without it.")
 
 
 def public_failures(part: PartResult) -> str:
@@ -52,8 +58,8 @@ def public_failures(part: PartResult) -> str:
         parts.append("Also failed: " + "; ".join(f"{each.case.name!r} ({each.kind})" for each in failures[1:6]))
     if len(part.results) < part.total:
         parts.append(f"{part.total - len(part.results)} cases were not run any more.")
-    parts.append("Find the rule of the description that the code breaks, rather than this one case.")
-    return "\n".join(parts) + _AGAIN
+    rule = "\nFind the rule of the description that the code breaks, rather than this one case."
+    return _report("\n".join(parts), rule)
 
 
 def sealed_failures(part: PartResult) -> str:
@@ -70,6 +76,10 @@ def shown(value: JsonValue) -> str:
     """JSON for a prompt or for evidence, cut where it gets long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text)} characters)"
+
+
+def _report(seen: str, advice: str = "") -> str:
+    return f"{quoted(seen, 'report on your candidate', ('generated',))}{advice}{_AGAIN}"
 
 
 def _happened(failure: CaseResult) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blackboard.types import Usage
 from fabricator import conventions
-from fabricator.need import fenced
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Specification
-from wrapper.models import ReplyTruncated
+from wrapper.models import ReplyTruncated, quoted
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -32,8 +32,9 @@ class Extracted(NamedTuple):
 
 def question(spec: Specification) -> str:
     """The first message: the public part, as data."""
+    data = quoted(json.dumps(spec.public(), ensure_ascii=False, indent=1), "specification", ("model",))
     return (
-        f"Write the capability {spec.name!r}. This is its specification, as data:\n\n{fenced(spec.public())}\n\n"
+        f"Write the capability {spec.name!r}. This is its specification, as data:\n\n{data}\n\n"
         "Answer with exactly one ```python block."
     )
 

@@ -10,6 +10,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from blackboard.errors import BadInput
+from blackboard.taint import UNKNOWN, Taint
 from blackboard.types import Record
 from registry.manifest import RESERVED_NAMES
 
@@ -26,10 +27,12 @@ class Need(Record):
     input_hint: JsonValue = None
     request: JsonValue = None
     """What the run was asked, for context."""
+    taint: Taint = UNKNOWN
+    """Where all of it comes from."""
 
     @classmethod
-    def of(cls, given: JsonValue) -> Need:
-        """The need in a task's input.
+    def of(cls, given: JsonValue, taint: Taint = UNKNOWN) -> Need:
+        """The need in a task's input, which comes from ``taint``.
 
         Raises:
             BadInput: no legal name, no words saying what is needed, or far too many of them.
@@ -48,7 +51,9 @@ class Need(Record):
             raise BadInput("input.need", need, "Say in words what the capability must do.")
         if len(need) > _NEED_CHARACTERS:
             raise BadInput("input.need", need, f"Say it in at most {_NEED_CHARACTERS} characters.")
-        return cls(name=name, need=need, input_hint=fields.get("input_hint"), request=fields.get("request"))
+        return cls(
+            name=name, need=need, input_hint=fields.get("input_hint"), request=fields.get("request"), taint=taint
+        )
 
     def as_data(self) -> dict[str, JsonValue]:
         """The need for a prompt; context that would crowd out the need itself is shortened to its beginning."""
@@ -58,9 +63,3 @@ class Need(Record):
                 text = json.dumps(value, ensure_ascii=False)
                 data[field] = value if len(text) <= _CONTEXT_CHARACTERS else text[:_CONTEXT_CHARACTERS] + " …"
         return data
-
-
-def fenced(value: JsonValue) -> str:
-    """A JSON value as a fenced block that nothing inside it can close."""
-    text = json.dumps(value, ensure_ascii=False, indent=1).replace("`", "\\u0060")
-    return f"```json\n{text}\n```"

@@ -21,6 +21,7 @@ from blackboard.errors import (
     ScriptRefused,
 )
 from blackboard.events import FabricationStageData
+from blackboard.taint import Gate, Ruling, Taint, TaintPolicy, source
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from fabricator import admission, examiner, feedback, generation, specification
@@ -30,7 +31,8 @@ from fabricator.need import Need
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Draft, Specification
 from fabricator.state import Candidate, DraftAnswer, FabricationState, Verdict, plain
-from registry import Manifest, Registry, Version
+from registry import Grants, Manifest, Registry, Version, suspects
+from registry.lineage import FABRICATOR
 from registry.manifest import canonical, sha256
 from wrapper.broker import AttemptBroker, Outside
 from wrapper.isolation import Broker, Isolation
@@ -44,7 +46,7 @@ T = TypeVar("T")
 _Outcome = Literal["started", "passed", "failed", "skipped"]
 
 STAGES = (
-    "duplicate_check", "specification", "generation", "policy", "contract", "exam_public", "exam_sealed", "registration",
+    "duplicate_check", "taint", "specification", "generation", "policy", "contract", "exam_public", "exam_sealed", "registration",
 )  # fmt: skip
 """Values of ``stage`` in ``fabrication.stage`` events, in the order of a fabrication."""
 
@@ -71,8 +73,9 @@ class Fabrication:
         settings: FabricationSettings,
         outside: Outside | None = None,
         named: Callable[[str], Model] | None = None,
+        policy: TaintPolicy | None = None,
     ) -> None:
-        self._outside, self._named = outside, named
+        self._outside, self._named, self._policy = outside, named, policy or TaintPolicy()
         self._attempt, self._need, self._registry, self._settings = attempt, need, registry, settings
         self._isolation, self._generator, self._examiner = isolation, generator, examiner_model
         self._tenant = attempt.claim.tenant
@@ -106,8 +109,10 @@ class Fabrication:
             if found is not None:
                 return self._succeeded(found, reused=True)
             await self._can_sign()
+        await self._may_be_asked()
         spec = await self._specification()
         made = self._manifest(spec)
+        await self._may_be_granted(made)
         while True:
             self._go_on()
             last = self._state.candidates[-1] if self._state.candidates else None
@@ -137,7 +142,10 @@ class Fabrication:
             said = f"{name} exists already and is used"
             await self._report("duplicate_check", "passed", said, _since(began), evidence={"version": found.sha})
             return found
-        if found is None and (pending := await admission.waiting(self._registry, name, self._tenant)) is not None:
+        pending = await admission.waiting(self._registry, name, self._tenant) if found is None else None
+        # What nobody trusted had made, and nobody approved, must not keep the name from those who are trusted.
+        suspect = pending is not None and bool(suspects(pending.manifest))
+        if pending is not None and not (suspect and self._policy.judge("fabricate", self._need.taint) is None):
             await self._report("duplicate_check", "passed", f"{name} waits for approval already", _since(began))
             raise self._waits(pending)
         if self._state.drafts:
@@ -155,14 +163,46 @@ class Fabrication:
 
     def _waits(self, version: Version) -> Ended:
         """How a fabrication ends whose capability may not be used before a person said so."""
-        asks = self._settings.grants.rule(version.manifest.grants, self._settings.grantable).asks
+        found = suspects(version.manifest)
+        asks = [*self._asks(version.manifest), *([_asked_by(found)] if found else [])]
         message = (
-            f"{version.name} was written and passed its exam, but a person must approve its grants first "
-            f"({'; '.join(asks) or 'as it was registered'}): arbiter capabilities approve {version.name}. "
+            f"{version.name} was written and passed its exam, but a person must approve it first "
+            f"({'; '.join(dict.fromkeys(asks)) or 'as it was registered'}): arbiter capabilities approve {version.name}. "
             "Answer without it, or say that approval is needed."
         )
-        evidence: dict[str, JsonValue] = {"version": version.sha, "asks": [*asks]}
+        evidence: dict[str, JsonValue] = {"version": version.sha, "asks": [*dict.fromkeys(asks)], "sources": [*found]}
         return Ended(Status.REFUSED, self._failure("approval", message, evidence))
+
+    def _asks(self, made: Manifest) -> tuple[str, ...]:
+        """Why a person must say so before what is made may be used, one text for each reason."""
+        asks = list(self._settings.grants.rule(made.grants, self._settings.grantable).asks)
+        gates: list[Gate] = ["fabricate", "approve"] if _reaches(made.grants) else ["fabricate"]
+        for ruling in (self._policy.judge(gate, self._need.taint) for gate in gates):
+            if ruling is not None and ruling.rule != "allow":
+                asks.append(_asked_by(ruling.untrusted))
+        return tuple(dict.fromkeys(asks))
+
+    async def _may_be_asked(self) -> None:
+        """Whether content from where this need comes from may have anything made. Nothing was asked of a model yet."""
+        ruling = self._policy.judge("fabricate", self._need.taint)
+        if ruling is None:
+            return
+        if ruling.rule == "refuse":
+            await self._refuse(ruling, f"{self._need.name} was not fabricated: it was asked for by {ruling}.")
+        if not self._state.drafts:
+            detail = f"asked for by {ruling}" + ("; it will wait for a person" if ruling.rule == "ask" else "")
+            await self._report("taint", "passed", detail[:500], evidence=ruling.evidence())
+
+    async def _may_be_granted(self, made: Manifest) -> None:
+        ruling = self._policy.judge("approve", self._need.taint)
+        if ruling is not None and ruling.rule == "refuse" and _reaches(made.grants):
+            await self._refuse(
+                ruling, f"{made.name} was not fabricated: it asks for grants, and was asked for by {ruling}."
+            )
+
+    async def _refuse(self, ruling: Ruling, message: str) -> NoReturn:
+        await self._report("taint", "failed", message[:500], evidence=ruling.evidence())
+        raise Ended(Status.REFUSED, self._failure("taint", message, {"stage": "taint", **ruling.evidence()}))
 
     async def _can_sign(self) -> None:
         """End before any work is done whose result nobody here could vouch for."""
@@ -233,7 +273,7 @@ class Fabrication:
         claim = self._attempt.claim
         request = self._need.as_data().get("request")
         provenance: dict[str, JsonValue] = {
-            "made_by": "fabricator",
+            "made_by": FABRICATOR,
             "run": claim.run_id,
             "task": claim.task_id,
             "need": self._need.need[:2000],
@@ -241,9 +281,12 @@ class Fabrication:
             "examiner": describe(self._examiner()),
             "generator": describe(self._generator()),
             "specification": sha256(canonical(spec.model_dump(mode="json"))),
+            "sources": [*self._need.taint],
+            "untrusted": [*self._policy.untrusted(self._need.taint)],
         }
         granted = spec.grants.model_copy(update={"packages": self._settings.packages})
-        return admission.manifest(spec, granted, self._need, self._tenant, provenance)
+        made = admission.manifest(spec, granted, self._need, self._tenant, provenance)
+        return made.model_copy(update={"provenance": {**provenance, "waits": bool(self._asks(made))}})
 
     # ---- 3: write it -----------------------------------------------------------------------------------------------
 
@@ -322,12 +365,13 @@ class Fabrication:
         number = len(self._state.candidates) - 1
         brokers: list[AttemptBroker] = []
 
-        asks = self._settings.grants.rule(made.grants, self._settings.grantable).asks
-        outside = None if asks else self._outside
+        outside = None if self._asks(made) else self._outside
         uses = Uses(self._attempt.board, self._attempt.claim, made.name)
 
         def broker() -> Broker:
-            brokers.append(AttemptBroker(made, self._generator, outside, named=self._named, uses=uses))
+            brokers.append(
+                AttemptBroker(made, self._generator, outside, named=self._named, uses=uses, taint=self._need.taint)
+            )
             return brokers[-1]
 
         async def passed(stage: str, detail: str, seconds: float) -> None:
@@ -352,7 +396,7 @@ class Fabrication:
         excess = next((each.excess for each in brokers if each.exceeded.is_set()), None)
         if excess is not None and verdict.passed:
             said = f"It asked for more than the specification grants: {excess}"
-            verdict = verdict.model_copy(update={"passed": False, "reason": said, "feedback": f"{said} Do without it."})
+            verdict = verdict.model_copy(update={"passed": False, "reason": said, "feedback": feedback.excessive(said)})
         return await self._judged(verdict, consumed)
 
     async def _judged(self, verdict: Verdict, consumed: Usage) -> Candidate:
@@ -380,7 +424,7 @@ class Fabrication:
         began = time.monotonic()
         number = len(self._state.candidates) - 1
         claim = self._attempt.claim
-        asks = self._settings.grants.rule(made.grants, self._settings.grantable).asks
+        asks = self._asks(made)
         try:
             version = await admission.admit(
                 self._registry, made, source, verdict, describe(self._examiner()), claim.task_id, offered=not asks
@@ -487,7 +531,17 @@ class Fabrication:
         return failure.model_copy(update={"message": plain(failure.message)[:4000], "evidence": facts})
 
     def _completion(self, status: Status, *, data: JsonValue = None, error: Failure | None = None) -> Completion:
-        return self._attempt.claim.completion(status, data, error, usage=self._state.usage)
+        sources = (source("generated", self._need.name),)
+        return self._attempt.claim.completion(status, data, error, usage=self._state.usage, sources=sources)
+
+
+def _reaches(grants: Grants) -> bool:
+    """Whether anything beside computing is granted; packages of the operator's are no more than that."""
+    return grants.model_copy(update={"packages": ()}) != Grants()
+
+
+def _asked_by(untrusted: Taint) -> str:
+    return f"it was asked for by content from {', '.join(untrusted)}"
 
 
 def _since(began: float) -> float:

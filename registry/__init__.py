@@ -4,6 +4,7 @@
 * :mod:`registry.versions`, :mod:`registry.store`: versions by content hash, one of each name active; register, resolve,
   list, retire.
 * :mod:`registry.signing`, :mod:`registry.keyfile`: who vouches for a version, and where the key for that comes from.
+* :mod:`registry.lineage`: which sources a fabricated capability owes its words to.
 * :mod:`registry.schema`: whether a value fits a schema, in words a planner can act on.
 * :mod:`registry.signature`, :mod:`registry.declare`: capabilities out of typed functions and Strands agents.
 * :mod:`registry.shortlist`: the few capabilities worth showing to the model.
@@ -14,6 +15,7 @@ and nothing to the right of it.
 """
 
 from registry.declare import Capability, capability
+from registry.lineage import origin, suspects
 from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest
 from registry.schema import validate_input, validate_output
 from registry.shortlist import LexicalMatcher, Matcher, Ranked
@@ -42,6 +44,8 @@ __all__ = [
     "Signer",
     "Version",
     "capability",
+    "origin",
+    "suspects",
     "validate_input",
     "validate_output",
 ]

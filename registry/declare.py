@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 from pydantic import JsonValue
 
 from blackboard.errors import BadInput
+from blackboard.taint import Taint, given
 from blackboard.types import RetryPolicy, Usage
 from registry.manifest import EVERY_TENANT, LOCAL, CapabilityLimits, Example, Grants, Manifest
 from registry.signature import Signature, caller_namespace
@@ -44,12 +45,21 @@ class Capability(Generic[P, R]):
         manifest: what the registry stores.
         function: the original function; for an agent, an async one from a prompt to the answer's text.
         agent: the Strands agent, or None.
+        sources: where its results come from beside its input.
     """
 
-    def __init__(self, function: Callable[P, R], signature: Signature, manifest: Manifest, agent: Any = None) -> None:
+    def __init__(
+        self,
+        function: Callable[P, R],
+        signature: Signature,
+        manifest: Manifest,
+        agent: Any = None,
+        sources: Taint = (),
+    ) -> None:
         self.manifest = manifest
         self.function = function
         self.agent = agent
+        self.sources = sources
         self._signature = signature
         functools.update_wrapper(self, function)
 
@@ -126,6 +136,7 @@ def capability(
     limits: CapabilityLimits | None = None,
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
+    sources: Sequence[str] = (),
 ) -> Capability[P, R]: ...
 
 
@@ -140,6 +151,7 @@ def capability(
     limits: CapabilityLimits | None = None,
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
+    sources: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], Capability[P, R]]: ...
 
 
@@ -155,6 +167,7 @@ def capability(
     limits: CapabilityLimits | None = None,
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
+    sources: Sequence[str] = (),
 ) -> Any:
     """Make a capability of a typed function or of a Strands agent; also usable as a decorator, with or without options.
 
@@ -167,12 +180,14 @@ def capability(
         examples: calls that show what it is for.
         limits, grants: bounds and permissions of one attempt.
         tenant: who may use it; ``*`` is everybody.
+        sources: where its results come from beside its input, such as ``("mail:inbox",)``: what a function of this program
+            reaches, nobody else sees. See ``docs/taint.md``.
 
     Returns:
         The :class:`Capability`, or a decorator when called without a target.
 
     Raises:
-        BadInput: the function's parameters cannot be described, or the manifest is invalid.
+        BadInput: the function's parameters cannot be described, or the manifest or a source is invalid.
     """
     options = functools.partial(
         _declare,
@@ -184,6 +199,7 @@ def capability(
         limits=limits or CapabilityLimits(),
         grants=grants,
         tenant=tenant,
+        sources=given(sources) if sources else (),
     )
     if target is not None:
         return options(target, namespace=caller_namespace(1))
@@ -200,6 +216,7 @@ def _declare(target: Any, namespace: Mapping[str, Any], **options: Any) -> Capab
     agent = target if _is_agent(target) else None
     function = _prompt_function(agent) if agent is not None else target
     signature = Signature(function, namespace)
+    sources: Taint = options.pop("sources")
     name = options.pop("name") or _own_name(target, agent)
     if len(name) > _MOST_NAME:
         raise BadInput("name", name, f"Use at most {_MOST_NAME} characters; its lane '{LOCAL}<name>' has 64.")
@@ -223,7 +240,7 @@ def _declare(target: Any, namespace: Mapping[str, Any], **options: Any) -> Capab
             **options,
         }
     )
-    return Capability(function, signature, manifest, agent)
+    return Capability(function, signature, manifest, agent, sources)
 
 
 def _own_name(target: Any, agent: Any) -> str:

@@ -22,6 +22,7 @@ from blackboard.errors import ArbiterError, BadInput, ScriptRefused, UnknownReco
 from blackboard.trust import Trust
 from blackboard.types import Status
 from registry.content import canonical, sha256
+from registry.lineage import suspects
 from registry.manifest import ExamRecord, Manifest, refused
 from registry.shortlist import DEFAULT_FLOOR, LexicalMatcher, Matcher
 from registry.signing import SignatureRefused, Signer, Verifier, somebody
@@ -252,15 +253,20 @@ class Registry:
         found = [await self.versions(name) for name in await self._catalog.names()]
         return [version for versions in found for version in versions if version.waits]
 
-    async def approve(self, name: str, sha: str | None = None, *, by: str | None = None) -> Version:
-        """Approve the grants of a version that waits for it: sign it, and offer it. Who did is in the audit and the log.
+    async def approve(
+        self, name: str, sha: str | None = None, *, sources: Iterable[str] = (), by: str | None = None
+    ) -> Version:
+        """Approve a version that waits for it: sign it, and offer it. Who did is in the audit and the log.
 
         Args:
             name: of the capability.
             sha: of the version. Default: the latest one that waits.
+            sources: every source that is not trusted and had it made, as :func:`registry.suspects` tells them: nobody
+                approves what comes from them without having seen that it does.
             by: who approves. Default: the user of this process.
 
         Raises:
+            BadInput: it was asked for by content from other sources than those named; nothing was done.
             UnknownRecord: no such capability, or nothing of it waits.
             ScriptRefused: ``REVOKED`` or ``UNTRUSTED``, the version or the approving key does not count.
         """
@@ -269,8 +275,15 @@ class Registry:
         if not open:
             raise UnknownRecord("UNKNOWN", f"no version of {name} waits for approval")
         version, who = open[-1], somebody() if by is None else by
+        asked, named = suspects(version.manifest), sorted(set(sources))
+        if set(asked) - set(named):
+            raise BadInput(
+                "sources", named, f"{name} was made because content from {', '.join(asked)} asked for it: look at its code, "
+                "then approve it by naming these sources.",
+            )  # fmt: skip
         await self.sign(name, version.sha, by=who)
-        reason = f"its grants were approved by {who}"
+        knowing = f", knowing that {', '.join(asked)} asked for it" if asked else ""
+        reason = f"its grants were approved by {who}{knowing}"
         await self._catalog.set_state(name, version.sha, "active", reason=reason, decided=("approved", who))
         return await self.resolve(name, version.sha)
 

@@ -22,11 +22,12 @@ from blackboard.blobs import reference
 from blackboard.budgets import BudgetExhausted
 from blackboard.errors import BadInput
 from blackboard.payloads import PAYLOAD_BYTES, dump
+from blackboard.taint import UNKNOWN, Ruling, Taint, TaintPolicy, merged, source
 from blackboard.types import Usage
 from registry import Manifest
 from wrapper.isolation import BrokerError, NotGranted
 from wrapper.model_choice import choose
-from wrapper.models import ModelCallFailed, ReplyTruncated, converse
+from wrapper.models import ModelCallFailed, ReplyTruncated, converse, model_source
 from wrapper.secrets import Secrets, redacted
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ OUTPUTS = 32
 """Most outputs of one attempt."""
 _CHUNK_BYTES = 1024 * 1024
 _NAME_CHARACTERS = 100
+_CAUTIOUS = TaintPolicy()
 
 Keep = Callable[[str, JsonValue], Awaitable[JsonValue]]
 """Stores an output with the run: name and value to a reference."""
@@ -60,11 +62,13 @@ class Outside:
         secrets: where values of handles come from.
         private: networks that brokered requests may go to although they are not public.
         authorities: file with certificates that they trust besides the public ones.
+        policy: which sources are trusted, and what content from the others may do.
     """
 
     secrets: Secrets
     private: Sequence[Network] = ()
     authorities: str | None = None
+    policy: TaintPolicy = _CAUTIOUS
 
 
 class AttemptBroker:
@@ -82,6 +86,8 @@ class AttemptBroker:
         keep: stores an output; None only says where it would be.
         named: gives another model that the grants name.
         uses: is told what is used of what was granted.
+        taint: where the task's input comes from. What the attempt brings in under its own grants counts as well for its
+            secrets as soon as it asked a model: until then only the code decides, which was signed with those grants.
     """
 
     def __init__(
@@ -92,10 +98,13 @@ class AttemptBroker:
         keep: Keep | None = None,
         named: Callable[[str], Model] | None = None,
         uses: Uses | None = None,
+        taint: Taint = UNKNOWN,
     ) -> None:
         self._manifest, self._model, self._outside, self._named = manifest, model, outside, named
         self._keep = keep or _not_kept
-        self._uses = uses
+        self._uses, self._taint = uses, taint
+        self._asked: set[str] = set()
+        self._opened: set[str] = set()
         self._model_calls = 0
         self._fetcher: Fetcher | None = None
         self._inputs: dict[str, bytes] = {}
@@ -105,6 +114,8 @@ class AttemptBroker:
         """Set when the code asked for more than its manifest declares."""
         self.excess = ""
         """For what."""
+        self.ruling: Ruling | None = None
+        """Why a secret was withheld, which ended it as well."""
         self.usage = Usage()
         """What the attempt's model calls consumed so far."""
         self.exhausted: BudgetExhausted | None = None
@@ -130,6 +141,18 @@ class AttemptBroker:
         except NotGranted as error:
             raise self._exceeds(error.message) from None
 
+    @property
+    def sources(self) -> Taint:
+        """What the attempt brought in so far: places it sent requests to, files it read, models it asked."""
+        reached = self._fetcher.reached if self._fetcher is not None else ()
+        return merged(reached, self._opened, self._asked)
+
+    def _gate(self) -> Ruling | None:
+        ruling = (self._outside.policy if self._outside else _CAUTIOUS).judge(
+            "secret", merged(self._taint, self.sources if self._asked else ())
+        )
+        return None if ruling is None or ruling.rule == "allow" else ruling
+
     def clean(self, text: str) -> str:
         """A text without the values of secrets that were used."""
         return redacted(text, self._fetcher.used.items()) if self._fetcher is not None else text
@@ -140,7 +163,7 @@ class AttemptBroker:
         return BrokerError("denied", message)
 
     async def _fetch(self, args: JsonValue) -> JsonValue:
-        from wrapper.fetching import Fetcher
+        from wrapper.fetching import Fetcher, Withheld
 
         grants = self._manifest.grants
         if not grants.http_hosts:
@@ -148,11 +171,20 @@ class AttemptBroker:
         if self._fetcher is None:
             outside = self._outside or Outside(Secrets({}))
             self._fetcher = Fetcher(
-                grants, outside.secrets, outside.private, authorities=outside.authorities, uses=self._uses
+                grants,
+                outside.secrets,
+                outside.private,
+                authorities=outside.authorities,
+                uses=self._uses,
+                gate=self._gate,
             )
         if self._outside is None:
             raise self._fetcher.unreachable(args)
-        return await self._fetcher.fetch(args)
+        try:
+            return await self._fetcher.fetch(args)
+        except Withheld as error:
+            self.ruling = error.ruling
+            raise self._exceeds(error.message) from None
 
     async def _read(self, args: JsonValue) -> JsonValue:
         """A part of a granted file: ``{"handle", "offset"}`` to ``{"data": base64, "size"}``."""
@@ -171,6 +203,7 @@ class AttemptBroker:
                 raise BrokerError("file", f"The file {handle!r} cannot be read: {error.strerror}.") from None
             if self._uses is not None:
                 self._uses.count("files", handle)
+        self._opened.add(source("file", handle))
         content = self._inputs[handle]
         part = content[offset : offset + _CHUNK_BYTES]
         return {"data": base64.b64encode(part).decode(), "size": len(content)}
@@ -217,6 +250,7 @@ class AttemptBroker:
         request = cast("dict[str, Any]", args)
         self.failed = None
         model = await choose(self._manifest.grants, request.get("model_id"), self._model, self._named)
+        self._asked.add(model_source(model))
         try:
             reply = await converse(
                 model,

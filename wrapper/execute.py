@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from blackboard.claims import Claim
 from blackboard.errors import BadInput, IsolationUnavailable, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES, dump
+from blackboard.taint import merged
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from registry import (
@@ -29,6 +30,7 @@ from registry import (
     ResultNotJson,
     SignatureRefused,
     Version,
+    origin,
     validate_input,
     validate_output,
 )
@@ -123,7 +125,7 @@ class Executor:
         uses = Uses(attempt.board, claim, manifest.name)
         broker = AttemptBroker(
             manifest, self._guarded(self._model, claim, manifest), self._outside, _keeper(attempt),
-            lambda name: self._guarded_one(self._named_models.get(name), claim, manifest), uses,
+            lambda name: self._guarded_one(self._named_models.get(name), claim, manifest), uses, claim.taint,
         )  # fmt: skip
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = prepare(manifest, source, version.artifact_sha or "", given, _context(claim), wall_seconds=seconds)
@@ -140,9 +142,13 @@ class Executor:
             "version": version.sha,
             "usage": usage,
             "isolation": outcome.isolation,
+            "sources": merged(broker.sources, origin(manifest)),
             "stdout": broker.clean(outcome.stdout[-LOG_CHARACTERS:]),
             "stderr": broker.clean(outcome.stderr[-LOG_CHARACTERS:]),
         }
+        if broker.ruling is not None:
+            failure = Failure(type="taint", message=f"It was ended: {broker.excess}", evidence=broker.ruling.evidence())
+            return claim.completion(Status.REFUSED, error=failure, **more)
         if broker.exceeded.is_set():
             message = f"It asked for more than it was granted and was ended: {broker.excess}"
             return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
@@ -190,7 +196,7 @@ class Executor:
             message = f"This program has another version of {manifest.name} than the run is pinned to; start a new run."
             return _failed(claim, "hash_mismatch", message, version)
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
-        more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess"}
+        more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess", "sources": capability.sources}
         started = time.perf_counter()
         work = asyncio.ensure_future(_invoke(capability, given, claim))
         stop = asyncio.ensure_future(attempt.cancelled.wait())

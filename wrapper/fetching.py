@@ -15,7 +15,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +26,7 @@ import httpcore
 from pydantic import JsonValue
 
 from blackboard.errors import ArbiterError, BadInput
+from blackboard.taint import Ruling, source
 from registry import Grants
 from wrapper.isolation import BrokerError, NotGranted
 from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
@@ -60,6 +61,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Its lines quote headers, with what was filled in.
 logging.getLogger("httpcore").setLevel(logging.INFO)
+
+
+class Withheld(BrokerError):
+    """A secret was not filled in, because of where the content of the task comes from."""
+
+    def __init__(self, ruling: Ruling, handle: str, host: str) -> None:
+        super().__init__("denied", f"The secret {handle!r} is not used for {host} on {ruling}.")
+        self.ruling, self.handle, self.host = ruling, handle, host
 
 
 def networks(named: Iterable[str]) -> tuple[Network, ...]:
@@ -227,6 +236,7 @@ class Fetcher:
         seconds: longest time of one fetch.
         authorities: file with certificates that are trusted besides the public ones.
         uses: is told of each request, and of each secret before it is sent.
+        gate: asked before each secret is filled in: why it is not, or None.
     """
 
     def __init__(
@@ -237,9 +247,12 @@ class Fetcher:
         seconds: float = SECONDS,
         authorities: str | None = None,
         uses: Uses | None = None,
+        gate: Callable[[], Ruling | None] = lambda: None,
     ) -> None:
         self._grants, self._secrets, self._private, self._seconds = grants, secrets, private, seconds
-        self._authorities, self._uses = authorities, uses
+        self._authorities, self._uses, self._gate = authorities, uses, gate
+        self.reached: set[str] = set()
+        """Sources: the places requests were sent to, redirects included."""
         self._made = 0
         self.used: dict[str, str] = {}
         """Handles that were filled in, with their values; what leaves this side has them taken out."""
@@ -255,6 +268,7 @@ class Fetcher:
 
         Raises:
             NotGranted: the manifest does not declare the host, the method or the secret.
+            Withheld: the task's content may not lead to the use of a secret.
             BrokerError: ``bad_request``, ``denied`` (an address or a redirect), ``limit``, ``timeout``, ``http``.
         """
         method, url, headers, body, seconds = self._counted(args)
@@ -381,6 +395,8 @@ class Fetcher:
         def value(found: re.Match[str]) -> str:
             handle = found[1]
             self._bound(handle, target)
+            if (ruling := self._gate()) is not None:
+                raise Withheld(ruling, handle, target.host)
             try:
                 secret = self._secrets.get(handle)
             except BadInput as error:
@@ -414,6 +430,7 @@ class Fetcher:
     async def _once(
         self, method: str, target: _Target, addresses: Sequence[Address], headers: list[tuple[str, str]], body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
+        self.reached.add(source("http", target.host if target.default_port else f"{target.host}:{target.port}"))
         given = {name.lower() for name, _ in headers}
         host = target.url().split("/")[2]
         sent = [("host", host), *headers]

@@ -19,7 +19,7 @@ from arbiter.records import Counts, by_name, standing_record, version_record
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.types import Status
-from registry import Registry, Signer, Version
+from registry import Registry, Signer, Version, suspects
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -91,6 +91,8 @@ async def _sign(arguments: argparse.Namespace) -> int:
         registry = Registry(board.catalog, signer=functools.partial(Signer.find, None, arguments.data_dir))
         version = _chosen(await registry.versions(arguments.name), arguments.sha)
         signed = await registry.sign(version.name, version.sha)
+    if warning := _suspected(version):
+        output.note(f"warning: {version.name} {version.sha[:12]}{warning}")
     key = signed.signature.key if signed.signature else ""
     output.note(f"{version.name} {version.sha[:12]} is signed with key {key}")
     return OK
@@ -105,7 +107,7 @@ async def _approve(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog, signer=functools.partial(Signer.find, None, arguments.data_dir))
         sha = None if arguments.sha is None else _chosen(await registry.versions(arguments.name), arguments.sha).sha
-        version = await registry.approve(arguments.name, sha)
+        version = await registry.approve(arguments.name, sha, sources=arguments.source)
     output.note(f"{version.name} {version.sha[:12]} is offered from now on, with {_asked(version)}")
     return OK
 
@@ -134,9 +136,10 @@ async def _waiting(arguments: argparse.Namespace) -> int:
         found = await Registry(board.catalog).waiting()
     for version in found:
         if arguments.json:
-            output.line({**version_record(version, {}), "grants": version.manifest.grants.model_dump(mode="json")})
+            grants = version.manifest.grants.model_dump(mode="json")
+            output.line({**version_record(version, {}), "grants": grants, "sources": [*suspects(version.manifest)]})
         else:
-            line = f"{version.name} {version.sha[:12]} asks for {_asked(version)}"
+            line = f"{version.name} {version.sha[:12]} asks for {_asked(version)}{_suspected(version)}"
             output.console().print(Text(narration.one_line(line, 500)), soft_wrap=True)
     if not found and not arguments.json:
         output.note("nothing waits for approval")
@@ -146,6 +149,11 @@ async def _waiting(arguments: argparse.Namespace) -> int:
 def _asked(version: Version) -> str:
     grants = version.manifest.grants.model_dump(mode="json", exclude_defaults=True)
     return narration.one_line(json.dumps(grants, ensure_ascii=False), 400)
+
+
+def _suspected(version: Version) -> str:
+    found = suspects(version.manifest)
+    return f"; content from {narration.sources(found)}, which is not trusted, asked for it" if found else ""
 
 
 def revoke(arguments: argparse.Namespace) -> int:

@@ -51,7 +51,8 @@ async def _serve(arguments: argparse.Namespace) -> int:
         model=arguments.model, fabricator_model=arguments.fabricator_model,
         examiner_model=arguments.examiner_model, capabilities=capabilities, roles=roles,
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
-        isolation=arguments.isolation, concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
+        isolation=arguments.isolation, taint=arguments.taint_policy,
+        concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
         retention=retention.policy(arguments.keep, arguments.keep_runs), **options.place(arguments),
     )  # fmt: skip
     api = _api(arguments)

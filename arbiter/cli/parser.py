@@ -184,6 +184,20 @@ def _isolation(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source", metavar="LABEL", action="append",
+        help="where it comes from, such as mail:inbox; may be repeated (default: an event's source, else person)",
+    )  # fmt: skip
+
+
+def _taint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--taint-policy", metavar="FILE",
+        help="JSON or TOML: which sources are trusted, and what content from others may do (default: $ARBITER_TAINT_POLICY)",
+    )  # fmt: skip
+
+
 def _run(commands: _Commands) -> None:
     run = _command(commands, "run", "arbiter.cli.runs:run", "run a request here and wait for its answer")
     _request(run)
@@ -192,6 +206,8 @@ def _run(commands: _Commands) -> None:
     run.add_argument("--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams")
     run.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
     _isolation(run)
+    _source(run)
+    _taint(run)
     run.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="stop waiting after SECONDS; the run stays")
     run.add_argument("--quiet", action="store_true", help="no progress")
     _json(run, "the result")
@@ -201,6 +217,7 @@ def _run(commands: _Commands) -> None:
 def _submit(commands: _Commands) -> None:
     submit = _command(commands, "submit", "arbiter.cli.runs:submit", "put a request on the board for a daemon to run")
     _request(submit)
+    _source(submit)
     _json(submit, "the run's id")
     _place(submit)
 
@@ -223,6 +240,7 @@ it out; --wait prints what it returned."""
     call.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
     call.add_argument("--key", metavar="KEY", help="idempotency key: the same key with the same call is the same run")
     _limits(call, ("tokens", "model tokens"), ("seconds", "seconds from acceptance to the end"))
+    _source(call)
     call.add_argument("--wait", action="store_true", help="wait for the end and print the result")
     call.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="stop waiting after SECONDS; the run stays")
     _json(call, "the run's id, or with --wait the result")
@@ -251,6 +269,7 @@ second signal gives everything back immediately."""
         )
         parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
         _isolation(parser)
+        _taint(parser)
         parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
         )
@@ -507,6 +526,11 @@ def _capabilities(commands: _Commands) -> None:
         one.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the one meant)")
         if name in ("revoke", "refuse"):
             one.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
+        if name == "approve":
+            one.add_argument(
+                "--source", metavar="LABEL", action="append", default=[],
+                help="each source that is not trusted and asked for it, as 'waiting' tells them; may be repeated",
+            )  # fmt: skip
         _place(one, default=argparse.SUPPRESS)
     waiting = _command(
         inner, "waiting", "arbiter.cli.capabilities:waiting", "list what waits for approval of its grants"

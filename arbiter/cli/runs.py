@@ -44,11 +44,13 @@ async def _run(arguments: argparse.Namespace) -> int:
     async with Arbiter(
         model=arguments.model, fabricator_model=arguments.fabricator_model,
         examiner_model=arguments.examiner_model, capabilities=capabilities,
-        grace_seconds=GRACE_SECONDS, isolation=arguments.isolation, **options.place(arguments),
+        grace_seconds=GRACE_SECONDS, isolation=arguments.isolation, taint=arguments.taint_policy, **options.place(arguments),
     ) as served:  # fmt: skip
         if not served.sandboxed:
             output.note(NO_SANDBOX)
-        run_id = await served.submit(request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)
+        run_id = await served.submit(
+            request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits, sources=arguments.source
+        )
         if not arguments.quiet:
             output.note(f"Model: {narration.one_line(served.model_label)}    Board: {served.board.engine.label}")
         try:
@@ -96,7 +98,9 @@ async def _submit(arguments: argparse.Namespace) -> int:
     from arbiter.sdk import Arbiter
 
     async with Arbiter(roles=(), **options.place(arguments)) as client:
-        run_id = await client.submit(request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)
+        run_id = await client.submit(
+            request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits, sources=arguments.source
+        )
     if arguments.json:
         output.line({"run_id": run_id})
     else:
@@ -119,7 +123,9 @@ async def _call(arguments: argparse.Namespace) -> int:
 
     wanted = Call(arguments.name, given, arguments.sha, arguments.priority)
     async with Arbiter(roles=(), **options.place(arguments)) as client:
-        run_id = await client.submit(wanted, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits)
+        run_id = await client.submit(
+            wanted, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits, sources=arguments.source
+        )
         if arguments.wait:
             try:
                 result = await client.result(run_id, timeout=arguments.timeout)
@@ -196,6 +202,7 @@ async def _show(arguments: argparse.Namespace) -> int:
     console = output.console()
     now = log[-1].time if state.done else datetime.now(UTC)
     console.print(view(state, now, ascii_only=console.options.ascii_only))
+    console.print(Text(f"Sources: {narration.sources(state.taint)}"))
     if state.answer:
         output.text(f"\n{state.answer}")
     return OK

@@ -168,11 +168,11 @@ local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
 
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
 -- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows
--- them), need, deps, outs, olanes; rr, lim and the lists are absent when empty.
+-- them), need, deps, outs, olanes, src (where its input comes from); rr, lim and the lists are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
-    ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes}
+    ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
   local state = t.need and t.need > 0 and 'blocked' or 'ready'
@@ -187,7 +187,7 @@ local function post(run, r, s, input)
   end
   bump(s.id, t, now, 'task.posted', splice('input', input, {task = s.id, kind = t.kind, capability = t.cap,
     version = t.version, lane = t.lane, tool_use_id = t.tuid, key = t.key, round = t.round, after = t.deps,
-    state = state, deadline_ms = t.dl}), true)
+    state = state, deadline_ms = t.dl, taint = t.src}), true)
 end
 local function post_step(run, r)
   local n = r.round + 1
@@ -288,7 +288,7 @@ end
 -- certain where nobody held it, or where its holder gave it back.
 local function verdict(t, status, kind, message, stopped)
   return cjson.encode({orchestration_id = t.run, tool_use_id = t.tuid, node = t.cap, status = status, version = t.version,
-    attempts = t.att, worker = t.owner, error = {type = kind, message = message, retryable = false,
+    attempts = t.att, worker = t.owner, taint = t.src, error = {type = kind, message = message, retryable = false,
     evidence = {stopped = stopped or t.state ~= 'claimed'}}})
 end
 

@@ -29,7 +29,7 @@ class Log:
             "type": kind,
             "subject": self.run_id if not subject else f"{self.run_id}/{subject}",
             "id": f"{subject}:{self._n}",
-            "data": json.dumps(data),
+            "data": json.dumps({"taint": ["person"], **data} if isinstance(data, dict) else data),
         }
         self.events.append(events.parse(f"{self.ms}-{self._n}", fields, self.run_id, "/arbiter/arbiter/main"))
         return self

@@ -12,6 +12,7 @@ from arbiter_support import FUNCTIONS, completions
 
 from arbiter import Arbiter
 from blackboard.testing import RedisServer
+from wrapper.models.quoting import unquoted
 from wrapper.testing import BedrockStub, exception_frame, turn_frames
 
 
@@ -50,7 +51,7 @@ async def test_rounds_tool_calls_and_results_travel_in_bedrock_shapes(
     assert result.usage.input_tokens == 20
     second = stub.requests[1].body["messages"]
     results = [block["toolResult"] for block in second[2]["content"] if "toolResult" in block]
-    said = [(one["toolUseId"], one["status"], one["content"][0]["json"]) for one in results]
+    said = [(one["toolUseId"], one["status"], json.loads(unquoted(one["content"][0]["text"]))) for one in results]
     assert said == [("use-1", "success", {"sum": 5}), ("use-2", "success", {"sum": 50})]
 
 

@@ -131,3 +131,31 @@ def test_what_waits_for_approval_is_listed_and_approved(on: list[str], tmp_path:
     assert refusal(on) is None
     assert "nothing waits" in command("capabilities", "waiting", *on, data=tmp_path)
     assert "waits for approval" in command("capabilities", "approve", "one", *on, data=tmp_path, code=2)
+
+
+def test_what_untrusted_content_asked_for_is_approved_only_by_whoever_names_the_sources(
+    on: list[str], tmp_path: Path
+) -> None:
+    command("keys", "trust", *on, data=tmp_path)
+
+    async def put() -> None:
+        async with await Board.open(on[1], board=on[3]) as board:
+            made = {"made_by": "fabricator", "untrusted": ["event:/mail", "http:evil.example"], "waits": True}
+            manifest = Manifest(name="one", description="One.", input_schema={"type": "object"}, provenance=made)
+            exam = ExamRecord(public_cases=2, sealed_cases=1, passed=True, when=1.0)
+            await Registry(board.catalog).register(manifest, source=SOURCE, exam=exam, activate=False, sign=False)
+
+    asyncio.run(put())
+    shown = command("capabilities", "waiting", *on, data=tmp_path)
+    assert "content from event:/mail, http:evil.example, which is not trusted, asked for it" in shown
+    [listed] = records(command("capabilities", "waiting", "--json", *on, data=tmp_path))
+    assert listed["sources"] == ["event:/mail", "http:evil.example"]
+    approve = ("capabilities", "approve", "one")
+    refused = command(*approve, *on, data=tmp_path, code=2)
+    assert "event:/mail, http:evil.example" in refused
+    assert "naming these sources" in refused
+    command(*approve, "--source", "event:/mail", *on, data=tmp_path, code=2)
+    assert "asked for it" in command("capabilities", "waiting", *on, data=tmp_path), "it still waits"
+    both = ("--source", "event:/mail", "--source", "http:evil.example")
+    assert "is offered from now on" in command(*approve, *both, *on, data=tmp_path)
+    assert refusal(on) is None

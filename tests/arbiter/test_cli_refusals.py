@@ -73,6 +73,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["capabilities", "show", "nothing"], "nothing", "no capability"),
         (["serve", "--roles", "arbiter,chef"], "'chef'", "arbiter, fabricator, wrapper"),
         (["serve", "--roles", ","], "--roles", "arbiter, fabricator, wrapper"),
+        (["serve", "--taint-policy", "/nowhere.json"], "taint: '/nowhere.json'", "cannot be read"),
+        (["submit", "hi", "--source", "two words"], "sources: 'two words'", "mail:inbox"),
         (["serve", "--capabilities", "no_such_module"], "no_such_module", "cannot be imported"),
         (["serve", "--capabilities", "/nowhere.py"], "/nowhere.py", "No such file"),
         (["serve", "--capabilities", "json:loads"], "json:loads", "arbiter.capability"),

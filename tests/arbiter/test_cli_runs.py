@@ -56,6 +56,21 @@ def on(redis_server: RedisServer, board_name: str) -> list[str]:
     return ["--url", redis_server.url, "--board", board_name]
 
 
+def test_a_run_shows_the_sources_it_was_given(script: str, on: list[str], tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text('trusted = ["person", "model:*"]')
+    done = arbiter(
+        "run", "double 21", "--model", script, "--capabilities", "abilities", "--source", "mail:inbox",
+        "--taint-policy", "policy.toml", "--json", *on, cwd=tmp_path,
+    )  # fmt: skip
+    [record] = records(done.stdout)
+    assert (done.returncode, record["sources"]) == (0, ["mail:inbox", "model:scripted"])
+    shown = arbiter("show", record["run_id"], *on).stdout
+    assert "Sources: mail:inbox, model:scripted" in shown
+    [whole] = records(arbiter("show", record["run_id"], "--json", *on).stdout)
+    assert whole["task_list"][0]["sources"] == whole["round_list"][0]["sources"] == ["mail:inbox", "model:scripted"]
+    assert "accepted, from mail:inbox" in arbiter("events", "--run", record["run_id"], *on).stdout
+
+
 def test_a_run_prints_its_answer_and_keeps_progress_apart(script: str, on: list[str], tmp_path: Path) -> None:
     done = arbiter("run", "double 21", "--model", script, "--capabilities", "abilities", *on, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "It is 42.\n")

@@ -16,6 +16,7 @@ from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.events import RunAccepted
 from blackboard.testing import RedisServer
+from wrapper.models.quoting import unquoted
 
 assert answers
 
@@ -44,7 +45,8 @@ async def test_a_large_result_is_shown_shortened_and_is_passed_on_whole_in_the_s
         large = done["made"].data
         assert isinstance(large, Blob)
         assert len(await a.board.load(result.run_id, large)) == 10_000  # type: ignore[arg-type]
-    shown = model.calls[1].messages[2]["content"][0]["toolResult"]["content"][0]["json"]["tasks"]["made"]["data"]
+    block = model.calls[1].messages[2]["content"][0]["toolResult"]["content"][0]
+    shown = json.loads(unquoted(block["text"]))["tasks"]["made"]["data"]
     assert shown["contains"] == "list of 10000"
     assert shown["bytes"] == large.bytes
     assert shown["beginning"].startswith('[{"n":0,')
@@ -61,7 +63,7 @@ async def test_a_large_request_reaches_the_model_and_one_too_large_for_it_can_be
         text = "word " * 100_000
         result = await a.run(text, timeout=30)
         assert result.answer == "ok"
-        assert model.calls[0].messages[0]["content"][0]["text"] == text
+        assert unquoted(model.calls[0].messages[0]["content"][0]["text"]) == text
         assert isinstance(result.state.request, Blob)
     huge = {"rows": [{"n": n, "text": "y" * 100} for n in range(20_000)]}
     turns = [call("letters", rows={"$ref": "request#/rows"}), "{{ results.letters }}"]

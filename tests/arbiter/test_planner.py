@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from arbiter.planner import SHORTLIST
 from arbiter.tools import PLAN, SEARCH
 from blackboard.testing import RedisServer
 from wrapper.models import ModelCallFailed, ModelTransient, StreamCut
+from wrapper.models.quoting import unquoted
 
 
 async def test_rounds_go_on_until_the_model_answers_without_a_call(redis_server: RedisServer) -> None:
@@ -65,7 +67,7 @@ async def test_a_later_round_can_refer_to_an_earlier_result_that_was_shown_short
     async with arbiter(redis_server.url, turns) as (a, model):
         result = await a.run("Take the last of 1000 rows.", timeout=20)
     assert result.answer == "x" * 50
-    shown = model.calls[1].messages[2]["content"][0]["toolResult"]["content"][0]["json"]
+    shown = json.loads(unquoted(model.calls[1].messages[2]["content"][0]["toolResult"]["content"][0]["text"]))
     assert shown["shortened"] is True
     assert len(str(shown)) < 5000
     assert len(completions(result)["rows"].data) == 1000
@@ -150,7 +152,7 @@ async def test_a_failure_is_shown_to_the_model_with_its_reason(redis_server: Red
     assert (done.status, done.error.type) == (Status.FAILED, "handler_error")
     shown = model.calls[1].messages[2]["content"][0]["toolResult"]
     assert shown["status"] == "error"
-    assert "the drawer is stuck" in str(shown["content"][0]["json"]["error"])
+    assert "the drawer is stuck" in str(json.loads(unquoted(shown["content"][0]["text"]))["error"])
 
 
 async def test_tasks_that_wait_for_a_failed_one_are_cancelled_with_the_reason(redis_server: RedisServer) -> None:

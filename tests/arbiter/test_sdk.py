@@ -17,6 +17,7 @@ from arbiter_support import FUNCTIONS, add, arbiter, call, completions
 
 from arbiter import Arbiter, BadInput, Conflict, Limits, ScriptedModel, UnknownRecord, capability, current_task, events
 from blackboard.testing import RedisServer
+from wrapper.models.quoting import unquoted
 
 SUM = [call("add", a=2, b=3), "It is {{ results.add.sum }}."]
 
@@ -58,7 +59,7 @@ def test_run_sync_works_without_and_inside_a_running_loop() -> None:
 
 async def test_many_runs_at_once_keep_apart(redis_server: RedisServer) -> None:
     def turn(messages: Any, _: Any) -> Any:
-        number = int(messages[0]["content"][0]["text"])
+        number = int(unquoted(messages[0]["content"][0]["text"]))
         return call("add", a=number, b=1000) if len(messages) == 1 else "{{ results.add.sum }}"
 
     async with arbiter(redis_server.url, [turn, turn]) as (a, _):

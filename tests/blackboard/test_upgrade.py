@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from strict import Clock, Play, done, faults, watch_scripts
 
-from blackboard import claims
+from blackboard import claims, taint
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import EngineUnavailable
+from blackboard.types import Status
 
 STORED = {
     path.stem: json.loads(path.read_text("utf-8")) for path in sorted((Path(__file__).parent / "stored").glob("*.json"))
@@ -91,6 +92,28 @@ async def test_every_run_of_an_earlier_version_goes_on_to_its_end(
     assert await faults(board) == []
     for run in runs.values():
         assert (await board.history(run))[-1].type == "dev.arbiter.run.completed.v1"
+
+
+@pytest.mark.parametrize("version", STORED)
+async def test_what_an_earlier_version_left_behind_comes_from_an_unknown_source_and_is_not_trusted(
+    board: Board, version: str
+) -> None:
+    """Whatever this version does with it: what it adds to it does not make it known."""
+    stored = STORED[version]
+    play = await restored(board, stored)
+    run = stored["runs"]["busy"]
+    accepted = (await board.history(run))[0]
+    assert taint.read(accepted.data.taint) == taint.UNKNOWN
+    claimed = await held(play, f"{run}/1.claimed")
+    assert claimed.taint == taint.UNKNOWN
+    await board.complete(claimed, claimed.completion(Status.SUCCEEDED, sources=("http:api.example.com",)))
+    (behind,) = await play.take("other")
+    assert behind.key == "behind"
+    assert behind.taint == ("http:api.example.com", "unknown")
+    assert taint.TaintPolicy(trusted=("*",)).untrusted(behind.taint) == ()
+    assert taint.TaintPolicy(trusted=("person", "http:*")).untrusted(behind.taint) == ("unknown",)
+    for gate in ("fabricate", "secret", "approve"):
+        assert taint.TaintPolicy().judge(gate, claimed.taint) is not None
 
 
 async def test_a_board_of_a_later_format_is_refused_and_not_touched(redis_board: Board) -> None:

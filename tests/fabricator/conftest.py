@@ -11,6 +11,7 @@ import pytest
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.events import RoundPlannedData
+from blackboard.taint import Taint
 from blackboard.types import Limits, TaskSpec
 from registry import Registry
 from wrapper.isolation import ProcessIsolation
@@ -36,7 +37,9 @@ async def isolation() -> AsyncIterator[ProcessIsolation]:
 def post(redis_board: Board) -> Post:
     """Post a fabrication task in a run of its own and claim it."""
 
-    async def post(name: str = "add_tax", *, tenant: str = "default", **given: Any) -> Claim:
+    async def post(
+        name: str = "add_tax", *, tenant: str = "default", taint: Taint = ("person",), **given: Any
+    ) -> Claim:
         board = redis_board
         run = await board.submit({"question": "what does it cost?"}, tenant=tenant)
         # Runs whose fabrication ended wait for their next step; those are left alone.
@@ -44,7 +47,7 @@ def post(redis_board: Board) -> Post:
         data = {"name": name, "need": f"A capability called {name}.", **given}
         task = TaskSpec(
             key=f"fabricate_{name}", tool_use_id="t1", kind="fabrication", capability="fabricator", lane="fabricator",
-            input=data, attempt_seconds=60,
+            input=data, attempt_seconds=60, taint=taint,
         )  # fmt: skip
         await board.commit_step(step, RoundPlannedData(round=0, message={}), [task], Limits())
         (claim,) = await board.claim("fabricator", ["fabricator"])

@@ -6,6 +6,7 @@ or an error that says whether trying later makes sense (``as_failure``: as the f
 ``resolve``     which model does this string name?
 ``describe``    what do people read where it is named?
 ``converse``    ask once, get a whole reply (``reply`` assembles it, ``failures`` judges errors, ``estimate`` counts)
+``quoting``     how is data put into a prompt, so that it cannot be taken for instructions?
 ``scripted``    :class:`ScriptedModel`, for tests and demonstrations (``script``: its format, ``template``: its answers)
 ``recorded``    :class:`RecordedModel`, record and replay
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 # These three share their names with their modules. Imported here, the functions are what the package shows for good.
 from wrapper.models.converse import converse
-from wrapper.models.describe import describe
+from wrapper.models.describe import describe, model_source
 from wrapper.models.failures import (
     ContextOverflow,
     ModelCallFailed,
@@ -29,6 +30,7 @@ from wrapper.models.failures import (
     StreamCut,
     as_failure,
 )
+from wrapper.models.quoting import quoted
 from wrapper.models.reply import Reply, ToolUse
 from wrapper.models.resolve import resolve
 
@@ -53,6 +55,8 @@ __all__ = [
     "as_failure",
     "converse",
     "describe",
+    "model_source",
+    "quoted",
     "resolve",
 ]
 

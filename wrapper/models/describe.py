@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from blackboard.taint import source
+
 if TYPE_CHECKING:
     from strands.models import Model
 
@@ -28,3 +30,8 @@ def describe(model: Model) -> str:
     known: Mapping[str, Any] = cast("Mapping[str, Any]", config) if isinstance(config, Mapping) else {}
     kind = type(model).__name__
     return ":".join(part for part in (_PROVIDERS.get(kind, kind), str(known.get("model_id") or "")) if part)
+
+
+def model_source(model: Model) -> str:
+    """The source that a model's words come from, ``model:bedrock:us.amazon.nova-lite-v1:0``; see :mod:`blackboard.taint`."""
+    return source("model", describe(model).partition(" ")[0].rstrip(","))

@@ -25,6 +25,7 @@ from strands.models import Model
 from blackboard.errors import ArbiterError, BadInput
 from wrapper.binary import pack, unpack
 from wrapper.models.describe import describe
+from wrapper.models.quoting import unmarked
 
 if TYPE_CHECKING:
     from strands.types.content import Messages, SystemContentBlock
@@ -59,7 +60,8 @@ class RecordedModel(Model):
     """Records a model's replies, or replays them without one.
 
     A request is its system prompt, messages (role and content), tool specifications (in any order) and tool choice.
-    Identifiers of tool calls are replaced by their position, everything else about messages (tracking identifiers,
+    Identifiers of tool calls are replaced by their position, marks and sources of frames are left out, for they tell of the
+    content and of the model; everything else about messages (tracking identifiers,
     metadata) is left out. A request recorded several times is replayed in that order, then its last reply for ever;
     which of them comes next is counted per process.
 
@@ -272,6 +274,7 @@ def _normal(value: Any, identifiers: dict[str, str], patterns: Sequence[re.Patte
     if isinstance(value, list):
         return [_normal(item, identifiers, patterns) for item in cast("list[Any]", value)]
     if isinstance(value, str):
+        value = unmarked(value)
         for pattern in patterns:
             value = pattern.sub("<ignored>", value)
     return value

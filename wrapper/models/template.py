@@ -2,6 +2,8 @@
 
 Strings of a script may hold ``{{ expression }}``, a JMESPath expression (https://jmespath.org) over the conversation:
 
+Data that :mod:`wrapper.models.quoting` framed is taken out of its frame.
+
 ``request``  the first user message, parsed as JSON when it is JSON (as a whole, one of its blocks, or a ```json fence)
 ``results``  data of the last result of each tool, by tool name
 ``all``      data of all results of each tool, oldest first, by tool name
@@ -20,6 +22,7 @@ from jmespath.exceptions import JMESPathError
 from pydantic import JsonValue
 
 from blackboard.errors import ArbiterError, BadInput
+from wrapper.models.quoting import unquoted
 
 _FENCE = re.compile(r"```json\s*\n(.*?)```", re.DOTALL)
 
@@ -44,7 +47,7 @@ def first_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
 def _first_user_blocks(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     for message in messages:
         if message["role"] == "user":
-            texts = [str(block["text"]) for block in message["content"] if "text" in block]
+            texts = [unquoted(str(block["text"])) for block in message["content"] if "text" in block]
             if texts:
                 return texts
     return []
@@ -69,7 +72,7 @@ def _data(result: Mapping[str, Any]) -> JsonValue:
 def _part(part: Mapping[str, Any]) -> JsonValue:
     if "json" in part:
         return cast("JsonValue", part["json"])
-    text = str(part.get("text", ""))
+    text = unquoted(str(part.get("text", "")))
     try:
         return cast("JsonValue", json.loads(text))
     except ValueError:
