@@ -24,6 +24,8 @@ from blackboard.tokens import SCOPES, Token, TokenRefused, Tokens
 
 log = logging.getLogger(__name__)
 
+LOCAL = "local"
+"""Id of the token of this machine's user."""
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 FOLD_SECONDS = 60.0
 """Refusals of a token for one reason are put on record at once, and then once in so long, with their number."""
@@ -97,7 +99,7 @@ class Access:
             same = hmac.compare_digest(shown.encode(), (self._local or "arb_local_").encode())
             if self._local is None or not same:
                 raise TokenRefused("", "unknown")
-            return Token(id="local", name="local", scopes=tuple(SCOPES), created_at=0.0)
+            return Token(id=LOCAL, name="local", scopes=tuple(SCOPES), created_at=0.0)
         return await self._tokens.check(shown)
 
     async def _refused(self, id: str, why: str, address: str) -> None:

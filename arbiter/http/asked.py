@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from arbiter.client import Client
-from arbiter.http.access import Access
+from arbiter.http.access import LOCAL, Access
 from blackboard.audit import somebody
 from blackboard.board import Board
 from blackboard.tokens import Token
@@ -33,7 +33,7 @@ class Asked:
     @property
     def by(self) -> str:
         """Who asks, for the audit."""
-        return f"{somebody()} over http" if self.token.id == "local" else self.token.label
+        return f"{somebody()} over http" if self.token.id == LOCAL else self.token.label
 
     def path(self, name: str) -> str:
         """A part of the path."""

@@ -15,7 +15,7 @@ from blackboard.dead_letters import Letter, Where
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.tokens import Token
 from blackboard.types import Record
-from registry import Version
+from registry import Version, suspects
 
 MOST = 1000
 """Most letters or records of one request."""
@@ -36,6 +36,8 @@ class _Redrive(_Letters):
 
 class _Approve(Record):
     sha: str | None = None
+    sources: tuple[str, ...] = ()
+    """Those of the listing: what is not trusted and had it made, seen by whoever approves."""
 
 
 class _Refuse(Record):
@@ -176,9 +178,15 @@ async def approvals(asked: Asked) -> Response:
     """What waits for a person to approve its grants."""
     bodies.options(asked.request)
     found = [each for each in await asked.client.registry.waiting() if _owned(asked.token, each)]
-    return JSONResponse(
-        {"waiting": [{**version_record(v, {}), "grants": v.manifest.grants.model_dump(mode="json")} for v in found]}
-    )
+    waiting = [
+        {
+            **version_record(version, {}),
+            "grants": version.manifest.grants.model_dump(mode="json"),
+            "sources": [*suspects(version.manifest)],
+        }
+        for version in found
+    ]
+    return JSONResponse({"waiting": waiting})
 
 
 async def approve(asked: Asked) -> Response:
@@ -186,7 +194,8 @@ async def approve(asked: Asked) -> Response:
     bodies.options(asked.request)
     said, name = await bodies.model(asked.request, _Approve), asked.path("name")
     await _own(asked, name)
-    return JSONResponse(version_record(await asked.client.registry.approve(name, said.sha, by=asked.by), {}))
+    version = await asked.client.registry.approve(name, said.sha, sources=said.sources, by=asked.by)
+    return JSONResponse(version_record(version, {}))
 
 
 async def refuse(asked: Asked) -> Response:

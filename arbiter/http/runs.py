@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from arbiter.calls import Call
 from arbiter.http import bodies, problems
-from arbiter.http.access import tenant_of, visible
+from arbiter.http.access import LOCAL, tenant_of, visible
 from arbiter.http.asked import Asked
 from arbiter.records import run_record, summary_record
-from blackboard import events
+from blackboard import events, taint
 from blackboard.board import PAUSE_SECONDS
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.events import Event
@@ -61,10 +61,11 @@ class _Nothing(Record):
 
 async def submit(asked: Asked) -> Response:
     """Accept a request: text, JSON or a CloudEvent."""
-    bodies.options(asked.request, "tenant", "durable", *_LIMITS)
+    bodies.options(asked.request, "tenant", "durable", "source", *_LIMITS)
     client, request = asked.client, asked.request
+    wanted = await bodies.request_of(request)
     run_id = await client.submit(
-        await bodies.request_of(request), idempotency_key=bodies.idempotency_key(request),
+        wanted, sources=_sources(asked, wanted), idempotency_key=bodies.idempotency_key(request),
         tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
         limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
     )  # fmt: skip
@@ -73,16 +74,27 @@ async def submit(asked: Asked) -> Response:
 
 async def call(asked: Asked) -> Response:
     """Accept a call of one capability, without a model."""
-    bodies.options(asked.request, "tenant", "durable", *_LIMITS)
+    bodies.options(asked.request, "tenant", "durable", "source", *_LIMITS)
     client, request = asked.client, asked.request
     wanted = await bodies.model(request, _CallBody)
     run_id = await client.submit(
         Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry),
+        sources=_sources(asked, wanted.input),
         idempotency_key=bodies.idempotency_key(request),
         tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
         limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
     )  # fmt: skip
     return _accepted(run_id)
+
+
+def _sources(asked: Asked, request: JsonValue) -> taint.Taint:
+    """Where a request comes from: this machine's user, or whoever has the token, whatever else the client says."""
+    by_itself = taint.of_request(request)
+    if asked.token.id != LOCAL:
+        events = [label for label in by_itself if label != taint.PERSON]
+        by_itself = taint.merged((taint.source("token", asked.token.name),), events)
+    named = asked.request.query_params.getlist("source")
+    return taint.merged(by_itself, taint.given(named, "source")) if named else by_itself
 
 
 def _accepted(run_id: str) -> Response:

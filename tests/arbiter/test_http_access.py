@@ -112,6 +112,28 @@ async def test_without_a_valid_token_nothing_is_done(site: Site, shown: str) -> 
     assert await site.served.board.runs() == []
 
 
+async def test_what_a_program_submits_comes_from_its_token_and_what_a_person_submits_from_a_person(site: Site) -> None:
+    event = {"specversion": "1.0", "id": "1", "source": "/orders", "type": "x"}
+    program, person = site.client(await site.token("runs:write")), site.client()
+    sent = [
+        (person, {"json": {"go": 1}}, ["person"]),
+        (program, {"json": {"go": 1}}, ["token:ci"]),
+        (program, {"json": {**event, "source": "/bills"}}, ["event:/bills", "token:ci"]),
+        (person, {"json": event}, ["event:/orders"]),
+        (
+            program,
+            {"json": {"go": 2}, "params": {"source": ["mail:inbox", "person"]}},
+            ["mail:inbox", "person", "token:ci"],
+        ),
+    ]
+    for client, request, sources in sent:
+        answer = await client.post("/v1/runs", **request)
+        shown = await person.get(f"/v1/runs/{answer.json()['run_id']}")
+        assert shown.json()["sources"] == sources, request
+    refused = await program.post("/v1/runs", json={"go": 3}, params={"source": "no label"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "source")
+
+
 async def test_a_token_that_is_revoked_opens_nothing_from_the_next_request_on(site: Site) -> None:
     client = site.client(await site.token("runs:read"))
     assert (await client.get("/v1/runs")).status_code == 200
