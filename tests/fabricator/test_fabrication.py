@@ -376,7 +376,8 @@ async def test_g10_what_asks_for_grants_waits_for_a_person_and_cannot_run_before
     approved = await registry.approve("add_tax")
     assert (approved.sha, approved.state, await registry.waiting()) == (version.sha, "active", [])
     assert (await registry.load("add_tax")).version == approved
-    signed = (await registry.trust.audit(1))[0]
+    entry, signed = await registry.trust.audit(2)
+    assert (entry.verb, "@" in entry.by) == ("approved", True)
     assert (signed.verb, signed.subject, "@" in signed.by) == ("signed", f"add_tax|{version.sha}", True)
     assert "approved by" in (await registry.changes())[-1].reason
     third = await fabricate(model)
