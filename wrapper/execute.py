@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 LOG_CHARACTERS = 16_000
 """How much of stdout and of stderr a completion carries: the end of it."""
 _REPEATABLE = ("reads", "writes")
+_FEW = 2_000
 _STOP_SECONDS = 0.5
 """How long an async function may take to stop before it is taken to go on."""
 
@@ -152,6 +154,9 @@ class Executor:
         if broker.exceeded.is_set():
             message = f"It asked for more than it was granted and was ended: {broker.excess}"
             return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
+        if _large(outcome.value):
+            # Holding megabytes against a schema takes seconds, in which no other attempt would be looked after.
+            return await asyncio.to_thread(self._judged, claim, version, outcome, more)
         return self._judged(claim, version, outcome, more)
 
     def _guarded(
@@ -264,6 +269,18 @@ async def _stopped(work: asyncio.Future[Any], capability: Capability[..., Any]) 
     work.cancel()
     await asyncio.wait({work}, timeout=_STOP_SECONDS)
     return work.done() and not capability.in_thread
+
+
+def _large(value: JsonValue) -> bool:
+    """Whether a result has more than a few thousand values; looks at no more than that."""
+    left, inner = _FEW, [value]
+    while inner and left > 0:
+        one = inner.pop()
+        if isinstance(one, list | dict):
+            members = list(islice(one.values() if isinstance(one, dict) else one, left))
+            left -= len(members)
+            inner += [each for each in members if isinstance(each, list | dict)]
+    return left <= 0
 
 
 def _context(claim: Claim) -> context.TaskContext:

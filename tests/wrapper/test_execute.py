@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
+import pytest
 from arbiter_support import arbiter, call, completions
 
 from arbiter import Call, CapabilityLimits, Grants, Manifest, Status, capability
 from blackboard.board import Board
 from blackboard.testing import RedisServer
-from registry import Registry
+from registry import Registry, validate_output
 
 ANY: dict[str, Any] = {"type": "object"}
 
@@ -238,3 +240,25 @@ async def test_a_damaged_manifest_is_neither_offered_nor_run(redis_server: Redis
     assert result.status == "succeeded"
     assert completions(result) == {}
     assert "damaged" not in [spec["name"] for spec in model.calls[0].tool_specs]
+
+
+async def test_a_large_result_is_held_against_its_schema_beside_the_loop_and_a_small_one_at_once(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where: list[bool] = []
+
+    def looked(manifest: Manifest, value: Any) -> list[str]:
+        where.append(threading.current_thread() is threading.main_thread())
+        return validate_output(manifest, value)
+
+    monkeypatch.setattr("wrapper.execute.validate_output", looked)
+    schema: dict[str, Any] = {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}
+    manifest = Manifest(name="rows", description="rows", input_schema=ANY, output_schema=schema)
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        await a.registry.register(
+            manifest, source="def handler(n):\n    return [[0] * 10] * n + ([['x']] if n > 500 else [])\n"
+        )
+        small = await a.run(Call("rows", {"n": 3}), timeout=60)
+        large = await a.run(Call("rows", {"n": 1000}), timeout=60)
+    assert (small.status, large.status, large.error and large.error.type) == ("succeeded", "failed", "output_schema")
+    assert where == [True, False]

@@ -65,6 +65,8 @@ def assert_protocol(outcome: Outcome) -> None:
         'send(b\'{"t":"done","value":-Infinity}\')',
         'send(b\'{"t":"done","value":1,"value":2}\')',
         'send(b\'{"t":"done","t":"done","value":1}\')',
+        "send(b'{\"t\":\"done\",\"value\":[' + b'[],' * 600000 + b'0]}')",
+        "send(b'{\"t\":\"done\",\"value\":[' + b'{},' * 600000 + b'0]}')",
         'send(b\'{"t":"done","value":{"a":[{"b":1,"b":1}]}}\')',
         'send(b\'{"t":"call","id":1,"method":"a","args":{"x":1,"\\\\u0078":2}}\')',
         "send(b'{\"t\":\"done\",\"value\":' + b'9' * 5000 + b'}')",
@@ -229,6 +231,54 @@ def test_depth_is_counted_the_same_on_both_ends() -> None:
     framing.check(value)
     with pytest.raises(framing.NotJson, match="deeper"):
         framing.check([value])
+
+
+def test_more_lists_and_objects_than_are_taken_are_refused_before_they_are_made() -> None:
+    """A frame of two bytes for each would take eighty times its size in the host."""
+    crowd = framing.CONTAINERS + 1
+    for one in (b"[]", b"{}"):
+        with pytest.raises(framing.Violation, match="more than 500,000"):
+            framing.decode(b'{"t":"done","value":[' + b",".join([one] * crowd) + b"]}")
+    with pytest.raises(framing.NotJson, match="more than 500,000"):
+        framing.check([[]] * crowd)
+    framing.check([[]] * (framing.CONTAINERS - 1))
+    text = "[{" * crowd + '\\"'
+    assert framing.decode(framing.encode({"value": text})) == {"value": text}, "brackets in text are text"
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text('ab[{"\\é'),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+        max_leaves=30,
+    )
+)
+def test_what_is_json_goes_through_unchanged(value: JsonValue) -> None:
+    try:
+        body = framing.encode({"v": value})
+    except framing.NotJson as error:
+        assert "surrogate" in error.reason  # noqa: PT017
+        return
+    assert framing.decode(body) == {"v": value}
+
+
+async def test_calls_without_end_end_the_run(process: ProcessIsolation, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def echo(method: str, args: JsonValue) -> JsonValue:
+        return None
+
+    source = (
+        "from wrapper import sdk\ndef handler(size):\n    for n in range(100):\n        sdk.call('a', 'x' * size)\n"
+    )
+    assert (await process.run(Job.of(source, input={"size": 1}), echo)).status is Status.SUCCEEDED
+    monkeypatch.setattr(framing, "CALLS", 20)
+    assert_protocol(await process.run(Job.of(source, input={"size": 1}), echo))
+    monkeypatch.setattr(framing, "CALLS", 1000)
+    monkeypatch.setattr(framing, "CALLS_BYTES", 1 << 20)
+    assert_protocol(await process.run(Job.of(source, input={"size": 100_000}), echo))
 
 
 def test_the_sdk_outside_a_run_says_where_it_works() -> None:

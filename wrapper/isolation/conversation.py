@@ -43,7 +43,7 @@ _ERROR_KINDS = frozenset(
         "result_too_large",
     }
 )
-_LARGE = 1 << 20
+_LARGE = 1 << 16
 _ERROR_BYTES = 256 << 10  # evidence ends up in records; it is not a second way to return a result
 _EXIT_SECONDS = 1.0
 _CONFIRM_SECONDS = 0.03
@@ -147,6 +147,8 @@ class Conversation:
     _answered: bool = False
     _last_call: int = 0
     _open_calls: int = 0
+    _calls: int = 0
+    _calls_bytes: int = 0
     _done: _Done | None = None
 
     async def verdict(self) -> Ending:
@@ -200,7 +202,7 @@ class Conversation:
             body = await self._exactly(size)
             if body is None:
                 return
-            # Parsing megabytes would hold up every other run of this loop.
+            # Parsing much would hold up every other run of this loop.
             message = await in_thread(framing.decode, body) if size > _LARGE else framing.decode(body)
             said = _parse(message)
             if isinstance(said, _Done):
@@ -210,7 +212,7 @@ class Conversation:
             elif size > framing.CALL_BYTES:
                 raise framing.Violation(f"call of {size} bytes")
             else:
-                self._called(said)
+                self._called(said, size)
 
     async def _exactly(self, count: int) -> bytes | None:
         while len(self._received) < count:
@@ -229,7 +231,13 @@ class Conversation:
         del self._received[:count]
         return taken
 
-    def _called(self, call: _Call) -> None:
+    def _called(self, call: _Call, size: int) -> None:
+        self._calls += 1
+        self._calls_bytes += size
+        if self._calls > framing.CALLS or self._calls_bytes > framing.CALLS_BYTES:
+            raise framing.Violation(
+                f"more than {framing.CALLS:,} calls, or than {framing.CALLS_BYTES >> 20} MiB of them, in one run"
+            )
         if call.id <= self._last_call:
             raise framing.Violation("a call's id was used before")
         self._last_call = call.id

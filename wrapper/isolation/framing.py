@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, cast
 
 HEADER = struct.Struct(">I")
@@ -24,12 +26,21 @@ RESULT_BYTES = 8 << 20
 ENVELOPE_BYTES = 64 << 10
 DEPTH = 64
 """Deepest nesting of a value."""
+CONTAINERS = 500_000
+"""Most lists and objects of one frame: an empty one takes two bytes here and eighty where it is read."""
 OPEN_CALLS = 4
 """Calls a child may have unanswered at once."""
 READY = b"R"
 """Said by a child that is locked down and waits for its job."""
+CALLS = 10_000
+"""Calls of one run in all."""
+CALLS_BYTES = 256 << 20
+"""Bytes of all calls of one run."""
 VERSION = 1
 
+_CROWDED = f"more than {CONTAINERS:,} lists and objects"
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string, or what begins like one and never ends: it always matches to somewhere, so no byte is looked at twice."""
 _INTEGER_BITS = 14_000  # below the 4,300 digits where CPython refuses to convert between text and int
 
 
@@ -45,15 +56,9 @@ class Violation(ValueError):
     """The other end broke the protocol."""
 
 
-_Path = tuple["_Path | None", "str | int"]
-
-
-def _text(path: _Path | None) -> str:
-    parts: list[str] = []
-    while path is not None:
-        path, step = path
-        parts.append(f"[{step}]" if isinstance(step, int) else f".{step[:80]}")
-    return "$" + "".join(reversed(parts)).encode("utf-8", "replace").decode()
+def _text(path: Sequence[str | int | None]) -> str:
+    parts = [f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in path if step is not None]
+    return "$" + "".join(parts).encode("utf-8", "replace").decode()
 
 
 def _scalar(value: object) -> str | None:
@@ -74,34 +79,54 @@ def _scalar(value: object) -> str | None:
     return f"{type(value).__name__} is not JSON"
 
 
+def _members(value: object) -> Iterator[tuple[object, object]]:
+    if isinstance(value, dict):
+        return iter(cast("dict[object, object]", value).items())
+    return enumerate(cast("list[object]", value))
+
+
 def check(value: object, depth: int = DEPTH) -> None:
     """Refuse what strict JSON cannot say; iterative, so that depth cannot exhaust the stack.
 
     Raises:
         NotJson: with the place and the reason.
     """
-    stack: list[tuple[object, _Path | None, int]] = [(value, None, 0)]
+    if not isinstance(value, dict | list | tuple):
+        if reason := _scalar(value):
+            raise NotJson("$", reason)
+        return
+    # Where it is: the members of each value that is open, and the last key of each.
+    stack, keys, held = [_members(cast(object, value))], cast("list[str | int | None]", [None]), 1
     while stack:
-        item, path, level = stack.pop()
-        if isinstance(item, dict):
-            pairs = cast("dict[object, object]", item).items()
-        elif isinstance(item, list | tuple):
-            pairs = enumerate(cast("list[object]", item))
-        else:
-            if reason := _scalar(item):
-                raise NotJson(_text(path), reason)
-            continue
-        if level >= depth:
-            raise NotJson(_text(path), f"nested deeper than {depth} levels")
-        for key, child in pairs:
-            if not isinstance(key, str | int) or (isinstance(item, dict) and not isinstance(key, str)):
-                raise NotJson(_text(path), f"key {key!r:.80} is {type(key).__name__}; keys must be str")
+        for key, child in stack[-1]:
+            if not isinstance(key, str | int) or (isinstance(key, int) and not isinstance(stack[-1], enumerate)):
+                raise NotJson(_text(keys[:-1]), f"key {key!r:.80} is {type(key).__name__}; keys must be str")
             if isinstance(key, str) and (reason := _scalar(key)):
-                raise NotJson(_text(path), reason)
+                raise NotJson(_text(keys[:-1]), reason)
             if isinstance(child, dict | list | tuple):
-                stack.append((cast(object, child), (path, key), level + 1))
-            elif reason := _scalar(child):
-                raise NotJson(_text((path, key)), reason)
+                keys[-1] = key
+                held += 1
+                if len(stack) >= depth:
+                    raise NotJson(_text(keys), f"nested deeper than {depth} levels")
+                if held > CONTAINERS:
+                    raise NotJson("$", _CROWDED)
+                stack.append(_members(cast(object, child)))
+                keys.append(None)
+                break
+            if reason := _scalar(child):
+                keys[-1] = key
+                raise NotJson(_text(keys), reason)
+        else:
+            stack.pop()
+            keys.pop()
+
+
+def _crowded(body: bytes) -> bool:
+    """Whether a body holds more lists and objects than are taken; told before it is parsed, in time linear in its size."""
+    if body.count(b"[") + body.count(b"{") <= CONTAINERS:
+        return False
+    bare = _STRING.sub(b"", body)
+    return bare.count(b"[") + bare.count(b"{") > CONTAINERS
 
 
 def encode(value: object, depth: int = DEPTH) -> bytes:
@@ -140,6 +165,8 @@ def decode(body: bytes) -> dict[str, object]:
     Raises:
         Violation: not strict UTF-8 JSON, not an object, a key twice, or too deep.
     """
+    if _crowded(body):
+        raise Violation(_CROWDED)
     try:
         value: object = json.loads(body.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_object)
         check(value, DEPTH + 4)

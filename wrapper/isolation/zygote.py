@@ -36,6 +36,8 @@ from wrapper.isolation import box, child, directories, lockdown, model_seam
 from wrapper.isolation.lockdown import Walls
 
 _STRAY_POLL_MS = 50
+_REHEARSALS = 10
+"""Until the interpreter has specialised the code that children run: it does so in place, on pages that each would copy."""
 
 
 class _Stop(BaseException):
@@ -279,7 +281,8 @@ def main() -> NoReturn:
             control.send(json.dumps({"op": "refused", "reason": f"{type(error).__name__}: {error}"[:2000]}).encode())
             raise _Stop from error
         child.set_environment(walls.home)
-        child.rehearse()
+        for _ in range(_REHEARSALS):
+            child.rehearse()
         gc.collect()
         gc.freeze()
         zygote = Zygote(control, settings, walls)
