@@ -1,6 +1,7 @@
 -- own: worker, nonce, lease ms, how many. The key after the lanes remembers this worker's last claim: a call that is sent
 -- again because its reply was lost gets the same tasks, not more of them. A last row without an id says in how many ms work
--- that a quota holds back may be had.
+-- that a quota holds back may be had. How many is 0: only what the call with this nonce has taken, and it takes nothing when
+-- it comes after this one.
 local LAST = LOG
 local nonce, want = ARGV[A + 1], tonumber(ARGV[A + 3])
 local till = n2s(MS + tonumber(ARGV[A + 2]))
@@ -144,6 +145,6 @@ end
 for i = 1, NL do
   while #out < want and room('board') and serve(ARGV[1 + i], LANES[ARGV[1 + i]]) do end
 end
-if #out > 0 then redis.call('SET', LAST, cjson.encode(memory), 'PX', 600000) end
+if #out > 0 or want == 0 then redis.call('SET', LAST, cjson.encode(memory), 'PX', 600000) end
 if soon and #out < want then out[#out + 1] = {'', n2s(soon)} end
 return out

@@ -1,0 +1,85 @@
+"""A wait for doorbells on the server, and one script call that may be put behind it before it is over.
+
+A worker that sleeps and then claims needs two round trips after the ring, and its process has to be woken in between. A
+server keeps what a waiting client has sent behind its ``BLPOP`` and carries it out when the wait is over, so the claim can
+be there already. Nothing is promised beyond what the two calls promise: the claim is carried out once when the bell rings
+or the wait is over, or never when the connection was gone by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import ResponseError
+
+
+class Bell:
+    """One wait, on a connection of its own. It is a client for the one script call behind it; see :meth:`evalsha`.
+
+    Args:
+        sleeper: a client for commands that wait on the server.
+        client: makes the call where it is too late to put it behind the wait, and whenever it has to be repeated.
+    """
+
+    def __init__(self, sleeper: redis.asyncio.Redis, client: redis.asyncio.Redis) -> None:
+        self._pool: Any = sleeper.connection_pool
+        self._client: Any = client
+        self._connection: Any = None
+        self._owed = 0
+        """Replies that are still to be read."""
+        self._called = False
+        self.repeated = False
+        """Whether the call was made again, so that the first one may still come."""
+        self.over: asyncio.Future[bool]
+        """Whether a bell rang, once the wait is over."""
+
+    async def listen(self, bells: Sequence[str], seconds: float) -> None:
+        """Begin to wait for one of these keys, at most ``seconds``."""
+        self._connection = await self._pool.get_connection()
+        await self._send("BLPOP", *bells, seconds)
+        self.over = asyncio.ensure_future(self._rang())
+
+    async def _send(self, *command: str | float, health: bool = True) -> None:
+        self._owed += 1
+        await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=health)
+
+    async def _answer(self) -> Any:
+        try:
+            reply = await self._connection.read_response()
+        except ResponseError:
+            self._owed -= 1
+            raise
+        self._owed -= 1
+        return reply
+
+    async def _rang(self) -> bool:
+        return await self._answer() is not None
+
+    async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
+        """The reply to the call, made as soon as the wait is over."""
+        if self._called or self.over.done():
+            self.repeated = self._called
+            return await self._client.evalsha(sha, numkeys, *keys_and_args)
+        self._called = True
+        # Without looking after the connection's health, for which it would have to answer now.
+        await self._send("EVALSHA", sha, numkeys, *keys_and_args, health=False)
+        await self.over
+        return await self._answer()
+
+    async def eval(self, text: str, numkeys: int, *keys_and_args: Any) -> Any:
+        return await self._client.eval(text, numkeys, *keys_and_args)
+
+    async def close(self) -> None:
+        """Give the connection back; one with a reply still to come is closed."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._owed:
+            if hasattr(self, "over"):
+                self.over.cancel()
+            await connection.disconnect(nowait=True)
+        await self._pool.release(connection)
+
