@@ -37,6 +37,9 @@ _BITE_SECONDS = 0.005
 _READS_PER_SECOND, _BURST = 1000.0, 16.0
 """How often a feed is read without a pause because somebody waits for what it brings, and how often in a row."""
 
+_WAITING = 16
+"""How many runs a process waits for with a connection each; what is more is told by the feed."""
+
 Entry = tuple[str, dict[str, str]]
 
 _AGAIN_MS = 60_000
@@ -57,6 +60,7 @@ class Feed:
         self._client: redis.asyncio.Redis | None = None
         self._started = asyncio.Lock()
         self._joined = asyncio.Event()
+        self._waiting = 0
 
     async def close(self) -> None:
         tailers, self._tailers = self._tailers, {}
@@ -168,7 +172,44 @@ class Feed:
                 return found
             start = "(" + page[-1][0]
 
-    async def watch(self, board: Reading, run_id: str) -> AsyncGenerator[Event, None]:
+    async def log(self, board: Reading, run_id: str) -> AsyncGenerator[Event, None]:
+        """The events of the run's log to its end, on a connection that waits for them."""
+        shard, cursor, told = board.shard_of(run_id), "-", set[str]()
+        key = shard.log(run_id)
+        client = self._client = self._client or self._engine.blocking_client(_BLOCK_SECONDS)
+        self._waiting += 1
+        try:
+            found = await self.read_log(board.client, shard, run_id, "-")
+            if not found:
+                await board.summary(run_id)
+            while True:
+                for position, event in found:
+                    cursor = position
+                    if position in told:
+                        continue
+                    told.add(position)
+                    yield event
+                    if isinstance(event, events.RunCompleted):
+                        return
+                try:
+                    reply: Any = await cast(
+                        Awaitable[Any],
+                        client.xread({key: "0-0" if cursor == "-" else cursor}, block=int(RECONCILE_SECONDS * 1000)),
+                    )
+                    entries: list[Entry] = reply[0][1] if reply else []
+                    found = [(at, events.parse(at, fields, run_id, self._source)) for at, fields in entries]
+                except redis.RedisError:
+                    # What was read may be undone, and what is written then may be older by the new server's clock.
+                    found = await self.read_log(board.client, shard, run_id, "-")
+        finally:
+            self._waiting -= 1
+
+    async def watch(self, board: Reading, run_id: str, volatile: bool = True) -> AsyncGenerator[Event, None]:
+        if not volatile and self._engine.wired and self._waiting < _WAITING:
+            async with contextlib.aclosing(self.log(board, run_id)) as logged:
+                async for event in logged:
+                    yield event
+            return
         shard, cursor = board.shard_of(run_id), "-"
         await self._start([shard])
         queue: asyncio.Queue[Entry] = asyncio.Queue()

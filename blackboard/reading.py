@@ -47,8 +47,11 @@ class Reading(Calling):
         """
         return [event for _, event in await self.feed.read_log(self.client, self.shard_of(run_id), run_id, after)]
 
-    def watch(self, run_id: str) -> AsyncGenerator[Event, None]:
+    def watch(self, run_id: str, *, volatile: bool = True) -> AsyncGenerator[Event, None]:
         """The run's events from its acceptance to its end, as they happen; volatile ones from now on.
+
+        Args:
+            volatile: False leaves those out, for whoever only waits for the end: it is there sooner and costs less.
 
         The log is the source and is read again when notifications fail to come, so none of its events is missed or
         repeated.
@@ -56,7 +59,7 @@ class Reading(Calling):
         Raises:
             UnknownRecord: no such run.
         """
-        return self.feed.watch(self, run_id)
+        return self.feed.watch(self, run_id, volatile)
 
     async def outcomes(self) -> dict[str, int]:
         """Completions counted per capability version: ``name|content hash|status`` to a number."""
