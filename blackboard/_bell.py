@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+import hiredis
 import redis.asyncio
 from redis.exceptions import ResponseError
 
@@ -22,29 +23,35 @@ class Bell:
     Args:
         sleeper: a client for commands that wait on the server.
         client: makes the call where it is too late to put it behind the wait, and whenever it has to be repeated.
+        bells: keys of the lists that are popped from.
+        seconds: longest wait; the call is made after it as well.
     """
 
-    def __init__(self, sleeper: redis.asyncio.Redis, client: redis.asyncio.Redis) -> None:
+    def __init__(
+        self, sleeper: redis.asyncio.Redis, client: redis.asyncio.Redis, bells: Sequence[str], seconds: float
+    ) -> None:
         self._pool: Any = sleeper.connection_pool
         self._client: Any = client
+        self._wait = ("BLPOP", *bells, seconds)
         self._connection: Any = None
         self._owed = 0
         """Replies that are still to be read."""
         self._called = False
+        self.over: asyncio.Future[bool] | None = None
+        """Whether a bell rang, once the wait is over. None before :meth:`listen`."""
         self.repeated = False
         """Whether the call was made again, so that the first one may still come."""
-        self.over: asyncio.Future[bool]
-        """Whether a bell rang, once the wait is over."""
 
-    async def listen(self, bells: Sequence[str], seconds: float) -> None:
-        """Begin to wait for one of these keys, at most ``seconds``."""
+    async def listen(self) -> None:
+        """Begin to wait before there is a call to put behind."""
         self._connection = await self._pool.get_connection()
-        await self._send("BLPOP", *bells, seconds)
+        await self._send(self._wait)
         self.over = asyncio.ensure_future(self._rang())
 
-    async def _send(self, *command: str | float, health: bool = True) -> None:
-        self._owed += 1
-        await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=health)
+    async def _send(self, *commands: tuple[Any, ...], healthy: bool = True) -> None:
+        self._owed += len(commands)
+        packed: list[bytes] = [cast(Any, hiredis).pack_command(command) for command in commands]
+        await self._connection.send_packed_command(packed, check_health=healthy)
 
     async def _answer(self) -> Any:
         try:
@@ -60,16 +67,23 @@ class Bell:
 
     async def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any:
         """The reply to the call, made as soon as the wait is over."""
-        if self._called or self.over.done():
+        if self._called or (self.over is not None and self.over.done()):
             self.repeated = self._called
             return await self._client.evalsha(sha, numkeys, *keys_and_args)
         self._called = True
-        # Without looking after the connection's health, for which it would have to answer now.
-        await self._send("EVALSHA", sha, numkeys, *keys_and_args, health=False)
-        await self.over
+        call = ("EVALSHA", sha, numkeys, *keys_and_args)
+        if self.over is None:
+            self._connection = await self._pool.get_connection()
+            await self._send(self._wait, call)
+            await self._rang()
+        else:
+            # Its health is not looked after: for that it would have to answer now.
+            await self._send(call, healthy=False)
+            await self.over
         return await self._answer()
 
     async def eval(self, text: str, numkeys: int, *keys_and_args: Any) -> Any:
+        self._called = True
         return await self._client.eval(text, numkeys, *keys_and_args)
 
     async def close(self) -> None:
@@ -78,8 +92,7 @@ class Bell:
         if connection is None:
             return
         if self._owed:
-            if hasattr(self, "over"):
+            if self.over is not None:
                 self.over.cancel()
             await connection.disconnect(nowait=True)
         await self._pool.release(connection)
-

@@ -37,6 +37,8 @@ BELL_SECONDS = 5.0
 """Longest sleep on the doorbell; a dropped connection is noticed within it."""
 _BEHIND_BELL = 2
 """How many tasks are claimed by the ring that wakes: one more than it rings for, so that getting it says there is more."""
+_FIRST_THINGS = 8
+"""Turns of the event loop that a worker with new work leaves to it before it listens again."""
 _REFUSED_SECONDS = 1.0
 _TURN_SECONDS = 1.0
 """How long one of several shards may keep a worker from the others."""
@@ -242,16 +244,22 @@ class Worker:
         shard, lanes = key
         if not self._board.engine.wired or len(self._board.shards) > 1:
             return await self._board.wait_for_work(lanes, BELL_SECONDS, shard)
-        bell = await self._board.listen(lanes, BELL_SECONDS, shard)
+        for _ in range(_FIRST_THINGS):  # what was just claimed begins, and may even end, before this costs it time
+            if self._idle.is_set():
+                break
+            await asyncio.sleep(0)
+        bell = self._board.bell(lanes, BELL_SECONDS, shard)
         try:
             if not self._idle.is_set():
+                await bell.listen()
+                assert bell.over is not None
                 idle = asyncio.ensure_future(self._idle.wait())
                 try:
                     await asyncio.wait({bell.over, idle}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     idle.cancel()
-            if bell.over.done() or self._draining:
-                return await bell.over
+                if bell.over.done():
+                    return await bell.over
             nonce = self._behind[key] = secrets.token_hex(8)
             n = min(_BEHIND_BELL, self._concurrency)
             return await self._board.claim_when_rung(bell, self.name, lanes, n=n, nonce=nonce, shard=shard)

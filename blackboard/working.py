@@ -101,18 +101,12 @@ class Working(Calling):
         wait = float(rows.pop()[1]) / 1000 if rows and not rows[-1][0] else None
         return [claims.parse(row, worker) for row in rows], wait
 
-    async def listen(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> Bell:
-        """Begin to wait for a lane's doorbell, for :meth:`claim_when_rung`. Close it in the end.
+    def bell(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> Bell:
+        """A wait for a lane's doorbell, at most ``seconds``, for :meth:`claim_when_rung`. Close it in the end.
 
-        Call it only after an empty claim, and where :attr:`~blackboard.engine.Engine.wired`.
+        Use it only after an empty claim, and where :attr:`~blackboard.engine.Engine.wired`.
         """
-        bell = Bell(self._sleeper(seconds), self.client)
-        try:
-            await bell.listen([self.shards[shard].bell(lane) for lane in lanes], seconds)
-        except BaseException:
-            await bell.close()
-            raise
-        return bell
+        return Bell(self._sleeper(seconds), self.client, [self.shards[shard].bell(lane) for lane in lanes], seconds)
 
     async def claim_when_rung(
         self, bell: Bell, worker: str, lanes: Sequence[str], *, n: int, nonce: str, shard: int = 0
