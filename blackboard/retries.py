@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from blackboard.types import Failure, RetryPolicy, RetryRule
@@ -106,15 +107,23 @@ def _lost(lost: Ruling) -> dict[str, Any]:
 
 def policy(header: Mapping[str, Any]) -> RetryPolicy:
     """The policy of a task from its header; also from one that an earlier version wrote."""
-    said: dict[str, Any] = {"max_attempts": int(header["max"])}
-    if numbers := header.get("rp"):
-        said |= zip(("interval_seconds", "rate", "cap_seconds"), numbers[:3], strict=True)
     more: Mapping[str, Any] = header.get("rr") or {}
+    own = _own(int(header["max"]), tuple(header.get("rp") or ())[:3])
+    if not more:
+        return own
+    said: dict[str, Any] = own.model_dump(include={"max_attempts", "interval_seconds", "rate", "cap_seconds"})
     if "age" in more:
         said["max_age_seconds"] = more["age"] / 1000
     if "rules" in more:
         said["rules"] = json.loads(more["rules"])
     return RetryPolicy.model_validate(said)
+
+
+@lru_cache(maxsize=256)
+def _own(most: int, numbers: tuple[float, ...]) -> RetryPolicy:
+    """A policy without rules. Tasks have few different ones, and every claim reads its task's."""
+    named = zip(("interval_seconds", "rate", "cap_seconds"), numbers, strict=True) if numbers else ()
+    return RetryPolicy.model_validate({"max_attempts": most, **dict(named)})
 
 
 def ms(seconds: float) -> int:
