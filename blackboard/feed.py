@@ -199,6 +199,9 @@ class Feed:
                     entries: list[Entry] = reply[0][1] if reply else []
                     found = [(at, events.parse(at, fields, run_id, self._source)) for at, fields in entries]
                 except redis.RedisError:
+                    await asyncio.sleep(0.1)
+                    with contextlib.suppress(Exception):  # the read below fails the same way, and reports it
+                        await self._engine.ensure()
                     # What was read may be undone, and what is written then may be older by the new server's clock.
                     found = await self.read_log(board.client, shard, run_id, "-")
         finally:
@@ -252,7 +255,7 @@ class Feed:
                         upto = fields["at"]
                         while notices and notices[0] is not _REWOUND and notices[0][1]["at"]:
                             upto = notices.popleft()[1]["at"]
-                    elif not fields["at"] and _order(position) > _order(cursor):
+                    elif volatile and not fields["at"] and _order(position) > _order(cursor):
                         yield events.parse(position, fields, run_id, self._source)
         finally:
             listeners = self._listeners[run_id]

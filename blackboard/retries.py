@@ -108,10 +108,10 @@ def _lost(lost: Ruling) -> dict[str, Any]:
 def policy(header: Mapping[str, Any]) -> RetryPolicy:
     """The policy of a task from its header; also from one that an earlier version wrote."""
     more: Mapping[str, Any] = header.get("rr") or {}
-    own = _own(int(header["max"]), tuple(header.get("rp") or ())[:3])
+    most, numbers = int(header["max"]), tuple(header.get("rp") or ())[:3]
     if not more:
-        return own
-    said: dict[str, Any] = own.model_dump(include={"max_attempts", "interval_seconds", "rate", "cap_seconds"})
+        return _plain(most, numbers)
+    said = _numbers(most, numbers)
     if "age" in more:
         said["max_age_seconds"] = more["age"] / 1000
     if "rules" in more:
@@ -119,11 +119,15 @@ def policy(header: Mapping[str, Any]) -> RetryPolicy:
     return RetryPolicy.model_validate(said)
 
 
-@lru_cache(maxsize=256)
-def _own(most: int, numbers: tuple[float, ...]) -> RetryPolicy:
-    """A policy without rules. Tasks have few different ones, and every claim reads its task's."""
+def _numbers(most: int, numbers: tuple[float, ...]) -> dict[str, Any]:
     named = zip(("interval_seconds", "rate", "cap_seconds"), numbers, strict=True) if numbers else ()
-    return RetryPolicy.model_validate({"max_attempts": most, **dict(named)})
+    return {"max_attempts": most, **dict(named)}
+
+
+@lru_cache(maxsize=256)
+def _plain(most: int, numbers: tuple[float, ...]) -> RetryPolicy:
+    """A policy of three numbers. There are few different ones, and every claim reads its task's."""
+    return RetryPolicy.model_validate(_numbers(most, numbers))
 
 
 def ms(seconds: float) -> int:
