@@ -16,21 +16,21 @@ import hiredis
 import redis.asyncio
 from redis.exceptions import ResponseError
 
+from blackboard._sending import Kept
+
 
 class Bell:
     """One wait, on a connection of its own. It is a client for the one script call behind it; see :meth:`evalsha`.
 
     Args:
-        sleeper: a client for commands that wait on the server.
+        sleepers: connections for commands that wait on the server.
         client: makes the call where it is too late to put it behind the wait, and whenever it has to be repeated.
         bells: keys of the lists that are popped from.
         seconds: longest wait; the call is made after it as well.
     """
 
-    def __init__(
-        self, sleeper: redis.asyncio.Redis, client: redis.asyncio.Redis, bells: Sequence[str], seconds: float
-    ) -> None:
-        self._pool: Any = sleeper.connection_pool
+    def __init__(self, sleepers: Kept, client: redis.asyncio.Redis, bells: Sequence[str], seconds: float) -> None:
+        self._sleepers = sleepers
         self._client: Any = client
         self._wait = ("BLPOP", *bells, seconds)
         self._connection: Any = None
@@ -44,7 +44,7 @@ class Bell:
 
     async def listen(self) -> None:
         """Begin to wait before there is a call to put behind."""
-        self._connection = await self._pool.get_connection()
+        self._connection = await self._sleepers.take()
         await self._send(self._wait)
         self.over = asyncio.ensure_future(self._rang())
 
@@ -73,7 +73,7 @@ class Bell:
         self._called = True
         call = ("EVALSHA", sha, numkeys, *keys_and_args)
         if self.over is None:
-            self._connection = await self._pool.get_connection()
+            self._connection = await self._sleepers.take()
             await self._send(self._wait, call)
             await self._rang()
         else:
@@ -91,8 +91,9 @@ class Bell:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if self._owed:
-            if self.over is not None:
-                self.over.cancel()
-            await connection.disconnect(nowait=True)
-        await self._pool.release(connection)
+        if not self._owed:
+            await self._sleepers.give(connection)
+            return
+        if self.over is not None:
+            self.over.cancel()
+        await self._sleepers.drop(connection)

@@ -14,6 +14,7 @@ from blackboard import _script, claims, retries
 from blackboard._bell import Bell
 from blackboard._calling import STEP_LANE, Calling
 from blackboard._keys import Shard
+from blackboard._sending import Kept
 from blackboard.claims import Claim
 from blackboard.errors import BadInput
 from blackboard.events import (
@@ -106,7 +107,9 @@ class Working(Calling):
 
         Use it only after an empty claim, and where :attr:`~blackboard.engine.Engine.wired`.
         """
-        return Bell(self._sleeper(seconds), self.client, [self.shards[shard].bell(lane) for lane in lanes], seconds)
+        if self._sleepers is None:
+            self._sleepers = Kept(self._sleeper(seconds))
+        return Bell(self._sleepers, self.client, [self.shards[shard].bell(lane) for lane in lanes], seconds)
 
     async def claim_when_rung(
         self, bell: Bell, worker: str, lanes: Sequence[str], *, n: int, nonce: str, shard: int = 0

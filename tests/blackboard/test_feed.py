@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from strict import Play, broken, done, spec
@@ -129,6 +130,32 @@ async def test_whoever_waits_for_the_end_needs_no_notice_from_the_feed(
     await asyncio.sleep(0.05)
     await redis_board.cancel_run(run)
     assert await asyncio.wait_for(waiting, 2) == [e.id for e in await redis_board.history(run)]
+
+
+@pytest.mark.parametrize("rewound", [False, True])
+async def test_whoever_waits_at_a_server_that_is_no_longer_the_primary_hears_of_the_end_from_the_other(
+    redis_board: Board, monkeypatch: pytest.MonkeyPatch, rewound: bool
+) -> None:
+    monkeypatch.setattr(feed, "RECONCILE_SECONDS", 0.02)
+    read, cut = feed._read, asyncio.Event()  # pyright: ignore[reportPrivateUsage]
+
+    async def cut_off(*args: Any) -> list[Any]:
+        found = await read(*args)
+        return [] if cut.is_set() else found
+
+    monkeypatch.setattr(feed, "_read", cut_off)
+    run = await redis_board.submit("go")
+    waiting = redis_board.watch(run, volatile=False)
+    seen = [(await anext(waiting)).id, (await anext(waiting)).id]
+    cut.set()
+    if rewound:  # what was seen last is undone
+        key = redis_board.shards[0].log(run)
+        await redis_board.client.xdel(key, (await redis_board.client.xrange(key))[-1][0])
+    await redis_board.cancel_run(run)
+    async with asyncio.timeout(5):
+        seen += [event.id async for event in waiting]
+    logged = [e.id for e in await redis_board.history(run)]
+    assert [one for one in seen if one in logged] == logged
 
 
 async def test_a_watcher_catches_up_when_no_notice_reaches_it(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
