@@ -52,7 +52,7 @@ class _Steady:
 
 
 class Kept:
-    """Connections of one client that are kept between uses: taking one from its pool and giving it back costs more than a call."""
+    """Connections that are kept between uses: taking one from its pool and giving it back costs more than a call."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._pool: Any = client.connection_pool

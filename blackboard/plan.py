@@ -26,9 +26,7 @@ class Undecided(NamedTuple):
     round: int = 0
 
 
-def specs(
-    claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits, **more: Any
-) -> list[tuple[str, str]]:
+def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits, **more: Any) -> list[tuple[str, str]]:
     """Spec and input of each task, as the commit script takes them.
 
     Args:
