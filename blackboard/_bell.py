@@ -91,6 +91,10 @@ class Bell:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        if self.over is not None:
+            self.over.add_done_callback(
+                lambda over: over.cancelled() or over.exception()
+            )  # looked at, and not reported
         if not self._owed:
             await self._sleepers.give(connection)
             return

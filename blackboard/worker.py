@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from pydantic import JsonValue
 from redis.exceptions import RedisError
@@ -55,6 +56,28 @@ _Place = tuple[int, tuple[str, ...]]
 def worker_name(role: str) -> str:
     """A name unique to this process and start."""
     return f"{role}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+class _AtWork:
+    """The attempts of all workers in one event loop whose handlers may be at work."""
+
+    def __init__(self) -> None:
+        self._attempts: set[asyncio.Task[None]] = set()
+        self.idle = asyncio.Event()
+        """Set while there are none."""
+        self.idle.set()
+
+    def begin(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.add(attempt)
+        self.idle.clear()
+
+    def end(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.discard(attempt)
+        if not self._attempts:
+            self.idle.set()
+
+
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _AtWork] = WeakKeyDictionary()
 
 
 class Attempt:
@@ -122,9 +145,7 @@ class Worker:
         """Nonces of the claims behind a bell."""
         self._unsettled: list[tuple[_Place, str]] = []
         """Those of which nobody knows what they took."""
-        self._idle = asyncio.Event()
-        """Set while no handler is at work."""
-        self._idle.set()
+        self._loop: _AtWork | None = None
         self._returning: set[asyncio.Task[None]] = set()
         shards = len(board.shards)
         self._turn = board.random.randrange(shards)  # workers that start together begin at different shards
@@ -135,6 +156,7 @@ class Worker:
 
     async def run(self) -> None:
         """Claim and work until :meth:`drain` is called."""
+        self._loop = _loops.setdefault(asyncio.get_running_loop(), _AtWork())
         shards = len(self._board.shards)
         while not self._draining:
             # Cleared before the lanes are looked at: what changes from here on ends the sleep below.
@@ -237,28 +259,31 @@ class Worker:
     async def _wait(self, key: _Place) -> Woken | bool:
         """Until a bell rings: what was claimed with the ring, or only whether it rang.
 
-        As soon as nothing is worked on, the next claim is put behind the bell, on the server. Not beside work: a handler may
-        block this event loop, and what was claimed for it would wait with it. Nor where there are several shards, each of
-        which would claim for all the room there is.
+        As soon as nothing is worked on, the next claim is put behind the bell, on the server. Not beside work, of this
+        worker or another: a handler may block the event loop, and what was claimed for it would wait with it, until its
+        lease is over. (A claim that is there already when another worker's handler begins stays, for the rest of its wait.)
+        Nor where there are several shards, each of which would claim for all the room there is.
         """
         shard, lanes = key
+        assert self._loop is not None
+        idle = self._loop.idle
         if not self._board.engine.wired or len(self._board.shards) > 1:
             return await self._board.wait_for_work(lanes, BELL_SECONDS, shard)
         for _ in range(_FIRST_THINGS):  # what was just claimed begins, and may even end, before this costs it time
-            if self._idle.is_set():
+            if idle.is_set():
                 break
             await asyncio.sleep(0)
         bell = self._board.bell(lanes, BELL_SECONDS, shard)
         try:
-            if not self._idle.is_set():
+            if not idle.is_set():
                 await bell.listen()
                 assert bell.over is not None
-                idle = asyncio.ensure_future(self._idle.wait())
+                resting = asyncio.ensure_future(idle.wait())
                 try:
-                    await asyncio.wait({bell.over, idle}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({bell.over, resting}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    idle.cancel()
-                if bell.over.done():
+                    resting.cancel()
+                if bell.over.done() or self._draining:
                     return await bell.over
             nonce = self._behind[key] = secrets.token_hex(8)
             n = min(_BEHIND_BELL, self._concurrency)
@@ -329,7 +354,8 @@ class Worker:
     def _start(self, claim: Claim) -> None:
         task = asyncio.create_task(self._attempt(claim), name=f"{claim.task_id}#{claim.attempt}")
         self._active.add(task)
-        self._idle.clear()
+        assert self._loop is not None
+        self._loop.begin(task)
         task.add_done_callback(self._ended)
 
     def _room(self) -> int:
@@ -340,15 +366,12 @@ class Worker:
         """
         return min(self._concurrency - len(self._active - self._reporting), 2 * self._concurrency - len(self._active))
 
-    def _rested(self) -> None:
-        if len(self._active) == len(self._reporting):
-            self._idle.set()
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         full = self._room() <= 0
         self._active.discard(task)
         self._reporting.discard(task)
-        self._rested()
+        assert self._loop is not None
+        self._loop.end(task)
         if full:  # with room already there, more of it is no reason to look again
             self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -440,7 +463,8 @@ class Worker:
         assert me is not None
         full = self._room() <= 0
         self._reporting.add(me)
-        self._rested()
+        assert self._loop is not None
+        self._loop.end(me)
         if full:
             self._changed.set()
         await self._send(attempt, completion)

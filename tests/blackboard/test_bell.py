@@ -124,8 +124,9 @@ async def test_more_than_the_ring_brings_is_asked_for(play: Play) -> None:
         await until(lambda: len(begun) == 12)
 
 
+@pytest.mark.parametrize("lane", ["work", "other"])
 async def test_no_claim_waits_behind_a_bell_while_a_handler_is_at_work(
-    play: Play, monkeypatch: pytest.MonkeyPatch
+    play: Play, monkeypatch: pytest.MonkeyPatch, lane: str
 ) -> None:
     """It may block the event loop, and what was claimed for this process would have to wait with it."""
     behind = counted(play.board, monkeypatch, "claim_when_rung")
@@ -136,15 +137,16 @@ async def test_no_claim_waits_behind_a_bell_while_a_handler_is_at_work(
         await hold.wait()
         return await finish(attempt)
 
-    async with Employed(play.board, handle):
-        await asleep(play.board)
+    async with Employed(play.board, handle), Employed(play.board, handle, ["other"]):
+        await asleep(play.board, 2)
+        assert len(behind) == 2
         for number in range(3):
-            await play.board.submit_call("c", {}, lane="work")
+            await play.board.submit_call("c", {}, lane=lane)
             await until(lambda n=number: len(begun) == n + 1)
-            await asleep(play.board)
-        assert len(behind) == 1
+            await asleep(play.board, 2)
+        assert len(behind) == 2
         hold.set()
-        await until(lambda: len(behind) == 2)
+        await until(lambda: len(behind) == 3)
 
 
 async def test_g4_a_claim_whose_reply_was_lost_is_learnt_of_at_once(
