@@ -140,7 +140,7 @@ class Client(ABC):
         state = RunState(run_id)
         try:
             async with asyncio.timeout(timeout):
-                async with contextlib.aclosing(self.board.watch(run_id)) as events:
+                async with contextlib.aclosing(self.board.watch(run_id, volatile=False)) as events:
                     async for event in events:
                         state.apply(event)
         except TimeoutError:

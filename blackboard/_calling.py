@@ -11,6 +11,7 @@ import redis.asyncio
 
 from blackboard import _keys, _script, _stores, events
 from blackboard import confirm as _confirm
+from blackboard._sending import Kept
 from blackboard.blobs import Blobs
 from blackboard.catalog import Catalog
 from blackboard.claims import Claim
@@ -43,6 +44,7 @@ class Calling:
         self.confirm: Confirm | None = None
         self._confirmable: Confirm | None = None
         self._bells: redis.asyncio.Redis | None = None
+        self._sleepers: Kept | None = None
         self._spared: dict[int, float] = {}
 
     def shard_of(self, run_id: str) -> _keys.Shard:

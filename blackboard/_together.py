@@ -12,7 +12,6 @@ on one line, each on its own, and a lost connection fails every call whose answe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from typing import Any, cast
 
@@ -21,6 +20,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import ResponseError
 
+from blackboard._sending import Kept
 from blackboard.ending import end
 
 LINES = 2
@@ -39,7 +39,7 @@ class Client(redis.asyncio.Redis):
         cast(Any, super()).__init__(*args, **options)
         self._calls: list[_Call] = []
         self._lines: set[asyncio.Task[None]] = set()
-        self._kept: list[Any] = []
+        self._kept = Kept(self)
         self._starting = False
         self._seconds: float = self.connection_pool.connection_kwargs["socket_timeout"]
 
@@ -58,8 +58,7 @@ class Client(redis.asyncio.Redis):
             if not reply.done():
                 reply.set_exception(redis.ConnectionError("the client was closed"))
         await end(list(self._lines))
-        while self._kept:
-            await cast(Any, self.connection_pool).release(self._kept.pop())
+        await self._kept.close()
         await cast(Any, super()).aclose(*args, **options)
 
     def _serve(self, ended: asyncio.Task[None] | None = None) -> None:
@@ -80,18 +79,14 @@ class Client(redis.asyncio.Redis):
 
     async def _line(self) -> None:
         """Send what waits and hand out the answers, until nothing waits."""
-        pool: Any = self.connection_pool
         calls: list[_Call] | None = None
         try:
-            connection = await self._connection()
+            connection = await self._kept.take()
             try:
                 while calls := self._take():
                     await self._exchange(connection, calls)
             finally:
-                if connection.is_connected:
-                    self._kept.append(connection)
-                else:
-                    await pool.release(connection)
+                await self._kept.give(connection)
         except BaseException as error:
             if calls is None:  # no connection could be had: those that wait for it hear of it now
                 calls = self._take()
@@ -101,18 +96,6 @@ class Client(redis.asyncio.Redis):
                     reply.set_exception(lost)
             if not isinstance(error, Exception):
                 raise
-
-    async def _connection(self) -> Any:
-        """One that was kept and is still good, or one from the pool: taking and giving back costs more than a call."""
-        pool: Any = self.connection_pool
-        while self._kept:
-            connection = self._kept.pop()
-            with contextlib.suppress(redis.RedisError, OSError):
-                if not await connection.can_read():  # nothing was asked: what is there is the end of the connection
-                    return connection
-            await connection.disconnect()
-            await pool.release(connection)
-        return await pool.get_connection()
 
     async def _exchange(self, connection: Any, calls: list[_Call]) -> None:
         await connection.send_packed_command([packed for packed, _ in calls])

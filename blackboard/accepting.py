@@ -25,6 +25,7 @@ CALL = "call"
 STEP_ATTEMPTS = 5
 """How often a decision is tried when the process taking it dies."""
 STEP_SECONDS = 600.0
+_LIMITS, _RETRY = Limits(), RetryPolicy()
 
 
 class Accepting(Calling):
@@ -140,20 +141,20 @@ class Accepting(Calling):
             BadInput: an oversized input, or a malformed lane, tenant or priority.
             Conflict, QuotaExceeded, EngineUnavailable, Unconfirmed, BlobUnavailable: as :meth:`submit`.
         """
-        limits = limits or Limits()
+        limits = limits or _LIMITS
         run_id = run_id_of(tenant, idempotency_key)
         try:
             task = TaskSpec(
                 key=CALL, tool_use_id=CALL, kind=kind, capability=capability, version=version, lane=lane, input=input,
-                priority=priority, retry=retry or RetryPolicy(), seconds=seconds,
+                priority=priority, retry=retry or _RETRY, seconds=seconds,
                 attempt_seconds=seconds or min(attempt_seconds or limits.attempt_seconds, limits.attempt_seconds),
                 taint=taint,
             )  # fmt: skip
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise BadInput(str(first["loc"][0]), first["input"], f"{first['msg'].rstrip('.')}.") from None
-        ((header, given),) = specs(Undecided(run_id), [task], limits)
-        spec = json.loads(header) | {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}
+        own = {"tokens": limits.tokens, "seconds": limits.seconds}
+        ((spec, given),) = specs(Undecided(run_id), [task], limits, lim=own)
         body = await self.blobs.check(run_id, given, input)
         terms = {
             "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": {capability: version} if version else {},
@@ -162,7 +163,7 @@ class Accepting(Calling):
         await self._call(
             "submit_call", self.shard_of(run_id), [lane], run_id,
             run_id, tenant, fingerprint([CALL, capability, asked_version, input]), f"{capability} {given[:120]}"[:120],
-            json.dumps(terms), int(limits.seconds * 1000), json.dumps(spec), body, confirm=await self._asked(durable),
+            json.dumps(terms), int(limits.seconds * 1000), spec, body, confirm=await self._asked(durable),
         )  # fmt: skip
         return run_id
 

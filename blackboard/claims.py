@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, cast
 
 from pydantic import JsonValue
@@ -133,6 +134,11 @@ def task_key(task_id: str) -> str:
     return task_id.rsplit("/", 1)[1].partition(".")[2]
 
 
+@lru_cache(maxsize=256)
+def _limits(**own: float) -> Limits:
+    return Limits.model_validate(own)
+
+
 def parse(row: Sequence[str], worker: str) -> Claim:
     """A claim from a row of the claim script: id, header, input, checkpoint, then id and completion per dependency."""
     task_id, header, raw_input, checkpoint, *outputs = row
@@ -157,7 +163,7 @@ def parse(row: Sequence[str], worker: str) -> Claim:
         retry=retries.policy(t),
         failures={key: int(count) for key, count in t.get("rc", {}).items()},
         lanes=tuple(t.get("olanes", ())),
-        limits=Limits.model_validate(t["lim"]) if "lim" in t else None,
+        limits=_limits(**t["lim"]) if "lim" in t else None,
         worker=worker,
         raw_input=raw_input,
         taint=merged(read(t.get("src")), *brought),

@@ -63,6 +63,8 @@ class Engine:
             (somebody else's server).
         label: one line for people.
         cluster: whether the keys are spread over several servers by their hash tags.
+        wired: whether one server is at the other end of a connection, which keeps what is sent behind a waiting command
+            and carries it out after it. Not for a cluster, nor for the store inside this process.
         patience_seconds: how long calls are repeated to outlast a failover.
     """
 
@@ -79,6 +81,7 @@ class Engine:
     ) -> None:
         self.url, self.durability, self.label = url, durability, label
         self.cluster, self.patience_seconds = cluster, patience_seconds
+        self.wired = not cluster and durability != "memory"
         self._clients, self._revive = clients, revive
         self._command: redis.asyncio.Redis | None = None
         self._async: list[redis.asyncio.Redis] = []

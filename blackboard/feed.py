@@ -14,10 +14,12 @@ from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import hiredis
 import redis
 import redis.asyncio
 
 from blackboard import _keys, _script, events
+from blackboard._sending import Kept
 from blackboard.ending import end
 from blackboard.events import Event
 
@@ -36,6 +38,9 @@ _BITE_SECONDS = 0.005
 """The pause between two readings of a feed that nobody here waits for."""
 _READS_PER_SECOND, _BURST = 1000.0, 16.0
 """How often a feed is read without a pause because somebody waits for what it brings, and how often in a row."""
+
+_WAITING = 16
+"""How many runs a process waits for with a connection each; what is more is told by the feed."""
 
 Entry = tuple[str, dict[str, str]]
 
@@ -57,6 +62,8 @@ class Feed:
         self._client: redis.asyncio.Redis | None = None
         self._started = asyncio.Lock()
         self._joined = asyncio.Event()
+        self._waiting = 0
+        self._kept: Kept | None = None
 
     async def close(self) -> None:
         tailers, self._tailers = self._tailers, {}
@@ -155,20 +162,74 @@ class Feed:
         self, client: redis.asyncio.Redis, shard: _keys.Shard, run_id: str, after: str, upto: str = "+"
     ) -> list[tuple[str, Event]]:
         """Stream position and event of the run's log after a position (``-``, a stream id or a ``sequence``)."""
-        found: list[tuple[str, Event]] = []
         start = after if after == "-" else "(" + _stream_id(after)
-        key = shard.log(run_id)
+        found = await self._entries(client, shard.log(run_id), start, upto)
+        return [(position, events.parse(position, fields, run_id, self._source)) for position, fields in found]
+
+    async def _entries(self, client: redis.asyncio.Redis, key: str, start: str, upto: str) -> list[Entry]:
+        found: list[Entry] = []
         while True:
             page: list[Entry] = await _script.retrying(
                 lambda s=start: cast(Awaitable[Any], client.xrange(key, min=s, max=upto, count=_PAGE)),
                 seconds=self._engine.patience_seconds,
             )
-            found += [(position, events.parse(position, fields, run_id, self._source)) for position, fields in page]
+            found += page
             if len(page) < _PAGE:
                 return found
             start = "(" + page[-1][0]
 
-    async def watch(self, board: Reading, run_id: str, after: str = "-") -> AsyncGenerator[Event, None]:
+    async def log(self, board: Reading, run_id: str) -> AsyncGenerator[Event, None]:
+        """The events of the run's log to its end, on a connection that waits for them."""
+        key, cursor, told = board.shard_of(run_id).log(run_id), "0-0", set[str]()
+        client = self._client = self._client or self._engine.blocking_client(_BLOCK_SECONDS)
+        kept = self._kept = self._kept or Kept(client)
+        connection: Any = None
+        self._waiting += 1
+        try:
+            found, wait = list[Entry](), 0.0
+            while True:
+                for position, fields in found:
+                    cursor = position
+                    if position in told:
+                        continue
+                    told.add(position)
+                    event = events.parse(position, fields, run_id, self._source)
+                    yield event
+                    if isinstance(event, events.RunCompleted):
+                        return
+                try:
+                    if connection is None:
+                        connection = await kept.take()
+                    found = await _read(connection, key, cursor, wait)
+                except redis.RedisError:
+                    if connection is not None:
+                        broken, connection = connection, None
+                        await kept.drop(broken)
+                    await asyncio.sleep(0.1)
+                    with contextlib.suppress(Exception):  # the read below fails the same way, and reports it
+                        await self._engine.ensure()
+                    # What was read may be undone, and what is written then may be older by the new server's clock.
+                    found = await self._entries(board.client, key, "-", "+")
+                if not found and not wait:
+                    await board.summary(run_id)  # whoever has a log is known
+                elif not found:  # silence may be that of a server that is no longer the primary
+                    found = await self._entries(board.client, key, cursor, "+")
+                    if cursor != "0-0" and (not found or found[0][0] != cursor):
+                        found = await self._entries(board.client, key, "-", "+")
+                wait = RECONCILE_SECONDS
+        finally:
+            self._waiting -= 1
+            if connection is not None:
+                await kept.give(connection)
+
+    async def watch(
+        self, board: Reading, run_id: str, after: str = "-", volatile: bool = True
+    ) -> AsyncGenerator[Event, None]:
+        if not volatile and after == "-" and self._engine.wired and self._waiting < _WAITING:
+            async with contextlib.aclosing(self.log(board, run_id)) as logged:
+                async for event in logged:
+                    yield event
+            return
         shard, cursor = board.shard_of(run_id), "-"
         await self._start([shard])
         queue: asyncio.Queue[Entry] = asyncio.Queue()
@@ -220,7 +281,7 @@ class Feed:
                         upto = fields["at"]
                         while notices and notices[0] is not _REWOUND and notices[0][1]["at"]:
                             upto = notices.popleft()[1]["at"]
-                    elif not fields["at"] and _order(position) > _order(cursor):
+                    elif volatile and not fields["at"] and _order(position) > _order(cursor):
                         yield events.parse(position, fields, run_id, self._source)
         finally:
             listeners = self._listeners[run_id]
@@ -307,6 +368,19 @@ async def ids_after(board: Board, shard: _keys.Shard, position: str) -> set[str]
         if len(page) < _PAGE:
             return found
         position = page[-1][0]
+
+
+async def _read(connection: Any, key: str, after: str, seconds: float) -> list[Entry]:
+    """What a log has after a position; what comes first within so many seconds where it has nothing.
+
+    On a connection of the caller's, which a reply that is not read leaves closed.
+    """
+    block = ("BLOCK", int(seconds * 1000)) if seconds else ()
+    command = ("XREAD", "COUNT", _PAGE, *block, "STREAMS", key, after)
+    await connection.send_packed_command([cast(Any, hiredis).pack_command(command)])
+    reply: list[Any] | None = await connection.read_response()
+    entries: list[tuple[str, list[str]]] = reply[0][1] if reply else []
+    return [(position, dict(zip(flat[::2], flat[1::2], strict=True))) for position, flat in entries]
 
 
 async def _last(client: redis.asyncio.Redis, shard: _keys.Shard) -> str:

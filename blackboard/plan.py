@@ -26,8 +26,11 @@ class Undecided(NamedTuple):
     round: int = 0
 
 
-def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits) -> list[tuple[str, str]]:
+def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits, **more: Any) -> list[tuple[str, str]]:
     """Spec and input of each task, as the commit script takes them.
+
+    Args:
+        more: fields that each spec has besides.
 
     Raises:
         BadInput: duplicate or malformed keys, unknown or circular dependencies, too many tasks, an input that is not JSON.
@@ -44,10 +47,11 @@ def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits) -
         for key in task.after:
             if key not in by_key:
                 raise BadInput("after", key, f"Name a task of the same round: {', '.join(sorted(by_key))}.")
-    try:
-        TopologicalSorter({task.key: set(task.after) for task in tasks}).prepare()
-    except CycleError as error:
-        raise BadInput("after", error.args[1], "Dependencies must not form a circle.") from None
+    if any(task.after for task in tasks):
+        try:
+            TopologicalSorter({task.key: set(task.after) for task in tasks}).prepare()
+        except CycleError as error:
+            raise BadInput("after", error.args[1], "Dependencies must not form a circle.") from None
     waiting: dict[str, list[TaskSpec]] = {key: [] for key in by_key}
     for task in tasks:
         for key in dict.fromkeys(task.after):
@@ -65,7 +69,7 @@ def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits) -
             "ms": int((task.seconds or limits.task_seconds) * 1000),
             "ats": int((task.attempt_seconds or limits.attempt_seconds) * 1000),
         }  # fmt: skip
-        spec |= retries.header(task.retry)
+        spec |= retries.header(task.retry) | more
         if task.version:
             spec["version"] = task.version
         if task.taint:

@@ -47,7 +47,7 @@ class Reading(Calling):
         """
         return [event for _, event in await self.feed.read_log(self.client, self.shard_of(run_id), run_id, after)]
 
-    def watch(self, run_id: str, after: str = "-") -> AsyncGenerator[Event, None]:
+    def watch(self, run_id: str, after: str = "-", *, volatile: bool = True) -> AsyncGenerator[Event, None]:
         """The run's events from its acceptance to its end, as they happen; volatile ones from now on.
 
         The log is the source and is read again when notifications fail to come, so none of its events is missed or
@@ -56,12 +56,13 @@ class Reading(Calling):
         Args:
             after: the ``sequence`` of the last event of the log that is known already; ``-`` for all. One that is not in
                 the log, because a failover has undone it, stands for all of them.
+            volatile: False leaves those out, for whoever only waits for the end: it is there sooner and costs less.
 
         Raises:
             UnknownRecord: no such run.
             ValueError: ``after`` is no sequence.
         """
-        return self.feed.watch(self, run_id, after)
+        return self.feed.watch(self, run_id, after, volatile)
 
     async def outcomes(self) -> dict[str, int]:
         """Completions counted per capability version: ``name|content hash|status`` to a number."""

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from blackboard.types import Failure, RetryPolicy, RetryRule
@@ -106,15 +107,27 @@ def _lost(lost: Ruling) -> dict[str, Any]:
 
 def policy(header: Mapping[str, Any]) -> RetryPolicy:
     """The policy of a task from its header; also from one that an earlier version wrote."""
-    said: dict[str, Any] = {"max_attempts": int(header["max"])}
-    if numbers := header.get("rp"):
-        said |= zip(("interval_seconds", "rate", "cap_seconds"), numbers[:3], strict=True)
     more: Mapping[str, Any] = header.get("rr") or {}
+    most, numbers = int(header["max"]), tuple(header.get("rp") or ())[:3]
+    if not more:
+        return _plain(most, numbers)
+    said = _numbers(most, numbers)
     if "age" in more:
         said["max_age_seconds"] = more["age"] / 1000
     if "rules" in more:
         said["rules"] = json.loads(more["rules"])
     return RetryPolicy.model_validate(said)
+
+
+def _numbers(most: int, numbers: tuple[float, ...]) -> dict[str, Any]:
+    named = zip(("interval_seconds", "rate", "cap_seconds"), numbers, strict=True) if numbers else ()
+    return {"max_attempts": most, **dict(named)}
+
+
+@lru_cache(maxsize=256)
+def _plain(most: int, numbers: tuple[float, ...]) -> RetryPolicy:
+    """A policy of three numbers. There are few different ones, and every claim reads its task's."""
+    return RetryPolicy.model_validate(_numbers(most, numbers))
 
 
 def ms(seconds: float) -> int:

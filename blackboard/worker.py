@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from pydantic import JsonValue
 from redis.exceptions import RedisError
@@ -29,11 +30,16 @@ from blackboard.heartbeat import Heartbeat
 from blackboard.retries import ruling
 from blackboard.schedules import Schedules
 from blackboard.types import Completion, Failure, Status, Usage
+from blackboard.working import Woken
 
 log = logging.getLogger(__name__)
 
 BELL_SECONDS = 5.0
 """Longest sleep on the doorbell; a dropped connection is noticed within it."""
+_BEHIND_BELL = 2
+"""How many tasks are claimed by the ring that wakes: one more than it rings for, so that getting it says there is more."""
+_FIRST_THINGS = 8
+"""Turns of the event loop that a worker with new work leaves to it before it listens again."""
 _REFUSED_SECONDS = 1.0
 _TURN_SECONDS = 1.0
 """How long one of several shards may keep a worker from the others."""
@@ -43,9 +49,35 @@ _STOP_SECONDS = 5.0
 """How long a handler that was told to stop may take before its task is given back all the same."""
 
 
+_Place = tuple[int, tuple[str, ...]]
+"""A shard and lanes of it."""
+
+
 def worker_name(role: str) -> str:
     """A name unique to this process and start."""
     return f"{role}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+class _AtWork:
+    """The attempts of all workers in one event loop whose handlers may be at work."""
+
+    def __init__(self) -> None:
+        self._attempts: set[asyncio.Task[None]] = set()
+        self.idle = asyncio.Event()
+        """Set while there are none."""
+        self.idle.set()
+
+    def begin(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.add(attempt)
+        self.idle.clear()
+
+    def end(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.discard(attempt)
+        if not self._attempts:
+            self.idle.set()
+
+
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _AtWork] = WeakKeyDictionary()
 
 
 class Attempt:
@@ -105,10 +137,16 @@ class Worker:
         self._concurrency = concurrency
         self._active: set[asyncio.Task[None]] = set()
         self._reporting: set[asyncio.Task[None]] = set()
-        self._rung: set[tuple[int, tuple[str, ...]]] = set()
+        self._rung: set[_Place] = set()
         self._changed = asyncio.Event()
         self._draining = False
-        self._bells: dict[tuple[int, tuple[str, ...]], asyncio.Future[bool]] = {}
+        self._bells: dict[_Place, asyncio.Future[Woken | bool]] = {}
+        self._behind: dict[_Place, str] = {}
+        """Nonces of the claims behind a bell."""
+        self._unsettled: list[tuple[_Place, str]] = []
+        """Those of which nobody knows what they took."""
+        self._loop: _AtWork | None = None
+        self._returning: set[asyncio.Task[None]] = set()
         shards = len(board.shards)
         self._turn = board.random.randrange(shards)  # workers that start together begin at different shards
         self._look = set(range(shards))
@@ -118,10 +156,12 @@ class Worker:
 
     async def run(self) -> None:
         """Claim and work until :meth:`drain` is called."""
+        self._loop = _loops.setdefault(asyncio.get_running_loop(), _AtWork())
         shards = len(self._board.shards)
         while not self._draining:
             # Cleared before the lanes are looked at: what changes from here on ends the sleep below.
             self._changed.clear()
+            await self._settle()
             free = self._room()
             lanes = self._lanes()
             if free <= 0 or not lanes:
@@ -157,17 +197,43 @@ class Worker:
                 await self._pause(_REFUSED_SECONDS)
                 continue
             del self._nonces[shard]
-            if self._draining:
-                for claim in claims:
-                    with contextlib.suppress(Fenced, EngineUnavailable, BoardFull):
-                        await self._board.release(claim)
-                return
-            for claim in claims:
-                self._start(claim)
-            if len(claims) == free:  # getting less than was asked for says that the lanes of this shard are empty now
+            self._received(shard, claims, free, wait)
+        await self._returned()
+
+    async def _returned(self) -> None:
+        if self._returning:
+            await asyncio.wait(self._returning)
+
+    def _received(self, shard: int, claims: Sequence[Claim], asked: int, wait: float | None) -> None:
+        """Begin what was claimed, or give it back: a drain has begun, or there is no room for it any more."""
+        for claim in claims:
+            if self._draining or self._room() <= 0:
+                back = asyncio.create_task(self._release(claim))
+                self._returning.add(back)
+                back.add_done_callback(self._returning.discard)
                 self._look.add(shard)
-            if wait is not None:  # quotas hold work back; no bell rings when their time has come
-                asyncio.get_running_loop().call_later(wait, self._look_at, shard)
+            else:
+                self._start(claim)
+        if asked and len(claims) == asked:  # getting less than was asked for says that the shard's lanes are empty now
+            self._look.add(shard)
+        if wait is not None:  # quotas hold work back; no bell rings when their time has come
+            asyncio.get_running_loop().call_later(wait, self._look_at, shard)
+
+    async def _release(self, claim: Claim) -> None:
+        with contextlib.suppress(Fenced, EngineUnavailable, BoardFull):
+            await self._board.release(claim)
+
+    async def _settle(self) -> None:
+        """Learn what claims behind a bell have taken whose answer was lost."""
+        asked, self._unsettled = self._unsettled, []
+        for (shard, lanes), nonce in asked:
+            try:
+                claims = await self._board.claimed_when_rung(self.name, lanes, nonce=nonce, shard=shard)
+            except (EngineUnavailable, RedisError, BoardFull) as error:
+                log.error("%s cannot ask what it has claimed: %s", self.name, error)
+                self._unsettled.append(((shard, lanes), nonce))
+                continue
+            self._received(shard, claims, 0, None)
 
     def _look_at(self, shard: int) -> None:
         self._look.add(shard)
@@ -183,21 +249,65 @@ class Worker:
         for shard in range(len(self._board.shards)):
             key = (shard, tuple(lanes))
             if key not in self._bells:
-                bell = self._bells[key] = asyncio.ensure_future(self._board.wait_for_work(lanes, BELL_SECONDS, shard))
+                bell = self._bells[key] = asyncio.ensure_future(self._wait(key))
                 bell.add_done_callback(lambda ended, key=key: self._rang(key, ended))
         await self._changed.wait()
         if self._deaf:
             self._deaf = False
             await asyncio.sleep(0.05)
 
-    def _rang(self, key: tuple[int, tuple[str, ...]], bell: asyncio.Future[bool]) -> None:
+    async def _wait(self, key: _Place) -> Woken | bool:
+        """Until a bell rings: what was claimed with the ring, or only whether it rang.
+
+        As soon as nothing is worked on, the next claim is put behind the bell, on the server. Not beside work, of this
+        worker or another: a handler may block the event loop, and what was claimed for it would wait with it, until its
+        lease is over. (A claim that is there already when another worker's handler begins stays, for the rest of its wait.)
+        Nor where there are several shards, each of which would claim for all the room there is.
+        """
+        shard, lanes = key
+        assert self._loop is not None
+        idle = self._loop.idle
+        if not self._board.engine.wired or len(self._board.shards) > 1:
+            return await self._board.wait_for_work(lanes, BELL_SECONDS, shard)
+        for _ in range(_FIRST_THINGS):  # what was just claimed begins, and may even end, before this costs it time
+            if idle.is_set():
+                break
+            await asyncio.sleep(0)
+        bell = self._board.bell(lanes, BELL_SECONDS, shard)
+        try:
+            if not idle.is_set():
+                await bell.listen()
+                assert bell.over is not None
+                resting = asyncio.ensure_future(idle.wait())
+                try:
+                    await asyncio.wait({bell.over, resting}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    resting.cancel()
+                if bell.over.done() or self._draining:
+                    return await bell.over
+            nonce = self._behind[key] = secrets.token_hex(8)
+            n = min(_BEHIND_BELL, self._concurrency)
+            return await self._board.claim_when_rung(bell, self.name, lanes, n=n, nonce=nonce, shard=shard)
+        finally:
+            await bell.close()
+
+    def _rang(self, key: _Place, bell: asyncio.Future[Woken | bool]) -> None:
         del self._bells[key]
-        self._look.add(key[0])
+        nonce = self._behind.pop(key, None)
         self._changed.set()
         # The error is looked at, and no more: the next claim meets the same trouble and reports it.
         if bell.cancelled() or bell.exception() is not None:
             self._deaf = True
-        elif bell.result():
+            self._look.add(key[0])
+            if nonce is not None:
+                self._unsettled.append((key, nonce))
+            return
+        woken = bell.result()
+        if isinstance(woken, Woken):
+            self._received(key[0], woken.claims, min(_BEHIND_BELL, self._concurrency), woken.wait)
+            return
+        self._look.add(key[0])
+        if woken:
             self._rung.add(key)
 
     async def _ring_on(self) -> None:
@@ -232,6 +342,10 @@ class Worker:
             bell.cancel()
         if bells:
             await asyncio.wait(bells.values(), timeout=0.2)
+            await asyncio.sleep(0)  # until it is noted which of them may have claimed
+        await self._settle()
+        await self._returned()
+        if bells:
             # A token may have been taken in the last instant: whoever else sleeps on these lanes looks again.
             for shard, lanes in bells:
                 with contextlib.suppress(EngineUnavailable, RedisError):
@@ -240,6 +354,8 @@ class Worker:
     def _start(self, claim: Claim) -> None:
         task = asyncio.create_task(self._attempt(claim), name=f"{claim.task_id}#{claim.attempt}")
         self._active.add(task)
+        assert self._loop is not None
+        self._loop.begin(task)
         task.add_done_callback(self._ended)
 
     def _room(self) -> int:
@@ -254,6 +370,8 @@ class Worker:
         full = self._room() <= 0
         self._active.discard(task)
         self._reporting.discard(task)
+        assert self._loop is not None
+        self._loop.end(task)
         if full:  # with room already there, more of it is no reason to look again
             self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -345,6 +463,8 @@ class Worker:
         assert me is not None
         full = self._room() <= 0
         self._reporting.add(me)
+        assert self._loop is not None
+        self._loop.end(me)
         if full:
             self._changed.set()
         await self._send(attempt, completion)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Awaitable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+import redis.asyncio
 from pydantic import JsonValue, ValidationError
 
 from blackboard import _script, claims, retries
+from blackboard._bell import Bell
 from blackboard._calling import STEP_LANE, Calling
+from blackboard._keys import Shard
+from blackboard._sending import Kept
 from blackboard.claims import Claim
 from blackboard.errors import BadInput
 from blackboard.events import (
@@ -28,6 +32,14 @@ from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
 _BELL_SLACK_SECONDS = 5.0
 _TYPE_CHARACTERS = 64
 _REPORTS = {FabricationStage.kind, TaskProgressed.kind}
+
+
+class Woken(NamedTuple):
+    """What a claim behind a doorbell has taken."""
+
+    claims: list[Claim]
+    wait: float | None
+    """As :meth:`Working.claim_or_wait` says it."""
 
 
 class Working(Calling):
@@ -75,13 +87,56 @@ class Working(Calling):
             The claims and, where quotas hold work back, in how many seconds to look again; else None.
         """
         place = self.shards[shard]
-        args = [worker, nonce or secrets.token_hex(8), int(self.lease_seconds * 1000), n]
+        return await self._claims(
+            self.client, worker, place, place.last_claim(worker), lanes, nonce or secrets.token_hex(8), n, seconds
+        )
+
+    async def _claims(
+        self, client: Any, worker: str, place: Shard, last: str, lanes: Sequence[str], nonce: str, n: int,
+        seconds: float | None,
+    ) -> tuple[list[Claim], float | None]:  # fmt: skip
         rows = await _script.run(
-            self.client, _script.load("claim"), [*place.declare(lanes), place.last_claim(worker)],
-            [len(lanes), *lanes, *args], recover=self.engine.ensure, seconds=seconds,
+            client, _script.load("claim"), [*place.declare(lanes), last],
+            [len(lanes), *lanes, worker, nonce, int(self.lease_seconds * 1000), n],
+            recover=self.engine.ensure, seconds=seconds,
         )  # fmt: skip
         wait = float(rows.pop()[1]) / 1000 if rows and not rows[-1][0] else None
         return [claims.parse(row, worker) for row in rows], wait
+
+    def bell(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> Bell:
+        """A wait for a lane's doorbell, at most ``seconds``, for :meth:`claim_when_rung`. Close it in the end.
+
+        Use it only after an empty claim, and where :attr:`~blackboard.engine.Engine.wired`.
+        """
+        if self._sleepers is None:
+            self._sleepers = Kept(self._sleeper(seconds))
+        return Bell(self._sleepers, self.client, [self.shards[shard].bell(lane) for lane in lanes], seconds)
+
+    async def claim_when_rung(
+        self, bell: Bell, worker: str, lanes: Sequence[str], *, n: int, nonce: str, shard: int = 0
+    ) -> Woken:
+        """Claim as soon as the wait for a doorbell is over, without a round trip in between.
+
+        The server makes the claim even when nobody reads its answer any more, so a call that was cancelled or failed has to
+        be settled by :meth:`claimed_when_rung` with the same nonce.
+
+        Args:
+            nonce: as for :meth:`claim`; unique to this wait.
+
+        Raises:
+            EngineUnavailable: the connection was lost and the server did not answer again.
+        """
+        place = self.shards[shard]
+        taken, wait = await self._claims(bell, worker, place, _awoken(place, worker), lanes, nonce, n, 0.0)
+        if bell.repeated and not taken:
+            taken = await self.claimed_when_rung(worker, lanes, nonce=nonce, shard=shard)
+        return Woken(taken, wait)
+
+    async def claimed_when_rung(self, worker: str, lanes: Sequence[str], *, nonce: str, shard: int = 0) -> list[Claim]:
+        """What :meth:`claim_when_rung` with this nonce has taken. From here on it takes nothing any more."""
+        place = self.shards[shard]
+        taken, _ = await self._claims(self.client, worker, place, _awoken(place, worker), lanes, nonce, 0, None)
+        return taken
 
     async def _written(self, claim: Claim, completion: Completion) -> str:
         fields, data = dump_completion(claim, completion)
@@ -91,12 +146,14 @@ class Working(Calling):
 
     async def wait_for_work(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> bool:
         """Sleep until a lane's doorbell rings, at most ``seconds``. Call it only after an empty claim."""
-        client = self._bells
-        if client is None:
-            client = self._bells = self.engine.blocking_client(seconds + _BELL_SLACK_SECONDS)
         place = self.shards[shard]
         bells = [place.bell(lane) for lane in lanes]
-        return await cast(Awaitable[Any], client.blpop(bells, timeout=seconds)) is not None
+        return await cast(Awaitable[Any], self._sleeper(seconds).blpop(bells, timeout=seconds)) is not None
+
+    def _sleeper(self, seconds: float) -> redis.asyncio.Redis:
+        if self._bells is None:
+            self._bells = self.engine.blocking_client(seconds + _BELL_SLACK_SECONDS)
+        return self._bells
 
     async def ring(self, lanes: Sequence[str], shard: int = 0) -> None:
         """Wake one sleeper of each lane without posting anything."""
@@ -254,6 +311,11 @@ class Working(Calling):
             claim.task_id, claim.fence, told,
             outcome.status if outcome else "", answer, len(written), *flat, confirm=await self._asked(durable),
         )  # fmt: skip
+
+
+def _awoken(place: Shard, worker: str) -> str:
+    """Where the last claim behind a doorbell is remembered: beside the worker's others, which may come meanwhile."""
+    return place.last_claim(f"{worker}:bell")
 
 
 def _told(completion: Completion) -> str:

@@ -76,8 +76,10 @@ end
 local function bump(id, t, state, kind, data, logged)
   t.ver = t.ver + 1
   t.state = state
-  redis.call('HSET', TASKS, id, cjson.encode(t))
+  local header = cjson.encode(t)
+  redis.call('HSET', TASKS, id, header)
   emit(kind, id, t.ver, t.run, data, logged)
+  return header
 end
 local function bump_run(run, r, kind, data)
   r.ver = r.ver + 1
@@ -294,7 +296,7 @@ end
 
 local function close(id, t, status, completion)
   let_go(id, t)
-  redis.call('ZREM', WAIT, id)
+  if t.state ~= 'claimed' then redis.call('ZREM', WAIT, id) end
   redis.call('ZREM', DUE, 't:' .. id)
   redis.call('HDEL', DATA, id)
   redis.call('HDEL', CKPT, id)

@@ -1,6 +1,7 @@
 -- own: worker, nonce, lease ms, how many. The key after the lanes remembers this worker's last claim: a call that is sent
 -- again because its reply was lost gets the same tasks, not more of them. A last row without an id says in how many ms work
--- that a quota holds back may be had.
+-- that a quota holds back may be had. How many is 0: only what the call with this nonce has taken, and it takes nothing when
+-- it comes after this one.
 local LAST = LOG
 local nonce, want = ARGV[A + 1], tonumber(ARGV[A + 3])
 local till = n2s(MS + tonumber(ARGV[A + 2]))
@@ -8,8 +9,8 @@ local LOOK = 64                            -- tenants, and capabilities set asid
 local MOVES = 200                          -- tasks that are set aside at the most before a call returns
 local BUSY_MS = 1000                       -- after which room for another attempt is looked for again
 
-local function describe(id, t)
-  local row = {id, cjson.encode(t), redis.call('HGET', DATA, id) or 'null', redis.call('HGET', CKPT, id) or ''}
+local function describe(id, t, header)
+  local row = {id, header, redis.call('HGET', DATA, id) or 'null', redis.call('HGET', CKPT, id) or ''}
   for _, d in ipairs(t.deps or {}) do
     row[#row + 1] = d
     row[#row + 1] = redis.call('HGET', OUT, d) or 'null'
@@ -23,7 +24,7 @@ if last then
   if parts[1] == nonce then
     for i = 2, #parts, 2 do
       local t = get(parts[i])
-      if t and t.state == 'claimed' and t.fence == parts[i + 1] then out[#out + 1] = describe(parts[i], t) end
+      if t and t.state == 'claimed' and t.fence == parts[i + 1] then out[#out + 1] = describe(parts[i], t, cjson.encode(t)) end
     end
     return out
   end
@@ -109,11 +110,11 @@ local function take(name, lane, tenant, vt)
       t.att, t.clm = t.att + 1, (t.clm or 0) + 1
       t.owner = ARGV[A]
       redis.call('ZADD', LEASE, till, id)
-      bump(id, t, 'claimed', 'task.claimed', cjson.encode({attempt = t.att, worker = t.owner, fence = t.fence,
+      local header = bump(id, t, 'claimed', 'task.claimed', cjson.encode({attempt = t.att, worker = t.owner, fence = t.fence,
         capability = t.cap, kind = t.kind, key = t.key, version = t.version}), false)
       memory[#memory + 1] = id
       memory[#memory + 1] = t.fence
-      out[#out + 1] = describe(id, t)
+      out[#out + 1] = describe(id, t, header)
       return true
     end
   end
@@ -144,6 +145,6 @@ end
 for i = 1, NL do
   while #out < want and room('board') and serve(ARGV[1 + i], LANES[ARGV[1 + i]]) do end
 end
-if #out > 0 then redis.call('SET', LAST, cjson.encode(memory), 'PX', 600000) end
+if #out > 0 or want == 0 then redis.call('SET', LAST, cjson.encode(memory), 'PX', 600000) end
 if soon and #out < want then out[#out + 1] = {'', n2s(soon)} end
 return out

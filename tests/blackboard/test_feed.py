@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from strict import Play, broken, done, spec
 
 from blackboard import events, feed
 from blackboard.board import Board
+from blackboard.errors import UnknownRecord
 from blackboard.events import Event
 from blackboard.testing import RedisServer
 
@@ -80,6 +82,80 @@ async def test_many_watchers_who_come_at_any_time_all_see_the_same_log(board: Bo
     expected = [e.id for e in await board.history(run)]
     for ids in await asyncio.wait_for(asyncio.gather(*watchers), 4):
         assert ids == expected
+
+
+async def test_g9_whoever_waits_for_the_end_sees_the_log_and_nothing_else(board: Board) -> None:
+    run = await board.submit("go")
+    waiting = [asyncio.create_task(_logged(board, run)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    await work(scene(board), run)
+    waiting.append(asyncio.create_task(_logged(board, run)))
+    expected = [e.id for e in await board.history(run)]
+    for ids in await asyncio.wait_for(asyncio.gather(*waiting), 4):
+        assert ids == expected
+    with pytest.raises(UnknownRecord):
+        await _logged(board, "nobody")
+
+
+async def _logged(board: Board, run: str) -> list[str]:
+    return [e.id async for e in board.watch(run, volatile=False)]
+
+
+async def test_so_many_ends_are_waited_for_with_a_connection_each_and_the_others_by_the_feed(
+    redis_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_WAITING", 2)
+    runs = [await redis_board.submit(f"r{i}") for i in range(4)]
+    waiting = [asyncio.create_task(_logged(redis_board, run)) for run in runs]
+    while len(redis_board.feed._listeners) < 2:  # pyright: ignore[reportPrivateUsage]
+        await asyncio.sleep(0.001)
+    assert set(redis_board.feed._listeners) == set(runs[2:])  # pyright: ignore[reportPrivateUsage]
+    for run in runs:
+        await redis_board.cancel_run(run)
+    for ids, run in zip(await asyncio.wait_for(asyncio.gather(*waiting), 4), runs, strict=True):
+        assert ids == [e.id for e in await redis_board.history(run)]
+    await asyncio.wait_for(_logged(redis_board, runs[0]), 4)
+    assert not redis_board.feed._waiting  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_whoever_waits_for_the_end_needs_no_notice_from_the_feed(
+    redis_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deaf(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(feed.Feed, "_tail", deaf)
+    run = await redis_board.submit("go")
+    waiting = asyncio.create_task(_logged(redis_board, run))
+    await asyncio.sleep(0.05)
+    await redis_board.cancel_run(run)
+    assert await asyncio.wait_for(waiting, 2) == [e.id for e in await redis_board.history(run)]
+
+
+@pytest.mark.parametrize("rewound", [False, True])
+async def test_whoever_waits_at_a_server_that_is_no_longer_the_primary_hears_of_the_end_from_the_other(
+    redis_board: Board, monkeypatch: pytest.MonkeyPatch, rewound: bool
+) -> None:
+    monkeypatch.setattr(feed, "RECONCILE_SECONDS", 0.02)
+    read, cut = feed._read, asyncio.Event()  # pyright: ignore[reportPrivateUsage]
+
+    async def cut_off(*args: Any) -> list[Any]:
+        found = await read(*args)
+        return [] if cut.is_set() else found
+
+    monkeypatch.setattr(feed, "_read", cut_off)
+    run = await redis_board.submit("go")
+    waiting = redis_board.watch(run, volatile=False)
+    seen = [(await anext(waiting)).id, (await anext(waiting)).id]
+    cut.set()
+    if rewound:  # what was seen last is undone
+        key = redis_board.shards[0].log(run)
+        await redis_board.client.xdel(key, (await redis_board.client.xrange(key))[-1][0])
+    await redis_board.cancel_run(run)
+    async with asyncio.timeout(5):
+        seen += [event.id async for event in waiting]
+    logged = [e.id for e in await redis_board.history(run)]
+    assert [one for one in seen if one in logged] == logged
 
 
 async def test_a_watcher_catches_up_when_no_notice_reaches_it(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,12 +237,13 @@ async def test_a_quiet_feed_costs_next_to_nothing(board: Board) -> None:
     assert spent < 0.15, f"a waiting watcher spent {spent:.2f} s of CPU in 0.3 s"
 
 
-async def test_g9_a_watcher_outlives_the_servers_death(board_name: str) -> None:
+@pytest.mark.parametrize("volatile", [True, False])
+async def test_g9_a_watcher_outlives_the_servers_death(board_name: str, volatile: bool) -> None:
     with RedisServer() as server:
         async with await Board.open(server.url, board=board_name) as board:
             play = scene(board)
             run = await board.submit("go")
-            watcher = asyncio.create_task(_ids(board, run))
+            watcher = asyncio.create_task(_ids(board, run) if volatile else _logged(board, run))
             await play.plan(await play.step(run), spec("a"))
             await asyncio.sleep(0.02)
             server.kill9()

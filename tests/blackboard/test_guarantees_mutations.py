@@ -75,6 +75,12 @@ async def repeated_claim_takes_no_more(play: Play) -> bool:
     return await play.take(nonce="x") == await play.take(nonce="x")
 
 
+async def a_claim_that_was_asked_after_takes_nothing_more(play: Play) -> bool:
+    await play.run(spec("a"))
+    await play.take(nonce="x", n=0)
+    return not await play.take(nonce="x") and len(await play.take(nonce="y")) == 1
+
+
 async def repeated_submit_is_one_run(play: Play) -> bool:
     for _ in range(2):
         await play.board.submit("go", idempotency_key="k")
@@ -350,6 +356,10 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
         ("fail", "other.fence == ARGV[A + 1] and", "false and"),
     ),
     "G4 nonce ignored": (repeated_claim_takes_no_more, ("claim", "if parts[1] == nonce then", "if false then")),
+    "G4 a nonce that was asked after is not spent": (
+        a_claim_that_was_asked_after_takes_nothing_more,
+        ("claim", "if #out > 0 or want == 0 then", "if #out > 0 then"),
+    ),
     "G1 known run ignored": (
         repeated_submit_is_one_run,
         ("_board", "if not known then return full", "if true then return full"),
