@@ -1,0 +1,763 @@
+"""Entries: what agents, people and events write on the board for others to find, and what others make of it.
+
+Nothing is overwritten: an entry is posted, amended, retracted or taken, and each of these is a fact in the log of its scope,
+which is the run's own log where the scope is a run. Indexes are made of the log by the script that writes it, so a reader
+finds both or neither, and any moment of the past can be read again from the log.
+
+Sources: Hearsay-II's hypotheses with credibility and links (Erman, Hayes-Roth, Lesser and Reddy, *Computing Surveys* 1980);
+Linda's ``out``, ``rd`` and ``in`` (Gelernter, *TOPLAS* 1985).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import math
+import re
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, cast
+
+from pydantic import JsonValue
+
+from blackboard import _script, events, predicates, topics
+from blackboard._calling import Calling
+from blackboard.blobs import Blob
+from blackboard.entry import (
+    FACTS,
+    PUBLIC,
+    Entry,
+    Fold,
+    aged,
+    link_members,
+    member,
+    owner_of,
+    owner_of_entry,
+    place,
+    stored,
+    stream_id,
+    told,
+)
+from blackboard.errors import BadInput, ScriptRefused, Stale, UnknownRecord
+from blackboard.events import Author, Event, Link, Relation
+from blackboard.payloads import dump
+from blackboard.predicates import Predicate, Where
+
+ENTRY_BYTES = 16 * 1024 * 1024
+"""Largest content, as JSON. What is larger than the board's ``inline_bytes`` is stored apart."""
+LINKS = 32
+"""Most links of an entry."""
+LABELS = 64
+"""Most labels of taint that a call may give."""
+MOST_FOUND = 1000
+"""Most entries of one answer."""
+LOOK_AT = 50_000
+"""Facts a query looks at, at most, before it returns what it has and where to go on."""
+SECONDS = 365 * 86_400.0
+"""Longest time to live."""
+_RELATIONS = ("supports", "contradicts", "answers", "derived_from")
+_LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
+_PAGE = 100
+_CANDIDATES = 16
+_ATTEMPTS = 20
+_PRELUDE = "_entries"
+
+Check = Callable[[str, JsonValue], list[str]]
+"""What is wrong with a content under a JSON Schema given as text; nothing when it fits."""
+
+
+class Unset:
+    """The type of :data:`UNSET`."""
+
+
+UNSET: Final = Unset()
+"""Leave it as it is."""
+
+
+class Holder(Protocol):
+    """A task that is being worked on: a :class:`~blackboard.claims.Claim`, or what ``current_task()`` returns."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def fence(self) -> str | int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did."""
+
+    id: str
+    """Of the entry."""
+    version: int
+    position: str
+    """Of the fact in the scope's log; sorts as text. Reads as of it, and watches after it, begin with what follows."""
+    new: bool
+    """False when this operation was done already, by this call or by an earlier one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Entries that were found, by topic and then in the order they were posted."""
+
+    entries: tuple[Entry, ...]
+    position: str
+    """Of the newest fact of the log when the search began: a watch from here tells all that came after."""
+    after: str | None = None
+    """Give it to the next call for more; None when there is no more."""
+
+
+class Entries:
+    """The entries of one scope.
+
+    Args:
+        board: an open board.
+        scope: ``public``, ``run:ID``, ``session:NAME``, ``tenant:NAME`` or ``group:NAME``.
+        check: judges contents where topics have schemas; without it, writing on such a topic is refused.
+        author: who writes, unless a call says otherwise.
+    """
+
+    def __init__(
+        self, board: Calling, scope: str = PUBLIC, *, check: Check | None = None, author: Author | None = None
+    ) -> None:
+        self.scope, self.owner = scope, owner_of(scope)
+        self._board, self._check = board, check
+        self._author = author or Author(kind="program", name="program")
+        self._shard = board.shard_of(self.owner)
+        self._schemas = _Schemas("0", ())
+
+    def within(self, scope: str) -> Entries:
+        """The entries of another scope of the board.
+
+        Raises:
+            BadInput: there is no such scope.
+        """
+        return Entries(self._board, scope, check=self._check, author=self._author)
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    async def post(
+        self,
+        topic: str,
+        content: JsonValue,
+        *,
+        confidence: float = 1.0,
+        links: Iterable[Link | tuple[Relation, str]] = (),
+        taint: Iterable[str] = (),
+        seconds: float | None = None,
+        author: Author | None = None,
+        expect_topic: int | None = None,
+        operation: str | None = None,
+        task: Holder | None = None,
+    ) -> Written:
+        """Write a new entry.
+
+        Args:
+            topic: ``claims.invoice.4711``.
+            content: JSON, at most :data:`ENTRY_BYTES`.
+            confidence: 0 to 1.
+            links: what it says about older entries: ``("supports", id)``, ``contradicts``, ``answers``, ``derived_from``.
+            taint: labels of where it came from; those of what it was derived from are added.
+            seconds: its time to live. Default: as long as its scope.
+            expect_topic: write only if the topic has this version: 0 for a topic nothing was written on.
+            operation: names this writing; the same once more, with the same content, is the entry that is there.
+            task: the task that writes, in its own run. It must still hold its lease, and is the author.
+
+        Raises:
+            BadInput: something is malformed, or does not fit the schema of the topic.
+            Oversized: the content is too large.
+            Stale: the topic has another version.
+            Conflict: the operation was done with other content.
+            Fenced: the task is no longer held.
+            UnknownRecord: there is no such run.
+            ScriptRefused: ``CLOSED``, the run is over.
+        """
+        topics.check_topic(topic)
+        text = dump(content, "content", ENTRY_BYTES)
+        linked = _links(links)
+        facts, wanted = await self._facts(confidence, linked, taint, author)
+        ttl = "" if seconds is None else _ms(seconds)
+        call = _Call(self, task, operation, ("post", topic, text, wanted, ttl))
+        entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
+        body = await self._board.blobs.check(self.owner, text, content)
+        return await self._checked(
+            topic,
+            content,
+            lambda schemas: call.run("entry_post", expect_topic, entry_id, topic, body, facts, schemas, ttl),
+        )
+
+    async def amend(
+        self,
+        entry_id: str,
+        content: JsonValue | Unset = UNSET,
+        *,
+        confidence: float | None = None,
+        links: Iterable[Link | tuple[Relation, str]] | None = None,
+        taint: Iterable[str] = (),
+        seconds: float | Unset | None = UNSET,
+        author: Author | None = None,
+        expect: int | None = None,
+        expect_topic: int | None = None,
+        operation: str | None = None,
+        task: Holder | None = None,
+    ) -> Written:
+        """Let an entry say something else from here on. What is not given stays; labels of taint are only added.
+
+        Args:
+            seconds: a new time to live, from now on; None for none.
+            expect: amend only this version of the entry.
+
+        Raises:
+            Stale: the entry, or the topic, has another version.
+            UnknownRecord: there is no such entry.
+            ScriptRefused: ``ENDED``, it was retracted or taken, or has expired; ``CLOSED``.
+            BadInput, Oversized, Conflict, Fenced: as :meth:`post`.
+        """
+        self._mine(entry_id)
+        given = None if isinstance(content, Unset) else dump(content, "content", ENTRY_BYTES)
+        linked = None if links is None else _links(links)
+        labels = _labels(taint)
+        ttl = "" if isinstance(seconds, Unset) else "-" if seconds is None else _ms(seconds)
+        if confidence is not None:
+            _confidence(confidence)
+        said = json.dumps([None if linked is None else [link.model_dump() for link in linked], confidence, labels])
+        call = _Call(self, task, operation, ("amend", entry_id, given or "", said, ttl))
+        for attempt in range(_ATTEMPTS):
+            now = await self._known(entry_id)
+            value = now.content if isinstance(content, Unset) else content
+            facts, _ = await self._facts(
+                now.confidence if confidence is None else confidence, now.links if linked is None else linked, labels, author,
+                look=linked is not None,
+            )  # fmt: skip
+            body = await self._written(value, given)
+            try:
+                return await self._checked(
+                    now.topic, value,
+                    lambda schemas, n=now, b=body, f=facts: call.run(
+                        "entry_amend", expect_topic, entry_id, n.version if expect is None else expect, b, f, schemas, ttl
+                    ),
+                )  # fmt: skip
+            except Stale:
+                if expect is not None or expect_topic is not None or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def retract(
+        self,
+        entry_id: str,
+        reason: str = "",
+        *,
+        author: Author | None = None,
+        expect: int | None = None,
+        expect_topic: int | None = None,
+        operation: str | None = None,
+        task: Holder | None = None,
+    ) -> Written:
+        """Say that what an entry says counts no more. It stays readable by its id, and in the past.
+
+        Raises:
+            Stale, UnknownRecord, ScriptRefused, Conflict, Fenced: as :meth:`amend`.
+        """
+        self._mine(entry_id)
+        if len(reason) > 2000:
+            raise BadInput("reason", reason, "Say it in at most 2,000 characters.")
+        call = _Call(self, task, operation, ("retract", entry_id, reason))
+        return await call.run(
+            "entry_retract", expect_topic, entry_id, "" if expect is None else expect, self._by(author), reason
+        )
+
+    async def take(
+        self,
+        pattern: str,
+        where: Where = (),
+        *,
+        seconds: float = 0.0,
+        author: Author | None = None,
+        operation: str | None = None,
+        task: Holder | None = None,
+    ) -> Entry | None:
+        """Take the first fitting entry off the board: nobody else gets it. Of one topic the oldest is first.
+
+        A taker that dies has taken it. Name the operation, and the same call again finds the same entry.
+
+        Args:
+            seconds: how long to wait for one; 0 only looks.
+
+        Returns:
+            The entry as it was; None when there was none in time.
+
+        Raises:
+            BadInput, Conflict, Fenced, UnknownRecord, ScriptRefused: as :meth:`post`.
+        """
+        topics.check_pattern(pattern)
+        wanted = predicates.parse(where)
+        if not 0 <= seconds <= SECONDS:
+            raise BadInput("seconds", seconds, f"Give 0 to {SECONDS:g}.")
+        call = _Call(self, task, operation, ("take", pattern, *(one.model_dump_json() for one in wanted)))
+        by = self._by(author)
+        if operation is not None and (written := await call.maybe("entry_take", None, by)) is not None:
+            return await self.read(written.id)
+        if not seconds:
+            return await self._take(call, by, pattern, wanted)
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with contextlib.aclosing(self._board.feed.changes(self._shard, self.owner)) as changes:
+            # The time bounds the waiting and never a taking, whose outcome has to be known.
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    async with asyncio.timeout_at(deadline):
+                        await anext(changes)
+                    if (taken := await self._take(call, by, pattern, wanted)) is not None:
+                        return taken
+        return await self._take(call, by, pattern, wanted)
+
+    async def _take(self, call: _Call, by: str, pattern: str, wanted: Sequence[Predicate]) -> Entry | None:
+        after: str | None = None
+        while True:
+            found = await self.query(pattern, wanted, limit=_CANDIDATES, after=after)
+            if found.entries:
+                flat = [part for one in found.entries for part in (one.id, one.version)]
+                written = await call.maybe("entry_take", None, by, *flat)
+                if written is not None:
+                    entry = next((one for one in found.entries if one.id == written.id), None)
+                    return (
+                        replace(entry, state="taken", version=written.version) if entry else await self.read(written.id)
+                    )
+                continue  # others were faster: look at the same place again
+            if found.after is None:
+                return None
+            after = found.after
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    async def read(self, entry_id: str, *, at: str | None = None, load: bool = True) -> Entry | None:
+        """One entry, whatever became of it; None when there is none.
+
+        Args:
+            at: as it was at this position of the log.
+            load: False leaves a large content where it is.
+
+        Raises:
+            BadInput: not an id of this scope, or not a position.
+            BlobError: a large content cannot be had.
+        """
+        self._mine(entry_id)
+        if at is not None:
+            found = (await self._past(at)).then(entry_id)
+        else:
+            now, *rows = await self._reading("entry_read", entry_id)
+            found = self._entry(rows[0], int(now) / 1000) if rows else None
+        return await self._loaded(found) if found is not None and load else found
+
+    async def query(
+        self,
+        pattern: str = ">",
+        where: Where = (),
+        *,
+        links_to: str | None = None,
+        rel: Relation | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        at: str | None = None,
+        load: bool = True,
+    ) -> Found:
+        """The live entries that fit.
+
+        What is found in one answer, up to about a megabyte, is as it was at one moment; a longer search goes on while others
+        write. ``at`` makes all of it one moment.
+
+        Args:
+            pattern: of topics: ``claims.*.4711``, ``claims.>``.
+            where: conditions on the content, see :mod:`blackboard.predicates`.
+            links_to: only entries that link to this one, of ``rel`` if it is given.
+            limit: most entries of the answer, at most :data:`MOST_FOUND`.
+            after: where the answer before ended.
+            at: as of this position of the log.
+
+        Raises:
+            BadInput: a malformed pattern, condition, id or position.
+            BlobError: a large content cannot be had.
+        """
+        topics.check_pattern(pattern)
+        wanted = predicates.parse(where)
+        if not 1 <= limit <= MOST_FOUND:
+            raise BadInput("limit", limit, f"Give 1 to {MOST_FOUND}.")
+        if rel is not None and (rel not in _RELATIONS or links_to is None):
+            raise BadInput("rel", rel, f"Give links_to, and one of {', '.join(_RELATIONS)}.")
+        if links_to is not None:
+            owner_of_entry(links_to)
+        if at is not None:
+            return await self._query_past(pattern, wanted, links_to, rel, limit, after, at, load)
+        index, low, high = "topic", *topics.span(pattern)
+        if links_to is not None:
+            start = f"{links_to}\0{rel}\0" if rel else f"{links_to}\0"
+            index, low, high = "link", f"[{start}", f"({start[:-1]}\1"
+        kept: list[Entry] = []
+        position = ""
+        looked = 0
+        while True:
+            want = _PAGE if wanted else min(_PAGE, limit - len(kept))
+            seen, cursor, *rows = await self._reading(
+                "entry_query", index, low if after is None else f"({after}", high, pattern, want
+            )
+            position = position or place(seen)
+            looked += max(len(rows), _PAGE)
+            for number, row in enumerate(rows):
+                entry = self._entry(row, None)
+                if index == "link" and row[-1] != _member(entry, links_to, rel):
+                    continue  # it links there twice, and is found by the other one
+                entry = await self._loaded(entry) if load or wanted else entry
+                if all(one.fits(entry.content, entry.attributes) for one in wanted):
+                    kept.append(entry)
+                    if len(kept) == limit:
+                        more = number < len(rows) - 1 or bool(cursor)
+                        return Found(tuple(kept), position, row[-1] if more else None)
+            if not cursor:
+                return Found(tuple(kept), position)
+            after = cursor
+            if looked >= LOOK_AT:
+                return Found(tuple(kept), position, after)
+
+    async def history(self, entry_id: str, *, load: bool = True) -> list[Entry]:
+        """All an entry has said, oldest first: its chain of supersession.
+
+        Raises:
+            UnknownRecord: there is no such entry.
+            BlobError: a large content cannot be had.
+        """
+        last = await self._known(entry_id, load=False)
+        chain: list[Entry] = []
+        position: str | None = last.position
+        while position is not None:
+            at = stream_id(position)
+            page: list[tuple[str, dict[str, str]]] = await self._retry(
+                lambda p=at: cast(Any, self._board.client).xrange(self._shard.log(self.owner), p, p)
+            )
+            entry = told(self._event(*page[0]), last)
+            assert entry is not None, "the chain leads through posted and amended facts"
+            chain.append(await self._loaded(entry) if load else entry)
+            position = entry.supersedes
+        return chain[::-1]
+
+    async def topic_version(self, topic: str) -> int:
+        """How many facts were written on a topic, for ``expect_topic``."""
+        key = self._shard.entries(self.owner)[1]
+        client: Any = self._board.client
+        return int(await self._retry(lambda: client.hget(key, topics.check_topic(topic))) or 0)
+
+    async def position(self) -> str:
+        """The position of the newest fact of the scope's log."""
+        seen, *_ = await self._reading("entry_query", "topic", "[\0", "(\0", "", 1)
+        return place(seen)
+
+    async def watch(
+        self, pattern: str = ">", where: Where = (), *, after: str | None = None, load: bool = True
+    ) -> AsyncGenerator[Event, None]:
+        """The facts on some topics, as they happen: each once, in their order, none left out.
+
+        The log is the source and is read again when notifications fail to come. In the scope of a run it ends with the run.
+
+        Args:
+            pattern: of topics.
+            where: conditions on what is posted or amended; retractions and takings are told whatever they say.
+            after: the position (or the ``sequence`` of an event) after which to begin; ``-`` for all. Default: now.
+
+        Raises:
+            BadInput: a malformed pattern, condition or position.
+        """
+        topics.check_pattern(pattern)
+        wanted = predicates.parse(where)
+        start = after if after == "-" else stream_id(_position(after)) if after else stream_id(await self.position())
+        board, cursor, seen = self._board, start, set[str]()
+        async with contextlib.aclosing(board.feed.changes(self._shard, self.owner)) as changes:
+            async for rewound in changes:
+                cursor = start if rewound else cursor
+                log = await board.feed.read_log(
+                    board.client, self._shard, self.owner, cursor, only=(FACTS, events.RunCompleted.kind)
+                )
+                for position, event in log:
+                    cursor = position
+                    if position in seen:
+                        continue
+                    seen.add(position)
+                    if isinstance(event, events.RunCompleted):
+                        return
+                    if topics.matches(pattern, event.data.topic):
+                        event = await self._with_content(event) if load or wanted else event
+                        if _fits(event, wanted):
+                            yield event
+
+    # ---- schemas -----------------------------------------------------------------------------------------------------
+
+    async def set_schema(self, pattern: str, schema: Mapping[str, JsonValue] | None) -> None:
+        """Say what contents on some topics must look like, in every scope of the board, from now on; None takes it away.
+
+        On several shards this is a call for each: repeat it when it fails.
+
+        Args:
+            schema: JSON Schema (2020-12). Who calls has checked it; :class:`arbiter.Arbiter` does.
+
+        Raises:
+            BadInput: a malformed pattern, or a schema larger than 64 KiB.
+        """
+        topics.check_pattern(pattern)
+        text = "" if schema is None else dump(dict(schema), "schema", 64 * 1024)
+        for shard in self._board.shards:
+            await _script.run(
+                self._board.client, _script.load("topic_schema", _PRELUDE), shard.declare_entries(self.owner),
+                [self.owner, pattern, text], recover=self._board.engine.ensure,
+            )  # fmt: skip
+
+    async def schemas(self) -> dict[str, JsonValue]:
+        """The schemas of the board's topics, by pattern."""
+        return {pattern: json.loads(text) for pattern, text in (await self._fetched()).by_pattern}
+
+    async def _fetched(self) -> _Schemas:
+        shard = self._shard
+        client: Any = self._board.client
+        said: dict[str, str] = await self._retry(lambda: client.hgetall(shard.topics))
+        version = said.pop("", "0")
+        return _Schemas(version, tuple(sorted(said.items())))
+
+    async def _checked(self, topic: str, content: JsonValue, write: Callable[[str], Any]) -> Written:
+        """Write what fits the schemas as they are when it is written."""
+        for _ in range(_ATTEMPTS):
+            self._judge(topic, content)
+            try:
+                return await write(self._schemas.version)
+            except ScriptRefused as refusal:
+                if refusal.code != "SCHEMAS":
+                    raise
+                self._schemas = await self._fetched()
+        raise Stale("STALE", "the schemas of the board's topics are being changed by too many at once; try again")
+
+    def _judge(self, topic: str, content: JsonValue) -> None:
+        for pattern, text in self._schemas.by_pattern:
+            if not topics.matches(pattern, topic):
+                continue
+            if self._check is None:
+                raise BadInput(
+                    "topic", topic, f"Topics {pattern} have a schema; open these entries with what checks it."
+                )
+            if found := self._check(text, content):
+                raise BadInput("content", "; ".join(found), f"Topics {pattern} have a schema; make it fit.")
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _mine(self, entry_id: str) -> None:
+        if owner_of_entry(entry_id) != self.owner:
+            raise BadInput("entry", entry_id, f"It is not of scope {self.scope}; use within().")
+
+    def _by(self, author: Author | None) -> str:
+        by = author or self._author
+        if by.kind == "task":
+            raise BadInput("author", by.name, "A task writes by its lease: pass it as task.")
+        if not _LABEL.match(by.name) or (by.id is not None and not _LABEL.match(by.id)):
+            raise BadInput("author", by.name, "Name it in 1 to 200 printable characters.")
+        return by.model_dump_json(exclude_none=True)
+
+    async def _facts(
+        self,
+        confidence: float,
+        links: Sequence[Link],
+        taint: Iterable[str],
+        author: Author | None,
+        *,
+        look: bool = True,
+    ) -> tuple[str, str]:
+        """What a script gets beside the content, and the part of it that makes one operation differ from another."""
+        _confidence(confidence)
+        said: dict[str, Any] = {"conf": round(confidence, 6)}
+        if links:
+            said["links"] = [link.model_dump() for link in links]
+        labels = _labels(taint)
+        wanted = json.dumps([said, labels])
+        for link in links if look else ():
+            labels += await self._inherited(link)
+        if labels:
+            said["taint"] = list(dict.fromkeys(labels))
+        return json.dumps({**said, "by": json.loads(self._by(author))}), wanted
+
+    async def _inherited(self, link: Link) -> list[str]:
+        """The taint of an entry of another scope that is linked to, which no script of this one can look at."""
+        owner = owner_of_entry(link.to)
+        if owner == self.owner:
+            return []
+        scope = "public" if owner == "public:" else owner if ":" in owner else f"run:{owner}"
+        target = await self.within(scope).read(link.to, load=False)
+        if target is None:
+            raise BadInput("links", link.to, "There is no such entry to link to.")
+        return list(target.taint) if link.rel == "derived_from" else []
+
+    async def _written(self, value: JsonValue, given: str | None) -> str:
+        text = dump(value, "content", ENTRY_BYTES) if given is None else given
+        return await self._board.blobs.check(self.owner, text, value)
+
+    async def _retry(self, command: Callable[[], Any]) -> Any:
+        return await _script.retrying(
+            lambda: cast(Awaitable[Any], command()), seconds=self._board.engine.patience_seconds
+        )
+
+    async def _reading(self, name: str, *args: str | int) -> Any:
+        return await _script.run(
+            self._board.client, _script.load(name, _PRELUDE), self._shard.declare_entries(self.owner), [self.owner, *args],
+            recover=self._board.engine.ensure,
+        )  # fmt: skip
+
+    def _event(self, position: str, fields: Mapping[str, str]) -> Event:
+        return events.parse(position, fields, self.owner, self._board.source)
+
+    def _entry(self, row: Sequence[str], now: float | None) -> Entry:
+        entry_id, raw, kind, data, *_ = row
+        header = json.loads(raw)
+        fields = {"type": kind, "subject": entry_id, "id": f"{entry_id}:{int(header['ver'])}", "data": data}
+        entry = stored(header, self._event(header["pos"], fields))
+        return entry if now is None else aged(entry, now)
+
+    async def _known(self, entry_id: str, *, load: bool = True) -> Entry:
+        found = await self.read(entry_id, load=load)
+        if found is None:
+            raise UnknownRecord("UNKNOWN", f"no entry {entry_id} on this board")
+        return found
+
+    async def _loaded(self, entry: Entry) -> Entry:
+        if not isinstance(entry.content, Blob):
+            return entry
+        return replace(entry, content=await self._board.blobs.load(self.owner, entry.content))
+
+    async def _with_content(self, event: Event) -> Event:
+        if (blob := events.apart(event)) is None:
+            return event
+        content = await self._board.blobs.load(self.owner, blob)
+        return event.model_copy(update={"data": event.data.model_copy(update={"content": content})})
+
+    async def _past(self, at: str) -> Fold:
+        log = await self._board.feed.read_log(
+            self._board.client, self._shard, self.owner, "-", stream_id(_position(at)), only=(FACTS,)
+        )
+        return Fold().apply(event for _, event in log)
+
+    async def _query_past(
+        self, pattern: str, wanted: Sequence[Predicate], links_to: str | None, rel: str | None, limit: int,
+        after: str | None, at: str, load: bool,
+    ) -> Found:  # fmt: skip
+        fold = await self._past(at)
+        placed: list[tuple[str, Entry]] = []
+        for entry in (aged(one, fold.now) for one in fold.entries.values()):
+            meant = entry.state == "live" and topics.matches(pattern, entry.topic)
+            if meant and (
+                links_to is None or any(one.to == links_to and rel in (None, one.rel) for one in entry.links)
+            ):
+                placed.append((_member(entry, links_to, rel), entry))
+        kept: list[Entry] = []
+        last = ""
+        for member, entry in sorted(placed, key=lambda one: one[0]):
+            if after is not None and member <= after:
+                continue
+            whole = await self._loaded(entry) if load or wanted else entry
+            if all(one.fits(whole.content, whole.attributes) for one in wanted):
+                if len(kept) == limit:
+                    return Found(tuple(kept), at, last)
+                kept.append(whole)
+                last = member
+        return Found(tuple(kept), at)
+
+
+class _Call:
+    """One writing operation, which may be sent more than once."""
+
+    def __init__(self, entries: Entries, task: Holder | None, operation: str | None, said: Sequence[str]) -> None:
+        if task is not None and entries.owner != task.run_id:
+            raise BadInput("task", task.task_id, f"A task writes in the scope of its own run, run:{task.run_id}.")
+        if operation is not None and not _LABEL.match(operation):
+            raise BadInput("operation", operation, "Name it in 1 to 200 printable characters.")
+        self._entries, self._task = entries, task
+        named = secrets.token_hex(12) if operation is None else operation
+        self.operation = named if task is None else f"{task.task_id}\0{named}"
+        self._print = hashlib.sha256("\0".join(said).encode()).hexdigest()[:24]
+
+    async def run(self, name: str, expect_topic: int | None, *args: str | int) -> Written:
+        try:
+            written = await self.maybe(name, expect_topic, *args)
+        except ScriptRefused as refusal:
+            raise _named(refusal) from None
+        assert written is not None, "only a taking may do nothing"
+        return written
+
+    async def maybe(self, name: str, expect_topic: int | None, *args: str | int) -> Written | None:
+        task, entries = self._task, self._entries
+        reply = await entries._reading(  # pyright: ignore[reportPrivateUsage]
+            name, self.operation, self._print, task.task_id if task else "", str(task.fence) if task else "",
+            "" if expect_topic is None else expect_topic, *args,
+        )  # fmt: skip
+        return Written(reply[0], int(reply[1]), place(reply[2]), bool(int(reply[3]))) if reply else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Schemas:
+    version: str
+    by_pattern: tuple[tuple[str, str], ...]
+
+
+def _named(refusal: ScriptRefused) -> ScriptRefused | BadInput:
+    """A refusal of bad input by a script, as the edge says it."""
+    if refusal.code == "LINK":
+        return BadInput("links", refusal.detail.removeprefix("links: "), "Link to older entries that are on the board.")
+    if refusal.code == "TAINT":
+        return BadInput("taint", refusal.detail, "Derive it from fewer entries.")
+    return refusal
+
+
+def _links(given: Iterable[Link | tuple[Relation, str]]) -> tuple[Link, ...]:
+    found: list[Link] = []
+    for one in given:
+        rel, to = (one.rel, one.to) if isinstance(one, Link) else one
+        if rel not in _RELATIONS:
+            raise BadInput("links", rel, f"Use one of {', '.join(_RELATIONS)}.")
+        owner_of_entry(to)
+        link = Link(rel=rel, to=to)
+        if link not in found:
+            found.append(link)
+    if len(found) > LINKS:
+        raise BadInput("links", f"{len(found)} links", f"Give at most {LINKS}.")
+    return tuple(found)
+
+
+def _labels(given: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(given))
+    if len(found) > LABELS or not all(_LABEL.match(label) for label in found):
+        raise BadInput("taint", found[:3], f"Give at most {LABELS} labels of 1 to 200 printable characters.")
+    return found
+
+
+def _confidence(value: float) -> None:
+    if isinstance(cast(object, value), bool) or not (math.isfinite(value) and 0 <= value <= 1):
+        raise BadInput("confidence", value, "Give 0 to 1.")
+
+
+def _ms(seconds: float) -> str:
+    if not 0.001 <= seconds <= SECONDS:
+        raise BadInput("seconds", seconds, f"Give a time to live of 0.001 to {SECONDS:g} seconds.")
+    return str(round(seconds * 1000))
+
+
+def _position(text: str) -> str:
+    if not re.fullmatch(r"\d{1,15}-\d{1,15}", text):
+        raise BadInput("position", text, "Pass the position of a fact, or the sequence of an event.")
+    return text
+
+
+def _member(entry: Entry, links_to: str | None, rel: str | None) -> str:
+    """Where an entry is found: in the index of topics, or once in that of what links to an entry."""
+    if links_to is None:
+        return member(entry)
+    return min(one for one in link_members(entry) if one.startswith(f"{links_to}\0{rel or ''}"))
+
+
+def _fits(event: Event, wanted: Sequence[Predicate]) -> bool:
+    entry = told(event, None)
+    return entry is None or all(one.fits(entry.content, entry.attributes) for one in wanted)
