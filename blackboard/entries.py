@@ -334,7 +334,14 @@ class Entries(EntryReading):
     async def _checked(self, topic: str, content: JsonValue, write: Callable[[str], Any]) -> Written:
         """Write what fits the schemas as they are when it is written."""
         for _ in range(_ATTEMPTS):
-            self._judge(topic, content)
+            try:
+                self._judge(topic, content)
+            except BadInput:  # by schemas that may have been changed since
+                fetched = await self._fetched()
+                if fetched.version == self._schemas.version:
+                    raise
+                self._schemas = fetched
+                continue
             try:
                 return await write(self._schemas.version)
             except ScriptRefused as refusal:

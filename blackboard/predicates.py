@@ -19,7 +19,9 @@ from blackboard.types import Record
 Sign = Literal["=", "!=", "<", "<=", ">", ">=", "~", "?"]
 MOST = 20
 """Most conditions of a query."""
-_TERM = re.compile(r'(@?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(!=|>=|<=|=|~|>|<|\?)("(?:[^"\\]|\\.)*"|\S*)(?=\s|\Z)')
+_TERM = re.compile(
+    r'(@?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(!=|>=|<=|=|~|>|<|\?)("(?:[^"\\]|\\.)*"|[^\s"]\S*|)(?=\s|\Z)'
+)
 _ATTRIBUTES = ("@confidence", "@author", "@kind", "@taint", "@version")
 _REMEDY = (
     'Write conditions like amount>=100 status!=paid customer.name~acme note="two words" due? @confidence>0.5, with spaces '
