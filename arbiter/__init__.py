@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
-    from registry import Capability, CapabilityLimits, Example, Grants, Manifest, capability
+    from registry import Capability, CapabilityLimits, Example, Grants, Manifest, TopicGrants, capability
     from wrapper.context import TaskContext, current_task
     from wrapper.failing import Permanent, RetryLater
     from wrapper.models import RecordedModel, ScriptedModel
@@ -78,6 +78,7 @@ _HOMES = {
     "ScriptedModel": "wrapper.models",
     "Status": "blackboard.types",
     "TaskContext": "wrapper.context",
+    "TopicGrants": "registry",
     "Unconfirmed": "blackboard.errors",
     "UnknownRecord": "blackboard.errors",
     "Usage": "blackboard.types",
@@ -122,6 +123,7 @@ __all__ = [
     "ScriptedModel",
     "Status",
     "TaskContext",
+    "TopicGrants",
     "Unconfirmed",
     "UnknownRecord",
     "Usage",

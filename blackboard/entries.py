@@ -44,8 +44,17 @@ _LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
 _CANDIDATES = 16
 _ATTEMPTS = 20
 
-Check = Callable[[str, JsonValue], list[str]]
-"""What is wrong with a content under a JSON Schema given as text; nothing when it fits."""
+
+class Checker(Protocol):
+    """What knows JSON Schema: the module :mod:`registry.schema`, which this package must not import."""
+
+    def problems(self, schema_text: str, value: JsonValue, /) -> list[str]:
+        """What is wrong with a value under a schema; nothing when it fits."""
+        ...
+
+    def check_schema(self, field: str, schema: Mapping[str, JsonValue], /) -> None:
+        """Refuse what is no schema."""
+        ...
 
 
 class Unset:
@@ -86,15 +95,15 @@ class Entries(EntryReading):
     Args:
         board: an open board.
         scope: ``public``, ``run:ID``, ``session:NAME``, ``tenant:NAME`` or ``group:NAME``.
-        check: judges contents where topics have schemas; without it, writing on such a topic is refused.
+        checker: judges contents where topics have schemas; without it, writing on such a topic is refused.
         author: who writes, unless a call says otherwise.
     """
 
     def __init__(
-        self, board: Calling, scope: str = PUBLIC, *, check: Check | None = None, author: Author | None = None
+        self, board: Calling, scope: str = PUBLIC, *, checker: Checker | None = None, author: Author | None = None
     ) -> None:
         super().__init__(board, scope)
-        self._check = check
+        self._checker = checker
         self._author = author or Author(kind="program", name="program")
         self._schemas = _Schemas("0", ())
 
@@ -104,7 +113,7 @@ class Entries(EntryReading):
         Raises:
             BadInput: there is no such scope.
         """
-        return Entries(self._board, scope, check=self._check, author=self._author)
+        return Entries(self._board, scope, checker=self._checker, author=self._author)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
@@ -307,12 +316,16 @@ class Entries(EntryReading):
         On several shards this is a call for each: repeat it when it fails.
 
         Args:
-            schema: JSON Schema (2020-12). Who calls has checked it; :class:`arbiter.Arbiter` does.
+            schema: JSON Schema (2020-12).
 
         Raises:
-            BadInput: a malformed pattern, or a schema larger than 64 KiB.
+            BadInput: a malformed pattern, what is no schema, or one larger than 64 KiB.
         """
         topics.check_pattern(pattern)
+        if schema is not None:
+            if self._checker is None:
+                raise BadInput("schema", pattern, "Open these entries with what checks schemas.")
+            self._checker.check_schema("schema", schema)
         text = "" if schema is None else dump(dict(schema), "schema", 64 * 1024)
         for shard in self._board.shards:
             await _script.run(
@@ -354,11 +367,11 @@ class Entries(EntryReading):
         for pattern, text in self._schemas.by_pattern:
             if not topics.matches(pattern, topic):
                 continue
-            if self._check is None:
+            if self._checker is None:
                 raise BadInput(
                     "topic", topic, f"Topics {pattern} have a schema; open these entries with what checks it."
                 )
-            if found := self._check(text, content):
+            if found := self._checker.problems(text, content):
                 raise BadInput("content", "; ".join(found), f"Topics {pattern} have a schema; make it fit.")
 
     # ---- inside ------------------------------------------------------------------------------------------------------

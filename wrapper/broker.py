@@ -14,6 +14,7 @@ import stat
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
@@ -21,6 +22,8 @@ from blackboard.budgets import BudgetExhausted
 from blackboard.errors import ArbiterError
 from blackboard.types import Usage
 from registry import Manifest
+from wrapper.entry_broker import METHODS as ENTRY_METHODS
+from wrapper.entry_broker import EntryBroker, Exceeds
 from wrapper.isolation import BrokerError
 from wrapper.models import ModelCallFailed, ReplyTruncated, converse
 from wrapper.secrets import Secrets, redacted
@@ -28,6 +31,7 @@ from wrapper.secrets import Secrets, redacted
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from blackboard.entries import Entries, Holder
     from wrapper.fetching import Fetcher, Network
 
 MODEL_INVOKE = "model.invoke"
@@ -70,6 +74,8 @@ class AttemptBroker:
         model: gives the configured model, or None when this wrapper has none.
         outside: what granted requests may reach; None answers none of them, as in an exam.
         keep: stores an output; None refuses them.
+        entries: those of the attempt's run; None refuses what is granted of them, as in an exam.
+        task: the claim under which they are written.
     """
 
     def __init__(
@@ -78,7 +84,10 @@ class AttemptBroker:
         model: Callable[[], Model] | None,
         outside: Outside | None = None,
         keep: Keep | None = None,
+        entries: Entries | None = None,
+        task: Holder | None = None,
     ) -> None:
+        self._entries = EntryBroker(manifest, entries, task)
         self._manifest, self._model, self._outside, self._keep = manifest, model, outside, keep
         self._fetcher: Fetcher | None = None
         self._inputs: dict[str, bytes] = {}
@@ -106,6 +115,11 @@ class AttemptBroker:
         answers: dict[str, Callable[[JsonValue], Awaitable[JsonValue]]] = {
             MODEL_INVOKE: self._ask, HTTP_FETCH: self._fetch, FILE_READ: self._read, OUTPUT_WRITE: self._write,
         }  # fmt: skip
+        if method in ENTRY_METHODS:
+            try:
+                return await self._entries(method, args)
+            except Exceeds as error:
+                raise self._exceeds(str(error)) from None
         if method not in answers:
             raise self._exceeds(f"There is no broker for {method!r}.")
         return await answers[method](args)
@@ -132,7 +146,9 @@ class AttemptBroker:
             if self._outside is None:
                 self._fetcher.judge(args)
                 raise BrokerError("denied", "No requests are made here.")
-            return await self._fetcher.fetch(args)
+            answer = await self._fetcher.fetch(args)
+            self._entries.tainted([f"http:{urlsplit(cast('dict[str, str]', answer)['url']).hostname}"])
+            return answer
         except NotGranted as error:
             raise self._exceeds(error.message) from None
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from blackboard.claims import Claim
+from blackboard.entries import Entries
 from blackboard.errors import BadInput, IsolationUnavailable, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.types import Completion, Failure, Status, Usage
@@ -29,6 +30,7 @@ from registry import (
     ResultNotJson,
     SignatureRefused,
     Version,
+    schema,
     validate_input,
     validate_output,
 )
@@ -116,7 +118,10 @@ class Executor:
         except IsolationUnavailable as error:
             failure = Failure(type="isolation", message=f"Not run: {error}", retryable=True)
             return claim.completion(Status.REFUSED, error=failure, version=version.sha)
-        broker = AttemptBroker(manifest, self._guarded(claim, manifest), self._outside, _keeper(attempt))
+        broker = AttemptBroker(
+            manifest, self._guarded(claim, manifest), self._outside, _keeper(attempt),
+            Entries(attempt.board, f"run:{claim.run_id}", checker=schema), claim,
+        )  # fmt: skip
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = Job(
             source=source,

@@ -20,7 +20,7 @@ from blackboard.errors import BadInput, Conflict, Fenced, Oversized, ScriptRefus
 from blackboard.events import Author
 from blackboard.retention import retire
 from blackboard.types import Status
-from registry.schema import problems
+from registry import schema
 
 play = watched_play
 NOBODY = "public:/e/" + "0" * 24
@@ -28,7 +28,7 @@ NOBODY = "public:/e/" + "0" * 24
 
 @pytest.fixture
 def notes(play: Play) -> Entries:
-    return Entries(play.board, "tenant:acme", check=problems)
+    return Entries(play.board, "tenant:acme", checker=schema)
 
 
 def ids(found: Found) -> list[str]:
@@ -541,18 +541,22 @@ async def test_the_taint_of_what_an_entry_was_derived_from_is_its_own(play: Play
 
 async def test_a_schema_of_a_topic_is_kept_by_whoever_writes_there(play: Play, notes: Entries) -> None:
     old = await notes.post("claims.1", "before there was a schema")
-    stale = Entries(play.board, "tenant:acme", check=problems)
+    stale = Entries(play.board, "tenant:acme", checker=schema)
     await stale.post("other", 1)
     await notes.set_schema("claims.*", {"type": "object", "required": ["amount"]})
     await notes.set_schema("claims.>", {"properties": {"amount": {"type": "number"}}})
     assert set(await notes.schemas()) == {"claims.*", "claims.>"}
     before = await play.snapshot()
-    for entries in (notes, stale, Entries(play.board, "tenant:acme", check=problems)):
+    for entries in (notes, stale, Entries(play.board, "tenant:acme", checker=schema)):
         for bad in ("text", {}, {"amount": "1"}):
             with pytest.raises(BadInput, match="content"):
                 await entries.post("claims.1", bad)
         with pytest.raises(BadInput, match="content"):
             await entries.amend(old.id, {"amount": []})
+    with pytest.raises(BadInput, match="schema"):
+        await notes.set_schema("claims.*", {"type": "nonsense"})
+    with pytest.raises(BadInput, match="schema"):
+        await Entries(play.board).set_schema("claims.*", {})
     with pytest.raises(BadInput, match="have a schema"):
         await Entries(play.board, "tenant:acme").post("claims.1", {"amount": 1})
     assert await play.snapshot() == before

@@ -14,13 +14,13 @@ from blackboard.entries import Entries
 from blackboard.entry import place
 from blackboard.errors import BadInput, Conflict, Fenced, ScriptRefused, Stale
 from blackboard.retention import retire
-from registry.schema import problems
+from registry import schema
 
 Check = Callable[[Play], Awaitable[object]]
 
 
 def notes_of(play: Play) -> Entries:
-    return Entries(play.board, "session:s", check=problems)
+    return Entries(play.board, "session:s", checker=schema)
 
 
 async def refused(call: Awaitable[object], error: type[Exception]) -> bool:
@@ -168,7 +168,7 @@ async def expired_leaves_the_index(play: Play) -> bool:
 async def schemas_are_those_of_the_moment(play: Play) -> bool:
     notes = notes_of(play)
     await notes.post("a", 1)
-    await Entries(play.board, "public").set_schema("a", {"type": "string"})
+    await Entries(play.board, "public", checker=schema).set_schema("a", {"type": "string"})
     return await refused(notes.post("a", 2), BadInput)
 
 
