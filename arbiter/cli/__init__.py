@@ -11,6 +11,7 @@
 ``archive``       export, import, events --archive
 ``capabilities``  capabilities, capabilities show
 ``budgets``       budgets, budgets show, budgets set
+``entries``       entries post, read, query, watch, amend, retract, take, schema
 ``schedules``     schedule add, list, show, remove, enable, disable, run
 ``demonstration`` demo
 

@@ -266,7 +266,9 @@ async def test_an_exam_judges_the_topics_and_has_no_board() -> None:
 
 def test_patterns_of_a_grant_are_checked_and_part_of_what_is_signed() -> None:
     with pytest.raises(BadInput, match=r"topics\.read"):
-        Manifest.of({"name": "some", "description": "x", "input_schema": ANY, "grants": {"topics": {"read": ["a.>.b"]}}})
+        Manifest.of(
+            {"name": "some", "description": "x", "input_schema": ANY, "grants": {"topics": {"read": ["a.>.b"]}}}
+        )
     plain, granted = manifest("some", Grants()), manifest("some")
     assert "topics" not in plain.text(), "what was registered before keeps its hash"
     assert plain.content_hash() != granted.content_hash()
