@@ -632,7 +632,9 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
     amend.add_argument("content", metavar="CONTENT", nargs="?", help="as for post (default: as it is)")
     for parser in (post, amend):
         parser.add_argument("--confidence", metavar="P", help="0 to 1")
-        parser.add_argument("--link", metavar="RELATION:ENTRY", action="append", help="what it says about another entry")
+        parser.add_argument(
+            "--link", metavar="RELATION:ENTRY", action="append", help="what it says about another entry"
+        )
         parser.add_argument("--taint", metavar="LABEL", action="append", help="where it came from; may be repeated")
         parser.add_argument("--seconds", metavar="S", help="time to live (default: its scope's)")
     retract = command("retract", "retract", "say that what an entry says counts no more", "what was written")
