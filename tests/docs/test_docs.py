@@ -22,6 +22,7 @@ from doc_pages import README, ROOT, Block, pages
 from blackboard import events
 from blackboard.board import Board
 from blackboard.engine import stop_local
+from blackboard.entries import Entries
 from blackboard.types import Failure, Limits, RetryPolicy, Status, TaskSpec
 from blackboard.worker import Attempt
 
@@ -249,6 +250,12 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
         await board.sweep()
     await board.complete(found[0], found[0].completion(Status.SUCCEEDED, {"n": 1}))
     (second,) = await board.claim("w", ["generic"])
+    entries = Entries(board, f"run:{run_id}")
+    written = await entries.post("a", {"n": 1}, taint=["web"], seconds=60, task=second)
+    other = await entries.post("a", 2, links=[("supports", written.id)])
+    await entries.amend(written.id, 3)
+    await entries.retract(other.id, "no")
+    await entries.take("a")
     await board.pause_run(run_id, "a moment")
     await board.resume_run(run_id)
     await board.cancel_task(second.task_id, "not this one")
@@ -326,6 +333,7 @@ def test_the_keys_and_scripts_of_the_board_are_in_their_tables() -> None:
 
     shard = Shard("n", "b", 0)
     run = [shard.log("<id>"), shard.open("<id>"), shard.turns("<id>"), shard.blobs("<id>")]
+    run += [shard.topics, *shard.entries("<scope>")]
     keys = [*shard.fixed, *shard.lane("<lane>"), *run, shard.last_claim("<worker>")]
     assert _words("blackboard.md", "Keys") == {key.removeprefix(shard.prefix) for key in keys}
     scripts = {path.stem for path in (ROOT / "blackboard" / "lua").glob("*.lua") if not path.stem.startswith("_")}

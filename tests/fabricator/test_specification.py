@@ -13,7 +13,7 @@ from fabricator.need import Need, fenced
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Draft, read
 from fabricator.state import MOST_BYTES, Candidate, DraftAnswer, FabricationState
-from registry import Grants
+from registry import Grants, TopicGrants
 
 SETTINGS = FabricationSettings()
 
@@ -105,6 +105,18 @@ def test_only_what_is_grantable_is_granted() -> None:
     )
     assert judged(asks, grantable=Grants(model=True, http_hosts=("api.example.com",))).specification is not None
     assert "grants.model" in judged(taxshop.spec(grants={"model": True}), grantable=Grants()).forbidden[0]
+
+
+def test_topics_are_granted_by_their_own_rule_unless_a_listed_pattern_means_all_of_them() -> None:
+    asks = taxshop.spec(grants={"topics": {"read": ["claims.>"], "write": ["claims.tax.*"]}})
+    asked = Grants.model_validate(asks["grants"])
+    assert GrantPolicy().rule(asked, Grants()).asks == ("topics.read: 'claims.>'", "topics.write: 'claims.tax.*'")
+    assert "grants.topics.read: 'claims.>'" in judged(asks, grants=GrantPolicy(topics="deny")).forbidden[0]
+    listed = Grants(topics=TopicGrants(read=(">",), write=("claims.>",)))
+    assert GrantPolicy(topics="deny").rule(asked, listed) == ((), ())
+    assert GrantPolicy(topics="deny").rule(asked, Grants(topics=TopicGrants(read=("claims.*",)))).denied == (
+        "topics.read: 'claims.>'", "topics.write: 'claims.tax.*'",
+    )  # fmt: skip
 
 
 def test_unknown_members_of_the_input_are_refused_unless_the_schema_says_otherwise() -> None:
