@@ -390,7 +390,7 @@ volatile events are in it from the moment one starts to listen. `history` and `a
 | `specversion` | `1.0` |
 | `type` | `{events.PREFIX}<noun>.<verb>{events.SUFFIX}`; the part in the middle is `event.kind` and heads the sections below |
 | `source` | the board: `/arbiter/<namespace>/<board>` |
-| `subject` | in `run.*` and `round.*` the run's id, of an entry its own, else the task's: `<run>/<round>.<key>` or `<run>/s<round>` |
+| `subject` | in `run.*` and `round.*` the run's id, the entry's, else the task's: `<run>/<round>.<key>`, `<run>/s<round>` |
 | `id` | `<subject>:<version>`; the version counts the changes of the subject, so `source` and `id` identify the event |
 | `time` | the server's clock, to the millisecond |
 | `sequence` | position in the log, or in the feed for a volatile event; sorts as text |
