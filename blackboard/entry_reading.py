@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -40,6 +41,8 @@ LOOK_AT = 50_000
 RELATIONS = ("supports", "contradicts", "answers", "derived_from")
 PRELUDE = "_entries"
 _PAGE = 100
+_RECENT = 4096
+"""Facts a watch remembers, to tell what a failover undid and put others in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +202,21 @@ class EntryReading:
         topics.check_pattern(pattern)
         wanted = predicates.parse(where)
         start = after if after == "-" else stream_id(_position(after)) if after else stream_id(await self.position())
-        board, cursor, seen = self._board, start, set[str]()
+        board, cursor, recent = self._board, start, deque[str](maxlen=_RECENT)
         async with contextlib.aclosing(board.feed.changes(self._shard, self.owner)) as changes:
             async for rewound in changes:
-                cursor = start if rewound else cursor
+                # A replica that became primary may lack the end of what was read and give its places to other facts.
+                told_before = set(recent) if rewound else set[str]()
+                if rewound:
+                    cursor = recent[0] if len(recent) == _RECENT else start
                 log = await board.feed.read_log(
                     board.client, self._shard, self.owner, cursor, only=(FACTS, events.RunCompleted.kind)
                 )
                 for position, event in log:
                     cursor = position
-                    if position in seen:
+                    if position in told_before:
                         continue
-                    seen.add(position)
+                    recent.append(position)
                     if isinstance(event, events.RunCompleted):
                         return
                     if topics.matches(pattern, event.data.topic):

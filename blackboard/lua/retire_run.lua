@@ -1,6 +1,7 @@
--- own: run, latest end (ms) that may be removed; the last keys: its entries' and the run's blobs. Removes a run that is over: at each call a
--- bounded part of its tasks, and with the last of them its log, header and index entry, so that a reader finds all of its
--- history or none of it. The header remembers how far this got. Replies 1 when nothing is left, then the lanes of its tasks.
+-- own: run, latest end (ms) that may be removed; the last keys: those of its entries, and its blobs. Removes a run that is over:
+-- at each call a bounded part of its tasks, and with the last of them its log, header and index entry, so that a reader finds
+-- all of its history or none of it. The header remembers how far this got. Replies 1 when nothing is left, then the lanes of
+-- its tasks.
 local run = ARGV[A]
 local r = get_run(run)
 if not r then return {1} end

@@ -389,6 +389,32 @@ async def test_a_watch_from_what_was_read_tells_all_that_follows(notes: Entries)
     assert Counter(places) == Counter({task.result().position: 1 for task in writers})
 
 
+async def test_a_watch_that_hears_of_a_failover_tells_what_the_log_says_now_and_repeats_nothing(
+    play: Play, notes: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written after a failover may stand before what was read and is undone."""
+    client, log = play.board.client, play.shard.log("session:other")
+    other = Entries(play.board, "session:other")
+    kept, undone, instead = [(await other.post("a", n)).position for n in range(3)]
+    facts = await client.xrange(log)
+    await client.delete(log)
+    for _, fields in facts[:2]:
+        await client.xadd(log, fields, id=("1-1", "1-5")[fields["data"].startswith('{"content":1')])
+
+    async def changes(*_: Any) -> Any:
+        yield False
+        await client.delete(log)
+        await client.xadd(log, facts[0][1], id="1-1")
+        await client.xadd(log, facts[2][1], id="1-3")
+        yield True
+
+    monkeypatch.setattr(play.board.feed, "changes", changes)
+    found = [event.data.content async for event in other.watch(after="-")]
+    assert found == [0, 1, 2]
+    assert kept < undone < instead
+    await play.wipe()
+
+
 async def test_a_watch_chooses_by_content(notes: Entries) -> None:
     await notes.post("a", {"n": 1})
     second = await notes.post("a", {"n": 2})
