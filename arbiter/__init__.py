@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from blackboard import events
     from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.confirm import Confirm
+    from blackboard.entries import Entries
+    from blackboard.entry import Entry
     from blackboard.errors import (
         ArbiterError,
         BadInput,
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
         MissingExtra,
         ModelUnavailable,
         QuotaExceeded,
+        Stale,
         Unconfirmed,
         UnknownRecord,
     )
+    from blackboard.events import Author, Link
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
+    "Author": "blackboard.events",
     "BadInput": "blackboard.errors",
     "BoardFull": "blackboard.errors",
     "Budget": "blackboard.budgets",
@@ -55,11 +60,14 @@ _HOMES = {
     "Confirm": "blackboard.confirm",
     "Conflict": "blackboard.errors",
     "EngineUnavailable": "blackboard.errors",
+    "Entries": "blackboard.entries",
+    "Entry": "blackboard.entry",
     "Example": "registry",
     "Failure": "blackboard.types",
     "Grants": "registry",
     "IsolationUnavailable": "blackboard.errors",
     "Limits": "blackboard.types",
+    "Link": "blackboard.events",
     "Manifest": "registry",
     "MissingExtra": "blackboard.errors",
     "ModelUnavailable": "blackboard.errors",
@@ -76,6 +84,7 @@ _HOMES = {
     "RunFailed": "arbiter.result",
     "RunResult": "arbiter.result",
     "ScriptedModel": "wrapper.models",
+    "Stale": "blackboard.errors",
     "Status": "blackboard.types",
     "TaskContext": "wrapper.context",
     "TopicGrants": "registry",
@@ -89,6 +98,7 @@ _HOMES = {
 __all__ = [
     "Arbiter",
     "ArbiterError",
+    "Author",
     "BadInput",
     "BoardFull",
     "Budget",
@@ -100,11 +110,14 @@ __all__ = [
     "Confirm",
     "Conflict",
     "EngineUnavailable",
+    "Entries",
+    "Entry",
     "Example",
     "Failure",
     "Grants",
     "IsolationUnavailable",
     "Limits",
+    "Link",
     "Manifest",
     "MissingExtra",
     "ModelUnavailable",
@@ -121,6 +134,7 @@ __all__ = [
     "RunFailed",
     "RunResult",
     "ScriptedModel",
+    "Stale",
     "Status",
     "TaskContext",
     "TopicGrants",

@@ -19,7 +19,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from pydantic import JsonValue
 
@@ -272,7 +272,7 @@ class Entries(EntryReading):
         """
         topics.check_pattern(pattern)
         wanted = predicates.parse(where)
-        if not 0 <= seconds <= SECONDS:
+        if not _number(seconds) or not 0 <= seconds <= SECONDS:
             raise BadInput("seconds", seconds, f"Give 0 to {SECONDS:g}.")
         call = _Call(self, task, operation, ("take", pattern, *(one.model_dump_json() for one in wanted)))
         by = self._by(author)
@@ -490,11 +490,15 @@ def _labels(given: Iterable[str]) -> list[str]:
 
 
 def _confidence(value: float) -> None:
-    if isinstance(cast(object, value), bool) or not (math.isfinite(value) and 0 <= value <= 1):
+    if not _number(value) or not 0 <= value <= 1:
         raise BadInput("confidence", value, "Give 0 to 1.")
 
 
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _ms(seconds: float) -> str:
-    if not 0.001 <= seconds <= SECONDS:
+    if not _number(seconds) or not 0.001 <= seconds <= SECONDS:
         raise BadInput("seconds", seconds, f"Give a time to live of 0.001 to {SECONDS:g} seconds.")
     return str(round(seconds * 1000))

@@ -415,6 +415,19 @@ async def test_a_watch_that_hears_of_a_failover_tells_what_the_log_says_now_and_
     await play.wipe()
 
 
+async def test_whoever_follows_the_board_hears_of_entries_of_every_scope(play: Play, notes: Entries) -> None:
+    before = await play.board.feed.end(play.shard)
+    async with contextlib.aclosing(play.board.feed.follow(play.board)) as events:
+        following = asyncio.ensure_future(anext(events))
+        while not play.board.feed._everything:  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0)
+        written = await notes.post("a", {"n": 1})
+        event = await following
+    assert (event.subject, event.data.content, event.partitionkey) == (written.id, {"n": 1}, "tenant:acme")
+    told = await feed.told(play.board, play.board.shard_of(notes.owner), before, 10)
+    assert [one.subject for one in told.events] == [written.id]
+
+
 async def test_a_watch_chooses_by_content(notes: Entries) -> None:
     await notes.post("a", {"n": 1})
     second = await notes.post("a", {"n": 2})
@@ -509,6 +522,8 @@ async def test_what_does_not_fit_is_refused_and_nothing_is_written(play: Play, n
     for field, bad in (
         ("confidence", notes.post("a", 1, confidence=1.1)),
         ("confidence", notes.post("a", 1, confidence=float("nan"))),
+        ("confidence", notes.post("a", 1, confidence="high")),  # type: ignore[arg-type]
+        ("seconds", notes.take("a", seconds=float("nan"))),
         ("confidence", notes.amend(first.id, confidence=-0.1)),
         ("content", notes.post("a", float("nan"))),
         ("seconds", notes.post("a", 1, seconds=0)),

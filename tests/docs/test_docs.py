@@ -372,10 +372,10 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
     from arbiter import conversation, planner, sdk, serving
-    from blackboard import _probe, _script, blobs, board, catalog, payloads, plan
+    from blackboard import _probe, _script, blobs, board, catalog, entries, payloads, plan, topics
     from fabricator import policy
     from registry import CapabilityLimits
-    from wrapper import execute
+    from wrapper import entry_broker, execute
     from wrapper.isolation import JobLimits, framing
     from wrapper.models import converse
 
@@ -393,6 +393,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
         "operations.md": [
             f"| request; input, result, checkpoint of a task | {size(payloads.PAYLOAD_BYTES)} |",
             f"| the same on the board itself | {size(blobs.INLINE_BYTES)}",
+            f"| {size(entries.ENTRY_BYTES)}; of one that generated code writes {size(entry_broker.CONTENT_BYTES)} |",
             f"| report of a running attempt | {size(payloads.REPORT_BYTES)} |",
             f"| message or answer of a model | {size(payloads.STEP_BYTES)} |",
             f"| tasks in a round; in one `post_plan` | {plan.TASKS_PER_ROUND}; 100 |",
@@ -417,6 +418,14 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"Up to {framing.OPEN_CALLS} calls are in flight",
             f"exceed {size(framing.REQUEST_BYTES)} together",
             f"over {size(payloads.PAYLOAD_BYTES)}",
+        ],
+        "entries.md": [
+            f"JSON, at most {size(entries.ENTRY_BYTES)}",
+            f"up to {entries.LINKS}: `supports`",
+            f"up to {topics.WORDS} words with dots between them, {topics.CHARACTERS} characters",
+            f"One attempt writes at most {entry_broker.WRITES} times, {size(entry_broker.CONTENT_BYTES)} at a time and "
+            f"{size(entry_broker.WRITTEN_BYTES)} in all, and reads at most {entry_broker.READS:,} times and "
+            f"{size(entry_broker.READ_BYTES)}.",
         ],
         "models.md": [f"more than {inspect.getmodule(converse).LONGEST_WAIT_SECONDS:g} s ends the call"],  # type: ignore[union-attr]
         "blackboard.md": [f"A claim is a lease, {board.LEASE_SECONDS:g} s by default", "about the last 100,000 events"],
