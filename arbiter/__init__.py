@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from blackboard import events
     from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.confirm import Confirm
+    from blackboard.entries import Entries
+    from blackboard.entry import Entry
     from blackboard.errors import (
         ArbiterError,
         BadInput,
@@ -29,14 +31,16 @@ if TYPE_CHECKING:
         MissingExtra,
         ModelUnavailable,
         QuotaExceeded,
+        Stale,
         Unconfirmed,
         UnknownRecord,
     )
+    from blackboard.events import Author, Link
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
     from blackboard.taint import TaintPolicy
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
-    from registry import Capability, CapabilityLimits, Example, Grants, Manifest, capability
+    from registry import Capability, CapabilityLimits, Example, Grants, Manifest, TopicGrants, capability
     from wrapper.context import TaskContext, current_task
     from wrapper.failing import Permanent, RetryLater
     from wrapper.models import RecordedModel, ScriptedModel
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
+    "Author": "blackboard.events",
     "BadInput": "blackboard.errors",
     "BoardFull": "blackboard.errors",
     "Budget": "blackboard.budgets",
@@ -56,11 +61,14 @@ _HOMES = {
     "Confirm": "blackboard.confirm",
     "Conflict": "blackboard.errors",
     "EngineUnavailable": "blackboard.errors",
+    "Entries": "blackboard.entries",
+    "Entry": "blackboard.entry",
     "Example": "registry",
     "Failure": "blackboard.types",
     "Grants": "registry",
     "IsolationUnavailable": "blackboard.errors",
     "Limits": "blackboard.types",
+    "Link": "blackboard.events",
     "Manifest": "registry",
     "MissingExtra": "blackboard.errors",
     "ModelUnavailable": "blackboard.errors",
@@ -77,9 +85,11 @@ _HOMES = {
     "RunFailed": "arbiter.result",
     "RunResult": "arbiter.result",
     "ScriptedModel": "wrapper.models",
+    "Stale": "blackboard.errors",
     "Status": "blackboard.types",
     "TaintPolicy": "blackboard.taint",
     "TaskContext": "wrapper.context",
+    "TopicGrants": "registry",
     "Unconfirmed": "blackboard.errors",
     "UnknownRecord": "blackboard.errors",
     "Usage": "blackboard.types",
@@ -90,6 +100,7 @@ _HOMES = {
 __all__ = [
     "Arbiter",
     "ArbiterError",
+    "Author",
     "BadInput",
     "BoardFull",
     "Budget",
@@ -101,11 +112,14 @@ __all__ = [
     "Confirm",
     "Conflict",
     "EngineUnavailable",
+    "Entries",
+    "Entry",
     "Example",
     "Failure",
     "Grants",
     "IsolationUnavailable",
     "Limits",
+    "Link",
     "Manifest",
     "MissingExtra",
     "ModelUnavailable",
@@ -122,9 +136,11 @@ __all__ = [
     "RunFailed",
     "RunResult",
     "ScriptedModel",
+    "Stale",
     "Status",
     "TaintPolicy",
     "TaskContext",
+    "TopicGrants",
     "Unconfirmed",
     "UnknownRecord",
     "Usage",

@@ -24,6 +24,7 @@ from blackboard.audit import Audit
 from blackboard.blobs import Blob
 from blackboard.board import PAUSE_SECONDS, Board
 from blackboard.budgets import Budget, Budgets, LevelReport
+from blackboard.entries import Entries
 from blackboard.errors import BadInput
 from blackboard.events import Event
 from blackboard.quotas import Quotas
@@ -32,7 +33,7 @@ from blackboard.schedule import CatchUp, Overlap, Scheduled
 from blackboard.schedules import Schedules
 from blackboard.tokens import Tokens
 from blackboard.types import Limits, RunSummary
-from registry import Registry
+from registry import Registry, schema
 
 if TYPE_CHECKING:
     from arbiter.dead_letters import DeadLetters
@@ -318,6 +319,16 @@ class Client(ABC):
             ArbiterError: not started.
         """
         return Schedules(self.board)
+
+    @property
+    def entries(self) -> Entries:
+        """What is written on the board for others to find, to post, query, amend, retract, take and watch: that of this
+        object's tenant. ``entries.within("run:ID")`` is that of a run; see :class:`blackboard.entries.Entries`.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Entries(self.board, f"tenant:{self.tenant}", checker=schema)
 
     @property
     def dead_letters(self) -> DeadLetters:

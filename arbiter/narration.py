@@ -192,6 +192,14 @@ def narrate(event: Event) -> str | None:
             why = f": {failure(data.error)}" if data.error else ""
             after = f" after {count(data.rounds, 'round')}" if data.rounds else ""
             return f"run {data.status}{after}{why}"
+        case events.EntryPosted(data=data) | events.EntryAmended(data=data):
+            did = "wrote" if isinstance(event, events.EntryPosted) else "amended"
+            return f"{one_line(data.author.name, 64)} {did} {data.topic}: {one_line(data.content)}"
+        case events.EntryRetracted(data=data):
+            why = f": {one_line(data.reason)}" if data.reason else ""
+            return f"{one_line(data.author.name, 64)} retracted what was written on {data.topic}{why}"
+        case events.EntryTaken(data=data):
+            return f"{one_line(data.author.name, 64)} took {data.topic}"
         case events.TaskReady():
             return None
         case _:

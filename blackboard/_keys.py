@@ -32,6 +32,7 @@ class Shard:
         self.deadx = self.prefix + "deadx"
         self.audit = self.prefix + "audit"
         self.confirmed = self.prefix + "confirmed"
+        self.topics = self.prefix + "topics"
 
     def lane(self, lane: str) -> list[str]:
         return [f"{self.prefix}{kind}:{lane}" for kind in "qrb"]
@@ -50,6 +51,14 @@ class Shard:
 
     def blobs(self, run_id: str) -> str:
         return f"{self.prefix}run:{run_id}:blobs"
+
+    def entries(self, owner: str) -> list[str]:
+        """What the entries of a run, or of another scope, are found by; the entries themselves are in its log."""
+        return [f"{self.prefix}e:{owner}:{name}" for name in ("heads", "vers", "ops", "index", "links", "ends")]
+
+    def declare_entries(self, owner: str) -> list[str]:
+        """KEYS of a script of entries."""
+        return [self.tasks, self.runs, self.feed, self.topics, self.log(owner), *self.entries(owner)]
 
     def last_claim(self, worker: str) -> str:
         return f"{self.prefix}w:{worker}"

@@ -46,6 +46,7 @@ from blackboard.errors import (
     Fenced,
     QuotaExceeded,
     ScriptRefused,
+    Stale,
     UnknownRecord,
 )
 
@@ -77,6 +78,7 @@ _REFUSALS: dict[str, type[ScriptRefused]] = {
     "UNKNOWN": UnknownRecord,
     "CONFLICT": Conflict,
     "QUOTA": QuotaExceeded,
+    "STALE": Stale,
 }
 
 

@@ -41,7 +41,8 @@ ON_THE_BOARD = "redis"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _THREAD_BYTES = 1 << 20
 """From here on hashing and parsing are worth a thread."""
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
+_OWNER = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_-]{0,127}|[a-z]+:(?:[a-z0-9][a-z0-9._-]{0,63})?)\Z")
+"""Whose values they are: a run's, by its id, or those of another scope of entries, which has a colon."""
 
 
 class Blob(dict[str, JsonValue]):
@@ -212,7 +213,7 @@ def choose(url: str | None) -> str:
 
 
 def _run(run_id: str) -> str:
-    if not RUN_ID.match(run_id):
+    if not _OWNER.match(run_id):
         raise BadInput("run_id", run_id, "Pass the id that submit() returned.")
     return run_id
 

@@ -56,6 +56,10 @@ class Conflict(ScriptRefused):
     """The same idempotency key was used before with different content."""
 
 
+class Stale(ScriptRefused):
+    """A conditional write named a version of a topic or of an entry that is not the current one. Read again and decide anew."""
+
+
 class QuotaExceeded(ScriptRefused):
     """The board or a tenant has as much as its quota admits. Nothing was written; try again in ``retry_after_seconds``."""
 

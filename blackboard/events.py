@@ -289,11 +289,104 @@ class RunCompleted(Event):
     data: RunCompletedData
 
 
+class Author(Stored):
+    """Who wrote on the board."""
+
+    kind: Literal["task", "person", "program", "event"]
+    """A ``task`` is named by the script from the lease it holds, never by whoever calls."""
+    name: str
+    """The capability of a task, the name of a person or a program, the source of an outside event."""
+    version: str | None = None
+    """Content hash of the capability's version."""
+    task: str | None = None
+    run: str | None = None
+    attempt: int | None = None
+    id: str | None = None
+    """Of the outside event."""
+
+
+Relation = Literal["supports", "contradicts", "answers", "derived_from"]
+
+
+class Link(Stored):
+    """What an entry says about an older one."""
+
+    rel: Relation
+    to: str
+    """Id of that entry."""
+
+
+class EntryFactData(Stored):
+    """What every fact about an entry says."""
+
+    topic: str
+    version: int
+    """Of the entry: 1 when it was posted, one more with each fact about it."""
+    topic_version: int
+    """How many facts were written on its topic, this one included."""
+    author: Author
+    at_ms: float
+    """When, in milliseconds since the epoch on the server's clock; times to live are measured by it."""
+
+
+class EntryPostedData(EntryFactData):
+    content: JsonValue = None
+    confidence: float
+    """0 to 1."""
+    links: tuple[Link, ...] = ()
+    taint: tuple[str, ...] = ()
+    """Where it came from, as labels; those of entries it was derived from are among them."""
+    expires_ms: float | None = None
+    """End of its time to live, in milliseconds since the epoch on the server's clock."""
+
+
+class EntryPosted(Event):
+    """Something was written on the board. Subject: the entry, as in every ``entry.*`` event."""
+
+    kind: ClassVar[str] = "entry.posted"
+    data: EntryPostedData
+
+
+class EntryAmendedData(EntryPostedData):
+    supersedes: str
+    """Position of the fact whose place this one takes."""
+
+
+class EntryAmended(Event):
+    """An entry says something else from here on; all of it is in the data."""
+
+    kind: ClassVar[str] = "entry.amended"
+    data: EntryAmendedData
+
+
+class EntryRetractedData(EntryFactData):
+    reason: str = ""
+
+
+class EntryRetracted(Event):
+    """What an entry said counts no more."""
+
+    kind: ClassVar[str] = "entry.retracted"
+    data: EntryRetractedData
+
+
+class EntryTakenData(EntryFactData):
+    pass
+
+
+class EntryTaken(Event):
+    """An entry was taken off the board by exactly one taker."""
+
+    kind: ClassVar[str] = "entry.taken"
+    data: EntryTakenData
+
+
 TYPES: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
         RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
         FabricationStage, TaskCancelling, TaskCompleted, RunPaused, RunResumed, RunCancelling, RunCompleted,
+        EntryPosted, EntryAmended, EntryRetracted, EntryTaken,
     )
 }  # fmt: skip
 
@@ -343,6 +436,8 @@ def apart(event: Event) -> Blob | None:
     return found if isinstance(found, Blob) else None
 
 
-_MAY_BE_APART: dict[type[Event], str] = {RunAccepted: "request", TaskPosted: "input", TaskCompleted: "data"}
+_MAY_BE_APART: dict[type[Event], str] = {
+    RunAccepted: "request", TaskPosted: "input", TaskCompleted: "data", EntryPosted: "content", EntryAmended: "content",
+}  # fmt: skip
 _UNTYPED = {Event, TaskReady, TaskReleased, TaskProgressed}
 _JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)

@@ -159,12 +159,26 @@ class Feed:
         return await _script.retrying(lambda: _last(client, shard), seconds=self._engine.patience_seconds)
 
     async def read_log(
-        self, client: redis.asyncio.Redis, shard: _keys.Shard, run_id: str, after: str, upto: str = "+"
+        self,
+        client: redis.asyncio.Redis,
+        shard: _keys.Shard,
+        run_id: str,
+        after: str,
+        upto: str = "+",
+        only: tuple[str, ...] = ("",),
     ) -> list[tuple[str, Event]]:
-        """Stream position and event of the run's log after a position (``-``, a stream id or a ``sequence``)."""
+        """Stream position and event of the run's log after a position (``-``, a stream id or a ``sequence``).
+
+        Args:
+            only: how the types of the events begin that are meant.
+        """
         start = after if after == "-" else "(" + _stream_id(after)
         found = await self._entries(client, shard.log(run_id), start, upto)
-        return [(position, events.parse(position, fields, run_id, self._source)) for position, fields in found]
+        return [
+            (position, events.parse(position, fields, run_id, self._source))
+            for position, fields in found
+            if fields["type"].startswith(only)
+        ]
 
     async def _entries(self, client: redis.asyncio.Redis, key: str, start: str, upto: str) -> list[Entry]:
         found: list[Entry] = []
@@ -177,6 +191,36 @@ class Feed:
             if len(page) < _PAGE:
                 return found
             start = "(" + page[-1][0]
+
+    async def changes(self, shard: _keys.Shard, owner: str) -> AsyncGenerator[bool, None]:
+        """Comes round whenever there may be something new in a log, at once the first time, and after a silence all the same.
+
+        Yields:
+            True: read it from the beginning, a failover undid some of what was told.
+        """
+        await self._start([shard])
+        queue: asyncio.Queue[Entry] = asyncio.Queue()
+        self._listeners[owner].add(queue)
+        self._joined.set()
+        try:
+            yield False
+            while True:
+                heard: list[Entry] = []
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RECONCILE_SECONDS):
+                        while not any(one is _REWOUND or one[1]["at"] for one in heard):
+                            heard.append(await queue.get())
+                while not queue.empty():
+                    heard.append(queue.get_nowait())
+                yield any(one is _REWOUND for one in heard)
+        finally:
+            self._unlisten(owner, queue)
+
+    def _unlisten(self, owner: str, queue: asyncio.Queue[Entry]) -> None:
+        listeners = self._listeners[owner]
+        listeners.discard(queue)
+        if not listeners:
+            del self._listeners[owner]
 
     async def log(self, board: Reading, run_id: str) -> AsyncGenerator[Event, None]:
         """The events of the run's log to its end, on a connection that waits for them."""
@@ -284,10 +328,7 @@ class Feed:
                     elif volatile and not fields["at"] and _order(position) > _order(cursor):
                         yield events.parse(position, fields, run_id, self._source)
         finally:
-            listeners = self._listeners[run_id]
-            listeners.discard(queue)
-            if not listeners:
-                del self._listeners[run_id]
+            self._unlisten(run_id, queue)
 
     async def follow(self, board: Board) -> AsyncGenerator[Event, None]:
         """Every event of the board from now on, with the data of those that are in a log. Best effort."""

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from blackboard import _keys
+from blackboard import _keys, entry_invariants
 from blackboard.board import Board
 from blackboard.types import Status
 
@@ -93,6 +93,7 @@ class _Reading:
         self.open: dict[str, dict[str, Any]] = {}
         self.feed: list[tuple[str, dict[str, str]]] = []
         self.logs: dict[str, list[tuple[str, dict[str, str]]]] = {}
+        self.entries: dict[str, int] = {}
 
     def check(self, good: object, *words: object) -> None:
         if not good:
@@ -105,6 +106,10 @@ class _Reading:
         self.open = {k: t for k, t in self.tasks.items() if t["state"] not in TERMINAL}
         self.feed = await client.xrange(self.shard.feed)
         self.logs = {run: await client.xrange(self.shard.log(run)) for run in self.runs}
+        scopes = self.runs.keys() | {event["run"] for _, event in self.feed if ":" in event["run"]}
+        self.entries = await entry_invariants.heads(self.board, self.shard, scopes)
+        for scope in scopes:
+            self.bad += await entry_invariants.faults(self.board, self.shard, scope)
         self._versions()
         self._claims()
         for run, header in self.runs.items():
@@ -123,7 +128,7 @@ class _Reading:
         ended: dict[str, bool] = {}
         for _, event in self.feed:
             subject, _, number = event["id"].rpartition(":")
-            if int(number) == 1 and ended.get(subject):
+            if int(number) == 1 and (ended.get(subject) or entry_invariants.MARK in subject):
                 seen[subject].clear()
             seen[subject].append(int(number))
             ended[subject] = event["type"] in _ENDS
@@ -135,8 +140,12 @@ class _Reading:
                 seen[subject],
                 header["ver"],
             )
-        for subject in seen.keys() - self.tasks.keys() - self.runs.keys():
-            removed = ended[subject] and subject.partition("/")[0] not in self.runs
+        for subject, version in self.entries.items():
+            self.check(seen[subject] == list(range(1, version + 1)), "G2 versions", subject, seen[subject], version)
+        for subject in seen.keys() - self.tasks.keys() - self.runs.keys() - self.entries.keys():
+            removed = (ended[subject] or entry_invariants.MARK in subject) and subject.partition("/")[
+                0
+            ] not in self.runs
             self.check(removed, "G2 event without a record", subject)
 
     def _claims(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import JsonValue
 
-from blackboard import _script
+from blackboard import _script, entry, events
 from blackboard.board import Board
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.types import Status
@@ -84,10 +84,28 @@ async def put(
         "n": sum(one.type == "task.posted" and json.loads(one.data)["kind"] != "step" for one in log),
     }  # fmt: skip
     flat = [part for one in log for part in one]
+    shard = board.shard_of(run_id)
     await _script.run(
-        board.client, _script.load("import_run"), board.shard_of(run_id).declare((), run_id),
-        [0, run_id, secrets.token_hex(16), json.dumps(header), *flat], recover=board.engine.ensure,
+        board.client, _script.load("import_run"), [*shard.declare((), run_id), *shard.entries(run_id)],
+        [0, run_id, secrets.token_hex(16), json.dumps(header), *_entries(run_id, board.source, log), *flat],
+        recover=board.engine.ensure,
     )  # fmt: skip
+
+
+def _entries(run_id: str, source: str, log: Sequence[Entry]) -> list[str | int]:
+    """What the entries in a log are found by, as the script takes it."""
+    facts = [one for one in log if one.type.startswith(entry.FACTS)]
+    fold = entry.Fold().apply(
+        events.parse(
+            one.position, {"type": one.type, "subject": one.subject, "id": one.id, "data": one.data}, run_id, source
+        )
+        for one in facts
+    )
+    said: list[str | int] = [len(fold.entries)]
+    for one in fold.entries.values():
+        links = entry.link_members(one) if one.state == "live" else []
+        said += [one.id, entry.header(one), entry.member(one) if one.state == "live" else "", len(links), *links]
+    return [*said, len(fold.topics), *(part for pair in fold.topics.items() for part in pair)]
 
 
 def checked(run_id: str, log: Sequence[Entry]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -107,6 +125,8 @@ def checked(run_id: str, log: Sequence[Entry]) -> tuple[dict[str, Any], dict[str
         last = at
         if one.subject != run_id and not one.subject.startswith(f"{run_id}/"):
             raise BadInput("subject", one.subject, f"It is not of run {run_id}; the log was changed.")
+        if one.type.startswith(entry.FACTS) and entry.owner_of_entry(one.subject) != run_id:
+            raise BadInput("subject", one.subject, f"It is not an entry of run {run_id}; the log was changed.")
     if sum(len(one.data) for one in log) > LOG_BYTES:
         raise BadInput("log", f"{len(log)} events", f"At most {LOG_BYTES:,} bytes can be put on a board.")
     if not log or log[0].type != "run.accepted" or log[-1].type != "run.completed":

@@ -23,7 +23,7 @@ FEED_ONLY = ("task.ready", "task.claimed", "task.released")
 """Types that are never in a run's log."""
 
 SHARED: tuple[type[BaseModel], ...] = (
-    events.Call, events.Called, events.ReplayOf, Completion, Failure, Usage, Limits,
+    events.Call, events.Called, events.ReplayOf, events.Author, events.Link, Completion, Failure, Usage, Limits,
 )  # fmt: skip
 """Models that several fields are made of; they get tables of their own."""
 
@@ -32,6 +32,9 @@ _TASK = f"{_RUN}/1.price"
 _MAKING = f"{_RUN}/1.fabricate_convert_currency"
 _SHA = "3ba1c203601b6f0d6a0e51a1ad0c2e3f1f0f5f8a9b2c4d6e8f0a1b2c3d4e5f60"
 _WORKER = "wrapper@host:4711:07b88553"
+
+_ENTRY = f"{_RUN}/e/4be0a7c95d1f2a3e68b7c0d1"
+_AUTHOR = {"kind": "task", "name": "price", "version": _SHA, "task": _TASK, "run": _RUN, "attempt": 1}
 
 _WHEN = {
     "run.accepted": "When `submit` writes the run, together with its first step or, for a direct call, with its only task. The "
@@ -51,6 +54,10 @@ _WHEN = {
     "run.resumed": "When a paused run goes on, by request or because its pause was over.",
     "run.cancelling": "When a cancellation is accepted. Running tasks are told with their next heartbeat.",
     "run.completed": "When the run ends. The last event of every log.",
+    "entry.posted": "When an [entry](entries.md) is written: in the run's log if that is its scope, else in a log of the scope.",
+    "entry.amended": "When it says something else from here on.",
+    "entry.retracted": "When it counts no more.",
+    "entry.taken": "When somebody took it off the board; nobody else has it.",
 }
 
 _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
@@ -109,6 +116,30 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "answer": "The model's final text, when it succeeded.",
         "error": "Why it did not succeed.",
     },
+    events.EntryPostedData: {
+        "topic": "Where it is found.",
+        "content": "What it says.",
+        "author": "Who wrote this fact.",
+        "links": "What it says about older entries.",
+    },
+    events.EntryAmendedData: {
+        "topic": "As posted.",
+        "content": "What it says now.",
+        "author": "Who wrote this fact.",
+        "links": "What it says about older entries.",
+    },
+    events.EntryRetractedData: {
+        "topic": "As posted.",
+        "author": "Who wrote this fact.",
+        "reason": "As given with the retraction.",
+    },
+    events.EntryTakenData: {"topic": "As posted.", "author": "Who took it."},
+    events.Author: {
+        "task": "Id of the task that wrote.",
+        "run": "Its run.",
+        "attempt": "Which attempt at it.",
+    },
+    events.Link: {"rel": "What this entry is to the other."},
     events.Called: {
         "capability": "Name of the capability.",
         "priority": "0 to 9 among the waiting tasks of the tenant; higher first.",
@@ -269,6 +300,52 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
     "run.resumed": (_RUN, 4, {"deadline_ms": 1795597200000.0}),
     "run.cancelling": (_RUN, 3, {"reason": "cancelled from the command line"}),
     "run.completed": (_RUN, 4, {"status": "succeeded", "rounds": 2, "answer": "12 boxes cost 3000 cents."}),
+    "entry.posted": (
+        _ENTRY,
+        1,
+        {
+            "topic": "claims.invoice.4711",
+            "version": 1,
+            "topic_version": 1,
+            "author": _AUTHOR,
+            "at_ms": 1763725000350,
+            "content": {"amount": 120},
+            "confidence": 0.9,
+            "taint": ["http:shop.example"],
+            "links": [{"rel": "contradicts", "to": f"{_RUN}/e/9f2c51d07a3b4e68c1d2a7f0"}],
+        },
+    ),
+    "entry.amended": (
+        _ENTRY,
+        2,
+        {
+            "topic": "claims.invoice.4711",
+            "version": 2,
+            "topic_version": 2,
+            "author": _AUTHOR,
+            "at_ms": 1763725000400,
+            "content": {"amount": 100},
+            "confidence": 0.9,
+            "supersedes": "1763725000350-000000",
+        },
+    ),
+    "entry.retracted": (
+        _ENTRY,
+        3,
+        {
+            "topic": "claims.invoice.4711",
+            "version": 3,
+            "topic_version": 3,
+            "at_ms": 1763725000450,
+            "author": {"kind": "person", "name": "ada@desk"},
+            "reason": "a mistake",
+        },
+    ),
+    "entry.taken": (
+        _ENTRY,
+        2,
+        {"topic": "todo.check", "version": 2, "topic_version": 2, "at_ms": 1763725000450, "author": _AUTHOR},
+    ),
 }
 
 _HEAD = f"""\
@@ -317,11 +394,11 @@ volatile events are in it from the moment one starts to listen. `history` and `a
 | `specversion` | `1.0` |
 | `type` | `{events.PREFIX}<noun>.<verb>{events.SUFFIX}`; the part in the middle is `event.kind` and heads the sections below |
 | `source` | the board: `/arbiter/<namespace>/<board>` |
-| `subject` | in `run.*` and `round.*` the run's id, else the task's: `<run>/<round>.<key>`, of a step `<run>/s<round>` |
+| `subject` | in `run.*` and `round.*` the run's id, the entry's, else the task's: `<run>/<round>.<key>`, `<run>/s<round>` |
 | `id` | `<subject>:<version>`; the version counts the changes of the subject, so `source` and `id` identify the event |
 | `time` | the server's clock, to the millisecond |
 | `sequence` | position in the log, or in the feed for a volatile event; sorts as text |
-| `partitionkey` | the run's id |
+| `partitionkey` | the run's id; of an entry outside of runs, its scope |
 | `datacontenttype` | `application/json` |
 | `data` | see below; `null` where nothing is listed |
 

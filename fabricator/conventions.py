@@ -38,9 +38,10 @@ Only these modules of the standard library: {modules}.{extra}
 Not allowed: other modules, relative or star imports, eval, exec, compile, open, getattr and its kin, attributes that begin
 with an underscore, double-underscore names other than ordinary special methods. A static check refuses them.
 
-# Outside: only if the specification grants hosts, files or secrets
+# Outside: only if the specification grants hosts, files, secrets or topics
 Then `from wrapper import sdk`: `sdk.fetch(url, method=…, headers=…)` has `.status`, `.json()`, `.text()`, and a secret is written
-`{{{{secret:HANDLE}}}}` in a header; `sdk.open_input(handle)` gives a file's bytes. Asking for anything else ends the run.
+`{{{{secret:HANDLE}}}}` in a header; `sdk.open_input(handle)` gives a file's bytes; `sdk.post(topic, content)` and
+`sdk.query(pattern, "amount>=100")["entries"]` write and read the run's board. Asking for anything else ends the run.
 
 # Agents: only if the specification grants a model ("grants": {{"model": true}})
 Then, and only then, `strands` and `wrapper.sdk` may be imported. The model is answered by the host; there are no keys.

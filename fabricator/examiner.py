@@ -37,8 +37,9 @@ Answer with exactly one JSON object and nothing else:
   "output_schema": JSON Schema of the result, as narrow as the description allows,
   "effects": "pure" (computes only), "reads", "writes" or "irreversible",
   "grants": {} for nothing, which is the rule; {"model": true} only if language understanding is the point;
-            {"http_hosts": […], "http_methods": […], "files": […], "secrets": […]} only what the need itself names, and
-            a person must approve it: the cases must be such that they can be examined without reaching any of it,
+            {"http_hosts": […], "http_methods": […], "files": […], "secrets": […], "topics": {"read": […], "write": […]}}
+            only what the need itself names (topics of the run's board, "claims.*" or "claims.>"), and a person
+            must approve it: the cases must be such that they can be examined without reaching any of it,
   "public_cases": at least PUBLIC of {"name": …, "input": …, "expected": …}; the author of the code sees them,
   "sealed_cases": at least SEALED more of them, with inputs that no public case has; only you know them
 }

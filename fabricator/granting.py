@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from blackboard.topics import covers
 from blackboard.types import Record
 from registry import Grants
 
@@ -25,6 +26,7 @@ class GrantPolicy(Record):
     http: Ruling = "ask"
     files: Ruling = "ask"
     secrets: Ruling = "ask"
+    topics: Ruling = "ask"
 
     def rule(self, asked: Grants, listed: Grants) -> Ruled:
         """Judge what is asked for.
@@ -50,4 +52,9 @@ class GrantPolicy(Record):
             sorted_out[self.files].append(f"files: {path!r}")
         for handle in sorted(set(asked.secrets) - set(listed.secrets)):
             sorted_out[self.secrets].append(f"secrets: {handle!r}")
+        for name in ("read", "write"):
+            wanted, there = getattr(asked.topics, name), getattr(listed.topics, name)
+            for pattern in sorted(set(wanted)):
+                if not any(covers(wide, pattern) for wide in there):
+                    sorted_out[self.topics].append(f"topics.{name}: {pattern!r}")
         return Ruled(tuple(sorted_out["ask"]), tuple(sorted_out["deny"]))

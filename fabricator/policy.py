@@ -167,7 +167,7 @@ def _refused_import(module: str, names: list[str], grants: Grants, extra: frozen
     if module == "wrapper.sdk" or (module == "wrapper" and names == ["sdk"]):
         if grants == Grants():
             return (
-                f"{module} needs the model grant, or that of a host or a file, and this capability has none. "
+                f"{module} needs the model grant, or that of a host, a file or a topic, and this capability has none. "
                 "Compute the result yourself."
             )
         return None

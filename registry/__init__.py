@@ -16,7 +16,7 @@ and nothing to the right of it.
 
 from registry.declare import Capability, capability
 from registry.lineage import origin, suspects
-from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest
+from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest, TopicGrants
 from registry.schema import validate_input, validate_output
 from registry.shortlist import LexicalMatcher, Matcher, Ranked
 from registry.signature import ResultNotJson
@@ -42,6 +42,7 @@ __all__ = [
     "Signature",
     "SignatureRefused",
     "Signer",
+    "TopicGrants",
     "Version",
     "capability",
     "origin",

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from blackboard.errors import BadInput
+from blackboard.topics import check_pattern
 from blackboard.types import JsonObject, Record, RetryPolicy, type_name
 from registry.content import canonical, sha256, text_hash
 from registry.schema import MAX_DEPTH, check_schema, problems, too_deep
@@ -65,6 +66,22 @@ _REMEDIES = {
 }
 
 
+class TopicGrants(Record):
+    """The topics of its own run on which a capability's code may read and write entries."""
+
+    read: tuple[str, ...] = Field(default=(), max_length=50)
+    """Patterns such as ``claims.invoice.*`` or ``claims.>``."""
+    write: tuple[str, ...] = Field(default=(), max_length=50)
+    """The same. To take an entry off the board both are needed."""
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        for name in ("read", "write"):
+            for pattern in getattr(self, name):
+                check_pattern(pattern, f"topics.{name}")
+        return self
+
+
 class Grants(Record):
     """What a capability's code is allowed beside computing. Nothing by default."""
 
@@ -84,6 +101,8 @@ class Grants(Record):
     host, or the handle alone for every granted host."""
     packages: tuple[str, ...] = ()
     """Top-level modules it may import beside the standard library, such as ``numpy``."""
+    topics: TopicGrants = TopicGrants()
+    """Topics of the board it may read and write, in the scope of its run."""
 
     @model_validator(mode="after")
     def _plausible(self) -> Self:
@@ -133,6 +152,8 @@ class Grants(Record):
             fields.pop("packages", None)
         if not self.models:
             fields.pop("models", None)
+        if self.topics == TopicGrants():
+            fields.pop("topics", None)
         return fields
 
     def importable(self) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ CONFORMANCE: dict[str, tuple[str, ...]] = {
     "test_retention": (CLUSTER, "sentinel", "valkey"),
     "test_runs_found": (CLUSTER, "sentinel", "valkey"),
     "test_audit": ("shards", CLUSTER, "valkey"),
+    "test_entries": SPREAD,
 }
 ONE_HOME = {"test_worker", "test_round_trips", "test_blobs", "test_retention", "test_feed"}
 """Modules whose tests look for work on the first shard: every run of theirs is there."""

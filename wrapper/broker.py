@@ -24,7 +24,9 @@ from blackboard.errors import BadInput
 from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.taint import UNKNOWN, Ruling, Taint, TaintPolicy, merged, source
 from blackboard.types import Usage
-from registry import Manifest
+from registry import Manifest, origin
+from wrapper.entry_broker import METHODS as ENTRY_METHODS
+from wrapper.entry_broker import EntryBroker
 from wrapper.isolation import BrokerError, NotGranted
 from wrapper.model_choice import choose
 from wrapper.models import ModelCallFailed, ReplyTruncated, converse, model_source
@@ -33,6 +35,7 @@ from wrapper.secrets import Secrets, redacted
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from blackboard.entries import Entries, Holder
     from wrapper.fetching import Fetcher, Network
     from wrapper.uses import Uses
 
@@ -88,6 +91,8 @@ class AttemptBroker:
         uses: is told what is used of what was granted.
         taint: where the task's input comes from. What the attempt brings in under its own grants counts as well for its
             secrets as soon as it asked a model: until then only the code decides, which was signed with those grants.
+        entries: those of the attempt's run; None finds nothing and keeps nothing.
+        task: the claim under which they are written.
     """
 
     def __init__(
@@ -99,10 +104,13 @@ class AttemptBroker:
         named: Callable[[str], Model] | None = None,
         uses: Uses | None = None,
         taint: Taint = UNKNOWN,
+        entries: Entries | None = None,
+        task: Holder | None = None,
     ) -> None:
         self._manifest, self._model, self._outside, self._named = manifest, model, outside, named
         self._keep = keep or _not_kept
         self._uses, self._taint = uses, taint
+        self._entries = EntryBroker(manifest, entries, task, merged(taint, origin(manifest)))
         self._asked: set[str] = set()
         self._opened: set[str] = set()
         self._model_calls = 0
@@ -134,18 +142,21 @@ class AttemptBroker:
         answers: dict[str, Callable[[JsonValue], Awaitable[JsonValue]]] = {
             MODEL_INVOKE: self._ask, HTTP_FETCH: self._fetch, FILE_READ: self._read, OUTPUT_WRITE: self._write,
         }  # fmt: skip
-        if method not in answers:
+        if method not in answers and method not in ENTRY_METHODS:
             raise self._exceeds(f"There is no broker for {method!r}.")
         try:
+            if method in ENTRY_METHODS:
+                self._entries.tainted(self.sources)
+                return await self._entries(method, args)
             return await answers[method](args)
         except NotGranted as error:
             raise self._exceeds(error.message) from None
 
     @property
     def sources(self) -> Taint:
-        """What the attempt brought in so far: places it sent requests to, files it read, models it asked."""
+        """What the attempt brought in so far: places it sent requests to, files and entries it read, models it asked."""
         reached = self._fetcher.reached if self._fetcher is not None else ()
-        return merged(reached, self._opened, self._asked)
+        return merged(reached, self._opened, self._asked, self._entries.found)
 
     def _gate(self) -> Ruling | None:
         ruling = (self._outside.policy if self._outside else _CAUTIOUS).judge(

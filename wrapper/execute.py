@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from blackboard.claims import Claim
+from blackboard.entries import Entries
 from blackboard.errors import BadInput, IsolationUnavailable, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.taint import merged
@@ -32,6 +33,7 @@ from registry import (
     SignatureRefused,
     Version,
     origin,
+    schema,
     validate_input,
     validate_output,
 )
@@ -128,6 +130,7 @@ class Executor:
         broker = AttemptBroker(
             manifest, self._guarded(self._model, claim, manifest), self._outside, _keeper(attempt),
             lambda name: self._guarded_one(self._named_models.get(name), claim, manifest), uses, claim.taint,
+            Entries(attempt.board, f"run:{claim.run_id}", checker=schema), claim,
         )  # fmt: skip
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = prepare(manifest, source, version.artifact_sha or "", given, _context(claim), wall_seconds=seconds)

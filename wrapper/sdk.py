@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +26,7 @@ __all__ = [
     "Response",
     "RetryLater",
     "TaskContext",
+    "amend",
     "call",
     "call_async",
     "current_task",
@@ -33,6 +34,11 @@ __all__ = [
     "log",
     "model",
     "open_input",
+    "post",
+    "query",
+    "read",
+    "retract",
+    "take",
     "write_output",
 ]
 
@@ -131,6 +137,126 @@ def write_output(name: str, content: bytes) -> dict[str, Any]:
         last = number == len(parts) - 1
         answer = call("output.write", {"name": name, "data": base64.b64encode(part).decode(), "last": last})
     return cast("dict[str, Any]", answer)
+
+
+def post(
+    topic: str,
+    content: object,
+    *,
+    confidence: float = 1.0,
+    links: Sequence[tuple[str, str]] = (),
+    seconds: float | None = None,
+    expect_topic: int | None = None,
+) -> dict[str, Any]:
+    """Write an entry on the board of this run, on a granted topic. A second attempt that writes the same adds nothing.
+
+    Args:
+        topic: ``claims.invoice.4711``.
+        content: JSON, at most 64 KiB.
+        confidence: 0 to 1.
+        links: what it says about older entries: ``("supports", id)``, ``contradicts``, ``answers``, ``derived_from``.
+        seconds: its time to live. Default: as long as the run.
+        expect_topic: write only if so many facts were written on the topic; 0 for none.
+
+    Returns:
+        ``{"id", "version", "position", "new"}``.
+
+    Raises:
+        CallError: ``denied`` (a topic that is not granted; also ends the run), ``bad_request``, ``stale``, ``limit``,
+            ``fenced`` or ``closed``.
+    """
+    args = {
+        "topic": topic, "content": content, "confidence": confidence, "links": [list(link) for link in links],
+        "seconds": seconds, "expect_topic": expect_topic,
+    }  # fmt: skip
+    return cast("dict[str, Any]", call("entry.post", args))
+
+
+def read(entry: str) -> dict[str, Any] | None:
+    """An entry of a granted topic, by its id, whatever became of it; None when there is none.
+
+    Returns:
+        ``{"id", "topic", "version", "state", "content", "confidence", "author", "position", …}``.
+
+    Raises:
+        CallError: ``denied`` (its topic is not granted; also ends the run), ``bad_request`` or ``limit``.
+    """
+    return cast("dict[str, Any] | None", call("entry.read", {"entry": entry}))
+
+
+def query(
+    pattern: str,
+    where: str = "",
+    *,
+    links_to: str | None = None,
+    rel: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> dict[str, Any]:
+    """The live entries of granted topics that fit.
+
+    Args:
+        pattern: ``claims.*.4711`` or ``claims.>``; it must lie within a granted one.
+        where: conditions on the content: ``amount>=100 status!=paid``.
+        links_to: only entries that link to this one, of ``rel`` if it is given.
+        limit: at most 50.
+        after: where the answer before ended.
+
+    Returns:
+        ``{"entries": […], "after", "position"}``; a content above 64 KiB is left out, and :func:`read` gives it.
+
+    Raises:
+        CallError: ``denied`` (it is not granted; also ends the run), ``bad_request`` or ``limit``.
+    """
+    args = {"pattern": pattern, "where": where, "links_to": links_to, "rel": rel, "limit": limit, "after": after}
+    return cast("dict[str, Any]", call("entry.query", args))
+
+
+def amend(entry: str, *, expect: int | None = None, **changes: Any) -> dict[str, Any]:
+    """Let an entry of a granted topic say something else from here on.
+
+    Args:
+        entry: its id.
+        expect: amend only this version of it.
+        changes: ``content``, ``confidence``, ``links`` or ``seconds``; what is not given stays.
+
+    Returns:
+        As :func:`post`.
+
+    Raises:
+        CallError: as :func:`post`, ``unknown`` or ``ended``.
+    """
+    if "links" in changes:
+        changes["links"] = [list(link) for link in changes["links"]]
+    return cast("dict[str, Any]", call("entry.amend", {"entry": entry, "expect": expect, **changes}))
+
+
+def retract(entry: str, reason: str = "", *, expect: int | None = None) -> dict[str, Any]:
+    """Say that what an entry of a granted topic says counts no more.
+
+    Returns:
+        As :func:`post`.
+
+    Raises:
+        CallError: as :func:`amend`.
+    """
+    return cast("dict[str, Any]", call("entry.retract", {"entry": entry, "reason": reason, "expect": expect}))
+
+
+def take(pattern: str, where: str = "", *, seconds: float = 0.0) -> dict[str, Any] | None:
+    """Take the first fitting entry off the board: nobody else gets it. Its topic must be granted to read and to write.
+
+    Args:
+        pattern, where: as for :func:`query`.
+        seconds: how long to wait for one, at most 60.
+
+    Returns:
+        The entry, as :func:`read` gives it; None when there was none in time.
+
+    Raises:
+        CallError: as :func:`query`, ``fenced`` or ``closed``.
+    """
+    return cast("dict[str, Any] | None", call("entry.take", {"pattern": pattern, "where": where, "seconds": seconds}))
 
 
 def model(model_id: str | None = None, **config: Any) -> Model:

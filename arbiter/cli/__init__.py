@@ -13,6 +13,7 @@
 ``budgets``       budgets, budgets show, budgets set
 ``tokens``        tokens list, create, revoke
 ``audit``         audit
+``entries``       entries post, read, query, watch, amend, retract, take, schema
 ``schedules``     schedule add, list, show, remove, enable, disable, run
 ``demonstration`` demo
 

@@ -78,6 +78,7 @@ def build() -> argparse.ArgumentParser:
     _quotas(commands)
     _tokens(commands)
     _audit(commands)
+    _entries(commands)
     down = _command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
     return parser
@@ -682,6 +683,70 @@ of what it was granted. The latest records, the oldest of them first."""
     audit.add_argument("--follow", "-f", action="store_true", help="go on with records as they are written")
     _json(audit, "one line for each record")
     _place(audit)
+
+
+def _entries(commands: _Commands) -> None:
+    text = """\
+What is written on the board for others to find. SCOPE is tenant:NAME, run:ID, session:NAME, group:NAME
+or public. A PATTERN is a topic in which * stands for one word and > at the end for one or more. TERMS
+are conditions on the content: amount>=100 status!=paid customer.name~acme due? @confidence>0.5"""
+    entries = _command(commands, "entries", "arbiter.cli.entries:query", "write and find entries on the board", text)
+    inner = entries.add_subparsers(metavar="COMMAND", required=True)
+    module = "arbiter.cli.entries"
+
+    def command(name: str, function: str, does: str, record: str) -> argparse.ArgumentParser:
+        parser = _command(inner, name, f"{module}:{function}", does, f"{does[0].upper()}{does[1:]}. {text}")
+        parser.add_argument(
+            "--scope", metavar="SCOPE", default="tenant:default", help="whose entries (default tenant:default)"
+        )
+        _json(parser, record)
+        _place(parser)
+        return parser
+
+    post = command("post", "post", "write an entry and print its id", "what was written")
+    post.add_argument("topic", metavar="TOPIC", help="such as claims.invoice.4711")
+    post.add_argument("content", metavar="CONTENT", help="JSON, else text; @FILE, or - for standard input")
+    post.add_argument("--expect-topic", metavar="N", type=int, help="only if so many facts were written on the topic")
+    amend = command("amend", "amend", "let an entry say something else from here on", "what was written")
+    amend.add_argument("entry", metavar="ENTRY")
+    amend.add_argument("content", metavar="CONTENT", nargs="?", help="as for post (default: as it is)")
+    for parser in (post, amend):
+        parser.add_argument("--confidence", metavar="P", help="0 to 1")
+        parser.add_argument(
+            "--link", metavar="RELATION:ENTRY", action="append", help="what it says about another entry"
+        )
+        parser.add_argument("--taint", metavar="LABEL", action="append", help="where it came from; may be repeated")
+        parser.add_argument("--seconds", metavar="S", help="time to live (default: its scope's)")
+    retract = command("retract", "retract", "say that what an entry says counts no more", "what was written")
+    retract.add_argument("entry", metavar="ENTRY")
+    retract.add_argument("--reason", metavar="TEXT", default="", help="why")
+    for parser in (amend, retract):
+        parser.add_argument("--expect", metavar="N", type=int, help="only this version of it")
+    read = command("read", "read", "print an entry", "the entry")
+    read.add_argument("entry", metavar="ENTRY")
+    read.add_argument("--history", action="store_true", help="all it has said, oldest first")
+    query = command("query", "query", "print the entries that fit", "one line for each entry")
+    query.add_argument("pattern", metavar="PATTERN", nargs="?", default=">", help="of topics (default: all)")
+    query.add_argument("--links-to", metavar="ENTRY", help="only entries that link to this one")
+    query.add_argument("--rel", metavar="RELATION", help="only by links of this kind")
+    query.add_argument("--limit", metavar="N", type=_positive, default=100, help="how many (default 100)")
+    for parser in (read, query):
+        parser.add_argument("--at", metavar="POSITION", help="as of this position of the log")
+    watch = command("watch", "watch", "print what happens to entries, as it happens", "events")
+    watch.add_argument("pattern", metavar="PATTERN", nargs="?", default=">", help="of topics (default: all)")
+    watch.add_argument("--after", metavar="POSITION", help="begin after this position; - for all (default: now)")
+    watch.add_argument("--count", metavar="N", type=_positive, help="end after so many")
+    take = command("take", "take", "take the first fitting entry off the board: nobody else gets it", "the entry")
+    take.add_argument("pattern", metavar="PATTERN", help="of topics")
+    take.add_argument("--wait", metavar="S", default="0", help="how long to wait for one, in seconds (default 0)")
+    for parser in (query, watch, take):
+        parser.add_argument("--where", metavar="TERMS", default="", help="conditions on the content")
+    for parser in (post, amend, retract, take):
+        parser.add_argument("--key", metavar="KEY", help="names this writing: the same once more has no further effect")
+    schemas = command("schema", "schemas", "list the schemas of topics, set one, or take it away", "the schemas")
+    schemas.add_argument("pattern", metavar="PATTERN", nargs="?", help="of topics")
+    schemas.add_argument("schema", metavar="SCHEMA", nargs="?", help="JSON Schema, @FILE, or - for standard input")
+    schemas.add_argument("--none", action="store_true", help="take it away")
 
 
 def _positive(text: str) -> int:

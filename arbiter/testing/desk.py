@@ -1,7 +1,7 @@
 """A second story: what operators and programs do to work that goes on, beside planning it.
 
 Budgets, quotas and pacing; direct calls, a retry that was asked to wait, poison; letters that are put back and discarded;
-tasks and runs that are cancelled, paused and resumed; a schedule; versions that are
+tasks and runs that are cancelled, paused and resumed; entries that are written, changed and taken; a schedule; versions that are
 retired, signed and revoked; a run that is taken to
 another board and removed. Together with :mod:`arbiter.testing.story` it makes every script call of the board.
 """
@@ -50,6 +50,7 @@ _RULED = RetryPolicy(
 _SHORT = Amounts(tokens=5)
 _PERIOD_SECONDS = 600.0
 _PAUSE_SECONDS = 20.0
+_LASTING_SECONDS = 86_400.0 * 300
 
 
 @capability(effects="pure", retry=_SOON)
@@ -121,7 +122,7 @@ async def desk(scene: Scene) -> JsonValue:
         "budgets": (Budget(level="board", tokens=10**9), Budget(level="board/day", tokens=10**9)), "retention": None,
     }  # fmt: skip
     steps: tuple[Callable[[Arbiter], Awaitable[JsonValue]], ...] = (
-        _bounds, _reservations, _calls, _poison, _cancelled, _paused, _scheduled, _retired, _signed, _recorded, _letters,
+        _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _scheduled, _retired, _signed, _recorded, _letters,
     )  # fmt: skip
     async with scene.arbiter(**options) as a:
         return {step.__name__: await step(a) for step in steps}
@@ -196,6 +197,29 @@ async def _worked(a: Arbiter, run: str) -> None:
             with contextlib.suppress(Fenced):
                 await a.board.complete(claim, claim.completion(Status.SUCCEEDED, data={"done": True}))
         await asyncio.sleep(0.01)
+
+
+async def _noted(a: Arbiter) -> JsonValue:
+    """Entries of a tenant, and one that a task writes under its lease."""
+    notes = a.entries
+    await notes.set_schema("desk.>", {"type": "object"})
+    first = await notes.post("desk.claim.first", {"n": 1}, operation="first")
+    second = await notes.post("desk.claim.second", {"n": 2}, links=[("contradicts", first.id)], operation="second")
+    await notes.amend(first.id, {"n": 3}, operation="amended")
+    await notes.retract(second.id, "settled", operation="retracted")
+    await notes.post("desk.todo", {"n": 4}, seconds=_LASTING_SECONDS, operation="todo")
+    taken = await notes.take("desk.todo", operation="taken")
+    run = await a.board.submit_call("noting", 1, lane=HELD_LANE, idempotency_key="noting")
+    mine = notes.within(f"run:{run}")
+    while (await a.board.summary(run)).ended_at is None:
+        for claim in await a.board.claim("desk", [HELD_LANE]):
+            with contextlib.suppress(Fenced):
+                await mine.post("desk.note", {"n": 5}, task=claim, operation="note")
+                await a.board.complete(claim, claim.completion(Status.SUCCEEDED, data={"done": True}))
+        await asyncio.sleep(0.01)
+    found = [*(await notes.query("desk.>")).entries, *(await mine.query()).entries]
+    told: list[JsonValue] = [[one.topic, one.content, one.version] for one in found]
+    return [told, None if taken is None else taken.content, (await notes.topic_version("desk.claim.second"))]
 
 
 async def _scheduled(a: Arbiter) -> JsonValue:

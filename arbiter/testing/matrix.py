@@ -47,7 +47,7 @@ _FULL_SECONDS = 0.5
 _DEMOTED_SECONDS = 0.5
 _READS = (
     "due", "budget_due", "budget_read", "schedule_due", "schedule_read", "catalog_versions", "catalog_pointers",
-    "catalog_load", "catalog_keys",
+    "catalog_load", "catalog_keys", "entry_read", "entry_query",
 )  # fmt: skip
 _KILLS = ("before", "after")
 _ALIKE = 2
@@ -385,7 +385,14 @@ def _worthwhile(called: Called, boundary: str, last: int) -> bool:
         case "full" | "demoted":
             return number == 1
         case "zombie":
-            return called.script in ("commit", "complete", "fail", "progress", "retire_run") and number in (1, 4, 9, 17)
+            return called.script in (
+                "commit",
+                "complete",
+                "fail",
+                "progress",
+                "retire_run",
+                "entry_post",
+            ) and number in (1, 4, 9, 17)
         case _:
             return number == 1
 

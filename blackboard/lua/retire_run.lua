@@ -1,6 +1,7 @@
--- own: run, latest end (ms) that may be removed; the last key: the run's blobs. Removes a run that is over: at each call a
--- bounded part of its tasks, and with the last of them its log, header and index entry, so that a reader finds all of its
--- history or none of it. The header remembers how far this got. Replies 1 when nothing is left, then the lanes of its tasks.
+-- own: run, latest end (ms) that may be removed; the last keys: those of its entries, and its blobs. Removes a run that is over:
+-- at each call a bounded part of its tasks, and with the last of them its log, header and index entry, so that a reader finds
+-- all of its history or none of it. The header remembers how far this got. Replies 1 when nothing is left, then the lanes of
+-- its tasks.
 local run = ARGV[A]
 local r = get_run(run)
 if not r then return {1} end
@@ -40,7 +41,7 @@ if not whole then
   return out
 end
 redis.call('UNLINK', LOG)
-redis.call('UNLINK', KEYS[#KEYS])
+for i = FIXED + 3 * NL + 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
 redis.call('DEL', OPEN)
 redis.call('DEL', TURNS)
 redis.call('ZREM', DUE, 'r:' .. run)

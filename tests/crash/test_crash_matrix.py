@@ -35,6 +35,9 @@ SELECTED = {
     "desk/client:dead_mark:1:demoted": 1,
     "desk/client:complete:1:zombie": 1,
     "desk/wrapper:fail:1:before+sweeper:expire:1:twice": 2,
+    "desk/client:entry_post:4:after": 2,
+    "desk/client:entry_take:2:lost": 1,
+    "desk/client:entry_amend:1:before": 2,
     "desk/resend:0": 1,
 }
 """Cases and how many processes each needs, one after the other."""

@@ -22,6 +22,7 @@ from doc_pages import README, ROOT, Block, pages
 from blackboard import events
 from blackboard.board import Board
 from blackboard.engine import stop_local
+from blackboard.entries import Entries
 from blackboard.types import Failure, Limits, RetryPolicy, Status, TaskSpec
 from blackboard.worker import Attempt
 
@@ -249,6 +250,12 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
         await board.sweep()
     await board.complete(found[0], found[0].completion(Status.SUCCEEDED, {"n": 1}))
     (second,) = await board.claim("w", ["generic"])
+    entries = Entries(board, f"run:{run_id}")
+    written = await entries.post("a", {"n": 1}, taint=["web"], seconds=60, task=second)
+    other = await entries.post("a", 2, links=[("supports", written.id)])
+    await entries.amend(written.id, 3)
+    await entries.retract(other.id, "no")
+    await entries.take("a")
     await board.pause_run(run_id, "a moment")
     await board.resume_run(run_id)
     await board.cancel_task(second.task_id, "not this one")
@@ -326,6 +333,7 @@ def test_the_keys_and_scripts_of_the_board_are_in_their_tables() -> None:
 
     shard = Shard("n", "b", 0)
     run = [shard.log("<id>"), shard.open("<id>"), shard.turns("<id>"), shard.blobs("<id>")]
+    run += [shard.topics, *shard.entries("<scope>")]
     keys = [*shard.fixed, *shard.lane("<lane>"), *run, shard.last_claim("<worker>")]
     assert _words("blackboard.md", "Keys") == {key.removeprefix(shard.prefix) for key in keys}
     scripts = {path.stem for path in (ROOT / "blackboard" / "lua").glob("*.lua") if not path.stem.startswith("_")}
@@ -364,10 +372,10 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
     from arbiter import conversation, planner, sdk, serving
-    from blackboard import _probe, _script, blobs, board, catalog, payloads, plan
+    from blackboard import _probe, _script, blobs, board, catalog, entries, payloads, plan, topics
     from fabricator import policy
     from registry import CapabilityLimits
-    from wrapper import execute
+    from wrapper import entry_broker, execute
     from wrapper.isolation import JobLimits, framing
     from wrapper.models import converse
 
@@ -385,6 +393,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
         "operations.md": [
             f"| request; input, result, checkpoint of a task | {size(payloads.PAYLOAD_BYTES)} |",
             f"| the same on the board itself | {size(blobs.INLINE_BYTES)}",
+            f"| {size(entries.ENTRY_BYTES)}; of one that generated code writes {size(entry_broker.CONTENT_BYTES)} |",
             f"| report of a running attempt | {size(payloads.REPORT_BYTES)} |",
             f"| message or answer of a model | {size(payloads.STEP_BYTES)} |",
             f"| tasks in a round; in one `post_plan` | {plan.TASKS_PER_ROUND}; 100 |",
@@ -409,6 +418,14 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"Up to {framing.OPEN_CALLS} calls are in flight",
             f"exceed {size(framing.REQUEST_BYTES)} together",
             f"over {size(payloads.PAYLOAD_BYTES)}",
+        ],
+        "entries.md": [
+            f"JSON, at most {size(entries.ENTRY_BYTES)}",
+            f"up to {entries.LINKS}: `supports`",
+            f"up to {topics.WORDS} words with dots between them, {topics.CHARACTERS} characters",
+            f"One attempt writes at most {entry_broker.WRITES} times, {size(entry_broker.CONTENT_BYTES)} at a time and "
+            f"{size(entry_broker.WRITTEN_BYTES)} in all, and reads at most {entry_broker.READS:,} times and "
+            f"{size(entry_broker.READ_BYTES)}.",
         ],
         "models.md": [f"more than {inspect.getmodule(converse).LONGEST_WAIT_SECONDS:g} s ends the call"],  # type: ignore[union-attr]
         "blackboard.md": [f"A claim is a lease, {board.LEASE_SECONDS:g} s by default", "about the last 100,000 events"],

@@ -14,7 +14,7 @@ from fabricator.need import Need
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Draft, read
 from fabricator.state import MOST_BYTES, Candidate, DraftAnswer, FabricationState
-from registry import Grants
+from registry import Grants, TopicGrants
 from wrapper.models.quoting import unquoted
 
 SETTINGS = FabricationSettings()
@@ -116,6 +116,18 @@ def test_a_certain_model_waits_for_a_person_unless_it_is_listed() -> None:
     assert GrantPolicy().rule(asks, some).asks == ("models: 'bedrock:a'", "models: 'bedrock:b'")
     assert GrantPolicy().rule(asks, Grants(model=True, models=("bedrock:a",))).asks == ("models: 'bedrock:b'",)
     assert GrantPolicy(model="deny").rule(asks, some).denied[1:] == ("models: 'bedrock:a'", "models: 'bedrock:b'")
+
+
+def test_topics_are_granted_by_their_own_rule_unless_a_listed_pattern_means_all_of_them() -> None:
+    asks = taxshop.spec(grants={"topics": {"read": ["claims.>"], "write": ["claims.tax.*"]}})
+    asked = Grants.model_validate(asks["grants"])
+    assert GrantPolicy().rule(asked, Grants()).asks == ("topics.read: 'claims.>'", "topics.write: 'claims.tax.*'")
+    assert "grants.topics.read: 'claims.>'" in judged(asks, grants=GrantPolicy(topics="deny")).forbidden[0]
+    listed = Grants(topics=TopicGrants(read=(">",), write=("claims.>",)))
+    assert GrantPolicy(topics="deny").rule(asked, listed) == ((), ())
+    assert GrantPolicy(topics="deny").rule(asked, Grants(topics=TopicGrants(read=("claims.*",)))).denied == (
+        "topics.read: 'claims.>'", "topics.write: 'claims.tax.*'",
+    )  # fmt: skip
 
 
 def test_unknown_members_of_the_input_are_refused_unless_the_schema_says_otherwise() -> None:

@@ -96,7 +96,8 @@ def check(value: object, depth: int = DEPTH) -> None:
             raise NotJson("$", reason)
         return
     # Where it is: the members of each value that is open, and the last key of each.
-    stack, keys, held = [_members(cast(object, value))], cast("list[str | int | None]", [None]), 1
+    stack: list[Iterator[tuple[object, object]]] = [_members(cast(object, value))]
+    keys, held = cast("list[str | int | None]", [None]), 1
     while stack:
         for key, child in stack[-1]:
             if not isinstance(key, str | int) or (isinstance(key, int) and not isinstance(stack[-1], enumerate)):

@@ -1,0 +1,262 @@
+"""The commands about entries: entries post, read, query, watch, amend, retract, take, schema."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import JsonValue
+from rich.text import Text
+
+from arbiter import narration
+from arbiter.cli import NOT_SUCCEEDED, OK, options, output
+from arbiter.cli.runs import attended
+from blackboard.board import Board
+from blackboard.entries import UNSET, Entries, Written
+from blackboard.entry import Entry
+from blackboard.errors import BadInput
+from blackboard.events import Author, Relation
+from registry import schema
+from registry.signing import somebody
+
+
+def post(arguments: argparse.Namespace) -> int:
+    """Write an entry and print its id."""
+
+    async def posted(entries: Entries) -> int:
+        confidence = 1.0 if arguments.confidence is None else _number("--confidence", arguments.confidence)
+        return _said(
+            await entries.post(
+                arguments.topic, _value(arguments.content, "content"), confidence=confidence,
+                links=_links(arguments.link), taint=arguments.taint or (), seconds=_ttl(arguments.seconds),
+                expect_topic=arguments.expect_topic, operation=arguments.key,
+            ),
+            arguments,
+        )  # fmt: skip
+
+    return _in_scope(arguments, posted)
+
+
+def read(arguments: argparse.Namespace) -> int:
+    """Print an entry, or all it has said."""
+
+    async def shown(entries: Entries) -> int:
+        if arguments.history:
+            found = await entries.history(arguments.entry)
+        else:
+            entry = await entries.read(arguments.entry, at=arguments.at)
+            found = [] if entry is None else [entry]
+        for entry in found:
+            if arguments.json:
+                output.line(entry.record())
+            else:
+                output.text("\n".join(f"{name:10} {value}" for name, value in _lines(entry)))
+        if not found:
+            output.note("there is no such entry" + (" at that position" if arguments.at else ""))
+        return OK if found else NOT_SUCCEEDED
+
+    return _in_scope(arguments, shown)
+
+
+def query(arguments: argparse.Namespace) -> int:
+    """Print the entries that fit."""
+
+    async def listed(entries: Entries) -> int:
+        found = await entries.query(
+            arguments.pattern, arguments.where, links_to=arguments.links_to, rel=arguments.rel, limit=arguments.limit,
+            at=arguments.at,
+        )  # fmt: skip
+        if arguments.json:
+            for entry in found.entries:
+                output.line(entry.record())
+        elif found.entries:
+            output.console().print(_table(list(found.entries)))
+        else:
+            output.note("no such entries")
+        if found.after is not None:
+            output.note(f"there may be more: --limit {min(1000, 10 * arguments.limit)}")
+        return OK
+
+    return _in_scope(arguments, listed)
+
+
+def watch(arguments: argparse.Namespace) -> int:
+    """Print what happens to entries, as it happens."""
+
+    async def followed(entries: Entries) -> int:
+        left = arguments.count
+        stream = entries.watch(arguments.pattern, arguments.where, after=arguments.after)
+        async with contextlib.aclosing(stream) as events:
+            async for event in events:
+                if arguments.json:
+                    print(event.model_dump_json(), flush=True)
+                else:
+                    said = narration.narrate(event) or event.type
+                    print(f"{event.sequence}  {narration.timestamped(event, said)}", flush=True)
+                left = None if left is None else left - 1
+                if left == 0:
+                    break
+        return OK
+
+    return _in_scope(arguments, followed)
+
+
+def amend(arguments: argparse.Namespace) -> int:
+    """Let an entry say something else."""
+
+    async def amended(entries: Entries) -> int:
+        given: Any = UNSET if arguments.content is None else _value(arguments.content, "content")
+        seconds: Any = UNSET if arguments.seconds is None else _ttl(arguments.seconds)
+        confidence = None if arguments.confidence is None else _number("--confidence", arguments.confidence)
+        return _said(
+            await entries.amend(
+                arguments.entry, given, confidence=confidence, links=_links(arguments.link) if arguments.link else None,
+                taint=arguments.taint or (), seconds=seconds, expect=arguments.expect, operation=arguments.key,
+            ),
+            arguments,
+        )  # fmt: skip
+
+    return _in_scope(arguments, amended)
+
+
+def retract(arguments: argparse.Namespace) -> int:
+    """Say that an entry counts no more."""
+
+    async def retracted(entries: Entries) -> int:
+        return _said(
+            await entries.retract(
+                arguments.entry, arguments.reason, expect=arguments.expect, operation=arguments.key
+            ),
+            arguments,
+        )  # fmt: skip
+
+    return _in_scope(arguments, retracted)
+
+
+def take(arguments: argparse.Namespace) -> int:
+    """Take an entry off the board and print it."""
+
+    async def taken(entries: Entries) -> int:
+        seconds = _number("--wait", arguments.wait)
+        entry = await entries.take(arguments.pattern, arguments.where, seconds=seconds, operation=arguments.key)
+        if entry is None:
+            output.note("there was none")
+            return NOT_SUCCEEDED
+        output.line(entry.record() if arguments.json else entry.content)
+        return OK
+
+    return _in_scope(arguments, taken)
+
+
+def schemas(arguments: argparse.Namespace) -> int:
+    """List the schemas of topics, or set or take away one."""
+
+    async def done(entries: Entries) -> int:
+        if arguments.pattern is None:
+            for pattern, text in (await entries.schemas()).items():
+                output.line({"pattern": pattern, "schema": text})
+            return OK
+        if arguments.none == (arguments.schema is not None):
+            raise BadInput("SCHEMA", arguments.schema, "Give a JSON Schema, or --none.")
+        given = None if arguments.none else _value(arguments.schema, "SCHEMA")
+        if given is not None and not isinstance(given, dict):
+            raise BadInput("SCHEMA", given, "Give a JSON object.")
+        await entries.set_schema(arguments.pattern, given)
+        output.note(f"{arguments.pattern} has {'no schema any more' if given is None else 'its schema'}")
+        return OK
+
+    return _in_scope(arguments, done)
+
+
+def _in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[int]]) -> int:
+    async def opened() -> int:
+        async with await Board.open(**options.place(arguments)) as board:
+            scope = arguments.scope
+            if scope.startswith("run:"):
+                scope = f"run:{await options.run_id(board, scope[4:])}"
+            return await work(
+                Entries(board, scope, checker=schema, author=Author(kind="person", name=somebody()))
+            )  # fmt: skip
+
+    return attended(opened())
+
+
+def _said(written: Written, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        output.line(
+            {"id": written.id, "version": written.version, "position": written.position, "new": written.new}
+        )  # fmt: skip
+    else:
+        output.text(written.id)
+    return OK
+
+
+def _value(word: str, field: str) -> JsonValue:
+    """The JSON, or else the text, in a word, in ``@FILE`` or on standard input (``-``)."""
+    if word == "-":
+        word = sys.stdin.read()
+    elif word.startswith("@"):
+        try:
+            word = Path(word[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(field, word, f"It cannot be read as text: {error}. Name an existing file.") from error
+    try:
+        return cast(JsonValue, json.loads(word))
+    except (ValueError, RecursionError):
+        return word
+
+
+def _links(given: list[str] | None) -> list[tuple[Relation, str]]:
+    found: list[tuple[Relation, str]] = []
+    for word in given or ():
+        rel, colon, to = word.partition(":")
+        if not colon:
+            raise BadInput("--link", word, "Write RELATION:ENTRY, such as supports:ID.")
+        found.append((cast(Relation, rel), to))
+    return found
+
+
+def _number(field: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadInput(field, text, "Give a number.") from None
+
+
+def _ttl(text: str | None) -> float | None:
+    return None if text is None or text == "none" else _number("--seconds", text)
+
+
+def _lines(entry: Entry) -> list[tuple[str, str]]:
+    author = entry.author
+    found = [
+        ("entry", entry.id), ("topic", entry.topic), ("state", entry.state), ("version", str(entry.version)),
+        ("confidence", f"{entry.confidence:g}"), ("author", f"{author.kind} {narration.one_line(author.name, 200)}"),
+        ("position", entry.position),
+    ]  # fmt: skip
+    found += [("link", f"{link.rel} {link.to}") for link in entry.links]
+    found += [("taint", narration.one_line(label, 200)) for label in entry.taint]
+    if entry.expires_at is not None:
+        found.append(("expires", output.when(entry.expires_at)))
+    return [*found, ("content", narration.printable(json.dumps(entry.content, ensure_ascii=False)))]
+
+
+def _table(found: list[Entry]) -> Any:
+    right = {"justify": "right"}
+    head: list[tuple[str, dict[str, Any]]] = [
+        ("ENTRY", {"min_width": 24}), ("TOPIC", {"min_width": 12}), ("V", right), ("CONF", right), ("AUTHOR", {}),
+        ("CONTENT", {}),
+    ]  # fmt: skip
+    rows: list[list[str | Text]] = [
+        [
+            entry.id, entry.topic, str(entry.version), f"{entry.confidence:g}", narration.one_line(entry.author.name, 40),
+            narration.one_line(json.dumps(entry.content, ensure_ascii=False), 200),
+        ]
+        for entry in found
+    ]  # fmt: skip
+    return output.table(head, rows)

@@ -1,0 +1,504 @@
+"""Entries: what agents, people and events write on the board for others to find, and what others make of it.
+
+Nothing is overwritten: an entry is posted, amended, retracted or taken, and each of these is a fact in the log of its scope,
+which is the run's own log where the scope is a run. Indexes are made of the log by the script that writes it, so a reader
+finds both or neither, and any moment of the past can be read again from the log.
+
+Sources: Hearsay-II's hypotheses with credibility and links (Erman, Hayes-Roth, Lesser and Reddy, *Computing Surveys* 1980);
+Linda's ``out``, ``rd`` and ``in`` (Gelernter, *TOPLAS* 1985).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import math
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from pydantic import JsonValue
+
+from blackboard import _script, predicates, topics
+from blackboard._calling import Calling
+from blackboard.entry import PUBLIC, Entry, owner_of_entry, place
+from blackboard.entry_reading import PRELUDE, RELATIONS, EntryReading
+from blackboard.errors import BadInput, ScriptRefused, Stale
+from blackboard.events import Author, Link, Relation
+from blackboard.payloads import dump
+from blackboard.predicates import Predicate, Where
+
+ENTRY_BYTES = 16 * 1024 * 1024
+"""Largest content, as JSON. What is larger than the board's ``inline_bytes`` is stored apart."""
+LINKS = 32
+"""Most links of an entry."""
+LABELS = 64
+"""Most labels of taint that a call may give."""
+SECONDS = 365 * 86_400.0
+"""Longest time to live."""
+_LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
+_CANDIDATES = 16
+_ATTEMPTS = 20
+
+
+class Checker(Protocol):
+    """What knows JSON Schema: the module :mod:`registry.schema`, which this package must not import."""
+
+    def problems(self, schema_text: str, value: JsonValue, /) -> list[str]:
+        """What is wrong with a value under a schema; nothing when it fits."""
+        ...
+
+    def check_schema(self, field: str, schema: Mapping[str, JsonValue], /) -> None:
+        """Refuse what is no schema."""
+        ...
+
+
+class Unset:
+    """The type of :data:`UNSET`."""
+
+
+UNSET: Final = Unset()
+"""Leave it as it is."""
+
+
+class Holder(Protocol):
+    """A task that is being worked on: a :class:`~blackboard.claims.Claim`, or what ``current_task()`` returns."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def fence(self) -> str | int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did."""
+
+    id: str
+    """Of the entry."""
+    version: int
+    position: str
+    """Of the fact in the scope's log; sorts as text. Reads as of it, and watches after it, begin with what follows."""
+    new: bool
+    """False when this operation was done already, by this call or by an earlier one."""
+
+
+class Entries(EntryReading):
+    """The entries of one scope.
+
+    Args:
+        board: an open board.
+        scope: ``public``, ``run:ID``, ``session:NAME``, ``tenant:NAME`` or ``group:NAME``.
+        checker: judges contents where topics have schemas; without it, writing on such a topic is refused.
+        author: who writes, unless a call says otherwise.
+    """
+
+    def __init__(
+        self, board: Calling, scope: str = PUBLIC, *, checker: Checker | None = None, author: Author | None = None
+    ) -> None:
+        super().__init__(board, scope)
+        self._checker = checker
+        self._author = author or Author(kind="program", name="program")
+        self._schemas = _Schemas("0", ())
+
+    def within(self, scope: str) -> Entries:
+        """The entries of another scope of the board.
+
+        Raises:
+            BadInput: there is no such scope.
+        """
+        return Entries(self._board, scope, checker=self._checker, author=self._author)
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    async def post(
+        self,
+        topic: str,
+        content: JsonValue,
+        *,
+        confidence: float = 1.0,
+        links: Iterable[Link | tuple[Relation, str]] = (),
+        taint: Iterable[str] = (),
+        seconds: float | None = None,
+        author: Author | None = None,
+        expect_topic: int | None = None,
+        operation: str | None = None,
+        task: Holder | None = None,
+    ) -> Written:
+        """Write a new entry.
+
+        Args:
+            topic: ``claims.invoice.4711``.
+            content: JSON, at most :data:`ENTRY_BYTES`.
+            confidence: 0 to 1.
+            links: what it says about older entries: ``("supports", id)``, ``contradicts``, ``answers``, ``derived_from``.
+            taint: labels of where it came from; those of what it was derived from are added.
+            seconds: its time to live. Default: as long as its scope.
+            expect_topic: write only if the topic has this version: 0 for a topic nothing was written on.
+            operation: names this writing; the same once more, with the same content, is the entry that is there.
+            task: the task that writes, in its own run. It must still hold its lease, and is the author.
+
+        Raises:
+            BadInput: something is malformed, or does not fit the schema of the topic.
+            Oversized: the content is too large.
+            Stale: the topic has another version.
+            Conflict: the operation was done with other content.
+            Fenced: the task is no longer held.
+            UnknownRecord: there is no such run.
+            ScriptRefused: ``CLOSED``, the run is over.
+        """
+        topics.check_topic(topic)
+        text = dump(content, "content", ENTRY_BYTES)
+        linked = _links(links)
+        facts, wanted = await self._facts(confidence, linked, taint, author)
+        ttl = "" if seconds is None else _ms(seconds)
+        call = _Call(self, task, operation, ("post", topic, text, wanted, ttl))
+        entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
+        body = await self._board.blobs.check(self.owner, text, content)
+        return await self._checked(
+            topic,
+            content,
+            lambda schemas: call.run("entry_post", expect_topic, entry_id, topic, body, facts, schemas, ttl),
+        )
+
+    async def amend(
+        self,
+        entry_id: str,
+        content: JsonValue | Unset = UNSET,
+        *,
+        confidence: float | None = None,
+        links: Iterable[Link | tuple[Relation, str]] | None = None,
+        taint: Iterable[str] = (),
+        seconds: float | Unset | None = UNSET,
+        author: Author | None = None,
+        expect: int | None = None,
+        expect_topic: int | None = None,
+        operation: str | None = None,
+        task: Holder | None = None,
+    ) -> Written:
+        """Let an entry say something else from here on. What is not given stays; labels of taint are only added.
+
+        Args:
+            seconds: a new time to live, from now on; None for none.
+            expect: amend only this version of the entry.
+
+        Raises:
+            Stale: the entry, or the topic, has another version.
+            UnknownRecord: there is no such entry.
+            ScriptRefused: ``ENDED``, it was retracted or taken, or has expired; ``CLOSED``.
+            BadInput, Oversized, Conflict, Fenced: as :meth:`post`.
+        """
+        self._mine(entry_id)
+        given = None if isinstance(content, Unset) else dump(content, "content", ENTRY_BYTES)
+        linked = None if links is None else _links(links)
+        labels = _labels(taint)
+        ttl = "" if isinstance(seconds, Unset) else "-" if seconds is None else _ms(seconds)
+        if confidence is not None:
+            _confidence(confidence)
+        said = json.dumps([None if linked is None else [link.model_dump() for link in linked], confidence, labels])
+        call = _Call(self, task, operation, ("amend", entry_id, given or "", said, ttl))
+        for attempt in range(_ATTEMPTS):
+            now = await self._known(entry_id)
+            value = now.content if isinstance(content, Unset) else content
+            facts, _ = await self._facts(
+                now.confidence if confidence is None else confidence, now.links if linked is None else linked, labels, author,
+                look=linked is not None,
+            )  # fmt: skip
+            body = await self._written(value, given)
+            try:
+                return await self._checked(
+                    now.topic, value,
+                    lambda schemas, n=now, b=body, f=facts: call.run(
+                        "entry_amend", expect_topic, entry_id, n.version if expect is None else expect, b, f, schemas, ttl
+                    ),
+                )  # fmt: skip
+            except Stale:
+                if expect is not None or expect_topic is not None or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def retract(
+        self,
+        entry_id: str,
+        reason: str = "",
+        *,
+        author: Author | None = None,
+        expect: int | None = None,
+        expect_topic: int | None = None,
+        operation: str | None = None,
+        task: Holder | None = None,
+    ) -> Written:
+        """Say that what an entry says counts no more. It stays readable by its id, and in the past.
+
+        Raises:
+            Stale, UnknownRecord, ScriptRefused, Conflict, Fenced: as :meth:`amend`.
+        """
+        self._mine(entry_id)
+        if len(reason) > 2000:
+            raise BadInput("reason", reason, "Say it in at most 2,000 characters.")
+        call = _Call(self, task, operation, ("retract", entry_id, reason))
+        return await call.run(
+            "entry_retract", expect_topic, entry_id, "" if expect is None else expect, self._by(author), reason
+        )
+
+    async def take(
+        self,
+        pattern: str,
+        where: Where = (),
+        *,
+        seconds: float = 0.0,
+        author: Author | None = None,
+        operation: str | None = None,
+        task: Holder | None = None,
+    ) -> Entry | None:
+        """Take the first fitting entry off the board: nobody else gets it. Of one topic the oldest is first.
+
+        A taker that dies has taken it. Name the operation, and the same call again finds the same entry.
+
+        Args:
+            seconds: how long to wait for one; 0 only looks.
+
+        Returns:
+            The entry as it was; None when there was none in time.
+
+        Raises:
+            BadInput, Conflict, Fenced, UnknownRecord, ScriptRefused: as :meth:`post`.
+        """
+        topics.check_pattern(pattern)
+        wanted = predicates.parse(where)
+        if not _number(seconds) or not 0 <= seconds <= SECONDS:
+            raise BadInput("seconds", seconds, f"Give 0 to {SECONDS:g}.")
+        call = _Call(self, task, operation, ("take", pattern, *(one.model_dump_json() for one in wanted)))
+        by = self._by(author)
+        if operation is not None and (written := await call.maybe("entry_take", None, by)) is not None:
+            return await self.read(written.id)
+        if not seconds:
+            return await self._take(call, by, pattern, wanted)
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with contextlib.aclosing(self._board.feed.changes(self._shard, self.owner)) as changes:
+            # The time bounds the waiting and never a taking, whose outcome has to be known.
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    async with asyncio.timeout_at(deadline):
+                        await anext(changes)
+                    if (taken := await self._take(call, by, pattern, wanted)) is not None:
+                        return taken
+        return await self._take(call, by, pattern, wanted)
+
+    async def _take(self, call: _Call, by: str, pattern: str, wanted: Sequence[Predicate]) -> Entry | None:
+        after: str | None = None
+        while True:
+            found = await self.query(pattern, wanted, limit=_CANDIDATES, after=after)
+            if found.entries:
+                flat = [part for one in found.entries for part in (one.id, one.version)]
+                written = await call.maybe("entry_take", None, by, *flat)
+                if written is not None:
+                    entry = next((one for one in found.entries if one.id == written.id), None)
+                    return (
+                        replace(entry, state="taken", version=written.version) if entry else await self.read(written.id)
+                    )
+                continue  # others were faster: look at the same place again
+            if found.after is None:
+                return None
+            after = found.after
+
+    # ---- schemas -----------------------------------------------------------------------------------------------------
+
+    async def set_schema(self, pattern: str, schema: Mapping[str, JsonValue] | None) -> None:
+        """Say what contents on some topics must look like, in every scope of the board, from now on; None takes it away.
+
+        On several shards this is a call for each: repeat it when it fails.
+
+        Args:
+            schema: JSON Schema (2020-12).
+
+        Raises:
+            BadInput: a malformed pattern, what is no schema, or one larger than 64 KiB.
+        """
+        topics.check_pattern(pattern)
+        if schema is not None:
+            if self._checker is None:
+                raise BadInput("schema", pattern, "Open these entries with what checks schemas.")
+            self._checker.check_schema("schema", schema)
+        text = "" if schema is None else dump(dict(schema), "schema", 64 * 1024)
+        for shard in self._board.shards:
+            await _script.run(
+                self._board.client, _script.load("topic_schema", PRELUDE), shard.declare_entries(self.owner),
+                [self.owner, pattern, text], recover=self._board.engine.ensure,
+            )  # fmt: skip
+
+    async def schemas(self) -> dict[str, JsonValue]:
+        """The schemas of the board's topics, by pattern."""
+        return {pattern: json.loads(text) for pattern, text in (await self._fetched()).by_pattern}
+
+    async def _fetched(self) -> _Schemas:
+        shard = self._shard
+        client: Any = self._board.client
+        said: dict[str, str] = await self._retry(lambda: client.hgetall(shard.topics))
+        version = said.pop("", "0")
+        return _Schemas(version, tuple(sorted(said.items())))
+
+    async def _checked(self, topic: str, content: JsonValue, write: Callable[[str], Any]) -> Written:
+        """Write what fits the schemas as they are when it is written."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._judge(topic, content)
+            except BadInput:  # by schemas that may have been changed since
+                fetched = await self._fetched()
+                if fetched.version == self._schemas.version:
+                    raise
+                self._schemas = fetched
+                continue
+            try:
+                return await write(self._schemas.version)
+            except ScriptRefused as refusal:
+                if refusal.code != "SCHEMAS":
+                    raise
+                self._schemas = await self._fetched()
+        raise Stale("STALE", "the schemas of the board's topics are being changed by too many at once; try again")
+
+    def _judge(self, topic: str, content: JsonValue) -> None:
+        for pattern, text in self._schemas.by_pattern:
+            if not topics.matches(pattern, topic):
+                continue
+            if self._checker is None:
+                raise BadInput(
+                    "topic", topic, f"Topics {pattern} have a schema; open these entries with what checks it."
+                )
+            if found := self._checker.problems(text, content):
+                raise BadInput("content", "; ".join(found), f"Topics {pattern} have a schema; make it fit.")
+
+    # ---- inside ------------------------------------------------------------------------------------------------------
+
+    def _by(self, author: Author | None) -> str:
+        by = author or self._author
+        if by.kind == "task":
+            raise BadInput("author", by.name, "A task writes by its lease: pass it as task.")
+        if not _LABEL.match(by.name) or (by.id is not None and not _LABEL.match(by.id)):
+            raise BadInput("author", by.name, "Name it in 1 to 200 printable characters.")
+        return by.model_dump_json(exclude_none=True)
+
+    async def _facts(
+        self,
+        confidence: float,
+        links: Sequence[Link],
+        taint: Iterable[str],
+        author: Author | None,
+        *,
+        look: bool = True,
+    ) -> tuple[str, str]:
+        """What a script gets beside the content, and the part of it that makes one operation differ from another."""
+        _confidence(confidence)
+        said: dict[str, Any] = {"conf": round(confidence, 6)}
+        if links:
+            said["links"] = [link.model_dump() for link in links]
+        labels = _labels(taint)
+        wanted = json.dumps([said, labels])
+        for link in links if look else ():
+            labels += await self._inherited(link)
+        if labels:
+            said["taint"] = list(dict.fromkeys(labels))
+        return json.dumps({**said, "by": json.loads(self._by(author))}), wanted
+
+    async def _inherited(self, link: Link) -> list[str]:
+        """The taint of an entry of another scope that is linked to, which no script of this one can look at."""
+        owner = owner_of_entry(link.to)
+        if owner == self.owner:
+            return []
+        scope = "public" if owner == "public:" else owner if ":" in owner else f"run:{owner}"
+        target = await self.within(scope).read(link.to, load=False)
+        if target is None:
+            raise BadInput("links", link.to, "There is no such entry to link to.")
+        return list(target.taint) if link.rel == "derived_from" else []
+
+    async def _written(self, value: JsonValue, given: str | None) -> str:
+        text = dump(value, "content", ENTRY_BYTES) if given is None else given
+        return await self._board.blobs.check(self.owner, text, value)
+
+
+class _Call:
+    """One writing operation, which may be sent more than once."""
+
+    def __init__(self, entries: Entries, task: Holder | None, operation: str | None, said: Sequence[str]) -> None:
+        if task is not None and entries.owner != task.run_id:
+            raise BadInput("task", task.task_id, f"A task writes in the scope of its own run, run:{task.run_id}.")
+        if operation is not None and not _LABEL.match(operation):
+            raise BadInput("operation", operation, "Name it in 1 to 200 printable characters.")
+        self._entries, self._task = entries, task
+        named = secrets.token_hex(12) if operation is None else operation
+        self.operation = named if task is None else f"{task.task_id}\0{named}"
+        self._print = hashlib.sha256("\0".join(said).encode()).hexdigest()[:24]
+
+    async def run(self, name: str, expect_topic: int | None, *args: str | int) -> Written:
+        try:
+            written = await self.maybe(name, expect_topic, *args)
+        except ScriptRefused as refusal:
+            raise _named(refusal) from None
+        assert written is not None, "only a taking may do nothing"
+        return written
+
+    async def maybe(self, name: str, expect_topic: int | None, *args: str | int) -> Written | None:
+        task, entries = self._task, self._entries
+        reply = await entries._reading(  # pyright: ignore[reportPrivateUsage]
+            name, self.operation, self._print, task.task_id if task else "", str(task.fence) if task else "",
+            "" if expect_topic is None else expect_topic, *args,
+        )  # fmt: skip
+        return Written(reply[0], int(reply[1]), place(reply[2]), bool(int(reply[3]))) if reply else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Schemas:
+    version: str
+    by_pattern: tuple[tuple[str, str], ...]
+
+
+def _named(refusal: ScriptRefused) -> ScriptRefused | BadInput:
+    """A refusal of bad input by a script, as the edge says it."""
+    if refusal.code == "LINK":
+        return BadInput("links", refusal.detail.removeprefix("links: "), "Link to older entries that are on the board.")
+    if refusal.code == "TAINT":
+        return BadInput("taint", refusal.detail, "Derive it from fewer entries.")
+    return refusal
+
+
+def _links(given: Iterable[Link | tuple[Relation, str]]) -> tuple[Link, ...]:
+    found: list[Link] = []
+    for one in given:
+        rel, to = (one.rel, one.to) if isinstance(one, Link) else one
+        if rel not in RELATIONS:
+            raise BadInput("links", rel, f"Use one of {', '.join(RELATIONS)}.")
+        owner_of_entry(to)
+        link = Link(rel=rel, to=to)
+        if link not in found:
+            found.append(link)
+    if len(found) > LINKS:
+        raise BadInput("links", f"{len(found)} links", f"Give at most {LINKS}.")
+    return tuple(found)
+
+
+def _labels(given: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(given))
+    if len(found) > LABELS or not all(_LABEL.match(label) for label in found):
+        raise BadInput("taint", found[:3], f"Give at most {LABELS} labels of 1 to 200 printable characters.")
+    return found
+
+
+def _confidence(value: float) -> None:
+    if not _number(value) or not 0 <= value <= 1:
+        raise BadInput("confidence", value, "Give 0 to 1.")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _ms(seconds: float) -> str:
+    if not _number(seconds) or not 0.001 <= seconds <= SECONDS:
+        raise BadInput("seconds", seconds, f"Give a time to live of 0.001 to {SECONDS:g} seconds.")
+    return str(round(seconds * 1000))

@@ -1,0 +1,94 @@
+"""The invariants of entries: the log alone tells what there is, and every index holds exactly that.
+
+For tests and for fault injection, like :mod:`blackboard.invariants`, which calls it; nobody may write meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from blackboard import _keys, events
+from blackboard.board import Board
+from blackboard.entry import FACTS, Entry, Fold, header, link_members, member, stream_id
+
+MARK = "/e/"
+"""What stands between scope and name in the id of an entry."""
+
+
+async def heads(board: Board, shard: _keys.Shard, owners: Iterable[str]) -> dict[str, int]:
+    """Every entry of some scopes and its version."""
+    found: dict[str, int] = {}
+    for owner in owners:
+        raw: Mapping[str, str] = await cast(Any, board.client).hgetall(shard.entries(owner)[0])
+        found |= {entry_id: int(json.loads(text)["ver"]) for entry_id, text in raw.items()}
+    return found
+
+
+async def faults(board: Board, shard: _keys.Shard, owner: str) -> list[str]:
+    """What does not hold in one scope."""
+    client = cast(Any, board.client)
+    log: list[tuple[str, dict[str, str]]] = await client.xrange(shard.log(owner))
+    facts = [events.parse(at, fields, owner, board.source) for at, fields in log if fields["type"].startswith(FACTS)]
+    fold = Fold().apply(facts)
+    names = ("heads", "vers", "ops", "index", "links", "ends")
+    keys = dict(zip(names, shard.entries(owner), strict=True))
+    stored: dict[str, dict[str, Any]] = {
+        entry_id: json.loads(text) for entry_id, text in (await client.hgetall(keys["heads"])).items()
+    }
+    bad: list[str] = []
+
+    def check(good: object, *words: object) -> None:
+        if not good:
+            bad.append(" ".join(map(str, (*words, "in", owner))))
+
+    told = {entry_id: json.loads(header(entry)) for entry_id, entry in fold.entries.items()}
+    check(
+        stored == told, "G9 entries", [one for one in stored.keys() | told.keys() if stored.get(one) != told.get(one)]
+    )
+    topics = {topic: int(count) for topic, count in (await client.hgetall(keys["vers"])).items()}
+    check(topics == fold.topics, "G9 versions of topics", topics, fold.topics)
+    _each(facts, check)
+    live = {entry_id: entry for entry_id, entry in fold.entries.items() if entry.state == "live"}
+    index = set(await client.zrange(keys["index"], 0, -1))
+    links = set(await client.zrange(keys["links"], 0, -1))
+    ends = dict(await client.zrange(keys["ends"], 0, -1, withscores=True))
+    swept = {one for one, entry in live.items() if entry.expires_at is not None and member(entry) not in index}
+    check(all(_over(live[one], fold) for one in swept), "G2 left the index before its end", swept)
+    kept = {one: entry for one, entry in live.items() if one not in swept}
+    check(index == {member(one) for one in kept.values()}, "G2 index of topics", index)
+    check(links == {text for one in kept.values() for text in link_members(one)}, "G2 index of links", links)
+    lasting = {one: round(entry.expires_at * 1000) for one, entry in kept.items() if entry.expires_at is not None}
+    check(ends == lasting, "G6 times to live", ends, lasting)
+    replies = {text.split(" ", 1)[1] for text in (await client.hgetall(keys["ops"])).values()}
+    wrote = {f"{fact.subject} {fact.data.version} {stream_id(fact.sequence)}" for fact in facts}
+    check(replies <= wrote, "G4 operation without its fact", replies - wrote)
+    return bad
+
+
+def _over(entry: Entry, fold: Fold) -> bool:
+    return entry.expires_at is not None and entry.expires_at <= fold.now
+
+
+def _each(facts: Iterable[events.Event], check: Any) -> None:
+    """One end for each entry and nothing after it; versions of entries and topics without gap; chains that lead back."""
+    ended: set[str] = set()
+    version: dict[str, int] = {}
+    topics: dict[str, int] = {}
+    content: dict[str, str] = {}
+    for fact in facts:
+        data, subject = fact.data, fact.subject
+        check(subject not in ended, "G3 fact after the end of", subject)
+        check(data.version == version.get(subject, 0) + 1, "G2 version of", subject, data.version)
+        check(
+            data.topic_version == topics.get(data.topic, 0) + 1, "G2 version of topic", data.topic, data.topic_version
+        )
+        check(fact.id == f"{subject}:{data.version}", "G2 id of a fact", fact.id)
+        version[subject], topics[data.topic] = data.version, data.topic_version
+        if isinstance(data, events.EntryAmendedData):
+            check(data.supersedes == content.get(subject), "G9 supersession of", subject, data.supersedes)
+        if isinstance(data, events.EntryPostedData):
+            content[subject] = fact.sequence
+        else:
+            ended.add(subject)

@@ -1,0 +1,26 @@
+-- own: 'topic' or 'link', lower and upper bound in that index, pattern or '', how many. Read only, of bounded length: the
+-- last position of the log, the member to go on after or '', then id, header, fact and member of each live entry.
+local index = ARGV[2] == 'link' and LINKS or INDEX
+local newest = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
+local out, bytes, from = {newest and newest[1] or '0-0', ''}, 0, ARGV[3]
+for _ = 1, 10 do
+  local page = redis.call('ZRANGEBYLEX', index, from, ARGV[4], 'LIMIT', 0, 100)
+  for _, text in ipairs(page) do
+    local id = string.match(text, '[^%z]*$')
+    local h = head(id)
+    if h and live(h) and (ARGV[5] == '' or fits(ARGV[5], h.topic)) then
+      local found = row(id, h)
+      found[5] = text
+      out[#out + 1] = found
+      bytes = bytes + #found[4]
+      if #out - 2 >= tonumber(ARGV[6]) or bytes > 1048576 then
+        out[2] = text
+        return out
+      end
+    end
+    from = '(' .. text
+  end
+  if #page < 100 then return out end
+end
+out[2] = string.sub(from, 2)
+return out

@@ -1,0 +1,93 @@
+"""The command ``arbiter entries``: written, found, watched, taken, and refused with words."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arbiter.cli import main
+from blackboard.testing import RedisServer
+
+
+@pytest.fixture
+def said(redis_server: RedisServer, board_name: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: str, code: int = 0) -> str:
+        assert main(["entries", *words, "--url", redis_server.url, "--board", board_name]) == code
+        out, err = capsys.readouterr()
+        return out if code == 0 else err
+
+    return run
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_entries_are_written_found_changed_and_taken(
+    said: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "claim.json").write_text('{"amount": 120, "status": "open"}')
+    first = said("post", "claims.invoice.7", f"@{tmp_path}/claim.json", "--confidence", "0.5", "--key", "k").strip()
+    assert (
+        said("post", "claims.invoice.7", f"@{tmp_path}/claim.json", "--confidence", "0.5", "--key", "k").strip()
+        == first
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("not an invoice"))
+    (second,) = lines(said("post", "claims.note", "-", "--link", f"contradicts:{first}", "--taint", "mail", "--json"))
+    (found,) = lines(said("query", "claims.*.7", "--where", "amount>=100 status=open", "--json"))
+    assert (found["id"], found["content"], found["confidence"]) == (first, {"amount": 120, "status": "open"}, 0.5)
+    assert found["author"]["kind"] == "person"
+    (linking,) = lines(said("query", "--links-to", first, "--json"))
+    assert (linking["content"], linking["taint"]) == ("not an invoice", ["mail"])
+    said("amend", first, '{"amount": 130}', "--expect", "1")
+    said("amend", first, "--confidence", "0.9", "--seconds", "3600")
+    assert [one["content"]["amount"] for one in lines(said("read", first, "--history", "--json"))] == [120, 130, 130]
+    assert '"amount": 120' in said("read", first, "--at", second["position"])
+    assert "expires" in said("read", first)
+    said("retract", second["id"], "--reason", "a mistake")
+    table = said("query")
+    assert "claims.invoice.7" in table
+    assert "claims.note" not in table
+    assert json.loads(said("take", "claims.>")) == {"amount": 130}
+    assert "there was none" in said("take", "claims.>", "--wait", "0.01", code=1)
+    told = [line["type"] for line in lines(said("watch", "--after", "-", "--count", "6", "--json"))]
+    assert [kind.split(".")[3] for kind in told] == ["posted", "posted", "amended", "amended", "retracted", "taken"]
+    assert "retracted what was written on claims.note: a mistake" in said("watch", "--after", "-", "--count", "5")
+
+
+def test_schemas_of_topics_are_set_listed_kept_and_taken_away(said: Any) -> None:
+    said("schema", "claims.>", '{"type": "object"}')
+    assert lines(said("schema")) == [{"pattern": "claims.>", "schema": {"type": "object"}}]
+    assert "claims.>" in said("post", "claims.x", "text", "--scope", "public", code=2)
+    said("schema", "claims.>", "--none")
+    said("post", "claims.x", "text", "--scope", "public")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["post", "claims.*", "1"], "topic"),
+        (["post", "claims", "@/nowhere"], "content"),
+        (["post", "claims", "1", "--confidence", "high"], "--confidence"),
+        (["post", "claims", "1", "--confidence", "2"], "confidence"),
+        (["post", "claims", "1", "--link", "nonsense"], "RELATION:ENTRY"),
+        (["post", "claims", "1", "--link", "likes:public:/e/" + "0" * 24], "links"),
+        (["post", "claims", "1", "--scope", "somewhere"], "scope"),
+        (["post", "claims", "1", "--scope", "run:nothing"], "no run"),
+        (["post", "claims", "1", "--expect-topic", "3"], "STALE"),
+        (["query", "claims.>.x"], "pattern"),
+        (["query", "--where", "amount"], "where"),
+        (["query", "--at", "yesterday"], "position"),
+        (["read", "nonsense"], "entry"),
+        (["read", "public:/e/" + "0" * 24], "scope"),
+        (["retract", "tenant:default/e/" + "0" * 24], "no entry"),
+        (["schema", "claims"], "--none"),
+        (["schema", "claims", '{"type": "nonsense"}'], "schema"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_words(said: Any, words: list[str], says: str) -> None:
+    assert says in said(*words, code=2)

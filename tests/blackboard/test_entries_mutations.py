@@ -1,0 +1,286 @@
+"""The checks of entries have teeth: each guard of their scripts is taken out in turn, and the check that stands for it fails."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+
+import pytest
+from strict import Clock, Mutation, Play, faults, spec, watch_scripts
+
+from blackboard import _script
+from blackboard.board import Board
+from blackboard.entries import Entries
+from blackboard.entry import place
+from blackboard.errors import BadInput, Conflict, Fenced, ScriptRefused, Stale
+from blackboard.retention import retire
+from registry import schema
+
+Check = Callable[[Play], Awaitable[object]]
+
+
+def notes_of(play: Play) -> Entries:
+    return Entries(play.board, "session:s", checker=schema)
+
+
+async def refused(call: Awaitable[object], error: type[Exception]) -> bool:
+    try:
+        await call
+    except error:
+        return True
+    return False
+
+
+async def repeated_post_is_one_entry(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1, operation="x")
+    return (await notes.post("a", 1, operation="x")).position == first.position and not await faults(play.board)
+
+
+async def other_content_is_refused(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1, operation="x")
+    return await refused(notes.post("a", 2, operation="x"), Conflict)
+
+
+async def stale_topic_is_refused(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1)
+    return await refused(notes.post("a", 2, expect_topic=0), Stale)
+
+
+async def stale_entry_is_refused(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1)
+    await notes.amend(first.id, 2)
+    return await refused(notes.retract(first.id, expect=1), Stale)
+
+
+async def one_taker(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1)
+    found = (await notes.query("a")).entries[0]
+    keys = play.shard.declare_entries(notes.owner)
+    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', found.id, found.version]
+    first = await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
+    args[1] = "other"
+    second = await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
+    return bool(first) and not second
+
+
+async def what_expired_is_not_taken(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1, seconds=5)
+    await play.clock.advance(6)
+    keys = play.shard.declare_entries(notes.owner)
+    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', first.id, 1]
+    return not await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
+
+
+async def what_was_taken_is_found_no_more(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1)
+    await notes.take("a")
+    return not (await notes.query("a")).entries and not await faults(play.board)
+
+
+async def a_changed_entry_is_not_taken_as_it_was(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", {"n": 1})
+    before = await notes.query("a", "n=1")
+    await notes.amend(first.id, {"n": 2})
+    keys = play.shard.declare_entries(notes.owner)
+    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', first.id, before.entries[0].version]
+    return not await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
+
+
+async def zombie_writes_nothing(play: Play) -> bool:
+    run = await play.run(spec("a"))
+    claim = await play.one()
+    await play.board.release(claim)
+    await play.clock.advance(1)
+    await play.one()
+    return await refused(Entries(play.board, f"run:{run}").post("a", 1, task=claim), Fenced)
+
+
+async def a_task_cannot_write_in_another_run(play: Play) -> bool:
+    await play.run(spec("a"))
+    claim = await play.one()
+    other = await play.run()
+    notes = Entries(play.board, f"run:{other}")
+    keys = play.shard.declare_entries(other)
+    entry, facts = f"{other}/e/{'0' * 24}", '{"conf":1,"by":{"kind":"x"}}'
+    args = [other, "op", "print", claim.task_id, claim.fence, "", entry, "a", "1", facts, "0", ""]
+    call = _script.run(play.board.client, _script.load("entry_post", "_entries"), keys, args)
+    return await refused(call, Fenced) and not (await notes.query()).entries
+
+
+async def nothing_is_written_after_the_end(play: Play) -> bool:
+    run = await play.run()
+    await play.plan(await play.step(run), answer="done")
+    return await refused(Entries(play.board, f"run:{run}").post("a", 1), ScriptRefused) and not await faults(play.board)
+
+
+async def links_lead_somewhere(play: Play) -> bool:
+    notes = notes_of(play)
+    return await refused(notes.post("a", 1, links=[("supports", f"{notes.owner}/e/{'0' * 24}")]), BadInput)
+
+
+async def links_lead_to_what_is_older(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1)
+    second = await notes.post("a", 2)
+    return await refused(notes.amend(first.id, links=[("supports", second.id)]), BadInput)
+
+
+async def links_of_an_amended_entry_are_the_new_ones(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1)
+    second = await notes.post("a", 2, links=[("supports", first.id)])
+    await notes.amend(second.id, links=[])
+    return not (await notes.query(links_to=first.id)).entries and not await faults(play.board)
+
+
+async def taint_is_inherited(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1, taint=["web"])
+    second = await notes.post("a", 2, links=[("derived_from", first.id)])
+    await notes.amend(second.id, links=[])
+    entry = await notes.read(second.id)
+    return entry is not None and entry.taint == ("web",)
+
+
+async def expired_is_over(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1, seconds=5)
+    await play.clock.advance(6)
+    return not (await notes.query("a")).entries
+
+
+async def expired_leaves_the_index(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1, seconds=5)
+    await play.clock.advance(6)
+    await notes.post("b", 1)
+    return await play.board.client.zcard(play.shard.entries(notes.owner)[3]) == 1
+
+
+async def schemas_are_those_of_the_moment(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1)
+    await Entries(play.board, "public", checker=schema).set_schema("a", {"type": "string"})
+    return await refused(notes.post("a", 2), BadInput)
+
+
+async def the_feed_tells_where_it_is(play: Play) -> bool:
+    written = await notes_of(play).post("a", 1)
+    ((_, told),) = await play.board.client.xrange(play.shard.feed)
+    return told["run"] == "session:s" and place(told["at"]) == written.position
+
+
+async def nothing_of_a_removed_run_stays(play: Play) -> bool:
+    run = await play.run()
+    await Entries(play.board, f"run:{run}").post("a", 1)
+    await play.plan(await play.step(run), answer="done")
+    await retire(play.board, run)
+    return not [key for key in await play.snapshot() if run in key]
+
+
+async def order_is_that_of_posting(play: Play) -> bool:
+    notes = notes_of(play)
+    posted = [(await notes.post("a", n)).id for n in range(6)]
+    return [one.id for one in (await notes.query("a")).entries] == posted
+
+
+MUTATIONS: list[tuple[str, Mutation, Check]] = [
+    (
+        "no memory of operations",
+        ("_entries", "if not said then return nil end", "if true then return nil end"),
+        repeated_post_is_one_entry,
+    ),
+    ("any content", ("_entries", "if print ~= ARGV[3] then", "if false then"), other_content_is_refused),
+    (
+        "no version of topics",
+        ("_entries", "if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= v then", "if false then"),
+        stale_topic_is_refused,
+    ),
+    (
+        "no version of entries",
+        ("_entries", "if ver ~= '' and tonumber(ver) ~= h.ver then", "if false then"),
+        stale_entry_is_refused,
+    ),
+    ("taken twice", ("entry_take", "if h and live(h) and", "if h and"), what_expired_is_not_taken),
+    ("taken twice, by two", ("entry_take", "and h.ver == tonumber(ARGV[i + 1])", "or true"), one_taker),
+    (
+        "taken as it was not, by its version",
+        ("entry_take", "and h.ver == tonumber(ARGV[i + 1])", ""),
+        a_changed_entry_is_not_taken_as_it_was,
+    ),
+    (
+        "taken and still there",
+        ("_entries", "  redis.call('ZREM', INDEX, member(id, h))\n", ""),
+        what_was_taken_is_found_no_more,
+    ),
+    ("state forgotten", ("_entries", "  h.state = state\n", ""), what_was_taken_is_found_no_more),
+    ("no fence", ("_entries", "or t.fence ~= ARGV[5] then", "then"), zombie_writes_nothing),
+    ("any run", ("_entries", "if t.run ~= OWNER or", "if"), a_task_cannot_write_in_another_run),
+    ("written after the end", ("_entries", "if OVER[state] then", "if false then"), nothing_is_written_after_the_end),
+    (
+        "links to nowhere",
+        ("_entries", "if not target then return", "if not target then target = given end if false then return"),
+        links_lead_somewhere,
+    ),
+    ("links to the future", ("_entries", "if first and place", "if false and place"), links_lead_to_what_is_older),
+    ("old links stay", ("entry_amend", "linkage(id, h, 'ZREM')\n", ""), links_of_an_amended_entry_are_the_new_ones),
+    (
+        "taint is lost on the way",
+        ("_entries", "if link.rel == 'derived_from' then", "if false then"),
+        taint_is_inherited,
+    ),
+    (
+        "taint is washed off",
+        ("entry_amend", "for _, one in ipairs(h.taint or {}) do", "for _, one in ipairs({}) do"),
+        taint_is_inherited,
+    ),
+    ("never over", ("_entries", "and not (h.exp and h.exp <= MS)", ""), expired_is_over),
+    ("over and in the index", ("entry_post", "do off(old, head(old)) end", "do end"), expired_leaves_the_index),
+    (
+        "schemas of another moment",
+        ("_entries", "if now ~= version then", "if false then"),
+        schemas_are_those_of_the_moment,
+    ),
+    (
+        "the feed is not told",
+        ("_entries", "'at', h.last, 'data', '')", "'at', '', 'data', '')"),
+        the_feed_tells_where_it_is,
+    ),
+    (
+        "a removed run leaves something",
+        ("retire_run", "for i = FIXED + 3 * NL + 4, #KEYS do", "for i = #KEYS, #KEYS do"),
+        nothing_of_a_removed_run_stays,
+    ),
+    (
+        "any order",
+        ("_entries", "h.topic .. '\\0' .. place(h.first) .. '\\0' .. id", "h.topic .. '\\0' .. '\\0' .. id"),
+        order_is_that_of_posting,
+    ),
+]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one[0])
+async def test_the_check_notices_what_is_broken(
+    mutation: tuple[str, Mutation, Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, change, check = mutation
+    for changes, expected in (((), True), ((change,), False)):
+        with monkeypatch.context() as patched:
+            watch_scripts(patched, *changes)
+            name = f"t{uuid.uuid4().hex[:12]}"
+            async with await Board.open(f"memory://{name}", board=name) as board:
+                play = Play(board, Clock(board))
+                await play.clock.advance()
+                try:
+                    held = bool(await check(play))
+                except Exception:  # a broken script may also stop the scene itself
+                    held = False
+                assert held is expected

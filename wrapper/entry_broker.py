@@ -1,0 +1,306 @@
+"""Entries for isolated code: the topics its manifest names, in the scope of its own run, under the lease of its task.
+
+The code never says who it is: run, task, fence and author come from the claim. What it has read leaves its taint on what it
+writes. An operation is named by the task and by what is written, so a second attempt that writes the same adds nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, cast
+
+from pydantic import JsonValue
+
+from blackboard import topics
+from blackboard.accepting import run_id_of
+from blackboard.blobs import Blob
+from blackboard.entries import UNSET, Entries, Holder, Written
+from blackboard.entry import Entry, owner_of_entry
+from blackboard.errors import BadInput, BlobError, ScriptRefused
+from blackboard.taint import merged
+from registry import Manifest
+from wrapper.isolation import BrokerError, NotGranted
+
+POST, AMEND, RETRACT, TAKE = "entry.post", "entry.amend", "entry.retract", "entry.take"
+READ, QUERY = "entry.read", "entry.query"
+WRITES = 200
+"""Most writes of one attempt, takings included."""
+READS = 1000
+"""Most readings of one attempt."""
+CONTENT_BYTES = 64 * 1024
+"""Largest content that code may write, as JSON."""
+WRITTEN_BYTES = 1024 * 1024
+"""Most that one attempt may write in all."""
+READ_BYTES = 16 * 1024 * 1024
+"""Most that one attempt may read in all."""
+WHOLE_BYTES = 1024 * 1024
+"""Largest content that is given to code; in a list of entries it is :data:`CONTENT_BYTES`, and larger ones are left out."""
+FOUND = 50
+"""Most entries of one answer."""
+WAIT_SECONDS = 60.0
+"""Longest that a taking may wait."""
+
+_TAKES: dict[str, tuple[set[str], set[str]]] = {
+    POST: ({"topic", "content"}, {"confidence", "links", "seconds", "expect_topic"}),
+    AMEND: ({"entry"}, {"content", "confidence", "links", "seconds", "expect"}),
+    RETRACT: ({"entry"}, {"reason", "expect"}),
+    TAKE: ({"pattern"}, {"where", "seconds"}),
+    READ: ({"entry"}, set()),
+    QUERY: ({"pattern"}, {"where", "links_to", "rel", "limit", "after"}),
+}
+"""What each call takes: what it must say, and what it may."""
+METHODS = frozenset(_TAKES)
+
+
+class EntryBroker:
+    """Answers what one attempt asks of the board.
+
+    Args:
+        manifest: whose ``grants.topics`` are enforced here.
+        entries: those of the attempt's run. None, as in an exam, answers like a board on which nothing is found, and takes
+            what is posted without keeping it: the code has nothing to tell its exam by.
+        task: the attempt's claim.
+        taint: what its writes carry from the first on.
+    """
+
+    def __init__(
+        self, manifest: Manifest, entries: Entries | None, task: Holder | None, taint: Iterable[str] = ()
+    ) -> None:
+        self._name, self._grants = manifest.name, manifest.grants.topics
+        self._entries, self._task = entries, task
+        self._taint = merged(taint)
+        self.found: set[str] = set()
+        """The taint of what was read."""
+        self._same: Counter[str] = Counter()
+        self._writes = self._reads = self._written = self._seen = 0
+
+    def tainted(self, labels: Iterable[str]) -> None:
+        """From here on what the attempt writes carries these labels as well."""
+        self._taint = merged(self._taint, labels)
+
+    async def __call__(self, method: str, args: JsonValue) -> JsonValue:
+        """Answer one call.
+
+        Raises:
+            NotGranted: it needs a topic that was not granted.
+            BrokerError: it is malformed, a limit is reached, or the board refuses.
+        """
+        must, may = _TAKES[method]
+        if not isinstance(args, dict) or not must <= set(args) <= must | may:
+            raise BrokerError(
+                "bad_request", f"{method} takes {', '.join(sorted(must))} and maybe {', '.join(sorted(may))}."
+            )
+        given = cast("dict[str, Any]", args)
+        answer: Callable[[dict[str, Any]], Awaitable[JsonValue]] = {
+            POST: self._post, AMEND: self._amend, RETRACT: self._retract, TAKE: self._take, READ: self._read,
+            QUERY: self._query,
+        }[method]  # fmt: skip
+        try:
+            return await answer(given)
+        except BadInput as error:
+            raise BrokerError("bad_request", str(error)) from None
+        except ScriptRefused as error:
+            raise BrokerError(error.code.lower(), error.detail) from None
+        except BlobError as error:
+            raise BrokerError(error.code, "A content that is stored apart cannot be had.") from None
+
+    # ---- what it asks ------------------------------------------------------------------------------------------------
+
+    async def _post(self, given: dict[str, Any]) -> JsonValue:
+        topic = topics.check_topic(given.pop("topic"))
+        self._may(topic, self._grants.write, "to write on")
+        links = await self._links(given)
+        content = given.pop("content")
+        size = _size(content)
+        named = self._wrote(POST, size, topic, content, links, given)
+        more = _typed(given, confidence=float, seconds=float, expect_topic=int)
+        if self._entries is None:
+            return _told(_made_up(named))
+        return _told(
+            await self._entries.post(
+                topic, content, links=links or (), taint=self._taint, operation=named, task=self._task, **more
+            )
+        )
+
+    async def _amend(self, given: dict[str, Any]) -> JsonValue:
+        entry = await self._entry(given.pop("entry"), self._grants.write, "to write on")
+        if entry is None:
+            raise BrokerError("unknown", "There is no such entry.")
+        entries = self._open()
+        links = await self._links(given)
+        content = given.pop("content", UNSET)
+        size = 0 if content is UNSET else _size(content)
+        named = self._wrote(AMEND, size, entry.id, None if content is UNSET else [content], links, given)
+        if "seconds" in given and given["seconds"] is None:
+            more = _typed(given, confidence=float, expect=int) | {"seconds": None}
+        else:
+            more = _typed(given, confidence=float, seconds=float, expect=int)
+        return _told(
+            await entries.amend(
+                entry.id, content, links=links, taint=self._taint, operation=named, task=self._task, **more
+            )
+        )
+
+    async def _retract(self, given: dict[str, Any]) -> JsonValue:
+        entry = await self._entry(given.pop("entry"), self._grants.write, "to write on")
+        if entry is None:
+            raise BrokerError("unknown", "There is no such entry.")
+        named = self._wrote(RETRACT, 0, entry.id, given)
+        more = _typed(given, reason=str, expect=int)
+        return _told(await self._open().retract(entry.id, operation=named, task=self._task, **more))
+
+    async def _take(self, given: dict[str, Any]) -> JsonValue:
+        pattern = topics.check_pattern(given.pop("pattern"))
+        self._may(pattern, self._grants.read, "to read")
+        self._may(pattern, self._grants.write, "to write on")
+        more = _typed(given, where=str, seconds=float)
+        if not 0 <= more.get("seconds", 0) <= WAIT_SECONDS:
+            raise BrokerError("bad_request", f"Wait for at most {WAIT_SECONDS:g} seconds, and ask again.")
+        named = self._wrote(TAKE, 0, pattern, more.get("where"))
+        if self._entries is None:
+            return None
+        taken = await self._entries.take(
+            pattern, more.get("where", ""), seconds=more.get("seconds", 0), operation=named, task=self._task
+        )
+        return None if taken is None else await self._given(taken, WHOLE_BYTES)
+
+    async def _read(self, given: dict[str, Any]) -> JsonValue:
+        entry = await self._entry(given["entry"], self._grants.read, "to read")
+        return None if entry is None else await self._given(entry, WHOLE_BYTES)
+
+    async def _query(self, given: dict[str, Any]) -> JsonValue:
+        pattern = topics.check_pattern(given.pop("pattern"))
+        self._may(pattern, self._grants.read, "to read")
+        more = _typed(given, where=str, links_to=str, rel=str, limit=int, after=str)
+        if "links_to" in more:
+            await self._entry(more["links_to"], self._grants.read, "to read")
+        if not 1 <= more.setdefault("limit", FOUND) <= FOUND:
+            raise BrokerError("bad_request", f"Ask for 1 to {FOUND} entries at a time.")
+        self._counted()
+        if self._entries is None:
+            return {"entries": [], "after": None, "position": _now()}
+        found = await self._entries.query(pattern, load=False, **more)
+        return {
+            "entries": [await self._given(entry, CONTENT_BYTES, left_out=True) for entry in found.entries],
+            "after": found.after, "position": found.position,
+        }  # fmt: skip
+
+    # ---- what it may -------------------------------------------------------------------------------------------------
+
+    def _may(self, pattern: str, granted: Iterable[str], what: str) -> None:
+        if not any(topics.covers(wide, pattern) for wide in granted):
+            raise NotGranted(f"{self._name} was not granted {what} {pattern}; its manifest must name it.")
+
+    def _open(self) -> Entries:
+        if self._entries is None:
+            raise BrokerError("unknown", "There is no such entry.")
+        return self._entries
+
+    async def _entry(self, entry_id: Any, granted: tuple[str, ...], what: str) -> Entry | None:
+        """The entry of an id, whose topic must be granted; None when there is none."""
+        if not isinstance(entry_id, str):
+            raise BrokerError("bad_request", "Name an entry by its id.")
+        owner = owner_of_entry(entry_id)
+        if not granted:
+            raise NotGranted(f"{self._name} was granted no topic {what}; its manifest must name it.")
+        self._counted()
+        if self._entries is None:
+            return None
+        if owner != self._entries.owner:
+            raise NotGranted(
+                f"{self._name} was not granted the entries of another scope than its run's: {entry_id:.100}."
+            )
+        entry = await self._entries.read(entry_id, load=False)
+        if entry is not None:
+            self._may(entry.topic, granted, what)
+        return entry
+
+    async def _links(self, given: dict[str, Any]) -> list[Any] | None:
+        """The links that were given, each to an entry of a topic the code may see."""
+        links = given.pop("links", None)
+        if links is None:
+            return None
+        if not isinstance(links, list):
+            raise BrokerError("bad_request", "Links are a list of [relation, entry].")
+        seen = (*self._grants.read, *self._grants.write)
+        made: list[tuple[Any, str]] = []
+        for link in cast("list[Any]", links):
+            if not isinstance(link, list) or [type(part) for part in cast("list[Any]", link)] != [str, str]:
+                raise BrokerError("bad_request", "Links are a list of [relation, entry].")
+            rel, to = cast("list[str]", link)
+            if await self._entry(to, seen, "to link to") is None:
+                raise BrokerError("bad_request", f"There is no entry {to} to link to.")
+            made.append((rel, to))
+        return made
+
+    def _wrote(self, method: str, size: int, *said: Any) -> str:
+        """Count a write; the name of its operation, the same in every attempt that writes the same."""
+        if size > CONTENT_BYTES:
+            raise BrokerError("limit", f"A content has at most {CONTENT_BYTES:,} bytes; keep more with write_output().")
+        self._writes += 1
+        self._written += size
+        if self._writes > WRITES:
+            raise BrokerError("limit", f"One attempt writes at most {WRITES} times on the board.")
+        if self._written > WRITTEN_BYTES:
+            raise BrokerError("limit", f"One attempt writes at most {WRITTEN_BYTES:,} bytes on the board.")
+        text = json.dumps([method, *said, self._taint], sort_keys=True)
+        print_ = hashlib.sha256(text.encode()).hexdigest()[:24]
+        self._same[print_] += 1
+        return f"{print_}:{self._same[print_]}"
+
+    def _counted(self) -> None:
+        self._reads += 1
+        if self._reads > READS:
+            raise BrokerError("limit", f"One attempt reads at most {READS} times from the board.")
+
+    async def _given(self, entry: Entry, most: int, *, left_out: bool = False) -> JsonValue:
+        """An entry for the code. What it has seen, it has seen: its taint stays with the attempt."""
+        self.found.update(entry.taint)
+        self.tainted(entry.taint)
+        record = entry.record()
+        size = entry.content.bytes if isinstance(entry.content, Blob) else _size(entry.content)
+        if size > most:
+            if not left_out:
+                raise BrokerError("limit", f"A content of {size:,} bytes; at most {most:,} are given to code.")
+            return {**record, "content": None, "left_out_bytes": size}
+        self._seen += size
+        if self._seen > READ_BYTES:
+            raise BrokerError("limit", f"One attempt reads at most {READ_BYTES:,} bytes from the board.")
+        if isinstance(entry.content, Blob):
+            whole = await self._open().read(entry.id)
+            record["content"] = None if whole is None else whole.content
+        return {**record, "content": record.get("content")}
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, separators=(",", ":")))
+
+
+def _now() -> str:
+    return f"{time.time_ns() // 1_000_000:013d}-000000"
+
+
+def _made_up(operation: str) -> Written:
+    """What a board would have said, of an entry that nobody keeps."""
+    return Written(f"{run_id_of('exam', None)}/e/{operation[:24]}", 1, _now(), True)
+
+
+def _told(written: Written) -> JsonValue:
+    return {"id": written.id, "version": written.version, "position": written.position, "new": written.new}
+
+
+def _typed(given: dict[str, Any], **kinds: type) -> dict[str, Any]:
+    """What was given and is not None, each of its kind."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        kind = kinds[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            raise BrokerError("bad_request", f"{name} is no {kind.__name__}.")
+        found[name] = value
+    return found
