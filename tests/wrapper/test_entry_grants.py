@@ -13,6 +13,7 @@ from arbiter import Arbiter, BadInput, Call, Grants, Manifest, Status, TopicGran
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.entries import Entries
+from blackboard.entry import owner_of_entry
 from blackboard.testing import RedisServer
 from blackboard.types import Completion
 from wrapper import entry_broker
@@ -254,11 +255,18 @@ async def test_what_is_malformed_is_refused_and_writes_nothing(scene: Scene, met
     assert (await scene.entries.query()).entries == ()
 
 
-async def test_an_exam_judges_the_topics_and_has_no_board() -> None:
+async def test_an_exam_judges_the_topics_and_answers_like_a_board_on_which_nothing_is_found() -> None:
     broker = AttemptBroker(manifest("some"), None)
+    written: Any = await broker("entry.post", {"topic": "claims.invoice.1", "content": 1})
+    assert (written["version"], written["new"]) == (1, True)
+    assert owner_of_entry(written["id"])
+    assert await broker("entry.read", {"entry": written["id"]}) is None
+    found: Any = await broker("entry.query", {"pattern": "claims.>"})
+    assert (found["entries"], len(found["position"])) == ([], len(written["position"]))
+    assert await broker("entry.take", {"pattern": "todo.*"}) is None
     with pytest.raises(BrokerError) as refused:
-        await broker("entry.post", {"topic": "claims.invoice.1", "content": 1})
-    assert (refused.value.type, broker.exceeded.is_set()) == ("denied", False)
+        await broker("entry.amend", {"entry": written["id"], "content": 2})
+    assert (refused.value.type, broker.exceeded.is_set()) == ("unknown", False)
     with pytest.raises(BrokerError):
         await broker("entry.post", {"topic": "other", "content": 1})
     assert broker.exceeded.is_set()
