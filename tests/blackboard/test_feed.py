@@ -97,6 +97,11 @@ async def test_g9_whoever_waits_for_the_end_sees_the_log_and_nothing_else(board:
         await _logged(board, "nobody")
 
 
+async def deaf(*_: object) -> None:
+    """In place of the reading of a feed."""
+    await asyncio.Event().wait()
+
+
 async def _logged(board: Board, run: str) -> list[str]:
     return [e.id async for e in board.watch(run, volatile=False)]
 
@@ -121,9 +126,6 @@ async def test_so_many_ends_are_waited_for_with_a_connection_each_and_the_others
 async def test_whoever_waits_for_the_end_needs_no_notice_from_the_feed(
     redis_board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def deaf(*_: object) -> None:
-        await asyncio.Event().wait()
-
     monkeypatch.setattr(feed.Feed, "_tail", deaf)
     run = await redis_board.submit("go")
     waiting = asyncio.create_task(_logged(redis_board, run))
@@ -160,9 +162,6 @@ async def test_whoever_waits_at_a_server_that_is_no_longer_the_primary_hears_of_
 
 async def test_a_watcher_catches_up_when_no_notice_reaches_it(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "RECONCILE_SECONDS", 0.05)
-
-    async def deaf(*_: object) -> None:
-        await asyncio.Event().wait()
 
     monkeypatch.setattr(feed.Feed, "_tail", deaf)
     run = await board.submit("go")
