@@ -112,6 +112,7 @@ async def test_the_ring_hands_an_idle_worker_its_task_without_another_call(
 
 
 async def test_more_than_the_ring_brings_is_asked_for(play: Play) -> None:
+    """Also when the tokens are used up: a doorbell keeps no more than 64."""
     begun: list[str] = []
 
     async def handle(attempt: Attempt) -> Completion:
@@ -120,8 +121,8 @@ async def test_more_than_the_ring_brings_is_asked_for(play: Play) -> None:
 
     async with Employed(play.board, handle):
         await asleep(play.board)
-        await play.run(*(spec(f"t{n}") for n in range(12)))
-        await until(lambda: len(begun) == 12)
+        await play.run(*(spec(f"t{n}") for n in range(300)))
+        await until(lambda: len(begun) == 300)
 
 
 @pytest.mark.parametrize("lane", ["work", "other"])
