@@ -182,8 +182,8 @@ class RunState:
 
     @property
     def taint(self) -> Taint:
-        """Where all that is known to the run comes from: its request, and what its tasks returned."""
-        return merged(self.request_taint, *(task.taint for task in self.work))
+        """Where all that is known to the run comes from: its request, what its model was shown, what its tasks returned."""
+        return merged(self.request_taint, *(turn.taint for turn in self.rounds), *(task.taint for task in self.work))
 
     @property
     def data(self) -> JsonValue:

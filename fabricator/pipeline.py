@@ -21,7 +21,7 @@ from blackboard.errors import (
     ScriptRefused,
 )
 from blackboard.events import FabricationStageData
-from blackboard.taint import Gate, Ruling, Taint, TaintPolicy, source
+from blackboard.taint import Gate, Ruling, Taint, TaintPolicy, merged, source
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from fabricator import admission, examiner, feedback, generation, specification
@@ -36,7 +36,7 @@ from registry.lineage import FABRICATOR
 from registry.manifest import canonical, sha256
 from wrapper.broker import AttemptBroker, Outside
 from wrapper.isolation import Broker, Isolation
-from wrapper.models import ModelCallFailed, as_failure, describe
+from wrapper.models import ModelCallFailed, as_failure, describe, model_source
 from wrapper.uses import Uses
 
 if TYPE_CHECKING:
@@ -228,7 +228,8 @@ class Fabrication:
             asked = f"correction {len(drafts)} of {self._settings.clarifications}" if drafts else "asking the examiner"
             await self._report("specification", "started", asked)
             earlier = [(each.text, each.objections) for each in drafts]
-            reply = await self._unless_cancelled(examiner.ask(self._examiner(), self._need, earlier, self._settings))
+            model = self._asked(self._examiner())
+            reply = await self._unless_cancelled(examiner.ask(model, self._need, earlier, self._settings))
             self._state.usage += reply.usage
             text = plain(reply.text)[: specification.MOST_CHARACTERS + 1]
             draft = specification.read(text, self._need.name, self._settings)
@@ -329,7 +330,8 @@ class Fabrication:
         detail = f"repair {number} of {self._settings.repairs}" if number else "first candidate"
         await self._report("generation", "started", detail)
         earlier = [(each.text, each.verdict.feedback if each.verdict else "") for each in candidates]
-        answer = await self._unless_cancelled(generation.ask(self._generator(), spec, earlier, self._settings))
+        model = self._asked(self._generator())
+        answer = await self._unless_cancelled(generation.ask(model, spec, earlier, self._settings))
         self._state.usage += answer.usage
         text = plain(answer.text)
         source, fault = generation.extract(text)
@@ -391,6 +393,7 @@ class Fabrication:
         finally:
             consumed = sum((each.usage for each in brokers), Usage())
             self._state.usage += consumed
+            self._state.brought = [*merged(self._state.brought, *(each.sources for each in brokers))]
             await uses.close()
         # In production this would end it, whatever it made of the refusal.
         excess = next((each.excess for each in brokers if each.exceeded.is_set()), None)
@@ -497,6 +500,11 @@ class Fabrication:
         await self._attempt.progress("fabrication.stage", data.model_dump(mode="json"), checkpoint=self._state.dump())
         self._attempt.carried = known
 
+    def _asked(self, model: Model) -> Model:
+        """A model that is asked now, which its words come from."""
+        self._state.brought = [*merged(self._state.brought, (model_source(model),))]
+        return model
+
     def _go_on(self) -> None:
         if self._attempt.cancelled.is_set():
             self._cancel()
@@ -531,7 +539,8 @@ class Fabrication:
         return failure.model_copy(update={"message": plain(failure.message)[:4000], "evidence": facts})
 
     def _completion(self, status: Status, *, data: JsonValue = None, error: Failure | None = None) -> Completion:
-        sources = (source("generated", self._need.name),)
+        made = source("generated", self._need.name)
+        sources = merged((made,), self._state.brought)
         return self._attempt.claim.completion(status, data, error, usage=self._state.usage, sources=sources)
 
 

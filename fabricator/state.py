@@ -74,6 +74,8 @@ class FabricationState(BaseModel):
     drafts: list[DraftAnswer] = Field(default_factory=list[DraftAnswer])
     candidates: list[Candidate] = Field(default_factory=list[Candidate])
     usage: Usage = Usage()
+    brought: list[str] = Field(default_factory=list[str])
+    """Sources of what came in on the way: the models that were asked, and what candidates reached in their exams."""
     near: list[str] = Field(default_factory=list[str])
     """Existing capabilities that were close to the need."""
 

@@ -124,6 +124,8 @@ class AttemptBroker:
         """For what."""
         self.ruling: Ruling | None = None
         """Why a secret was withheld, which ended it as well."""
+        self.withheld = ""
+        """Which secret, and from where: ``KEY@api.example.com``."""
         self.usage = Usage()
         """What the attempt's model calls consumed so far."""
         self.exhausted: BudgetExhausted | None = None
@@ -194,7 +196,7 @@ class AttemptBroker:
         try:
             return await self._fetcher.fetch(args)
         except Withheld as error:
-            self.ruling = error.ruling
+            self.ruling, self.withheld = error.ruling, f"{error.handle}@{error.host}"
             raise self._exceeds(error.message) from None
 
     async def _read(self, args: JsonValue) -> JsonValue:

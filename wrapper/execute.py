@@ -152,7 +152,8 @@ class Executor:
             "stderr": broker.clean(outcome.stderr[-LOG_CHARACTERS:]),
         }
         if broker.ruling is not None:
-            failure = Failure(type="taint", message=f"It was ended: {broker.excess}", evidence=broker.ruling.evidence())
+            facts = {**broker.ruling.evidence(), "secret": broker.withheld}
+            failure = Failure(type="taint", message=f"It was ended: {broker.excess}"[:4000], evidence=facts)
             return claim.completion(Status.REFUSED, error=failure, **more)
         if broker.exceeded.is_set():
             message = f"It asked for more than it was granted and was ended: {broker.excess}"

@@ -166,7 +166,9 @@ async def test_g10_a_secret_is_not_used_on_content_from_where_is_not_trusted(
         allowed = await a.run(wanted, timeout=60)
     (done,) = (task.completion for task in refused.state.work)
     assert (done.status, done.error.type) == (Status.REFUSED, "taint")
-    assert done.error.evidence == {"gate": "secret", "rule": "refuse", "sources": ["mail:inbox"]}
+    assert done.error.evidence == {
+        "gate": "secret", "rule": "refuse", "sources": ["mail:inbox"], "secret": "KEY@127.0.0.1"
+    }  # fmt: skip
     assert "'KEY' is not used for 127.0.0.1 on content from mail:inbox" in done.error.message
     assert (allowed.data, seen) == (200, [SECRET])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ async def test_g10_what_untrusted_content_asked_for_is_examined_and_then_waits_f
     assert (done.status, done.error.type) == (Status.REFUSED, "approval")
     assert done.error.evidence["sources"] == [*SUSPECT]
     assert "content from event:/mail, http:evil.example" in done.error.message
-    assert {*FOREIGN, "generated:add_tax"} == {*done.taint}
+    assert {*FOREIGN, "generated:add_tax", "model:scripted"} == {*done.taint}
     judged = next(each for each in await stages(done.orchestration_id) if each.stage == "taint")
     assert (judged.outcome, judged.evidence) == ("passed", {"gate": "fabricate", "rule": "ask", "sources": [*SUSPECT]})
     [version] = await registry.waiting()
@@ -145,6 +146,22 @@ async def test_an_exam_on_behalf_of_untrusted_content_reaches_nothing_outside(fa
     asks = taxshop.spec(name="second", grants=GRANTING)
     done = await fabricate(taxshop.script(fetches, specs=[asks]), name="second", **options)
     assert (done.error.type, read) == ("approval", [])
+
+
+async def test_what_a_candidate_fetched_in_its_exam_is_a_source_of_how_the_fabrication_ended(
+    redis_board: Board, fabricate: Any
+) -> None:
+    """Its error may quote what it fetched, and the planning model is shown its error."""
+    fetches = taxshop.RIGHT.replace(
+        "    tax =",
+        "    from wrapper import sdk\n    raise ValueError(sdk.fetch('http://127.0.0.1:1/').text())\n    tax =",
+    )
+    settings = FabricationSettings(grants=GrantPolicy(http="allow"), repairs=0)
+    asks = taxshop.spec(grants={"http_hosts": ["127.0.0.1:1"]})
+    outside = Outside(Secrets({}), (ip_network("127.0.0.1/32"),))
+    done = await fabricate(taxshop.script(fetches, specs=[asks]), taint=("person",), settings=settings, outside=outside)
+    assert done.status is Status.FAILED
+    assert done.taint == ("generated:add_tax", "http:127.0.0.1:1", "model:scripted", "person")
 
 
 async def test_a_name_that_untrusted_content_had_taken_and_nobody_approved_is_free_for_those_who_are_trusted(

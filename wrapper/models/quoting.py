@@ -26,8 +26,17 @@ _BEGIN = re.compile(r'<data-[0-9a-f]{12} of="([^"<>]*)" from="[^"<>]*">')
 _END = re.compile(r"</data-[0-9a-f]{12}>")
 _MARK_CHARACTERS = 12
 _JOINERS = "\u200c\u200d"
-_KEPT = "\n\t"
-_LINE_END = "\r\n"
+_HIDDEN = re.compile(
+    # Controls; a carriage return stays where it is part of a line's end.
+    "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)"
+    # Marks of direction, joiners, separators, and other formats that show nothing.
+    "|[\u00ad\u061c\u070f\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb]"
+    "|[\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    # Letters and marks that show nothing: fillers, selectors of variants (an emoji's stays).
+    "|[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufe00-\ufe0e]"
+    # What has no meaning of its own: halves of pairs, private use.
+    "|[\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff]"
+)
 
 
 def quoted(text: str, what: str, sources: Iterable[str] = ()) -> str:
@@ -66,12 +75,7 @@ def visible(text: str) -> str:
 
     A single joiner between letters of scripts that need them, or within an emoji, stays.
     """
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
-        return text
-    return "".join(
-        _escaped(char) if _unseen(char) and not _joins(text, at) and text[at : at + 2] != _LINE_END else char
-        for at, char in enumerate(text)
-    )
+    return _HIDDEN.sub(_shown, text)
 
 
 def _mark(of: str, origin: str, content: str, number: int) -> str:
@@ -83,27 +87,15 @@ def _attribute(text: str) -> str:
     return re.sub(r'["<>\n\t]', " ", visible(text))
 
 
-def _unseen(char: str) -> bool:
-    # Fillers and variation selectors are letters and marks by category, and show nothing.
-    return char not in _KEPT and (
-        unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-        or char in "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
-        or "\U000e0100" <= char <= "\U000e01ef"
-        or "\ufe00" <= char <= "\ufe0e"
-    )
+def _shown(found: re.Match[str]) -> str:
+    text, at = found.string, found.start()
+    if found[0] in _JOINERS and 0 < at < len(text) - 1 and _foreign(text[at - 1]) and _foreign(text[at + 1]):
+        return found[0]
+    return _escaped(found[0])
 
 
-def _joins(text: str, at: int) -> bool:
-    return (
-        text[at] in _JOINERS
-        and 0 < at < len(text) - 1
-        and _visible_foreign(text[at - 1])
-        and _visible_foreign(text[at + 1])
-    )
-
-
-def _visible_foreign(char: str) -> bool:
-    return not char.isascii() and not char.isspace() and not _unseen(char)
+def _foreign(char: str) -> bool:
+    return not char.isascii() and not char.isspace() and not _HIDDEN.fullmatch(char)
 
 
 def _escaped(char: str) -> str:
