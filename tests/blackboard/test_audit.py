@@ -215,7 +215,7 @@ async def test_following_tells_what_comes_after_a_position_and_misses_nothing(
         await audit.note("secret.used", runs[2])
         await board.cancel_run(runs[2], by="then")
         await board.cancel_run(runs[3], by="then")
-        assert [(await anext(coming)).subject for _ in range(2)] == runs[2:]
+        assert {(await anext(coming)).subject for _ in range(2)} == {*runs[2:]}  # those of two shards in any order
     await coming.aclose()
 
 
