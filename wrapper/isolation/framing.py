@@ -96,10 +96,12 @@ def check(value: object, depth: int = DEPTH) -> None:
             raise NotJson("$", reason)
         return
     # Where it is: the members of each value that is open, and the last key of each.
-    stack, keys, held = [_members(cast(object, value))], cast("list[str | int | None]", [None]), 1
+    stack: list[Iterator[tuple[object, object]]] = [_members(cast(object, value))]
+    keys: list[str | int | None] = [None]
+    objects, held = [isinstance(value, dict)], 1
     while stack:
         for key, child in stack[-1]:
-            if not isinstance(key, str | int) or (isinstance(key, int) and not isinstance(stack[-1], enumerate)):
+            if not isinstance(key, str | int) or (objects[-1] and not isinstance(key, str)):
                 raise NotJson(_text(keys[:-1]), f"key {key!r:.80} is {type(key).__name__}; keys must be str")
             if isinstance(key, str) and (reason := _scalar(key)):
                 raise NotJson(_text(keys[:-1]), reason)
@@ -111,6 +113,7 @@ def check(value: object, depth: int = DEPTH) -> None:
                 if held > CONTAINERS:
                     raise NotJson("$", _CROWDED)
                 stack.append(_members(cast(object, child)))
+                objects.append(isinstance(child, dict))
                 keys.append(None)
                 break
             if reason := _scalar(child):
@@ -118,6 +121,7 @@ def check(value: object, depth: int = DEPTH) -> None:
                 raise NotJson(_text(keys), reason)
         else:
             stack.pop()
+            objects.pop()
             keys.pop()
 
 
