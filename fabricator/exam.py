@@ -18,8 +18,9 @@ from blackboard.errors import IsolationUnavailable
 from blackboard.types import Status
 from fabricator.comparison import difference
 from fabricator.specification import Case
-from registry import Manifest, validate_output
+from registry import Manifest
 from registry.manifest import canonical
+from wrapper.fitting import misfits
 from wrapper.isolation import Broker, Isolation, Job, Outcome
 from wrapper.preparing import made_up_task, prepare
 
@@ -107,7 +108,7 @@ class Bench:
             outcome = await self._call(case)
             if outcome.status is Status.CANCELLED:
                 break
-            results.append(self._judged(case, outcome))
+            results.append(await self._judged(case, outcome))
             if outcome.status is Status.TIMED_OUT:
                 break
         return PartResult(len(cases), tuple(results))
@@ -141,12 +142,12 @@ class Bench:
             else:
                 return outcome
 
-    def _judged(self, case: Case, outcome: Outcome) -> CaseResult:
+    async def _judged(self, case: Case, outcome: Outcome) -> CaseResult:
         if outcome.status is not Status.SUCCEEDED:
             error = outcome.error
             kind, message = (error.type, error.message) if error else ("crashed", "it ended without a result")
             return CaseResult(case, False, kind, message, evidence=error.evidence if error else None)
-        if found := validate_output(self._manifest, outcome.value):
+        if found := await misfits(self._isolation, self._manifest, outcome.value):
             return CaseResult(case, False, "output_schema", "; ".join(found), outcome.value)
         if found := difference(case.expected, outcome.value):
             return CaseResult(case, False, "wrong_result", found, outcome.value)

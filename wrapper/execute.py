@@ -10,9 +10,8 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
@@ -39,6 +38,7 @@ from registry import (
 )
 from wrapper import context, failing
 from wrapper.broker import AttemptBroker, Keep, Outside
+from wrapper.fitting import misfits
 from wrapper.isolation import Isolation, Job, Outcome
 from wrapper.model_choice import NamedModels
 from wrapper.models import ModelCallFailed, as_failure
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 LOG_CHARACTERS = 16_000
 """How much of stdout and of stderr a completion carries: the end of it."""
 _REPEATABLE = ("reads", "writes")
-_FEW = 2_000
 _STOP_SECONDS = 0.5
 """How long an async function may take to stop before it is taken to go on."""
 
@@ -158,10 +157,8 @@ class Executor:
         if broker.exceeded.is_set():
             message = f"It asked for more than it was granted and was ended: {broker.excess}"
             return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
-        if _large(outcome.value):
-            # Holding megabytes against a schema takes seconds, in which no other attempt would be looked after.
-            return await asyncio.to_thread(self._judged, claim, version, outcome, more)
-        return self._judged(claim, version, outcome, more)
+        found = await misfits(isolation, manifest, outcome.value) if outcome.status is Status.SUCCEEDED else []
+        return self._judged(claim, version, outcome, found, more)
 
     def _guarded(
         self, model: Callable[[], Model] | None, claim: Claim, manifest: Manifest
@@ -175,14 +172,16 @@ class Executor:
         tokens = manifest.limits.tokens
         return self._spending.guard(model, claim, limits=claim.limits, capability=manifest.name, attempt_tokens=tokens)
 
-    def _judged(self, claim: Claim, version: Version, outcome: Outcome, more: dict[str, Any]) -> Completion:
+    def _judged(
+        self, claim: Claim, version: Version, outcome: Outcome, found: Sequence[str], more: dict[str, Any]
+    ) -> Completion:
+        """The completion of what ran; ``found`` is how its result differs from the output schema."""
         if outcome.status is not Status.SUCCEEDED:
             error = outcome.error or Failure(type="crashed", message="it ended without a result")
             repeatable = error.retryable or version.manifest.effects in _REPEATABLE
             if outcome.status is not Status.CANCELLED and error.type in ("crashed", "timeout", "handler_error"):
                 error = error.model_copy(update={"retryable": repeatable})
             return claim.completion(outcome.status, error=error, **more)
-        found = validate_output(version.manifest, outcome.value)
         if found:
             failure = Failure(
                 type="output_schema",
@@ -237,7 +236,8 @@ class Executor:
         if len(json.dumps(value)) > most:
             failure = Failure(type="result_too_large", message=f"The result is larger than {most:,} bytes.")
             return claim.completion(Status.FAILED, error=failure, **more)
-        return self._judged(claim, version, Outcome(Status.SUCCEEDED, value), more)
+        found = validate_output(manifest, value)
+        return self._judged(claim, version, Outcome(Status.SUCCEEDED, value), found, more)
 
 
 async def _ended_at_excess(isolation: Isolation, job: Job, broker: AttemptBroker, cancelled: asyncio.Event) -> Outcome:
@@ -273,18 +273,6 @@ async def _stopped(work: asyncio.Future[Any], capability: Capability[..., Any]) 
     work.cancel()
     await asyncio.wait({work}, timeout=_STOP_SECONDS)
     return work.done() and not capability.in_thread
-
-
-def _large(value: JsonValue) -> bool:
-    """Whether a result has more than a few thousand values; looks at no more than that."""
-    left, inner = _FEW, [value]
-    while inner and left > 0:
-        one = inner.pop()
-        if isinstance(one, list | dict):
-            members = list(islice(one.values() if isinstance(one, dict) else one, left))
-            left -= len(members)
-            inner += [each for each in members if isinstance(each, list | dict)]
-    return left <= 0
 
 
 def _context(claim: Claim) -> context.TaskContext:

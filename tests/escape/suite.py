@@ -24,9 +24,11 @@ OVERSHOOT = 1.0
 _LATE = 0.7
 
 _SIBLING = """
-import os, tempfile
+import fcntl, os, tempfile
 from wrapper import sdk
 def handler(mine):
+    library = open(os.__file__)
+    fcntl.lockf(library, fcntl.LOCK_SH)
     kept = {"prompt": mine}
     os.environ["SIBLING"] = mine
     try:

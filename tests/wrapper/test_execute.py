@@ -251,7 +251,7 @@ async def test_a_large_result_is_held_against_its_schema_beside_the_loop_and_a_s
         where.append(threading.current_thread() is threading.main_thread())
         return validate_output(manifest, value)
 
-    monkeypatch.setattr("wrapper.execute.validate_output", looked)
+    monkeypatch.setattr("wrapper.fitting.validate_output", looked)
     schema: dict[str, Any] = {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}
     manifest = Manifest(name="rows", description="rows", input_schema=ANY, output_schema=schema)
     async with arbiter(redis_server.url, ["unused"]) as (a, _):

@@ -85,38 +85,35 @@ def _members(value: object) -> Iterator[tuple[object, object]]:
     return enumerate(cast("list[object]", value))
 
 
-def _nested(value: object) -> bool:
-    return isinstance(value, dict | list | tuple)
-
-
 def check(value: object, depth: int = DEPTH) -> None:
     """Refuse what strict JSON cannot say; iterative, so that depth cannot exhaust the stack.
 
     Raises:
         NotJson: with the place and the reason.
     """
-    if not _nested(value):
+    if not isinstance(value, dict | list | tuple):
         if reason := _scalar(value):
             raise NotJson("$", reason)
         return
     # Where it is: the members of each value that is open, and the last key of each.
-    stack: list[Iterator[tuple[object, object]]] = [_members(value)]
-    keys, held = cast("list[str | int | None]", [None]), 1
+    stack: list[Iterator[tuple[object, object]]] = [_members(cast(object, value))]
+    keys: list[str | int | None] = [None]
+    objects, held = [isinstance(value, dict)], 1
     while stack:
-        numbered = isinstance(cast(object, stack[-1]), enumerate)
         for key, child in stack[-1]:
-            if not isinstance(key, str | int) or (isinstance(key, int) and not numbered):
+            if not isinstance(key, str | int) or (objects[-1] and not isinstance(key, str)):
                 raise NotJson(_text(keys[:-1]), f"key {key!r:.80} is {type(key).__name__}; keys must be str")
             if isinstance(key, str) and (reason := _scalar(key)):
                 raise NotJson(_text(keys[:-1]), reason)
-            if _nested(child):
+            if isinstance(child, dict | list | tuple):
                 keys[-1] = key
                 held += 1
                 if len(stack) >= depth:
                     raise NotJson(_text(keys), f"nested deeper than {depth} levels")
                 if held > CONTAINERS:
                     raise NotJson("$", _CROWDED)
-                stack.append(_members(child))
+                stack.append(_members(cast(object, child)))
+                objects.append(isinstance(child, dict))
                 keys.append(None)
                 break
             if reason := _scalar(child):
@@ -124,6 +121,7 @@ def check(value: object, depth: int = DEPTH) -> None:
                 raise NotJson(_text(keys), reason)
         else:
             stack.pop()
+            objects.pop()
             keys.pop()
 
 

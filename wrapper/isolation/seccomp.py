@@ -4,8 +4,9 @@ See seccomp(2) and, for the instructions, the kernel's ``networking/filter``. Th
 and threads were seen to need. Everything else fails with EPERM, what is younger than the table with ENOSYS, and what
 only an attack asks for ends the process (SIGSYS). Arguments are checked where the number alone says too little.
 
-No new process, no program, no socket beyond a private pair, no namespace, no shared memory, no signal to another, and no
-``flock``, with which two runs could tell each other of themselves by a file both may read.
+No new process, no program, no socket beyond a private pair, no namespace, no shared memory, no signal to another, and neither
+``flock`` nor a look at record locks, with which two runs could tell each other of themselves by a file both may read. To set
+record locks is what SQLite needs; whoever may only read a file can set none that another such run would notice.
 """
 
 from __future__ import annotations
@@ -69,7 +70,19 @@ _CLONE_THREAD = 0x00010000
 _CLONE_NEW = 0x7E020080
 _FIONREAD, _FIONBIO, _FIOCLEX, _FIONCLEX = 0x541B, 0x5421, 0x5451, 0x5450
 _TERMINAL = (0x5401, 0x5413, 0x540F, 0x5410)  # TCGETS, TIOCGWINSZ, TIOCGPGRP, TIOCSPGRP
-_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)  # DUPFD … SETLKW, open file locks, DUPFD_CLOEXEC, GETPIPE_SZ
+_FCNTL = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    6,
+    7,
+    37,
+    38,
+    1030,
+    1032,
+)  # DUPFD … SETFL, to lock, DUPFD_CLOEXEC, GETPIPE_SZ; not to look at locks
 _PRCTL = (3, 15, 16, 21, 23, 39)  # GET_DUMPABLE, SET_NAME, GET_NAME, GET_SECCOMP, CAPBSET_READ, GET_NO_NEW_PRIVS
 _SOCKET_OPTIONS = (2, 7, 8, 9, 20, 21)  # REUSEADDR, SNDBUF, RCVBUF, KEEPALIVE and the time-outs
 _SOCKET_FACTS = (3, 4, 7, 8, 17, 20, 21, 30, 38, 39)  # TYPE, ERROR, buffers, PEERCRED, time-outs, … and no PEERPIDFD

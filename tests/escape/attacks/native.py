@@ -212,3 +212,17 @@ attack(
         return w["token"]
     """,
 )
+attack(
+    "locks_of_others",
+    tries="Looks for record locks that an attempt beside it holds on a file both may only read.",
+    layers=("seccomp",),
+    shows="It sees the other's lock.",
+    body="""
+    import fcntl
+    with open(os.__file__) as file:
+        for command in (5, 36):
+            said = attempt(fcntl.fcntl, file, command, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+            if said and struct.unpack("hhqqi4x", said)[0] != fcntl.F_UNLCK:
+                return w["token"]
+    """,
+)

@@ -123,7 +123,7 @@ attack(
             os.closerange(0, 256)
             time.sleep(60)
         os._exit(0)
-    time.sleep(0.1)
+    time.sleep(0.4)
     """,
 )
 attack(
