@@ -6,7 +6,7 @@
 * :mod:`registry.signing`, :mod:`registry.keyfile`: who vouches for a version, and where the key for that comes from.
 * :mod:`registry.schema`: whether a value fits a schema, in words a planner can act on.
 * :mod:`registry.signature`, :mod:`registry.declare`: capabilities out of typed functions and Strands agents.
-* :mod:`registry.shortlist`: the few capabilities worth showing to the model.
+* :mod:`registry.matching`: which capabilities fit a need.
 * :mod:`registry.openapi`, :mod:`registry.tables`: descriptions and records of the reference pattern, in and out.
 
 Enters: manifests, source code, exam records. Leaves: versions, verified sources, shortlists. May import ``blackboard``
@@ -15,18 +15,21 @@ and nothing to the right of it.
 
 from registry.declare import Capability, capability
 from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest
+from registry.matching import Candidate, Document, Findings, LexicalMatcher, Matcher, Signals
 from registry.schema import validate_input, validate_output
-from registry.shortlist import LexicalMatcher, Matcher, Ranked
 from registry.signature import ResultNotJson
 from registry.signing import Signature, SignatureRefused, Signer
 from registry.store import Loaded, Match, Registry
 from registry.versions import HashMismatch, Version
 
 __all__ = [
+    "Candidate",
     "Capability",
     "CapabilityLimits",
+    "Document",
     "ExamRecord",
     "Example",
+    "Findings",
     "Grants",
     "HashMismatch",
     "LexicalMatcher",
@@ -34,9 +37,9 @@ __all__ = [
     "Manifest",
     "Match",
     "Matcher",
-    "Ranked",
     "Registry",
     "ResultNotJson",
+    "Signals",
     "Signature",
     "SignatureRefused",
     "Signer",

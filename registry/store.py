@@ -11,7 +11,7 @@ import contextlib
 import difflib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from blackboard.trust import Trust
 from blackboard.types import Status
 from registry.content import canonical, sha256
 from registry.manifest import ExamRecord, Manifest, refused
-from registry.shortlist import DEFAULT_FLOOR, LexicalMatcher, Matcher
+from registry.matching import Candidate, Document, LexicalMatcher, Matcher
 from registry.signing import SignatureRefused, Signer, Verifier, somebody
 from registry.versions import HashMismatch, Version, as_version, verified_manifest, verified_source
 
@@ -34,6 +34,10 @@ _log = logging.getLogger(__name__)
 
 Outcomes = Callable[[], Awaitable[Mapping[str, int]]]
 """Reads the board's counters of ended tasks, ``<name>|<sha>|<status>`` to number."""
+
+DEFAULT_FLOOR = 0.02
+"""Below it there is hardly more in common than a frequent word. Low on purpose: what is left out cannot be chosen, and
+for needs in everyday language right capabilities score as little as 0.03."""
 
 _MANIFESTS_KEPT = 4096
 _SOURCES_KEPT = 64
@@ -46,6 +50,8 @@ class Match(NamedTuple):
     score: float
     """0 for nothing in common with the need, towards 1 the more it covers."""
     version: Version
+    reasons: tuple[str, ...] = ()
+    """What spoke for it, the weightiest first."""
 
 
 class Loaded(NamedTuple):
@@ -357,14 +363,23 @@ class Registry:
         allowed = {name for name, version in self._active.items() if version.visible_to(tenant)}
         pinned = [name for name in dict.fromkeys(always) if name in allowed]
         most = max(k, len(pinned))
-        ranked = self._matcher.rank(query, k=most, floor=floor, allowed=allowed.__contains__)
-        scores = {each.name: each.score for each in ranked}
-        if any(name not in scores for name in pinned):
-            scored = self._matcher.rank(query, k=len(pinned), floor=0.0, allowed=set(pinned).__contains__)
-            scores = {each.name: each.score for each in scored} | scores
-        first = [Match(name, scores.get(name, 0.0), self._active[name]) for name in pinned]
-        rest = [Match(name, score, self._active[name]) for name, score in ranked if name not in set(pinned)]
+        found = {each.name: each for each in self._search(query, most, allowed) if each.score >= floor}
+        missing = {name for name in pinned if name not in found}
+        if missing:
+            found |= {each.name: each for each in self._search(query, len(missing), missing)}
+        first = [Match(name, *self._scored(found.get(name), name)) for name in pinned]
+        rest = [Match(name, *self._scored(each, name)) for name, each in found.items() if name not in set(pinned)]
+        if floor <= 0:
+            shown = {each.name for each in (*first, *rest)}
+            rest += [Match(name, *self._scored(None, name)) for name in sorted(allowed - shown)[:most]]
         return [*first, *rest][:most]
+
+    def _search(self, query: str, k: int, allowed: Set[str]) -> Sequence[Candidate]:
+        everything = len(allowed) == len(self._active)
+        return self._matcher.search(query, k=k, allowed=None if everything else allowed.__contains__).candidates
+
+    def _scored(self, found: Candidate | None, name: str) -> tuple[float, Version, tuple[str, ...]]:
+        return (found.score if found else 0.0, self._active[name], found.reasons if found else ())
 
     async def activate(
         self, name: str, sha: str, *, expected_active: str | None = ANY, reason: str = "", operation: str | None = None
@@ -459,7 +474,7 @@ class Registry:
         known = self._active.get(name)
         self._active[name] = version
         if known is None or known.sha != version.sha:
-            self._matcher.add(name, version.manifest)
+            self._matcher.add(name, Document.of(version.manifest))
 
     def _forget(self, name: str) -> None:
         self._unreadable.pop(name, None)

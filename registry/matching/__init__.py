@@ -1,0 +1,15 @@
+"""Which of very many capabilities fits a need, how sure that is, and why.
+
+* :mod:`registry.matching.interface`: what a matcher is, and what it answers.
+* :mod:`registry.matching.documents`, :mod:`registry.matching.words`: what is read of a capability, and how.
+* :mod:`registry.matching.lexical`: the matcher that needs nothing else; :mod:`registry.matching.spelling` and
+  :mod:`registry.matching.related` are its words spelled alike and its words that mean alike.
+
+Enters: documents one at a time, as they come and go, and needs in words. Leaves: candidates with scores and reasons.
+"""
+
+from registry.matching.documents import Document
+from registry.matching.interface import Candidate, Findings, Matcher, Signals
+from registry.matching.lexical import LexicalMatcher
+
+__all__ = ["Candidate", "Document", "Findings", "LexicalMatcher", "Matcher", "Signals"]
