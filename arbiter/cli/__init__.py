@@ -10,6 +10,7 @@
 ``doctor``        doctor
 ``archive``       export, import, events --archive
 ``capabilities``  capabilities, capabilities show
+``evaluation``    eval matching
 ``budgets``       budgets, budgets show, budgets set
 ``schedules``     schedule add, list, show, remove, enable, disable, run
 ``demonstration`` demo

@@ -71,6 +71,7 @@ def build() -> argparse.ArgumentParser:
     _doctor(commands)
     _archive(commands)
     _capabilities(commands)
+    _eval(commands)
     _keys(commands)
     _schedules(commands)
     _budgets(commands)
@@ -497,6 +498,25 @@ def _capabilities(commands: _Commands) -> None:
     )
     waiting.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
     _place(waiting, default=argparse.SUPPRESS)
+
+
+def _eval(commands: _Commands) -> None:
+    text = """\
+Measure how well the matcher finds capabilities and how well it knows that none fits, beside BM25 and
+the fusion of both. DIR has tools.jsonl and queries*.jsonl, or folders that have; then all of them are
+measured as one pooled registry as well. See docs/matching.md."""
+    everything = _command(commands, "eval", "arbiter.cli.evaluation:matching", "measure the matcher on corpora", text)
+    inner = everything.add_subparsers(metavar="WHAT", required=True)
+    one = _command(inner, "matching", "arbiter.cli.evaluation:matching", "measure the matcher on corpora", text)
+    one.add_argument("folder", metavar="DIR")
+    one.add_argument(
+        "--limit", metavar="N", type=_positive, default=500, help="needs of a corpus at most (default 500)"
+    )
+    one.add_argument("--seed", metavar="N", type=_number, default=1, help="of samples and intervals (default 1)")
+    one.add_argument("--picture", metavar="FILE", help="draw risk by coverage into an SVG file")
+    one.add_argument("--refit", metavar="FILE", help="fit the calibration on these corpora and write it to FILE")
+    one.add_argument("--calibration", metavar="FILE", help="measure with a calibration that --refit wrote")
+    _json(one, "one line for each corpus")
 
 
 def _keys(commands: _Commands) -> None:

@@ -4,12 +4,27 @@
 * :mod:`registry.matching.documents`, :mod:`registry.matching.words`: what is read of a capability, and how.
 * :mod:`registry.matching.lexical`: the matcher that needs nothing else; :mod:`registry.matching.spelling` and
   :mod:`registry.matching.related` are its words spelled alike and its words that mean alike.
+* :mod:`registry.matching.calibration`, :mod:`registry.matching.decision`: how likely the best is right, and what to do then.
+* :mod:`registry.matching.evaluation`: all of that, measured on corpora.
+* :mod:`registry.matching.sentences`: a sentence encoder out of a folder of weights.
 
 Enters: documents one at a time, as they come and go, and needs in words. Leaves: candidates with scores and reasons.
 """
 
+from registry.matching.decision import MatchCandidate, MatchDecision, Prices, decide
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Matcher, Signals
 from registry.matching.lexical import LexicalMatcher
 
-__all__ = ["Candidate", "Document", "Findings", "LexicalMatcher", "Matcher", "Signals"]
+__all__ = [
+    "Candidate",
+    "Document",
+    "Findings",
+    "LexicalMatcher",
+    "MatchCandidate",
+    "MatchDecision",
+    "Matcher",
+    "Prices",
+    "Signals",
+    "decide",
+]

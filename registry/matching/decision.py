@@ -1,0 +1,143 @@
+"""Use a capability, compose several, have one made, or let the model choose: whichever is expected to cost least.
+
+No threshold is set anywhere. What is stated is what the mistakes cost; with the probability that the best candidate is
+right, that settles what to do. Where both mistakes are likely enough, asking the model, which sees the contracts of the
+best candidates, is the cheapest: the band in the middle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import Field
+
+from blackboard.types import Record
+from registry.matching.calibration import Calibration, shipped
+from registry.matching.interface import Candidate, Matcher
+from registry.matching.words import plain_words
+
+Outcome = Literal["use", "compose", "fabricate", "ask"]
+
+_NOTHING: dict[Outcome, float] = {"fabricate": 0.0}
+_SHOWN = 5
+_PARTS = 4
+_BETWEEN = re.compile(r"(?:[.;!?]\s+|,?\s+(?:and then|then|and also|and)\s+|\n+)", re.IGNORECASE)
+
+
+class Prices(Record):
+    """What mistakes and questions cost, in one unit of your choice; only their ratios matter."""
+
+    wrong_match: float = Field(default=3.0, gt=0)
+    """A capability is used that does not do what was needed: a wrong answer, or a failed task."""
+    needless_fabrication: float = Field(default=2.0, gt=0)
+    """One is made that was there already: minutes, and money."""
+    question: float = Field(default=0.5, ge=0)
+    """The model is asked, with the contracts of the best candidates before it; what it still gets wrong is in the price."""
+
+
+class MatchCandidate(Record):
+    """A candidate as it is recorded."""
+
+    name: str
+    score: float
+    reasons: tuple[str, ...] = ()
+
+
+class MatchDecision(Record):
+    """What to do about a need, and everything that led to it."""
+
+    need: str
+    """Shortened to its beginning."""
+    outcome: Outcome
+    chosen: tuple[str, ...] = ()
+    """The capability to use, or those to compose, in the need's order."""
+    probability: float
+    """That what is chosen is right; for ``fabricate`` that nothing fits; for ``ask`` that the best candidate is right."""
+    costs: dict[str, float]
+    """What each way is expected to cost, at :attr:`prices`."""
+    prices: Prices
+    candidates: tuple[MatchCandidate, ...] = ()
+    """The best, the chosen one among them."""
+    signals: tuple[float, ...] = ()
+    """What the probability was made from; see :class:`registry.matching.interface.Signals`."""
+    left_out: tuple[str, ...] = ()
+    """What was found and may not be used, each with the reason."""
+
+
+def decide(
+    matcher: Matcher,
+    need: str,
+    *,
+    prices: Prices | None = None,
+    calibration: Calibration | None = None,
+    allowed: Callable[[str], bool] | None = None,
+) -> MatchDecision:
+    """What to do about a need.
+
+    Args:
+        matcher: knows the capabilities.
+        need: in words.
+        prices: what mistakes cost. Default: a wrong match half as much again as a needless fabrication.
+        calibration: from signals to probabilities. Default: the one that is shipped.
+        allowed: which capabilities may be used at all.
+    """
+    prices, calibration = prices or Prices(), calibration or shipped()
+    found = matcher.search(need, k=_SHOWN, allowed=allowed)
+    right = calibration.probability(found.signals)
+    ways = costs(right, prices) if found.candidates else _NOTHING.copy()
+    chosen: tuple[str, ...] = ()
+    composed = _composed(matcher, need, calibration, allowed)
+    if composed is not None:
+        ways["compose"] = (1 - composed[1]) * prices.wrong_match
+    outcome = min(ways, key=lambda way: (ways[way], way))
+    probability = right
+    if outcome == "use":
+        chosen = (found.candidates[0].name,)
+    elif outcome == "fabricate":
+        probability = 1 - right
+    elif outcome == "compose" and composed is not None:
+        chosen, probability = composed
+    return MatchDecision(
+        need=need[:500],
+        outcome=outcome,
+        chosen=chosen,
+        probability=round(probability, 4),
+        costs={way: round(cost, 4) for way, cost in sorted(ways.items())},
+        prices=prices,
+        candidates=tuple(map(_recorded, found.candidates)),
+        signals=tuple(round(value, 4) for value in found.signals),
+    )
+
+
+def costs(right: float, prices: Prices) -> dict[Outcome, float]:
+    """What each way is expected to cost when the best candidate is right with this probability."""
+    return {
+        "use": (1 - right) * prices.wrong_match,
+        "fabricate": right * prices.needless_fabrication,
+        "ask": prices.question,
+    }
+
+
+def _composed(
+    matcher: Matcher, need: str, calibration: Calibration, allowed: Callable[[str], bool] | None
+) -> tuple[tuple[str, ...], float] | None:
+    """Capabilities for the parts of a need, and how likely all of them are right; None unless they are several."""
+    parts = [part for part in _BETWEEN.split(need[:2000]) if len(plain_words(part)) >= 2]
+    if not 2 <= len(parts) <= _PARTS:
+        return None
+    names: list[str] = []
+    right = 1.0
+    for part in parts:
+        found = matcher.search(part, k=2, allowed=allowed)
+        if not found.candidates:
+            return None
+        names.append(found.candidates[0].name)
+        right *= calibration.probability(found.signals)
+    unique = tuple(dict.fromkeys(names))
+    return (unique, right) if len(unique) > 1 else None
+
+
+def _recorded(candidate: Candidate) -> MatchCandidate:
+    return MatchCandidate(name=candidate.name, score=round(candidate.score, 4), reasons=candidate.reasons)
