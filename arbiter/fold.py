@@ -62,6 +62,8 @@ class Round:
     usage: Usage
     model: str
     considered: tuple[str, ...] = ()
+    matches: tuple[dict[str, JsonValue], ...] = ()
+    """Decisions of the registry's matcher, each a :class:`registry.matching.MatchDecision`."""
 
 
 @dataclass(slots=True)
@@ -116,7 +118,16 @@ class RunState:
                     self.status = "running"
             case events.RoundPlanned():
                 self.rounds.append(
-                    Round(data.round, event.time, data.message, data.calls, data.usage, data.model, data.considered)
+                    Round(
+                        data.round,
+                        event.time,
+                        data.message,
+                        data.calls,
+                        data.usage,
+                        data.model,
+                        data.considered,
+                        data.matches,
+                    )
                 )
                 self.pins.update(data.pins)
                 self.usage += data.usage

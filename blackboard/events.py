@@ -115,6 +115,8 @@ class RoundPlannedData(Stored):
     """Versions pinned by this round, in addition to earlier ones."""
     considered: tuple[str, ...] = ()
     """Capabilities offered to the model."""
+    matches: tuple[dict[str, JsonValue], ...] = ()
+    """What the registry's matcher decided for this round: about the request in the first one, then about each search."""
 
 
 class RoundPlanned(Event):

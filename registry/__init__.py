@@ -15,7 +15,17 @@ and nothing to the right of it.
 
 from registry.declare import Capability, capability
 from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest
-from registry.matching import Candidate, Document, Findings, LexicalMatcher, Matcher, Signals
+from registry.matching import (
+    Candidate,
+    Contract,
+    Document,
+    Findings,
+    LexicalMatcher,
+    MatchDecision,
+    Matcher,
+    Prices,
+    Signals,
+)
 from registry.schema import validate_input, validate_output
 from registry.signature import ResultNotJson
 from registry.signing import Signature, SignatureRefused, Signer
@@ -26,6 +36,7 @@ __all__ = [
     "Candidate",
     "Capability",
     "CapabilityLimits",
+    "Contract",
     "Document",
     "ExamRecord",
     "Example",
@@ -36,7 +47,9 @@ __all__ = [
     "Loaded",
     "Manifest",
     "Match",
+    "MatchDecision",
     "Matcher",
+    "Prices",
     "Registry",
     "ResultNotJson",
     "Signals",

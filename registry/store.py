@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import difflib
 import logging
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar
@@ -23,7 +25,17 @@ from blackboard.trust import Trust
 from blackboard.types import Status
 from registry.content import canonical, sha256
 from registry.manifest import ExamRecord, Manifest, refused
-from registry.matching import Candidate, Document, LexicalMatcher, Matcher
+from registry.matching import (
+    Candidate,
+    Contract,
+    Document,
+    LexicalMatcher,
+    MatchDecision,
+    Matcher,
+    Prices,
+    decide,
+    evidence,
+)
 from registry.signing import SignatureRefused, Signer, Verifier, somebody
 from registry.versions import HashMismatch, Version, as_version, verified_manifest, verified_source
 
@@ -39,6 +51,8 @@ DEFAULT_FLOOR = 0.02
 """Below it there is hardly more in common than a frequent word. Low on purpose: what is left out cannot be chosen, and
 for needs in everyday language right capabilities score as little as 0.03."""
 
+_RECORDS_SECONDS = 10.0
+_UNKNOWN = evidence.factor({})
 _MANIFESTS_KEPT = 4096
 _SOURCES_KEPT = 64
 
@@ -71,6 +85,7 @@ class Registry:
         matcher: ranks capabilities for :meth:`shortlist`. Default: a new :class:`LexicalMatcher`.
         signer: signs the artifacts registered here, or finds the key when the first one is. Default: this user's key, see
             :meth:`registry.signing.Signer.find`.
+        clock: seconds that only grow; how versions did is read again after ten of them.
     """
 
     def __init__(
@@ -79,6 +94,7 @@ class Registry:
         outcomes: Outcomes | None = None,
         matcher: Matcher | None = None,
         signer: Signer | Callable[[], Signer] = Signer.find,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
         self._signer = signer
@@ -87,6 +103,9 @@ class Registry:
         """The keys whose signatures count on this board."""
         self._outcomes = outcomes
         self._matcher: Matcher = matcher if matcher is not None else LexicalMatcher()
+        self._clock = clock
+        self._records: Mapping[tuple[str, str], Mapping[Status, int]] = {}
+        self._records_until = -math.inf
         self._revision: str | None = None
         self._active: dict[str, Version] = {}
         self._unreadable: dict[str, str] = {}
@@ -360,8 +379,9 @@ class Registry:
         if k < 1:
             raise BadInput("k", k, "Ask for at least one.")
         await self._refresh()
-        allowed = {name for name, version in self._active.items() if version.visible_to(tenant)}
-        pinned = [name for name in dict.fromkeys(always) if name in allowed]
+        await self._read_records()
+        allowed = self._visible(tenant)
+        pinned = [name for name in dict.fromkeys(always) if name in (self._active if allowed is None else allowed)]
         most = max(k, len(pinned))
         found = {each.name: each for each in self._search(query, most, allowed) if each.score >= floor}
         missing = {name for name in pinned if name not in found}
@@ -371,12 +391,67 @@ class Registry:
         rest = [Match(name, *self._scored(each, name)) for name, each in found.items() if name not in set(pinned)]
         if floor <= 0:
             shown = {each.name for each in (*first, *rest)}
-            rest += [Match(name, *self._scored(None, name)) for name in sorted(allowed - shown)[:most]]
+            rest += [
+                Match(name, *self._scored(None, name))
+                for name in sorted((self._active.keys() if allowed is None else allowed) - shown)[:most]
+            ]
         return [*first, *rest][:most]
 
-    def _search(self, query: str, k: int, allowed: Set[str]) -> Sequence[Candidate]:
-        everything = len(allowed) == len(self._active)
-        return self._matcher.search(query, k=k, allowed=None if everything else allowed.__contains__).candidates
+    async def decide(
+        self, need: str, *, tenant: str | None = None, contract: Contract | None = None, prices: Prices | None = None
+    ) -> MatchDecision:
+        """What to do about a need: use a capability, compose several, have one made, or ask the model.
+
+        Args:
+            need: in words.
+            tenant: only what this tenant may use.
+            contract: what the sub-task brings, needs and allows; what does not fit is left out, with the reason.
+            prices: what mistakes cost.
+        """
+        await self._refresh()
+        await self._read_records()
+
+        def left_out(name: str) -> str:
+            return "; ".join(contract.objections(self._active[name].manifest)) if contract is not None else ""
+
+        allowed = self._visible(tenant)
+        return decide(
+            self._matcher, need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
+            left_out=left_out, ranked=self._by_record,
+        )  # fmt: skip
+
+    def _visible(self, tenant: str | None) -> Set[str] | None:
+        """The names a tenant may use; None when that is all of them."""
+        if tenant is None:
+            return None
+        names = {name for name, version in self._active.items() if version.visible_to(tenant)}
+        return None if len(names) == len(self._active) else names
+
+    def _search(self, query: str, k: int, allowed: Set[str] | None) -> Sequence[Candidate]:
+        found = self._matcher.search(query, k=2 * k, allowed=None if allowed is None else allowed.__contains__)
+        return self._by_record(found.candidates)[:k]
+
+    def _by_record(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Candidates by score and record; each says what its record is."""
+        weighed: list[Candidate] = []
+        for each in candidates:
+            record = self._records.get((each.name, self._active[each.name].sha), {})
+            said = evidence.words(record)
+            reasons = (*each.reasons, said) if said else each.reasons
+            weighed.append(Candidate(each.name, each.score * evidence.factor(record) / _UNKNOWN, reasons))
+        return sorted(weighed, key=lambda each: (-each.score, each.name))
+
+    async def _read_records(self) -> None:
+        """How versions did so far, read again when it was last read some time ago."""
+        if self._outcomes is None or self._clock() < self._records_until:
+            return
+        self._records_until = self._clock() + _RECORDS_SECONDS
+        records: dict[tuple[str, str], dict[Status, int]] = {}
+        for key, number in (await self._outcomes()).items():
+            parts = key.split("|")
+            if len(parts) == 3:
+                records.setdefault((parts[0], parts[1]), {})[Status(parts[2])] = int(number)
+        self._records = records
 
     def _scored(self, found: Candidate | None, name: str) -> tuple[float, Version, tuple[str, ...]]:
         return (found.score if found else 0.0, self._active[name], found.reasons if found else ())

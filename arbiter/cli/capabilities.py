@@ -53,6 +53,35 @@ async def _listing(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def search(arguments: argparse.Namespace) -> int:
+    """Say which capabilities fit a need, how well, why, and what the matcher would do."""
+    return asyncio.run(_search(arguments))
+
+
+async def _search(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog, board.outcomes)
+        found = await registry.shortlist(arguments.need, k=arguments.limit, tenant=arguments.tenant)
+        decision = await registry.decide(arguments.need, tenant=arguments.tenant)
+    if arguments.json:
+        matches = [{"name": each.name, "score": each.score, "reasons": list(each.reasons)} for each in found]
+        output.line({"found": matches, "decision": decision.model_dump(mode="json")})
+        return OK
+    rows: list[list[str | Text]] = [
+        [f"{each.score:.3f}", each.name, "; ".join(each.reasons),
+         narration.one_line(each.version.manifest.description, 200)]
+        for each in found
+    ]  # fmt: skip
+    head: list[tuple[str, dict[str, Any]]] = [
+        ("SCORE", {"justify": "right"}), ("NAME", {"min_width": 12}), ("WHY", {"min_width": 20}), ("DESCRIPTION", {}),
+    ]  # fmt: skip
+    if rows:
+        output.console().print(output.table(head, rows))
+    chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
+    output.note(f"the matcher would {decision.outcome}{chosen} (p {decision.probability:.2f})")
+    return OK
+
+
 def show(arguments: argparse.Namespace) -> int:
     """Show one capability: manifest, versions, exam record, code."""
     return asyncio.run(_show(arguments))

@@ -31,8 +31,9 @@ def matching(arguments: argparse.Namespace) -> int:
     for corpus in evaluation.read(Path(arguments.folder)):
         say = _progress()
         report = evaluation.evaluate(
-            corpus, LexicalMatcher(), limit=arguments.limit, seed=arguments.seed, say=say, calibration=model
-        )
+            corpus, LexicalMatcher(), limit=arguments.limit, seed=arguments.seed, say=say, calibration=model,
+            small=LexicalMatcher if arguments.refit else None,
+        )  # fmt: skip
         say("")
         reports.append(report)
         if arguments.json:

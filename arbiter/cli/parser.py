@@ -286,6 +286,9 @@ def _look(commands: _Commands) -> None:
     show = _command(commands, "show", "arbiter.cli.runs:show", "show a run: rounds, tasks, answer")
     show.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
     _json(show, "everything about it")
+    why = _command(commands, "why", "arbiter.cli.why:why", "say what the matcher decided in a run, and why")
+    why.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
+    _json(why, "one line for each decision")
     events = _command(commands, "events", "arbiter.cli.runs:events", "print events: of one run, or of the latest runs")
     events.add_argument("--run", metavar="RUN", help="only this run")
     events.add_argument("--follow", "-f", action="store_true", help="go on with events as they happen")
@@ -297,7 +300,7 @@ def _look(commands: _Commands) -> None:
     )
     _which(events, "with --archive: ")
     _json(events, "CloudEvents, one to a line,")
-    for parser in (runs, show, events):
+    for parser in (runs, show, why, events):
         _place(parser)
 
 
@@ -481,6 +484,13 @@ def _capabilities(commands: _Commands) -> None:
     show.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the active version)")
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
     _place(show, default=argparse.SUPPRESS)
+
+    search = _command(inner, "search", "arbiter.cli.capabilities:search", "say which capabilities fit a need, and why")
+    search.add_argument("need", metavar="NEED", help="what should be done, in words")
+    search.add_argument("--limit", metavar="N", type=_positive, default=10, help="how many (default 10)")
+    search.add_argument("--tenant", metavar="NAME", default=argparse.SUPPRESS, help="only what this tenant may use")
+    search.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
+    _place(search, default=argparse.SUPPRESS)
 
     for name, does in (
         ("sign", "vouch for a version with this user's key, after you looked at it"),

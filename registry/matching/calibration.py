@@ -52,6 +52,7 @@ def features(signals: Signals) -> tuple[float, ...]:
         signals.named,
         signals.score * signals.covered * 4,
         signals.size / 10,
+        1.0 - many,
     )
 
 
@@ -73,6 +74,15 @@ def fit(cases: Sequence[tuple[Signals, bool]], prior: Calibration | None = None,
     centre = list(prior.weights) if prior is not None else [0.0] * size
     weights = list(centre)
     hold = [max(strength, 1e-3) * (1e-3 if at == 0 and prior is None else 1.0) for at in range(size)]
+
+    def likely(tried: Sequence[float]) -> float:
+        """How well weights explain the cases and the prior: the logarithm, up to a constant."""
+        value = -sum(each * (tried[at] - centre[at]) ** 2 for at, each in enumerate(hold)) / 2
+        for row, truth in rows:
+            said = _logistic(sum(weight * part for weight, part in zip(tried, row, strict=True)))
+            value += math.log(said if truth else 1 - said)
+        return value
+
     for _ in range(_STEPS):
         slope = [hold[at] * (centre[at] - weights[at]) for at in range(size)]
         bend = [[hold[at] if at == other else 0.0 for other in range(size)] for at in range(size)]
@@ -87,12 +97,13 @@ def fit(cases: Sequence[tuple[Signals, bool]], prior: Calibration | None = None,
             for other in range(at):
                 bend[other][at] = bend[at][other]
         step = _solve(bend, slope)
-        longest = max(map(abs, step))
-        weights = [
-            weight + each * min(1.0, 3.0 / longest if longest else 1.0)
-            for weight, each in zip(weights, step, strict=True)
-        ]
-        if longest < 1e-6:
+        best = likely(weights)
+        # A whole step may land beyond the best point, where the next one would lead back and forth.
+        share = 1.0
+        while share > 1e-6 and likely(_moved(weights, step, share)) < best:
+            share /= 2
+        weights = _moved(weights, step, share)
+        if max(map(abs, step)) * share < 1e-6:
             break
     return Calibration(weights=tuple(round(weight, 6) for weight in weights), cases=len(cases))
 
@@ -103,8 +114,12 @@ def shipped() -> Calibration:
     return Calibration.model_validate(json.loads(_FILE.read_text("utf-8")))
 
 
+def _moved(weights: Sequence[float], step: Sequence[float], share: float) -> list[float]:
+    return [weight + share * each for weight, each in zip(weights, step, strict=True)]
+
+
 def _logistic(value: float) -> float:
-    return 1 / (1 + math.exp(-max(-40.0, min(40.0, value))))
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, value))))
 
 
 def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:

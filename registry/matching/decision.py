@@ -8,7 +8,7 @@ best candidates, is the cheapest: the band in the middle.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -21,6 +21,7 @@ from registry.matching.words import plain_words
 Outcome = Literal["use", "compose", "fabricate", "ask"]
 
 _NOTHING: dict[Outcome, float] = {"fabricate": 0.0}
+_LOOKED_AT = 10
 _SHOWN = 5
 _PARTS = 4
 _BETWEEN = re.compile(r"(?:[.;!?]\s+|,?\s+(?:and then|then|and also|and)\s+|\n+)", re.IGNORECASE)
@@ -73,6 +74,8 @@ def decide(
     prices: Prices | None = None,
     calibration: Calibration | None = None,
     allowed: Callable[[str], bool] | None = None,
+    left_out: Callable[[str], str] | None = None,
+    ranked: Callable[[Sequence[Candidate]], Sequence[Candidate]] = tuple,
 ) -> MatchDecision:
     """What to do about a need.
 
@@ -81,20 +84,35 @@ def decide(
         need: in words.
         prices: what mistakes cost. Default: a wrong match half as much again as a needless fabrication.
         calibration: from signals to probabilities. Default: the one that is shipped.
-        allowed: which capabilities may be used at all.
+        allowed: which capabilities there are for this need.
+        left_out: why one of them may not be used, in words; empty when it may.
+        ranked: the candidates in the order their records suggest. Default: as they match.
     """
     prices, calibration = prices or Prices(), calibration or shipped()
-    found = matcher.search(need, k=_SHOWN, allowed=allowed)
+    refused: dict[str, str] = {}
+
+    def usable(name: str) -> bool:
+        if allowed is not None and not allowed(name):
+            return False
+        why = left_out(name) if left_out is not None else ""
+        if why:
+            refused[name] = why
+        return not why
+
+    passing = None if allowed is None and left_out is None else usable
+    found = matcher.search(need, k=_LOOKED_AT, allowed=passing)
+    best = list(ranked(found.candidates))[:_SHOWN]
+    said = tuple(f"{name}: {why}" for name, why in list(refused.items())[:_SHOWN])
     right = calibration.probability(found.signals)
     ways = costs(right, prices) if found.candidates else _NOTHING.copy()
     chosen: tuple[str, ...] = ()
-    composed = _composed(matcher, need, calibration, allowed)
+    composed = _composed(matcher, need, calibration, passing)
     if composed is not None:
         ways["compose"] = (1 - composed[1]) * prices.wrong_match
     outcome = min(ways, key=lambda way: (ways[way], way))
     probability = right
     if outcome == "use":
-        chosen = (found.candidates[0].name,)
+        chosen = (best[0].name,)
     elif outcome == "fabricate":
         probability = 1 - right
     elif outcome == "compose" and composed is not None:
@@ -106,8 +124,9 @@ def decide(
         probability=round(probability, 4),
         costs={way: round(cost, 4) for way, cost in sorted(ways.items())},
         prices=prices,
-        candidates=tuple(map(_recorded, found.candidates)),
+        candidates=tuple(map(_recorded, best)),
         signals=tuple(round(value, 4) for value in found.signals),
+        left_out=said,
     )
 
 

@@ -32,6 +32,7 @@ _BOOTSTRAPS = 500
 _FOLDS = 5
 _BINS = 10
 _ALIKE = 0.35
+_TOGETHER = 10
 _SPLIT = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 
 
@@ -144,6 +145,7 @@ def evaluate(
     say: Callable[[str], None] = lambda _: None,
     calibration: Calibration | None = None,
     others: Mapping[str, Rank] | None = None,
+    small: Callable[[], Matcher] | None = None,
 ) -> Report:
     """Measure a matcher on a corpus, beside BM25, any ``others`` and the fusion of all of them by reciprocal rank.
 
@@ -155,6 +157,7 @@ def evaluate(
         say: is told how far it is.
         calibration: from signals to probabilities. Default: the shipped one.
         others: further rankings of the same corpus.
+        small: makes empty matchers; parts of the corpus, as small as a young registry, then add cases to fit on.
     """
     chance = random.Random(seed)
     queries = list(corpus.queries)
@@ -182,6 +185,8 @@ def evaluate(
         rows = [_measures(ids, query.relevant) for ids, query in zip(lists, queries, strict=True)]
         report.rankings[name] = _summary(rows, chance)
     _abstain(report, corpus, matcher, bm25, queries, chance, say, calibration or shipped())
+    if small is not None:
+        report.cases += _small(corpus, queries, chance, small)
     return report
 
 
@@ -308,6 +313,25 @@ def _abstain(
     for kind, each in cases.items():
         chance.shuffle(each)
         report.abstention[kind] = _knowing(each)
+
+
+def _small(
+    corpus: Corpus, queries: Sequence[Query], chance: random.Random, make: Callable[[], Matcher]
+) -> Iterable[tuple[Signals, bool]]:
+    """Cases of registries of 5 to 80 capabilities: what the needs of one are labelled with, and others by chance."""
+    ids = sorted(corpus.documents)
+    for start in range(0, len(queries), _TOGETHER):
+        chosen = queries[start : start + _TOGETHER]
+        known = {id for query in chosen for id in query.relevant}
+        known |= set(chance.sample(ids, min(len(ids), chance.choice((0, 10, 30, 60)))))
+        matcher = make()
+        for id in known:
+            matcher.add(id, corpus.documents[id])
+        for query in chosen:
+            found = matcher.search(query.text, k=10)
+            yield found.signals, bool(found.candidates) and found.candidates[0].name in query.relevant
+            left = matcher.search(query.text, k=10, allowed=lambda id, gone=query.relevant: id not in gone)
+            yield left.signals, False
 
 
 def _resembling(corpus: Corpus, bm25: Bm25, relevant: frozenset[str]) -> set[str]:

@@ -71,7 +71,7 @@ class Spelling:
         for piece in pieces:
             shared.update(self._pieces.get(piece, ()))
         # Most words share one or two common pieces by chance; they cannot reach the least that counts.
-        least = _ALIKE * (len(pieces) + 2) / 2
+        least = _ALIKE * (len(pieces) + 1) / 2
         near: list[tuple[str, float]] = []
         for number, count in shared.items():
             if count < least:
@@ -86,12 +86,14 @@ class Spelling:
         return tuple(near[:_MOST])
 
     def _forget(self, word: str) -> None:
-        """Drop the answers that a word which came or went may change: those that share two pieces with it, or have no more."""
+        """Drop the answers that a word which came or went may change."""
+        pieces = _pieces(word)
         shared: Counter[str] = Counter()
-        for piece in _pieces(word):
+        for piece in pieces:
             shared.update(self._answered.get(piece, ()))
         for other, count in shared.items():
-            if count >= min(2, len(_pieces(other))):
+            theirs = len(_pieces(other))
+            if 2 * count >= _ALIKE * (len(pieces) + theirs) or count == theirs:
                 self._drop(other)
 
     def _drop(self, word: str) -> None:

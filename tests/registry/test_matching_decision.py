@@ -90,7 +90,7 @@ def test_a_refit_moves_from_the_prior_as_far_as_the_outcomes_say() -> None:
 
 
 def test_nothing_found_is_never_right_and_no_case_is_no_fit() -> None:
-    assert Calibration(weights=(9.0,) * 9).probability(Signals()) == 0
+    assert Calibration(weights=(9.0,) * 10).probability(Signals()) == 0
     with pytest.raises(BadInput):
         fit([])
 
