@@ -34,6 +34,7 @@ from registry.matching import (
     Matcher,
     Prices,
     decide,
+    duplicates,
     evidence,
 )
 from registry.signing import SignatureRefused, Signer, Verifier, somebody
@@ -171,6 +172,8 @@ class Registry:
                 operation=operation,
                 signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text) if sign else None,
             )
+        if written.changed:
+            self._warn(manifest)
         return await self.resolve(manifest.name, written.sha)
 
     async def resolve(self, name: str, sha: str | None = None) -> Version:
@@ -419,6 +422,28 @@ class Registry:
             self._matcher, need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
             left_out=left_out, ranked=self._by_record,
         )  # fmt: skip
+
+    async def similar(
+        self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST
+    ) -> Sequence[duplicates.Alike]:
+        """The active capabilities a manifest is nearly the same as, most first; its own name is not compared."""
+        await self._refresh()
+        return duplicates.similar(self._matcher, self._document, Document.of(manifest), least)
+
+    async def clusters(self, *, least: float = duplicates.DEFAULT_LEAST) -> Sequence[tuple[tuple[str, ...], float]]:
+        """Groups of active capabilities that are nearly the same, with the least likeness that holds each together."""
+        await self._refresh()
+        return duplicates.clusters(self._matcher, {name: self._document(name) for name in self._active}, least)
+
+    def _document(self, name: str) -> Document:
+        return Document.of(self._active[name].manifest)
+
+    def _warn(self, manifest: Manifest) -> None:
+        """Say what speaks against a manifest that was just registered, as far as the list in memory tells."""
+        for each in duplicates.similar(self._matcher, self._document, Document.of(manifest)):
+            _log.warning("%s is %s", manifest.name, each)
+        for said in duplicates.contradictions(manifest):
+            _log.warning("%s: %s", manifest.name, said)
 
     def _visible(self, tenant: str | None) -> Set[str] | None:
         """The names a tenant may use; None when that is all of them."""

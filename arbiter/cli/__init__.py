@@ -10,7 +10,7 @@
 ``retention``     prune
 ``doctor``        doctor
 ``archive``       export, import, events --archive
-``capabilities``  capabilities, capabilities show, capabilities search
+``capabilities``  capabilities, capabilities show, search, duplicates
 ``evaluation``    eval matching
 ``budgets``       budgets, budgets show, budgets set
 ``schedules``     schedule add, list, show, remove, enable, disable, run

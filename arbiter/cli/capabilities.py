@@ -19,6 +19,7 @@ from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.types import Status
 from registry import Registry, SignatureRefused, Signer, Version
+from registry.matching.duplicates import contradictions
 
 _Counts = dict[str, dict[Status, int]]
 
@@ -79,6 +80,32 @@ async def _search(arguments: argparse.Namespace) -> int:
         output.console().print(output.table(head, rows))
     chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
     output.note(f"the matcher would {decision.outcome}{chosen} (p {decision.probability:.2f})")
+    return OK
+
+
+def duplicates(arguments: argparse.Namespace) -> int:
+    """List capabilities that are nearly the same, and manifests that contradict themselves."""
+    return asyncio.run(_duplicates(arguments))
+
+
+async def _duplicates(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog)
+        groups = await registry.clusters(least=arguments.least)
+        odd = {version.name: contradictions(version.manifest) for version in await registry.list()}
+    for names, likeness in groups:
+        if arguments.json:
+            output.line({"names": list(names), "likeness": round(likeness, 4)})
+        else:
+            output.console().print(Text(f"{likeness:.2f} the same: {', '.join(names)}"), soft_wrap=True)
+    for name, said in odd.items():
+        for each in said:
+            if arguments.json:
+                output.line({"name": name, "contradiction": each})
+            else:
+                output.console().print(Text(f"{name}: {narration.one_line(each, 300)}"), soft_wrap=True)
+    if not groups and not any(odd.values()):
+        output.note("no two capabilities are nearly the same, and none contradicts itself")
     return OK
 
 

@@ -492,6 +492,18 @@ def _capabilities(commands: _Commands) -> None:
     search.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
     _place(search, default=argparse.SUPPRESS)
 
+    same = _command(
+        inner,
+        "duplicates",
+        "arbiter.cli.capabilities:duplicates",
+        "list what is nearly the same, or contradicts itself",
+    )
+    same.add_argument(
+        "--least", metavar="SHARE", type=_share, default=0.75, help="likeness from 0 to 1 to begin at (default 0.75)"
+    )
+    same.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    _place(same, default=argparse.SUPPRESS)
+
     for name, does in (
         ("sign", "vouch for a version with this user's key, after you looked at it"),
         ("revoke", "let a version never run again"),
@@ -638,6 +650,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
     return number
 
 
