@@ -25,7 +25,7 @@ from blackboard.errors import ArbiterError, BadInput
 from blackboard.heartbeat import Heartbeat
 from blackboard.retention import RETENTION, Retention
 from blackboard.types import Limits
-from registry import Capability, Registry, Signer
+from registry import Capability, Matcher, Registry, Signer
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -72,6 +72,7 @@ class Arbiter(Client):
             read. Default: ``ARBITER_SECRET_<HANDLE>``, or the file that ``ARBITER_SECRETS_FILE`` names.
         private_addresses: addresses or networks (``10.0.0.7``, ``10.1.0.0/16``) that granted requests may go to although they
             are not public.
+        matcher: ranks the capabilities for a need. Default: a new ``LexicalMatcher``; see ``docs/matching.md``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
@@ -107,6 +108,7 @@ class Arbiter(Client):
         signing_key: str | Path | None = None,
         secrets: Callable[[str], str | None] | Mapping[str, str] | Path | str | None = None,
         private_addresses: Sequence[str] = (),
+        matcher: Matcher | None = None,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -124,7 +126,7 @@ class Arbiter(Client):
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
-            "secrets": secrets, "private_addresses": private_addresses,
+            "secrets": secrets, "private_addresses": private_addresses, "matcher": matcher,
         }  # fmt: skip
         super().__init__(tenant, limits)
         self._grace_seconds = grace_seconds
@@ -154,7 +156,7 @@ class Arbiter(Client):
             lease_seconds=options["lease_seconds"], confirm=Confirm() if durable is True else durable or None,
         )  # fmt: skip
         try:
-            self._registry = Registry(board.catalog, board.outcomes, signer=self._signer)
+            self._registry = Registry(board.catalog, board.outcomes, options["matcher"], signer=self._signer)
             self._heartbeat = Heartbeat(board)
             for budget in options["budgets"]:
                 await self.set_budget(budget)
