@@ -62,7 +62,7 @@ class BedrockEncoder:
         if "titan-embed" not in model and "cohere.embed" not in model:
             raise BadInput("model", model, "Use an id with titan-embed or cohere.embed, or CallableEncoder.")
         if client is None:
-            import boto3
+            import boto3  # pyright: ignore[reportMissingTypeStubs]
 
             client = cast(Any, boto3).client("bedrock-runtime")
         self._model, self._client = model, client
@@ -79,7 +79,7 @@ class BedrockEncoder:
         return found
 
     def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingTypeStubs]
 
         try:
             reply = self._client.invoke_model(modelId=self._model, body=json.dumps(body))
