@@ -1,4 +1,4 @@
-"""Pictures of a run as inline SVG: how its tasks depend on each other, and when each of them ran.
+"""Pictures as inline SVG: how a run's tasks depend on each other, when each of them ran, and what a matcher risks.
 
 Colour and width are attributes of the elements, not of a style sheet, so the pictures survive the cleaning that
 notebooks do and leave the page around them alone.
@@ -6,7 +6,7 @@ notebooks do and leave the page around them alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -126,6 +126,37 @@ def timeline(state: RunState, now: datetime) -> str:
             f'<text x="4" y="{height - 8}" {_TEXT} font-size="10" opacity=".7">and {len(tasks) - len(shown)} more</text>'
         )
     return _svg(left + width + 80, height, "Timeline", parts)
+
+
+_CURVES = ("#2f86d6", "#e0474c", "#2f9e5f", "#d98a1f", "#b05cc8", "#7a6ff0", "#8a8f98")
+
+
+def risk_coverage(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """A line for each name: share of cases decided wrongly (up) when only so large a share is decided (right)."""
+    left, top, width, height = 46, 12, 420, 240
+    most = max((risk for curve in curves.values() for _, risk in curve), default=0.0)
+    most = max(0.1, round(most + 0.05, 1))
+    parts: list[str] = []
+    for tick in range(6):
+        x, y = left + width * tick / 5, top + height * (1 - tick / 5)
+        parts.append(
+            f'<line x1="{left}" y1="{y:.1f}" x2="{left + width}" y2="{y:.1f}" stroke="currentColor" stroke-opacity=".15"/>'
+            f'<text x="{left - 6}" y="{y + 4:.1f}" {_TEXT} font-size="10" text-anchor="end">{most * tick / 5:.2f}</text>'
+            f'<text x="{x:.1f}" y="{top + height + 14}" {_TEXT} font-size="10" text-anchor="middle">{tick / 5:.1f}</text>'
+        )
+    for number, (name, curve) in enumerate(curves.items()):
+        colour = _CURVES[number % len(_CURVES)]
+        points = " ".join(f"{left + width * x:.1f},{top + height * (1 - y / most):.1f}" for x, y in curve)
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"><title>{escape(name)}</title>'
+            f'</polyline><text x="{left + width + 10}" y="{top + 12 + 16 * number}" font-size="11" '
+            f'font-family="system-ui,-apple-system,sans-serif" fill="{colour}">{escape(_cut(name, 20))}</text>'
+        )
+    parts.append(
+        f'<text x="{left + width / 2}" y="{top + height + 30}" {_TEXT} font-size="11" text-anchor="middle">'
+        "share of the cases decided</text>"
+    )
+    return _svg(left + width + 150, top + height + 40, "Risk by coverage", parts)
 
 
 def _columns(state: RunState) -> list[int | list[Task | str]]:

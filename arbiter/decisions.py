@@ -23,6 +23,7 @@ from blackboard.taint import Taint
 from blackboard.types import RetryPolicy, RetryRule, Status, TaskSpec
 from registry import HashMismatch, Registry, Version, schema
 from registry.manifest import RESERVED_NAMES, canonical
+from registry.matching import MatchDecision
 from wrapper.models import ToolUse
 
 FABRICATOR_LANE = "fabricator"
@@ -46,6 +47,8 @@ class Decision:
     pins: dict[str, str] = field(default_factory=dict[str, str])
     found: list[str] = field(default_factory=list[str])
     """Capabilities to offer from the next round on."""
+    matches: list[MatchDecision] = field(default_factory=list[MatchDecision])
+    """What the matcher decided about each search."""
 
     @property
     def invalid(self) -> bool:
@@ -127,9 +130,11 @@ class Decider:
 
     async def _search(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
         limit = given.get("limit", 5)
+        query = str(given["query"])
         matches = await self._registry.shortlist(
-            str(given["query"]), k=limit if isinstance(limit, int) else 5, tenant=self._state.tenant
+            query, k=limit if isinstance(limit, int) else 5, tenant=self._state.tenant
         )
+        decision.matches.append(await self._registry.decide(query, tenant=self._state.tenant))
         decision.found += [match.name for match in matches]
         found: list[JsonValue] = [
             {

@@ -72,6 +72,8 @@ class Round:
     considered: tuple[str, ...] = ()
     taint: Taint = UNKNOWN
     """Where all that the model had seen comes from."""
+    matches: tuple[dict[str, JsonValue], ...] = ()
+    """Decisions of the registry's matcher, each a :class:`registry.matching.MatchDecision`."""
 
 
 @dataclass(slots=True)
@@ -138,6 +140,7 @@ class RunState:
                         data.model,
                         data.considered,
                         read(data.taint),
+                        data.matches,
                     )
                 )
                 self.pins.update(data.pins)

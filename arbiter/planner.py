@@ -23,6 +23,7 @@ from blackboard.taint import merged
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from registry import Registry, Version, origin
+from registry.matching import MatchDecision
 from wrapper.models import ModelCallFailed, Reply, as_failure, converse, describe, model_source
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Planner:
         state = known.state
         try:
             self._within_limits(state, claim.round)
+            matches = await self._matches(state)
             offered = await self._assess(state)
             reply = await self._ask(known, list(offered.values()), claim)
             offers = (origin(version.manifest) for version in offered.values())
@@ -95,6 +97,7 @@ class Planner:
                 pins=decision.pins,
                 considered=tuple(dict.fromkeys([*offered, *decision.found])),
                 taint=seen,
+                matches=tuple(each.model_dump(mode="json") for each in (*matches, *decision.matches)),
             ),
             decision.tasks,
             state.limits,
@@ -147,6 +150,12 @@ class Planner:
             if version is None:
                 log.info("%s is no longer offered to run %s: the registry does not have it", name, state.run_id)
         return {one.name: one for one in found if one is not None and one.visible_to(state.tenant)}
+
+    async def _matches(self, state: RunState) -> list[MatchDecision]:
+        """What the matcher makes of the request, to be recorded with the first round."""
+        if state.rounds:
+            return []
+        return [await self._registry.decide(conversation.request_text(state.request), tenant=state.tenant)]
 
     async def _candidates(self, state: RunState) -> list[str]:
         """Names to offer in the first round: all there are when they are few, else those that have to do with the request."""

@@ -62,6 +62,7 @@ def _round_record(state: RunState, number: int) -> dict[str, Any]:
         "usage": turn.usage.model_dump(mode="json"),
         "model": turn.model,
         "considered": list(turn.considered),
+        "matches": list(turn.matches),
         "sources": [*turn.taint],
     }
 

@@ -29,7 +29,7 @@ from blackboard.redaction import install, remember_credentials
 from blackboard.retention import RETENTION, Retention
 from blackboard.taint import TaintPolicy
 from blackboard.types import Limits
-from registry import Capability, Registry, Signer
+from registry import Capability, Matcher, Registry, Signer
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -79,6 +79,7 @@ class Arbiter(Client):
         taint: which sources of content are trusted, and what content from the others may do in the roles of this process: a
             ``TaintPolicy``, a mapping, or the path of a JSON or TOML file. Default: the file that ``ARBITER_TAINT_POLICY``
             names, then ``TaintPolicy()``; see ``docs/taint.md``.
+        matcher: ranks the capabilities for a need. Default: a new ``LexicalMatcher``; see ``docs/matching.md``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
@@ -115,6 +116,7 @@ class Arbiter(Client):
         secrets: Callable[[str], str | None] | Mapping[str, str] | Path | str | None = None,
         private_addresses: Sequence[str] = (),
         taint: TaintPolicy | Mapping[str, Any] | str | Path | None = None,
+        matcher: Matcher | None = None,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -132,7 +134,7 @@ class Arbiter(Client):
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
-            "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint),
+            "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint), "matcher": matcher,
         }  # fmt: skip
         super().__init__(tenant, limits)
         self._grace_seconds = grace_seconds
@@ -164,7 +166,7 @@ class Arbiter(Client):
             lease_seconds=options["lease_seconds"], confirm=Confirm() if durable is True else durable or None,
         )  # fmt: skip
         try:
-            self._registry = Registry(board.catalog, board.outcomes, signer=self._signer)
+            self._registry = Registry(board.catalog, board.outcomes, options["matcher"], signer=self._signer)
             self._heartbeat = Heartbeat(board)
             if not self.sandboxed and {"fabricator", "wrapper"} & set(self.roles):
                 # On record before the first code runs.

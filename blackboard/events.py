@@ -119,6 +119,8 @@ class RoundPlannedData(Stored):
     """Capabilities offered to the model."""
     taint: tuple[str, ...] = ()
     """Sources of all that the model had seen, and the model itself."""
+    matches: tuple[dict[str, JsonValue], ...] = ()
+    """What the registry's matcher decided for this round: about the request in the first one, then about each search."""
 
 
 class RoundPlanned(Event):

@@ -213,6 +213,16 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
             "pins": {"price": _SHA},
             "considered": ["price"],
             "taint": ["model:bedrock:us.amazon.nova-lite-v1:0", "person"],
+            "matches": [
+                {
+                    "need": "Price of twelve boxes?",
+                    "outcome": "use",
+                    "chosen": ["price"],
+                    "probability": 0.91,
+                    "costs": {"ask": 0.5, "fabricate": 1.82, "use": 0.27},
+                    "candidates": [{"name": "price", "score": 0.31, "reasons": ["price 3.9", "boxes (as item…) 1.1"]}],
+                }
+            ],
         },
     ),
     "task.posted": (

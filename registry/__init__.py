@@ -7,7 +7,7 @@
 * :mod:`registry.lineage`: which sources a fabricated capability owes its words to.
 * :mod:`registry.schema`: whether a value fits a schema, in words a planner can act on.
 * :mod:`registry.signature`, :mod:`registry.declare`: capabilities out of typed functions and Strands agents.
-* :mod:`registry.shortlist`: the few capabilities worth showing to the model.
+* :mod:`registry.matching`: which capabilities fit a need.
 * :mod:`registry.openapi`, :mod:`registry.tables`: descriptions and records of the reference pattern, in and out.
 
 Enters: manifests, source code, exam records. Leaves: versions, verified sources, shortlists. May import ``blackboard``
@@ -17,28 +17,44 @@ and nothing to the right of it.
 from registry.declare import Capability, capability
 from registry.lineage import origin, suspects
 from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest, TopicGrants
+from registry.matching import (
+    Candidate,
+    Contract,
+    Document,
+    Findings,
+    LexicalMatcher,
+    MatchDecision,
+    Matcher,
+    Prices,
+    Signals,
+)
 from registry.schema import validate_input, validate_output
-from registry.shortlist import LexicalMatcher, Matcher, Ranked
 from registry.signature import ResultNotJson
 from registry.signing import Signature, SignatureRefused, Signer
 from registry.store import Loaded, Match, Registry
 from registry.versions import HashMismatch, Version
 
 __all__ = [
+    "Candidate",
     "Capability",
     "CapabilityLimits",
+    "Contract",
+    "Document",
     "ExamRecord",
     "Example",
+    "Findings",
     "Grants",
     "HashMismatch",
     "LexicalMatcher",
     "Loaded",
     "Manifest",
     "Match",
+    "MatchDecision",
     "Matcher",
-    "Ranked",
+    "Prices",
     "Registry",
     "ResultNotJson",
+    "Signals",
     "Signature",
     "SignatureRefused",
     "Signer",

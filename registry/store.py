@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import difflib
 import logging
+import math
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -24,7 +26,18 @@ from blackboard.types import Status
 from registry.content import canonical, sha256
 from registry.lineage import suspects
 from registry.manifest import ExamRecord, Manifest, refused
-from registry.shortlist import DEFAULT_FLOOR, LexicalMatcher, Matcher
+from registry.matching import (
+    Candidate,
+    Contract,
+    Document,
+    LexicalMatcher,
+    MatchDecision,
+    Matcher,
+    Prices,
+    decide,
+    duplicates,
+    evidence,
+)
 from registry.signing import SignatureRefused, Signer, Verifier, somebody
 from registry.versions import HashMismatch, Version, as_version, verified_manifest, verified_source
 
@@ -36,6 +49,12 @@ _log = logging.getLogger(__name__)
 Outcomes = Callable[[], Awaitable[Mapping[str, int]]]
 """Reads the board's counters of ended tasks, ``<name>|<sha>|<status>`` to number."""
 
+DEFAULT_FLOOR = 0.02
+"""Below it there is hardly more in common than a frequent word. Low on purpose: what is left out cannot be chosen, and
+for needs in everyday language right capabilities score as little as 0.03."""
+
+_RECORDS_SECONDS = 10.0
+_UNKNOWN = evidence.factor({})
 _MANIFESTS_KEPT = 4096
 _SOURCES_KEPT = 64
 
@@ -47,6 +66,8 @@ class Match(NamedTuple):
     score: float
     """0 for nothing in common with the need, towards 1 the more it covers."""
     version: Version
+    reasons: tuple[str, ...] = ()
+    """What spoke for it, the weightiest first."""
 
 
 class Loaded(NamedTuple):
@@ -66,6 +87,7 @@ class Registry:
         matcher: ranks capabilities for :meth:`shortlist`. Default: a new :class:`LexicalMatcher`.
         signer: signs the artifacts registered here, or finds the key when the first one is. Default: this user's key, see
             :meth:`registry.signing.Signer.find`.
+        clock: seconds that only grow; how versions did is read again after ten of them.
     """
 
     def __init__(
@@ -74,6 +96,7 @@ class Registry:
         outcomes: Outcomes | None = None,
         matcher: Matcher | None = None,
         signer: Signer | Callable[[], Signer] = Signer.find,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
         self._signer = signer
@@ -82,6 +105,9 @@ class Registry:
         """The keys whose signatures count on this board."""
         self._outcomes = outcomes
         self._matcher: Matcher = matcher if matcher is not None else LexicalMatcher()
+        self._clock = clock
+        self._records: Mapping[tuple[str, str], Mapping[Status, int]] = {}
+        self._records_until = -math.inf
         self._revision: str | None = None
         self._active: dict[str, Version] = {}
         self._unreadable: dict[str, str] = {}
@@ -147,6 +173,8 @@ class Registry:
                 operation=operation,
                 signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text) if sign else None,
             )
+        if written.changed:
+            self._warn(manifest)
         return await self.resolve(manifest.name, written.sha)
 
     async def resolve(self, name: str, sha: str | None = None) -> Version:
@@ -396,17 +424,104 @@ class Registry:
         if k < 1:
             raise BadInput("k", k, "Ask for at least one.")
         await self._refresh()
-        allowed = {name for name, version in self._active.items() if version.visible_to(tenant)}
-        pinned = [name for name in dict.fromkeys(always) if name in allowed]
+        await self._read_records()
+        allowed = self._visible(tenant)
+        pinned = [name for name in dict.fromkeys(always) if name in (self._active if allowed is None else allowed)]
         most = max(k, len(pinned))
-        ranked = self._matcher.rank(query, k=most, floor=floor, allowed=allowed.__contains__)
-        scores = {each.name: each.score for each in ranked}
-        if any(name not in scores for name in pinned):
-            scored = self._matcher.rank(query, k=len(pinned), floor=0.0, allowed=set(pinned).__contains__)
-            scores = {each.name: each.score for each in scored} | scores
-        first = [Match(name, scores.get(name, 0.0), self._active[name]) for name in pinned]
-        rest = [Match(name, score, self._active[name]) for name, score in ranked if name not in set(pinned)]
+        found = {each.name: each for each in self._search(query, most, allowed) if each.score >= floor}
+        missing = {name for name in pinned if name not in found}
+        if missing:
+            found |= {each.name: each for each in self._search(query, len(missing), missing)}
+        first = [Match(name, *self._scored(found.get(name), name)) for name in pinned]
+        rest = [Match(name, *self._scored(each, name)) for name, each in found.items() if name not in set(pinned)]
+        if floor <= 0:
+            shown = {each.name for each in (*first, *rest)}
+            rest += [
+                Match(name, *self._scored(None, name))
+                for name in sorted((self._active.keys() if allowed is None else allowed) - shown)[:most]
+            ]
         return [*first, *rest][:most]
+
+    async def decide(
+        self, need: str, *, tenant: str | None = None, contract: Contract | None = None, prices: Prices | None = None
+    ) -> MatchDecision:
+        """What to do about a need: use a capability, compose several, have one made, or ask the model.
+
+        Args:
+            need: in words.
+            tenant: only what this tenant may use.
+            contract: what the sub-task brings, needs and allows; what does not fit is left out, with the reason.
+            prices: what mistakes cost.
+        """
+        await self._refresh()
+        await self._read_records()
+
+        def left_out(name: str) -> str:
+            return "; ".join(contract.objections(self._active[name].manifest)) if contract is not None else ""
+
+        allowed = self._visible(tenant)
+        return decide(
+            self._matcher, need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
+            left_out=left_out, ranked=self._by_record,
+        )  # fmt: skip
+
+    async def similar(
+        self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST
+    ) -> Sequence[duplicates.Alike]:
+        """The active capabilities a manifest is nearly the same as, most first; its own name is not compared."""
+        await self._refresh()
+        return duplicates.similar(self._matcher, self._document, Document.of(manifest), least)
+
+    async def clusters(self, *, least: float = duplicates.DEFAULT_LEAST) -> Sequence[tuple[tuple[str, ...], float]]:
+        """Groups of active capabilities that are nearly the same, with the least likeness that holds each together."""
+        await self._refresh()
+        return duplicates.clusters(self._matcher, {name: self._document(name) for name in self._active}, least)
+
+    def _document(self, name: str) -> Document:
+        return Document.of(self._active[name].manifest)
+
+    def _warn(self, manifest: Manifest) -> None:
+        """Say what speaks against a manifest that was just registered, as far as the list in memory tells."""
+        for each in duplicates.similar(self._matcher, self._document, Document.of(manifest)):
+            _log.warning("%s is %s", manifest.name, each)
+        for said in duplicates.contradictions(manifest):
+            _log.warning("%s: %s", manifest.name, said)
+
+    def _visible(self, tenant: str | None) -> Set[str] | None:
+        """The names a tenant may use; None when that is all of them."""
+        if tenant is None:
+            return None
+        names = {name for name, version in self._active.items() if version.visible_to(tenant)}
+        return None if len(names) == len(self._active) else names
+
+    def _search(self, query: str, k: int, allowed: Set[str] | None) -> Sequence[Candidate]:
+        found = self._matcher.search(query, k=2 * k, allowed=None if allowed is None else allowed.__contains__)
+        return self._by_record(found.candidates)[:k]
+
+    def _by_record(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Candidates by score and record; each says what its record is."""
+        weighed: list[Candidate] = []
+        for each in candidates:
+            record = self._records.get((each.name, self._active[each.name].sha), {})
+            said = evidence.words(record)
+            reasons = (*each.reasons, said) if said else each.reasons
+            weighed.append(Candidate(each.name, each.score * evidence.factor(record) / _UNKNOWN, reasons))
+        return sorted(weighed, key=lambda each: (-each.score, each.name))
+
+    async def _read_records(self) -> None:
+        """How versions did so far, read again when it was last read some time ago."""
+        if self._outcomes is None or self._clock() < self._records_until:
+            return
+        self._records_until = self._clock() + _RECORDS_SECONDS
+        records: dict[tuple[str, str], dict[Status, int]] = {}
+        for key, number in (await self._outcomes()).items():
+            parts = key.split("|")
+            if len(parts) == 3:
+                records.setdefault((parts[0], parts[1]), {})[Status(parts[2])] = int(number)
+        self._records = records
+
+    def _scored(self, found: Candidate | None, name: str) -> tuple[float, Version, tuple[str, ...]]:
+        return (found.score if found else 0.0, self._active[name], found.reasons if found else ())
 
     async def activate(
         self, name: str, sha: str, *, expected_active: str | None = ANY, reason: str = "", operation: str | None = None
@@ -501,7 +616,7 @@ class Registry:
         known = self._active.get(name)
         self._active[name] = version
         if known is None or known.sha != version.sha:
-            self._matcher.add(name, version.manifest)
+            self._matcher.add(name, Document.of(version.manifest))
 
     def _forget(self, name: str) -> None:
         self._unreadable.pop(name, None)

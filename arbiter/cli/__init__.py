@@ -4,12 +4,14 @@
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs
 ``runs``          run, submit, call, runs, show, events, cancel
+``why``           why
 ``dead``          dead list, show, redrive, discard
 ``daemon``        serve, worker, down
 ``retention``     prune
 ``doctor``        doctor
 ``archive``       export, import, events --archive
-``capabilities``  capabilities, capabilities show
+``capabilities``  capabilities, capabilities show, search, duplicates
+``evaluation``    eval matching
 ``budgets``       budgets, budgets show, budgets set
 ``tokens``        tokens list, create, revoke
 ``audit``         audit

@@ -20,6 +20,7 @@ from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.types import Status
 from registry import Registry, Signer, Version, suspects
+from registry.matching.duplicates import contradictions
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -49,6 +50,61 @@ async def _listing(arguments: argparse.Namespace) -> int:
         output.note("no capabilities on this board")
     for name, why in unreadable.items():
         output.note(f"warning: {name} is not offered: {narration.one_line(why, 300)}")
+    return OK
+
+
+def search(arguments: argparse.Namespace) -> int:
+    """Say which capabilities fit a need, how well, why, and what the matcher would do."""
+    return asyncio.run(_search(arguments))
+
+
+async def _search(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog, board.outcomes)
+        found = await registry.shortlist(arguments.need, k=arguments.limit, tenant=arguments.tenant)
+        decision = await registry.decide(arguments.need, tenant=arguments.tenant)
+    if arguments.json:
+        matches = [{"name": each.name, "score": each.score, "reasons": list(each.reasons)} for each in found]
+        output.line({"found": matches, "decision": decision.model_dump(mode="json")})
+        return OK
+    rows: list[list[str | Text]] = [
+        [f"{each.score:.3f}", each.name, "; ".join(each.reasons),
+         narration.one_line(each.version.manifest.description, 200)]
+        for each in found
+    ]  # fmt: skip
+    head: list[tuple[str, dict[str, Any]]] = [
+        ("SCORE", {"justify": "right"}), ("NAME", {"min_width": 12}), ("WHY", {"min_width": 20}), ("DESCRIPTION", {}),
+    ]  # fmt: skip
+    if rows:
+        output.console().print(output.table(head, rows))
+    chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
+    output.note(f"the matcher would {decision.outcome}{chosen} (p {decision.probability:.2f})")
+    return OK
+
+
+def duplicates(arguments: argparse.Namespace) -> int:
+    """List capabilities that are nearly the same, and manifests that contradict themselves."""
+    return asyncio.run(_duplicates(arguments))
+
+
+async def _duplicates(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = Registry(board.catalog)
+        groups = await registry.clusters(least=arguments.least)
+        odd = {version.name: contradictions(version.manifest) for version in await registry.list()}
+    for names, likeness in groups:
+        if arguments.json:
+            output.line({"names": list(names), "likeness": round(likeness, 4)})
+        else:
+            output.console().print(Text(f"{likeness:.2f} the same: {', '.join(names)}"), soft_wrap=True)
+    for name, said in odd.items():
+        for each in said:
+            if arguments.json:
+                output.line({"name": name, "contradiction": each})
+            else:
+                output.console().print(Text(f"{name}: {narration.one_line(each, 300)}"), soft_wrap=True)
+    if not groups and not any(odd.values()):
+        output.note("no two capabilities are nearly the same, and none contradicts itself")
     return OK
 
 

@@ -72,6 +72,7 @@ def build() -> argparse.ArgumentParser:
     _doctor(commands)
     _archive(commands)
     _capabilities(commands)
+    _eval(commands)
     _keys(commands)
     _schedules(commands)
     _budgets(commands)
@@ -320,6 +321,9 @@ def _look(commands: _Commands) -> None:
     show = _command(commands, "show", "arbiter.cli.runs:show", "show a run: rounds, tasks, answer")
     show.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
     _json(show, "everything about it")
+    why = _command(commands, "why", "arbiter.cli.why:why", "say what the matcher decided in a run, and why")
+    why.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
+    _json(why, "one line for each decision")
     events = _command(commands, "events", "arbiter.cli.runs:events", "print events: of one run, or of the latest runs")
     events.add_argument("--run", metavar="RUN", help="only this run")
     events.add_argument("--follow", "-f", action="store_true", help="go on with events as they happen")
@@ -331,7 +335,7 @@ def _look(commands: _Commands) -> None:
     )
     _which(events, "with --archive: ")
     _json(events, "CloudEvents, one to a line,")
-    for parser in (runs, show, events):
+    for parser in (runs, show, why, events):
         _place(parser)
 
 
@@ -516,6 +520,25 @@ def _capabilities(commands: _Commands) -> None:
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
     _place(show, default=argparse.SUPPRESS)
 
+    search = _command(inner, "search", "arbiter.cli.capabilities:search", "say which capabilities fit a need, and why")
+    search.add_argument("need", metavar="NEED", help="what should be done, in words")
+    search.add_argument("--limit", metavar="N", type=_positive, default=10, help="how many (default 10)")
+    search.add_argument("--tenant", metavar="NAME", default=argparse.SUPPRESS, help="only what this tenant may use")
+    search.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
+    _place(search, default=argparse.SUPPRESS)
+
+    same = _command(
+        inner,
+        "duplicates",
+        "arbiter.cli.capabilities:duplicates",
+        "list what is nearly the same, or contradicts itself",
+    )
+    same.add_argument(
+        "--least", metavar="SHARE", type=_share, default=0.75, help="likeness from 0 to 1 to begin at (default 0.75)"
+    )
+    same.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    _place(same, default=argparse.SUPPRESS)
+
     for name, does in (
         ("sign", "vouch for a version with this user's key, after you looked at it"),
         ("revoke", "let a version never run again"),
@@ -538,6 +561,25 @@ def _capabilities(commands: _Commands) -> None:
     )
     waiting.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
     _place(waiting, default=argparse.SUPPRESS)
+
+
+def _eval(commands: _Commands) -> None:
+    text = """\
+Measure how well the matcher finds capabilities and how well it knows that none fits, beside BM25 and
+the fusion of both. DIR has tools.jsonl and queries*.jsonl, or folders that have; then all of them are
+measured as one pooled registry as well. See docs/matching.md."""
+    everything = _command(commands, "eval", "arbiter.cli.evaluation:matching", "measure the matcher on corpora", text)
+    inner = everything.add_subparsers(metavar="WHAT", required=True)
+    one = _command(inner, "matching", "arbiter.cli.evaluation:matching", "measure the matcher on corpora", text)
+    one.add_argument("folder", metavar="DIR")
+    one.add_argument(
+        "--limit", metavar="N", type=_positive, default=500, help="needs of a corpus at most (default 500)"
+    )
+    one.add_argument("--seed", metavar="N", type=_number, default=1, help="of samples and intervals (default 1)")
+    one.add_argument("--picture", metavar="FILE", help="draw risk by coverage into an SVG file")
+    one.add_argument("--refit", metavar="FILE", help="fit the calibration on these corpora and write it to FILE")
+    one.add_argument("--calibration", metavar="FILE", help="measure with a calibration that --refit wrote")
+    _json(one, "one line for each corpus")
 
 
 def _keys(commands: _Commands) -> None:
@@ -753,6 +795,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
     return number
 
 

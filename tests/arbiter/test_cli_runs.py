@@ -271,3 +271,24 @@ def test_the_version_and_the_help_come_without_loading_anything_heavy() -> None:
     assert done.stdout.startswith("arbiter 0.")
     for heavy in ("'strands'", "'boto3'", "'redis'", "'pydantic'"):
         assert heavy not in done.stdout
+
+
+def test_why_tells_what_the_matcher_decided_and_search_what_it_would(
+    script: str, on: list[str], tmp_path: Path
+) -> None:
+    file = str(tmp_path / "abilities.py")
+    done = arbiter("run", "double 21", "--model", script, "--capabilities", file, "--quiet", "--json", *on)
+    [result] = records(done.stdout)
+    [told] = records(arbiter("why", result["run_id"], "--json", *on).stdout)
+    assert (told["round"], told["followed"], told["need"]) == (1, "double", "double 21")
+    assert told["candidates"][0]["name"] == "double"
+    said = arbiter("why", result["run_id"], *on).stdout
+    assert "Round 1, followed by double" in said
+    assert "expected costs" in said
+    found = arbiter("capabilities", "search", "doubling of a number", *on)
+    assert "double" in found.stdout
+    assert "number " in found.stdout
+    assert "the matcher would" in found.stderr
+    [searched] = records(arbiter("capabilities", "search", "doubling of a number", "--json", *on).stdout)
+    assert [each["name"] for each in searched["found"]] == ["double"]
+    assert searched["decision"]["outcome"] in ("use", "ask")

@@ -358,3 +358,16 @@ async def test_a_run_keeps_the_version_it_first_used(redis_server: RedisServer) 
     versions = {task.version for task in result.state.work}
     assert versions == {FUNCTIONS[0].manifest.content_hash()}
     assert all(task.completion.status is Status.SUCCEEDED for task in result.state.work)
+
+
+async def test_what_the_matcher_decided_is_recorded_with_the_round(redis_server: RedisServer) -> None:
+    turns = [call(SEARCH, query="sum of two numbers"), call("add", a=1, b=2), "Done."]
+    async with arbiter(redis_server.url, turns) as (a, _):
+        result = await a.run("Add 1 and 2.", timeout=20)
+    first, second, third = result.state.rounds
+    request, search = first.matches
+    assert request["need"] == "Add 1 and 2."
+    assert request["outcome"] in ("use", "ask", "compose", "fabricate")
+    assert [each["name"] for each in request["candidates"]][:1] == ["add"]
+    assert search["need"] == "sum of two numbers"
+    assert second.matches == third.matches == ()

@@ -1,0 +1,55 @@
+"""The command why: what the matcher decided in a run, and what led to it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from rich.console import Console
+from rich.text import Text
+
+from arbiter import narration
+from arbiter.cli import OK, options, output
+from arbiter.fold import fold
+from blackboard.board import Board
+from registry.matching import MatchDecision
+
+
+def why(arguments: argparse.Namespace) -> int:
+    """Tell, of each round of a run, which capabilities were found for what, and what followed from it."""
+    return asyncio.run(_why(arguments))
+
+
+async def _why(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        run_id = await options.run_id(board, arguments.run)
+        state = fold(run_id, await board.history(run_id))
+    console = output.console()
+    found = False
+    for turn in state.rounds:
+        called = ", ".join(dict.fromkeys(call.name for call in turn.calls)) or "an answer"
+        for given in turn.matches:
+            found = True
+            if arguments.json:
+                output.line({"round": turn.number, "followed": called, **given})
+                continue
+            console.print(Text(f"Round {turn.number}, followed by {called}", "bold"))
+            tell(console, MatchDecision.model_validate(given))
+    if not found:
+        output.note("no decision of the matcher is recorded in this run")
+    return OK
+
+
+def tell(console: Console, decision: MatchDecision) -> None:
+    """A decision in words."""
+    chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
+    costs = ", ".join(f"{way} {cost:.2f}" for way, cost in decision.costs.items())
+    console.print(Text(f"  {narration.one_line(decision.need, 200)}"), soft_wrap=True)
+    console.print(
+        Text(f"  {decision.outcome}{chosen} (p {decision.probability:.2f}); expected costs: {costs}"), soft_wrap=True
+    )
+    for each in decision.candidates:
+        reasons = "; ".join(each.reasons)
+        console.print(Text(f"    {each.score:.3f}  {each.name}  {narration.one_line(reasons, 200)}"), soft_wrap=True)
+    for said in decision.left_out:
+        console.print(Text(f"    left out: {narration.one_line(said, 200)}"), soft_wrap=True)

@@ -1,0 +1,34 @@
+"""Which of very many capabilities fits a need, how sure that is, and why.
+
+* :mod:`registry.matching.interface`: what a matcher is, and what it answers.
+* :mod:`registry.matching.documents`, :mod:`registry.matching.words`: what is read of a capability, and how.
+* :mod:`registry.matching.lexical`: the matcher that needs nothing else; :mod:`registry.matching.spelling` and
+  :mod:`registry.matching.related` are its words spelled alike and its words that mean alike.
+* :mod:`registry.matching.calibration`, :mod:`registry.matching.decision`: how likely the best is right, and what to do then.
+* :mod:`registry.matching.contract`, :mod:`registry.matching.evidence`: what cannot be used, and what has proved itself.
+* :mod:`registry.matching.duplicates`: what is there already, and what contradicts itself.
+* :mod:`registry.matching.evaluation`: all of that, measured on corpora.
+* :mod:`registry.matching.sentences`: a sentence encoder out of a folder of weights.
+
+Enters: documents one at a time, as they come and go, and needs in words. Leaves: candidates with scores and reasons.
+"""
+
+from registry.matching.contract import Contract
+from registry.matching.decision import MatchCandidate, MatchDecision, Prices, decide
+from registry.matching.documents import Document
+from registry.matching.interface import Candidate, Findings, Matcher, Signals
+from registry.matching.lexical import LexicalMatcher
+
+__all__ = [
+    "Candidate",
+    "Contract",
+    "Document",
+    "Findings",
+    "LexicalMatcher",
+    "MatchCandidate",
+    "MatchDecision",
+    "Matcher",
+    "Prices",
+    "Signals",
+    "decide",
+]

@@ -1,0 +1,162 @@
+"""Use a capability, compose several, have one made, or let the model choose: whichever is expected to cost least.
+
+No threshold is set anywhere. What is stated is what the mistakes cost; with the probability that the best candidate is
+right, that settles what to do. Where both mistakes are likely enough, asking the model, which sees the contracts of the
+best candidates, is the cheapest: the band in the middle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from blackboard.types import Record
+from registry.matching.calibration import Calibration, shipped
+from registry.matching.interface import Candidate, Matcher
+from registry.matching.words import plain_words
+
+Outcome = Literal["use", "compose", "fabricate", "ask"]
+
+_NOTHING: dict[Outcome, float] = {"fabricate": 0.0}
+_LOOKED_AT = 10
+_SHOWN = 5
+_PARTS = 4
+_BETWEEN = re.compile(r"(?:[.;!?]\s+|,?\s+(?:and then|then|and also|and)\s+|\n+)", re.IGNORECASE)
+
+
+class Prices(Record):
+    """What mistakes and questions cost, in one unit of your choice; only their ratios matter."""
+
+    wrong_match: float = Field(default=3.0, gt=0)
+    """A capability is used that does not do what was needed: a wrong answer, or a failed task."""
+    needless_fabrication: float = Field(default=2.0, gt=0)
+    """One is made that was there already: minutes, and money."""
+    question: float = Field(default=0.5, ge=0)
+    """The model is asked, with the contracts of the best candidates before it; what it still gets wrong is in the price."""
+
+
+class MatchCandidate(Record):
+    """A candidate as it is recorded."""
+
+    name: str
+    score: float
+    reasons: tuple[str, ...] = ()
+
+
+class MatchDecision(Record):
+    """What to do about a need, and everything that led to it."""
+
+    need: str
+    """Shortened to its beginning."""
+    outcome: Outcome
+    chosen: tuple[str, ...] = ()
+    """The capability to use, or those to compose, in the need's order."""
+    probability: float
+    """That what is chosen is right; for ``fabricate`` that nothing fits; for ``ask`` that the best candidate is right."""
+    costs: dict[str, float]
+    """What each way is expected to cost, at :attr:`prices`."""
+    prices: Prices
+    candidates: tuple[MatchCandidate, ...] = ()
+    """The best, the chosen one among them."""
+    signals: tuple[float, ...] = ()
+    """What the probability was made from; see :class:`registry.matching.interface.Signals`."""
+    left_out: tuple[str, ...] = ()
+    """What was found and may not be used, each with the reason."""
+
+
+def decide(
+    matcher: Matcher,
+    need: str,
+    *,
+    prices: Prices | None = None,
+    calibration: Calibration | None = None,
+    allowed: Callable[[str], bool] | None = None,
+    left_out: Callable[[str], str] | None = None,
+    ranked: Callable[[Sequence[Candidate]], Sequence[Candidate]] = tuple,
+) -> MatchDecision:
+    """What to do about a need.
+
+    Args:
+        matcher: knows the capabilities.
+        need: in words.
+        prices: what mistakes cost. Default: a wrong match half as much again as a needless fabrication.
+        calibration: from signals to probabilities. Default: the one that is shipped.
+        allowed: which capabilities there are for this need.
+        left_out: why one of them may not be used, in words; empty when it may.
+        ranked: the candidates in the order their records suggest. Default: as they match.
+    """
+    prices, calibration = prices or Prices(), calibration or shipped()
+    refused: dict[str, str] = {}
+
+    def usable(name: str) -> bool:
+        if allowed is not None and not allowed(name):
+            return False
+        why = left_out(name) if left_out is not None else ""
+        if why:
+            refused[name] = why
+        return not why
+
+    passing = None if allowed is None and left_out is None else usable
+    found = matcher.search(need, k=_LOOKED_AT, allowed=passing)
+    best = list(ranked(found.candidates))[:_SHOWN]
+    said = tuple(f"{name}: {why}" for name, why in list(refused.items())[:_SHOWN])
+    right = calibration.probability(found.signals)
+    ways = costs(right, prices) if found.candidates else _NOTHING.copy()
+    chosen: tuple[str, ...] = ()
+    composed = _composed(matcher, need, calibration, passing)
+    if composed is not None:
+        ways["compose"] = (1 - composed[1]) * prices.wrong_match
+    outcome = min(ways, key=lambda way: (ways[way], way))
+    probability = right
+    if outcome == "use":
+        chosen = (best[0].name,)
+    elif outcome == "fabricate":
+        probability = 1 - right
+    elif outcome == "compose" and composed is not None:
+        chosen, probability = composed
+    return MatchDecision(
+        need=need[:500],
+        outcome=outcome,
+        chosen=chosen,
+        probability=round(probability, 4),
+        costs={way: round(cost, 4) for way, cost in sorted(ways.items())},
+        prices=prices,
+        candidates=tuple(map(_recorded, best)),
+        signals=tuple(round(value, 4) for value in found.signals),
+        left_out=said,
+    )
+
+
+def costs(right: float, prices: Prices) -> dict[Outcome, float]:
+    """What each way is expected to cost when the best candidate is right with this probability."""
+    return {
+        "use": (1 - right) * prices.wrong_match,
+        "fabricate": right * prices.needless_fabrication,
+        "ask": prices.question,
+    }
+
+
+def _composed(
+    matcher: Matcher, need: str, calibration: Calibration, allowed: Callable[[str], bool] | None
+) -> tuple[tuple[str, ...], float] | None:
+    """Capabilities for the parts of a need, and how likely all of them are right; None unless they are several."""
+    parts = [part for part in _BETWEEN.split(need[:2000]) if len(plain_words(part)) >= 2]
+    if not 2 <= len(parts) <= _PARTS:
+        return None
+    names: list[str] = []
+    right = 1.0
+    for part in parts:
+        found = matcher.search(part, k=2, allowed=allowed)
+        if not found.candidates:
+            return None
+        names.append(found.candidates[0].name)
+        right *= calibration.probability(found.signals)
+    unique = tuple(dict.fromkeys(names))
+    return (unique, right) if len(unique) > 1 else None
+
+
+def _recorded(candidate: Candidate) -> MatchCandidate:
+    return MatchCandidate(name=candidate.name, score=round(candidate.score, 4), reasons=candidate.reasons)

@@ -1,0 +1,110 @@
+"""Which capabilities are nearly the same, and which descriptions contradict their own manifest."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, cast
+
+from registry.manifest import Manifest
+from registry.matching.documents import Document
+from registry.matching.interface import Matcher
+from registry.matching.words import terms
+
+DEFAULT_LEAST = 0.75
+"""Likeness from which two capabilities are worth a look."""
+
+_WEIGHTS = (2.0, 1.0, 0.6, 0.3)
+_LOOKED_AT = 8
+_QUOTED = re.compile(r"`([a-z][a-z0-9_]*)`")
+_CHANGING_VERBS = """
+book buy cancel charge create delete insert pay post publish purge remove rename reserve save send store submit
+transfer update upload write
+"""
+_CHANGING = frozenset(_CHANGING_VERBS.split())
+
+
+class Alike(NamedTuple):
+    """A capability that is much the same as another one."""
+
+    name: str
+    likeness: float
+    """1 for the same words in the same places."""
+
+    def __str__(self) -> str:
+        return f"{self.likeness:.2f} the same as {self.name}: extend {self.name} instead?"
+
+
+def likeness(one: Document, other: Document) -> float:
+    """How much of the words of two capabilities is common to both: weighted Jaccard, 0 to 1. Symmetric."""
+    mine, theirs = _weighed(one), _weighed(other)
+    either = sum((mine | theirs).values())
+    return sum((mine & theirs).values()) / either if either else 0.0
+
+
+def similar(
+    matcher: Matcher, documents: Callable[[str], Document], document: Document, least: float = DEFAULT_LEAST
+) -> list[Alike]:
+    """The known capabilities a document is at least so like, most first; one of the same name is not compared."""
+    found = matcher.search(f"{document.name} {document.description}", k=_LOOKED_AT).candidates
+    alike = [Alike(each.name, likeness(document, documents(each.name))) for each in found if each.name != document.name]
+    return sorted((each for each in alike if each.likeness >= least), key=lambda each: (-each.likeness, each.name))
+
+
+def clusters(
+    matcher: Matcher, documents: Mapping[str, Document], least: float = DEFAULT_LEAST
+) -> list[tuple[tuple[str, ...], float]]:
+    """Groups of capabilities that are nearly the same, with the least likeness that holds each together, largest first."""
+    group = {name: name for name in documents}
+    weakest: dict[str, float] = {}
+
+    def root(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    for name in sorted(documents):
+        for each in similar(matcher, documents.__getitem__, documents[name], least):
+            first, second = sorted((root(name), root(each.name)))
+            group[second] = first
+            weakest[first] = min(weakest.get(first, 1.0), weakest.pop(second, 1.0), each.likeness)
+    members: dict[str, list[str]] = {}
+    for name in sorted(documents):
+        members.setdefault(root(name), []).append(name)
+    found = [(tuple(names), weakest.get(first, 1.0)) for first, names in members.items() if len(names) > 1]
+    return sorted(found, key=lambda each: (-len(each[0]), each[0]))
+
+
+def contradictions(manifest: Manifest) -> list[str]:
+    """Where name and description say something else than the schema and the effects, one line each."""
+    said: list[str] = []
+    properties = manifest.input_schema.get("properties")
+    known = set(properties) if isinstance(properties, dict) else set[str]()
+    required = manifest.input_schema.get("required")
+    for name in cast("list[str]", required) if isinstance(required, list) else []:
+        if name not in known:
+            said.append(f"the schema requires {name!r} and does not describe it")
+    if known:
+        returned = (manifest.output_schema or {}).get("properties")
+        there = known | (set(returned) if isinstance(returned, dict) else set[str]())
+        for name in _named(manifest.description):
+            if name not in there and name != manifest.name:
+                said.append(f"the description speaks of {name!r}, which the schema does not have")
+    verb = manifest.name.partition("_")[0]
+    if manifest.effects == "pure" and verb in _CHANGING:
+        said.append(f"it is called {manifest.name} and its effects are 'pure'; say 'writes' if it changes anything")
+    return said
+
+
+def _named(description: str) -> Iterable[str]:
+    return dict.fromkeys(_QUOTED.findall(description))
+
+
+def _weighed(document: Document) -> Counter[str]:
+    """Stems with what they weigh, in thousandths, so that sums are exact and likeness is the same both ways."""
+    weighed: Counter[str] = Counter()
+    for text, weight in zip(document, _WEIGHTS, strict=False):
+        for word in set(terms(text)):
+            weighed[word] += round(1000 * weight)
+    return weighed

@@ -1,0 +1,67 @@
+"""What a matcher is: the seam between the registry and whatever ranks capabilities for a need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from registry.matching.documents import Document
+
+
+class Candidate(NamedTuple):
+    """A capability that may serve a need."""
+
+    name: str
+    score: float
+    """0 for nothing in common with the need, towards 1 the more of it the capability answers to."""
+    reasons: tuple[str, ...] = ()
+    """What spoke for it, the weightiest first, in words."""
+
+
+class Signals(NamedTuple):
+    """How sure a ranking looks, in numbers a calibration turns into a probability. All are 0 when nothing was found."""
+
+    score: float = 0.0
+    """Of the best candidate."""
+    covered: float = 0.0
+    """Share of the need's weight in words that the best candidate has; words nobody knows count as not covered."""
+    lead: float = 0.0
+    """How far the best stands before the second, as a share of its score."""
+    standing: float = 0.0
+    """How far it stands before the tenth, the same way; the whole score where there are fewer."""
+    known: float = 0.0
+    """Share of the need's weight in words that some capability has."""
+    named: float = 0.0
+    """Share of the weight of the best candidate's name that the need mentions."""
+    size: float = 0.0
+    """Natural logarithm of 1 and the number of capabilities."""
+
+
+class Findings(NamedTuple):
+    """The answer to one search."""
+
+    candidates: Sequence[Candidate]
+    """Best first; equal scores by name."""
+    signals: Signals
+
+
+class Matcher(Protocol):
+    """Ranks capabilities for a need.
+
+    Adding and removing must leave it as if it had been built from the rest, in any order: processes that followed the
+    registry for a year and one that started a moment ago answer the same.
+    """
+
+    def __len__(self) -> int: ...
+
+    def add(self, name: str, document: Document) -> None:
+        """Know this capability; replaces what was known under the name."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Forget a capability; nothing happens when it is not known."""
+        ...
+
+    def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
+        """The best at most ``k`` allowed capabilities that have anything to do with the need."""
+        ...

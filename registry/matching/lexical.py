@@ -1,0 +1,469 @@
+"""The matcher that needs nothing but the standard library: words, their forms, their spellings and their relatives.
+
+A capability is a handful of texts (:class:`~registry.matching.documents.Document`). What a word of them counts for is
+settled when the capability is added, from these texts alone, so adding or removing one touches nothing else, and no
+history leaves a trace. What the word weighs follows from how many capabilities have it, at the moment of the search.
+
+A need's word that no capability spells the same way still finds those that spell it nearly so, and a word finds the ones
+related to it (:mod:`registry.matching.related`), each for less.
+
+Sources: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), section 3.6, for the
+field weights; Turtle and Flood, "Query Evaluation: Strategies and Optimizations" (1995), for leaving out what cannot
+reach the best any more.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nlargest
+from itertools import pairwise
+from typing import NamedTuple
+from zlib import crc32
+
+from registry.matching.documents import Document
+from registry.matching.interface import Candidate, Findings, Signals
+from registry.matching.related import Related, shipped
+from registry.matching.spelling import Spelling
+from registry.matching.words import plain_words, stem
+
+_FIELDS = (
+    (2.0, 3.0, 0.3, 32),
+    (1.0, 12.0, 0.75, 400),
+    (0.6, 2.0, 0.75, 400),
+    (0.4, 8.0, 0.75, 600),
+    (0.5, 20.0, 0.75, 600),
+)
+"""Of each text of a document: its weight, the usual number of words, how far a longer one counts less (BM25's b), and
+how many words of it are read."""
+_SATURATION = 1.6
+_REPEATED = 2
+"""How often a word counts in one text. Whoever says it a third time says nothing more of what the thing does."""
+_PAIR = 0.4
+"""What two neighbouring words of the need count that are neighbours in a capability as well, against one word so rare."""
+_PAIRS = 1 << 20
+"""How many numbers pairs of words are counted under. More pairs than that share numbers, and seem a little less rare."""
+_RELATED = 0.5
+_NEAR = 0.6
+"""What a related word, and one that is spelled nearly the same, counts at most, against the need's own."""
+_DATA = 0.3
+"""What a word with digits in it counts: it is mostly a number, a date or an identifier."""
+_ELSEWHERE = 100
+"""Capabilities assumed to exist that have none of a need's words. In a registry of three, a word that all three have
+still says something; without this it would count for nothing."""
+_READ = 20_000
+"""Characters of a need that are read, and how many of its words count, the rarest first."""
+_ASKED = 64
+_MEANT = 12
+"""How many of a need's words a score is held against. A need of a thousand words, say with a table in it, does not mean
+a thousand things, and no capability could cover them."""
+_READ_AT_MOST = 1_200
+"""Occurrences of words that are read one after the other, those first that can add the most. Where there are more, the
+best so far are then gone through in full, so many of them. A registry has to be large for a search to come to this."""
+_FURTHER = 60
+_STRONG = 120
+"""What a word must count for, in 255ths, to be read before the places where it counts less: in a name, or in few words."""
+_ORDERED = 30
+"""Of how many of the best the order of the words is looked at."""
+
+
+class _Places:
+    """Where a word occurs and what it counts for there, in 255ths."""
+
+    __slots__ = ("impacts", "peak", "slots")
+
+    def __init__(self) -> None:
+        self.slots = array("I")
+        self.impacts = bytearray()
+        self.peak = 0
+
+    def add(self, slot: int, impact: int) -> None:
+        self.slots.append(slot)
+        self.impacts.append(impact)
+        self.peak = max(self.peak, impact)
+
+    def remove(self, slot: int) -> None:
+        at = bisect_left(self.slots, slot)
+        impact = self.impacts[at]
+        del self.slots[at], self.impacts[at]
+        if impact == self.peak:
+            self.peak = max(self.impacts, default=0)
+
+
+class _Posting:
+    """The places of a word, the strong ones apart."""
+
+    __slots__ = ("number", "strong", "weak")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.strong: _Places | None = None
+        self.weak: _Places | None = None
+
+    def __len__(self) -> int:
+        return sum(len(places.slots) for places in self.places())
+
+    def places(self) -> list[_Places]:
+        return [places for places in (self.strong, self.weak) if places is not None]
+
+    def add(self, slot: int, impact: int) -> None:
+        if impact >= _STRONG:
+            self.strong = self.strong or _Places()
+            self.strong.add(slot, impact)
+        else:
+            self.weak = self.weak or _Places()
+            self.weak.add(slot, impact)
+
+    def remove(self, slot: int, impact: int) -> None:
+        places = self.strong if impact >= _STRONG else self.weak
+        if places is not None:
+            places.remove(slot)
+
+
+class _Entry(NamedTuple):
+    """Places to read on behalf of a word of the need."""
+
+    most: float
+    """What they can add to a score."""
+    term: str
+    group: int
+    places: _Places
+    weight: float
+
+
+class _Asked(NamedTuple):
+    """A need, taken apart."""
+
+    words: dict[str, str]
+    """Stems to the words as they were written."""
+    weights: dict[str, float]
+    entries: list[_Entry]
+    meant: dict[int, tuple[int, float]]
+    """Numbers of the words looked for to the word of the need and what they weigh."""
+    pairs: dict[tuple[int, int], float]
+    against: float
+
+
+class LexicalMatcher:
+    """See this module. A :class:`~registry.matching.interface.Matcher`.
+
+    A score is ``s / (s + w)``, where ``s`` is what the capability's words add up to and ``w`` the weight of the need's
+    heaviest words, so one floor serves every need and every size of registry: words nobody knows weigh most, and a need
+    made of them scores near 0 everywhere.
+
+    Args:
+        related: the table of related words. Default: the one that is shipped.
+    """
+
+    def __init__(self, related: Related | None = None) -> None:
+        self._related = related
+        self._postings: dict[str, _Posting] = {}
+        self._terms: list[str] = []
+        self._spare: list[int] = []
+        self._spelling = Spelling()
+        self._slots: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._texts: dict[int, array[int]] = {}
+        self._impacts: dict[int, array[int]] = {}
+        self._paired = array("I", bytes(4 * _PAIRS))
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def add(self, name: str, document: Document) -> None:
+        """Know this capability; replaces what was known under the name."""
+        self.remove(name)
+        slot, self._next = self._next, self._next + 1
+        counted: dict[str, float] = {}
+        sequence: list[str] = []
+        for text, (weight, usual, shorter, read) in zip(document, _FIELDS, strict=True):
+            words = _split(text)[:read]
+            each = weight / (1 + shorter * (len(words) / usual - 1))
+            for word, times in Counter(words).items():
+                counted[word] = counted.get(word, 0.0) + each * min(times, _REPEATED)
+            sequence += ["", *words]
+        impacts = array("I")
+        for word, count in counted.items():
+            impact = max(1, round(255 * count / (_SATURATION + count)))
+            posting = self._postings.get(word)
+            if posting is None:
+                posting = self._know(word)
+            posting.add(slot, impact)
+            impacts.append(posting.number << 8 | impact)
+        self._slots[name], self._names[slot], self._impacts[slot] = slot, name, impacts
+        self._texts[slot] = array("I", [self._postings[word].number if word else 0 for word in sequence])
+        for pair in _pairs(sequence):
+            self._paired[pair] += 1
+
+    def remove(self, name: str) -> None:
+        """Forget a capability; nothing happens when it is not known."""
+        slot = self._slots.pop(name, None)
+        if slot is None:
+            return
+        del self._names[slot]
+        text = self._texts.pop(slot)
+        for pair in _pairs([self._terms[number - 1] if number else "" for number in text]):
+            self._paired[pair] -= 1
+        for packed in self._impacts.pop(slot):
+            word = self._terms[(packed >> 8) - 1]
+            posting = self._postings[word]
+            posting.remove(slot, packed & 255)
+            if not posting:
+                del self._postings[word]
+                self._spare.append(posting.number)
+                self._spelling.remove(word)
+
+    def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
+        """The best at most ``k`` allowed capabilities that have anything to do with the need."""
+        asked = self._asked(query)
+        if k <= 0 or not asked.entries:
+            return Findings((), Signals(size=math.log1p(len(self))))
+        scores = self._scores(asked, max(k, _ORDERED), allowed)
+        ranked = self._ordered(asked, scores)
+        best = [Candidate(self._names[slot], score / (score + asked.against)) for score, slot in ranked[: max(k, 10)]]
+        signals = self._signals(asked, best, ranked[0][1] if ranked else None)
+        told = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best[:k]]
+        return Findings(told, signals)
+
+    # ---- the need ---------------------------------------------------------------------------------------------------
+
+    def _asked(self, query: str) -> _Asked:
+        plain = plain_words(query[:_READ])
+        stems = [stem(word) for word in plain]
+        words = dict(zip(reversed(stems), reversed(plain), strict=True))
+        order = list(dict.fromkeys(stems))
+        weights = {word: self._weight(word) * (1.0 if word.isalpha() else _DATA) for word in order}
+        asked = [word for word in order if word in self._postings or word.isalpha()]
+        against = sum(nlargest(_MEANT, (weights[word] for word in asked)))
+        asked.sort(key=lambda word: (not word.isalpha(), word not in self._postings, -weights[word], word))
+        chosen = asked[:_ASKED]
+        entries: list[_Entry] = []
+        meant: dict[int, tuple[int, float]] = {}
+        for group, word in enumerate(chosen):
+            for other, weight in self._looked_for(word, weights):
+                posting = self._postings[other]
+                if weight > meant.get(posting.number, (0, 0.0))[1]:
+                    meant[posting.number] = (group, weight)
+                for places in posting.places():
+                    entries.append(_Entry(weight * places.peak, other, group, places, weight))
+        entries.sort(key=lambda entry: (-entry.most, entry.term, entry.group))
+        pairs: dict[tuple[int, int], float] = {}
+        for first, second in dict.fromkeys(pairwise(stems[: 4 * _ASKED])):
+            if first in self._postings and second in self._postings:
+                weight = _PAIR * self._rarity(self._paired[_pair(first, second)])
+                pairs[self._postings[first].number, self._postings[second].number] = weight
+        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, pairs, against)
+
+    def _looked_for(self, word: str, weights: dict[str, float]) -> Iterable[tuple[str, float]]:
+        """The word itself, those spelled nearly like it and those related to it, with what each 255th counts."""
+        weight = weights[word]
+        others: dict[str, float] = {}
+        for other, close in (self._related or shipped()).of(word):
+            others[other] = _RELATED * close
+        for other, close in self._spelling.near(word):
+            others[other] = max(others.get(other, 0.0), _NEAR * close)
+        if word in self._postings:
+            yield word, weight / 255
+        for other, share in others.items():
+            if other in self._postings and other not in weights:
+                yield other, share * min(weight, self._weight(other)) / 255
+
+    def _weight(self, word: str) -> float:
+        posting = self._postings.get(word)
+        return self._rarity(len(posting) if posting is not None else 0)
+
+    def _rarity(self, known: int) -> float:
+        return math.log(1 + (len(self._slots) + _ELSEWHERE - known + 0.5) / (known + 0.5))
+
+    # ---- adding up --------------------------------------------------------------------------------------------------
+
+    def _scores(self, asked: _Asked, most: int, allowed: Callable[[str], bool] | None) -> list[tuple[float, int]]:
+        """At least the ``most`` best allowed capabilities, as score and slot, unordered; of a word's entries the best counts."""
+        scores: dict[int, float] = {}
+        best: list[dict[int, float]] = [{} for _ in asked.weights]
+        read = 0
+        everything = True
+        for entry in asked.entries:
+            size = len(entry.places.slots)
+            if read and read + size > _READ_AT_MOST:
+                everything = False
+                continue
+            read += size
+            _add(scores, best[entry.group], entry.places, entry.weight)
+        if not everything:
+            cut = self._least(scores, max(most, _FURTHER), allowed)
+            scores = {slot: self._whole(asked, slot) for slot, score in scores.items() if score >= cut}
+        cut = self._least(scores, most, allowed)
+        return [
+            (score, slot)
+            for slot, score in scores.items()
+            if score >= cut and (allowed is None or allowed(self._names[slot]))
+        ]
+
+    def _whole(self, asked: _Asked, slot: int) -> float:
+        """The score of one capability."""
+        best: dict[int, float] = {}
+        meant = asked.meant
+        for packed in self._impacts[slot]:
+            found = meant.get(packed >> 8)
+            if found is not None:
+                group, weight = found
+                value = weight * (packed & 255)
+                if value > best.get(group, 0.0):
+                    best[group] = value
+        return sum(best.values())
+
+    def _least(self, scores: dict[int, float], most: int, allowed: Callable[[str], bool] | None) -> float:
+        """The score of the last of the ``most`` best allowed; 0 when there are not so many."""
+        if len(scores) < most:
+            return 0.0
+        if allowed is None:
+            return nlargest(most, scores.values())[-1]
+        look = 2 * most
+        while True:
+            found = nlargest(look, scores.items(), key=_second)
+            passing = [score for slot, score in found if allowed(self._names[slot])]
+            if len(passing) >= most:
+                return passing[most - 1]
+            if look >= len(scores):
+                return 0.0
+            look *= 4
+
+    def _ordered(self, asked: _Asked, scores: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+        """Best first, equal ones by name, after what neighbouring words add to the best."""
+        ranked = sorted(scores, key=lambda each: (-each[0], self._names[each[1]]))
+        if asked.pairs:
+            last = ranked[min(len(ranked), _ORDERED) - 1][0] if ranked else 0.0
+            ranked = [
+                (score + self._neighbours(asked, slot) if score >= last else score, slot) for score, slot in ranked
+            ]
+            ranked.sort(key=lambda each: (-each[0], self._names[each[1]]))
+        return ranked
+
+    def _neighbours(self, asked: _Asked, slot: int) -> float:
+        """What pairs of words add: as much as one word would that occurs where they do."""
+        found: dict[tuple[int, int], float] = {}
+        seen = set[tuple[int, int]]()
+        text, field, each, last = self._texts[slot], -1, 0.0, 0
+        for at, number in enumerate(text):
+            if not number:
+                field, each, seen = field + 1, 0.0, set[tuple[int, int]]()
+            elif last and (pair := (last, number)) in asked.pairs and pair not in seen:
+                seen.add(pair)
+                if not each:
+                    weight, usual, shorter, _ = _FIELDS[field]
+                    length = _length(text, at)
+                    each = weight / (1 + shorter * (length / usual - 1))
+                found[pair] = found.get(pair, 0.0) + each
+            last = number
+        return sum(asked.pairs[pair] * count / (_SATURATION + count) for pair, count in found.items())
+
+    # ---- what is said about it --------------------------------------------------------------------------------------
+
+    def _found(self, asked: _Asked, slot: int) -> dict[int, tuple[float, str]]:
+        """For each word of the need (its group): what it counts for in a capability, and the word there that does."""
+        found: dict[int, tuple[float, str]] = {}
+        for packed in self._impacts[slot]:
+            if (meant := asked.meant.get(packed >> 8)) is not None:
+                group, weight = meant
+                value = weight * (packed & 255)
+                if value > found.get(group, (0.0, ""))[0]:
+                    found[group] = (value, self._terms[(packed >> 8) - 1])
+        return found
+
+    def _reasons(self, asked: _Asked, slot: int) -> tuple[str, ...]:
+        stems = list(asked.weights)
+        said: list[str] = []
+        for group, (value, term) in nlargest(4, self._found(asked, slot).items(), key=lambda each: each[1]):
+            word = asked.words[stems[group]]
+            like = "" if term == stems[group] else f" (as {term}…)"
+            said.append(f"{word}{like} {value:.1f}")
+        return tuple(said)
+
+    def _signals(self, asked: _Asked, best: Sequence[Candidate], top: int | None) -> Signals:
+        if top is None:
+            return Signals(size=math.log1p(len(self)))
+        stems = list(asked.weights)
+        total = sum(asked.weights.values()) or 1.0
+        covered = known = 0.0
+        for group, (value, term) in self._found(asked, top).items():
+            weight = asked.weights[stems[group]]
+            covered += weight if term == stems[group] else min(weight, 3 * value)
+        for word, weight in asked.weights.items():
+            known += weight if word in self._postings else 0.0
+        name = list(dict.fromkeys(_split(best[0].name)))
+        heavy = {word: self._weight(word) for word in name}
+        named = sum(weight for word, weight in heavy.items() if word in asked.weights)
+        first = best[0].score
+        second = best[1].score if len(best) > 1 else 0.0
+        tenth = best[9].score if len(best) > 9 else 0.0
+        return Signals(
+            score=first,
+            covered=covered / total,
+            lead=(first - second) / first,
+            standing=(first - tenth) / first,
+            known=known / total,
+            named=named / (sum(heavy.values()) or 1.0),
+            size=math.log1p(len(self)),
+        )
+
+    def _know(self, word: str) -> _Posting:
+        if self._spare:
+            number = self._spare.pop()
+            self._terms[number - 1] = word
+        else:
+            self._terms.append(word)
+            number = len(self._terms)
+        posting = self._postings[word] = _Posting(number)
+        self._spelling.add(word)
+        return posting
+
+
+def _second(pair: tuple[int, float]) -> float:
+    return pair[1]
+
+
+def _split(text: str) -> list[str]:
+    return [stem(word) for word in plain_words(text)]
+
+
+def _pair(first: str, second: str) -> int:
+    return crc32(f"{first} {second}".encode()) % _PAIRS
+
+
+def _pairs(sequence: Sequence[str]) -> set[int]:
+    """The numbers of the pairs in texts that are divided by empty words."""
+    return {_pair(first, second) for first, second in pairwise(sequence) if first and second}
+
+
+def _length(text: array[int], at: int) -> int:
+    """How many words the text has that the one at a place belongs to."""
+    start = at
+    while start and text[start - 1]:
+        start -= 1
+    end = at
+    while end < len(text) and text[end]:
+        end += 1
+    return end - start
+
+
+def _add(scores: dict[int, float], best: dict[int, float], places: _Places, weight: float) -> None:
+    """Add what a word counts for, as far as it is more than what already stands for the same word of the need."""
+    values = map(weight.__mul__, places.impacts)
+    if not best:
+        best.update(zip(places.slots, values, strict=True))
+        if not scores:
+            scores.update(best)
+            return
+        for slot, value in best.items():
+            scores[slot] = scores.get(slot, 0.0) + value
+        return
+    for slot, value in zip(places.slots, values, strict=True):
+        old = best.get(slot, 0.0)
+        if value > old:
+            best[slot] = value
+            scores[slot] = scores.get(slot, 0.0) + value - old

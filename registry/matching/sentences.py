@@ -1,0 +1,215 @@
+"""Runs a sentence encoder of the BERT family out of a folder of weights, with NumPy and nothing else.
+
+The folder is one that Sentence Transformers reads: ``model.safetensors``, ``vocab.txt``, ``config.json``. Such an encoder
+reads the first 256 pieces of a text, averages what its last layer makes of them, and scales the result to length 1.
+
+Sources: Devlin et al., "BERT" (2019); Reimers and Gurevych, "Sentence-BERT" (2019); Wu et al., "Google's Neural Machine
+Translation System" (2016), section 4.1, for word pieces; the safetensors format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from blackboard.errors import BadInput
+
+_PIECES = 256
+_AT_ONCE = 32
+_READ = 4000
+"""Characters of a text that can matter: 256 pieces are hardly ever longer."""
+_KINDS = {"F32": ("<f4", 4), "F16": ("<f2", 2)}
+
+
+class SentenceEncoder:
+    """Texts to vectors of length 1, by the weights in a folder.
+
+    Args:
+        folder: see this module.
+        sha256: what the weights must hash to, in hex. Default: not checked. The file is data, not code: wrong weights
+            give wrong neighbours, and cannot do more.
+
+    Raises:
+        BadInput: NumPy is not installed, a file is missing or unreadable, or the weights are others than asked for.
+    """
+
+    def __init__(self, folder: Path | str, sha256: str | None = None) -> None:
+        try:
+            self._np: Any = import_module("numpy")
+        except ImportError:
+            raise BadInput("encoder", str(folder), "Install NumPy to run weights, or give another encoder.") from None
+        path = Path(folder)
+        try:
+            raw = (path / "model.safetensors").read_bytes()
+            words = (path / "vocab.txt").read_text("utf-8").splitlines()
+            config = json.loads((path / "config.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInput("encoder", str(folder), f"Give a folder with the encoder's files; {error}.") from None
+        found = hashlib.sha256(raw).hexdigest()
+        if sha256 is not None and found != sha256.lower():
+            raise BadInput("encoder", found, f"These are not the weights asked for, {sha256}; get them again.")
+        try:
+            self._tensors = self._read(raw)
+            self._layers, self._heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
+            self._epsilon = float(config["layer_norm_eps"])
+            self.dimensions = int(config["hidden_size"])
+            """How many numbers a vector has."""
+            self._ids = {word: number for number, word in enumerate(words)}
+            self._start, self._end = self._ids["[CLS]"], self._ids["[SEP]"]
+            self._unknown = self._ids["[UNK]"]
+        except (KeyError, ValueError, TypeError, struct.error) as error:
+            raise BadInput("encoder", str(folder), f"Its files are no encoder of this kind: {error!r}.") from None
+        self.identity = f"weights:{found[:16]}"
+        """Changes with the weights; vectors of different identities cannot be compared."""
+
+    def __call__(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text, in order."""
+        return self.encode(texts).tolist()
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        """:meth:`__call__` as a NumPy array, a row for each text."""
+        np = self._np
+        pieces = [self._pieces(text) for text in texts]
+        rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        # Texts of like length together, so that little is computed for padding.
+        order = sorted(range(len(texts)), key=lambda number: len(pieces[number]))
+        for start in range(0, len(order), _AT_ONCE):
+            chosen = order[start : start + _AT_ONCE]
+            rows[chosen] = self._forward([pieces[number] for number in chosen])
+        return rows
+
+    def _read(self, raw: bytes) -> dict[str, Any]:
+        np = self._np
+        (size,) = struct.unpack("<Q", raw[:8])
+        head = cast("dict[str, Any]", json.loads(raw[8 : 8 + size]))
+        tensors: dict[str, Any] = {}
+        for name, about in head.items():
+            if name == "__metadata__" or about["dtype"] not in _KINDS:
+                continue
+            kind, _ = _KINDS[about["dtype"]]
+            first, last = about["data_offsets"]
+            flat = np.frombuffer(
+                raw, dtype=kind, count=(last - first) // _KINDS[about["dtype"]][1], offset=8 + size + first
+            )
+            tensors[name.removeprefix("bert.")] = flat.reshape(about["shape"]).astype(np.float32)
+        return tensors
+
+    def _pieces(self, text: str) -> list[int]:
+        found = [self._start]
+        for word in _words(text[:_READ]):
+            found += self._word(word)
+            if len(found) >= _PIECES - 1:
+                break
+        return [*found[: _PIECES - 1], self._end]
+
+    def _word(self, word: str) -> list[int]:
+        """The longest known pieces of a word, from its beginning."""
+        if len(word) > 100:
+            return [self._unknown]
+        found: list[int] = []
+        start = 0
+        while start < len(word):
+            for end in range(len(word), start, -1):
+                piece = self._ids.get(word[start:end] if start == 0 else "##" + word[start:end])
+                if piece is not None:
+                    found.append(piece)
+                    start = end
+                    break
+            else:
+                return [self._unknown]
+        return found
+
+    def _forward(self, batch: Sequence[Sequence[int]]) -> Any:
+        np, get = self._np, self._tensors
+        longest = max(map(len, batch))
+        ids = np.zeros((len(batch), longest), dtype=np.int64)
+        mask = np.zeros((len(batch), longest), dtype=np.float32)
+        for row, pieces in enumerate(batch):
+            ids[row, : len(pieces)] = pieces
+            mask[row, : len(pieces)] = 1.0
+        hidden = get["embeddings.word_embeddings.weight"][ids]
+        hidden = hidden + get["embeddings.position_embeddings.weight"][:longest]
+        hidden = hidden + get["embeddings.token_type_embeddings.weight"][0]
+        hidden = self._norm(hidden, "embeddings.LayerNorm")
+        hiding = (mask - 1.0)[:, None, None, :] * 1e9
+        for number in range(self._layers):
+            layer = f"encoder.layer.{number}."
+            hidden = self._norm(hidden + self._attend(hidden, hiding, layer), f"{layer}attention.output.LayerNorm")
+            inner = self._gelu(self._linear(hidden, f"{layer}intermediate.dense"))
+            hidden = self._norm(hidden + self._linear(inner, f"{layer}output.dense"), f"{layer}output.LayerNorm")
+        mean = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
+        return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+
+    def _attend(self, hidden: Any, hiding: Any, layer: str) -> Any:
+        np = self._np
+        texts, length, size = hidden.shape
+        each = size // self._heads
+
+        def split(what: str) -> Any:
+            flat = self._linear(hidden, f"{layer}attention.self.{what}")
+            return flat.reshape(texts, length, self._heads, each).transpose(0, 2, 1, 3)
+
+        query, key, value = split("query"), split("key"), split("value")
+        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(each**0.5) + hiding
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        scores = scores / scores.sum(axis=-1, keepdims=True)
+        seen = (scores @ value).transpose(0, 2, 1, 3).reshape(texts, length, size)
+        return self._linear(seen, f"{layer}attention.output.dense")
+
+    def _linear(self, hidden: Any, name: str) -> Any:
+        return hidden @ self._tensors[f"{name}.weight"].T + self._tensors[f"{name}.bias"]
+
+    def _norm(self, hidden: Any, name: str) -> Any:
+        np = self._np
+        hidden = hidden - hidden.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((hidden * hidden).mean(axis=-1, keepdims=True) + self._epsilon)
+        return hidden / spread * self._tensors[f"{name}.weight"] + self._tensors[f"{name}.bias"]
+
+    def _gelu(self, x: Any) -> Any:
+        """x times the normal distribution's share below x; the error function by Abramowitz and Stegun, 7.1.26."""
+        np = self._np
+        size = np.abs(x) * np.float32(0.7071067811865476)
+        t = 1.0 / (1.0 + np.float32(0.3275911) * size)
+        series = np.float32(1.061405429)
+        for each in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+            series = series * t + np.float32(each)
+        share = 1.0 - series * t * np.exp(-size * size)
+        return x * 0.5 * (1.0 + np.sign(x) * share)
+
+
+def _words(text: str) -> Iterator[str]:
+    """Words and marks in lower case without accents, as the encoder was trained on them."""
+    word = ""
+    for sign in unicodedata.normalize("NFD", text.lower()):
+        kind = _kind(sign)
+        if kind == "drop":
+            continue
+        if kind == "letter":
+            word += sign
+            continue
+        if word:
+            yield word
+            word = ""
+        if kind == "mark":
+            yield sign
+    if word:
+        yield word
+
+
+@lru_cache(maxsize=8192)
+def _kind(sign: str) -> str:
+    code, category = ord(sign), unicodedata.category(sign)
+    if sign in "\t\n\r" or category == "Zs":
+        return "blank"
+    if category in ("Mn", "Cc", "Cf") or code in (0, 0xFFFD):
+        return "drop"
+    ascii_mark = 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126
+    chinese = 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x2FA1F
+    return "mark" if ascii_mark or chinese or category.startswith("P") else "letter"

@@ -1,0 +1,78 @@
+"""The command eval matching, on corpora small enough to know the answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arbiter.cli import OK, REFUSED, main
+
+TOOLS = [
+    {
+        "id": f"t{number}",
+        "name": f"{verb}{thing.capitalize()}",
+        "description": f"{verb} a {thing}",
+        "parameters": {"id": "x"},
+    }
+    for number, (verb, thing) in enumerate(
+        (verb, thing) for verb in ("draw", "sell", "count", "paint") for thing in ("horse", "house", "boat")
+    )
+]
+
+
+def corpus(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "tools.jsonl").write_text("\n".join(map(json.dumps, TOOLS)), "utf-8")
+    queries = [{"query": f"please {tool['description']} for me", "relevant": [tool["id"]]} for tool in TOOLS]
+    (folder / "queries_dev.jsonl").write_text("\n".join(map(json.dumps, queries)), "utf-8")
+    return folder
+
+
+def records(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_a_corpus_is_measured_beside_bm25_and_fusion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, fitted = tmp_path / "risk.svg", tmp_path / "fitted.json"
+    words = [
+        "eval",
+        "matching",
+        str(corpus(tmp_path / "one")),
+        "--json",
+        "--picture",
+        str(picture),
+        "--refit",
+        str(fitted),
+    ]
+    assert main(words) == OK
+    (found,) = records(capsys.readouterr().out)
+    assert set(found["rankings"]) == {"matcher", "BM25", "RRF"}
+    value, low, high = found["rankings"]["matcher"]["nDCG@10"]
+    assert value == low == high == 1.0
+    assert set(found["abstention"]) == {"near", "purged"}
+    purged = found["abstention"]["purged"]
+    assert purged["auroc"] > 0.9
+    assert purged["by_price"]["use"] + purged["by_price"]["ask"] + purged["by_price"]["fabricate"] == pytest.approx(1)
+    assert picture.read_text("utf-8").startswith("<svg")
+    assert main(["eval", "matching", str(tmp_path / "one"), "--calibration", str(fitted)]) == OK
+    assert "matcher" in capsys.readouterr().out
+
+
+def test_several_corpora_are_measured_as_one_registry_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus(tmp_path / "all" / "one")
+    corpus(tmp_path / "all" / "two")
+    assert main(["eval", "matching", str(tmp_path / "all"), "--json", "--limit", "5"]) == OK
+    found = records(capsys.readouterr().out)
+    assert [each["corpus"] for each in found] == ["one", "two", "POOL"]
+    assert found[2]["capabilities"] == 24
+    assert found[2]["queries"] == 5
+
+
+def test_what_is_no_corpus_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "matching", str(tmp_path)]) == REFUSED
+    (tmp_path / "tools.jsonl").write_text('{"id": "x"}\n', "utf-8")
+    assert main(["eval", "matching", str(tmp_path)]) == REFUSED
+    assert "tools.jsonl:1" in capsys.readouterr().err

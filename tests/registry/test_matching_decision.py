@@ -1,0 +1,103 @@
+"""From a ranking to a decision: probabilities that mean what they say, and the way that is expected to cost least."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blackboard.errors import BadInput
+from registry.matching import Document, LexicalMatcher, Prices, Signals, decide
+from registry.matching.calibration import Calibration, fit, shipped
+from registry.matching.evaluation import auroc, calibration_error
+
+
+@pytest.fixture
+def matcher() -> LexicalMatcher:
+    made = LexicalMatcher()
+    for name, description in (
+        ("get_weather", "Current weather and forecast for a city."),
+        ("convert_currency", "Convert an amount of money from one currency into another."),
+        ("send_email", "Send an email to a recipient with a subject and a body."),
+        ("book_flight", "Book a flight between two airports on a date."),
+    ):
+        made.add(name, Document(name, description))
+    return made
+
+
+def test_what_fits_well_is_used_and_what_nothing_fits_is_fabricated(matcher: LexicalMatcher) -> None:
+    used = decide(matcher, "convert currency")
+    assert (used.outcome, used.chosen) == ("use", ("convert_currency",))
+    assert used.candidates[0].reasons
+    made = decide(matcher, "knit a woollen jumper")
+    assert (made.outcome, made.chosen) == ("fabricate", ())
+    assert made.probability > 0.9
+
+
+def test_a_need_of_two_parts_is_composed_of_the_capabilities_for_each(matcher: LexicalMatcher) -> None:
+    both = decide(matcher, "get the weather forecast and then send an email", prices=Prices(question=5))
+    assert (both.outcome, both.chosen) == ("compose", ("get_weather", "send_email"))
+    assert both.costs["compose"] < both.costs["use"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(wrong=st.floats(0.1, 10), needless=st.floats(0.1, 10), question=st.floats(0, 10))
+def test_the_decision_is_always_the_one_that_costs_least(wrong: float, needless: float, question: float) -> None:
+    made = LexicalMatcher()
+    made.add("get_weather", Document("get_weather", "Current weather and forecast for a city."))
+    prices = Prices(wrong_match=wrong, needless_fabrication=needless, question=question)
+    decision = decide(made, "what will the sky do in Rome and its weather", prices=prices)
+    assert decision.costs[decision.outcome] == min(decision.costs.values())
+    assert set(decision.costs) >= {"use", "ask", "fabricate"}
+    assert 0 <= decision.probability <= 1
+
+
+def test_dearer_wrong_matches_lead_from_use_over_asking_to_fabrication(matcher: LexicalMatcher) -> None:
+    need = "weather on mars next century"
+    outcomes = [
+        decide(matcher, need, prices=Prices(wrong_match=price, question=0.4)).outcome for price in (0.01, 1, 1000)
+    ]
+    assert outcomes[0] == "use"
+    assert "use" not in outcomes[2:]
+    assert decide(matcher, need, prices=Prices(question=0)).outcome == "ask"
+
+
+def cases(number: int, seed: int) -> list[tuple[Signals, bool]]:
+    """Rankings whose best candidate is right as often as its score says."""
+    chance = random.Random(seed)
+    scores = [chance.uniform(0.01, 0.6) for _ in range(number)]
+    return [(Signals(score=score, size=3.0), chance.random() < score / 0.6) for score in scores]
+
+
+def test_a_fit_says_what_is_so() -> None:
+    fitted = fit(cases(3000, 1))
+    fresh = cases(3000, 2)
+    said = [fitted.probability(signals) for signals, _ in fresh]
+    assert calibration_error(said, [right for _, right in fresh]) < 0.06
+    assert auroc([p for p, (_, right) in zip(said, fresh, strict=True) if right],
+                 [p for p, (_, right) in zip(said, fresh, strict=True) if not right]) > 0.75  # fmt: skip
+
+
+def test_a_refit_moves_from_the_prior_as_far_as_the_outcomes_say() -> None:
+    prior = shipped()
+    wrong = [(Signals(score=0.4, covered=0.9, lead=0.5, known=1.0, size=3.0), False)]
+    before = prior.probability(wrong[0][0])
+    few, many = (fit(wrong * times, prior).probability(wrong[0][0]) for times in (2, 200))
+    assert before > few > many
+    assert many < 0.1
+
+
+def test_nothing_found_is_never_right_and_no_case_is_no_fit() -> None:
+    assert Calibration(weights=(9.0,) * 10).probability(Signals()) == 0
+    with pytest.raises(BadInput):
+        fit([])
+
+
+@pytest.mark.parametrize(
+    ("present", "absent", "expected"),
+    [([3, 4], [1, 2], 1.0), ([1, 2], [3, 4], 0.0), ([1, 1], [1, 1], 0.5), ([], [1], 0.5)],
+)
+def test_the_area_under_the_curve_counts_pairs(present: list[float], absent: list[float], expected: float) -> None:
+    assert auroc(present, absent) == expected

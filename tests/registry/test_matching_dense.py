@@ -1,0 +1,158 @@
+"""Words and meanings together, with a small encoder whose meanings are known. Needs NumPy."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import boto3
+import pytest
+import redis
+from botocore.response import StreamingBody
+from botocore.stub import Stubber
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blackboard.errors import BadInput, ModelUnavailable
+from blackboard.testing import RedisServer
+from blackboard.vectors import Vectors
+from registry.matching import Document
+from registry.matching.encoders import BedrockEncoder, CallableEncoder
+from registry.matching.hybrid import HybridMatcher
+from registry.matching.sentences import SentenceEncoder
+
+MEANINGS = (("sea", "ocean", "boat", "sail"), ("money", "dollar", "pay"), ("snow", "cold", "winter"), ("song", "music"))
+
+
+class Meaning:
+    """A number for each topic, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, texts: Sequence[str]) -> list[list[float]]:
+        self.asked += texts
+        return [[0.1, *(sum(text.lower().count(word) for word in topic) for topic in MEANINGS)] for text in texts]
+
+
+TOOLS = {
+    "voyage": Document("voyage", "Books a boat."),
+    "charge": Document("charge", "Takes dollars from a card."),
+    "slope": Document("slope", "Says how much snow there is."),
+    "player": Document("player", "Plays a song."),
+    "plain": Document("plain", "Does nothing of the kind."),
+}
+
+
+def built(encoder: CallableEncoder, documents: dict[str, Document], store: Vectors | None = None) -> HybridMatcher:
+    pytest.importorskip("numpy")
+    matcher = HybridMatcher(encoder, store)
+    for name, document in documents.items():
+        matcher.add(name, document)
+    return matcher
+
+
+def names(matcher: HybridMatcher, need: str) -> list[str]:
+    return [each.name for each in matcher.search(need, k=5).candidates]
+
+
+def test_what_shares_no_word_is_found_by_meaning_and_says_so() -> None:
+    matcher = built(CallableEncoder(Meaning(), "meaning:1"), TOOLS)
+    found = matcher.search("cross the ocean").candidates
+    assert found[0].name == "voyage"
+    assert found[0].reasons[-1].startswith("means ")
+    assert names(matcher, "something for the winter")[0] == "slope"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from(sorted(TOOLS))), max_size=20),
+    st.sampled_from(["ocean", "pay", ""]),
+)
+def test_it_equals_one_that_was_built_from_what_is_left(history: list[tuple[bool, str]], need: str) -> None:
+    matcher, known = built(CallableEncoder(Meaning(), "meaning:1"), {}), dict[str, Document]()
+    for adds, name in history:
+        if adds:
+            known[name] = TOOLS[name]
+            matcher.add(name, TOOLS[name])
+        else:
+            known.pop(name, None)
+            matcher.remove(name)
+        matcher.search(need, k=2)
+    fresh = built(CallableEncoder(Meaning(), "meaning:1"), dict(sorted(known.items(), reverse=True)))
+    assert matcher.search(need) == fresh.search(need)
+
+
+def test_a_text_is_encoded_once_for_everybody_and_anew_by_another_encoder() -> None:
+    with RedisServer() as server:
+        store = Vectors(redis.Redis.from_url(server.url), "test")
+        first, second, third = Meaning(), Meaning(), Meaning()
+        before = names(built(CallableEncoder(first, "meaning:1"), TOOLS, store), "cross the ocean")
+        assert len(first.asked) == len(TOOLS) + 1
+        assert names(built(CallableEncoder(second, "meaning:1"), TOOLS, store), "cross the ocean") == before
+        assert second.asked == []
+        names(built(CallableEncoder(third, "meaning:2"), TOOLS, store), "cross the ocean")
+        assert len(third.asked) == len(TOOLS) + 1
+        store.forget("meaning:2")
+        assert store.get("meaning:2", ["x"]) == [None]
+
+
+def test_while_vectors_are_missing_words_alone_rank() -> None:
+    encoder = CallableEncoder(Meaning(), "meaning:1")
+    pytest.importorskip("numpy")
+    matcher = HybridMatcher(encoder, at_once=0)
+    for name, document in TOOLS.items():
+        matcher.add(name, document)
+    assert names(matcher, "snow")[:1] == ["slope"]
+    assert matcher.missing == len(TOOLS)
+    assert matcher.encode_some(3) == len(TOOLS) - 3
+    assert "slope" in names(matcher, "snow")
+    assert matcher.encode_some() == 0
+
+
+def test_vectors_of_several_lengths_are_refused() -> None:
+    matcher = built(CallableEncoder(lambda texts: [[1.0] * (1 + len(text)) for text in texts], "odd"), TOOLS)
+    with pytest.raises(BadInput, match="one length"):
+        matcher.search("x")
+
+
+def bedrock(model: str, *replies: object) -> BedrockEncoder:
+    client = boto3.client("bedrock-runtime", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    stub = Stubber(client)
+    for reply in replies:
+        body = json.dumps(reply).encode()
+        stub.add_response("invoke_model", {"body": StreamingBody(io.BytesIO(body), len(body)), "contentType": "x"})
+    if not replies:
+        stub.add_client_error("invoke_model", "ThrottlingException")
+    stub.activate()
+    return BedrockEncoder(model, client)
+
+
+def test_bedrock_embeds_with_titan_one_by_one_and_with_cohere_together() -> None:
+    titan = bedrock("amazon.titan-embed-text-v2:0", {"embedding": [1.0, 2.0]}, {"embedding": [3.0, 4.0]})
+    assert titan(["a", "b"]) == [[1.0, 2.0], [3.0, 4.0]]
+    cohere = bedrock("cohere.embed-english-v3", {"embeddings": [[1.0], [2.0]]})
+    assert cohere(["a", "b"]) == [[1.0], [2.0]]
+    assert titan.identity != cohere.identity
+
+
+def test_what_bedrock_refuses_or_is_not_is_told() -> None:
+    with pytest.raises(ModelUnavailable, match="no embedding"):
+        bedrock("amazon.titan-embed-text-v2:0")(["a"])
+    with pytest.raises(BadInput):
+        BedrockEncoder("anthropic.claude")
+
+
+def test_a_folder_without_weights_or_with_others_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    with pytest.raises(BadInput, match="encoder's files"):
+        SentenceEncoder(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    (tmp_path / "vocab.txt").write_text("[CLS]\n[SEP]\n[UNK]\n", "utf-8")
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    with pytest.raises(BadInput, match="not the weights asked for"):
+        SentenceEncoder(tmp_path, "0" * 64)
+    with pytest.raises(BadInput, match="no encoder of this kind"):
+        SentenceEncoder(tmp_path)

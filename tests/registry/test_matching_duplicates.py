@@ -1,0 +1,88 @@
+"""What is there already, and what contradicts itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import redis.asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackboard.catalog import Catalog
+from blackboard.testing import RedisServer
+from registry import Document, LexicalMatcher, Manifest, Registry
+from registry.matching.duplicates import clusters, contradictions, likeness
+
+TEXT = st.lists(st.sampled_from(["convert", "currency", "money", "email", "send", "the"]), max_size=5).map(" ".join)
+DOCUMENT = st.builds(Document, name=TEXT, description=TEXT, parameters=TEXT)
+
+
+@given(DOCUMENT, DOCUMENT)
+def test_likeness_is_symmetric_bounded_and_whole_for_the_same(one: Document, other: Document) -> None:
+    assert likeness(one, other) == likeness(other, one)
+    assert 0 <= likeness(one, other) <= 1
+    assert likeness(one, one) in (0, 1)
+
+
+def manifest(name: str, description: str, **fields: Any) -> Manifest:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"amount": {"type": "number"}, "target": {"type": "string"}},
+    }
+    return Manifest(name=name, description=description, **{"input_schema": schema, **fields})
+
+
+MONEY = "Convert an amount of money from one currency into another."
+
+
+def test_near_duplicates_are_listed_together_and_others_are_not() -> None:
+    documents = {
+        name: Document.of(manifest(name, text))
+        for name, text in (
+            ("convert_currency", MONEY),
+            ("currency_convert", MONEY),
+            ("currency_converter", "Converts an amount of money from a currency into another one."),
+            ("send_letter", "Send a letter to somebody."),
+        )
+    }
+    matcher = LexicalMatcher()
+    for name, document in documents.items():
+        matcher.add(name, document)
+    ((names, least),) = clusters(matcher, documents)
+    assert names == ("convert_currency", "currency_convert", "currency_converter")
+    assert 0.75 <= least <= 1
+
+
+async def test_a_registration_says_what_it_duplicates_and_contradicts(caplog: pytest.LogCaptureFixture) -> None:
+    with RedisServer() as server:
+        client = redis.asyncio.Redis.from_url(server.url, decode_responses=True, protocol=2)
+        registry = Registry(Catalog(client, "test"))
+        code = "def handler(amount: float, target: str) -> float:\n    return amount\n"
+        await registry.register(manifest("convert_currency", MONEY), source=code)
+        await registry.list()
+        double = manifest("currency_convert", f"{MONEY} Takes `amount` and `rate`.")
+        (found,) = await registry.similar(double)
+        assert found.name == "convert_currency"
+        with caplog.at_level(logging.WARNING, logger="registry"):
+            await registry.register(double, source=code)
+            first = caplog.text
+            caplog.clear()
+            await registry.register(double, source=code)
+        assert f"currency_convert is {found.likeness:.2f} the same as convert_currency: extend" in first
+        assert "speaks of 'rate'" in first
+        assert caplog.text == ""
+        assert await registry.clusters() == [(("convert_currency", "currency_convert"), found.likeness)]
+        await client.aclose()
+
+
+def test_contradictions_between_words_schema_and_effects_are_named() -> None:
+    assert contradictions(manifest("convert_currency", "Converts `amount` for `target`.")) == []
+    odd = manifest(
+        "delete_file", "Deletes `path`.",
+        input_schema={"type": "object", "properties": {"file": {"type": "string"}}, "required": ["name"]},
+    )  # fmt: skip
+    said = contradictions(odd)
+    assert [each.split()[1] for each in said] == ["schema", "description", "is"]
+    assert contradictions(odd.model_copy(update={"effects": "writes"})) == said[:2]
