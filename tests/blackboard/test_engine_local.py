@@ -418,7 +418,7 @@ async def test_the_program_that_wrote_the_data_is_preferred_to_the_one_on_the_pa
     monkeypatch.setenv("ARBITER_REDIS_SERVER", str(first))
     assert await count(data_dir) == 1
     stop_local(data_dir)
-    monkeypatch.setenv("ARBITER_REDIS_SERVER", real.path)
+    monkeypatch.delenv("ARBITER_REDIS_SERVER")
     assert await count(data_dir) == 2
     assert json.loads((data_dir / "redis/server.json").read_text())["server"]["path"] == str(first)
 
@@ -433,7 +433,7 @@ async def test_a_server_that_starts_empty_over_data_is_refused_and_the_data_is_u
     with pytest.raises(EngineUnavailable, match=r"started empty although .* holds data"):
         await open_engine(data_dir=data_dir)
     assert not DataDir(data_dir).server_lives()
-    monkeypatch.delenv("ARBITER_REDIS_SERVER")
+    monkeypatch.setenv("ARBITER_REDIS_SERVER", real.path)
     assert await count(data_dir) == 2
 
 
