@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from blackboard.taint import Gate, Taint, TaintPolicy
 from blackboard.topics import covers
 from blackboard.types import Record
 from registry import Grants
@@ -58,3 +59,20 @@ class GrantPolicy(Record):
                 if not any(covers(wide, pattern) for wide in there):
                     sorted_out[self.topics].append(f"topics.{name}: {pattern!r}")
         return Ruled(tuple(sorted_out["ask"]), tuple(sorted_out["deny"]))
+
+
+def reaches(grants: Grants) -> bool:
+    """Whether anything beside computing is granted; packages of the operator's are no more than that."""
+    return grants.model_copy(update={"packages": ()}) != Grants()
+
+
+def suspicions(asked: Grants, policy: TaintPolicy, taint: Taint) -> tuple[str, ...]:
+    """Why a person must look at what was asked for by content from a taint, whatever grants it asks for by rule."""
+    gates: tuple[Gate, ...] = ("fabricate", "approve") if reaches(asked) else ("fabricate",)
+    rulings = [ruling for gate in gates if (ruling := policy.judge(gate, taint)) is not None and ruling.rule != "allow"]
+    return tuple(dict.fromkeys(asked_by(ruling.untrusted) for ruling in rulings))
+
+
+def asked_by(untrusted: Taint) -> str:
+    """The reason as a person reads it."""
+    return f"it was asked for by content from {', '.join(untrusted)}"

@@ -21,17 +21,18 @@ from blackboard.errors import (
     ScriptRefused,
 )
 from blackboard.events import FabricationStageData
-from blackboard.taint import Gate, Ruling, Taint, TaintPolicy, merged, source
+from blackboard.taint import Ruling, TaintPolicy, merged, source
 from blackboard.types import Completion, Failure, Status, Usage
 from blackboard.worker import Attempt
 from fabricator import admission, examiner, feedback, generation, specification
 from fabricator.exam import Bench
+from fabricator.granting import asked_by, reaches, suspicions
 from fabricator.judging import Judge
 from fabricator.need import Need
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Draft, Specification
 from fabricator.state import Candidate, DraftAnswer, FabricationState, Verdict, plain
-from registry import Grants, Manifest, Registry, Version, suspects
+from registry import Manifest, Registry, Version, suspects
 from registry.lineage import FABRICATOR
 from registry.manifest import canonical, sha256
 from wrapper.broker import AttemptBroker, Outside
@@ -164,7 +165,7 @@ class Fabrication:
     def _waits(self, version: Version) -> Ended:
         """How a fabrication ends whose capability may not be used before a person said so."""
         found = suspects(version.manifest)
-        asks = [*self._asks(version.manifest), *([_asked_by(found)] if found else [])]
+        asks = [*self._asks(version.manifest), *([asked_by(found)] if found else [])]
         message = (
             f"{version.name} was written and passed its exam, but a person must approve it first "
             f"({'; '.join(dict.fromkeys(asks)) or 'as it was registered'}): arbiter capabilities approve {version.name}. "
@@ -175,12 +176,8 @@ class Fabrication:
 
     def _asks(self, made: Manifest) -> tuple[str, ...]:
         """Why a person must say so before what is made may be used, one text for each reason."""
-        asks = list(self._settings.grants.rule(made.grants, self._settings.grantable).asks)
-        gates: list[Gate] = ["fabricate", "approve"] if _reaches(made.grants) else ["fabricate"]
-        for ruling in (self._policy.judge(gate, self._need.taint) for gate in gates):
-            if ruling is not None and ruling.rule != "allow":
-                asks.append(_asked_by(ruling.untrusted))
-        return tuple(dict.fromkeys(asks))
+        asks = self._settings.grants.rule(made.grants, self._settings.grantable).asks
+        return (*asks, *suspicions(made.grants, self._policy, self._need.taint))
 
     async def _may_be_asked(self) -> None:
         """Whether content from where this need comes from may have anything made. Nothing was asked of a model yet."""
@@ -195,7 +192,7 @@ class Fabrication:
 
     async def _may_be_granted(self, made: Manifest) -> None:
         ruling = self._policy.judge("approve", self._need.taint)
-        if ruling is not None and ruling.rule == "refuse" and _reaches(made.grants):
+        if ruling is not None and ruling.rule == "refuse" and reaches(made.grants):
             await self._refuse(
                 ruling, f"{made.name} was not fabricated: it asks for grants, and was asked for by {ruling}."
             )
@@ -542,15 +539,6 @@ class Fabrication:
         made = source("generated", self._need.name)
         sources = merged((made,), self._state.brought)
         return self._attempt.claim.completion(status, data, error, usage=self._state.usage, sources=sources)
-
-
-def _reaches(grants: Grants) -> bool:
-    """Whether anything beside computing is granted; packages of the operator's are no more than that."""
-    return grants.model_copy(update={"packages": ()}) != Grants()
-
-
-def _asked_by(untrusted: Taint) -> str:
-    return f"it was asked for by content from {', '.join(untrusted)}"
 
 
 def _since(began: float) -> float:
