@@ -60,10 +60,10 @@ _ASKED = 64
 _MEANT = 12
 """How many of a need's words a score is held against. A need of a thousand words, say with a table in it, does not mean
 a thousand things, and no capability could cover them."""
-_READ_AT_MOST = 1_200
+_READ_AT_MOST = 1_500
 """Occurrences of words that are read one after the other, those first that can add the most. Where there are more, the
 best so far are then gone through in full, so many of them. A registry has to be large for a search to come to this."""
-_FURTHER = 60
+_FURTHER = 80
 _STRONG = 120
 """What a word must count for, in 255ths, to be read before the places where it counts less: in a name, or in few words."""
 _ORDERED = 30

@@ -41,7 +41,7 @@ HISTORY = st.lists(st.tuples(st.booleans(), NAME, TEXT), max_size=20)
 
 
 @settings(max_examples=150, deadline=None)
-@given(history=HISTORY, need=TEXT | st.text(max_size=30), k=st.integers(0, 8), read=st.sampled_from([1, 4, 1200]))
+@given(history=HISTORY, need=TEXT | st.text(max_size=30), k=st.integers(0, 8), read=st.sampled_from([1, 4, 1500]))
 def test_bound_order_and_rebuild_hold_for_any_history(
     history: list[tuple[bool, str, str]], need: str, k: int, read: int
 ) -> None:
@@ -68,7 +68,7 @@ def test_bound_order_and_rebuild_hold_for_any_history(
         allowed = set(list(known)[::2])
         some = matcher.search(need, k=k, allowed=allowed.__contains__).candidates
         assert {each.name for each in some} <= allowed
-        if read == 1200:
+        if read == 1500:
             everything = matcher.search(need, k=len(known)).candidates
             assert [each.name for each in some] == [each.name for each in everything if each.name in allowed][:k]
 
