@@ -33,7 +33,7 @@ from blackboard.board import Board
 from blackboard.budgets import LEASE_SECONDS as HOLD_SECONDS
 from blackboard.budgets import Budgets
 from blackboard.errors import BadInput
-from blackboard.testing import RedisServer
+from blackboard.testing import KEEPING, RedisServer
 from registry import Registry
 
 STORIES = {"loop": "arbiter.testing.story:loop", "desk": "arbiter.testing.desk:desk"}
@@ -199,7 +199,7 @@ class Matrix:
     async def _run(self, case: Case, expected: JsonValue) -> Outcome:
         self._number += 1
         own = any(life.rpartition(":")[2] in _SERVERS for life in case.lives)
-        with RedisServer() if own else contextlib.nullcontext(self._server) as server:
+        with RedisServer(options=KEEPING) if own else contextlib.nullcontext(self._server) as server:
             name = f"case{os.getpid()}-{self._number}e"  # none of these names begins another
             async with await Board.open(server.url, board=name, lease_seconds=LEASE_SECONDS) as board:
                 try:
@@ -231,7 +231,7 @@ async def opened(stories: Mapping[str, str] = STORIES) -> AsyncGenerator[Matrix,
     """A matrix on a server of its own."""
     clock.install()
     try:
-        with RedisServer() as server:
+        with RedisServer(options=KEEPING) as server:
             yield Matrix(server, stories)
     finally:
         clock.uninstall()

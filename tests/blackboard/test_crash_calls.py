@@ -15,7 +15,7 @@ from blackboard import _script
 from blackboard.board import Board
 from blackboard.errors import BoardFull, EngineUnavailable
 from blackboard.heartbeat import Heartbeat
-from blackboard.testing import RedisServer
+from blackboard.testing import KEEPING, RedisServer
 from blackboard.types import Completion, RetryPolicy, Status
 from blackboard.worker import Attempt, Sweeper, Worker
 
@@ -24,7 +24,7 @@ ROUNDS = 3
 
 @pytest.fixture
 async def server() -> AsyncIterator[RedisServer]:
-    with RedisServer() as server:
+    with RedisServer(options=KEEPING) as server:
         yield server
 
 

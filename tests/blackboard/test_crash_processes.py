@@ -25,7 +25,7 @@ from strict import TERMINAL, Play, done, faults, spec, watch_scripts
 from blackboard import _script
 from blackboard.board import Board
 from blackboard.heartbeat import Heartbeat
-from blackboard.testing import RedisServer
+from blackboard.testing import KEEPING, RedisServer
 from blackboard.types import Completion, Failure, RetryPolicy, Status
 from blackboard.worker import Attempt, Sweeper, Worker
 
@@ -116,7 +116,7 @@ class Crowd:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RedisServer]:
-    with RedisServer() as server:
+    with RedisServer(options=KEEPING) as server:
         yield server
 
 

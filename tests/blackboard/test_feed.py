@@ -13,7 +13,7 @@ from blackboard import events, feed
 from blackboard.board import Board
 from blackboard.errors import UnknownRecord
 from blackboard.events import Event
-from blackboard.testing import RedisServer
+from blackboard.testing import KEEPING, RedisServer
 
 VOLATILE = {"task.ready", "task.claimed", "task.released"}
 
@@ -244,7 +244,7 @@ async def test_a_quiet_feed_costs_next_to_nothing(board: Board) -> None:
 
 @pytest.mark.parametrize("volatile", [True, False])
 async def test_g9_a_watcher_outlives_the_servers_death(board_name: str, volatile: bool) -> None:
-    with RedisServer() as server:
+    with RedisServer(options=KEEPING) as server:
         async with await Board.open(server.url, board=board_name) as board:
             play = scene(board)
             run = await board.submit("go")

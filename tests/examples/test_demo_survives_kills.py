@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from blackboard.testing import RedisServer
+from blackboard.testing import KEEPING, RedisServer
 
 ANSWER = "134 of 543 invoices have exceptions; 1,100,026.06 EUR are at risk."
 LINES = 40
@@ -43,7 +43,7 @@ def _read(process: subprocess.Popen[str], lines: int) -> None:
 @pytest.mark.timeout(120)
 def test_g3_whatever_is_killed_the_answer_is_the_same(number: int, tmp_path: Path) -> None:
     chance = random.Random(SEED * 1000 + number)
-    with RedisServer() as server:
+    with RedisServer(options=KEEPING) as server:
         process = _start(server.url, tmp_path)
         for _ in range(2):
             _read(process, chance.randrange(1, LINES))
