@@ -13,6 +13,7 @@ kind                    subject, and what is in ``detail``
 ``key.trusted``         a key's id
 ``key.revoked``         the same
 ``version.signed``      ``<name>|<sha>``; ``key``
+``version.activated``   the same: somebody made it the active one, such as one to go back to
 ``version.revoked``     the same
 ``grants.approved``     the same: a person let a version run with the grants it asks for
 ``grants.refused``      the same: a person did not
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from blackboard.board import Board
 
 KINDS = (
-    "key.trusted", "key.revoked", "version.signed", "version.revoked", "grants.approved", "grants.refused",
+    "key.trusted", "key.revoked", "version.signed", "version.activated", "version.revoked", "grants.approved", "grants.refused",
     "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used", "grants.used",
     "grants.exceeded", "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "letters.discarded",
 )  # fmt: skip
@@ -67,7 +68,12 @@ _PAGE = 500
 _REMEDY = (
     "Write terms like kind=token.*,run.cancelled by~ann subject~r01 since=1d until=2026-01-31, with spaces between."
 )
-_DECIDED = {"trusted": "key.trusted", "approved": "grants.approved", "refused": "grants.refused"}
+_DECIDED = {
+    "trusted": "key.trusted",
+    "approved": "grants.approved",
+    "activated": "version.activated",
+    "refused": "grants.refused",
+}
 
 Kind = Literal["token.refused", "isolation.lowered", "http.public", "secret.used", "grants.used", "grants.exceeded"]
 """What is put on record by itself; the rest is written by the scripts that do it."""

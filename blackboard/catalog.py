@@ -229,7 +229,7 @@ class Catalog:
         reason: str = "",
         operation: str | None = None,
         signed: Signed | None = None,
-        decided: tuple[Literal["approved"], str] | None = None,
+        decided: tuple[Literal["approved", "activated"], str] | None = None,
     ) -> Written:
         """Move a version to another state. Asking for the state it is in changes nothing.
 

@@ -38,8 +38,8 @@ from blackboard.errors import EngineUnavailable
 
 _SLOTS = 16384
 KEEPING = ("--appendfsync", "always")
-"""Options of a server that loses nothing when its process is killed. With ``everysec``, the default, it may answer up to 2 s before
-it writes its log, while the disk is busy with what it wrote before."""
+"""Options of a server that loses nothing when its process is killed. With ``everysec``, the default, it may answer up to 2 s
+before it writes its log, while the disk is busy with what it wrote before."""
 
 
 class RedisServer:

@@ -526,7 +526,7 @@ class Registry:
     async def activate(
         self, name: str, sha: str, *, expected_active: str | None = ANY, reason: str = "", operation: str | None = None
     ) -> Version:
-        """Make a version the active one, for example to go back to an older one; the one before is retired.
+        """Make a version the active one, for example to go back to an older one; the one before is retired. On record.
 
         Raises:
             UnknownRecord: no such version.
@@ -534,8 +534,9 @@ class Registry:
             ScriptRefused: code ``EXAM``, it failed its exam.
         """
         await self._catalog.set_state(
-            name, sha, "active", expected_active=expected_active or "", reason=reason, operation=operation
-        )
+            name, sha, "active", expected_active=expected_active or "", reason=reason, operation=operation,
+            decided=("activated", somebody()),
+        )  # fmt: skip
         return await self.resolve(name, sha)
 
     async def examine(self, name: str, sha: str, exam: ExamRecord, *, operation: str | None = None) -> Version:

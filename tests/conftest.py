@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -68,6 +69,17 @@ def _no_remembered_secrets() -> Iterator[None]:
     """What one test takes out of logs and errors stays in those of the next."""
     yield
     redaction.forget()
+
+
+@pytest.fixture(autouse=True)
+def _quiet_loggers() -> Iterator[None]:
+    """What one test says about the log, as a command in this process does, is not said for the next."""
+    names = ("", "arbiter", "fabricator", "wrapper", "registry", "blackboard")
+    before = [(logger, logger.level, logger.handlers[:]) for logger in map(logging.getLogger, names)]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

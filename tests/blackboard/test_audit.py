@@ -59,6 +59,13 @@ async def test_without_a_name_it_is_the_user_of_this_process(board: Board) -> No
     assert await told(board) == [f"run.cancelled {run} by {somebody()}"]
 
 
+async def test_a_version_that_is_made_the_active_one_is_on_record(board: Board) -> None:
+    await version(board.catalog, "one", "a" * 64)
+    for _ in range(2):
+        await board.catalog.set_state("one", "a" * 64, "active", decided=("activated", "ann"))
+    assert await told(board) == [f"version.activated one|{'a' * 64} by ann"]
+
+
 async def test_what_changes_nothing_leaves_no_record(board: Board) -> None:
     run = await board.submit("go")
     await board.cancel_run(run, by="ann")

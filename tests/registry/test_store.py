@@ -265,6 +265,8 @@ async def test_going_back_to_an_older_version_is_guarded_and_recorded(registry: 
         ("retired", f"superseded by {old.sha}"),
         ("activated", "worse results"),
     ]
+    ((_, record),) = await registry._catalog.audit(("activated",), 10)  # pyright: ignore
+    assert (record["subject"], record["reason"]) == (f"echo|{old.sha}", "worse results")
 
 
 async def test_retiring_takes_a_capability_off_the_list_once(registry: Registry) -> None:
