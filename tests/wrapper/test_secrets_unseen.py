@@ -135,7 +135,8 @@ async def test_g10_a_secret_is_in_no_byte_of_the_process_that_uses_it(
                     seen["printed"] += part.count(b"[secret:KEY]")
                     seen["written"] += part.count(b"written-by-the-code")
 
-        granted = AttemptBroker(manifest, None, Outside(Secrets({"KEY": value}), networks(["127.0.0.1"])))
+        outside = Outside(Secrets({"KEY": value}), networks(["127.0.0.1"]))
+        granted = AttemptBroker(manifest, None, outside, taint=("person",))
 
         async def broker(method: str, args: JsonValue) -> JsonValue:
             if method == "look":
