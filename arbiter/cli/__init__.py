@@ -1,6 +1,7 @@
 """The command ``arbiter``.
 
-``parser``        what can be said on the command line
+``parser``        what can be said on the command line: ``parser_runs`` about runs, ``parser_board`` about the rest,
+                  ``words`` what several commands share
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs
 ``runs``          run, submit, call, runs, show, events, cancel

@@ -1,0 +1,360 @@
+"""What can be said about a board: capabilities, keys, schedules, budgets, quotas, tokens, records, entries."""
+
+from __future__ import annotations
+
+import argparse
+
+from arbiter.cli import words
+from arbiter.cli.words import Commands
+
+
+def doctor(commands: Commands) -> None:
+    text = """\
+Examine the installation, the board's server, the isolation of generated code and the model, one
+line each: ok, warn or fail, with a remedy. Exits with 1 when something fails. Without --url a
+local server is started, as by any other command."""
+    doctor = words.command(commands, "doctor", "arbiter.cli.doctor:run", "say what is missing, and what to do", text)
+    doctor.add_argument("--model", metavar="MODEL", help=words.MODEL)
+    words.isolation(doctor)
+    doctor.add_argument("--call", action="store_true", help="also ask the model for a word; costs a few tokens")
+    words.as_json(doctor, "one line for each answer")
+    words.place(doctor)
+
+
+def capabilities(commands: Commands) -> None:
+    everything = words.command(
+        commands,
+        "capabilities",
+        "arbiter.cli.capabilities:listing",
+        "list what the board can do, or show one capability",
+    )
+    everything.add_argument("--tenant", metavar="NAME", help="only what this tenant may use")
+    words.as_json(everything, "one line for each capability")
+    words.place(everything)
+    inner = everything.add_subparsers(metavar="COMMAND")
+    show = words.command(
+        inner, "show", "arbiter.cli.capabilities:show", "show one capability: manifest, versions, exam record, code"
+    )
+    show.add_argument("name", metavar="NAME")
+    show.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the active version)")
+    show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
+    words.place(show, default=argparse.SUPPRESS)
+
+    search = words.command(
+        inner, "search", "arbiter.cli.capabilities:search", "say which capabilities fit a need, and why"
+    )
+    search.add_argument("need", metavar="NEED", help="what should be done, in words")
+    search.add_argument("--limit", metavar="N", type=words.positive, default=10, help="how many (default 10)")
+    search.add_argument("--tenant", metavar="NAME", default=argparse.SUPPRESS, help="only what this tenant may use")
+    search.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
+    words.place(search, default=argparse.SUPPRESS)
+
+    same = words.command(
+        inner,
+        "duplicates",
+        "arbiter.cli.capabilities:duplicates",
+        "list what is nearly the same, or contradicts itself",
+    )
+    same.add_argument(
+        "--least",
+        metavar="SHARE",
+        type=words.share,
+        default=0.75,
+        help="likeness from 0 to 1 to begin at (default 0.75)",
+    )
+    same.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    words.place(same, default=argparse.SUPPRESS)
+
+    for name, does in (
+        ("sign", "vouch for a version with this user's key, after you looked at it"),
+        ("revoke", "let a version never run again"),
+        ("approve", "approve the grants of a version that waits for it, and offer it"),
+        ("refuse", "refuse the grants of a version that waits for approval; it never runs"),
+    ):
+        one = words.command(inner, name, f"arbiter.cli.capabilities:{name}", does)
+        one.add_argument("name", metavar="NAME")
+        one.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the one meant)")
+        if name in ("revoke", "refuse"):
+            one.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
+        if name == "approve":
+            one.add_argument(
+                "--source", metavar="LABEL", action="append", default=[],
+                help="each source that is not trusted and asked for it, as 'waiting' tells them; may be repeated",
+            )  # fmt: skip
+        words.place(one, default=argparse.SUPPRESS)
+    waiting = words.command(
+        inner, "waiting", "arbiter.cli.capabilities:waiting", "list what waits for approval of its grants"
+    )
+    waiting.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    words.place(waiting, default=argparse.SUPPRESS)
+
+
+def eval(commands: Commands) -> None:
+    text = """\
+Measure how well the matcher finds capabilities and how well it knows that none fits, beside BM25 and
+the fusion of both. DIR has tools.jsonl and queries*.jsonl, or folders that have; then all of them are
+measured as one pooled registry as well. See docs/matching.md."""
+    everything = words.command(
+        commands, "eval", "arbiter.cli.evaluation:matching", "measure the matcher on corpora", text
+    )
+    inner = everything.add_subparsers(metavar="WHAT", required=True)
+    one = words.command(inner, "matching", "arbiter.cli.evaluation:matching", "measure the matcher on corpora", text)
+    one.add_argument("folder", metavar="DIR")
+    one.add_argument(
+        "--limit", metavar="N", type=words.positive, default=500, help="needs of a corpus at most (default 500)"
+    )
+    one.add_argument("--seed", metavar="N", type=words.number, default=1, help="of samples and intervals (default 1)")
+    one.add_argument("--picture", metavar="FILE", help="draw risk by coverage into an SVG file")
+    one.add_argument("--refit", metavar="FILE", help="fit the calibration on these corpora and write it to FILE")
+    one.add_argument("--calibration", metavar="FILE", help="measure with a calibration that --refit wrote")
+    words.as_json(one, "one line for each corpus")
+
+
+def keys(commands: Commands) -> None:
+    text = """\
+Generated code runs only with a signature of a key that the board trusts. Each user has a key of
+their own, made when it is first needed; a new board trusts the first that signs for it."""
+    keys = words.command(
+        commands, "keys", "arbiter.cli.keys:listing", "list, trust, revoke or change signing keys", text
+    )
+    words.as_json(keys, "one line for each key")
+    words.place(keys)
+    inner = keys.add_subparsers(metavar="COMMAND")
+    listing = words.command(
+        inner, "list", "arbiter.cli.keys:listing", "list the keys this board trusts or trusted", text
+    )
+    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each key as JSON")
+    words.place(listing, default=argparse.SUPPRESS)
+    trust = words.command(inner, "trust", "arbiter.cli.keys:trust", "let a key's signatures count on this board")
+    trust.add_argument("public", metavar="PUBLIC", nargs="?", help="public key, 64 hex digits (default: this user's)")
+    trust.add_argument("--note", metavar="WORDS", default="", help="whose it is")
+    words.place(trust, default=argparse.SUPPRESS)
+    revoke = words.command(
+        inner, "revoke", "arbiter.cli.keys:revoke", "let what a key signed count no more, at once and for ever"
+    )
+    revoke.add_argument("key", metavar="KEY", help="id of the key, or its beginning")
+    revoke.add_argument("--after", metavar="TIME", help="only what it signed from TIME on, such as 2027-03-01T09:00")
+    revoke.add_argument("--before", metavar="TIME", help="only what it signed before TIME; the key goes on")
+    revoke.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
+    words.place(revoke, default=argparse.SUPPRESS)
+    rotate = words.command(
+        inner, "rotate", "arbiter.cli.keys:rotate", "sign with a new key from now on; old signatures go on counting"
+    )
+    words.place(rotate, default=argparse.SUPPRESS)
+    audit = words.command(inner, "audit", "arbiter.cli.keys:audit", "what was trusted, signed and revoked, and by whom")
+    audit.add_argument("--limit", metavar="N", type=words.positive, default=50, help="the last N lines (default 50)")
+    audit.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line each as JSON")
+    words.place(audit, default=argparse.SUPPRESS)
+
+
+def schedules(commands: Commands) -> None:
+    text = """\
+Have a request submitted at its times, by the processes that serve the board: exactly one run for
+each occurrence. In texts of the request {{occurrence}} (UTC), {{local}} and {{schedule}} are filled
+in. Adding the same schedule again changes nothing."""
+    schedule = words.command(commands, "schedule", "arbiter.cli.schedules:listing", "start runs at their times", text)
+    inner = schedule.add_subparsers(metavar="COMMAND", required=True)
+    module = "arbiter.cli.schedules"
+    add = words.command(inner, "add", f"{module}:add", "store a schedule", text)
+    add.add_argument("name", metavar="NAME")
+    words.request(add, key=False)
+    when = add.add_mutually_exclusive_group(required=True)
+    when.add_argument("--at", metavar="TIME", help="once: 2027-03-01T09:00, in the time zone, or with an offset")
+    when.add_argument("--rate", metavar="INTERVAL", help="every '30 seconds', '5 minutes', '1 hour', '7 days'")
+    when.add_argument("--cron", metavar="FIELDS", help="'minute hour day month weekday', or @hourly to @yearly")
+    add.add_argument("--timezone", metavar="ZONE", default="UTC", help="such as Europe/Berlin (default UTC)")
+    add.add_argument("--start", metavar="TIME", help="no occurrence before; a rate counts from it")
+    add.add_argument("--end", metavar="TIME", help="no occurrence after")
+    add.add_argument(
+        "--window",
+        metavar="SECONDS",
+        type=words.seconds,
+        default=0.0,
+        help="spread occurrences over so long (default 0)",
+    )
+    add.add_argument(
+        "--catch-up",
+        choices=("none", "last", "all"),
+        help="what was missed while nothing ran (default none; --at: last)",
+    )
+    add.add_argument("--overlap", choices=("skip", "allow"), default="skip", help="while the run before goes on")
+    add.add_argument("--delete-after-completion", action="store_true", help="remove it when it is over")
+    add.add_argument("--disabled", action="store_true", help="store it at rest")
+    add.add_argument("--replace", action="store_true", help="take the place of another of this name")
+    everything = words.command(inner, "list", f"{module}:listing", "list the schedules of the board")
+    for parser in (add, everything):
+        words.as_json(parser, "schedules, one to a line,")
+        words.place(parser)
+    for name, does in (
+        ("show", "show one schedule"),
+        ("remove", "forget a schedule; its runs go on"),
+        ("enable", "let a schedule occur again, from now on"),
+        ("disable", "keep a schedule from occurring"),
+        ("run", "submit the request of a schedule now"),
+    ):
+        parser = words.command(inner, name, f"{module}:{name}", does)
+        parser.add_argument("name", metavar="NAME")
+        words.as_json(parser, "the run's id" if name == "run" else "the schedule")
+        words.place(parser)
+
+
+def budgets(commands: Commands) -> None:
+    text = """\
+What may be spent at each level, and what was. LEVEL is board, tenant:NAME, run:ID, task:ID,
+capability:NAME or model:NAME; with /day behind it, its budget is a new one each day (UTC)."""
+    budgets = words.command(commands, "budgets", "arbiter.cli.budgets:listing", "list budgets, show or set them", text)
+    words.as_json(budgets, "one line for each level")
+    words.place(budgets)
+    inner = budgets.add_subparsers(metavar="COMMAND")
+    show = words.command(inner, "show", "arbiter.cli.budgets:show", "show levels, also runs and tasks", text)
+    show.add_argument("level", metavar="LEVEL", nargs="+")
+    show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each level as JSON")
+    words.place(show, default=argparse.SUPPRESS)
+    write = words.command(
+        inner, "set", "arbiter.cli.budgets:write", "give a level a budget; what it has spent counts", text
+    )
+    write.add_argument("level", metavar="LEVEL")
+    for name, what in (
+        ("tokens", "model tokens"),
+        ("money", "units of the currency of the price table"),
+        ("seconds", "seconds of model calls"),
+        ("fabrications", "fabrications"),
+    ):
+        write.add_argument(f"--{name}", metavar="N", help=f"at most N {what}")
+    write.add_argument("--none", action="store_true", help="take the budget away")
+    words.place(write, default=argparse.SUPPRESS)
+
+
+def quotas(commands: Commands) -> None:
+    text = """\
+How much of the workers somebody may have at a time, how fast, and how many runs may be open.
+SUBJECT is board, tenant:NAME, capability:NAME or model:NAME. What a quota holds back waits in its
+place; runs beyond one are refused and told when to come again."""
+    quotas = words.command(commands, "quotas", "arbiter.cli.quotas:listing", "list quotas, set or remove them", text)
+    words.as_json(quotas, "one line for each quota")
+    words.place(quotas)
+    inner = quotas.add_subparsers(metavar="COMMAND")
+    write = words.command(
+        inner, "set", "arbiter.cli.quotas:write", "give a subject a quota in place of its last one", text
+    )
+    write.add_argument("subject", metavar="SUBJECT")
+    for name, what in (
+        ("at-once", "attempts (of a model: calls) at a time"),
+        ("per-second", "attempts (of a model: calls) begun in a second"),
+        ("burst", "of those at once after a rest (default 1)"),
+        ("open-runs", "runs accepted and not over"),
+        ("runs-per-second", "runs accepted in a second"),
+        ("runs-burst", "of those at once after a rest (default 1)"),
+        ("weight", "share of a tenant's claims beside other tenants' (default 1)"),
+    ):
+        write.add_argument(f"--{name}", metavar="N", help=what)
+    remove = words.command(inner, "remove", "arbiter.cli.quotas:remove", "take a subject's quota away", text)
+    remove.add_argument("subject", metavar="SUBJECT")
+    for parser in (write, remove):
+        words.place(parser, default=argparse.SUPPRESS)
+
+
+def tokens(commands: Commands) -> None:
+    text = """\
+Tokens open the HTTP API (serve --http) to programs. Each has scopes, which include nothing of each
+other, an end, and perhaps a tenant whose runs are all it sees. A token is shown once, when it is made."""
+    tokens = words.command(commands, "tokens", "arbiter.cli.tokens:listing", "list, make or revoke tokens", text)
+    words.as_json(tokens, "one line for each token")
+    words.place(tokens)
+    inner = tokens.add_subparsers(metavar="COMMAND")
+    listing = words.command(inner, "list", "arbiter.cli.tokens:listing", "list the tokens of the board")
+    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    create = words.command(inner, "create", "arbiter.cli.tokens:create", "make a token and print it, this once", text)
+    create.add_argument("--name", metavar="NAME", required=True, help="for people; whose it is or what it is for")
+    create.add_argument(
+        "--scope", metavar="SCOPE", action="append", required=True,
+        help="runs:read, runs:write, capabilities:read, capabilities:approve, limits:read, metrics:read or "
+        "audit:read; may be repeated",
+    )  # fmt: skip
+    create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
+    create.add_argument("--expires", metavar="SPAN", default="90d", help="12h, 90d, 52w or never (default 90d)")
+    create.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="with all about it as JSON")
+    revoke = words.command(inner, "revoke", "arbiter.cli.tokens:revoke", "let a token open nothing any more")
+    revoke.add_argument("token", metavar="TOKEN", help="its id, the beginning of it, or its name")
+    revoke.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
+    for parser in (listing, create, revoke):
+        words.place(parser, default=argparse.SUPPRESS)
+
+
+def audit(commands: Commands) -> None:
+    text = """\
+Who did what to the board: keys, versions, grants, tokens, runs that were stopped; and what code used
+of what it was granted. The latest records, the oldest of them first."""
+    audit = words.command(commands, "audit", "arbiter.cli.audit:run", "read the audit", text)
+    audit.add_argument("--where", metavar="TERMS", default="", help=words.RECORDS)
+    audit.add_argument("--limit", metavar="N", type=words.positive, default=50, help="how many (default 50)")
+    audit.add_argument("--after", metavar="POSITION", help="those before this one, as a page says at its end")
+    audit.add_argument("--follow", "-f", action="store_true", help="go on with records as they are written")
+    words.as_json(audit, "one line for each record")
+    words.place(audit)
+
+
+def entries(commands: Commands) -> None:
+    text = """\
+What is written on the board for others to find. SCOPE is tenant:NAME, run:ID, session:NAME, group:NAME
+or public. A PATTERN is a topic in which * stands for one word and > at the end for one or more. TERMS
+are conditions on the content: amount>=100 status!=paid customer.name~acme due? @confidence>0.5"""
+    entries = words.command(
+        commands, "entries", "arbiter.cli.entries:query", "write and find entries on the board", text
+    )
+    inner = entries.add_subparsers(metavar="COMMAND", required=True)
+    module = "arbiter.cli.entries"
+
+    def command(name: str, function: str, does: str, record: str) -> argparse.ArgumentParser:
+        parser = words.command(inner, name, f"{module}:{function}", does, f"{does[0].upper()}{does[1:]}. {text}")
+        parser.add_argument(
+            "--scope", metavar="SCOPE", default="tenant:default", help="whose entries (default tenant:default)"
+        )
+        words.as_json(parser, record)
+        words.place(parser)
+        return parser
+
+    post = command("post", "post", "write an entry and print its id", "what was written")
+    post.add_argument("topic", metavar="TOPIC", help="such as claims.invoice.4711")
+    post.add_argument("content", metavar="CONTENT", help="JSON, else text; @FILE, or - for standard input")
+    post.add_argument("--expect-topic", metavar="N", type=int, help="only if so many facts were written on the topic")
+    amend = command("amend", "amend", "let an entry say something else from here on", "what was written")
+    amend.add_argument("entry", metavar="ENTRY")
+    amend.add_argument("content", metavar="CONTENT", nargs="?", help="as for post (default: as it is)")
+    for parser in (post, amend):
+        parser.add_argument("--confidence", metavar="P", help="0 to 1")
+        parser.add_argument(
+            "--link", metavar="RELATION:ENTRY", action="append", help="what it says about another entry"
+        )
+        parser.add_argument("--taint", metavar="LABEL", action="append", help="where it came from; may be repeated")
+        parser.add_argument("--seconds", metavar="S", help="time to live (default: its scope's)")
+    retract = command("retract", "retract", "say that what an entry says counts no more", "what was written")
+    retract.add_argument("entry", metavar="ENTRY")
+    retract.add_argument("--reason", metavar="TEXT", default="", help="why")
+    for parser in (amend, retract):
+        parser.add_argument("--expect", metavar="N", type=int, help="only this version of it")
+    read = command("read", "read", "print an entry", "the entry")
+    read.add_argument("entry", metavar="ENTRY")
+    read.add_argument("--history", action="store_true", help="all it has said, oldest first")
+    query = command("query", "query", "print the entries that fit", "one line for each entry")
+    query.add_argument("pattern", metavar="PATTERN", nargs="?", default=">", help="of topics (default: all)")
+    query.add_argument("--links-to", metavar="ENTRY", help="only entries that link to this one")
+    query.add_argument("--rel", metavar="RELATION", help="only by links of this kind")
+    query.add_argument("--limit", metavar="N", type=words.positive, default=100, help="how many (default 100)")
+    for parser in (read, query):
+        parser.add_argument("--at", metavar="POSITION", help="as of this position of the log")
+    watch = command("watch", "watch", "print what happens to entries, as it happens", "events")
+    watch.add_argument("pattern", metavar="PATTERN", nargs="?", default=">", help="of topics (default: all)")
+    watch.add_argument("--after", metavar="POSITION", help="begin after this position; - for all (default: now)")
+    watch.add_argument("--count", metavar="N", type=words.positive, help="end after so many")
+    take = command("take", "take", "take the first fitting entry off the board: nobody else gets it", "the entry")
+    take.add_argument("pattern", metavar="PATTERN", help="of topics")
+    take.add_argument("--wait", metavar="S", default="0", help="how long to wait for one, in seconds (default 0)")
+    for parser in (query, watch, take):
+        parser.add_argument("--where", metavar="TERMS", default="", help="conditions on the content")
+    for parser in (post, amend, retract, take):
+        parser.add_argument("--key", metavar="KEY", help="names this writing: the same once more has no further effect")
+    schemas = command("schema", "schemas", "list the schemas of topics, set one, or take it away", "the schemas")
+    schemas.add_argument("pattern", metavar="PATTERN", nargs="?", help="of topics")
+    schemas.add_argument("schema", metavar="SCHEMA", nargs="?", help="JSON Schema, @FILE, or - for standard input")
+    schemas.add_argument("--none", action="store_true", help="take it away")

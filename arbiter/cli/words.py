@@ -1,0 +1,148 @@
+"""Options that several commands share, and what their values have to be."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE or recorded:FILE"
+WHERE = "terms such as: status=failed,timed_out tenant=acme since=1h until=2026-01-31 text~invoice rounds>3 tasks>=10 seconds>60"
+LETTERS = (
+    "terms such as: capability=price type=lease_lost,timeout status=failed tenant=acme kind=call run=ID since=1h "
+    "until=2026-01-31 redriven=no"
+)
+RECORDS = "terms such as: kind=token.*,run.cancelled by~ann subject~r01 since=1d until=2026-01-31"
+CAPABILITIES = "functions to offer: module:ATTR or path.py[:ATTR]; ATTR defaults to CAPABILITIES; may be repeated"
+
+
+class Commands(Protocol):
+    """Where commands are added."""
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,
+        description: str,
+        formatter_class: type[argparse.HelpFormatter],
+        allow_abbrev: bool,
+    ) -> argparse.ArgumentParser: ...
+
+
+def command(commands: Commands, name: str, command: str, does: str, text: str | None = None) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=does, description=text or does[0].upper() + does[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.set_defaults(command=command)
+    return parser
+
+
+def place(parser: argparse.ArgumentParser, *, default: str | None = None, board: str | None = "main") -> None:
+    """Options that say which board is meant."""
+    group = parser.add_argument_group("which board")
+    group.add_argument(
+        "--url", metavar="URL", default=default,
+        help="redis://, rediss://, unix:// or memory:// (default: $ARBITER_REDIS_URL, else a local server)",
+    )  # fmt: skip
+    group.add_argument(
+        "--data-dir", metavar="DIR", default=default, help="folder of the local server (default ~/.arbiter)"
+    )
+    group.add_argument(
+        "--namespace", metavar="NAME", default=default or "arbiter", help="namespace of the board (default arbiter)"
+    )
+    group.add_argument(
+        "--board", metavar="NAME", default=default or board,
+        help=f"name of the board (default {board or 'a new one for each show'})",
+    )  # fmt: skip
+
+
+def as_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"{what} as JSON on standard output")
+
+
+def request(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
+    parser.add_argument(
+        "request",
+        help="text, a JSON object, @FILE (JSON or text), or - for standard input; a CloudEvents 1.0 event is one",
+    )
+    parser.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
+    if key:
+        parser.add_argument(
+            "--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run"
+        )
+    limits(
+        parser,
+        ("rounds", "decisions of the model"),
+        ("tasks", "tasks"),
+        ("fabrications", "fabricated capabilities"),
+        ("tokens", "model tokens"),
+        ("seconds", "seconds from acceptance to the answer"),
+    )
+
+
+def limits(parser: argparse.ArgumentParser, *named: tuple[str, str]) -> None:
+    for name, what in named:
+        parser.add_argument(f"--limit-{name}", metavar="N", help=f"at most N {what}")
+
+
+def isolation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--isolation",
+        metavar="NAME",
+        help="what generated code runs in: zygote-ns, zygote-lsm, or process, which is no sandbox "
+        "(default: $ARBITER_ISOLATION, else the strongest of the first two that proves itself)",
+    )
+
+
+def source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source", metavar="LABEL", action="append",
+        help="where it comes from, such as mail:inbox; may be repeated (default: an event's source, else person)",
+    )  # fmt: skip
+
+
+def taint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--taint-policy", metavar="FILE",
+        help="JSON or TOML: which sources are trusted, and what content from others may do (default: $ARBITER_TAINT_POLICY)",
+    )  # fmt: skip
+
+
+def which(parser: argparse.ArgumentParser, when: str = "") -> None:
+    """Options that say which events are meant."""
+    parser.add_argument("--since", metavar="TIME", help=f"{when}from then on; 24h, 7d or 2026-01-31T08:00")
+    parser.add_argument("--until", metavar="TIME", help=f"{when}before")
+    parser.add_argument("--type", metavar="GLOB", default="*", help=f"{when}such as task.* or run.completed")
+    parser.add_argument("--subject", metavar="GLOB", default="*", help=f"{when}run or task, such as r01*/1.*")
+    parser.add_argument(
+        "--pattern", metavar="JSON", help=f"{when}what events look like, or @FILE; see docs/retention.md"
+    )
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def share(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return number
+
+
+def number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return number
