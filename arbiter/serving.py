@@ -132,8 +132,8 @@ class Serving:
             self._keep(partial(self._warm, registry), "isolation")
 
     def _outside(self) -> Outside:
+        from wrapper.addresses import authorities, networks
         from wrapper.broker import Outside
-        from wrapper.fetching import authorities, networks
         from wrapper.secrets import Secrets
 
         private = networks(self._options["private_addresses"])

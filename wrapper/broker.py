@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from strands.models import Model
 
     from blackboard.entries import Entries, Holder
-    from wrapper.fetching import Fetcher, Network
+    from wrapper.addresses import Network
+    from wrapper.fetching import Fetcher
     from wrapper.uses import Uses
 
 MODEL_INVOKE = "model.invoke"

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import ipaddress
 import logging
-import os
 import re
 import socket
 import ssl
@@ -28,6 +27,7 @@ from pydantic import JsonValue
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.taint import Ruling, source
 from registry import Grants
+from wrapper.addresses import Address, Network, forbidden
 from wrapper.isolation import BrokerError, NotGranted
 from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
 
@@ -49,16 +49,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _OURS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "keep-alive", "expect"}
 )
-_METADATA = frozenset(
-    ipaddress.ip_address(text)
-    for text in ("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
-)
-"""Where clouds hand out credentials; some of these look public. No setting opens them."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 # Its lines quote headers, with what was filled in.
 logging.getLogger("httpcore").setLevel(logging.INFO)
 
@@ -69,49 +59,6 @@ class Withheld(BrokerError):
     def __init__(self, ruling: Ruling, handle: str, host: str) -> None:
         super().__init__("denied", f"The secret {handle!r} is not used for {host} on {ruling}.")
         self.ruling, self.handle, self.host = ruling, handle, host
-
-
-def networks(named: Iterable[str]) -> tuple[Network, ...]:
-    """Private addresses or networks that brokered requests may go to all the same.
-
-    Raises:
-        BadInput: something that is none.
-    """
-    found: list[Network] = []
-    for text in named:
-        try:
-            found.append(ipaddress.ip_network(text.strip()))
-        except ValueError:
-            raise BadInput(
-                "private_addresses", text, "Give an address such as 10.0.0.7, or a network as 10.0.0.0/24."
-            ) from None
-    return tuple(found)
-
-
-def forbidden(address: Address, allowed: Sequence[Network] = ()) -> str | None:
-    """Why no request goes to an address; None when one may."""
-    inner = _inside(address)
-    if address in _METADATA or inner in _METADATA:
-        return "it hands out credentials of machines"
-    if any(address in each for each in allowed):
-        return None
-    one = inner or address
-    if one.is_loopback:
-        return "it is this machine"
-    if one.is_link_local:
-        return "it is link-local"
-    if one.is_multicast or one.is_unspecified or one.is_reserved:
-        return "it is no address of one machine"
-    if not one.is_global or (isinstance(one, ipaddress.IPv6Address) and (one.sixtofour or one.teredo)):
-        return "it is private, or hides another address"
-    return None
-
-
-def _inside(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one stands for."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
-    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,23 +146,6 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-AUTHORITIES = "ARBITER_CA_FILE"
-
-
-def authorities() -> str | None:
-    """The file with certificates of authorities that brokered requests trust besides the public ones.
-
-    Raises:
-        BadInput: what the environment names is no such file.
-    """
-    path = os.environ.get(AUTHORITIES) or None
-    try:
-        _trusted(path)
-    except OSError:  # ssl.SSLError is one
-        raise BadInput(AUTHORITIES, path, "Name a readable PEM file with certificates.") from None
-    return path
 
 
 @cache

@@ -17,7 +17,8 @@ import pytest
 
 from blackboard.errors import BadInput
 from registry import Grants
-from wrapper.fetching import ANSWER_BYTES, Fetcher, NotGranted, forbidden, matches, networks
+from wrapper.addresses import forbidden, networks
+from wrapper.fetching import ANSWER_BYTES, Fetcher, NotGranted, matches
 from wrapper.isolation import BrokerError
 from wrapper.secrets import Redaction, Secrets
 

@@ -23,7 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from blackboard.errors import BadInput
 from registry import Grants
-from wrapper.fetching import AUTHORITIES, Fetcher, authorities, networks
+from wrapper.addresses import AUTHORITIES, authorities, networks
+from wrapper.fetching import Fetcher
 from wrapper.isolation import BrokerError
 from wrapper.secrets import Secrets
 

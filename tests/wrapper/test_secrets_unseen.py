@@ -17,8 +17,8 @@ from pydantic import JsonValue
 
 from blackboard.types import Status
 from registry import Grants, Manifest
+from wrapper.addresses import networks
 from wrapper.broker import AttemptBroker, Outside
-from wrapper.fetching import networks
 from wrapper.isolation import Job, ProcessIsolation
 from wrapper.secrets import Secrets
 

@@ -1,0 +1,79 @@
+"""Where requests of granted code may go and whom they trust there, as the operator says it; light to import."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Iterable, Sequence
+
+from blackboard.errors import BadInput
+
+AUTHORITIES = "ARBITER_CA_FILE"
+_METADATA = frozenset(
+    ipaddress.ip_address(text)
+    for text in ("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
+)
+"""Where clouds hand out credentials; some of these look public. No setting opens them."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def networks(named: Iterable[str]) -> tuple[Network, ...]:
+    """Private addresses or networks that brokered requests may go to all the same.
+
+    Raises:
+        BadInput: something that is none.
+    """
+    found: list[Network] = []
+    for text in named:
+        try:
+            found.append(ipaddress.ip_network(text.strip()))
+        except ValueError:
+            raise BadInput(
+                "private_addresses", text, "Give an address such as 10.0.0.7, or a network as 10.0.0.0/24."
+            ) from None
+    return tuple(found)
+
+
+def forbidden(address: Address, allowed: Sequence[Network] = ()) -> str | None:
+    """Why no request goes to an address; None when one may."""
+    inner = _inside(address)
+    if address in _METADATA or inner in _METADATA:
+        return "it hands out credentials of machines"
+    if any(address in each for each in allowed):
+        return None
+    one = inner or address
+    if one.is_loopback:
+        return "it is this machine"
+    if one.is_link_local:
+        return "it is link-local"
+    if one.is_multicast or one.is_unspecified or one.is_reserved:
+        return "it is no address of one machine"
+    if not one.is_global or (isinstance(one, ipaddress.IPv6Address) and (one.sixtofour or one.teredo)):
+        return "it is private, or hides another address"
+    return None
+
+
+def _inside(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one stands for."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else address.ipv4_mapped
+
+
+def authorities() -> str | None:
+    """The file with certificates of authorities that brokered requests trust besides the public ones.
+
+    Raises:
+        BadInput: what the environment names is no such file.
+    """
+    path = os.environ.get(AUTHORITIES) or None
+    if path is None:
+        return None
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError:  # ssl.SSLError is one
+        raise BadInput(AUTHORITIES, path, "Name a readable PEM file with certificates.") from None
+    return path
