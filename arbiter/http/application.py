@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
 
 PROBES = ("/live", "/ready")
+log = logging.getLogger(__name__)
+
 Handle = Callable[[Asked], Awaitable[Response]]
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -97,11 +100,12 @@ class Application:
         return JSONResponse({"status": "live"})
 
     async def _is_ready(self, _: Request) -> Response:
-        # Whoever asks has shown no token, so no more is said than a word.
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 why = await self._ready()
-        except Exception:
+        except Exception as error:
+            # Whoever asks has shown no token: the answer is a word, the reason is in the log.
+            log.warning("not ready: %s: %s", type(error).__name__, error)
             why = "unavailable"
         return JSONResponse({"status": why or "ready"}, 503 if why else 200)
 
