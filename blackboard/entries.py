@@ -25,6 +25,7 @@ from pydantic import JsonValue
 
 from blackboard import _script, predicates, topics
 from blackboard._calling import Calling
+from blackboard._keys import Shard
 from blackboard.entry import PUBLIC, Entry, owner_of_entry, place
 from blackboard.entry_reading import PRELUDE, RELATIONS, EntryReading
 from blackboard.errors import BadInput, ScriptRefused, Stale
@@ -320,6 +321,7 @@ class Entries(EntryReading):
 
         Raises:
             BadInput: a malformed pattern, what is no schema, or one larger than 64 KiB.
+            Stale: too many others change schemas at the same time.
         """
         topics.check_pattern(pattern)
         if schema is not None:
@@ -328,10 +330,21 @@ class Entries(EntryReading):
             self._checker.check_schema("schema", schema)
         text = "" if schema is None else dump(dict(schema), "schema", 64 * 1024)
         for shard in self._board.shards:
-            await _script.run(
-                self._board.client, _script.load("topic_schema", PRELUDE), shard.declare_entries(self.owner),
-                [self.owner, pattern, text], recover=self._board.engine.ensure,
-            )  # fmt: skip
+            await self._set_schema(shard, pattern, text)
+
+    async def _set_schema(self, shard: Shard, pattern: str, text: str) -> None:
+        client: Any = self._board.client
+        for left in reversed(range(_ATTEMPTS)):
+            version = await self._retry(lambda: client.hget(shard.topics, ""))
+            try:
+                await _script.run(
+                    client, _script.load("topic_schema", PRELUDE), shard.declare_entries(self.owner),
+                    [self.owner, pattern, text, version or "0"], recover=self._board.engine.ensure,
+                )  # fmt: skip
+                return
+            except Stale:  # somebody changed one meanwhile
+                if not left:
+                    raise
 
     async def schemas(self) -> dict[str, JsonValue]:
         """The schemas of the board's topics, by pattern."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from strict import Play, done, spec, watched_play
 
-from blackboard import feed
+from blackboard import _script, feed
 from blackboard.board import Board
 from blackboard.entries import ENTRY_BYTES, LABELS, LINKS, Entries
 from blackboard.entry import owner_of
@@ -578,6 +578,30 @@ async def test_the_taint_of_what_an_entry_was_derived_from_is_its_own(play: Play
     entry = await Entries(play.board, "public").read(far.id)
     assert entry is not None
     assert set(entry.taint) == {"web:x", "mail"}
+
+
+async def test_a_late_copy_of_a_schema_that_was_replaced_changes_nothing(
+    notes: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[Any, ...]] = []
+    real = _script.run
+
+    async def run(*args: Any, **more: Any) -> Any:
+        if args[1].name == "topic_schema":
+            sent.append(args)
+        return await real(*args, **more)
+
+    monkeypatch.setattr(_script, "run", run)
+    await notes.set_schema("a", {"type": "string"})
+    await notes.set_schema("a", {"type": "number"})
+    await notes.set_schema("b", {})
+    await notes.set_schema("b", None)
+    for late in (*sent, *reversed(sent)):
+        with contextlib.suppress(Stale):
+            await real(*late)
+    assert await notes.schemas() == {"a": {"type": "number"}}
+    await asyncio.gather(*(notes.set_schema(f"c{number}", {}) for number in range(5)))
+    assert len(await notes.schemas()) == 6
 
 
 async def test_a_schema_of_a_topic_is_kept_by_whoever_writes_there(play: Play, notes: Entries) -> None:
