@@ -1,8 +1,9 @@
 """What the system can do: manifests, immutable versions, artifacts, and which of them fits a need.
 
 * :mod:`registry.manifest`: what a capability is; checked when made.
-* :mod:`registry.versions`, :mod:`registry.store`: versions by content hash, one of each name active; register, resolve,
-  list, retire.
+* :mod:`registry.reading`, :mod:`registry.vouching`, :mod:`registry.finding`, :mod:`registry.store`: what a registry does, one
+  built on the other: reads versions, vouches for them, offers and finds them, registers them.
+* :mod:`registry.versions`: a version, and whether what is stored is what was registered under its content hash.
 * :mod:`registry.signing`, :mod:`registry.keyfile`: who vouches for a version, and where the key for that comes from.
 * :mod:`registry.lineage`: which sources a fabricated capability owes its words to.
 * :mod:`registry.schema`: whether a value fits a schema, in words a planner can act on.
@@ -15,6 +16,7 @@ and nothing to the right of it.
 """
 
 from registry.declare import Capability, capability
+from registry.finding import Match
 from registry.lineage import origin, suspects
 from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest, TopicGrants
 from registry.matching import (
@@ -31,8 +33,9 @@ from registry.matching import (
 from registry.schema import validate_input, validate_output
 from registry.signature import ResultNotJson
 from registry.signing import Signature, SignatureRefused, Signer
-from registry.store import Loaded, Match, Registry
+from registry.store import Registry
 from registry.versions import HashMismatch, Version
+from registry.vouching import Loaded
 
 __all__ = [
     "Candidate",

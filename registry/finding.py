@@ -1,0 +1,264 @@
+"""Which capabilities a board offers, and which of them fit a need.
+
+The list of active versions is kept in memory and brought up to date with one small question to the server whenever it
+is used, so a step costs no reload and still sees what was registered a moment ago.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from blackboard.catalog import Catalog, StoredVersion
+from blackboard.errors import ArbiterError, BadInput
+from blackboard.types import Status
+from registry.manifest import Manifest
+from registry.matching import (
+    Candidate,
+    Contract,
+    Document,
+    MatchDecision,
+    Matcher,
+    Prices,
+    decide,
+    duplicates,
+    evidence,
+)
+from registry.signing import Signer
+from registry.versions import Version
+from registry.vouching import Vouching
+
+_log = logging.getLogger(__name__)
+
+Outcomes = Callable[[], Awaitable[Mapping[str, int]]]
+"""Reads the board's counters of ended tasks, ``<name>|<sha>|<status>`` to number."""
+
+DEFAULT_FLOOR = 0.02
+"""Below it there is hardly more in common than a frequent word. Low on purpose: what is left out cannot be chosen, and
+for needs in everyday language right capabilities score as little as 0.03."""
+
+_RECORDS_SECONDS = 10.0
+_UNKNOWN = evidence.factor({})
+
+
+class Match(NamedTuple):
+    """A capability that may serve a need."""
+
+    name: str
+    score: float
+    """0 for nothing in common with the need, towards 1 the more it covers."""
+    version: Version
+    reasons: tuple[str, ...] = ()
+    """What spoke for it, the weightiest first."""
+
+
+class Finding(Vouching):
+    """The active versions of a board.
+
+    Args:
+        catalog: the board's storage.
+        outcomes: reads the counters of ended tasks; without it :meth:`outcomes` is empty.
+        matcher: ranks capabilities for :meth:`shortlist`.
+        signer: see :class:`~registry.vouching.Vouching`.
+        clock: seconds that only grow; how versions did is read again after ten of them.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        outcomes: Outcomes | None,
+        matcher: Matcher,
+        signer: Signer | Callable[[], Signer],
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(catalog, signer)
+        self._outcomes, self._matcher, self._clock = outcomes, matcher, clock
+        self._records: Mapping[tuple[str, str], Mapping[Status, int]] = {}
+        self._records_until = -math.inf
+        self._revision: str | None = None
+        self._active: dict[str, Version] = {}
+        self._unreadable: dict[str, str] = {}
+        self._refreshing = asyncio.Lock()
+
+    async def list(self, tenant: str | None = None) -> list[Version]:
+        """The active versions a tenant may use (None: all), by name. What cannot be read is in :attr:`unreadable`."""
+        await self._refresh()
+        return [version for _, version in sorted(self._active.items()) if version.visible_to(tenant)]
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Active capabilities :meth:`list` had to leave out, each with the reason: damaged, or from a newer program."""
+        return dict(self._unreadable)
+
+    async def shortlist(
+        self,
+        query: str,
+        *,
+        k: int = 12,
+        floor: float = DEFAULT_FLOOR,
+        tenant: str | None = None,
+        always: Iterable[str] = (),
+    ) -> Sequence[Match]:
+        """The capabilities that may serve a need, best first.
+
+        Args:
+            query: the need in words.
+            k: at most so many.
+            floor: leave out what scores less. With 0 the list is filled up to ``k`` with what has nothing in common.
+            tenant: only what this tenant may use.
+            always: names that come first whatever they score, when they are active; they count towards ``k``, and all
+                of them are kept even if they are more.
+
+        Raises:
+            BadInput: ``k`` below 1.
+        """
+        if k < 1:
+            raise BadInput("k", k, "Ask for at least one.")
+        await self._refresh()
+        await self._read_records()
+        allowed = self._visible(tenant)
+        pinned = [name for name in dict.fromkeys(always) if name in (self._active if allowed is None else allowed)]
+        most = max(k, len(pinned))
+        found = {each.name: each for each in self._search(query, most, allowed) if each.score >= floor}
+        missing = {name for name in pinned if name not in found}
+        if missing:
+            found |= {each.name: each for each in self._search(query, len(missing), missing)}
+        first = [Match(name, *self._scored(found.get(name), name)) for name in pinned]
+        rest = [Match(name, *self._scored(each, name)) for name, each in found.items() if name not in set(pinned)]
+        if floor <= 0:
+            shown = {each.name for each in (*first, *rest)}
+            rest += [
+                Match(name, *self._scored(None, name))
+                for name in sorted((self._active.keys() if allowed is None else allowed) - shown)[:most]
+            ]
+        return [*first, *rest][:most]
+
+    async def decide(
+        self, need: str, *, tenant: str | None = None, contract: Contract | None = None, prices: Prices | None = None
+    ) -> MatchDecision:
+        """What to do about a need: use a capability, compose several, have one made, or ask the model.
+
+        Args:
+            need: in words.
+            tenant: only what this tenant may use.
+            contract: what the sub-task brings, needs and allows; what does not fit is left out, with the reason.
+            prices: what mistakes cost.
+        """
+        await self._refresh()
+        await self._read_records()
+
+        def left_out(name: str) -> str:
+            return "; ".join(contract.objections(self._active[name].manifest)) if contract is not None else ""
+
+        allowed = self._visible(tenant)
+        return decide(
+            self._matcher, need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
+            left_out=left_out, ranked=self._by_record,
+        )  # fmt: skip
+
+    async def similar(
+        self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST
+    ) -> Sequence[duplicates.Alike]:
+        """The active capabilities a manifest is nearly the same as, most first; its own name is not compared."""
+        await self._refresh()
+        return duplicates.similar(self._matcher, self._document, Document.of(manifest), least)
+
+    async def clusters(self, *, least: float = duplicates.DEFAULT_LEAST) -> Sequence[tuple[tuple[str, ...], float]]:
+        """Groups of active capabilities that are nearly the same, with the least likeness that holds each together."""
+        await self._refresh()
+        return duplicates.clusters(self._matcher, {name: self._document(name) for name in self._active}, least)
+
+    def _document(self, name: str) -> Document:
+        return Document.of(self._active[name].manifest)
+
+    def _warn(self, manifest: Manifest) -> None:
+        """Say what speaks against a manifest that was just registered, as far as the list in memory tells."""
+        for each in duplicates.similar(self._matcher, self._document, Document.of(manifest)):
+            _log.warning("%s is %s", manifest.name, each)
+        for said in duplicates.contradictions(manifest):
+            _log.warning("%s: %s", manifest.name, said)
+
+    def _visible(self, tenant: str | None) -> Set[str] | None:
+        """The names a tenant may use; None when that is all of them."""
+        if tenant is None:
+            return None
+        names = {name for name, version in self._active.items() if version.visible_to(tenant)}
+        return None if len(names) == len(self._active) else names
+
+    def _search(self, query: str, k: int, allowed: Set[str] | None) -> Sequence[Candidate]:
+        found = self._matcher.search(query, k=2 * k, allowed=None if allowed is None else allowed.__contains__)
+        return self._by_record(found.candidates)[:k]
+
+    def _by_record(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Candidates by score and record; each says what its record is."""
+        weighed: list[Candidate] = []
+        for each in candidates:
+            record = self._records.get((each.name, self._active[each.name].sha), {})
+            said = evidence.words(record)
+            reasons = (*each.reasons, said) if said else each.reasons
+            weighed.append(Candidate(each.name, each.score * evidence.factor(record) / _UNKNOWN, reasons))
+        return sorted(weighed, key=lambda each: (-each.score, each.name))
+
+    async def outcomes(self, name: str) -> dict[str, dict[Status, int]]:
+        """How the tasks of each version of a capability ended: content hash to status to number."""
+        return {sha: ended for (known, sha), ended in (await self._counted()).items() if known == name}
+
+    async def _read_records(self) -> None:
+        """How versions did so far, read again when it was last read some time ago."""
+        if self._outcomes is not None and self._clock() >= self._records_until:
+            self._records_until = self._clock() + _RECORDS_SECONDS
+            self._records = await self._counted()
+
+    async def _counted(self) -> dict[tuple[str, str], dict[Status, int]]:
+        """How the tasks of each version ended: name and content hash to status to number."""
+        counted: dict[tuple[str, str], dict[Status, int]] = {}
+        for key, number in (await self._outcomes()).items() if self._outcomes is not None else ():
+            parts = key.split("|")
+            if len(parts) == 3:
+                counted.setdefault((parts[0], parts[1]), {})[Status(parts[2])] = int(number)
+        return counted
+
+    def _scored(self, found: Candidate | None, name: str) -> tuple[float, Version, tuple[str, ...]]:
+        return (found.score if found else 0.0, self._active[name], found.reasons if found else ())
+
+    async def _refresh(self) -> None:
+        async with self._refreshing:
+            pointers = await self._catalog.pointers(self._revision)
+            named = [(name, sha) for name, sha in pointers.active.items() if sha is not None]
+            stored = await self._catalog.get_many(named) if named else []
+            # From here on nothing waits, so no reader sees half of a refresh.
+            gone = [name for name, sha in pointers.active.items() if sha is None]
+            if pointers.full:
+                gone += [name for name in (*self._active, *self._unreadable) if name not in pointers.active]
+            for name in gone:
+                self._forget(name)
+            for (name, _), each in zip(named, stored, strict=True):
+                self._take(name, each)
+            self._revision = pointers.revision
+
+    def _take(self, name: str, stored: StoredVersion | None) -> None:
+        """Offer an active version, unless it cannot be read: one damaged record must not stop every run."""
+        try:
+            if stored is None:
+                raise ArbiterError("its record is missing")
+            version = self._version(stored).model_copy(update={"state": "active"})
+        except (ArbiterError, ValidationError, ValueError) as error:
+            self._forget(name)
+            self._unreadable[name] = str(error)
+            _log.warning("capability %s is not offered: %s", name, error)
+            return
+        self._unreadable.pop(name, None)
+        known = self._active.get(name)
+        self._active[name] = version
+        if known is None or known.sha != version.sha:
+            self._matcher.add(name, Document.of(version.manifest))
+
+    def _forget(self, name: str) -> None:
+        self._unreadable.pop(name, None)
+        if self._active.pop(name, None) is not None:
+            self._matcher.remove(name)
