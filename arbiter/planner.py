@@ -15,13 +15,13 @@ from arbiter import conversation, prompts, tools
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
 from arbiter.states import Known, States
+from blackboard.attempt import Attempt
 from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, BoardFull, EngineUnavailable, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.taint import merged
 from blackboard.types import Completion, Failure, Status, Usage
-from blackboard.worker import Attempt
 from registry import Registry, Version, origin
 from registry.matching import MatchDecision
 from wrapper.models import ModelCallFailed, Reply, as_failure, converse, describe, model_source

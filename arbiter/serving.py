@@ -9,13 +9,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from blackboard.attempt import Handler
 from blackboard.board import STEP_LANE, Board
 from blackboard.budgets import Budgets
 from blackboard.ending import end
 from blackboard.errors import ArbiterError, IsolationUnavailable
 from blackboard.heartbeat import Heartbeat
 from blackboard.retention import Retirer
-from blackboard.worker import Handler, Sweeper, Worker
+from blackboard.sweeper import Sweeper
+from blackboard.worker import Worker
 from registry import Capability, Registry
 
 if TYPE_CHECKING:

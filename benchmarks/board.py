@@ -25,13 +25,14 @@ from pydantic import JsonValue
 
 from benchmarks.measure import Sample, in_turn, timed
 from benchmarks.report import Row, rows
+from blackboard.attempt import Attempt, Handler
 from blackboard.board import STEP_LANE, Board
 from blackboard.claims import Claim
 from blackboard.events import RoundPlannedData
 from blackboard.heartbeat import Heartbeat
 from blackboard.testing import RedisServer
 from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
-from blackboard.worker import Attempt, Handler, Worker
+from blackboard.worker import Worker
 
 PAYLOAD: JsonValue = {"kind": "bench", "text": "x" * 160}
 """About 190 bytes as JSON; the input and the result of every task."""

@@ -18,11 +18,13 @@ from collections.abc import Callable, Sequence
 from benchmarks.measure import Spread
 from benchmarks.processes import Child
 from benchmarks.report import Row
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.heartbeat import Heartbeat
+from blackboard.sweeper import Sweeper
 from blackboard.testing import RedisServer
 from blackboard.types import Completion, Status
-from blackboard.worker import Attempt, Sweeper, Worker
+from blackboard.worker import Worker
 
 LANE = "bench"
 LEASES = (1.0, 3.0, 15.0)

@@ -19,8 +19,8 @@ from blackboard.board import Board
 from blackboard.recurrence import shown
 from blackboard.schedule import Schedule
 from blackboard.schedules import Schedules
+from blackboard.sweeper import Sweeper
 from blackboard.testing import RedisServer
-from blackboard.worker import Sweeper
 
 SCHEDULES = 200
 APART_SECONDS = 0.02

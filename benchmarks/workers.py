@@ -31,11 +31,12 @@ from benchmarks.measure import Sample, in_turn
 from benchmarks.processes import Child
 from benchmarks.raw import SERIAL, serial
 from benchmarks.report import Row, rows
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.heartbeat import Heartbeat
 from blackboard.testing import RedisServer
 from blackboard.types import Completion, Status
-from blackboard.worker import Attempt, Worker
+from blackboard.worker import Worker
 
 LANE = "bench"
 CONCURRENCY = 32

@@ -5,7 +5,8 @@
 * :mod:`blackboard.quotas`, :mod:`blackboard.budgets`, :mod:`blackboard.schedules`, :mod:`blackboard.retention`,
   :mod:`blackboard.dead_letters`, :mod:`blackboard.runs`: what is built on a board, one idea each.
 * :mod:`blackboard.claims`, :mod:`blackboard.references`: what a worker is handed, with references to earlier results.
-* :mod:`blackboard.worker`, :mod:`blackboard.heartbeat`: the claim loop and the leases of every role; the sweeper.
+* :mod:`blackboard.worker`, :mod:`blackboard.attempt`, :mod:`blackboard.heartbeat`, :mod:`blackboard.sweeper`: the claim loop and
+  the leases of every role, what a handler sees and reports, and what does what is due.
 * :mod:`blackboard.events`, :mod:`blackboard.feed`: typed CloudEvents, and following them.
 * :mod:`blackboard.catalog`: storage primitives of the registry.
 * :mod:`blackboard.engine`: what a URL stands for; the supervised local server.

@@ -14,20 +14,18 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import math
-import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from pydantic import JsonValue
 
-from blackboard import _script, predicates, topics
+from blackboard import entry_checks as checks
+from blackboard import predicates, topics
 from blackboard._calling import Calling
-from blackboard._keys import Shard
 from blackboard.entry import PUBLIC, Entry, owner_of_entry, place
-from blackboard.entry_reading import PRELUDE, RELATIONS, EntryReading
+from blackboard.entry_schemas import Checker, EntrySchemas
 from blackboard.errors import BadInput, ScriptRefused, Stale
 from blackboard.events import Author, Link, Relation
 from blackboard.payloads import dump
@@ -35,27 +33,8 @@ from blackboard.predicates import Predicate, Where
 
 ENTRY_BYTES = 16 * 1024 * 1024
 """Largest content, as JSON. What is larger than the board's ``inline_bytes`` is stored apart."""
-LINKS = 32
-"""Most links of an entry."""
-LABELS = 64
-"""Most labels of taint that a call may give."""
-SECONDS = 365 * 86_400.0
-"""Longest time to live."""
-_LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
 _CANDIDATES = 16
 _ATTEMPTS = 20
-
-
-class Checker(Protocol):
-    """What knows JSON Schema: the module :mod:`registry.schema`, which this package must not import."""
-
-    def problems(self, schema_text: str, value: JsonValue, /) -> list[str]:
-        """What is wrong with a value under a schema; nothing when it fits."""
-        ...
-
-    def check_schema(self, field: str, schema: Mapping[str, JsonValue], /) -> None:
-        """Refuse what is no schema."""
-        ...
 
 
 class Unset:
@@ -90,7 +69,7 @@ class Written:
     """False when this operation was done already, by this call or by an earlier one."""
 
 
-class Entries(EntryReading):
+class Entries(EntrySchemas):
     """The entries of one scope.
 
     Args:
@@ -103,10 +82,8 @@ class Entries(EntryReading):
     def __init__(
         self, board: Calling, scope: str = PUBLIC, *, checker: Checker | None = None, author: Author | None = None
     ) -> None:
-        super().__init__(board, scope)
-        self._checker = checker
+        super().__init__(board, scope, checker)
         self._author = author or Author(kind="program", name="program")
-        self._schemas = _Schemas("0", ())
 
     def within(self, scope: str) -> Entries:
         """The entries of another scope of the board.
@@ -156,9 +133,9 @@ class Entries(EntryReading):
         """
         topics.check_topic(topic)
         text = dump(content, "content", ENTRY_BYTES)
-        linked = _links(links)
+        linked = checks.links(links)
         facts, wanted = await self._facts(confidence, linked, taint, author)
-        ttl = "" if seconds is None else _ms(seconds)
+        ttl = "" if seconds is None else checks.ms(seconds)
         call = _Call(self, task, operation, ("post", topic, text, wanted, ttl))
         entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
         body = await self._board.blobs.check(self.owner, text, content)
@@ -197,11 +174,11 @@ class Entries(EntryReading):
         """
         self._mine(entry_id)
         given = None if isinstance(content, Unset) else dump(content, "content", ENTRY_BYTES)
-        linked = None if links is None else _links(links)
-        labels = _labels(taint)
-        ttl = "" if isinstance(seconds, Unset) else "-" if seconds is None else _ms(seconds)
+        linked = None if links is None else checks.links(links)
+        labels = checks.labels(taint)
+        ttl = "" if isinstance(seconds, Unset) else "-" if seconds is None else checks.ms(seconds)
         if confidence is not None:
-            _confidence(confidence)
+            checks.confidence(confidence)
         said = json.dumps([None if linked is None else [link.model_dump() for link in linked], confidence, labels])
         call = _Call(self, task, operation, ("amend", entry_id, given or "", said, ttl))
         for attempt in range(_ATTEMPTS):
@@ -273,8 +250,8 @@ class Entries(EntryReading):
         """
         topics.check_pattern(pattern)
         wanted = predicates.parse(where)
-        if not _number(seconds) or not 0 <= seconds <= SECONDS:
-            raise BadInput("seconds", seconds, f"Give 0 to {SECONDS:g}.")
+        if not checks.number(seconds) or not 0 <= seconds <= checks.SECONDS:
+            raise BadInput("seconds", seconds, f"Give 0 to {checks.SECONDS:g}.")
         call = _Call(self, task, operation, ("take", pattern, *(one.model_dump_json() for one in wanted)))
         by = self._by(author)
         if operation is not None and (written := await call.maybe("entry_take", None, by)) is not None:
@@ -309,91 +286,13 @@ class Entries(EntryReading):
                 return None
             after = found.after
 
-    # ---- schemas -----------------------------------------------------------------------------------------------------
-
-    async def set_schema(self, pattern: str, schema: Mapping[str, JsonValue] | None) -> None:
-        """Say what contents on some topics must look like, in every scope of the board, from now on; None takes it away.
-
-        On several shards this is a call for each: repeat it when it fails.
-
-        Args:
-            schema: JSON Schema (2020-12).
-
-        Raises:
-            BadInput: a malformed pattern, what is no schema, or one larger than 64 KiB.
-            Stale: too many others change schemas at the same time.
-        """
-        topics.check_pattern(pattern)
-        if schema is not None:
-            if self._checker is None:
-                raise BadInput("schema", pattern, "Open these entries with what checks schemas.")
-            self._checker.check_schema("schema", schema)
-        text = "" if schema is None else dump(dict(schema), "schema", 64 * 1024)
-        for shard in self._board.shards:
-            await self._set_schema(shard, pattern, text)
-
-    async def _set_schema(self, shard: Shard, pattern: str, text: str) -> None:
-        client: Any = self._board.client
-        for left in reversed(range(_ATTEMPTS)):
-            version = await self._retry(lambda: client.hget(shard.topics, ""))
-            try:
-                await _script.run(
-                    client, _script.load("topic_schema", PRELUDE), shard.declare_entries(self.owner),
-                    [self.owner, pattern, text, version or "0"], recover=self._board.engine.ensure,
-                )  # fmt: skip
-                return
-            except Stale:  # somebody changed one meanwhile
-                if not left:
-                    raise
-
-    async def schemas(self) -> dict[str, JsonValue]:
-        """The schemas of the board's topics, by pattern."""
-        return {pattern: json.loads(text) for pattern, text in (await self._fetched()).by_pattern}
-
-    async def _fetched(self) -> _Schemas:
-        shard = self._shard
-        client: Any = self._board.client
-        said: dict[str, str] = await self._retry(lambda: client.hgetall(shard.topics))
-        version = said.pop("", "0")
-        return _Schemas(version, tuple(sorted(said.items())))
-
-    async def _checked(self, topic: str, content: JsonValue, write: Callable[[str], Any]) -> Written:
-        """Write what fits the schemas as they are when it is written."""
-        for _ in range(_ATTEMPTS):
-            try:
-                self._judge(topic, content)
-            except BadInput:  # by schemas that may have been changed since
-                fetched = await self._fetched()
-                if fetched.version == self._schemas.version:
-                    raise
-                self._schemas = fetched
-                continue
-            try:
-                return await write(self._schemas.version)
-            except ScriptRefused as refusal:
-                if refusal.code != "SCHEMAS":
-                    raise
-                self._schemas = await self._fetched()
-        raise Stale("STALE", "the schemas of the board's topics are being changed by too many at once; try again")
-
-    def _judge(self, topic: str, content: JsonValue) -> None:
-        for pattern, text in self._schemas.by_pattern:
-            if not topics.matches(pattern, topic):
-                continue
-            if self._checker is None:
-                raise BadInput(
-                    "topic", topic, f"Topics {pattern} have a schema; open these entries with what checks it."
-                )
-            if found := self._checker.problems(text, content):
-                raise BadInput("content", "; ".join(found), f"Topics {pattern} have a schema; make it fit.")
-
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     def _by(self, author: Author | None) -> str:
         by = author or self._author
         if by.kind == "task":
             raise BadInput("author", by.name, "A task writes by its lease: pass it as task.")
-        if not _LABEL.match(by.name) or (by.id is not None and not _LABEL.match(by.id)):
+        if not checks.NAME.match(by.name) or (by.id is not None and not checks.NAME.match(by.id)):
             raise BadInput("author", by.name, "Name it in 1 to 200 printable characters.")
         return by.model_dump_json(exclude_none=True)
 
@@ -407,11 +306,11 @@ class Entries(EntryReading):
         look: bool = True,
     ) -> tuple[str, str]:
         """What a script gets beside the content, and the part of it that makes one operation differ from another."""
-        _confidence(confidence)
+        checks.confidence(confidence)
         said: dict[str, Any] = {"conf": round(confidence, 6)}
         if links:
             said["links"] = [link.model_dump() for link in links]
-        labels = _labels(taint)
+        labels = checks.labels(taint)
         wanted = json.dumps([said, labels])
         for link in links if look else ():
             labels += await self._inherited(link)
@@ -441,7 +340,7 @@ class _Call:
     def __init__(self, entries: Entries, task: Holder | None, operation: str | None, said: Sequence[str]) -> None:
         if task is not None and entries.owner != task.run_id:
             raise BadInput("task", task.task_id, f"A task writes in the scope of its own run, run:{task.run_id}.")
-        if operation is not None and not _LABEL.match(operation):
+        if operation is not None and not checks.NAME.match(operation):
             raise BadInput("operation", operation, "Name it in 1 to 200 printable characters.")
         self._entries, self._task = entries, task
         named = secrets.token_hex(12) if operation is None else operation
@@ -465,12 +364,6 @@ class _Call:
         return Written(reply[0], int(reply[1]), place(reply[2]), bool(int(reply[3]))) if reply else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Schemas:
-    version: str
-    by_pattern: tuple[tuple[str, str], ...]
-
-
 def _named(refusal: ScriptRefused) -> ScriptRefused | BadInput:
     """A refusal of bad input by a script, as the edge says it."""
     if refusal.code == "LINK":
@@ -478,40 +371,3 @@ def _named(refusal: ScriptRefused) -> ScriptRefused | BadInput:
     if refusal.code == "TAINT":
         return BadInput("taint", refusal.detail, "Derive it from fewer entries.")
     return refusal
-
-
-def _links(given: Iterable[Link | tuple[Relation, str]]) -> tuple[Link, ...]:
-    found: list[Link] = []
-    for one in given:
-        rel, to = (one.rel, one.to) if isinstance(one, Link) else one
-        if rel not in RELATIONS:
-            raise BadInput("links", rel, f"Use one of {', '.join(RELATIONS)}.")
-        owner_of_entry(to)
-        link = Link(rel=rel, to=to)
-        if link not in found:
-            found.append(link)
-    if len(found) > LINKS:
-        raise BadInput("links", f"{len(found)} links", f"Give at most {LINKS}.")
-    return tuple(found)
-
-
-def _labels(given: Iterable[str]) -> list[str]:
-    found = list(dict.fromkeys(given))
-    if len(found) > LABELS or not all(_LABEL.match(label) for label in found):
-        raise BadInput("taint", found[:3], f"Give at most {LABELS} labels of 1 to 200 printable characters.")
-    return found
-
-
-def _confidence(value: float) -> None:
-    if not _number(value) or not 0 <= value <= 1:
-        raise BadInput("confidence", value, "Give 0 to 1.")
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _ms(seconds: float) -> str:
-    if not _number(seconds) or not 0.001 <= seconds <= SECONDS:
-        raise BadInput("seconds", seconds, f"Give a time to live of 0.001 to {SECONDS:g} seconds.")
-    return str(round(seconds * 1000))

@@ -13,23 +13,17 @@ import logging
 import os
 import secrets
 import socket
-import time
-import traceback
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
-from pydantic import JsonValue
 from redis.exceptions import RedisError
 
-from blackboard import claims
+from blackboard.attempt import Attempt, AtWork, Handler, internal_error, overdue, perform, send
 from blackboard.board import Board
 from blackboard.claims import Claim
-from blackboard.errors import BadInput, BlobError, BoardFull, EngineUnavailable, Fenced, Oversized, Unconfirmed
+from blackboard.errors import BoardFull, EngineUnavailable, Fenced, Unconfirmed
 from blackboard.heartbeat import Heartbeat
-from blackboard.retries import ruling
-from blackboard.schedules import Schedules
-from blackboard.types import Completion, Failure, Status, Usage
+from blackboard.types import Completion
 from blackboard.working import Woken
 
 log = logging.getLogger(__name__)
@@ -58,57 +52,7 @@ def worker_name(role: str) -> str:
     return f"{role}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-class _AtWork:
-    """The attempts of all workers in one event loop whose handlers may be at work."""
-
-    def __init__(self) -> None:
-        self._attempts: set[asyncio.Task[None]] = set()
-        self.idle = asyncio.Event()
-        """Set while there are none."""
-        self.idle.set()
-
-    def begin(self, attempt: asyncio.Task[None]) -> None:
-        self._attempts.add(attempt)
-        self.idle.clear()
-
-    def end(self, attempt: asyncio.Task[None]) -> None:
-        self._attempts.discard(attempt)
-        if not self._attempts:
-            self.idle.set()
-
-
-_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _AtWork] = WeakKeyDictionary()
-
-
-class Attempt:
-    """A claim being worked on, as its handler sees it."""
-
-    def __init__(self, board: Board, claim: Claim) -> None:
-        self.board, self.claim = board, claim
-        self.cancelled = asyncio.Event()
-        """Set when the run is being cancelled: stop, and return a completion with status ``cancelled``."""
-        self.carried = Usage()
-        """For handlers whose checkpoint adds up usage over attempts: what it holds by now. Their completions count it all."""
-        self._reports = 0
-        self._reporting = asyncio.Lock()
-
-    async def progress(self, kind: str, data: JsonValue, checkpoint: JsonValue = None) -> None:
-        """Append an event about this attempt and, in the same script, replace the task's checkpoint.
-
-        Raises:
-            Fenced: the task is no longer held; stop working on it.
-        """
-        async with self._reporting:  # a later report that overtakes would make the earlier one look like a repetition
-            self._reports += 1
-            await self.board.progress(self.claim, self._reports, kind, data, checkpoint)
-
-
-Handler = Callable[[Attempt], Awaitable[Completion | None]]
-"""Does the work of an attempt. Returns its completion, or None when it has already ended the task itself.
-
-A failed completion whose error is retryable is tried again while attempts and time are left, unless a rule of the task's
-retry policy knows the error and says otherwise.
-"""
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AtWork] = WeakKeyDictionary()
 
 
 class Worker:
@@ -145,7 +89,7 @@ class Worker:
         """Nonces of the claims behind a bell."""
         self._unsettled: list[tuple[_Place, str]] = []
         """Those of which nobody knows what they took."""
-        self._loop: _AtWork | None = None
+        self._loop: AtWork | None = None
         self._returning: set[asyncio.Task[None]] = set()
         shards = len(board.shards)
         self._turn = board.random.randrange(shards)  # workers that start together begin at different shards
@@ -156,7 +100,7 @@ class Worker:
 
     async def run(self) -> None:
         """Claim and work until :meth:`drain` is called."""
-        self._loop = _loops.setdefault(asyncio.get_running_loop(), _AtWork())
+        self._loop = _loops.setdefault(asyncio.get_running_loop(), AtWork())
         shards = len(self._board.shards)
         while not self._draining:
             # Cleared before the lanes are looked at: what changes from here on ends the sleep below.
@@ -379,7 +323,7 @@ class Worker:
 
     async def _attempt(self, claim: Claim) -> None:
         attempt = Attempt(self._board, claim)
-        work = asyncio.ensure_future(self._work(attempt))
+        work = asyncio.ensure_future(perform(attempt, self._handle))
         lost, late = asyncio.Event(), False
 
         def told(word: str) -> None:
@@ -404,9 +348,9 @@ class Worker:
             elif lost.is_set():  # somebody else decides about the task now
                 return
             elif late:
-                completion = _late(claim)
+                completion = overdue(claim)
             else:
-                completion = _internal_error(claim, "the handler was cancelled by something it waited for")
+                completion = internal_error(claim, "the handler was cancelled by something it waited for")
             if completion is not None:
                 await self._report(attempt, completion)
         except Fenced as fenced:
@@ -428,36 +372,6 @@ class Worker:
         work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # looked at, and not reported
         await asyncio.wait({work}, timeout=_STOP_SECONDS)
 
-    async def _work(self, attempt: Attempt) -> Completion | None:
-        """The handler's completion; whatever it raises becomes one, because a task must end in any case."""
-        claim = attempt.claim
-        started = time.perf_counter()
-        try:
-            attempt.claim = await claims.load(claim, self._board.blobs)
-            if attempt.claim.trouble is not None:
-                raise attempt.claim.trouble
-            completion = await self._handle(attempt)
-            if not isinstance(cast(object, completion), Completion | None):
-                raise TypeError(f"the handler returned {type(completion).__name__} instead of a Completion")
-            return completion
-        except (Fenced, EngineUnavailable, Unconfirmed):
-            raise
-        except BadInput as error:
-            failure = Failure(type="bad_input", message=str(error))
-        except BlobError as error:
-            failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
-        except BoardFull as error:
-            failure = Failure(type="board_full", message=str(error), retryable=True)
-        except (Exception, SystemExit) as error:  # a handler that calls exit() ends its task and not this process
-            log.exception("%s: the handler raised", claim.task_id)
-            return _internal_error(
-                claim,
-                f"{type(error).__name__}: {error}"[:2000],
-                traceback=traceback.format_exc()[-4000:],
-                seconds=round(time.perf_counter() - started, 3),
-            )
-        return claim.completion(Status.FAILED, error=failure)
-
     async def _report(self, attempt: Attempt, completion: Completion) -> None:
         me = asyncio.current_task()
         assert me is not None
@@ -467,59 +381,4 @@ class Worker:
         self._loop.end(me)
         if full:
             self._changed.set()
-        await self._send(attempt, completion)
-
-    async def _send(self, attempt: Attempt, completion: Completion) -> None:
-        claim = attempt.claim
-        ended = completion.status in (Status.SUCCEEDED, Status.CANCELLED)
-        try:
-            if completion.error is not None and not ended and ruling(claim.retry, completion.error).again:
-                await self._board.fail(claim, completion, carried=attempt.carried)
-            else:
-                await self._board.complete(claim, completion)
-        except BadInput as error:
-            kind = "result_too_large" if isinstance(error, Oversized) else "not_json"
-            failure = Failure(type=kind, message=str(error))
-            await self._board.complete(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
-        except BlobError as error:  # a result that could not be stored is no result
-            failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
-            await self._board.fail(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
-
-
-def _late(claim: Claim) -> Completion:
-    message = f"The attempt was not over after {claim.attempt_seconds:g} s and was stopped."
-    failure = Failure(type="timeout", message=message, retryable=True)
-    return claim.completion(Status.TIMED_OUT, error=failure)
-
-
-def _internal_error(claim: Claim, message: str, **evidence: JsonValue) -> Completion:
-    failure = Failure(type="internal_error", message=message, retryable=True, evidence=evidence)
-    return claim.completion(Status.FAILED, error=failure)
-
-
-class Sweeper:
-    """Does what is due on a board, once a second or when the next thing is due, until cancelled."""
-
-    def __init__(self, board: Board, *, interval_seconds: float = 1.0) -> None:
-        self._board, self._interval = board, interval_seconds
-        self._schedules = Schedules(board)
-
-    async def run(self) -> None:
-        while True:
-            try:
-                nearest = await self._board.sweep(expire=await self._leases_are_fair())
-                nearest = min(nearest, await self._schedules.sweep())
-            except (EngineUnavailable, BoardFull, RedisError) as error:
-                log.error("sweep failed: %s", error)
-                nearest = self._interval
-            await asyncio.sleep(max(0.01, min(nearest, self._interval * self._board.random.uniform(0.8, 1.2))))
-
-    async def _leases_are_fair(self) -> bool:
-        """False for one lease time after a server start: leases ran out while nobody could renew them."""
-        if self._board.engine.cluster:  # many servers: the sweep itself notices which shard was away
-            return True
-        try:
-            server: dict[str, Any] = await cast(Any, self._board.client).info("server")
-        except RedisError:
-            return True
-        return server.get("uptime_in_seconds", 1 << 30) > self._board.lease_seconds
+        await send(attempt, completion)

@@ -34,12 +34,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from blackboard.attempt import Attempt
 from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
 from blackboard.errors import BadInput
 from blackboard.taint import TaintPolicy
 from blackboard.types import Completion, Failure, Status
-from blackboard.worker import Attempt
 from fabricator.granting import GrantPolicy
 from fabricator.need import Need
 from fabricator.settings import FabricationSettings

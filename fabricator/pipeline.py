@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from blackboard.attempt import Attempt
 from blackboard.budgets import BudgetExhausted
 from blackboard.errors import (
     ArbiterError,
@@ -20,31 +20,27 @@ from blackboard.errors import (
     IsolationUnavailable,
     ScriptRefused,
 )
-from blackboard.events import FabricationStageData
-from blackboard.taint import Ruling, TaintPolicy, merged, source
+from blackboard.taint import TaintPolicy, merged
 from blackboard.types import Completion, Failure, Status, Usage
-from blackboard.worker import Attempt
 from fabricator import admission, examiner, feedback, generation, specification
 from fabricator.exam import Bench
-from fabricator.granting import asked_by, reaches, suspicions
+from fabricator.gates import Gates
 from fabricator.judging import Judge
 from fabricator.need import Need
+from fabricator.progress import Ended
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Draft, Specification
-from fabricator.state import Candidate, DraftAnswer, FabricationState, Verdict, plain
+from fabricator.state import Candidate, DraftAnswer, Verdict, plain
 from registry import Manifest, Registry, Version, suspects
 from registry.lineage import FABRICATOR
 from registry.manifest import canonical, sha256
 from wrapper.broker import AttemptBroker, Outside
 from wrapper.isolation import Broker, Isolation
-from wrapper.models import ModelCallFailed, as_failure, describe, model_source
+from wrapper.models import ModelCallFailed, as_failure, describe
 from wrapper.uses import Uses
 
 if TYPE_CHECKING:
     from strands.models import Model
-
-T = TypeVar("T")
-_Outcome = Literal["started", "passed", "failed", "skipped"]
 
 STAGES = (
     "duplicate_check", "taint", "specification", "generation", "policy", "contract", "exam_public", "exam_sealed", "registration",
@@ -52,15 +48,7 @@ STAGES = (
 """Values of ``stage`` in ``fabrication.stage`` events, in the order of a fabrication."""
 
 
-class Ended(Exception):
-    """The fabrication is over without a new capability."""
-
-    def __init__(self, status: Status, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.status, self.failure = status, failure
-
-
-class Fabrication:
+class Fabrication(Gates):
     """One attempt at one fabrication task. See :class:`fabricator.Fabricator`."""
 
     def __init__(
@@ -76,12 +64,10 @@ class Fabrication:
         named: Callable[[str], Model] | None = None,
         policy: TaintPolicy | None = None,
     ) -> None:
-        self._outside, self._named, self._policy = outside, named, policy or TaintPolicy()
-        self._attempt, self._need, self._registry, self._settings = attempt, need, registry, settings
+        super().__init__(attempt, need, registry, settings, policy)
+        self._outside, self._named = outside, named
         self._isolation, self._generator, self._examiner = isolation, generator, examiner_model
         self._tenant = attempt.claim.tenant
-        self._state = FabricationState.load(attempt.claim.checkpoint)
-        attempt.carried = self._state.usage
 
     async def run(self) -> Completion:
         """Carry the fabrication to its end, from wherever an earlier attempt left it."""
@@ -161,53 +147,6 @@ class Fabrication:
         scores: list[JsonValue] = [{"name": match.name, "score": round(match.score, 4)} for match in matches]
         await self._report("duplicate_check", "passed", detail, _since(began), evidence={"closest": scores})
         return None
-
-    def _waits(self, version: Version) -> Ended:
-        """How a fabrication ends whose capability may not be used before a person said so."""
-        found = suspects(version.manifest)
-        asks = [*self._asks(version.manifest), *([asked_by(found)] if found else [])]
-        message = (
-            f"{version.name} was written and passed its exam, but a person must approve it first "
-            f"({'; '.join(dict.fromkeys(asks)) or 'as it was registered'}): arbiter capabilities approve {version.name}. "
-            "Answer without it, or say that approval is needed."
-        )
-        evidence: dict[str, JsonValue] = {"version": version.sha, "asks": [*dict.fromkeys(asks)], "sources": [*found]}
-        return Ended(Status.REFUSED, self._failure("approval", message, evidence))
-
-    def _asks(self, made: Manifest) -> tuple[str, ...]:
-        """Why a person must say so before what is made may be used, one text for each reason."""
-        asks = self._settings.grants.rule(made.grants, self._settings.grantable).asks
-        return (*asks, *suspicions(made.grants, self._policy, self._need.taint))
-
-    async def _may_be_asked(self) -> None:
-        """Whether content from where this need comes from may have anything made. Nothing was asked of a model yet."""
-        ruling = self._policy.judge("fabricate", self._need.taint)
-        if ruling is None:
-            return
-        if ruling.rule == "refuse":
-            await self._refuse(ruling, f"{self._need.name} was not fabricated: it was asked for by {ruling}.")
-        if not self._state.drafts:
-            detail = f"asked for by {ruling}" + ("; it will wait for a person" if ruling.rule == "ask" else "")
-            await self._report("taint", "passed", detail[:500], evidence=ruling.evidence())
-
-    async def _may_be_granted(self, made: Manifest) -> None:
-        ruling = self._policy.judge("approve", self._need.taint)
-        if ruling is not None and ruling.rule == "refuse" and reaches(made.grants):
-            await self._refuse(
-                ruling, f"{made.name} was not fabricated: it asks for grants, and was asked for by {ruling}."
-            )
-
-    async def _refuse(self, ruling: Ruling, message: str) -> NoReturn:
-        await self._report("taint", "failed", message[:500], evidence=ruling.evidence())
-        raise Ended(Status.REFUSED, self._failure("taint", message, {"stage": "taint", **ruling.evidence()}))
-
-    async def _can_sign(self) -> None:
-        """End before any work is done whose result nobody here could vouch for."""
-        try:
-            await self._registry.check_signer()
-        except (BadInput, ScriptRefused) as error:
-            message = f"{self._need.name} was not fabricated: what is made here could not be signed. {error}"
-            raise Ended(Status.REFUSED, self._failure("signature", message)) from None
 
     # ---- 2: what must it do, and how will that be examined? -----------------------------------------------------------
 
@@ -448,97 +387,6 @@ class Fabrication:
         evidence: dict[str, JsonValue] = {"version": version.sha}
         await self._report("registration", "passed", detail, _since(began), number=number, evidence=evidence)
         return self._succeeded(version, reused=reused, verdict=verdict)
-
-    def _succeeded(self, version: Version, *, reused: bool, verdict: Verdict | None = None) -> Completion:
-        record = version.exam
-        counts: JsonValue = None
-        if verdict is not None and not reused:
-            counts = verdict.counts()
-        elif record is not None:
-            counts = {
-                "public_cases": record.public_cases, "sealed_cases": record.sealed_cases, "passed": record.passed
-            }  # fmt: skip
-        data: dict[str, JsonValue] = {
-            "capability": version.name,
-            "version": version.sha,
-            "description": version.manifest.description,
-            "input_schema": version.manifest.input_schema,
-            "output_schema": version.manifest.output_schema,
-            "reused": reused,
-            "repairs": max(0, len(self._state.candidates) - 1),
-            "exam": counts,
-        }
-        return self._completion(Status.SUCCEEDED, data=data)
-
-    # ---- around the stages -------------------------------------------------------------------------------------------
-
-    async def _report(
-        self,
-        stage: str,
-        outcome: _Outcome,
-        detail: str,
-        seconds: float = 0.0,
-        *,
-        number: int | None = None,
-        usage: Usage | None = None,
-        evidence: dict[str, JsonValue] | None = None,
-    ) -> None:
-        """Tell of a stage and, in the same transition, remember everything so far."""
-        data = FabricationStageData(
-            stage=stage,
-            outcome=outcome,
-            detail=plain(detail),
-            round=len(self._state.candidates) if number is None else number,
-            seconds=seconds,
-            usage=usage or Usage(),
-            evidence=evidence or {},
-        )
-        known = self._state.usage
-        await self._attempt.progress("fabrication.stage", data.model_dump(mode="json"), checkpoint=self._state.dump())
-        self._attempt.carried = known
-
-    def _asked(self, model: Model) -> Model:
-        """A model that is asked now, which its words come from."""
-        self._state.brought = [*merged(self._state.brought, (model_source(model),))]
-        return model
-
-    def _go_on(self) -> None:
-        if self._attempt.cancelled.is_set():
-            self._cancel()
-
-    def _cancel(self) -> NoReturn:
-        failure = self._failure("cancelled", "The fabrication was cancelled; nothing was registered.")
-        raise Ended(Status.CANCELLED, failure)
-
-    async def _unless_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a model call, given up when the attempt is cancelled."""
-        call = asyncio.ensure_future(work)
-        told = asyncio.ensure_future(self._attempt.cancelled.wait())
-        try:
-            await asyncio.wait({call, told}, return_when=asyncio.FIRST_COMPLETED)
-            if not call.done():
-                self._cancel()
-            return call.result()
-        finally:
-            for each in (call, told):
-                each.cancel()
-            await asyncio.gather(call, told, return_exceptions=True)
-
-    def _failure(
-        self, type: str, message: str, evidence: dict[str, JsonValue] | None = None, *, retryable: bool = False
-    ) -> Failure:
-        return self._noted(Failure(type=type, message=message, retryable=retryable, evidence=evidence or {}))
-
-    def _noted(self, failure: Failure) -> Failure:
-        facts = dict(failure.evidence)
-        if self._state.near:
-            facts["near_duplicates"] = [*self._state.near]
-        return failure.model_copy(update={"message": plain(failure.message)[:4000], "evidence": facts})
-
-    def _completion(self, status: Status, *, data: JsonValue = None, error: Failure | None = None) -> Completion:
-        made = source("generated", self._need.name)
-        sources = merged((made,), self._state.brought)
-        return self._attempt.claim.completion(status, data, error, usage=self._state.usage, sources=sources)
 
 
 def _since(began: float) -> float:

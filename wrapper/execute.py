@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from blackboard.attempt import Attempt
 from blackboard.claims import Claim
 from blackboard.entries import Entries
 from blackboard.errors import BadInput, IsolationUnavailable, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.taint import merged
 from blackboard.types import Completion, Failure, Status, Usage
-from blackboard.worker import Attempt
 from registry import (
     Capability,
     HashMismatch,

@@ -29,7 +29,8 @@ from blackboard import _script, budgets
 from blackboard.budgets import Budgets
 from blackboard.errors import ArbiterError, BadInput, EngineUnavailable
 from blackboard.heartbeat import Heartbeat
-from blackboard.worker import Sweeper, Worker
+from blackboard.sweeper import Sweeper
+from blackboard.worker import Worker
 
 BOUNDARIES = {
     "before": "the process dies before the call is sent",

@@ -6,11 +6,12 @@ import asyncio
 import time
 
 from benchmarks.peers._count import URL, tick
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.events import RunCompleted
 from blackboard.heartbeat import Heartbeat
 from blackboard.types import Completion, Status
-from blackboard.worker import Attempt, Worker
+from blackboard.worker import Worker
 
 LANE = "noop"
 

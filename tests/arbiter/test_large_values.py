@@ -128,7 +128,7 @@ async def test_a_step_reads_only_what_is_new_and_knows_all(redis_server: RedisSe
 async def test_steps_taken_by_processes_in_turn_see_the_whole_run(redis_server: RedisServer, board_name: str) -> None:
     """Two planners with a cache each: neither misses what the other one decided."""
     from arbiter import Arbiter, ScriptedModel
-    from blackboard.worker import Attempt
+    from blackboard.attempt import Attempt
     from registry import Registry
 
     turns = [*(call("add", a=n, b=1) for n in range(5)), "done"]

@@ -11,11 +11,12 @@ import redis
 from strict import Play, faults, spec
 
 from blackboard._bell import Bell
+from blackboard.attempt import Attempt, Handler
 from blackboard.board import Board
 from blackboard.heartbeat import Heartbeat
 from blackboard.testing import RedisServer
 from blackboard.types import Completion, Status
-from blackboard.worker import Attempt, Handler, Worker
+from blackboard.worker import Worker
 
 LANES = ["work"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from blackboard.attempt import Attempt
 from blackboard.blobs import INLINE_BYTES, MARK, Blob
 from blackboard.board import STEP_LANE, Board
 from blackboard.claims import Claim
@@ -20,7 +21,7 @@ from blackboard.heartbeat import Heartbeat
 from blackboard.payloads import PAYLOAD_BYTES
 from blackboard.testing import RedisServer
 from blackboard.types import Completion, Limits, RetryPolicy, Status, TaskSpec
-from blackboard.worker import Attempt, Worker
+from blackboard.worker import Worker
 
 LARGE: dict[str, Any] = {"rows": ["ü" + "x" * 999] * 400, "empty": [], "n": 12345678901234567890}
 MESSAGE: dict[str, Any] = {"role": "assistant", "content": []}

@@ -14,14 +14,16 @@ import redis
 from redis.crc import key_slot
 
 from blackboard import _keys, events
+from blackboard.attempt import Attempt, Handler
 from blackboard.board import STEP_LANE, Board
 from blackboard.engine import open_engine
 from blackboard.errors import BadInput, EngineUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.heartbeat import Heartbeat
+from blackboard.sweeper import Sweeper
 from blackboard.testing import RedisCluster, RedisServer, SentinelSet
 from blackboard.types import Completion, Limits, Status, TaskSpec
-from blackboard.worker import Attempt, Handler, Sweeper, Worker
+from blackboard.worker import Worker
 
 TASKS = 3
 

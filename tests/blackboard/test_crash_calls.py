@@ -12,12 +12,14 @@ import redis
 from strict import Play, broken, done, faults, spec, watch_scripts
 
 from blackboard import _script
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.errors import BoardFull, EngineUnavailable
 from blackboard.heartbeat import Heartbeat
+from blackboard.sweeper import Sweeper
 from blackboard.testing import KEEPING, RedisServer
 from blackboard.types import Completion, RetryPolicy, Status
-from blackboard.worker import Attempt, Sweeper, Worker
+from blackboard.worker import Worker
 
 ROUNDS = 3
 

@@ -23,11 +23,13 @@ import pytest
 from strict import TERMINAL, Play, done, faults, spec, watch_scripts
 
 from blackboard import _script
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.heartbeat import Heartbeat
+from blackboard.sweeper import Sweeper
 from blackboard.testing import KEEPING, RedisServer
 from blackboard.types import Completion, Failure, RetryPolicy, Status
-from blackboard.worker import Attempt, Sweeper, Worker
+from blackboard.worker import Worker
 
 SEED = int(os.environ.get("ARBITER_SEED", "1"))
 SECONDS = float(os.environ.get("ARBITER_CHAOS_SECONDS", "2.0"))

@@ -14,9 +14,9 @@ from blackboard._sending import steady
 from blackboard.board import STEP_LANE, Board
 from blackboard.ending import end
 from blackboard.events import RoundPlannedData
+from blackboard.sweeper import Sweeper
 from blackboard.testing import RedisServer
 from blackboard.types import Limits, TaskSpec, Usage
-from blackboard.worker import Sweeper
 
 
 async def test_a_task_that_drops_a_cancellation_is_ended_all_the_same() -> None:

@@ -13,8 +13,9 @@ from strict import Play, done, spec, watched_play
 
 from blackboard import _script, feed
 from blackboard.board import Board
-from blackboard.entries import ENTRY_BYTES, LABELS, LINKS, Entries
+from blackboard.entries import ENTRY_BYTES, Entries
 from blackboard.entry import owner_of
+from blackboard.entry_checks import LABELS, LINKS
 from blackboard.entry_reading import Found
 from blackboard.errors import BadInput, Conflict, Fenced, Oversized, ScriptRefused, Stale, UnknownRecord
 from blackboard.events import Author

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from blackboard.attempt import Attempt
 from blackboard.board import STEP_LANE, Board
 from blackboard.events import RoundPlannedData
 from blackboard.heartbeat import Heartbeat
 from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
-from blackboard.worker import Attempt, Worker
+from blackboard.worker import Worker
 
 LANE = "bench"
 

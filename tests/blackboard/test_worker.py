@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 from strict import Play, broken, done, faults, spec
 
 from blackboard import worker as worker_module
+from blackboard.attempt import Attempt, Handler
 from blackboard.board import Board
-from blackboard.errors import BoardFull, EngineUnavailable, Fenced
+from blackboard.errors import BadInput, BoardFull, EngineUnavailable, Fenced
 from blackboard.heartbeat import Heartbeat
+from blackboard.sweeper import Sweeper
 from blackboard.types import Completion, RetryPolicy, RetryRule, Status, TaskSpec
-from blackboard.worker import Attempt, Handler, Sweeper, Worker
+from blackboard.worker import Worker
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -120,7 +123,7 @@ async def returns_half_a_character(attempt: Attempt) -> Completion:
 
 
 async def reads_a_reference_that_leads_nowhere(attempt: Attempt) -> Completion:
-    raise worker_module.BadInput("$ref", "a#/b", "There is none.")
+    raise BadInput("$ref", "a#/b", "There is none.")
 
 
 @pytest.mark.parametrize(
@@ -614,7 +617,7 @@ async def test_what_was_claimed_while_the_drain_began_is_given_back(
 async def test_a_refused_claim_does_not_end_the_worker(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     claim, errors = (
         crew.board.claim_or_wait,
-        [EngineUnavailable("gone"), BoardFull("full"), worker_module.RedisError("?")],
+        [EngineUnavailable("gone"), BoardFull("full"), RedisError("?")],
     )
     monkeypatch.setattr(worker_module, "_REFUSED_SECONDS", 0.01)
 
@@ -645,7 +648,7 @@ async def test_g6_one_task_that_cannot_be_swept_does_not_keep_the_others_waiting
 
 
 async def test_a_sweeper_survives_what_the_server_refuses(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep, errors = crew.board.sweep, [EngineUnavailable("gone"), BoardFull("full"), worker_module.RedisError("?")]
+    sweep, errors = crew.board.sweep, [EngineUnavailable("gone"), BoardFull("full"), RedisError("?")]
     swept = asyncio.Event()
 
     async def refused(**more: Any) -> float:

@@ -20,11 +20,11 @@ import pytest
 from doc_pages import README, ROOT, Block, pages
 
 from blackboard import events
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.engine import stop_local
 from blackboard.entries import Entries
 from blackboard.types import Failure, Limits, RetryPolicy, Status, TaskSpec
-from blackboard.worker import Attempt
 
 LANGUAGES = {"python", "console", "json", "toml", "text"}
 """What a page's code blocks may be; ``sh`` stands in the README only, for what makes a new environment."""
@@ -372,7 +372,7 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
     from arbiter import conversation, planner, sdk, serving
-    from blackboard import _probe, _script, blobs, board, catalog, entries, payloads, plan, topics
+    from blackboard import _probe, _script, blobs, board, catalog, entries, entry_checks, payloads, plan, topics
     from fabricator import policy
     from registry import CapabilityLimits
     from wrapper import entry_broker, execute
@@ -421,7 +421,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
         ],
         "entries.md": [
             f"JSON, at most {size(entries.ENTRY_BYTES)}",
-            f"up to {entries.LINKS}: `supports`",
+            f"up to {entry_checks.LINKS}: `supports`",
             f"up to {topics.WORDS} words with dots between them, {topics.CHARACTERS} characters",
             f"One attempt writes at most {entry_broker.WRITES} times, {size(entry_broker.CONTENT_BYTES)} at a time and "
             f"{size(entry_broker.WRITTEN_BYTES)} in all, and reads at most {entry_broker.READS:,} times and "

@@ -1,7 +1,7 @@
-"""What stands outside a child and sees whether it got out: planted secrets, listeners, victims, and counts of what lives.
+"""The world a child must not get out into, and who sees whether it did: what was planted, and what had become of it afterwards.
 
 Everything an attack could reach is made here and belongs to the test: a folder with a home, credentials and a Redis data
-folder; an environment and a memory with secrets; listeners on every kind of address; a process to spy on or to signal.
+folder; an environment and a memory with secrets; and what ``bait`` has. What lives meanwhile is counted in ``census``.
 """
 
 from __future__ import annotations
@@ -9,33 +9,26 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
-import math
 import os
-import secrets
-import select
 import shutil
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from bait import SIGNAL, Listeners, Victim, secret
+from census import MIB, descendants, processes, state
 from pydantic import JsonValue
 
 import wrapper
 from wrapper.isolation import Outcome
 
-SIGNAL = signal.SIGURG
-"""What attacks send to processes that are not theirs: ignored by whatever else runs on this machine."""
-MIB = 1 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 _ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "env_key_id",
@@ -43,23 +36,6 @@ _ENVIRONMENT = {
     "ANTHROPIC_API_KEY": "env_anthropic",
     "ARBITER_REDIS_URL": "env_redis",
 }
-_VICTIM = """
-import ctypes, os, signal, sys
-# Without privileges, so that nothing but what confines the attack keeps it away.
-ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
-got = []
-for number in (signal.SIGURG, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGIO):
-    signal.signal(number, lambda number, frame: got.append(number))
-hidden = ctypes.create_string_buffer(sys.stdin.readline().strip().encode(), 64)
-fd = os.memfd_create("private")
-os.write(fd, sys.stdin.readline().strip().encode())
-print(ctypes.addressof(hidden), fd, flush=True)
-while sys.stdin.readline():
-    print(",".join(map(str, got)), hidden.value.decode("latin-1"), flush=True)
-    got.clear()
-"""
-
-
 _FOLDERS = [
     sysconfig.get_paths()["purelib"],
     os.path.dirname(cast(str, asyncio.__file__)),
@@ -67,211 +43,6 @@ _FOLDERS = [
     *(each for each in sys.path if "site-packages" in each),
 ]
 """Where the interpreter finds code."""
-
-
-def secret(name: str) -> str:
-    """Something that must not come out; the beginning says what it is to whoever looks for secrets."""
-    return f"SECRET-{name}-{secrets.token_hex(12)}"
-
-
-@dataclass(slots=True)
-class Victim:
-    """A process that does nothing but notice what is done to it."""
-
-    process: subprocess.Popen[str]
-    memory: str
-    descriptor: str
-    cmdline: str
-    environ: str
-    address: int
-    fd: int
-    ids: tuple[int, int] | None
-    before: dict[str, object] = field(default_factory=dict[str, object])
-
-    @classmethod
-    def start(cls, root: Path, ids: tuple[int, int] | None) -> Victim | None:
-        """Start one as a user and group; None keeps them. None where that user has no interpreter."""
-        interpreter = os.path.realpath(sys.executable) if ids is None else interpreter_for_all()
-        if interpreter is None:
-            return None
-        memory, descriptor, cmdline, environ = (
-            secret(name) for name in ("victim_memory", "victim_descriptor", "victim_cmdline", "victim_environ")
-        )
-        process = subprocess.Popen(
-            [interpreter, "-I", "-S", "-c", _VICTIM, cmdline],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=root,
-            env={"VICTIM_SECRET": environ},
-            user=ids and ids[0],
-            group=ids and ids[1],
-            extra_groups=[] if ids is not None else None,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{memory}\n{descriptor}\n")
-        process.stdin.flush()
-        address, fd = process.stdout.readline().split()
-        victim = cls(process, memory, descriptor, cmdline, environ, int(address), int(fd), ids)
-        victim.before = victim.condition()
-        return victim
-
-    def condition(self) -> dict[str, object]:
-        """What others may change about a process."""
-        pid = self.process.pid
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        return {
-            "tracer": status["TracerPid"].strip(),
-            "affinity": status["Cpus_allowed"].strip(),
-            "groups": status["Groups"].strip(),
-            "nice": os.getpriority(os.PRIO_PROCESS, pid),
-            "policy": os.sched_getscheduler(pid),
-            "oom": Path(f"/proc/{pid}/oom_score_adj").read_text().strip(),
-            "limits": Path(f"/proc/{pid}/limits").read_text(),
-            "stopped": status["State"].strip()[0] in "Tt",
-        }
-
-    def hurt(self) -> Iterator[str]:
-        """What was done to it since last time."""
-        if self.process.poll() is not None:
-            yield "a process of the host was ended"
-            return
-        condition, before = self.condition(), self.before
-        self.before = condition | {"stopped": False}
-        for name, value in condition.items():
-            if value != before[name]:
-                yield f"{name} of a process of the host was changed"
-        if condition["stopped"]:
-            os.kill(self.process.pid, signal.SIGCONT)
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write("\n")
-            self.process.stdin.flush()
-            ready, _, _ = select.select([self.process.stdout], [], [], 5)
-            got, _, memory = self.process.stdout.readline().rstrip("\n").partition(" ") if ready else ("", "", "")
-        except OSError:
-            got, memory = "", ""
-        if got:
-            yield f"signals {got} arrived at a process of the host"
-        if memory != self.memory:
-            yield "the memory of a process of the host was written to"
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
-            try:
-                stream.close()
-            except OSError:
-                pass
-
-
-class Listeners:
-    """Addresses of every kind, and who came."""
-
-    def __init__(self, root: Path) -> None:
-        self.heard: list[str] = []
-        self.said: list[bytes] = []
-        self._stop, self._wake = os.pipe()
-        self._sockets: dict[int, tuple[str, socket.socket]] = {}
-        self._lock = threading.Lock()
-        self._quiet = threading.Event()
-        self.facts: dict[str, JsonValue] = {}
-        self.path, self.dgram = str(root / "redis" / "redis.sock"), str(root / "redis" / "log.sock")
-        self.abstract = f"arbiter-escape-{secrets.token_hex(6)}"
-        self._add("tcp", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
-        self._add("udp", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))
-        self._add("tcp6", socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0))
-        self._add("udp6", socket.AF_INET6, socket.SOCK_DGRAM, ("::1", 0))
-        self._add("path", socket.AF_UNIX, socket.SOCK_STREAM, self.path)
-        self._add("dgram", socket.AF_UNIX, socket.SOCK_DGRAM, self.dgram)
-        self._add("abstract", socket.AF_UNIX, socket.SOCK_STREAM, f"\0{self.abstract}")
-        for path in (self.path, self.dgram):
-            os.chmod(path, 0o777)
-        self.leaked, self._leaked_end = socket.socketpair()
-        self._sockets[self._leaked_end.fileno()] = ("inherited", self._leaked_end)
-        self.facts |= {"path": self.path, "dgram": self.dgram, "abstract": self.abstract}
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def _add(self, name: str, family: int, kind: int, address: object) -> None:
-        end = socket.socket(family, kind)
-        try:
-            end.bind(address)  # type: ignore[arg-type]
-        except OSError:
-            end.close()  # no IPv6 here
-            self.facts[name] = 0
-            return
-        if kind == socket.SOCK_STREAM:
-            end.listen(50)
-        self._sockets[end.fileno()] = (name, end)
-        if family in (socket.AF_INET, socket.AF_INET6):
-            self.facts[name] = end.getsockname()[1]
-
-    def _listen(self) -> None:
-        guests: dict[int, socket.socket] = {}
-        while True:
-            ready, _, _ = select.select([self._stop, *self._sockets, *guests], [], [])
-            if ready == [self._stop]:
-                if os.read(self._stop, 1) == b"x":
-                    break
-                self._quiet.set()
-                continue
-            for fd in ready:
-                if fd == self._stop:
-                    continue
-                if fd in guests:
-                    self._hear(guests, fd)
-                    continue
-                name, end = self._sockets[fd]
-                data = b""
-                if end.type == socket.SOCK_STREAM and name != "inherited":
-                    guest, _ = end.accept()
-                    guests[guest.fileno()] = guest
-                else:
-                    data = end.recv(65536)
-                with self._lock:
-                    self.heard.append(name)
-                    self.said.append(data)
-        for guest in guests.values():
-            guest.close()
-
-    def _hear(self, guests: dict[int, socket.socket], fd: int) -> None:
-        try:
-            data = guests[fd].recv(65536)
-        except OSError:
-            data = b""
-        if data:
-            with self._lock:
-                self.said.append(data)
-        else:
-            guests.pop(fd).close()
-
-    def take(self) -> list[str]:
-        """Who came since last time."""
-        self._quiet.clear()
-        os.write(self._wake, b"?")  # answered when everything that had arrived was heard
-        self._quiet.wait(5)
-        with self._lock:
-            heard, self.heard = self.heard, []
-            said, self.said = self.said, []
-        return [f"a listener of the host was reached by {name}" for name in sorted(set(heard))] + [
-            "data was sent to a listener of the host" for data in said[:1] if data and not heard
-        ]
-
-    def close(self) -> None:
-        """Stop listening."""
-        os.write(self._wake, b"x")
-        self._thread.join()
-        for _, end in self._sockets.values():
-            end.close()
-        self.leaked.close()
-        os.close(self._stop)
-        os.close(self._wake)
 
 
 class World:
@@ -485,10 +256,10 @@ class World:
             os.setpriority(os.PRIO_PROCESS, 0, 0)
             yield "the priority of the host was changed"
         if self.zygote is not None and self.zygote_must_live:
-            state = _state(self.zygote)
-            if state in "ZX":
+            now = state(self.zygote)
+            if now in "ZX":
                 yield "the zygote was killed"
-            elif state in "Tt":
+            elif now in "Tt":
                 os.kill(self.zygote, signal.SIGCONT)
                 yield "the zygote was stopped"
 
@@ -575,177 +346,11 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
-
-
 def _modified(place: str) -> int:
     try:
         return os.stat(place).st_mtime_ns
     except OSError:
         return 0
-
-
-def processes(token: str, others: frozenset[int]) -> list[int]:
-    """Living processes, besides ``others``, that carry a token as their name or among their arguments."""
-    found: list[int] = []
-    word = token.encode()
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) in others:
-            continue
-        try:
-            with open(f"/proc/{name}/comm", "rb") as file:
-                mine = file.read().strip() == word
-            if not mine:
-                with open(f"/proc/{name}/cmdline", "rb") as file:
-                    mine = word in file.read()
-        except OSError:
-            continue
-        if mine and _state(int(name)) not in "ZX":
-            found.append(int(name))
-    return found
-
-
-@dataclass
-class Watch:
-    """The most of everything that was seen while an attack ran; for those that mark themselves with their token."""
-
-    token: str
-    port: int
-    """What an attack may listen on, or address the metadata service at; its own, because others look there too."""
-    knocks: bool
-    bystanders: frozenset[int]
-    processes: int = 0
-    programs: int = 0
-    threads: int = 0
-    descriptors: int = 0
-    processor: float = 0.0
-    """Seconds of processor time of one of them."""
-    memory: int = 0
-    """Bytes of the attack's own processes, shared pages included."""
-    shared: int = 0
-    """Bytes the machine's shared memory grew by."""
-    disk: int = 0
-    inodes: int = 0
-    metadata_service: bool = False
-    reached: bool = False
-    sockets: bool = False
-    namespaces: bool = False
-
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._start = _shared_bytes()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.015):
-            self._look()
-
-    def _look(self) -> None:
-        pids = processes(self.token, self.bystanders)
-        self.processes = max(self.processes, len(pids))
-        word = self.token
-        self.programs = max(self.programs, sum(word in _read(f"/proc/{pid}/cmdline") for pid in pids))
-        memory = 0
-        for pid in pids:
-            try:
-                status = dict(
-                    line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-                )
-                memory += sum(int(status[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
-                times = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[11:13]
-                self.processor = max(self.processor, sum(map(int, times)) / os.sysconf("SC_CLK_TCK"))
-                self.threads = max(self.threads, int(status["Threads"]))
-                self.descriptors = max(self.descriptors, len(os.listdir(f"/proc/{pid}/fd")))
-                disk, inodes = _scratch(pid)
-                self.disk, self.inodes = max(self.disk, disk), max(self.inodes, inodes)
-            except (OSError, KeyError, ValueError):
-                pass
-        self.memory = max(self.memory, memory)
-        self.shared = max(self.shared, _shared_bytes() - self._start)
-        if not self.metadata_service:
-            self.metadata_service = any(
-                f"FEA9FEA9:{self.port:04X}" in _read(f"/proc/net/{name}") for name in ("tcp", "udp")
-            )
-        self.sockets = self.sockets or self.token in _read("/proc/net/unix")
-        if self.knocks and not self.reached:
-            with socket.socket() as knock:
-                knock.settimeout(0.05)
-                self.reached = knock.connect_ex(("127.0.0.1", self.port)) == 0
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
-def _shared_bytes() -> int:
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("Shmem:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _scratch(pid: int) -> tuple[int, int]:
-    """(bytes, inodes) of what a process keeps in its working folder, looked at from outside."""
-    place = f"/proc/{pid}/cwd"
-    if os.stat(place).st_dev == os.stat("/").st_dev and "arbiter-run-" not in os.readlink(place):
-        return 0, 0  # it has no folder of its own
-    if os.stat(place).st_dev != os.stat("/tmp").st_dev and _is_tmpfs(place):
-        found = os.statvfs(place)
-        return (found.f_blocks - found.f_bfree) * found.f_frsize, found.f_files - found.f_ffree
-    size = count = 0
-    with os.scandir(place) as entries:
-        for entry in entries:
-            count += 1
-            if count <= 200:
-                size += entry.stat(follow_symlinks=False).st_blocks * 512
-    return size, count
-
-
-def _is_tmpfs(path: str) -> bool:
-    found = os.statvfs(path)
-    return 0 < found.f_blocks * found.f_frsize < 1 << 34 and math.isfinite(found.f_files)
-
-
-def interpreter_for_all() -> str | None:
-    """A Python that any user can start, which one under somebody's home is not."""
-    for path in (os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"):
-        folders = [os.path.dirname(path)]
-        while folders[-1] != "/":
-            folders.append(os.path.dirname(folders[-1]))
-        if os.path.exists(path) and all(os.stat(each).st_mode & stat.S_IXOTH for each in folders):
-            return path
-    return None
-
-
-def outer_ids(pid: int) -> tuple[int, int]:
-    """Real user and group id of a process, as this machine sees them."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    user, group = (int(line.split()[1]) for line in lines if line.startswith(("Uid:", "Gid:")))
-    return user, group
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process below one."""
-    try:
-        children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [each for child in children for each in (child, *descendants(child))]
 
 
 Facts = Mapping[str, Any]

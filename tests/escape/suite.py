@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from attack import Attack
-from outside import MIB, Watch, World, descendants, outer_ids, secret
+from bait import secret
+from census import MIB, Watch, descendants, outer_ids
+from outside import World
 from pydantic import JsonValue
 
 from blackboard.types import Status

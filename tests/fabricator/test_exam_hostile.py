@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import taxshop
 
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.types import Status
-from blackboard.worker import Attempt
 from fabricator import FabricationSettings, Fabricator
 from registry import Registry
 from wrapper.isolation import ProcessIsolation

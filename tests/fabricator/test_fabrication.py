@@ -12,11 +12,11 @@ import pytest
 import taxshop
 from strands.types.exceptions import ModelThrottledException
 
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import UnknownRecord
 from blackboard.types import Status
-from blackboard.worker import Attempt
 from fabricator import FabricationSettings, Fabricator, GrantPolicy
 from registry import Grants, Manifest, Registry, SignatureRefused
 from wrapper.isolation import Job, ProcessIsolation

@@ -13,10 +13,10 @@ import pytest
 import taxshop
 from pydantic import JsonValue
 
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.types import Completion, Status
-from blackboard.worker import Attempt
 from fabricator import FabricationSettings, Fabricator
 from registry import Registry
 from wrapper.isolation import ProcessIsolation
@@ -114,7 +114,7 @@ import asyncio, os, signal, sys
 sys.path.insert(0, sys.argv[5])
 import test_fabrication_crash as crash
 from blackboard.board import Board
-from blackboard.worker import Attempt
+from blackboard.attempt import Attempt
 from fabricator import FabricationSettings, Fabricator
 from registry import Registry
 from wrapper.isolation import ProcessIsolation

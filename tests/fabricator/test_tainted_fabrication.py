@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import taxshop
 
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import BadInput
 from blackboard.taint import TaintPolicy
 from blackboard.types import Status
-from blackboard.worker import Attempt
 from fabricator import FabricationSettings, Fabricator, GrantPolicy
 from registry import Registry, SignatureRefused, origin, suspects
 from wrapper.broker import Outside

@@ -1,0 +1,143 @@
+"""One attempt at a task: what its handler sees of it, and how its end is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from pydantic import JsonValue
+
+from blackboard import claims
+from blackboard.board import Board
+from blackboard.claims import Claim
+from blackboard.errors import BadInput, BlobError, BoardFull, EngineUnavailable, Fenced, Oversized, Unconfirmed
+from blackboard.retries import ruling
+from blackboard.types import Completion, Failure, Status, Usage
+
+log = logging.getLogger(__name__)
+
+
+class Attempt:
+    """A claim being worked on, as its handler sees it."""
+
+    def __init__(self, board: Board, claim: Claim) -> None:
+        self.board, self.claim = board, claim
+        self.cancelled = asyncio.Event()
+        """Set when the run is being cancelled: stop, and return a completion with status ``cancelled``."""
+        self.carried = Usage()
+        """For handlers whose checkpoint adds up usage over attempts: what it holds by now. Their completions count it all."""
+        self._reports = 0
+        self._reporting = asyncio.Lock()
+
+    async def progress(self, kind: str, data: JsonValue, checkpoint: JsonValue = None) -> None:
+        """Append an event about this attempt and, in the same script, replace the task's checkpoint.
+
+        Raises:
+            Fenced: the task is no longer held; stop working on it.
+        """
+        async with self._reporting:  # a later report that overtakes would make the earlier one look like a repetition
+            self._reports += 1
+            await self.board.progress(self.claim, self._reports, kind, data, checkpoint)
+
+
+Handler = Callable[[Attempt], Awaitable[Completion | None]]
+"""Does the work of an attempt. Returns its completion, or None when it has already ended the task itself.
+
+A failed completion whose error is retryable is tried again while attempts and time are left, unless a rule of the task's
+retry policy knows the error and says otherwise.
+"""
+
+
+class AtWork:
+    """The attempts of all workers in one event loop whose handlers may be at work."""
+
+    def __init__(self) -> None:
+        self._attempts: set[asyncio.Task[None]] = set()
+        self.idle = asyncio.Event()
+        """Set while there are none."""
+        self.idle.set()
+
+    def begin(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.add(attempt)
+        self.idle.clear()
+
+    def end(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.discard(attempt)
+        if not self._attempts:
+            self.idle.set()
+
+
+async def perform(attempt: Attempt, handle: Handler) -> Completion | None:
+    """The handler's completion; whatever it raises becomes one, because a task must end in any case.
+
+    Raises:
+        Fenced, EngineUnavailable, Unconfirmed: the board decides about the task, not this attempt.
+    """
+    claim = attempt.claim
+    started = time.perf_counter()
+    try:
+        attempt.claim = await claims.load(claim, attempt.board.blobs)
+        if attempt.claim.trouble is not None:
+            raise attempt.claim.trouble
+        completion = await handle(attempt)
+        if not isinstance(cast(object, completion), Completion | None):
+            raise TypeError(f"the handler returned {type(completion).__name__} instead of a Completion")
+        return completion
+    except (Fenced, EngineUnavailable, Unconfirmed):
+        raise
+    except BadInput as error:
+        failure = Failure(type="bad_input", message=str(error))
+    except BlobError as error:
+        failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
+    except BoardFull as error:
+        failure = Failure(type="board_full", message=str(error), retryable=True)
+    except (Exception, SystemExit) as error:  # a handler that calls exit() ends its task and not this process
+        log.exception("%s: the handler raised", claim.task_id)
+        return internal_error(
+            claim,
+            f"{type(error).__name__}: {error}"[:2000],
+            traceback=traceback.format_exc()[-4000:],
+            seconds=round(time.perf_counter() - started, 3),
+        )
+    return claim.completion(Status.FAILED, error=failure)
+
+
+async def send(attempt: Attempt, completion: Completion) -> None:
+    """Report how an attempt ended, or have it tried again where its task's retry policy says so.
+
+    Raises:
+        Fenced: the task is no longer held.
+        Unconfirmed: written, and no replica said in time that it has it.
+        EngineUnavailable, BoardFull: the server took nothing.
+    """
+    claim = attempt.claim
+    ended = completion.status in (Status.SUCCEEDED, Status.CANCELLED)
+    try:
+        if completion.error is not None and not ended and ruling(claim.retry, completion.error).again:
+            await attempt.board.fail(claim, completion, carried=attempt.carried)
+        else:
+            await attempt.board.complete(claim, completion)
+    except BadInput as error:
+        kind = "result_too_large" if isinstance(error, Oversized) else "not_json"
+        failure = Failure(type=kind, message=str(error))
+        await attempt.board.complete(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+    except BlobError as error:  # a result that could not be stored is no result
+        failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
+        await attempt.board.fail(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+
+
+def overdue(claim: Claim) -> Completion:
+    """How an attempt ends that was not over in time."""
+    message = f"The attempt was not over after {claim.attempt_seconds:g} s and was stopped."
+    failure = Failure(type="timeout", message=message, retryable=True)
+    return claim.completion(Status.TIMED_OUT, error=failure)
+
+
+def internal_error(claim: Claim, message: str, **evidence: JsonValue) -> Completion:
+    """How an attempt ends whose handler raised what it should not."""
+    failure = Failure(type="internal_error", message=message, retryable=True, evidence=evidence)
+    return claim.completion(Status.FAILED, error=failure)
