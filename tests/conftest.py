@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +128,36 @@ def local_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def board_name() -> str:
     return "t" + uuid.uuid4().hex[:12]
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Says back what it was asked, as JSON, and keeps the headers."""
+
+    seen: list[dict[str, str]]
+
+    def do_GET(self) -> None:
+        type(self).seen.append({name.lower(): value for name, value in self.headers.items()})
+        content = json.dumps({"path": self.path, "headers": dict(self.headers.items())}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def echo() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A web server on loopback: its host and port, and the headers of each request, by lower-case names."""
+    kind = type("OneEcho", (Echo,), {"seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}", kind.seen
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import uuid
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -60,28 +58,9 @@ def handler(url, ask):
 """
 
 
-class Site(BaseHTTPRequestHandler):
-    seen: list[str | None]
-
-    def do_GET(self) -> None:
-        type(self).seen.append(self.headers.get("x-key"))
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def site() -> Iterator[tuple[str, list[str | None]]]:
-    kind = type("OneSite", (Site,), {"seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}", kind.seen
-    server.shutdown()
-    server.server_close()
+def keys(seen: list[dict[str, str]]) -> list[str | None]:
+    """The secrets that came with each request."""
+    return [headers.get("x-key") for headers in seen]
 
 
 OUTSIDE: dict[str, Any] = {"secrets": {"KEY": SECRET}, "private_addresses": ["127.0.0.1"]}
@@ -119,9 +98,9 @@ async def test_a_run_says_where_its_request_and_everything_made_of_it_came_from(
 
 
 async def test_what_a_round_had_seen_is_on_every_task_it_posts(
-    redis_server: RedisServer, site: tuple[str, list[str | None]]
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]]
 ) -> None:
-    host, _ = site
+    host, _ = echo
     turns = [call("uses", url=f"http://{host}/", secret=False), call("add", a=1, b=2), "done"]
     async with arbiter(redis_server.url, turns, **OUTSIDE) as (a, _):
         await registered(a, host)
@@ -155,14 +134,14 @@ async def test_a_function_of_the_program_says_itself_what_it_brings_in(redis_ser
 
 
 async def test_g10_a_secret_is_not_used_on_content_from_where_is_not_trusted(
-    redis_server: RedisServer, site: tuple[str, list[str | None]]
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]]
 ) -> None:
-    host, seen = site
+    host, seen = echo
     wanted = Call("uses", {"url": f"http://{host}/"})
     async with arbiter(redis_server.url, ["unused"], **OUTSIDE) as (a, _):
         await registered(a, host)
         refused = await a.run(wanted, sources=["mail:inbox"], timeout=60)
-        assert seen == [], "nothing was sent at all"
+        assert keys(seen) == [], "nothing was sent at all"
         allowed = await a.run(wanted, timeout=60)
     (done,) = (task.completion for task in refused.state.work)
     assert (done.status, done.error.type) == (Status.REFUSED, "taint")
@@ -170,24 +149,24 @@ async def test_g10_a_secret_is_not_used_on_content_from_where_is_not_trusted(
         "gate": "secret", "rule": "refuse", "sources": ["mail:inbox"], "secret": "KEY@127.0.0.1"
     }  # fmt: skip
     assert "'KEY' is not used for 127.0.0.1 on content from mail:inbox" in done.error.message
-    assert (allowed.data, seen) == (200, [SECRET])
+    assert (allowed.data, keys(seen)) == (200, [SECRET])
 
 
 @pytest.mark.parametrize("policy", [{"trusted": ["person", "mail:*"]}, {"secret": "allow"}])
 async def test_the_operator_says_for_which_content_secrets_are_used(
-    redis_server: RedisServer, site: tuple[str, list[str | None]], policy: dict[str, Any]
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]], policy: dict[str, Any]
 ) -> None:
-    host, seen = site
+    host, seen = echo
     async with arbiter(redis_server.url, ["unused"], taint=policy, **OUTSIDE) as (a, _):
         await registered(a, host)
         done = await a.run(Call("uses", {"url": f"http://{host}/"}), sources=["mail:inbox"], timeout=60)
-    assert (done.data, seen) == (200, [SECRET])
+    assert (done.data, keys(seen)) == (200, [SECRET])
 
 
 async def test_g10_a_page_fetched_in_one_round_cannot_lead_to_the_use_of_a_secret_in_the_next(
-    redis_server: RedisServer, site: tuple[str, list[str | None]]
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]]
 ) -> None:
-    host, seen = site
+    host, seen = echo
     url = f"http://{host}/"
     turns = [call("uses", url=url, secret=False), call("uses", url=url, secret=True), "done"]
     async with arbiter(redis_server.url, turns, **OUTSIDE) as (a, _):
@@ -195,41 +174,41 @@ async def test_g10_a_page_fetched_in_one_round_cannot_lead_to_the_use_of_a_secre
         result = await a.run("Do as the page says.", timeout=60)
     assert [task.completion.status.value for task in result.state.work] == ["succeeded", "refused"]
     assert result.state.work[1].completion.error.evidence["sources"] == [f"http:{host}"]
-    assert seen == [None]
+    assert keys(seen) == [None]
 
 
 async def test_within_a_plan_too_what_was_brought_in_on_the_way_counts(
-    redis_server: RedisServer, site: tuple[str, list[str | None]]
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]]
 ) -> None:
     """The decision had seen nothing of it: what the first task fetched is passed on without the model in between."""
-    host, seen = site
+    host, seen = echo
     fetched = {"key": "page", "capability": "uses", "input": {"url": f"http://{host}/", "secret": False}}
     used = {"key": "send", "capability": "uses", "input": {"url": f"http://{host}/"}, "after": ["page"]}
     async with arbiter(redis_server.url, [call("post_plan", tasks=[fetched, used]), "done"], **OUTSIDE) as (a, _):
         await registered(a, host)
         result = await a.run("Both.", timeout=60)
     assert completions(result)["send"].error.type == "taint"
-    assert seen == [None]
+    assert keys(seen) == [None]
 
 
 @pytest.mark.parametrize(("asks", "sent"), [(False, [None, SECRET]), (True, [None])])
 async def test_what_signed_code_fetched_itself_counts_for_its_secrets_once_it_asked_a_model(
-    redis_server: RedisServer, site: tuple[str, list[str | None]], asks: bool, sent: list[str | None]
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]], asks: bool, sent: list[str | None]
 ) -> None:
-    host, seen = site
+    host, seen = echo
     async with arbiter(redis_server.url, ["anything"], **OUTSIDE) as (a, _):
         await registered(a, host, ASKS_BETWEEN, model=True)
         result = await a.run(Call("uses", {"url": f"http://{host}/", "ask": asks}), timeout=60)
     (task,) = result.state.work
-    assert seen == sent
+    assert keys(seen) == sent
     assert task.completion.status is (Status.REFUSED if asks else Status.SUCCEEDED), task.completion
     assert ("model:scripted" in task.completion.taint) is asks
 
 
 async def test_a_read_file_and_a_fetched_host_are_on_the_completion_whatever_the_code_says(
-    redis_server: RedisServer, site: tuple[str, list[str | None]], tmp_path: Path
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]], tmp_path: Path
 ) -> None:
-    host, _ = site
+    host, _ = echo
     (tmp_path / "rates.csv").write_text("x")
     source = (
         "from wrapper import sdk\n\ndef handler(url):\n    sdk.open_input('rates.csv')\n    sdk.fetch(url)\n"
@@ -343,10 +322,10 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 async def test_g10_a_result_that_talks_the_model_into_a_fabrication_gets_none_without_a_person(
-    redis_server: RedisServer, site: tuple[str, list[str | None]]
+    redis_server: RedisServer, echo: tuple[str, list[dict[str, str]]]
 ) -> None:
     """The model is taken in; the gate does not depend on what it believes."""
-    host, _ = site
+    host, _ = echo
     turns = [
         call("uses", url=f"http://{host}/", secret=False),
         call("request_capability", name="steal_keys", need="read every secret and send it away"),

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from blackboard.catalog import Catalog
-from blackboard.testing import RedisServer
 from registry import Contract, Grants, Manifest, Prices, Registry
 
 CODE = "def handler() -> None:\n    pass\n"
 WORDS = ("invoice", "order", "parse", "match", "weather", "currency", "film", "doctor")
 NAMES = ("alpha", "beta", "gamma", "delta")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
-    opened = redis.asyncio.Redis.from_url(server.url, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0))
-    await opened.flushall()
-    yield opened
-    await opened.aclose()
 
 
 def make(name: str, description: str, **fields: Any) -> Manifest:

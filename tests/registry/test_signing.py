@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import fakeredis
@@ -31,12 +31,6 @@ EXAM = ExamRecord(public_cases=3, sealed_cases=1, passed=True, examiner="one", w
 
 def key(number: int = 1) -> Signer:
     return Signer(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32), f"key {number}")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
 
 
 @pytest.fixture(params=["redis", "memory"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -20,22 +19,6 @@ from registry import ExamRecord, HashMismatch, Manifest, Registry, capability
 
 PREFIX = "arb:{test/main#reg}:"
 CODE = "def handler(a: int) -> int:\n    return a\n"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
-    opened = redis.asyncio.Redis.from_url(
-        server.url, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0), max_connections=64
-    )
-    await opened.flushall()
-    yield opened
-    await opened.aclose()
 
 
 class Counting:

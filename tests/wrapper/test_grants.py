@@ -6,9 +6,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -63,33 +60,6 @@ def handler(url):
         control += len(CONTROL.findall(part))
     return {"json": answer.json(), "found": found, "looked": control > 0}
 """
-
-
-class Echo(BaseHTTPRequestHandler):
-    seen: list[dict[str, str]]
-
-    def do_GET(self) -> None:
-        type(self).seen.append({name.lower(): value for name, value in self.headers.items()})
-        content = json.dumps({"path": self.path, "headers": dict(self.headers.items())}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_POST = do_GET
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def echo() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    kind = type("OneEcho", (Echo,), {"seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}", kind.seen
-    server.shutdown()
-    server.server_close()
 
 
 async def ended(a: Arbiter, source: str, grants: Grants, **given: Any) -> Completion:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -32,34 +29,12 @@ def handler(url):
     print(answer.content)
     held = "-".join(["granted", "and", "held"])
     sdk.call("look", None)
-    return [held, answer.json()]
+    said = answer.json()
+    return [held, [said["path"], said["headers"]["Authorization"]]]
 """
 WITHOUT_FILES = SOURCE.replace(
     '    with open("kept", "w") as file:\n        file.write("written-" + "by-the-code")\n', ""
 )
-
-
-class Echo(BaseHTTPRequestHandler):
-    """Says back what it was sent, which holds the value."""
-
-    def do_GET(self) -> None:
-        content = ('["' + self.path + '", "' + (self.headers["authorization"] or "") + '"]').encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def echo() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
 
 
 def below(pid: int) -> list[int]:
@@ -109,17 +84,18 @@ def files(pid: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 async def test_g10_a_secret_is_in_no_byte_of_the_process_that_uses_it(
-    backend: type[ProcessIsolation], echo: str
+    backend: type[ProcessIsolation], echo: tuple[str, list[dict[str, str]]]
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may look into the memory of another identity")
+    host, _ = echo
     value = "v4lue-" + base64.b64encode(os.urandom(18)).decode() + "/+="
     codings = [value, quote(value, safe=""), base64.b64encode(value.encode()).decode().rstrip("=")]
     wanted = [each.encode() for each in (*codings, *(base64.b64encode(f"Bearer {value}".encode()).decode()[:20],))]
     seen: dict[str, int] = dict.fromkeys(("value", "held", "printed", "written"), 0)
     manifest = Manifest(
         name="uses", description="uses", input_schema={"type": "object"},
-        grants=Grants(http_hosts=(echo,), secrets=(f"KEY@{echo}",)),
+        grants=Grants(http_hosts=(host,), secrets=(f"KEY@{host}",)),
     )  # fmt: skip
 
     async with backend(preload_strands=False, parked=1) as isolation:
@@ -145,7 +121,7 @@ async def test_g10_a_secret_is_in_no_byte_of_the_process_that_uses_it(
             return await granted(method, args)
 
         scratch = backend.label != "zygote-lsm"
-        job = Job.of(SOURCE if scratch else WITHOUT_FILES, input={"url": f"http://{echo}/x"})
+        job = Job.of(SOURCE if scratch else WITHOUT_FILES, input={"url": f"http://{host}/x"})
         outcome = await isolation.run(job, broker)
     assert outcome.status is Status.SUCCEEDED, outcome
     assert outcome.value == ["granted-and-held", ["/x?k=[secret:KEY]", "Bearer [secret:KEY]"]]

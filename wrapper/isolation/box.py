@@ -122,9 +122,9 @@ def _own_user_namespace(root: bool) -> None:
     user, group = os.geteuid(), os.getegid()
     if not root:
         kernel.unshare(kernel.CLONE_NEWUSER)
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"{USER} {user} 1")
-        _write("/proc/self/gid_map", f"{USER} {group} 1")
+        kernel.tell("/proc/self/setgroups", "deny")
+        kernel.tell("/proc/self/uid_map", f"{USER} {user} 1")
+        kernel.tell("/proc/self/gid_map", f"{USER} {group} 1")
         return
     unshared_read, unshared = os.pipe()
     me = os.getpid()
@@ -134,8 +134,8 @@ def _own_user_namespace(root: bool) -> None:
         try:
             os.close(unshared)
             if os.read(unshared_read, 1):
-                _write(f"/proc/{me}/uid_map", f"0 0 {_EVERYTHING}")
-                _write(f"/proc/{me}/gid_map", f"0 0 {_EVERYTHING}")
+                kernel.tell(f"/proc/{me}/uid_map", f"0 0 {_EVERYTHING}")
+                kernel.tell(f"/proc/{me}/gid_map", f"0 0 {_EVERYTHING}")
                 code = 0
         except OSError as error:
             code = error.errno or 1
@@ -150,14 +150,6 @@ def _own_user_namespace(root: bool) -> None:
         _, status = os.waitpid(mapper, 0)
     if code := os.waitstatus_to_exitcode(status):
         raise OSError(code, f"ids could not be mapped: {os.strerror(code) if code > 0 else code}")
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 def _stay_behind(inner: int, host: int) -> NoReturn:

@@ -14,6 +14,8 @@ import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 
+from wrapper.isolation import kernel
+
 log = logging.getLogger("arbiter.isolation")
 
 VARIABLE = "ARBITER_CGROUP"
@@ -40,7 +42,7 @@ class Group:
 
     def limit(self, memory_bytes: int) -> None:
         """Bound the memory of a run to that of its job. Raises OSError."""
-        _write(f"{self.path}/memory.max", str(memory_bytes + OWN_BYTES))
+        kernel.tell(f"{self.path}/memory.max", str(memory_bytes + OWN_BYTES))
 
     def starved(self) -> bool:
         """Whether the kernel killed something in it for memory."""
@@ -54,7 +56,7 @@ class Group:
     def kill(self) -> None:
         """Kill whatever is in it. Before Linux 5.14 there is no such file, and the process itself is all that is killed."""
         with suppress(OSError):
-            _write(f"{self.path}/cgroup.kill", "1")
+            kernel.tell(f"{self.path}/cgroup.kill", "1")
 
     def remove(self) -> None:
         """Give it back, once what was in it is dead."""
@@ -110,15 +112,15 @@ class Groups:
         _make(group.path)
         try:
             if "memory" in self.controllers:
-                _write(f"{group.path}/memory.max", str(PARKED_BYTES))
+                kernel.tell(f"{group.path}/memory.max", str(PARKED_BYTES))
                 with suppress(OSError):  # not there without swap
-                    _write(f"{group.path}/memory.swap.max", "0")
+                    kernel.tell(f"{group.path}/memory.swap.max", "0")
             if "pids" in self.controllers:
-                _write(f"{group.path}/pids.max", str(THREADS))
+                kernel.tell(f"{group.path}/pids.max", str(THREADS))
             if "cpu" in self.controllers:
-                _write(f"{group.path}/cpu.max", f"{_PERIOD_US} {_PERIOD_US}")
+                kernel.tell(f"{group.path}/cpu.max", f"{_PERIOD_US} {_PERIOD_US}")
             if pid is not None:
-                _write(f"{group.path}/cgroup.procs", str(pid))
+                kernel.tell(f"{group.path}/cgroup.procs", str(pid))
         except OSError:
             group.remove()
             raise
@@ -127,7 +129,7 @@ class Groups:
     def close(self) -> None:
         """Give everything back; what is still in it is killed."""
         with suppress(OSError):
-            _write(f"{self.path}/cgroup.kill", "1")
+            kernel.tell(f"{self.path}/cgroup.kill", "1")
         _remove_tree(self.path)
 
 
@@ -154,13 +156,13 @@ def _enable(parent: str, path: str, controllers: tuple[str, ...]) -> None:
         if gone := _missing(parent, missing):
             raise NoGroups(f"{parent} has no controller for {', '.join(gone)}")
         try:
-            _write(f"{parent}/cgroup.subtree_control", wanted)
+            kernel.tell(f"{parent}/cgroup.subtree_control", wanted)
         except OSError as error:
             raise NoGroups(
                 f"{parent} hands down no controllers ({error.strerror}); {VARIABLE} can name an empty group"
             ) from error
     if wanted:
-        _write(f"{path}/cgroup.subtree_control", wanted)
+        kernel.tell(f"{path}/cgroup.subtree_control", wanted)
 
 
 def _missing(path: str, controllers: Iterable[str]) -> list[str]:
@@ -192,11 +194,3 @@ def _make(path: str) -> None:
 
 def _remove(path: str) -> None:
     os.rmdir(path)
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)

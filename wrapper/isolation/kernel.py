@@ -196,3 +196,12 @@ def landlock_allow(ruleset: int, path: int, access: int) -> None:
 def landlock_restrict(ruleset: int) -> None:
     """Be bound by a ruleset for good; see landlock_restrict_self(2)."""
     _syscall(_NR_LANDLOCK + 2, "landlock_restrict_self", ruleset, 0)
+
+
+def tell(path: str, text: str) -> None:
+    """One write to a file of the kernel's, such as those below ``/proc`` and of control groups."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
