@@ -134,6 +134,24 @@ async def test_what_a_program_submits_comes_from_its_token_and_what_a_person_sub
     assert (refused.status_code, refused.json()["field"]) == (422, "source")
 
 
+async def test_why_a_process_is_not_ready_is_in_the_log_and_not_in_the_answer(
+    redis_server: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ready() -> str | None:
+        raise RuntimeError("the disk is on fire")
+
+    async with arbiter(redis_server.url, ["done"], data_dir=tmp_path) as (a, _):
+        api = Api("127.0.0.1:0", data_dir=tmp_path)
+        await api.start(a, ready)
+        try:
+            async with httpx.AsyncClient(base_url=api.address) as client:
+                answer = await client.get("/ready")
+        finally:
+            await api.close()
+    assert (answer.status_code, answer.json()) == (503, {"status": "unavailable"})
+    assert "not ready: RuntimeError: the disk is on fire" in caplog.text
+
+
 async def test_a_token_that_is_revoked_opens_nothing_from_the_next_request_on(site: Site) -> None:
     client = site.client(await site.token("runs:read"))
     assert (await client.get("/v1/runs")).status_code == 200
