@@ -79,6 +79,8 @@ class Worker:
         self._board, self._heartbeat, self._handle = board, heartbeat, handle
         self._lanes = lanes if callable(lanes) else lambda: lanes
         self._concurrency = concurrency
+        self._share = max(1, concurrency // 2)
+        """How many tasks a claim asks for at most: while one half is worked on, the server hands out the other."""
         self._active: set[asyncio.Task[None]] = set()
         self._reporting: set[asyncio.Task[None]] = set()
         self._rung: set[_Place] = set()
@@ -106,7 +108,7 @@ class Worker:
             # Cleared before the lanes are looked at: what changes from here on ends the sleep below.
             self._changed.clear()
             await self._settle()
-            free = self._room()
+            free = min(self._room(), self._share)
             lanes = self._lanes()
             if free <= 0 or not lanes:
                 await self._ring_on()
