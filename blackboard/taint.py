@@ -16,6 +16,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, cast
 from urllib.parse import quote
@@ -104,6 +105,11 @@ def read(stored: Sequence[str] | None) -> Taint:
 
 def merged(*parts: Iterable[str]) -> Taint:
     """The taint of what was made of several pieces."""
+    return _merged(*map(tuple, parts))
+
+
+@lru_cache(maxsize=1024)  # few are ever seen, each very often
+def _merged(*parts: Taint) -> Taint:
     kinds: dict[str, set[str]] = {}
     for part in parts:
         for label in part:
