@@ -43,10 +43,13 @@ exec(compile(job["source"], "capability", "exec"), space)
 json.dump(space["handler"](**job["input"]), sys.stdout)
 """
 INPUT = {"a": 1, "b": 2}
-PARKED, UNPARKED, BOTH = "load and call, a process parked", "the same, nothing parked", "the same, two at a time"
+PARKED, UNPARKED = "load and call, processes parked", "the same, nothing parked"
+IN_ROW, BOTH = "the same, one right after the other", "the same, two at a time"
 IN_PROCESS, BARE, STRANDS = "importlib in this process", "new python -I -S", "new python + import strands"
 UNWALLED, FORKSERVER, BOXED = "ours without walls", "multiprocessing forkserver, warm", "bwrap + python -I -S"
 WALL_SECONDS = 0.1
+_ALL = 2 * (os.cpu_count() or 1)
+"""How many processes are kept parked."""
 _STUCK = "import hashlib\ndef handler():\n    hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10 ** 9)\n"
 
 
@@ -62,10 +65,10 @@ async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
     context.set_forkserver_preload(["strands", "benchmarks.isolation"])
     async with parked, backend(parked=0) as unparked, backend() as shared, ProcessIsolation() as unwalled:
 
-        async def with_parked(isolation: ProcessIsolation) -> Sample:
+        async def with_parked(isolation: ProcessIsolation, least: int) -> Sample:
             latencies: list[float] = []
             for _ in range(count):
-                while isolation.parked == 0:
+                while isolation.parked < least:
                     await asyncio.sleep(0.001)
                 start = time.perf_counter()
                 await _call(isolation)
@@ -79,10 +82,11 @@ async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
             return Sample(2 * count, time.perf_counter() - began, singles)
 
         alternatives: dict[str, Any] = {
-            PARKED: lambda: with_parked(parked),
+            PARKED: lambda: with_parked(parked, _ALL),
+            IN_ROW: lambda: with_parked(parked, 1),
             UNPARKED: lambda: timed(lambda: _call(unparked), count),
             BOTH: two,
-            UNWALLED: lambda: with_parked(unwalled),
+            UNWALLED: lambda: with_parked(unwalled, _ALL),
             FORKSERVER: lambda: timed(lambda: asyncio.to_thread(_forked, context), 10),
             IN_PROCESS: lambda: timed(_in_process, count),
             BARE: lambda: timed(lambda: _fresh("-I", "-S", "-c", _FRESH), 10),
@@ -96,7 +100,7 @@ async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
         late = [await _overshoot(parked) for _ in range(5 if quick else 20)]
     against = [name for name in (UNWALLED, FORKSERVER, BARE, BOXED, STRANDS, IN_PROCESS) if name in measured]
     found = rows("isolation", measured, [PARKED], against, "calls/s")
-    found += rows("isolation", measured, [UNPARKED, BOTH], [BARE], "calls/s")
+    found += rows("isolation", measured, [IN_ROW, UNPARKED, BOTH], [BARE], "calls/s")
     strands = Spread.of([sample.each for sample in measured[STRANDS]])
     first = Spread.of(starts)
     found.append(
@@ -117,7 +121,7 @@ async def _private_bytes(isolation: ProcessIsolation) -> list[float]:
 
 
 async def _all_parked(isolation: ProcessIsolation) -> None:
-    while isolation.parked < 2 * (os.cpu_count() or 1):
+    while isolation.parked < _ALL:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)  # until what was killed is buried
 
