@@ -17,6 +17,7 @@ from benchmarks import (
     board,
     comparison,
     conversation,
+    entries,
     history,
     idle,
     isolation,
@@ -49,6 +50,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "history": history.measure,
     "conversation": conversation.measure,
     "schedules": schedules.measure,
+    "entries": entries.measure,
 }
 
 
