@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import comparison, idle, left_over, load, noisy, recovery, report, workers
+from benchmarks import comparison, entries, idle, left_over, load, noisy, recovery, report, workers
 from benchmarks.measure import Spread
 from benchmarks.processes import Child
 from benchmarks.report import Row
@@ -33,6 +33,10 @@ SMALL: dict[str, tuple[Small, Sequence[str]]] = {
     "noisy": (
         lambda say: noisy.waited(20, 10, say),
         ["one task behind 20 of another tenant", "another run of the tenant"],
+    ),
+    "entries": (
+        lambda say: entries.found((20,), 3, 1, say),
+        [entries.WATCH, entries.XREAD, "query by topic, 20 live", "by pattern, 20 live", "by a condition, 20 live"],
     ),
 }
 
