@@ -129,6 +129,7 @@ class EntryReading:
         kept: list[Entry] = []
         position = ""
         looked = 0
+        said = [one for one in wanted if not one.path.startswith("@")]
         while True:
             want = _PAGE if wanted else min(_PAGE, limit - len(kept))
             seen, cursor, *rows = await self._reading(
@@ -137,6 +138,8 @@ class EntryReading:
             position = position or place(seen)
             looked += max(len(rows), _PAGE)
             for number, row in enumerate(rows):
+                if said and not _may_fit(row[3], said):
+                    continue
                 entry = self._entry(row, None)
                 if index == "link" and row[-1] != _member(entry, links_to, rel):
                     continue  # it links there twice, and is found by the other one
@@ -311,6 +314,13 @@ def _member(entry: Entry, links_to: str | None, rel: str | None) -> str:
     if links_to is None:
         return member(entry)
     return min(one for one in link_members(entry) if one.startswith(f"{links_to}\0{rel or ''}"))
+
+
+def _may_fit(fact: str, said: Sequence[Predicate]) -> bool:
+    """Whether what a fact says fulfils conditions on its content, told before an entry is made of it; a content that is stored
+    apart may."""
+    content = json.loads(fact)["content"]
+    return Blob.of(content) is not None or all(one.fits(content, {}) for one in said)
 
 
 def _fits(event: Event, wanted: Sequence[Predicate]) -> bool:

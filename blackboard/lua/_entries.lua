@@ -31,16 +31,6 @@ local function place(pos)
   return string.format('%013.0f-%06.0f', tonumber(ms), tonumber(seq))
 end
 local function member(id, h) return h.topic .. '\0' .. place(h.first) .. '\0' .. id end
--- As topics.covers() decides it for a topic.
-local function fits(pattern, topic)
-  local p, t = string.gmatch(pattern, '[^.]+'), string.gmatch(topic, '[^.]+')
-  while true do
-    local a, b = p(), t()
-    if a == '>' then return b ~= nil end
-    if not a or not b then return a == b end
-    if a ~= '*' and a ~= b then return false end
-  end
-end
 -- An entry as readers get it: id, header, type and data of the fact with its content.
 local function row(id, h)
   local f, found = {}, redis.call('XRANGE', LOG, h.pos, h.pos)[1]

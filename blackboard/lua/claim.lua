@@ -71,7 +71,7 @@ local function pick(lane, tenant)
   end
   while moves < MOVES do
     local m = redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'LIMIT', 0, 1)[1]
-    local id = m and string.match(m, '[^%z]*$')
+    local id = m and string.match(m, '%z([^%z]*)$')
     local t = id and get(id)
     if not t or t.state ~= 'ready' or room('capability:' .. t.cap) then return m end
     t.park = 1
@@ -91,7 +91,7 @@ local function take(name, lane, tenant, vt)
       if not more and not members(lane, tenant)[1] then redis.call('ZREM', lane.q, tenant) end
       return false
     end
-    local id = string.match(member, '[^%z]*$')
+    local id = string.match(member, '%z([^%z]*)$')
     local t = get(id)
     local good = t and t.state == 'ready'
     if good then  -- the first write grows something: a full server refuses new work and takes ends

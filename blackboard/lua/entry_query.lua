@@ -1,14 +1,17 @@
--- own: 'topic' or 'link', lower and upper bound in that index, pattern or '', how many. Read only, of bounded length: the
+-- own: 'topic' or 'link', lower and upper bound in that index, pattern, how many. Read only, of bounded length: the
 -- last position of the log, the member to go on after or '', then id, header, fact and member of each live entry.
 local index = ARGV[2] == 'link' and LINKS or INDEX
 local newest = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
+-- The pattern as one of Lua's, which one comparison tells: as topics.covers() decides it for a topic.
+local wanted = '^' .. string.gsub(ARGV[5], '[%-.*>]', {['-'] = '%-', ['.'] = '%.', ['*'] = '[^.]+', ['>'] = '.+'}) .. '$'
 local out, bytes, from = {newest and newest[1] or '0-0', ''}, 0, ARGV[3]
 for _ = 1, 10 do
   local page = redis.call('ZRANGEBYLEX', index, from, ARGV[4], 'LIMIT', 0, 100)
   for _, text in ipairs(page) do
-    local id = string.match(text, '[^%z]*$')
-    local h = head(id)
-    if h and live(h) and (ARGV[5] == '' or fits(ARGV[5], h.topic)) then
+    local id = string.match(text, '%z([^%z]*)$')
+    -- A topic is in its place of the index, which spares the others a look at their header.
+    local h = (index == LINKS or string.find(string.match(text, '^[^%z]*'), wanted)) and head(id)
+    if h and live(h) and (index == INDEX or string.find(h.topic, wanted)) then
       local found = row(id, h)
       found[5] = text
       out[#out + 1] = found
