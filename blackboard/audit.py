@@ -15,7 +15,8 @@ kind                    subject, and what is in ``detail``
 ``version.signed``      ``<name>|<sha>``; ``key``
 ``version.activated``   the same: somebody made it the active one, such as one to go back to
 ``version.revoked``     the same
-``grants.approved``     the same: a person let a version run with the grants it asks for
+``grants.approved``     the same: a person let a version run with the grants it asks for, or, as ``by`` says, a policy did:
+                        ``grants``, ``rules`` (all that it says) and ``sources`` that are not trusted and asked for it
 ``grants.refused``      the same: a person did not
 ``token.made``          a token's id; ``name``, ``scopes``, ``tenant``, ``expires_ms``
 ``token.revoked``       the same; ``name``
