@@ -24,6 +24,9 @@ kind                    subject, and what is in ``detail``
 ``isolation.lowered``   a process; ``backend``: it runs generated code in no sandbox, as it was set
 ``http.public``         a process; ``address``: its API can be reached from other machines
 ``secret.used``         a task; ``handle``, ``host``, ``attempt``, ``capability``: before the first use of it in the attempt
+``secret.asked``        a task; ``permit``, ``secrets``, ``sources``: a person has to say whether its request may carry them
+``secret.approved``     the same: a person said that it may
+``secret.refused``      the same: a person said that it may not
 ``grants.used``         a task; ``attempt``, ``capability``, and counts: ``http`` by host, ``files`` and ``secrets`` by handle
 ``grants.exceeded``     a task; ``attempt``, ``capability``: it asked for more than it was granted and was ended
 ``run.cancelled``       a run; ``tenant``
@@ -60,8 +63,9 @@ if TYPE_CHECKING:
 
 KINDS = (
     "key.trusted", "key.revoked", "version.signed", "version.activated", "version.revoked", "grants.approved", "grants.refused",
-    "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used", "grants.used",
-    "grants.exceeded", "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "letters.discarded",
+    "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used", "secret.asked",
+    "secret.approved", "secret.refused", "grants.used", "grants.exceeded", "run.cancelled", "run.paused", "run.resumed",
+    "task.cancelled", "letters.discarded",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""
