@@ -27,6 +27,7 @@ from blackboard.budgets import Budget, Budgets, LevelReport
 from blackboard.entries import Entries
 from blackboard.errors import BadInput
 from blackboard.events import Event
+from blackboard.permits import Permits
 from blackboard.quotas import Quotas
 from blackboard.runs import Where, find
 from blackboard.schedule import CatchUp, Overlap, Scheduled
@@ -340,6 +341,15 @@ class Client(ABC):
         from arbiter.dead_letters import DeadLetters
 
         return DeadLetters(self.board, self.registry)
+
+    @property
+    def permits(self) -> Permits:
+        """The requests that would carry a secret and wait for a person, to list, approve and refuse.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Permits(self.board)
 
     @property
     def audit(self) -> Audit:

@@ -15,7 +15,8 @@ kind                    subject, and what is in ``detail``
 ``version.signed``      ``<name>|<sha>``; ``key``
 ``version.activated``   the same: somebody made it the active one, such as one to go back to
 ``version.revoked``     the same
-``grants.approved``     the same: a person let a version run with the grants it asks for
+``grants.approved``     the same: a person let a version run with the grants it asks for, or, as ``by`` says, a policy did:
+                        ``grants``, ``rules`` (all that it says) and ``sources`` that are not trusted and asked for it
 ``grants.refused``      the same: a person did not
 ``token.made``          a token's id; ``name``, ``scopes``, ``tenant``, ``expires_ms``
 ``token.revoked``       the same; ``name``
@@ -23,6 +24,9 @@ kind                    subject, and what is in ``detail``
 ``isolation.lowered``   a process; ``backend``: it runs generated code in no sandbox, as it was set
 ``http.public``         a process; ``address``: its API can be reached from other machines
 ``secret.used``         a task; ``handle``, ``host``, ``attempt``, ``capability``: before the first use of it in the attempt
+``secret.asked``        a task; ``permit``, ``secrets``, ``sources``: a person has to say whether its request may carry them
+``secret.approved``     the same: a person said that it may
+``secret.refused``      the same: a person said that it may not
 ``grants.used``         a task; ``attempt``, ``capability``, and counts: ``http`` by host, ``files`` and ``secrets`` by handle
 ``grants.exceeded``     a task; ``attempt``, ``capability``: it asked for more than it was granted and was ended
 ``run.cancelled``       a run; ``tenant``
@@ -59,8 +63,9 @@ if TYPE_CHECKING:
 
 KINDS = (
     "key.trusted", "key.revoked", "version.signed", "version.activated", "version.revoked", "grants.approved", "grants.refused",
-    "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used", "grants.used",
-    "grants.exceeded", "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "letters.discarded",
+    "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used", "secret.asked",
+    "secret.approved", "secret.refused", "grants.used", "grants.exceeded", "run.cancelled", "run.paused", "run.resumed",
+    "task.cancelled", "letters.discarded",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""

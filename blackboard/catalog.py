@@ -37,7 +37,7 @@ MAX_SOURCE_BYTES = 1024 * 1024
 MAX_EXAM_BYTES = 256 * 1024
 
 _KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
-_MORE_KEYS = ("signatures", "trust", "audit", "tokens", "uses")
+_MORE_KEYS = ("signatures", "trust", "audit", "tokens", "uses", "permits")
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000
 _READ_AT_ONCE = 200
@@ -172,6 +172,7 @@ class Catalog:
         expected_active: str = ANY,
         operation: str | None = None,
         signed: Signed | None = None,
+        by_rule: tuple[str, str] | None = None,
     ) -> Written:
         """Store a version, its artifact and its exam record, and make it the active one if asked.
 
@@ -189,6 +190,8 @@ class Catalog:
                 changes nothing; the operation that first registered a version is remembered for ever, others for an
                 hour. Default: a new one for each call.
             signed: a signature over the version with this exam record. A version whose signature counts keeps it.
+            by_rule: the policy that lets it have its grants without a person, in words, and JSON text of what it allows; for
+                the audit, when the call makes the version active.
 
         Returns:
             What was done.
@@ -213,6 +216,7 @@ class Catalog:
                 *(operation, name, sha, tenant, manifest, artifact_sha or "", source or ""),
                 *(exam or "", verdict or "", "1" if activate else "0", expected_active),
                 *_args(signed),
+                *(by_rule or ("", "")),
             ],
         )
         return _written(name, cast(list[str], reply))

@@ -157,8 +157,8 @@ class TaintPolicy(Record):
     """Patterns of labels; ``*`` stands for any characters. What fits none is not trusted."""
     fabricate: Rule = "ask"
     """May it have a capability made? ``ask``: made and examined, reaching nothing outside, and then it waits for a person."""
-    secret: Literal["allow", "refuse"] = "refuse"
-    """May a secret be filled into a request of a task it led to?"""
+    secret: Rule = "refuse"
+    """May a secret be filled into a request of a task it led to? ``ask``: the run rests until a person has seen the request."""
     approve: Rule = "ask"
     """May a capability it asked for get grants by rule? ``ask``: only a person gives them. ``refuse``: nobody does."""
 
@@ -226,7 +226,7 @@ def _file(path: Path, origin: str) -> Mapping[str, Any]:
 _REMEDIES = {
     "trusted": "Give a list of labels such as 'event:/orders' or 'http:*.example.com'; '*' stands for any characters.",
     "fabricate": "Use allow, ask or refuse.",
-    "secret": "Use allow or refuse; nobody can be asked while a call goes on.",
+    "secret": "Use allow, ask or refuse.",
     "approve": "Use allow, ask or refuse.",
 }
 

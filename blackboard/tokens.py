@@ -25,6 +25,7 @@ SCOPES: Mapping[str, str] = {
     "runs:write": "submit and call, cancel, pause and resume, put dead letters back or discard them",
     "capabilities:read": "capabilities, and what waits for approval",
     "capabilities:approve": "approve or refuse the grants a version asks for",
+    "secrets:permit": "requests that would carry a secret: see them, approve or refuse them",
     "limits:read": "budgets and quotas",
     "metrics:read": "metrics of the process and the board",
     "audit:read": "the audit",

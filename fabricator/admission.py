@@ -85,7 +85,15 @@ async def waiting(registry: Registry, name: str, tenant: str) -> Version | None:
 
 
 async def admit(
-    registry: Registry, made: Manifest, source: str, verdict: Verdict, examiner: str, task: str, *, offered: bool = True
+    registry: Registry,
+    made: Manifest,
+    source: str,
+    verdict: Verdict,
+    examiner: str,
+    task: str,
+    *,
+    offered: bool = True,
+    by_rule: tuple[str, Mapping[str, JsonValue]] | None = None,
 ) -> Version:
     """Register and activate a candidate that passed.
 
@@ -94,6 +102,7 @@ async def admit(
 
     Args:
         offered: False leaves it ``examined`` and unsigned, which nobody can run, until a person approves its grants.
+        by_rule: the policy that gives them without a person, and what it allows, for the audit.
 
     Returns:
         The version that is active under the name: this one, or the other run's.
@@ -114,11 +123,15 @@ async def admit(
             made, source=source, exam=record, activate=False, sign=False, operation=operation
         )
     try:
-        return await registry.register(made, source=source, exam=record, expected_active=None, operation=operation)
+        return await registry.register(
+            made, source=source, exam=record, expected_active=None, operation=operation, by_rule=by_rule
+        )
     except Conflict:
         other = await active(registry, made.name)
         if other is None or not is_visible(other, made.tenant):
             raise
         if await standing(registry, made.name) is not None:
             return other
-        return await registry.register(made, source=source, exam=record, expected_active=other.sha, operation=operation)
+        return await registry.register(
+            made, source=source, exam=record, expected_active=other.sha, operation=operation, by_rule=by_rule
+        )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from pydantic import JsonValue
 
 from blackboard.attempt import Attempt
-from blackboard.errors import (
-    BadInput,
-    ScriptRefused,
-)
+from blackboard.audit import somebody
+from blackboard.errors import BadInput, ScriptRefused
 from blackboard.taint import Ruling, TaintPolicy
 from blackboard.types import Status
 from fabricator.granting import asked_by, reaches, suspicions
@@ -18,9 +16,7 @@ from fabricator.need import Need
 from fabricator.progress import Ended, Progress
 from fabricator.settings import FabricationSettings
 from registry import Manifest, Registry, Version, suspects
-
-if TYPE_CHECKING:
-    pass
+from registry.content import canonical, sha256
 
 
 class Gates(Progress):
@@ -53,6 +49,23 @@ class Gates(Progress):
         """Why a person must say so before what is made may be used, one text for each reason."""
         asks = self._settings.grants.rule(made.grants, self._settings.grantable).asks
         return (*asks, *suspicions(made.grants, self._policy, self._need.taint))
+
+    def _by_rule(self, made: Manifest) -> tuple[str, dict[str, JsonValue]] | None:
+        """Which policy lets what is made have its grants without a person, and what it allows; None for no grants.
+
+        The policy is known by a hash of all that it says, so that two processes with the same rules are one policy.
+        """
+        if not reaches(made.grants):
+            return None
+        rules: dict[str, JsonValue] = {
+            "grants": self._settings.grants.model_dump(mode="json"),
+            "grantable": self._settings.grantable.model_dump(mode="json"),
+            "taint": self._policy.model_dump(mode="json"),
+        }
+        name = f"policy {sha256(canonical(rules))[:16]} of {somebody()}"
+        untrusted: list[JsonValue] = [*self._policy.untrusted(self._need.taint)]
+        granted: dict[str, JsonValue] = made.grants.model_dump(mode="json", exclude_defaults=True)
+        return name, {"grants": granted, "rules": rules, "sources": untrusted}
 
     async def _may_be_asked(self) -> None:
         """Whether content from where this need comes from may have anything made. Nothing was asked of a model yet."""

@@ -366,8 +366,9 @@ class Fabrication(Gates):
         asks = self._asks(made)
         try:
             version = await admission.admit(
-                self._registry, made, source, verdict, describe(self._examiner()), claim.task_id, offered=not asks
-            )
+                self._registry, made, source, verdict, describe(self._examiner()), claim.task_id,
+                offered=not asks, by_rule=self._by_rule(made),
+            )  # fmt: skip
         except Conflict as error:
             await self._report("registration", "failed", str(error), _since(began), number=number)
             message = (

@@ -53,6 +53,7 @@ class Registry(Finding):
         expected_active: str | None = ANY,
         operation: str | None = None,
         sign: bool = True,
+        by_rule: tuple[str, Mapping[str, JsonValue]] | None = None,
     ) -> Version:
         """Register a version, atomically; the same content is the same version however often it is registered.
 
@@ -64,8 +65,9 @@ class Registry(Finding):
             expected_active: refuse unless this version is the active one (None: none is). Default: do not look.
             operation: a stable identity of this call, for a caller that may be started again and must not repeat it
                 (a version that was replaced in the meantime is then left alone).
-
             sign: vouch for it with the key of this process. Without a signature code cannot run until somebody signs.
+            by_rule: the policy that lets it have its grants without a person, in words, and what it allows: an approval in
+                the audit, when this makes the version active.
 
         Returns:
             The version as it is now.
@@ -100,6 +102,7 @@ class Registry(Finding):
                 expected_active=expected_active or "",
                 operation=operation,
                 signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text) if sign else None,
+                by_rule=None if by_rule is None else (by_rule[0], canonical(dict(by_rule[1]))),
             )
         if written.changed:
             self._warn(manifest)

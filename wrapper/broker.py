@@ -25,6 +25,7 @@ from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.taint import UNKNOWN, Ruling, Taint, TaintPolicy, merged, source
 from blackboard.types import Usage
 from registry import Manifest, origin
+from wrapper.carrying import Carrying, Withheld
 from wrapper.entry_broker import METHODS as ENTRY_METHODS
 from wrapper.entry_broker import EntryBroker
 from wrapper.isolation import BrokerError, NotGranted
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from strands.models import Model
 
     from blackboard.entries import Entries, Holder
+    from blackboard.permits import Answer, Question
     from wrapper.addresses import Network
     from wrapper.fetching import Fetcher
     from wrapper.uses import Uses
@@ -54,6 +56,8 @@ _CHUNK_BYTES = 1024 * 1024
 _NAME_CHARACTERS = 100
 _CAUTIOUS = TaintPolicy()
 
+Permit = Callable[[Carrying, Taint], Awaitable[tuple["Answer", "Question"]]]
+"""Asks a person whether a request may carry secrets, on content from these sources: what was said, and what was asked."""
 Keep = Callable[[str, JsonValue], Awaitable[JsonValue]]
 """Stores an output with the run: name and value to a reference."""
 
@@ -92,6 +96,7 @@ class AttemptBroker:
         uses: is told what is used of what was granted.
         taint: where the task's input comes from. What the attempt brings in under its own grants counts as well for its
             secrets as soon as it asked a model: until then only the code decides, which was signed with those grants.
+        permit: asks a person whether a request may carry secrets, where the policy wants that; None refuses it.
         entries: those of the attempt's run; None finds nothing and keeps nothing.
         task: the claim under which they are written.
     """
@@ -105,12 +110,13 @@ class AttemptBroker:
         named: Callable[[str], Model] | None = None,
         uses: Uses | None = None,
         taint: Taint = UNKNOWN,
+        permit: Permit | None = None,
         entries: Entries | None = None,
         task: Holder | None = None,
     ) -> None:
         self._manifest, self._model, self._outside, self._named = manifest, model, outside, named
         self._keep = keep or _not_kept
-        self._uses, self._taint = uses, taint
+        self._uses, self._taint, self._permit = uses, taint, permit
         self._entries = EntryBroker(manifest, entries, task, merged(taint, origin(manifest)))
         self._asked: set[str] = set()
         self._opened: set[str] = set()
@@ -124,9 +130,11 @@ class AttemptBroker:
         self.excess = ""
         """For what."""
         self.ruling: Ruling | None = None
-        """Why a secret was withheld, which ended it as well."""
+        """Why secrets were withheld, which ended it as well."""
         self.withheld = ""
-        """Which secret, and from where: ``KEY@api.example.com``."""
+        """Which, and from where: ``KEY@api.example.com``."""
+        self.question: Question | None = None
+        """The request that a person has to look at first, which ended it."""
         self.usage = Usage()
         """What the attempt's model calls consumed so far."""
         self.exhausted: BudgetExhausted | None = None
@@ -161,11 +169,26 @@ class AttemptBroker:
         reached = self._fetcher.reached if self._fetcher is not None else ()
         return merged(reached, self._opened, self._asked, self._entries.found)
 
-    def _gate(self) -> Ruling | None:
+    async def _gate(self, request: Carrying) -> Withheld | None:
         ruling = (self._outside.policy if self._outside else _CAUTIOUS).judge(
             "secret", merged(self._taint, self.sources if self._asked else ())
         )
-        return None if ruling is None or ruling.rule == "allow" else ruling
+        if ruling is None or ruling.rule == "allow":
+            return None
+        if ruling.rule == "refuse" or self._permit is None:
+            return Withheld(ruling, request.secrets)
+        if self._manifest.effects == "irreversible" and self._fetcher is not None and self._fetcher.reached:
+            # An answer comes to another attempt, which begins anew.
+            return Withheld(ruling, request.secrets, "Nobody was asked, because what it did before cannot be repeated.")
+        answer, question = await self._permit(request, ruling.untrusted)
+        if answer.state == "approved":
+            return None
+        if answer.state == "waiting":
+            self.question = self.question or question
+            return Withheld(ruling, request.secrets, "A person has to permit it first.")
+        reason = f": {answer.reason}" if answer.reason else ""
+        said = "Nobody permitted it in time." if answer.state == "expired" else f"{answer.by} refused it{reason}."
+        return Withheld(ruling, request.secrets, said)
 
     def clean(self, text: str) -> str:
         """A text without the values of secrets that were used."""
@@ -177,7 +200,7 @@ class AttemptBroker:
         return BrokerError("denied", message)
 
     async def _fetch(self, args: JsonValue) -> JsonValue:
-        from wrapper.fetching import Fetcher, Withheld
+        from wrapper.fetching import Fetcher
 
         grants = self._manifest.grants
         if not grants.http_hosts:
@@ -197,7 +220,7 @@ class AttemptBroker:
         try:
             return await self._fetcher.fetch(args)
         except Withheld as error:
-            self.ruling, self.withheld = error.ruling, f"{error.handle}@{error.host}"
+            self.ruling, self.withheld = error.ruling, ", ".join(error.secrets)
             raise self._exceeds(error.message) from None
 
     async def _read(self, args: JsonValue) -> JsonValue:

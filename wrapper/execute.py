@@ -19,9 +19,10 @@ from pydantic import JsonValue
 from blackboard.attempt import Attempt
 from blackboard.claims import Claim
 from blackboard.entries import Entries
-from blackboard.errors import BadInput, IsolationUnavailable, UnknownRecord
+from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES, dump
-from blackboard.taint import merged
+from blackboard.permits import Answer, Permits, Question
+from blackboard.taint import Taint, merged
 from blackboard.types import Completion, Failure, Status, Usage
 from registry import (
     Capability,
@@ -38,8 +39,9 @@ from registry import (
 )
 from wrapper import context, failing
 from wrapper.broker import AttemptBroker, Keep, Outside
+from wrapper.carrying import Carrying
 from wrapper.fitting import misfits
-from wrapper.isolation import Isolation, Job, Outcome
+from wrapper.isolation import BrokerError, Isolation, Job, Outcome
 from wrapper.model_choice import NamedModels
 from wrapper.models import ModelCallFailed, as_failure
 from wrapper.models.converse import LONGEST_WAIT_SECONDS
@@ -89,8 +91,8 @@ class Executor:
         self._spending = spending
         self._named_models = NamedModels()
 
-    async def handle(self, attempt: Attempt) -> Completion:
-        """The completion of one attempt."""
+    async def handle(self, attempt: Attempt) -> Completion | None:
+        """The completion of one attempt; None when its run rests until a person was heard, and the task was given back."""
         claim = attempt.claim
         try:
             given = claim.input()
@@ -118,17 +120,25 @@ class Executor:
 
     async def _isolated(
         self, attempt: Attempt, version: Version, source: str, given: Mapping[str, JsonValue]
-    ) -> Completion:
+    ) -> Completion | None:
         claim, manifest = attempt.claim, version.manifest
         try:
             isolation = await self._isolation()
         except IsolationUnavailable as error:
             failure = Failure(type="isolation", message=f"Not run: {error}", retryable=True)
             return claim.completion(Status.REFUSED, error=failure, version=version.sha)
-        uses = Uses(attempt.board, claim, manifest.name)
+        uses, permits = Uses(attempt.board, claim, manifest.name), Permits(attempt.board)
+
+        async def permit(request: Carrying, untrusted: Taint) -> tuple[Answer, Question]:
+            question = Question(manifest.name, version.sha, request.secrets, untrusted, *request[1:])
+            try:
+                return await permits.ask(claim, question), question
+            except ArbiterError as error:
+                raise BrokerError("secret", f"Nobody can be asked whether it may be used: {error}") from None
+
         broker = AttemptBroker(
             manifest, self._guarded(self._model, claim, manifest), self._outside, _keeper(attempt),
-            lambda name: self._guarded_one(self._named_models.get(name), claim, manifest), uses, claim.taint,
+            lambda name: self._guarded_one(self._named_models.get(name), claim, manifest), uses, claim.taint, permit,
             Entries(attempt.board, f"run:{claim.run_id}", checker=schema), claim,
         )  # fmt: skip
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
@@ -136,7 +146,10 @@ class Executor:
         try:
             outcome = await _ended_at_excess(isolation, job, broker, attempt.cancelled)
         finally:
-            await uses.close(broker.excess)
+            await uses.close("" if broker.question is not None else broker.excess)
+        if broker.question is not None:
+            await permits.rest(claim, broker.question)
+            return None
         if broker.exhausted is not None and outcome.error is not None and outcome.error.type == "handler_error":
             outcome = replace(outcome, error=outcome.error.model_copy(update={"type": "limit", "retryable": False}))
         elif broker.failed is not None and outcome.error is not None and outcome.error.type == "handler_error":

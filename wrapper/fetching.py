@@ -14,7 +14,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -25,9 +25,10 @@ import httpcore
 from pydantic import JsonValue
 
 from blackboard.errors import ArbiterError, BadInput
-from blackboard.taint import Ruling, source
+from blackboard.taint import source
 from registry import Grants
 from wrapper.addresses import Address, Network, forbidden
+from wrapper.carrying import Carrying, Gate, open_gate
 from wrapper.isolation import BrokerError, NotGranted
 from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
 
@@ -53,14 +54,6 @@ _OURS = frozenset(
 logging.getLogger("httpcore").setLevel(logging.INFO)
 
 
-class Withheld(BrokerError):
-    """A secret was not filled in, because of where the content of the task comes from."""
-
-    def __init__(self, ruling: Ruling, handle: str, host: str) -> None:
-        super().__init__("denied", f"The secret {handle!r} is not used for {host} on {ruling}.")
-        self.ruling, self.handle, self.host = ruling, handle, host
-
-
 @dataclass(frozen=True, slots=True)
 class _Target:
     """A checked place to send a request to."""
@@ -77,6 +70,11 @@ class _Target:
     @property
     def default_port(self) -> bool:
         return self.port == {"http": 80, "https": 443}[self.scheme]
+
+    @property
+    def place(self) -> str:
+        """Its name, with the port unless it is the scheme's own."""
+        return self.host if self.default_port else f"{self.host}:{self.port}"
 
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -166,7 +164,7 @@ class Fetcher:
         seconds: longest time of one fetch.
         authorities: file with certificates that are trusted besides the public ones.
         uses: is told of each request, and of each secret before it is sent.
-        gate: asked before each secret is filled in: why it is not, or None.
+        gate: asked before secrets are filled into a request: why they are not, or None.
     """
 
     def __init__(
@@ -177,7 +175,7 @@ class Fetcher:
         seconds: float = SECONDS,
         authorities: str | None = None,
         uses: Uses | None = None,
-        gate: Callable[[], Ruling | None] = lambda: None,
+        gate: Gate = open_gate,
     ) -> None:
         self._grants, self._secrets, self._private, self._seconds = grants, secrets, private, seconds
         self._authorities, self._uses, self._gate = authorities, uses, gate
@@ -237,14 +235,14 @@ class Fetcher:
 
     async def _follow(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> JsonValue:
         target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
+        await self._admit(Carrying((), method, url, headers, body), target)
         # Filled in only after the place was checked, so no secret decides where a request goes.
         filled = self._fill(url, target, escape=True)
         target = self._granted(_target(filled), method)
         for hop in range(REDIRECTS + 1):
             addresses = await self._resolve(target)
             sent = [(name, self._fill(value, target)) for name, value in headers]
-            if sum(len(name) + len(value) for name, value in sent) > _HEADER_BYTES:
-                raise BrokerError("limit", f"The headers are larger than {_HEADER_BYTES} bytes.")
+            _small(sent)
             open_secret = target.scheme == "http" and any(
                 map(PLACEHOLDER.search, (url, *(value for _, value in headers)))
             )
@@ -265,11 +263,24 @@ class Fetcher:
             method, target, headers, body = self._redirected(status, place, method, target, headers, body)
         raise BrokerError("limit", f"More than {REDIRECTS} redirects.")
 
+    async def _admit(self, request: Carrying, target: _Target) -> None:
+        """Ask whether the request may carry its secrets. What a redirect takes along goes to the same place once more."""
+        asked = "\n".join((request.url, *(value for _, value in request.headers)))
+        handles = tuple(dict.fromkeys(PLACEHOLDER.findall(asked)))
+        if not handles:
+            return
+        for handle in handles:
+            self._bound(handle, target)
+        _small(request.headers)
+        named = tuple(f"{handle}@{target.place}" for handle in handles)
+        if (withheld := await self._gate(request._replace(secrets=named))) is not None:
+            raise withheld
+
     async def _told(self, target: _Target, asked: Iterable[str]) -> None:
         """Put the request's secrets on record before they go."""
         if self._uses is None:
             return
-        self._uses.count("http", target.host if target.default_port else f"{target.host}:{target.port}")
+        self._uses.count("http", target.place)
         for handle in sorted({found for text in asked for found in PLACEHOLDER.findall(text)}):
             try:
                 await self._uses.secret(handle, target.host)
@@ -325,8 +336,6 @@ class Fetcher:
         def value(found: re.Match[str]) -> str:
             handle = found[1]
             self._bound(handle, target)
-            if (ruling := self._gate()) is not None:
-                raise Withheld(ruling, handle, target.host)
             try:
                 secret = self._secrets.get(handle)
             except BadInput as error:
@@ -360,7 +369,7 @@ class Fetcher:
     async def _once(
         self, method: str, target: _Target, addresses: Sequence[Address], headers: list[tuple[str, str]], body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        self.reached.add(source("http", target.host if target.default_port else f"{target.host}:{target.port}"))
+        self.reached.add(source("http", target.place))
         given = {name.lower() for name, _ in headers}
         host = target.url().split("/")[2]
         sent = [("host", host), *headers]
@@ -387,6 +396,11 @@ class Fetcher:
 
     def _clean(self, text: str) -> str:
         return redacted(text, self.used.items())
+
+
+def _small(headers: Iterable[tuple[str, str]]) -> None:
+    if sum(len(name) + len(value) for name, value in headers) > _HEADER_BYTES:
+        raise BrokerError("limit", f"The headers are larger than {_HEADER_BYTES} bytes.")
 
 
 _DEFAULTS = (("user-agent", "arbiter"), ("accept", "*/*"), ("accept-encoding", "identity"))

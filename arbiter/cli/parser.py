@@ -52,6 +52,7 @@ def build() -> argparse.ArgumentParser:
     parser_runs.archive(commands)
     parser_board.capabilities(commands)
     parser_board.eval(commands)
+    parser_board.permits(commands)
     parser_board.keys(commands)
     parser_board.schedules(commands)
     parser_board.budgets(commands)

@@ -89,6 +89,30 @@ def capabilities(commands: Commands) -> None:
     words.place(waiting, default=argparse.SUPPRESS)
 
 
+def permits(commands: Commands) -> None:
+    text = """\
+Where the taint policy asks a person before content that is not trusted leads to the use of a secret, the
+run rests until the request was approved or refused here. See docs/taint.md."""
+    everything = words.command(
+        commands, "permits", "arbiter.cli.permits:waiting", "list requests that would carry a secret; answer them", text
+    )
+    everything.add_argument("--all", action="store_true", help="also what was answered, or not in time")
+    words.as_json(everything, "one line for each request")
+    words.place(everything)
+    inner = everything.add_subparsers(metavar="COMMAND")
+    approve = words.command(inner, "approve", "arbiter.cli.permits:approve", "permit a request; its run goes on", text)
+    approve.add_argument("id", metavar="ID", help="of the request, or its beginning")
+    approve.add_argument(
+        "--source", metavar="LABEL", action="append", default=[],
+        help="each source that is not trusted and led to it, as the list tells them; may be repeated",
+    )  # fmt: skip
+    refuse = words.command(inner, "refuse", "arbiter.cli.permits:refuse", "refuse a request; its task ends", text)
+    refuse.add_argument("id", metavar="ID", help="of the request, or its beginning")
+    refuse.add_argument("--reason", metavar="WORDS", default="", help="for the audit and the task's error")
+    for parser in (approve, refuse):
+        words.place(parser, default=argparse.SUPPRESS)
+
+
 def eval(commands: Commands) -> None:
     text = """\
 Measure how well the matcher finds capabilities and how well it knows that none fits, beside BM25 and
@@ -268,8 +292,8 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     create.add_argument("--name", metavar="NAME", required=True, help="for people; whose it is or what it is for")
     create.add_argument(
         "--scope", metavar="SCOPE", action="append", required=True,
-        help="runs:read, runs:write, capabilities:read, capabilities:approve, limits:read, metrics:read or "
-        "audit:read; may be repeated",
+        help="runs:read, runs:write, capabilities:read, capabilities:approve, secrets:permit, limits:read, "
+        "metrics:read or audit:read; may be repeated",
     )  # fmt: skip
     create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
     create.add_argument("--expires", metavar="SPAN", default="90d", help="12h, 90d, 52w or never (default 90d)")

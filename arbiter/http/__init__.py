@@ -7,6 +7,7 @@
 ``bodies``       what may come in: text, JSON, CloudEvents in structured and binary mode, options
 ``runs``         submitting, looking, following as Server-Sent Events, stopping
 ``operating``    dead letters, capabilities, approvals, budgets, quotas, audit
+``permits``      requests that would carry a secret
 ``metrics``      what Prometheus reads
 ``problems``     errors as RFC 9457 problem details
 

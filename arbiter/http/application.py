@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arbiter.health import ANSWER_SECONDS, Check
-from arbiter.http import metrics, operating, problems, runs
+from arbiter.http import metrics, operating, permits, problems, runs
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
 from blackboard.errors import ArbiterError
@@ -49,6 +49,9 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("GET", "/v1/approvals", "capabilities:read", operating.approvals),
     ("POST", "/v1/approvals/{name}/approve", "capabilities:approve", operating.approve),
     ("POST", "/v1/approvals/{name}/refuse", "capabilities:approve", operating.refuse),
+    ("GET", "/v1/permits", "secrets:permit", permits.listing),
+    ("POST", "/v1/permits/{permit}/approve", "secrets:permit", permits.approve),
+    ("POST", "/v1/permits/{permit}/refuse", "secrets:permit", permits.refuse),
     ("GET", "/v1/budgets", "limits:read", operating.budgets),
     ("GET", "/v1/quotas", "limits:read", operating.quotas),
     ("GET", "/v1/audit", "audit:read", operating.audit),

@@ -14,6 +14,8 @@
 --  13 audit       STREAM  what people decided: keys, versions, grants, tokens, and by whom
 --  14 tokens      HASH    token id -> small JSON of strings: name, hash of its secret, what it may, until when
 --  15 uses        STREAM  what code used of what it was granted; tokens that were refused
+--  16 permits     HASH    id -> small JSON of strings: a request that would carry secrets, and a person's answer to it;
+--                         facts|id -> what is asked, JSON, never decoded here
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from arbiter_support import arbiter
 
-from arbiter import Arbiter, Quota
+from arbiter import Arbiter, Call, Quota
 from arbiter.http import access as access_module
 from arbiter.http import bodies, local_token, problems, server
 from arbiter.http import runs as runs_module
@@ -27,6 +27,7 @@ from arbiter.http.server import Api
 from blackboard import errors
 from blackboard.audit import Audit, Entry
 from blackboard.errors import BadInput, MissingExtra
+from blackboard.permits import Question
 from blackboard.testing import RedisServer
 from blackboard.tokens import SCOPES, TokenRefused, Tokens
 from registry import ExamRecord, Grants, Manifest, SignatureRefused
@@ -524,6 +525,30 @@ async def test_what_every_tenant_may_use_is_not_one_tenants_to_approve(site: Sit
         for act in ("approve", "refuse"):
             assert (await client.post(f"/v1/approvals/{name}/{act}")).status_code == 404
     assert len(await site.served.registry.waiting()) == 2
+
+
+async def test_a_request_that_would_carry_a_secret_is_permitted_by_a_token_of_its_scope_and_tenant(site: Site) -> None:
+    board = site.served.board
+    manifest = Manifest(name="pay", description="x", input_schema=ANY, action="elsewhere")
+    await site.served.registry.register(manifest, source="def handler():\n    return 1\n")
+    await site.served.submit(Call("pay", {}), tenant="acme")
+    (claim,) = await board.claim("w", ["elsewhere"])
+    asked = Question(
+        "pay", "0" * 64, ("KEY@api.example.com",), ("mail:inbox",), "GET", "https://api.example.com/", [], b""
+    )
+    await site.served.permits.ask(claim, asked)
+    stranger = site.client(await site.token("secrets:permit", tenant="other"))
+    assert (await stranger.get("/v1/permits")).json() == {"waiting": []}
+    token = await site.token("secrets:permit", tenant="acme")
+    client, label = site.client(token), f"token ci ({token.split('_')[1]})"
+    (waiting,) = (await client.get("/v1/permits")).json()["waiting"]
+    place = f"/v1/permits/{waiting['id']}"
+    assert (await stranger.post(f"{place}/approve", json={"sources": ["mail:inbox"]})).status_code == 404
+    assert (await client.post(f"{place}/approve")).status_code == 422
+    done = await client.post(f"{place}/approve", json={"sources": waiting["sources"]})
+    assert (done.status_code, done.json()["state"], done.json()["by"]) == (200, "approved", label)
+    assert (await client.post(f"{place}/refuse", json={"reason": "no"})).status_code == 409
+    assert [(each.kind, each.by) for each in await site.audit("kind=secret.approved")] == [("secret.approved", label)]
 
 
 # ---- size and patience -------------------------------------------------------------------------------------------------

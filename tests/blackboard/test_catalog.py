@@ -380,7 +380,7 @@ end}, {__index = redis})
     catalog = Catalog(client, "test")
     names = (
         "catalog_register", "catalog_state", "catalog_versions", "catalog_pointers", "catalog_load", "catalog_sign",
-        "catalog_trust", "catalog_revoke", "catalog_keys",
+        "catalog_trust", "catalog_revoke", "catalog_keys", "catalog_permit_ask", "catalog_permit_answer", "catalog_permits",
     )  # fmt: skip
     plain = {name: _script.load(name, "_catalog") for name in names}
     saved = {name: (script.text, script.sha) for name, script in plain.items()}
@@ -394,6 +394,12 @@ end}, {__index = redis})
         await catalog.set_state("add", None, "retired")
         await catalog.get("add", sha("add1"))
         await sign_and_revoke(catalog)
+        for number, ms in enumerate(("0", "60000")):
+            id = str(number)
+            asked = [id, ms, "r1", "r1/1.a", "default", "{}", "{}", "w", "1"]
+            assert (await catalog.call("catalog_permit_ask", asked))[0] == "waiting"
+        assert await catalog.call("catalog_permit_answer", ["1", "approved", "ann", "", "{}"]) == ["1"]
+        assert len(await catalog.call("catalog_permits", [""])) == 4, "the one that was over made room"
         pointers = await catalog.pointers()
         await put(catalog, "add", "3")
         assert (await catalog.pointers(pointers.revision)).active == {"add": sha("add3")}

@@ -95,7 +95,7 @@ def test_by_default_persons_models_and_generated_code_are_trusted_and_nothing_el
 @pytest.mark.parametrize(
     ("name", "text", "field", "remedy"),
     [
-        ("p.json", '{"secret": "ask"}', "secret", "nobody can be asked"),
+        ("p.json", '{"secret": "maybe"}', "secret", "allow, ask or refuse"),
         ("p.json", '{"fabricate": "maybe"}', "fabricate", "allow, ask or refuse"),
         ("p.json", '{"trusted": ["http:(many)"]}', "trusted", "'event:/orders'"),
         ("p.json", '{"trusted": "person"}', "trusted", "a list"),

@@ -1,0 +1,71 @@
+"""The commands about requests that would carry a secret and wait for a person."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+
+from rich.text import Text
+
+from arbiter import narration
+from arbiter.cli import OK, options, output
+from blackboard.board import Board
+from blackboard.permits import Permit, Permits
+
+
+def waiting(arguments: argparse.Namespace) -> int:
+    """List what waits for an answer."""
+    return asyncio.run(_waiting(arguments))
+
+
+async def _waiting(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        found = await Permits(board).list(everything=arguments.all)
+    for permit in found:
+        if arguments.json:
+            output.line(permit.model_dump(mode="json"))
+        else:
+            for line in _lines(permit):
+                output.console().print(Text(line), soft_wrap=True)
+    if not found and not arguments.json:
+        output.note("no request waits for a person")
+    return OK
+
+
+def _lines(permit: Permit) -> list[str]:
+    # What isolated code chose is written as JSON: nothing of it can pass for words of ours, or move the cursor.
+    asked = permit.request
+    said = f", {permit.state} by {permit.by}" if permit.by else "" if permit.state == "waiting" else f", {permit.state}"
+    about = f"{permit.id} {permit.capability} {permit.version[:12]} asks to use {', '.join(permit.secrets)}{said}"
+    return [
+        f"{about}; content from {narration.sources(permit.sources)}, which is not trusted, led to it",
+        f"  task {permit.task_id}, tenant {permit.tenant}",
+        f"  {json.dumps(asked.method)} {json.dumps(asked.url)}",
+        *(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in asked.headers.items()),
+        *([f"  {asked.body_bytes} bytes: {json.dumps(asked.body)}"] if asked.body_bytes else []),
+    ]
+
+
+def approve(arguments: argparse.Namespace) -> int:
+    """Permit a request."""
+    return asyncio.run(_approve(arguments))
+
+
+async def _approve(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        permit = await Permits(board).approve(arguments.id, sources=arguments.source)
+    output.note(f"{permit.task_id} may make this request, once it is tried again: run {permit.run_id} goes on")
+    return OK
+
+
+def refuse(arguments: argparse.Namespace) -> int:
+    """Refuse a request."""
+    return asyncio.run(_refuse(arguments))
+
+
+async def _refuse(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        permit = await Permits(board).refuse(arguments.id, reason=arguments.reason)
+    output.note(f"{permit.task_id} may not make this request and ends: run {permit.run_id} goes on")
+    return OK
