@@ -328,7 +328,7 @@ class Client(ABC):
         Raises:
             ArbiterError: not started.
         """
-        return Entries(self.board, f"tenant:{self.tenant}", checker=schema)
+        return Entries(self.board, f"tenant:{self.tenant}", checker=schema, meaning=self.registry.meaning)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -28,6 +28,7 @@ from blackboard.entry import PUBLIC, Entry, owner_of_entry, place
 from blackboard.entry_schemas import Checker, EntrySchemas
 from blackboard.errors import BadInput, ScriptRefused, Stale
 from blackboard.events import Author, Link, Relation
+from blackboard.meaning import Meaning
 from blackboard.payloads import dump
 from blackboard.predicates import Predicate, Where
 
@@ -77,12 +78,19 @@ class Entries(EntrySchemas):
         scope: ``public``, ``run:ID``, ``session:NAME``, ``tenant:NAME`` or ``group:NAME``.
         checker: judges contents where topics have schemas; without it, writing on such a topic is refused.
         author: who writes, unless a call says otherwise.
+        meaning: ranks entries for a question; without it, asking ``about`` something is refused.
     """
 
     def __init__(
-        self, board: Calling, scope: str = PUBLIC, *, checker: Checker | None = None, author: Author | None = None
+        self,
+        board: Calling,
+        scope: str = PUBLIC,
+        *,
+        checker: Checker | None = None,
+        author: Author | None = None,
+        meaning: Meaning | None = None,
     ) -> None:
-        super().__init__(board, scope, checker)
+        super().__init__(board, scope, checker, meaning)
         self._author = author or Author(kind="program", name="program")
 
     def within(self, scope: str) -> Entries:
@@ -91,7 +99,7 @@ class Entries(EntrySchemas):
         Raises:
             BadInput: there is no such scope.
         """
-        return Entries(self._board, scope, checker=self._checker, author=self._author)
+        return Entries(self._board, scope, checker=self._checker, author=self._author, meaning=self._meaning)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 

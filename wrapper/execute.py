@@ -129,7 +129,7 @@ class Executor:
         broker = AttemptBroker(
             manifest, self._guarded(self._model, claim, manifest), self._outside, _keeper(attempt),
             lambda name: self._guarded_one(self._named_models.get(name), claim, manifest), uses, claim.taint,
-            Entries(attempt.board, f"run:{claim.run_id}", checker=schema), claim,
+            Entries(attempt.board, f"run:{claim.run_id}", checker=schema, meaning=self._registry.meaning), claim,
         )  # fmt: skip
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = prepare(manifest, source, version.artifact_sha or "", given, _context(claim), wall_seconds=seconds)

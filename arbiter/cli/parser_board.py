@@ -338,6 +338,7 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
     read.add_argument("--history", action="store_true", help="all it has said, oldest first")
     query = command("query", "query", "print the entries that fit", "one line for each entry")
     query.add_argument("pattern", metavar="PATTERN", nargs="?", default=">", help="of topics (default: all)")
+    query.add_argument("--about", metavar="TEXT", help="the best first, by how well they answer to this")
     query.add_argument("--links-to", metavar="ENTRY", help="only entries that link to this one")
     query.add_argument("--rel", metavar="RELATION", help="only by links of this kind")
     query.add_argument("--limit", metavar="N", type=words.positive, default=100, help="how many (default 100)")
