@@ -295,7 +295,7 @@ def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
 async def _invoke(
     capability: Capability[..., Any], given: dict[str, JsonValue], claim: Claim
 ) -> tuple[JsonValue, Usage]:
-    context.enter(_context(claim))
+    context.enter(replace(_context(claim), taint=merged(claim.taint, capability.sources)))
     try:
         return await capability.invoke(given)
     except SystemExit as error:  # would end this process: asyncio lets it through
