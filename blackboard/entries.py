@@ -24,7 +24,7 @@ from pydantic import JsonValue
 from blackboard import entry_checks as checks
 from blackboard import predicates, topics
 from blackboard._calling import Calling
-from blackboard.entry import PUBLIC, Entry, owner_of_entry, place
+from blackboard.entry import PUBLIC, Entry, owner_of_entry, place, scope_of
 from blackboard.entry_schemas import Checker, EntrySchemas
 from blackboard.errors import BadInput, ScriptRefused, Stale
 from blackboard.events import Author, Link, Relation
@@ -342,8 +342,7 @@ class Entries(EntrySchemas):
         owner = owner_of_entry(link.to)
         if owner == self.owner:
             return []
-        scope = "public" if owner == "public:" else owner if ":" in owner else f"run:{owner}"
-        target = await self.within(scope).read(link.to, load=False)
+        target = await self.within(scope_of(owner)).read(link.to, load=False)
         if target is None:
             raise BadInput("links", link.to, "There is no such entry to link to.")
         return list(target.taint) if link.rel == "derived_from" else []
