@@ -28,7 +28,6 @@ PAGE = 100
 WAIT_SECONDS = 60.0
 """Longest wait of one request for something to take."""
 _POSITION = re.compile(r"\d{1,15}-\d{1,15}")
-_ACTIONS = ("amend", "retract")
 
 
 class _Link(Record):
@@ -113,26 +112,31 @@ async def read(asked: Asked) -> Response:
     return streams.answer(entry.record())
 
 
-async def change(asked: Asked) -> Response:
-    """Let an entry say something else, or nothing any more."""
+async def amend(asked: Asked) -> Response:
+    """Let an entry say something else from here on."""
     bodies.options(asked.request)
-    entry_id, _, action = asked.path("entry").rpartition("/")
-    if action not in _ACTIONS:
-        raise BadInput("path", action, f"An entry can be told to {' or '.join(_ACTIONS)}.")
+    entry_id = asked.path("entry")
     entries = await _of(asked, entry_id)
-    key = bodies.idempotency_key(asked.request)
-    if action == "retract":
-        gone = await bodies.model(asked.request, _Retract)
-        return _written(await entries.retract(entry_id, gone.reason, expect=gone.expect, operation=key))
     said = await bodies.model(asked.request, _Amend)
     named = said.model_fields_set
     return _written(
         await entries.amend(
             entry_id, said.content if "content" in named else UNSET, confidence=said.confidence,
             links=await _links(asked, said.links), taint=_sources(asked, said.taint),
-            seconds=said.seconds if "seconds" in named else UNSET, expect=said.expect, operation=key,
+            seconds=said.seconds if "seconds" in named else UNSET, expect=said.expect,
+            operation=bodies.idempotency_key(asked.request),
         )
     )  # fmt: skip
+
+
+async def retract(asked: Asked) -> Response:
+    """Say that what an entry says counts no more."""
+    bodies.options(asked.request)
+    entry_id = asked.path("entry")
+    entries = await _of(asked, entry_id)
+    said = await bodies.model(asked.request, _Retract)
+    key = bodies.idempotency_key(asked.request)
+    return _written(await entries.retract(entry_id, said.reason, expect=said.expect, operation=key))
 
 
 async def take(asked: Asked) -> Response:
