@@ -281,6 +281,7 @@ class Client(ABC):
         replace: bool = False,
         tenant: str | None = None,
         limits: Limits | None = None,
+        sources: Sequence[str] | None = None,
     ) -> Scheduled:
         """Have a request submitted at its times: exactly one run for each occurrence, by any process with a role.
 
@@ -303,6 +304,7 @@ class Client(ABC):
             enabled: False stores it at rest. Default: enabled or, replacing another, as that was.
             replace: take the place of a different schedule of this name.
             tenant, limits: of the runs. Default: those of this object.
+            sources: where the request comes from, as for :meth:`submit`.
 
         Raises:
             BadInput: something is malformed, or the schedule would never occur.
@@ -320,6 +322,7 @@ class Client(ABC):
             name, request, at=at, rate=rate, cron=cron, timezone=timezone, start=start, end=end, window=window,
             catch_up=catch_up, overlap=overlap, delete_after_completion=delete_after_completion,
             tenant=tenant or self.tenant, limits=limits or self._own_limits,
+            sources=sources,
         )  # fmt: skip
         return await self.schedules.add(wanted, enabled=enabled, replace=replace)
 
@@ -340,7 +343,7 @@ class Client(ABC):
         Raises:
             ArbiterError: not started.
         """
-        return Entries(self.board, f"tenant:{self.tenant}", checker=schema)
+        return Entries(self.board, f"tenant:{self.tenant}", checker=schema, meaning=self.registry.meaning)
 
     def agenda(self, run_id: str) -> Agenda:
         """The agenda of a run, to look at, ask and overrule; see :class:`blackboard.agenda.Agenda`.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
 from pydantic import JsonValue
 
 from arbiter.requests import accept
-from blackboard import recurrence
+from blackboard import recurrence, taint
 from blackboard.errors import BadInput
 from blackboard.occurrence import rendered
 from blackboard.schedule import CatchUp, Overlap, Schedule, checked
@@ -34,6 +34,7 @@ def schedule_of(
     delete_after_completion: bool = False,
     tenant: str = "default",
     limits: Limits | None = None,
+    sources: Sequence[str] | None = None,
 ) -> Schedule:
     """The schedule that is meant; :meth:`arbiter.sdk.Arbiter.schedule` says what each argument is.
 
@@ -66,6 +67,7 @@ def schedule_of(
         end=None if end is None else recurrence.moment(end, zone, "end") / 1000,
         window_seconds=float(seconds), catch_up=catch_up, overlap=overlap,
         delete_after_completion=delete_after_completion, tenant=tenant, limits=limits,
+        sources=() if sources is None else taint.given(sources),
     )  # fmt: skip
     checked(schedule)
     # What every occurrence will submit must be acceptable; only the time in it differs.

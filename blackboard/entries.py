@@ -24,10 +24,11 @@ from pydantic import JsonValue
 from blackboard import entry_checks as checks
 from blackboard import predicates, topics
 from blackboard._calling import Calling
-from blackboard.entry import PUBLIC, Entry, owner_of_entry, place
+from blackboard.entry import PUBLIC, Entry, owner_of_entry, place, scope_of
 from blackboard.entry_schemas import Checker, EntrySchemas
 from blackboard.errors import BadInput, ScriptRefused, Stale
 from blackboard.events import Author, Link, Relation
+from blackboard.meaning import Meaning
 from blackboard.payloads import dump
 from blackboard.predicates import Predicate, Where
 
@@ -58,6 +59,10 @@ class Holder(Protocol):
     def task_id(self) -> str: ...
     @property
     def fence(self) -> str | int: ...
+    @property
+    def taint(self) -> tuple[str, ...]:
+        """Sources of what it works with."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,19 @@ class Entries(EntrySchemas):
         scope: ``public``, ``run:ID``, ``session:NAME``, ``tenant:NAME`` or ``group:NAME``.
         checker: judges contents where topics have schemas; without it, writing on such a topic is refused.
         author: who writes, unless a call says otherwise.
+        meaning: ranks entries for a question; without it, asking ``about`` something is refused.
     """
 
     def __init__(
-        self, board: Calling, scope: str = PUBLIC, *, checker: Checker | None = None, author: Author | None = None
+        self,
+        board: Calling,
+        scope: str = PUBLIC,
+        *,
+        checker: Checker | None = None,
+        author: Author | None = None,
+        meaning: Meaning | None = None,
     ) -> None:
-        super().__init__(board, scope, checker)
+        super().__init__(board, scope, checker, meaning)
         self._author = author or Author(kind="program", name="program")
 
     def within(self, scope: str) -> Entries:
@@ -95,7 +107,7 @@ class Entries(EntrySchemas):
         Raises:
             BadInput: there is no such scope.
         """
-        return Entries(self._board, scope, checker=self._checker, author=self._author)
+        return Entries(self._board, scope, checker=self._checker, author=self._author, meaning=self._meaning)
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
@@ -120,7 +132,8 @@ class Entries(EntrySchemas):
             content: JSON, at most :data:`ENTRY_BYTES`.
             confidence: 0 to 1.
             links: what it says about older entries: ``("supports", id)``, ``contradicts``, ``answers``, ``derived_from``.
-            taint: labels of where it came from; those of what it was derived from are added.
+            taint: labels of where it came from; see ``docs/taint.md``. Default: ``person``, ``program:NAME`` or ``event:NAME``,
+                as the author is one. Those of what it was derived from are added, and all that a ``task`` works with.
             seconds: its time to live. Default: as long as its scope.
             expect_topic: write only if the topic has this version: 0 for a topic nothing was written on.
             operation: names this writing; the same once more, with the same content, is the entry that is there.
@@ -138,7 +151,7 @@ class Entries(EntrySchemas):
         topics.check_topic(topic)
         text = dump(content, "content", ENTRY_BYTES)
         linked = checks.links(links)
-        facts, wanted = await self._facts(confidence, linked, taint, author)
+        facts, wanted = await self._facts(confidence, linked, checks.labels(taint), author, task)
         ttl = "" if seconds is None else checks.ms(seconds)
         call = _Call(self, task, operation, ("post", topic, text, wanted, ttl))
         entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
@@ -169,7 +182,8 @@ class Entries(EntrySchemas):
         operation: str | None = None,
         task: Holder | None = None,
     ) -> Written:
-        """Let an entry say something else from here on. What is not given stays; labels of taint are only added.
+        """Let an entry say something else from here on. What is not given stays; labels of taint are only added,
+        those of :meth:`post` where there is new content.
 
         Args:
             seconds: a new time to live, from now on; None for none.
@@ -195,7 +209,7 @@ class Entries(EntrySchemas):
             value = now.content if isinstance(content, Unset) else content
             facts, _ = await self._facts(
                 now.confidence if confidence is None else confidence, now.links if linked is None else linked, labels, author,
-                look=linked is not None,
+                task, look=linked is not None, said=given is not None,
             )  # fmt: skip
             body = await self._written(value, given)
             try:
@@ -336,31 +350,35 @@ class Entries(EntrySchemas):
         self,
         confidence: float,
         links: Sequence[Link],
-        taint: Iterable[str],
+        labels: list[str],
         author: Author | None,
+        task: Holder | None,
         *,
         look: bool = True,
+        said: bool = True,
     ) -> tuple[str, str]:
         """What a script gets beside the content, and the part of it that makes one operation differ from another."""
         checks.confidence(confidence)
-        said: dict[str, Any] = {"conf": round(confidence, 6)}
+        by = self._by(author)
+        facts: dict[str, Any] = {"conf": round(confidence, 6)}
         if links:
-            said["links"] = [link.model_dump() for link in links]
-        labels = checks.labels(taint)
-        wanted = json.dumps([said, labels])
+            facts["links"] = [link.model_dump() for link in links]
+        wanted = json.dumps([facts, labels])
+        if said:
+            labels = checks.sources(labels, author or self._author, None if task is None else task.taint)
+        labels = list(labels)
         for link in links if look else ():
             labels += await self._inherited(link)
         if labels:
-            said["taint"] = list(dict.fromkeys(labels))
-        return json.dumps({**said, "by": json.loads(self._by(author))}), wanted
+            facts["taint"] = list(dict.fromkeys(labels))
+        return json.dumps({**facts, "by": json.loads(by)}), wanted
 
     async def _inherited(self, link: Link) -> list[str]:
         """The taint of an entry of another scope that is linked to, which no script of this one can look at."""
         owner = owner_of_entry(link.to)
         if owner == self.owner:
             return []
-        scope = "public" if owner == "public:" else owner if ":" in owner else f"run:{owner}"
-        target = await self.within(scope).read(link.to, load=False)
+        target = await self.within(scope_of(owner)).read(link.to, load=False)
         if target is None:
             raise BadInput("links", link.to, "There is no such entry to link to.")
         return list(target.taint) if link.rel == "derived_from" else []

@@ -38,6 +38,11 @@ def owner_of(scope: str) -> str:
     raise BadInput("scope", scope, _REMEDY)
 
 
+def scope_of(owner: str) -> str:
+    """The scope whose entries' ids begin so."""
+    return PUBLIC if owner == "public:" else owner if ":" in owner else f"run:{owner}"
+
+
 def owner_of_entry(entry_id: str) -> str:
     """The part of an entry's id that says in which scope it is.
 

@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Iterable
 
+from blackboard import taint
 from blackboard.entry import owner_of_entry
 from blackboard.entry_reading import RELATIONS
 from blackboard.errors import BadInput
-from blackboard.events import Link, Relation
+from blackboard.events import Author, Link, Relation
 
 LINKS = 32
 """Most links of an entry."""
@@ -41,6 +42,16 @@ def labels(given: Iterable[str]) -> list[str]:
     if len(found) > LABELS or not all(NAME.match(label) for label in found):
         raise BadInput("taint", found[:3], f"Give at most {LABELS} labels of 1 to 200 printable characters.")
     return found
+
+
+def sources(given: Iterable[str], author: Author, inherited: Iterable[str] | None) -> list[str]:
+    """Where a content comes from: as the writer says, else whoever writes; what a task writes, also from all it works with."""
+    found = labels(given)
+    if inherited is not None:
+        return list(dict.fromkeys([*found, *inherited]))
+    if found:
+        return found
+    return [taint.PERSON] if author.kind == "person" else [taint.source(author.kind, author.name)]
 
 
 def confidence(value: float) -> None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from blackboard import _script, events, predicates, topics
+from blackboard import _script, events, meaning, predicates, topics
 from blackboard._calling import STEP_LANE, Calling
 from blackboard.blobs import Blob
 from blackboard.entry import (
@@ -32,6 +32,7 @@ from blackboard.entry import (
 )  # fmt: skip
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import Event, Relation
+from blackboard.meaning import ABOUT_CHARACTERS, MOST_RANKED, Meaning, Ranked
 from blackboard.predicates import Predicate, Where
 
 MOST_FOUND = 1000
@@ -47,21 +48,23 @@ _RECENT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Entries that were found, by topic and then in the order they were posted."""
+    """Entries that were found, by topic and then in the order they were posted; the best first where they were ranked."""
 
     entries: tuple[Entry, ...]
     position: str
     """Of the newest fact of the log when the search began: a watch from here tells all that came after."""
     after: str | None = None
     """Give it to the next call for more; None when there is no more."""
+    ranks: tuple[Ranked, ...] = ()
+    """How well each answers to what was asked, in the same order; empty where nothing was."""
 
 
 class EntryReading:
     """The operations on a scope that change nothing."""
 
-    def __init__(self, board: Calling, scope: str) -> None:
+    def __init__(self, board: Calling, scope: str, meaning: Meaning | None = None) -> None:
         self.scope, self.owner = scope, owner_of(scope)
-        self._board = board
+        self._board, self._meaning = board, meaning
         self._shard = board.shard_of(self.owner)
 
     async def read(self, entry_id: str, *, at: str | None = None, load: bool = True) -> Entry | None:
@@ -88,6 +91,7 @@ class EntryReading:
         pattern: str = ">",
         where: Where = (),
         *,
+        about: str | None = None,
         links_to: str | None = None,
         rel: Relation | None = None,
         limit: int = 100,
@@ -103,13 +107,17 @@ class EntryReading:
         Args:
             pattern: of topics: ``claims.*.4711``, ``claims.>``.
             where: conditions on the content, see :mod:`blackboard.predicates`.
+            about: rank those that fit by how well they answer to this, in words; what has nothing in common with it is left
+                out, ``limit`` is at most :data:`~blackboard.meaning.MOST_RANKED`, and there is no ``after``. What is written
+                meanwhile is in the answer or not; nothing in it is outdated.
             links_to: only entries that link to this one, of ``rel`` if it is given.
             limit: most entries of the answer, at most :data:`MOST_FOUND`.
             after: where the answer before ended.
             at: as of this position of the log.
 
         Raises:
-            BadInput: a malformed pattern, condition, id or position.
+            BadInput: a malformed pattern, condition, id or position; ``about`` where nothing ranks, or with too much to rank.
+            ModelUnavailable: ``about``, and the encoder cannot be reached.
             BlobError: a large content cannot be had.
         """
         topics.check_pattern(pattern)
@@ -120,6 +128,8 @@ class EntryReading:
             raise BadInput("rel", rel, f"Give links_to, and one of {', '.join(RELATIONS)}.")
         if links_to is not None:
             owner_of_entry(links_to)
+        if about is not None:
+            return await self._ranked(about, pattern, wanted, links_to, rel, limit, after, at, load)
         if at is not None:
             return await self._query_past(pattern, wanted, links_to, rel, limit, after, at, load)
         index, low, high = "topic", *topics.span(pattern)
@@ -227,6 +237,27 @@ class EntryReading:
                         if _fits(event, wanted):
                             yield event
 
+    # ---- for the index of meanings -----------------------------------------------------------------------------------
+
+    @property
+    def board(self) -> Calling:
+        """The board it reads."""
+        return self._board
+
+    @property
+    def log_key(self) -> str:
+        """Where the facts are."""
+        return self._shard.log(self.owner)
+
+    async def several(self, entry_ids: Sequence[str]) -> list[Entry]:
+        """Those of some entries that there are, as they are now; large contents stay where they are."""
+        now, *rows = await self._reading("entry_read", *entry_ids)
+        return [self._entry(row, int(now) / 1000) for row in rows]
+
+    async def server_time(self) -> float:
+        """The server's clock, in seconds since the epoch."""
+        return int((await self._reading("entry_read"))[0]) / 1000
+
     # ---- inside ------------------------------------------------------------------------------------------------------
 
     def _mine(self, entry_id: str) -> None:
@@ -286,11 +317,54 @@ class EntryReading:
         )
         return Fold().apply(event for _, event in log)
 
+    async def _ranked(
+        self, about: str, pattern: str, wanted: Sequence[Predicate], links_to: str | None, rel: str | None, limit: int,
+        after: str | None, at: str | None, load: bool,
+    ) -> Found:  # fmt: skip
+        if self._meaning is None:
+            raise BadInput(
+                "about", about, "Open these entries with what ranks them: registry.matching.passages.meaning()."
+            )
+        if not about.strip() or len(about) > ABOUT_CHARACTERS:
+            raise BadInput("about", about[:80], f"Ask in 1 to {ABOUT_CHARACTERS:,} characters.")
+        if after is not None:
+            raise BadInput("after", after, "What is ranked has no next page; ask for more with limit.")
+        if limit > MOST_RANKED:
+            raise BadInput("limit", limit, f"Of what is ranked, ask for at most {MOST_RANKED}.")
+        if at is None:
+            entries, ranks, at = await meaning.query(
+                self, self._meaning, about, pattern, wanted, links_to, rel, limit
+            )  # fmt: skip
+        else:
+            fold = await self._past(at)
+            live = [one for one in (aged(each, fold.now) for each in fold.entries.values()) if one.state == "live"]
+            fitting = await self._fitting_past(fold, pattern, wanted, links_to, rel)
+            entries, ranks = await meaning.query_past(
+                self._meaning, about, [entry for _, entry in fitting], live, limit
+            )  # fmt: skip
+        if load:
+            entries = [await self._loaded(entry) for entry in entries]
+        return Found(tuple(entries), at, ranks=tuple(ranks))
+
     async def _query_past(
         self, pattern: str, wanted: Sequence[Predicate], links_to: str | None, rel: str | None, limit: int,
         after: str | None, at: str, load: bool,
     ) -> Found:  # fmt: skip
+        kept: list[Entry] = []
+        last = ""
         fold = await self._past(at)
+        for where, entry in await self._fitting_past(fold, pattern, wanted, links_to, rel, after, limit + 1):
+            if len(kept) == limit:
+                return Found(tuple(kept), at, last)
+            kept.append(await self._loaded(entry) if load else entry)
+            last = where
+        return Found(tuple(kept), at)
+
+    async def _fitting_past(
+        self, fold: Fold, pattern: str, wanted: Sequence[Predicate], links_to: str | None, rel: str | None,
+        after: str | None = None, limit: int | None = None,
+    ) -> list[tuple[str, Entry]]:  # fmt: skip
+        """What was live then and fits, each with where it stood, in that order."""
         placed: list[tuple[str, Entry]] = []
         for entry in (aged(one, fold.now) for one in fold.entries.values()):
             meant = entry.state == "live" and topics.matches(pattern, entry.topic)
@@ -298,18 +372,14 @@ class EntryReading:
                 links_to is None or any(one.to == links_to and rel in (None, one.rel) for one in entry.links)
             ):
                 placed.append((_member(entry, links_to, rel), entry))
-        kept: list[Entry] = []
-        last = ""
+        fitting: list[tuple[str, Entry]] = []
         for where, entry in sorted(placed, key=lambda one: one[0]):
-            if after is not None and where <= after:
+            if (after is not None and where <= after) or (limit is not None and len(fitting) == limit):
                 continue
-            whole = await self._loaded(entry) if load or wanted else entry
+            whole = await self._loaded(entry) if wanted else entry
             if all(one.fits(whole.content, whole.attributes) for one in wanted):
-                if len(kept) == limit:
-                    return Found(tuple(kept), at, last)
-                kept.append(whole)
-                last = where
-        return Found(tuple(kept), at)
+                fitting.append((where, entry))
+        return fitting
 
 
 def _position(text: str) -> str:

@@ -14,6 +14,7 @@ from blackboard._calling import Calling
 from blackboard._keys import Shard
 from blackboard.entry_reading import PRELUDE, EntryReading
 from blackboard.errors import BadInput, ScriptRefused, Stale
+from blackboard.meaning import Meaning
 from blackboard.payloads import dump
 
 _ATTEMPTS = 20
@@ -46,10 +47,11 @@ class EntrySchemas(EntryReading):
         board: an open board.
         scope: of the entries; the schemas are the board's.
         checker: judges contents where topics have schemas; without it, writing on such a topic is refused.
+        meaning: ranks entries for a question; without it, asking ``about`` something is refused.
     """
 
-    def __init__(self, board: Calling, scope: str, checker: Checker | None) -> None:
-        super().__init__(board, scope)
+    def __init__(self, board: Calling, scope: str, checker: Checker | None, meaning: Meaning | None = None) -> None:
+        super().__init__(board, scope, meaning)
         self._checker = checker
         self._schemas = _Schemas("0", ())
 

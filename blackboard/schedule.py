@@ -12,6 +12,7 @@ from blackboard import recurrence
 from blackboard.errors import BadInput
 from blackboard.payloads import dump
 from blackboard.recurrence import Recurrence
+from blackboard.taint import Taint, given
 from blackboard.types import Limits, Record, type_name
 
 REQUEST_BYTES = 256 * 1024
@@ -48,6 +49,8 @@ class Schedule(Record):
     delete_after_completion: bool = False
     tenant: str = "default"
     limits: Limits | None = None
+    sources: Taint = ()
+    """Where the request comes from; see :mod:`blackboard.taint`. Default: an event from its ``source``, else a person."""
 
 
 class Scheduled(Record):
@@ -87,6 +90,8 @@ def checked(schedule: Schedule) -> None:
     if request is None or request in ("", {}, []) or (isinstance(request, str) and not request.strip()):
         raise BadInput("request", request, "Say what is to be done, as text or as a JSON object.")
     dump(request, "request", REQUEST_BYTES)
+    if schedule.sources:
+        given(schedule.sources)
     if schedule.catch_up == "all" and schedule.overlap == "skip":
         raise BadInput("catch_up", "all", "Occurrences made up for would overlap: say overlap='allow' as well.")
     occurring = times(schedule, 0)

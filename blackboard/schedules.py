@@ -132,7 +132,8 @@ class Schedules:
             EngineUnavailable: the server stayed unreachable.
         """
         checked(schedule)
-        definition = schedule.model_dump_json()
+        # Left out where there are none, so that a process of an earlier version can read the rest.
+        definition = schedule.model_dump_json(exclude=None if schedule.sources else {"sources"})
         for _ in range(_ATTEMPTS):
             now, known = await self._read(schedule.name)
             if known is not None and known.schedule == schedule:
@@ -310,7 +311,7 @@ class Schedules:
         return await self._board.submit(
             request,
             tenant=schedule.tenant,
-            taint=of_request(request),
+            taint=schedule.sources or of_request(request),
             idempotency_key=f"schedule\0{schedule.name}\0{key}",
             limits=schedule.limits,
         )

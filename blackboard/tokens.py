@@ -23,6 +23,8 @@ from blackboard.types import Record, type_name
 SCOPES: Mapping[str, str] = {
     "runs:read": "runs, their events and dead letters",
     "runs:write": "submit and call, cancel, pause and resume, put dead letters back or discard them",
+    "entries:read": "what is written on the board for others to find",
+    "entries:write": "write, amend, retract and take it",
     "capabilities:read": "capabilities, and what waits for approval",
     "capabilities:approve": "approve or refuse the grants a version asks for",
     "secrets:permit": "requests that would carry a secret: see them, approve or refuse them",

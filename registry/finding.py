@@ -29,6 +29,7 @@ from registry.matching import (
     decide,
     duplicates,
     evidence,
+    passages,
 )
 from registry.signing import Signer
 from registry.versions import Version
@@ -90,6 +91,8 @@ class Finding(Vouching):
         self._active: dict[str, Version] = {}
         self._unreadable: dict[str, str] = {}
         self._refreshing = asyncio.Lock()
+        self.meaning = passages.meaning(matcher)
+        """Ranks what is written on the board, by the encoder of the matcher where it has one."""
 
     async def list(self, tenant: str | None = None) -> list[Version]:
         """The active versions a tenant may use (None: all), by name. What cannot be read is in :attr:`unreadable`."""

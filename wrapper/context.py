@@ -22,6 +22,8 @@ class TaskContext:
     idempotency_key: str
     attempt: int
     fence: int
+    taint: tuple[str, ...] = ()
+    """Sources of what the task works with, for what it writes on the board; isolated code is not told."""
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("arbiter_task", default=None)

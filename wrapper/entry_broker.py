@@ -50,7 +50,7 @@ _TAKES: dict[str, tuple[set[str], set[str]]] = {
     RETRACT: ({"entry"}, {"reason", "expect"}),
     TAKE: ({"pattern"}, {"where", "seconds"}),
     READ: ({"entry"}, set()),
-    QUERY: ({"pattern"}, {"where", "links_to", "rel", "limit", "after"}),
+    QUERY: ({"pattern"}, {"where", "about", "links_to", "rel", "limit", "after"}),
 }
 """What each call takes: what it must say, and what it may."""
 METHODS = frozenset(_TAKES)
@@ -175,7 +175,7 @@ class EntryBroker:
     async def _query(self, given: dict[str, Any]) -> JsonValue:
         pattern = topics.check_pattern(given.pop("pattern"))
         self._may(pattern, self._grants.read, "to read")
-        more = _typed(given, where=str, links_to=str, rel=str, limit=int, after=str)
+        more = _typed(given, where=str, about=str, links_to=str, rel=str, limit=int, after=str)
         if "links_to" in more:
             await self._entry(more["links_to"], self._grants.read, "to read")
         if not 1 <= more.setdefault("limit", FOUND) <= FOUND:
@@ -184,10 +184,10 @@ class EntryBroker:
         if self._entries is None:
             return {"entries": [], "after": None, "position": _now()}
         found = await self._entries.query(pattern, load=False, **more)
-        return {
-            "entries": [await self._given(entry, CONTENT_BYTES, left_out=True) for entry in found.entries],
-            "after": found.after, "position": found.position,
-        }  # fmt: skip
+        given_out = [await self._given(entry, CONTENT_BYTES, left_out=True) for entry in found.entries]
+        for record, rank in zip(given_out, found.ranks, strict=bool(found.ranks)):
+            record |= {"score": round(rank.score, 2), "reasons": list(rank.reasons)}
+        return {"entries": cast(JsonValue, given_out), "after": found.after, "position": found.position}
 
     # ---- what it may -------------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class EntryBroker:
         if self._reads > READS:
             raise BrokerError("limit", f"One attempt reads at most {READS} times from the board.")
 
-    async def _given(self, entry: Entry, most: int, *, left_out: bool = False) -> JsonValue:
+    async def _given(self, entry: Entry, most: int, *, left_out: bool = False) -> dict[str, JsonValue]:
         """An entry for the code. What it has seen, it has seen: its taint stays with the attempt."""
         self.found.update(entry.taint)
         self.tainted(entry.taint)

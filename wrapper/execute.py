@@ -139,7 +139,7 @@ class Executor:
         broker = AttemptBroker(
             manifest, self._guarded(self._model, claim, manifest), self._outside, _keeper(attempt),
             lambda name: self._guarded_one(self._named_models.get(name), claim, manifest), uses, claim.taint, permit,
-            Entries(attempt.board, f"run:{claim.run_id}", checker=schema), claim,
+            Entries(attempt.board, f"run:{claim.run_id}", checker=schema, meaning=self._registry.meaning), claim,
         )  # fmt: skip
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         job = prepare(manifest, source, version.artifact_sha or "", given, _context(claim), wall_seconds=seconds)
@@ -308,7 +308,7 @@ def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
 async def _invoke(
     capability: Capability[..., Any], given: dict[str, JsonValue], claim: Claim
 ) -> tuple[JsonValue, Usage]:
-    context.enter(_context(claim))
+    context.enter(replace(_context(claim), taint=merged(claim.taint, capability.sources)))
     try:
         return await capability.invoke(given)
     except SystemExit as error:  # would end this process: asyncio lets it through

@@ -188,6 +188,7 @@ def query(
     pattern: str,
     where: str = "",
     *,
+    about: str | None = None,
     links_to: str | None = None,
     rel: str | None = None,
     limit: int = 50,
@@ -198,6 +199,7 @@ def query(
     Args:
         pattern: ``claims.*.4711`` or ``claims.>``; it must lie within a granted one.
         where: conditions on the content: ``amount>=100 status!=paid``.
+        about: rank those that fit by how well they answer to this, in words; each then has a ``score`` and ``reasons``.
         links_to: only entries that link to this one, of ``rel`` if it is given.
         limit: at most 50.
         after: where the answer before ended.
@@ -208,7 +210,9 @@ def query(
     Raises:
         CallError: ``denied`` (it is not granted; also ends the run), ``bad_request`` or ``limit``.
     """
-    args = {"pattern": pattern, "where": where, "links_to": links_to, "rel": rel, "limit": limit, "after": after}
+    args = {
+        "pattern": pattern, "where": where, "about": about, "links_to": links_to, "rel": rel, "limit": limit, "after": after,
+    }  # fmt: skip
     return cast("dict[str, Any]", call("entry.query", args))
 
 

@@ -22,6 +22,7 @@ from blackboard.entry import Entry
 from blackboard.errors import BadInput
 from blackboard.events import Author, Relation
 from registry import schema
+from registry.matching import passages
 from registry.signing import somebody
 
 
@@ -68,14 +69,18 @@ def query(arguments: argparse.Namespace) -> int:
 
     async def listed(entries: Entries) -> int:
         found = await entries.query(
-            arguments.pattern, arguments.where, links_to=arguments.links_to, rel=arguments.rel, limit=arguments.limit,
-            at=arguments.at,
+            arguments.pattern, arguments.where, about=arguments.about, links_to=arguments.links_to, rel=arguments.rel,
+            limit=arguments.limit, at=arguments.at,
         )  # fmt: skip
         if arguments.json:
-            for entry in found.entries:
-                output.line(entry.record())
+            ranks = found.ranks or (None,) * len(found.entries)
+            for entry, rank in zip(found.entries, ranks, strict=True):
+                more = {} if rank is None else {"score": round(rank.score, 6), "reasons": list(rank.reasons)}
+                output.line(entry.record() | more)
         elif found.entries:
             output.console().print(_table(list(found.entries)))
+            for rank in found.ranks:
+                output.text(f"{rank.score:.2f} {rank.id}: {narration.one_line('; '.join(rank.reasons), 200)}")
         else:
             output.note("no such entries")
         if found.after is not None:
@@ -180,7 +185,9 @@ def _in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable
             if scope.startswith("run:"):
                 scope = f"run:{await options.run_id(board, scope[4:])}"
             return await work(
-                Entries(board, scope, checker=schema, author=Author(kind="person", name=somebody()))
+                Entries(
+                    board, scope, checker=schema, author=Author(kind="person", name=somebody()), meaning=passages.meaning()
+                )
             )  # fmt: skip
 
     return attended(opened())

@@ -182,6 +182,7 @@ in. Adding the same schedule again changes nothing."""
     add = words.command(inner, "add", f"{module}:add", "store a schedule", text)
     add.add_argument("name", metavar="NAME")
     words.request(add, key=False)
+    words.source(add)
     when = add.add_mutually_exclusive_group(required=True)
     when.add_argument("--at", metavar="TIME", help="once: 2027-03-01T09:00, in the time zone, or with an offset")
     when.add_argument("--rate", metavar="INTERVAL", help="every '30 seconds', '5 minutes', '1 hour', '7 days'")
@@ -292,8 +293,8 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     create.add_argument("--name", metavar="NAME", required=True, help="for people; whose it is or what it is for")
     create.add_argument(
         "--scope", metavar="SCOPE", action="append", required=True,
-        help="runs:read, runs:write, capabilities:read, capabilities:approve, secrets:permit, limits:read, "
-        "metrics:read or audit:read; may be repeated",
+        help="runs:read, runs:write, entries:read, entries:write, capabilities:read, capabilities:approve, "
+        "secrets:permit, limits:read, metrics:read or audit:read; may be repeated",
     )  # fmt: skip
     create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
     create.add_argument("--expires", metavar="SPAN", default="90d", help="12h, 90d, 52w or never (default 90d)")
@@ -362,6 +363,7 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
     read.add_argument("--history", action="store_true", help="all it has said, oldest first")
     query = command("query", "query", "print the entries that fit", "one line for each entry")
     query.add_argument("pattern", metavar="PATTERN", nargs="?", default=">", help="of topics (default: all)")
+    query.add_argument("--about", metavar="TEXT", help="the best first, by how well they answer to this")
     query.add_argument("--links-to", metavar="ENTRY", help="only entries that link to this one")
     query.add_argument("--rel", metavar="RELATION", help="only by links of this kind")
     query.add_argument("--limit", metavar="N", type=words.positive, default=100, help="how many (default 100)")

@@ -32,7 +32,7 @@ def add(arguments: argparse.Namespace) -> int:
             cron=arguments.cron, timezone=arguments.timezone, start=arguments.start, end=arguments.end,
             window=arguments.window, catch_up=arguments.catch_up, overlap=arguments.overlap,
             delete_after_completion=arguments.delete_after_completion, tenant=arguments.tenant,
-            limits=limits if limits.model_fields_set else None,
+            limits=limits if limits.model_fields_set else None, sources=arguments.source,
         )  # fmt: skip
         enabled = False if arguments.disabled else None
         return _said(await schedules.add(wanted, enabled=enabled, replace=arguments.replace), arguments)

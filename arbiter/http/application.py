@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arbiter.health import ANSWER_SECONDS, Check
-from arbiter.http import metrics, operating, permits, problems, runs
+from arbiter.http import entries, metrics, operating, permits, problems, runs
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
 from blackboard.errors import ArbiterError
@@ -40,6 +40,13 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/runs/{run}/cancel", "runs:write", runs.cancel),
     ("POST", "/v1/runs/{run}/pause", "runs:write", runs.pause),
     ("POST", "/v1/runs/{run}/resume", "runs:write", runs.resume),
+    ("POST", "/v1/entries", "entries:write", entries.post),
+    ("GET", "/v1/entries", "entries:read", entries.find),
+    ("POST", "/v1/entries/take", "entries:write", entries.take),
+    ("GET", "/v1/entries/events", "entries:read", entries.follow),
+    ("GET", "/v1/entries/{entry:path}", "entries:read", entries.read),
+    ("POST", "/v1/entries/{entry:path}/amend", "entries:write", entries.amend),
+    ("POST", "/v1/entries/{entry:path}/retract", "entries:write", entries.retract),
     ("GET", "/v1/dead-letters", "runs:read", operating.letters),
     ("POST", "/v1/dead-letters/redrive", "runs:write", operating.redrive),
     ("POST", "/v1/dead-letters/discard", "runs:write", operating.discard),

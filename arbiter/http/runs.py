@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import re
-from collections.abc import AsyncGenerator
-from typing import Any
 
 from pydantic import Field, JsonValue
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from arbiter.calls import Call
-from arbiter.http import bodies, problems
+from arbiter.http import bodies, streams
 from arbiter.http.access import LOCAL, tenant_of, visible
 from arbiter.http.asked import Asked
 from arbiter.records import run_record, summary_record
 from blackboard import events, taint
 from blackboard.board import PAUSE_SECONDS
-from blackboard.errors import ArbiterError, BadInput
-from blackboard.events import Event
+from blackboard.errors import BadInput
 from blackboard.runs import Where, find
 from blackboard.types import Limits, Record, RetryPolicy
 
@@ -28,9 +23,6 @@ PAGE = 500
 """Most runs of a page."""
 WAIT_SECONDS = 60
 """Longest wait of one request for the end of a run."""
-ALIVE_SECONDS = 15.0
-"""After so long a silence a stream says that it is there, and looks whether its token still counts."""
-RECONNECT_MS = 1000
 _LIMITS = tuple(Limits.model_fields)
 _SEQUENCE = re.compile(r"\d{1,15}-\d{1,15}")
 _FEED_ONLY = (events.TaskReady, events.TaskClaimed, events.TaskReleased)
@@ -130,7 +122,7 @@ async def show(asked: Asked) -> Response:
             closing.cancel()
             await asyncio.gather(ending, closing, return_exceptions=True)
     result = await asked.client.show(run_id)
-    return _json(run_record(result.state, whole=True))
+    return streams.answer(run_record(result.state, whole=True))
 
 
 async def follow(asked: Asked) -> Response:
@@ -143,48 +135,8 @@ async def follow(asked: Asked) -> Response:
         raise BadInput("Last-Event-ID", after, "Give the id of the last event that was received, or none.")
     if "application/json" in asked.request.headers.get("accept", ""):
         found = await asked.board.history(run_id, after)
-        return _json({"events": [event.model_dump(mode="json") for event in found]})
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(asked, run_id, after), headers=headers, media_type="text/event-stream")
-
-
-async def _stream(asked: Asked, run_id: str, after: str) -> AsyncGenerator[str, None]:
-    """Frames of the stream. It ends with the run, with this process, or when its token is over.
-
-    Source: WHATWG HTML, section 9.2, server-sent events.
-    """
-    yield f"retry: {RECONNECT_MS}\n\n"
-    closing = asyncio.ensure_future(asked.closing.wait())
-    coming: asyncio.Future[Event] | None = None
-    watched = asked.board.watch(run_id, after)
-    try:
-        while True:
-            if coming is None:
-                coming = asyncio.ensure_future(anext(watched))
-            await asyncio.wait({coming, closing}, timeout=ALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if coming.done():
-                try:
-                    event = coming.result()
-                except StopAsyncIteration:
-                    return
-                coming = None
-                if not isinstance(event, _FEED_ONLY):
-                    yield f"id: {event.sequence}\nevent: {event.type}\ndata: {_text(event.model_dump(mode='json'))}\n\n"
-            elif closing.done():
-                return
-            else:
-                await asked.still_valid()
-                yield ": alive\n\n"
-    except ArbiterError as error:
-        said, _ = problems.body(error)
-        yield f"event: problem\ndata: {_text(said)}\n\n"
-    finally:
-        closing.cancel()
-        if coming is not None:
-            coming.cancel()
-            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, ArbiterError):
-                await coming
-        await watched.aclose()
+        return streams.answer({"events": [event.model_dump(mode="json") for event in found]})
+    return streams.stream(asked, asked.board.watch(run_id, after), _FEED_ONLY)
 
 
 async def cancel(asked: Asked) -> Response:
@@ -217,11 +169,3 @@ async def _meant(asked: Asked) -> str:
     run_id = asked.path("run")
     await visible(asked.board, asked.token, run_id)
     return run_id
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _json(value: Any) -> Response:
-    return Response(_text(value), media_type="application/json")

@@ -7,6 +7,7 @@
 * :mod:`registry.matching.calibration`, :mod:`registry.matching.decision`: how likely the best is right, and what to do then.
 * :mod:`registry.matching.contract`, :mod:`registry.matching.evidence`: what cannot be used, and what has proved itself.
 * :mod:`registry.matching.duplicates`: what is there already, and what contradicts itself.
+* :mod:`registry.matching.passages`: entries of the board, ranked for a question in the same way.
 * :mod:`registry.matching.evaluation`: all of that, measured on corpora.
 * :mod:`registry.matching.sentences`: a sentence encoder out of a folder of weights.
 

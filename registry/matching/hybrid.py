@@ -79,6 +79,11 @@ class HybridMatcher:
         return len(self._lexical)
 
     @property
+    def encoder(self) -> Encoder:
+        """What makes its vectors."""
+        return self._encoder
+
+    @property
     def missing(self) -> int:
         """Capabilities that have no vector yet."""
         return len(self._missing)
@@ -127,7 +132,6 @@ class HybridMatcher:
         words = self._lexical.search(query, k=_DEEP, allowed=allowed)
         if not self._names or not query.strip() or k <= 0:
             return Findings(words.candidates[: max(k, 0)], words.signals)
-        np = self._np
         matrix = self._matrix[: len(self._names)]
         mean = self._sum / len(self._names)
         asked = self._vectors([query[:_READ]])[0]
@@ -140,13 +144,9 @@ class HybridMatcher:
         usual = sum(scores) / count
         deviation = math.sqrt(max(sum(score * score for score in scores) / count - usual * usual, 1e-12))
         by_words = {each.name: each for each in words.candidates}
-        wanted = min(len(self._names), max(_DEEP, k))
-        nearest: list[int] = np.argpartition(-close, wanted - 1)[:wanted].tolist()
-        names = {self._names[row] for row in nearest} | by_words.keys()
+        names = self._nearest(close, max(_DEEP, k), allowed) | by_words.keys()
         ranked: list[Candidate] = []
         for name in names:
-            if allowed is not None and not allowed(name):
-                continue
             lexical = by_words.get(name)
             row = self._rows.get(name)
             meaning = (float(close[row]) - middle) / spread if row is not None else 0.0
@@ -157,6 +157,18 @@ class HybridMatcher:
             ranked.append(Candidate(name, round(1 / (1 + math.exp(-(total - 4) / 2)), 6), reasons))
         ranked.sort(key=lambda each: (-each.score, each.name))
         return Findings(ranked[:k], words.signals)
+
+    def _nearest(self, close: Any, wanted: int, allowed: Callable[[str], bool] | None) -> set[str]:
+        """The allowed ones that are nearest; looked for among more and more until there are as many as wanted."""
+        look = wanted
+        while True:
+            look = min(len(self._names), look)
+            rows: list[int] = self._np.argpartition(-close, look - 1)[:look].tolist()
+            names = {self._names[row] for row in rows}
+            names = names if allowed is None else {name for name in names if allowed(name)}
+            if len(names) >= wanted or look == len(self._names):
+                return names
+            look *= 4
 
     def _append(self, name: str, vector: Any) -> None:
         np = self._np

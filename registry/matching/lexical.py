@@ -156,10 +156,12 @@ class LexicalMatcher:
 
     Args:
         related: the table of related words. Default: the one that is shipped.
+        read_at_most: occurrences of words that a search reads one after the other before it goes through the best so far;
+            a number larger than there are makes every search exact, whatever it costs.
     """
 
-    def __init__(self, related: Related | None = None) -> None:
-        self._related = related
+    def __init__(self, related: Related | None = None, read_at_most: int = _READ_AT_MOST) -> None:
+        self._related, self._read_at_most = related, read_at_most
         self._postings: dict[str, _Posting] = {}
         self._terms: list[str] = []
         self._spare: list[int] = []
@@ -289,7 +291,7 @@ class LexicalMatcher:
         everything = True
         for entry in asked.entries:
             size = len(entry.places.slots)
-            if read and read + size > _READ_AT_MOST:
+            if read and read + size > self._read_at_most:
                 everything = False
                 continue
             read += size

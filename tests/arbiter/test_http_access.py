@@ -9,23 +9,21 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from arbiter_support import arbiter
+from http_site import Site, running
 
-from arbiter import Arbiter, Call, Quota
+from arbiter import Call, Quota
 from arbiter.http import access as access_module
-from arbiter.http import bodies, local_token, problems, server
-from arbiter.http import runs as runs_module
+from arbiter.http import bodies, local_token, problems, server, streams
 from arbiter.http.access import Access
 from arbiter.http.application import ROUTES
 from arbiter.http.server import Api
 from blackboard import errors
-from blackboard.audit import Audit, Entry
 from blackboard.errors import BadInput, MissingExtra
 from blackboard.permits import Question
 from blackboard.testing import RedisServer
@@ -33,49 +31,6 @@ from blackboard.tokens import SCOPES, TokenRefused, Tokens
 from registry import ExamRecord, Grants, Manifest, SignatureRefused
 
 ANY = {"type": "object"}
-
-
-class Site:
-    """A started API and clients of it."""
-
-    def __init__(self, served: Arbiter, api: Api, local: str) -> None:
-        self.served, self.api, self.local = served, api, local
-        self.port = int(api.address.rpartition(":")[2])
-        self._clients: list[httpx.AsyncClient] = []
-
-    def client(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
-        if token != "":
-            headers = {"Authorization": f"Bearer {self.local if token is None else token}", **headers}
-        client = httpx.AsyncClient(base_url=self.api.address, headers=headers, timeout=30)
-        self._clients.append(client)
-        return client
-
-    async def token(self, *scopes: str, **more: Any) -> str:
-        return (await Tokens(self.served.board.catalog).create("ci", scopes, **more))[0]
-
-    async def audit(self, where: str = "") -> list[Entry]:
-        return list(reversed((await Audit(self.served.board).list(where)).entries))
-
-    async def close(self) -> None:
-        for client in self._clients:
-            await client.aclose()
-
-
-@asynccontextmanager
-async def running(url: str, folder: Path, turns: tuple[Any, ...] = (), **options: Any) -> AsyncIterator[Site]:
-    async with arbiter(url, list(turns) or ["done"], data_dir=folder, **options) as (a, _):
-        api = Api("127.0.0.1:0", data_dir=folder)
-
-        async def ready() -> str | None:
-            return None
-
-        await api.start(a, ready)
-        site = Site(a, api, local_token.made(folder))
-        try:
-            yield site
-        finally:
-            await site.close()
-            await api.close()
 
 
 @pytest.fixture
@@ -92,6 +47,7 @@ async def test_every_route_takes_its_own_scope_and_no_other(site: Site) -> None:
     routes = [(verb, path, scope) for verb, path, scope, _ in ROUTES] + [("GET", "/metrics", "metrics:read")]
     for verb, path, needed in routes:
         path = path.replace("{run}", "none").replace("{name}", "none").replace("{letter:path}", "none")
+        path = path.replace("{entry:path}", "none").replace("entries/events", "entries/events?after=x")
         for scope, client in tokens.items():
             answer = await client.request(verb, path)
             if scope == needed:
@@ -163,7 +119,7 @@ async def test_a_token_that_is_revoked_opens_nothing_from_the_next_request_on(si
 async def test_a_stream_ends_when_its_token_is_revoked(
     redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_module, "ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(streams, "ALIVE_SECONDS", 0.01)
     async with running(redis_server.url, tmp_path, roles=()) as site:
         board = site.served.board
         run = await board.submit("nobody takes it")

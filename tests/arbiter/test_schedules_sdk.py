@@ -61,6 +61,8 @@ async def test_what_is_not_said_comes_from_the_object(redis_server: RedisServer)
         assert await client.schedule("s", "go", cron="@daily", timezone="Asia/Tokyo", window=300) == added
         with pytest.raises(Conflict):
             await client.schedule("s", "go", cron="@weekly")
+        other = await client.schedule("t", "go", cron="@daily", sources=["mail:inbox"])
+        assert other.schedule.sources == ("mail:inbox",)
         run = await client.schedules.run_now("s")
         assert (await client.show(run)).state.request == "go"
         assert await client.schedules.remove("s")

@@ -23,6 +23,7 @@ from arbiter import (
     Status,
     TaintPolicy,
     capability,
+    current_task,
 )
 from arbiter.narration import narrate
 from blackboard.testing import RedisServer
@@ -342,3 +343,22 @@ async def test_g10_a_result_that_talks_the_model_into_a_fabrication_gets_none_wi
     assert task.completion.error.evidence["sources"] == [f"http:{host}"]
     assert "steal_keys" not in names
     assert len(model.calls) == 3, "no examiner and no generator was asked"
+
+
+async def test_what_a_function_writes_on_the_board_comes_from_all_it_worked_with(redis_server: RedisServer) -> None:
+    made: list[Arbiter] = []
+
+    @capability(sources=["file:rates"])
+    async def note(text: str) -> str:
+        """Write it down."""
+        task = current_task()
+        assert task is not None
+        entries = made[0].entries.within(f"run:{task.run_id}")
+        return (await entries.post("notes", text, task=task)).id
+
+    async with arbiter(redis_server.url, ["unused"], capabilities=[note]) as (a, _):
+        made.append(a)
+        result = await a.run(Call("note", {"text": "pay"}), sources=["mail:inbox"], timeout=60)
+        entry = await a.entries.within(f"run:{result.run_id}").read(result.data)
+        assert entry is not None
+        assert entry.taint == ("file:rates", "mail:inbox")

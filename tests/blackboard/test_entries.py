@@ -77,7 +77,7 @@ async def test_what_an_entry_says_is_amended_as_a_new_fact_and_its_past_stays(no
     entry = await notes.read(first.id)
     assert entry is not None
     assert (entry.content, entry.confidence, entry.version, entry.posted) == (3, 0.9, 3, first.position)
-    assert set(entry.taint) == {"x", "y"}
+    assert set(entry.taint) == {"x", "y", "person"}, "of whoever said something new, too"
     assert entry.supersedes == second.position
     chain = await notes.history(first.id)
     assert [(one.content, one.confidence, one.author.name) for one in chain] == [
@@ -572,13 +572,40 @@ async def test_the_taint_of_what_an_entry_was_derived_from_is_its_own(play: Play
     second = await notes.post("a", 2, taint=["mail"], links=[("derived_from", first.id)])
     unrelated = await notes.post("a", 2, links=[("contradicts", first.id)])
     far = await Entries(play.board, "public").post("a", 3, links=[("derived_from", second.id)])
-    for written, expected in ((second, {"web:x", "mail"}), (unrelated, set[str]())):
+    for written, expected in ((second, {"web:x", "mail"}), (unrelated, {"program:program"})):
         entry = await notes.read(written.id)
         assert entry is not None
         assert set(entry.taint) == expected
     entry = await Entries(play.board, "public").read(far.id)
     assert entry is not None
-    assert set(entry.taint) == {"web:x", "mail"}
+    assert set(entry.taint) == {"web:x", "mail", "program:program"}
+
+
+async def test_what_is_written_comes_from_the_writer_unless_the_writer_says_otherwise(
+    play: Play, notes: Entries
+) -> None:
+    run = await play.run(spec("a", taint=("http:example.com",)))
+    claim = await play.one()
+    own = Entries(play.board, f"run:{run}")
+    expected = [
+        (notes, await notes.post("a", 1), ("program:program",)),
+        (notes, await notes.post("a", 1, author=Author(kind="person", name="ann")), ("person",)),
+        (notes, await notes.post("a", 1, author=Author(kind="event", name="/shop 1")), ("event:/shop%201",)),
+        (notes, await notes.post("a", 1, taint=["person"]), ("person",)),
+        (own, await own.post("a", 1, task=claim), claim.taint),
+        (own, await own.post("a", 1, task=claim, taint=["web:x"]), ("web:x", *claim.taint)),
+    ]
+    for entries, written, labels in expected:
+        entry = await entries.read(written.id)
+        assert entry is not None
+        assert entry.taint == labels
+    first = expected[3][1].id
+    await notes.amend(first, confidence=0.5)
+    assert (entry := await notes.read(first)) is not None
+    assert entry.taint == ("person",), "nothing new was said"
+    await notes.amend(first, 2)
+    assert (entry := await notes.read(first)) is not None
+    assert set(entry.taint) == {"person", "program:program"}
 
 
 async def test_a_late_copy_of_a_schema_that_was_replaced_changes_nothing(

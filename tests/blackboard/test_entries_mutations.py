@@ -147,7 +147,7 @@ async def taint_is_inherited(play: Play) -> bool:
     second = await notes.post("a", 2, links=[("derived_from", first.id)])
     await notes.amend(second.id, links=[])
     entry = await notes.read(second.id)
-    return entry is not None and entry.taint == ("web",)
+    return entry is not None and set(entry.taint) == {"web", "program:program"}
 
 
 async def expired_is_over(play: Play) -> bool:

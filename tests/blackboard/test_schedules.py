@@ -110,6 +110,18 @@ async def test_a_run_has_the_tenant_and_the_limits_of_its_schedule(times: Times)
     assert accepted.model_dump(mode="json")["data"]["limits"]["rounds"] == 3
 
 
+async def test_a_run_comes_from_where_its_schedule_says(times: Times) -> None:
+    await times.add()
+    assert '"sources"' not in str(await times.board.client.hgetall(times.board.shards[0].prefix + "schedule:defs"))
+    await times.add(sources=("mail:inbox",), replace=True)
+    await times.sweep(60)
+    (run,) = await times.board.runs()
+    (accepted, *_) = await times.board.history(run.id)
+    assert accepted.model_dump(mode="json")["data"]["taint"] == ["mail:inbox"]
+    with pytest.raises(BadInput, match="label"):
+        await times.add(sources=("no label",), replace=True)
+
+
 async def test_an_event_gets_the_identity_of_its_occurrence(times: Times) -> None:
     template = {"specversion": "1.0", "type": "tick", "source": "/shop", "data": {"day": ["{{local}}", 1, None]}}
     await times.add("cron(0 9 * * *)", request=template, timezone="America/New_York")

@@ -6,7 +6,7 @@ import re
 
 from doc_pages import ROOT
 
-from arbiter.http import application, bodies, problems, runs, server
+from arbiter.http import application, bodies, entries, problems, runs, server, streams
 from blackboard.audit import KINDS
 from blackboard.tokens import SCOPES
 
@@ -56,6 +56,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
         f"beyond {server.CONNECTIONS} connections",
         f"gives what runs {server.DRAIN_SECONDS} s",
         f"at most {runs.WAIT_SECONDS} s later",
-        f"within {runs.ALIVE_SECONDS:g} s when its token is revoked",
+        f"`wait` at most {entries.WAIT_SECONDS:g} s",
+        f"within {streams.ALIVE_SECONDS:g} s when its token is revoked",
     ):
         assert said in text, said

@@ -49,15 +49,18 @@ def handler():
     sdk.amend(first["id"], content={"amount": 130}, expect=1)
     found = sdk.query("claims.*.*", "amount>=100")["entries"]
     linking = sdk.query("claims.>", links_to=first["id"])["entries"]
+    sdk.post("todo.note", "the amount of an invoice")
+    (best,) = sdk.query("claims.>", about="amount 130", limit=1)["entries"]
     sdk.post("todo.one", "x")
-    taken = sdk.take("todo.*")
-    none = sdk.take("todo.*", seconds=0.01)
+    taken = sdk.take("todo.one")
+    none = sdk.take("todo.one", seconds=0.01)
     sdk.retract(again["id"], "wrong")
     try:
         sdk.amend(first["id"], content=1, expect=1)
     except sdk.CallError as error:
         stale = error.type
     return {
+        "best": [best["id"] == first["id"], 0 < best["score"] <= 1, len(best["reasons"]) > 0],
         "found": [[one["topic"], one["content"], one["version"]] for one in found], "linking": [one["id"] for one in linking],
         "taken": taken["content"], "none": none, "left": len(sdk.query("claims.>")["entries"]), "stale": stale,
         "state": sdk.read(again["id"])["state"], "again": again["id"], "missing": sdk.read(first["id"][:-24] + "0" * 24),
@@ -69,6 +72,7 @@ def handler():
         data = done.data
         assert data["found"] == [["claims.invoice.7", {"amount": 130}, 2]]
         assert data["linking"] == [data["again"]]
+        assert data["best"] == [True, True, True], "of the granted topics, with what spoke for it"
         assert (data["taken"], data["none"], data["left"], data["stale"]) == ("x", None, 1, "stale")
         assert (data["state"], data["missing"]) == ("retracted", None)
         entries = a.entries.within(f"run:{done.orchestration_id}")
@@ -81,6 +85,7 @@ MORE: dict[str, str] = {
     "another topic to write": "sdk.post('claims.order.1', 1)",
     "another topic to read": "sdk.query('secrets.>')",
     "a wider pattern": "sdk.query('>')",
+    "a wider pattern, by meaning": "sdk.query('>', about='secrets')",
     "to take what is only read": "sdk.take('claims.order.*')",
     "another run": "sdk.read('r0123456789abcdef/e/' + '0' * 24)",
     "another scope": "sdk.retract('public:/e/' + '0' * 24)",
@@ -191,8 +196,8 @@ async def test_what_an_attempt_has_read_taints_what_it_writes(scene: Scene) -> N
     scene.broker.tainted(["http:example.org"])
     written = await scene.ask("post", topic="claims.invoice.1", content=2)
     entries = {one.id: one.taint for one in (await scene.entries.query("claims.invoice.*")).entries}
-    assert entries[clean["id"]] == ()
-    assert set(entries[written["id"]]) == {"web:example.com", "http:example.org"}
+    assert entries[clean["id"]] == scene.claim.taint
+    assert set(entries[written["id"]]) == {"web:example.com", "http:example.org", *scene.claim.taint}
 
 
 async def test_writes_and_reads_of_an_attempt_are_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

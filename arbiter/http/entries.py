@@ -1,0 +1,240 @@
+"""Entries over HTTP: written, read, found, followed and taken, within the scopes a token sees."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from typing import Any, cast
+
+from pydantic import Field, JsonValue
+from starlette.responses import JSONResponse, Response
+
+from arbiter.http import bodies, streams
+from arbiter.http.access import LOCAL, visible
+from arbiter.http.asked import Asked
+from arbiter.http.problems import Forbidden
+from blackboard import predicates, taint, topics
+from blackboard.audit import somebody
+from blackboard.entries import UNSET, Entries, Written
+from blackboard.entry import Entry, owner_of, owner_of_entry, scope_of
+from blackboard.errors import BadInput, EngineUnavailable, UnknownRecord
+from blackboard.events import Author, Relation
+from blackboard.types import Record
+from registry import schema
+
+PAGE = 100
+"""Most entries of an answer."""
+WAIT_SECONDS = 60.0
+"""Longest wait of one request for something to take."""
+_POSITION = re.compile(r"\d{1,15}-\d{1,15}")
+
+
+class _Link(Record):
+    rel: Relation
+    to: str
+
+
+class _Post(Record):
+    topic: str
+    content: JsonValue
+    scope: str | None = None
+    confidence: float = 1.0
+    links: tuple[_Link, ...] = ()
+    taint: tuple[str, ...] = ()
+    seconds: float | None = None
+    expect_topic: int | None = None
+
+
+class _Amend(Record):
+    content: JsonValue = None
+    confidence: float | None = None
+    links: tuple[_Link, ...] | None = None
+    taint: tuple[str, ...] = ()
+    seconds: float | None = None
+    """Null for no end of its life."""
+    expect: int | None = None
+
+
+class _Retract(Record):
+    reason: str = ""
+    expect: int | None = None
+
+
+class _Take(Record):
+    pattern: str
+    where: str = ""
+    scope: str | None = None
+    wait: float = Field(default=0.0, ge=0, le=WAIT_SECONDS)
+
+
+async def post(asked: Asked) -> Response:
+    """Write an entry."""
+    bodies.options(asked.request)
+    said = await bodies.model(asked.request, _Post)
+    entries = await _within(asked, said.scope)
+    return _written(
+        await entries.post(
+            said.topic, said.content, confidence=said.confidence, links=await _links(asked, said.links) or (),
+            taint=_sources(asked, said.taint), seconds=said.seconds, expect_topic=said.expect_topic,
+            operation=bodies.idempotency_key(asked.request),
+        )
+    )  # fmt: skip
+
+
+async def find(asked: Asked) -> Response:
+    """The live entries that fit, ranked where ``about`` is given."""
+    names = ("scope", "pattern", "where", "about", "links_to", "rel", "limit", "after", "at")
+    bodies.options(asked.request, *names)
+    given = {name: asked.request.query_params.get(name) for name in names}
+    entries = await _within(asked, given["scope"])
+    found = await entries.query(
+        given["pattern"] or ">", given["where"] or "", about=given["about"], links_to=given["links_to"],
+        rel=cast("Relation | None", given["rel"]), limit=bodies.number(asked.request, "limit", 50, PAGE),
+        after=given["after"], at=given["at"], load=False,
+    )  # fmt: skip
+    records = [entry.record() for entry in found.entries]
+    for record, rank in zip(records, found.ranks, strict=bool(found.ranks)):
+        record |= {"score": round(rank.score, 6), "reasons": list(rank.reasons)}
+    return streams.answer({"entries": records, "after": found.after, "position": found.position})
+
+
+async def read(asked: Asked) -> Response:
+    """One entry, whatever became of it; with ``history`` all it has said."""
+    bodies.options(asked.request, "at", "history")
+    entry_id = asked.path("entry")
+    entries = await _of(asked, entry_id)
+    if bodies.flag(asked.request, "history"):
+        return streams.answer({"entries": [entry.record() for entry in await entries.history(entry_id)]})
+    entry = await entries.read(entry_id, at=asked.request.query_params.get("at"))
+    if entry is None:
+        raise _unknown(entry_id)
+    return streams.answer(entry.record())
+
+
+async def amend(asked: Asked) -> Response:
+    """Let an entry say something else from here on."""
+    bodies.options(asked.request)
+    entry_id = asked.path("entry")
+    entries = await _of(asked, entry_id)
+    said = await bodies.model(asked.request, _Amend)
+    named = said.model_fields_set
+    return _written(
+        await entries.amend(
+            entry_id, said.content if "content" in named else UNSET, confidence=said.confidence,
+            links=await _links(asked, said.links), taint=_sources(asked, said.taint),
+            seconds=said.seconds if "seconds" in named else UNSET, expect=said.expect,
+            operation=bodies.idempotency_key(asked.request),
+        )
+    )  # fmt: skip
+
+
+async def retract(asked: Asked) -> Response:
+    """Say that what an entry says counts no more."""
+    bodies.options(asked.request)
+    entry_id = asked.path("entry")
+    entries = await _of(asked, entry_id)
+    said = await bodies.model(asked.request, _Retract)
+    key = bodies.idempotency_key(asked.request)
+    return _written(await entries.retract(entry_id, said.reason, expect=said.expect, operation=key))
+
+
+async def take(asked: Asked) -> Response:
+    """Take an entry off the board. It needs a key: who lost the answer asks again and gets the same entry."""
+    bodies.options(asked.request)
+    key = bodies.idempotency_key(asked.request)
+    if key is None:
+        raise BadInput("Idempotency-Key", None, "Give one: after a lost answer the same key finds what was taken.")
+    said = await bodies.model(asked.request, _Take)
+    entries = await _within(asked, said.scope)
+    taking = asyncio.ensure_future(entries.take(said.pattern, said.where, seconds=said.wait, operation=key))
+    closing = asyncio.ensure_future(asked.closing.wait())
+    try:
+        await asyncio.wait({taking, closing}, return_when=asyncio.FIRST_COMPLETED)
+        if not taking.done():
+            raise EngineUnavailable("This process is ending. Ask again, with the same key.")
+        entry: Entry | None = taking.result()
+    finally:
+        taking.cancel()
+        closing.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await taking
+    return streams.answer({"entry": None if entry is None else entry.record()})
+
+
+async def follow(asked: Asked) -> Response:
+    """What happens to entries, as Server-Sent Events."""
+    bodies.options(asked.request, "scope", "pattern", "where", "after")
+    given = asked.request.query_params
+    entries = await _within(asked, given.get("scope"))
+    after = asked.request.headers.get("last-event-id") or given.get("after")
+    if after not in (None, "-") and not _POSITION.fullmatch(after):
+        raise BadInput("Last-Event-ID", after, "Give the id of the last event that was received, a position, or -.")
+    pattern = topics.check_pattern(given.get("pattern", ">"))
+    wanted = predicates.parse(given.get("where", ""))
+    # From now on, whenever the stream is first read.
+    after = after or await entries.position()
+    watched = entries.watch(pattern, wanted, after=after, load=False)
+    return streams.stream(asked, watched)
+
+
+# ---- what a token sees -------------------------------------------------------------------------------------------------
+
+
+async def _within(asked: Asked, scope: str | None) -> Entries:
+    """The entries of a scope: of a tenant's token the tenant's and those of its runs.
+
+    Raises:
+        BadInput: there is no such scope.
+        Forbidden: the token is confined to another one.
+        UnknownRecord: there is no such run, or it is not the tenant's.
+    """
+    mine = f"tenant:{asked.token.tenant or asked.client.tenant}"
+    scope = mine if scope is None else scope
+    owner = owner_of(scope)
+    if scope.startswith("run:"):
+        await visible(asked.board, asked.token, owner)
+    elif asked.token.tenant is not None and scope != mine:
+        raise Forbidden(
+            f"This token is confined to tenant {asked.token.tenant}: it sees {mine} and that tenant's runs."
+        )
+    token = asked.token
+    author = (
+        Author(kind="person", name=somebody())
+        if token.id == LOCAL
+        else Author(kind="program", name=token.name, id=token.id)
+    )
+    return Entries(asked.board, scope, checker=schema, author=author, meaning=asked.client.registry.meaning)
+
+
+async def _of(asked: Asked, entry_id: str) -> Entries:
+    """The entries among which one is; what a token does not see is unknown to it."""
+    scope = scope_of(owner_of_entry(entry_id))
+    try:
+        return await _within(asked, scope)
+    except (Forbidden, UnknownRecord):
+        raise _unknown(entry_id) from None
+
+
+async def _links(asked: Asked, given: tuple[_Link, ...] | None) -> list[tuple[Relation, str]] | None:
+    """The links, each to an entry the token sees."""
+    for link in given or ():
+        await _of(asked, link.to)
+    return None if given is None else [(link.rel, link.to) for link in given]
+
+
+def _sources(asked: Asked, named: tuple[str, ...]) -> taint.Taint:
+    """What an entry carries: the token it came with, whatever else the client says; of this machine's user what is said."""
+    said = taint.given(named, "taint") if named else ()
+    return said if asked.token.id == LOCAL else taint.merged(said, (taint.source("token", asked.token.name),))
+
+
+def _unknown(entry_id: str) -> UnknownRecord:
+    return UnknownRecord("UNKNOWN", f"no entry {entry_id} on this board")
+
+
+def _written(written: Written) -> Response:
+    said: dict[str, Any] = {
+        "id": written.id, "version": written.version, "position": written.position, "new": written.new,
+    }  # fmt: skip
+    return JSONResponse(said, 201 if written.new else 200)

@@ -1,0 +1,323 @@
+"""Finding entries by what they mean: an index of a scope in the process that asks, which follows the scope's log.
+
+The index holds what is live at one position of the log and nothing else, so one that followed every change and one that
+is built from nothing rank alike. How texts are ranked is handed in from above (:class:`Ranking`): by their words, or by the
+vectors of an encoder. Filters come first: what does not fit topic, conditions and links is not ranked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
+
+from pydantic import JsonValue
+
+from blackboard import events, topics
+from blackboard.blobs import Blob
+from blackboard.entry import FACTS, Entry, place
+from blackboard.errors import BadInput
+from blackboard.events import Event, Link
+from blackboard.predicates import Predicate
+
+if TYPE_CHECKING:
+    from blackboard.entry_reading import EntryReading
+
+ABOUT_CHARACTERS = 4000
+"""Longest question."""
+TEXT_CHARACTERS = 4000
+"""Characters of an entry's content that are read. Of a content that is stored apart it is the beginning its reference has."""
+MOST_CHARACTERS = 20_000_000
+"""Characters of content that one process keeps indexes of; scopes that were not asked for longest are dropped first."""
+MOST_RANKED = 100
+"""Most entries of an answer that is ranked."""
+_PAGE = 500
+_READ = 20
+_ATTEMPTS = 8
+_FITTING = 1000
+
+T = TypeVar("T")
+
+
+class Ranked(NamedTuple):
+    """How well an entry answers to a question."""
+
+    id: str
+    score: float
+    """0 for nothing in common, towards 1 the more of the question it answers to."""
+    reasons: tuple[str, ...] = ()
+    """What spoke for it, the weightiest first, in words."""
+
+
+class Ranking(Protocol):
+    """Ranks texts for a question.
+
+    Adding and removing must leave it as if it had been built from the rest, in any order. It may block: it is called apart
+    from the event loop, by one caller at a time.
+    """
+
+    def add(self, name: str, topic: str, text: str) -> None:
+        """Know a text; replaces what was known under the name."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Forget a text; nothing happens when it is not known."""
+        ...
+
+    def search(self, about: str, *, k: int, allowed: Callable[[str], bool]) -> Sequence[Ranked]:
+        """The best at most ``k`` of those allowed that have anything to do with the question, best first."""
+        ...
+
+
+class Meaning:
+    """The indexes of one board's scopes in this process.
+
+    Args:
+        ranking: makes the ranking of one scope.
+        most_characters: of content, in all indexes together.
+    """
+
+    def __init__(self, ranking: Callable[[], Ranking], *, most_characters: int = MOST_CHARACTERS) -> None:
+        self.ranking, self._most = ranking, most_characters
+        self._indexes: OrderedDict[str, Index] = OrderedDict()
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Whose indexes are in memory, the one that was asked for last at the end."""
+        return tuple(self._indexes)
+
+    def forget(self, owner: str) -> None:
+        """Drop the index of a scope; the next question builds it anew."""
+        self._indexes.pop(owner, None)
+
+    def of(self, owner: str) -> Index:
+        """The index of a scope, empty when it was not asked for lately."""
+        index = self._indexes.setdefault(owner, Index(self.ranking()))
+        self._indexes.move_to_end(owner)
+        return index
+
+    def past(self, entries: Iterable[Entry]) -> Index:
+        """An index of its own, of what was live once."""
+        index = Index(self.ranking())
+        for entry in entries:
+            index.put(entry)
+        return index
+
+    def within_bounds(self, owner: str) -> None:
+        """Drop what was not asked for lately, until the rest is small enough.
+
+        Raises:
+            BadInput: the scope alone is too large.
+        """
+        while sum(index.characters for index in self._indexes.values()) > self._most:
+            oldest = next(iter(self._indexes))
+            self.forget(oldest)
+            if oldest == owner:
+                raise BadInput(
+                    "about", owner,
+                    f"Its live entries have more than {self._most:,} characters, too many to rank; find them by topic, or "
+                    "retract what counts no more.",
+                )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Known:
+    version: int
+    topic: str
+    links: tuple[Link, ...]
+    expires_at: float | None
+    characters: int
+
+
+class Index:
+    """What is live in one scope at one position of its log."""
+
+    def __init__(self, ranking: Ranking) -> None:
+        self.ranking = ranking
+        self.lock = asyncio.Lock()
+        self._now = 0.0
+        self.clear(ranking)
+
+    def clear(self, ranking: Ranking) -> None:
+        """Begin again."""
+        self.ranking = ranking
+        self.position = "0-0"
+        """Of the last fact it knows, as the stream has it."""
+        self.mark = ""
+        """The id of that fact: another one in its place means that a failover undid some of what was read."""
+        self.characters = 0
+        self.known: dict[str, _Known] = {}
+
+    def put(self, entry: Entry) -> None:
+        """Know an entry as it is now."""
+        text = text_of(entry.content)
+        self.drop(entry.id)
+        self.known[entry.id] = _Known(entry.version, entry.topic, entry.links, entry.expires_at, len(text) + 100)
+        self.characters += len(text) + 100
+        self.ranking.add(entry.id, entry.topic, text)
+
+    def drop(self, entry_id: str) -> None:
+        """Forget an entry."""
+        if (known := self.known.pop(entry_id, None)) is not None:
+            self.characters -= known.characters
+            self.ranking.remove(entry_id)
+
+    def apply(self, log: Sequence[tuple[str, Event]]) -> None:
+        """Go on by some facts of the log."""
+        for position, event in log:
+            self.position, self.mark = position, event.id
+            data = event.data
+            if isinstance(event, events.EntryPosted | events.EntryAmended):
+                self.put(_entry(event))
+            elif isinstance(data, events.EntryFactData):
+                self.drop(event.subject)
+
+    def expire(self, now: float) -> None:
+        """Forget what has expired. Time only goes on here, also when another server's clock is behind."""
+        self._now = max(now, self._now)
+        for entry_id in [
+            one for one, known in self.known.items() if known.expires_at and known.expires_at <= self._now
+        ]:
+            self.drop(entry_id)
+
+    def fits(self, pattern: str, links_to: str | None, rel: str | None) -> Callable[[str], bool]:
+        """Which entries fit topic and links."""
+
+        def fit(entry_id: str) -> bool:
+            known = self.known[entry_id]
+            return topics.matches(pattern, known.topic) and (
+                links_to is None or any(link.to == links_to and rel in (None, link.rel) for link in known.links)
+            )
+
+        return fit
+
+    def same(self, versions: Mapping[str, int]) -> Callable[[str], bool]:
+        """Which entries are among those given, in this very version."""
+        return lambda entry_id: versions.get(entry_id) == self.known[entry_id].version
+
+
+async def query(
+    reading: EntryReading, meaning: Meaning, about: str, pattern: str, wanted: Sequence[Predicate],
+    links_to: str | None, rel: str | None, limit: int,
+) -> tuple[list[Entry], list[Ranked], str]:  # fmt: skip
+    """The live entries that fit, best first, with what spoke for each, and the position they are of."""
+    index = meaning.of(reading.owner)
+    entries: list[Entry] = []
+    ranked: Sequence[Ranked] = ()
+    position = ""
+    async with index.lock:
+        try:
+            for _ in range(_ATTEMPTS):
+                position = await _follow(reading, meaning, index)
+                fits = index.fits(pattern, links_to, rel)
+                if wanted:
+                    fits = index.same(await _fitting(reading, pattern, wanted, links_to, rel))
+                ranked = await _apart(partial(index.ranking.search, about, k=limit, allowed=fits))
+                entries, same = await _read(reading, index, ranked)
+                if same:
+                    break
+        except asyncio.CancelledError:
+            meaning.forget(reading.owner)  # a thread may still be changing it
+            raise
+    found = {entry.id: entry for entry in entries}
+    kept = [one for one in ranked if one.id in found]
+    return [found[one.id] for one in kept], kept, position
+
+
+async def query_past(
+    meaning: Meaning, about: str, fitting: Sequence[Entry], everything: Iterable[Entry], limit: int
+) -> tuple[list[Entry], list[Ranked]]:
+    """Of entries that were live once and fit, the best; ranked among everything that was live then."""
+    index = await _apart(partial(meaning.past, everything))
+    found = {entry.id: entry for entry in fitting}
+    ranked = await _apart(partial(index.ranking.search, about, k=limit, allowed=found.__contains__))
+    return [found[one.id] for one in ranked], list(ranked)
+
+
+async def _follow(reading: EntryReading, meaning: Meaning, index: Index) -> str:
+    """Go on to the end of the log. The last fact that is known is read again: when it is gone, all is read anew."""
+    board, key = reading.board, reading.log_key
+    while True:
+        page: list[tuple[str, dict[str, str]]] = await board.repeated(
+            lambda: cast(Any, board.client).xrange(key, min=index.position if index.mark else "-", count=_PAGE)
+        )
+        if index.mark and (not page or page[0][0] != index.position or page[0][1].get("id") != index.mark):
+            index.clear(meaning.ranking())
+            continue
+        new = page[1:] if index.mark else page
+        if not new:
+            break
+        position, fields = new[-1]
+        facts = [
+            (at, events.parse(at, each, reading.owner, board.source))
+            for at, each in new
+            if each["type"].startswith(FACTS)
+        ]
+        await _apart(partial(index.apply, facts))
+        index.position, index.mark = position, fields["id"]
+        meaning.within_bounds(reading.owner)
+        if len(page) < _PAGE:
+            break
+    index.expire(await reading.server_time())
+    return place(index.position)
+
+
+async def _fitting(
+    reading: EntryReading, pattern: str, wanted: Sequence[Predicate], links_to: str | None, rel: str | None
+) -> dict[str, int]:
+    """Every entry that fits conditions on its content, and its version."""
+    fitting: dict[str, int] = {}
+    after: str | None = None
+    while True:
+        found = await reading.query(pattern, wanted, links_to=links_to, rel=cast(Any, rel), limit=_FITTING, after=after)
+        fitting |= {entry.id: entry.version for entry in found.entries}
+        after = found.after
+        if after is None:
+            return fitting
+
+
+async def _read(reading: EntryReading, index: Index, ranked: Sequence[Ranked]) -> tuple[list[Entry], bool]:
+    """What was ranked, as it is on the board; False when some of it is no longer what was ranked."""
+    entries: list[Entry] = []
+    for start in range(0, len(ranked), _READ):
+        entries += await reading.several([one.id for one in ranked[start : start + _READ]])
+    still = [one for one in entries if one.state == "live" and index.known[one.id].version == one.version]
+    return still, len(still) == len(ranked)
+
+
+async def _apart(work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work)
+
+
+def _entry(event: events.EntryPosted | events.EntryAmended) -> Entry:
+    data = event.data
+    return Entry(
+        id=event.subject, topic=data.topic, version=data.version, content=data.content, confidence=data.confidence,
+        author=data.author, position=event.sequence, posted=event.sequence, links=data.links,
+        expires_at=None if data.expires_ms is None else data.expires_ms / 1000,
+    )  # fmt: skip
+
+
+def text_of(content: JsonValue) -> str:
+    """A content in words: names and values in their order, at most :data:`TEXT_CHARACTERS`."""
+    if isinstance(content, Blob):
+        return content.beginning[:TEXT_CHARACTERS]
+    words: list[str] = []
+    size = 0
+    left: list[object] = [content]
+    while left and size < TEXT_CHARACTERS:
+        one = left.pop()
+        if isinstance(one, Mapping):
+            for name, value in reversed(list(cast("Mapping[str, JsonValue]", one).items())):
+                left += [value, f"{name}:"]
+        elif isinstance(one, list):
+            left += reversed(cast("list[object]", one))
+        elif one is not None:
+            word = one if isinstance(one, str) else json.dumps(one)
+            words.append(word[:TEXT_CHARACTERS])
+            size += len(word) + 1
+    return " ".join(words)[:TEXT_CHARACTERS]
