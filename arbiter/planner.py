@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 from arbiter import conversation, prompts, tools
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
+from arbiter.outcomes import lessons, outcomes
 from arbiter.states import Known, States
 from blackboard.attempt import Attempt
+from blackboard.board import Board
 from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, BoardFull, EngineUnavailable, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
-from blackboard.taint import merged
+from blackboard.taint import TaintPolicy, merged
 from blackboard.types import Completion, Failure, Status, Usage
 from registry import Registry, Version, origin
 from registry.matching import MatchDecision
@@ -57,12 +59,20 @@ class Planner:
         attempts: how often one model call is tried while its replies are cut. Whatever else passes fails the attempt at the
             step, which is tried again on the board's timer.
         spending: reserves each request to the model; without it only what was spent before a decision is looked at.
+        policy: which sources of content are trusted to teach the registry what its capabilities are for.
     """
 
     def __init__(
-        self, registry: Registry, model: Callable[[], Model], *, attempts: int = 4, spending: Spending | None = None
+        self,
+        registry: Registry,
+        model: Callable[[], Model],
+        *,
+        attempts: int = 4,
+        spending: Spending | None = None,
+        policy: TaintPolicy | None = None,
     ) -> None:
         self._registry, self._model, self._attempts, self._spending = registry, model, attempts, spending
+        self._policy = policy if policy is not None else TaintPolicy()
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
@@ -105,7 +115,20 @@ class Planner:
         )
         if outcome is None:
             self._states.keep(board, known)
+        elif outcome.status == "succeeded":
+            await self._learn(board, state)
         return None
+
+    async def _learn(self, board: Board, state: RunState) -> None:
+        """Keep which capabilities served the needs of a run that succeeded; the run is over whether that works or not."""
+        needs = lessons(outcomes(state, self._policy))
+        if not needs:
+            return
+        try:
+            ended = (await board.summary(state.run_id)).ended_at
+            await self._registry.learn(state.run_id, state.tenant, ended or 0.0, needs)
+        except ArbiterError as error:
+            log.warning("run %s taught nothing: %s", state.run_id, error)
 
     def _within_limits(self, state: RunState, number: int) -> None:
         limits = state.limits

@@ -154,6 +154,28 @@ class Registry(Finding):
             raise await self._unknown(name, sha) from None
         return await self.resolve(name, written.sha) if written.sha else None
 
+    async def learn(self, run_id: str, tenant: str, at: float, needs: Sequence[tuple[str, str]]) -> int:
+        """Keep needs that capabilities served in a run that succeeded; matching reads them, for this tenant.
+
+        Args:
+            run_id: removing this run removes them.
+            tenant: whose run it was.
+            at: when it ended, in seconds since the epoch, on the board's clock.
+            needs: a capability's name and a need, for each.
+
+        Returns:
+            How many were news.
+        """
+        return await self._lessons.learn(run_id, tenant, at, needs)
+
+    async def unlearn(self, name: str | None = None, tenant: str | None = None) -> int:
+        """Forget the needs a capability served, those of a tenant, or those of one for the other.
+
+        Returns:
+            How many pairs of a capability and a tenant had any.
+        """
+        return await self._lessons.forget(name, tenant)
+
     async def changes(self, after: str = "0", limit: int = 100) -> Sequence[Change]:
         """The next changes after a cursor, oldest first, for a reader that follows the registry."""
         return await self._catalog.changes(after, limit)

@@ -65,6 +65,15 @@ def capabilities(commands: Commands) -> None:
     same.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
     words.place(same, default=argparse.SUPPRESS)
 
+    forget = words.command(
+        inner, "forget", "arbiter.cli.learning:forget", "forget the needs a capability served, or a tenant had"
+    )
+    forget.add_argument("name", metavar="NAME", nargs="?", help="of a capability (default: all)")
+    forget.add_argument(
+        "--tenant", metavar="NAME", default=None, help="only this tenant's needs (default: all tenants')"
+    )
+    words.place(forget, default=argparse.SUPPRESS)
+
     for name, does in (
         ("sign", "vouch for a version with this user's key, after you looked at it"),
         ("revoke", "let a version never run again"),

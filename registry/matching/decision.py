@@ -15,7 +15,7 @@ from pydantic import Field
 
 from blackboard.types import Record
 from registry.matching.calibration import Calibration, shipped
-from registry.matching.interface import Candidate, Matcher
+from registry.matching.interface import Candidate, Searching
 from registry.matching.words import plain_words
 
 Outcome = Literal["use", "compose", "fabricate", "ask"]
@@ -68,7 +68,7 @@ class MatchDecision(Record):
 
 
 def decide(
-    matcher: Matcher,
+    matcher: Searching,
     need: str,
     *,
     prices: Prices | None = None,
@@ -140,7 +140,7 @@ def costs(right: float, prices: Prices) -> dict[Outcome, float]:
 
 
 def _composed(
-    matcher: Matcher, need: str, calibration: Calibration, allowed: Callable[[str], bool] | None
+    matcher: Searching, need: str, calibration: Calibration, allowed: Callable[[str], bool] | None
 ) -> tuple[tuple[str, ...], float] | None:
     """Capabilities for the parts of a need, and how likely all of them are right; None unless they are several."""
     parts = [part for part in _BETWEEN.split(need[:2000]) if len(plain_words(part)) >= 2]
