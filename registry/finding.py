@@ -30,6 +30,8 @@ from registry.matching import (
     duplicates,
     evidence,
 )
+from registry.matching.refit import Refit
+from registry.matching.refit import read as read_refit
 from registry.offered import Offered
 from registry.signing import Signer
 from registry.versions import Version
@@ -83,6 +85,7 @@ class Finding(Vouching):
         self._offered = Offered(matcher)
         self._lessons = Lessons(catalog)
         self._learnt: str | None = None
+        self._refit: Refit | None = None
         self._records: Mapping[tuple[str, str], Mapping[Status, int]] = {}
         self._records_until = -math.inf
         self._revision: str | None = None
@@ -163,8 +166,13 @@ class Finding(Vouching):
         allowed = self._visible(tenant)
         return decide(
             self._offered.seen_by(tenant), need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
-            left_out=left_out, ranked=self._by_record,
+            left_out=left_out, ranked=self._by_record, refit=self._refit,
         )  # fmt: skip
+
+    async def refit(self) -> Refit | None:
+        """What the board's own calibration was fitted on; None where the shipped one counts."""
+        await self._refresh()
+        return self._refit
 
     async def similar(
         self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST
@@ -251,7 +259,17 @@ class Finding(Vouching):
                 self._take(name, each)
             for (name, tenant), needs in told.changed.items() if told is not None else ():
                 self._offered.teach(name, tenant, [need.text for need in needs])
+            if told is not None:
+                self._calibrate(told.calibration)
             self._revision, self._learnt = pointers.revision, pointers.learnt
+
+    def _calibrate(self, text: str | None) -> None:
+        """Use the board's own calibration from now on, where there is one this program can use."""
+        try:
+            self._refit = read_refit(text)
+        except ValueError as error:
+            self._refit = None
+            _log.warning("decisions go by the shipped calibration: %s", error)
 
     def _take(self, name: str, stored: StoredVersion | None) -> None:
         """Offer an active version, unless it cannot be read: one damaged record must not stop every run."""

@@ -16,6 +16,7 @@ from registry.matching import (
     LexicalMatcher,
     Matcher,
 )
+from registry.matching.refit import Refit
 from registry.signing import Signer, somebody
 from registry.versions import Version
 from registry.vouching import told
@@ -167,6 +168,19 @@ class Registry(Finding):
             How many were news.
         """
         return await self._lessons.learn(run_id, tenant, at, needs)
+
+    async def calibrate(self, refit: Refit | None, *, operation: str | None = None) -> bool:
+        """Let every process decide by this calibration from now on, on record; None for the shipped one.
+
+        Args:
+            operation: a stable identity of this call, for a caller that may send it again.
+
+        Returns:
+            False when it was so already.
+        """
+        numbers = {} if refit is None else refit.model_dump(mode="json", exclude={"calibration"})
+        text = None if refit is None else refit.text()
+        return await self._lessons.calibrate(text, somebody(), numbers, operation=operation or "")
 
     async def unlearn(self, name: str | None = None, tenant: str | None = None) -> int:
         """Forget the needs a capability served, those of a tenant, or those of one for the other.

@@ -74,6 +74,19 @@ def capabilities(commands: Commands) -> None:
     )
     words.place(forget, default=argparse.SUPPRESS)
 
+    text = """\
+Read the latest runs that succeeded, keep the needs they served, and fit what turns the signals of a
+ranking into probabilities on how the matcher's decisions turned out. See docs/matching.md."""
+    refit = words.command(
+        inner, "refit", "arbiter.cli.learning:refit", "fit the matcher's probabilities on this board's own runs", text
+    )
+    refit.add_argument("--runs", metavar="N", type=words.positive, default=5000, help="read so many (default 5000)")
+    refit.add_argument("--dry-run", action="store_true", help="say what would come of it, and change nothing")
+    refit.add_argument("--shipped", action="store_true", help="go back to the probabilities that are shipped")
+    words.taint(refit)
+    refit.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="the fit as JSON")
+    words.place(refit, default=argparse.SUPPRESS)
+
     for name, does in (
         ("sign", "vouch for a version with this user's key, after you looked at it"),
         ("revoke", "let a version never run again"),
