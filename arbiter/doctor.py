@@ -13,8 +13,10 @@ from pathlib import Path
 from blackboard.board import Board
 from blackboard.checkup import Finding, fail, local_server, ok, server, warn
 from blackboard.errors import ArbiterError, BadInput
+from blackboard.lessons import Lessons
 from blackboard.trust import Trust
 from registry import Signer, keyfile
+from registry.matching import refit
 from registry.signing import pinned
 
 PYTHON = (3, 11)
@@ -55,6 +57,7 @@ async def examine(
     async for finding in server(url, data_dir, namespace, board):
         yield finding
     yield await _keys(url, data_dir, namespace, board)
+    yield await _matching(url, data_dir, namespace, board)
     yield await _isolation(isolation)
     async for finding in _model(model, call):
         yield finding
@@ -109,6 +112,23 @@ async def _keys(url: str | None, data_dir: Path | str | None, namespace: str, bo
     if known is not None and known.revoked_at(now):
         return fail(name, f"{said}: revoked on this board", "Run 'arbiter keys rotate'.")
     return ok(name, f"{said}: {'trusted' if known else 'the first of this board when it signs'}")
+
+
+async def _matching(url: str | None, data_dir: Path | str | None, namespace: str, board: str) -> Finding:
+    """What the matcher's probabilities come from."""
+    name = "matching"
+    try:
+        async with await Board.open(url, data_dir=data_dir, namespace=namespace, board=board) as opened:
+            told = await Lessons(opened.catalog).follow()
+        found = refit.read(told.calibration)
+    except ArbiterError as error:
+        return warn(name, f"not looked at: {error}", "See what is said of the server.")
+    except ValueError as error:
+        return warn(
+            name, f"{error}; the shipped one is used", "Run 'arbiter capabilities refit', here or with --shipped."
+        )
+    needs = sum(map(len, told.changed.values()))
+    return ok(name, f"probabilities {found or 'as shipped'}; {needs:,} needs learnt")
 
 
 async def _isolation(named: str | None) -> Finding:

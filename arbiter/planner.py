@@ -15,14 +15,16 @@ from arbiter import conversation, inquiry, prompts, tools
 from arbiter.control import Control
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
+from arbiter.outcomes import lessons, outcomes
 from arbiter.states import Known, States
 from blackboard.attempt import Attempt
+from blackboard.board import Board
 from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, BoardFull, EngineUnavailable, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.strategies import Rate
-from blackboard.taint import merged
+from blackboard.taint import TaintPolicy, merged
 from blackboard.types import Completion, Failure, Status, Usage
 from registry import Registry, Version, origin
 from registry.matching import MatchDecision
@@ -60,6 +62,7 @@ class Planner:
             step, which is tried again on the board's timer.
         spending: reserves each request to the model; without it only what was spent before a decision is looked at.
         strategies: by which agendas may be rated, beside the built-in ones.
+        policy: which sources of content are trusted to teach the registry what its capabilities are for.
     """
 
     def __init__(
@@ -70,9 +73,11 @@ class Planner:
         attempts: int = 4,
         spending: Spending | None = None,
         strategies: Mapping[str, Rate] | None = None,
+        policy: TaintPolicy | None = None,
     ) -> None:
         self._registry, self._model, self._attempts, self._spending = registry, model, attempts, spending
         self._control = Control(registry, strategies)
+        self._policy = policy if policy is not None else TaintPolicy()
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
@@ -122,7 +127,20 @@ class Planner:
         )
         if outcome is None:
             self._states.keep(board, known)
+        elif outcome.status == "succeeded":
+            await self._learn(board, state)
         return None
+
+    async def _learn(self, board: Board, state: RunState) -> None:
+        """Keep which capabilities served the needs of a run that succeeded; the run is over whether that works or not."""
+        needs = lessons(outcomes(state, self._policy))
+        if not needs:
+            return
+        try:
+            ended = (await board.summary(state.run_id)).ended_at
+            await self._registry.learn(state.run_id, state.tenant, ended or 0.0, needs)
+        except ArbiterError as error:
+            log.warning("run %s taught nothing: %s", state.run_id, error)
 
     def _within_limits(self, state: RunState, number: int) -> None:
         limits = state.limits

@@ -102,7 +102,10 @@ class Serving:
         if "arbiter" in self.roles:
             from arbiter.planner import Planner
 
-            planner = Planner(registry, self.model, spending=self.spending, strategies=self._options["strategies"])
+            planner = Planner(
+                registry, self.model, spending=self.spending,
+                strategies=self._options["strategies"], policy=self._options["taint"],
+            )  # fmt: skip
             employ("arbiter", [STEP_LANE], planner.handle)
         if "fabricator" in self.roles:
             from arbiter.decisions import FABRICATOR_LANE

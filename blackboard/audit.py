@@ -18,6 +18,7 @@ kind                    subject, and what is in ``detail``
 ``grants.approved``     the same: a person let a version run with the grants it asks for, or, as ``by`` says, a policy did:
                         ``grants``, ``rules`` (all that it says) and ``sources`` that are not trusted and asked for it
 ``grants.refused``      the same: a person did not
+``matching.calibrated`` ``matching``; ``cases``, and how well it fits them: what turns signals into probabilities
 ``token.made``          a token's id; ``name``, ``scopes``, ``tenant``, ``expires_ms``
 ``token.revoked``       the same; ``name``
 ``token.refused``       the same, or ``?`` for what is no token; ``why``, ``count``, ``address``
@@ -64,10 +65,10 @@ if TYPE_CHECKING:
 
 KINDS = (
     "key.trusted", "key.revoked", "version.signed", "version.activated", "version.revoked", "grants.approved", "grants.refused",
-    "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used", "secret.asked",
-    "secret.approved", "secret.refused", "grants.used", "grants.exceeded", "run.cancelled", "run.paused", "run.resumed",
-    "task.cancelled", "letters.discarded", "activation.promoted", "activation.blocked", "activation.unblocked",
-    "activation.rerated",
+    "matching.calibrated", "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used",
+    "secret.asked", "secret.approved", "secret.refused", "grants.used", "grants.exceeded", "run.cancelled", "run.paused",
+    "run.resumed", "task.cancelled", "letters.discarded", "activation.promoted", "activation.blocked",
+    "activation.unblocked", "activation.rerated",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""
@@ -80,6 +81,7 @@ _DECIDED = {
     "approved": "grants.approved",
     "activated": "version.activated",
     "refused": "grants.refused",
+    "calibrated": "matching.calibrated",
 }
 
 Kind = Literal["token.refused", "isolation.lowered", "http.public", "secret.used", "grants.used", "grants.exceeded"]

@@ -37,7 +37,7 @@ MAX_SOURCE_BYTES = 1024 * 1024
 MAX_EXAM_BYTES = 256 * 1024
 
 _KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
-_MORE_KEYS = ("signatures", "trust", "audit", "tokens", "uses", "permits")
+_MORE_KEYS = ("signatures", "trust", "audit", "tokens", "uses", "permits", "served", "lessons", "taught", "learnt")
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000
 _READ_AT_ONCE = 200
@@ -133,6 +133,8 @@ class Pointers(Record):
     """True: ``active`` is the whole truth. False: only what changed since the revision the reader held."""
     active: Mapping[str, str | None]
     """Name to active sha; None where no version is active any more."""
+    learnt: str = ""
+    """Differs when something else was learnt meanwhile; see :mod:`blackboard.lessons`."""
 
 
 class RecordDamaged(ArbiterError):
@@ -310,9 +312,9 @@ class Catalog:
         """
         script = _script.load("catalog_pointers", _PRELUDE)
         reply = cast(list[str], await _script.run(self._client, script, self._keys(), [held or "", str(_MOST_CHANGES)]))
-        revision, kind, pairs = reply[0], reply[1], reply[2:]
+        revision, mark, kind, *pairs = reply
         active = {name: sha or None for name, sha in zip(pairs[::2], pairs[1::2], strict=True)}
-        return Pointers(revision=revision, full=kind == "full", active=active)
+        return Pointers(revision=revision, learnt=mark, full=kind == "full", active=active)
 
     async def names(self) -> dict[str, str]:
         """Every name that was ever registered, sorted, with the tenant that owns it."""

@@ -2,7 +2,7 @@
 
 A run is removed by one script, a bounded part at each call, so that a long one holds nobody up. Its log and its header
 go last and together: until then it is listed and shown whole, and a removal that was interrupted is taken up by the
-next one. A run that is not over is never removed, whatever the policy says.
+next one. A run that is not over is never removed, whatever the policy says. What it taught the registry goes first.
 
 What is counted per capability version (``outcomes``) stays, and so do capabilities.
 """
@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from blackboard import _keys, _script
 from blackboard.board import Board
 from blackboard.errors import ArbiterError, BlobUnavailable, BoardFull, ScriptRefused
+from blackboard.lessons import Lessons
 from blackboard.types import Record, Status
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ async def retire(board: Board, run_id: str, *, ended_before: float | None = None
     """
     shard = board.shard_of(run_id)
     bound = (1 << 53) if ended_before is None else int(ended_before * 1000)
+    # First, since nothing would remember it afterwards. What a run that is kept after all taught is learnt anew from its log.
+    await Lessons(board.catalog).forget_run(run_id)
     lanes: set[str] = set()
     while True:
         over, *seen = await _script.run(

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from blackboard.catalog import Catalog, StoredVersion
 from blackboard.errors import ArbiterError, BadInput
+from blackboard.lessons import Lessons
 from blackboard.trigger_index import TriggerIndex
 from blackboard.types import Status
 from registry.manifest import Manifest
@@ -31,6 +32,9 @@ from registry.matching import (
     evidence,
     passages,
 )
+from registry.matching.refit import Refit
+from registry.matching.refit import read as read_refit
+from registry.offered import Offered
 from registry.signing import Signer
 from registry.versions import Version
 from registry.vouching import Vouching
@@ -84,7 +88,11 @@ class Finding(Vouching):
         self._triggers = triggers
         self._declared: dict[str, set[str]] | None = None
         self._declared_at: str | None = None
-        self._outcomes, self._matcher, self._clock = outcomes, matcher, clock
+        self._outcomes, self._clock = outcomes, clock
+        self._offered = Offered(matcher)
+        self._lessons = Lessons(catalog)
+        self._learnt: str | None = None
+        self._refit: Refit | None = None
         self._records: Mapping[tuple[str, str], Mapping[Status, int]] = {}
         self._records_until = -math.inf
         self._revision: str | None = None
@@ -133,10 +141,10 @@ class Finding(Vouching):
         allowed = self._visible(tenant)
         pinned = [name for name in dict.fromkeys(always) if name in (self._active if allowed is None else allowed)]
         most = max(k, len(pinned))
-        found = {each.name: each for each in self._search(query, most, allowed) if each.score >= floor}
+        found = {each.name: each for each in self._search(query, most, allowed, tenant) if each.score >= floor}
         missing = {name for name in pinned if name not in found}
         if missing:
-            found |= {each.name: each for each in self._search(query, len(missing), missing)}
+            found |= {each.name: each for each in self._search(query, len(missing), missing, tenant)}
         first = [Match(name, *self._scored(found.get(name), name)) for name in pinned]
         rest = [Match(name, *self._scored(each, name)) for name, each in found.items() if name not in set(pinned)]
         if floor <= 0:
@@ -166,8 +174,8 @@ class Finding(Vouching):
 
         allowed = self._visible(tenant)
         return decide(
-            self._matcher, need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
-            left_out=left_out, ranked=self._by_record,
+            self._offered.seen_by(tenant), need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
+            left_out=left_out, ranked=self._by_record, refit=self._refit,
         )  # fmt: skip
 
     async def declare_triggers(self) -> None:
@@ -195,24 +203,32 @@ class Finding(Vouching):
         await self._read_records()
         return self._records.get((name, sha), {})
 
+    async def refit(self) -> Refit | None:
+        """What the board's own calibration was fitted on; None where the shipped one counts."""
+        await self._refresh()
+        return self._refit
+
     async def similar(
         self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST
     ) -> Sequence[duplicates.Alike]:
         """The active capabilities a manifest is nearly the same as, most first; its own name is not compared."""
         await self._refresh()
-        return duplicates.similar(self._matcher, self._document, Document.of(manifest), least)
+        return duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest), least)
 
     async def clusters(self, *, least: float = duplicates.DEFAULT_LEAST) -> Sequence[tuple[tuple[str, ...], float]]:
         """Groups of active capabilities that are nearly the same, with the least likeness that holds each together."""
         await self._refresh()
-        return duplicates.clusters(self._matcher, {name: self._document(name) for name in self._active}, least)
+        documents = {name: self._offered.document(name) for name in self._active}
+        return duplicates.clusters(self._offered.seen_by(None), documents, least)
 
-    def _document(self, name: str) -> Document:
-        return Document.of(self._active[name].manifest)
+    async def lessons(self, name: str) -> Mapping[str, Sequence[str]]:
+        """The needs a capability served, newest first, by the tenant whose they were; none but that tenant may see them."""
+        await self._refresh()
+        return self._offered.lessons(name)
 
     def _warn(self, manifest: Manifest) -> None:
         """Say what speaks against a manifest that was just registered, as far as the list in memory tells."""
-        for each in duplicates.similar(self._matcher, self._document, Document.of(manifest)):
+        for each in duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest)):
             _log.warning("%s is %s", manifest.name, each)
         for said in duplicates.contradictions(manifest):
             _log.warning("%s: %s", manifest.name, said)
@@ -224,8 +240,9 @@ class Finding(Vouching):
         names = {name for name, version in self._active.items() if version.visible_to(tenant)}
         return None if len(names) == len(self._active) else names
 
-    def _search(self, query: str, k: int, allowed: Set[str] | None) -> Sequence[Candidate]:
-        found = self._matcher.search(query, k=2 * k, allowed=None if allowed is None else allowed.__contains__)
+    def _search(self, query: str, k: int, allowed: Set[str] | None, tenant: str | None) -> Sequence[Candidate]:
+        passing = None if allowed is None else allowed.__contains__
+        found = self._offered.seen_by(tenant).search(query, k=2 * k, allowed=passing)
         return self._by_record(found.candidates)[:k]
 
     def _by_record(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -265,6 +282,7 @@ class Finding(Vouching):
             pointers = await self._catalog.pointers(self._revision)
             named = [(name, sha) for name, sha in pointers.active.items() if sha is not None]
             stored = await self._catalog.get_many(named) if named else []
+            told = await self._lessons.follow() if pointers.learnt != self._learnt else None
             # From here on nothing waits, so no reader sees half of a refresh.
             gone = [name for name, sha in pointers.active.items() if sha is None]
             if pointers.full:
@@ -273,7 +291,19 @@ class Finding(Vouching):
                 self._forget(name)
             for (name, _), each in zip(named, stored, strict=True):
                 self._take(name, each)
-            self._revision = pointers.revision
+            for (name, tenant), needs in told.changed.items() if told is not None else ():
+                self._offered.teach(name, tenant, [need.text for need in needs])
+            if told is not None:
+                self._calibrate(told.calibration)
+            self._revision, self._learnt = pointers.revision, pointers.learnt
+
+    def _calibrate(self, text: str | None) -> None:
+        """Use the board's own calibration from now on, where there is one this program can use."""
+        try:
+            self._refit = read_refit(text)
+        except ValueError as error:
+            self._refit = None
+            _log.warning("decisions go by the shipped calibration: %s", error)
 
     def _take(self, name: str, stored: StoredVersion | None) -> None:
         """Offer an active version, unless it cannot be read: one damaged record must not stop every run."""
@@ -290,9 +320,9 @@ class Finding(Vouching):
         known = self._active.get(name)
         self._active[name] = version
         if known is None or known.sha != version.sha:
-            self._matcher.add(name, Document.of(version.manifest))
+            self._offered.add(version.manifest)
 
     def _forget(self, name: str) -> None:
         self._unreadable.pop(name, None)
         if self._active.pop(name, None) is not None:
-            self._matcher.remove(name)
+            self._offered.remove(name)

@@ -17,6 +17,7 @@ from registry.matching import (
     LexicalMatcher,
     Matcher,
 )
+from registry.matching.refit import Refit
 from registry.signing import Signer, somebody
 from registry.versions import Version
 from registry.vouching import told
@@ -165,6 +166,41 @@ class Registry(Finding):
             raise await self._unknown(name, sha) from None
         await self.declare_triggers()
         return await self.resolve(name, written.sha) if written.sha else None
+
+    async def learn(self, run_id: str, tenant: str, at: float, needs: Sequence[tuple[str, str]]) -> int:
+        """Keep needs that capabilities served in a run that succeeded; matching reads them, for this tenant.
+
+        Args:
+            run_id: removing this run removes them.
+            tenant: whose run it was.
+            at: when it ended, in seconds since the epoch, on the board's clock.
+            needs: a capability's name and a need, for each.
+
+        Returns:
+            How many were news.
+        """
+        return await self._lessons.learn(run_id, tenant, at, needs)
+
+    async def calibrate(self, refit: Refit | None, *, operation: str | None = None) -> bool:
+        """Let every process decide by this calibration from now on, on record; None for the shipped one.
+
+        Args:
+            operation: a stable identity of this call, for a caller that may send it again.
+
+        Returns:
+            False when it was so already.
+        """
+        numbers = {} if refit is None else refit.model_dump(mode="json", exclude={"calibration"})
+        text = None if refit is None else refit.text()
+        return await self._lessons.calibrate(text, somebody(), numbers, operation=operation or "")
+
+    async def unlearn(self, name: str | None = None, tenant: str | None = None) -> int:
+        """Forget the needs a capability served, those of a tenant, or those of one for the other.
+
+        Returns:
+            How many pairs of a capability and a tenant had any.
+        """
+        return await self._lessons.forget(name, tenant)
 
     async def changes(self, after: str = "0", limit: int = 100) -> Sequence[Change]:
         """The next changes after a cursor, oldest first, for a reader that follows the registry."""

@@ -121,6 +121,7 @@ async def _show(arguments: argparse.Namespace) -> int:
         counts = await registry.outcomes(arguments.name)
         source = await registry.source(version) if version.artifact_sha is not None else None
         standing = await standing_record(registry, version)
+        served = await registry.lessons(version.name)
     if arguments.json:
         output.line(
             {
@@ -129,11 +130,18 @@ async def _show(arguments: argparse.Namespace) -> int:
                 "exam": version.exam.model_dump(mode="json") if version.exam else None,
                 "signature": standing,
                 "versions": [version_record(each, counts) for each in versions],
+                "served": {tenant: list(needs) for tenant, needs in sorted(served.items())},
                 "source": source,
             }
         )
         return OK
-    _print(output.console(), version, versions, counts, source, standing)
+    console = output.console()
+    _print(console, version, versions, counts, source, standing)
+    if served:
+        console.print(Text("\nNeeds it served", "bold"))
+    for tenant, needs in sorted(served.items()):
+        for need in needs:
+            console.print(Text(f"{tenant}: {narration.one_line(need, 400)}"), soft_wrap=True)
     return OK
 
 

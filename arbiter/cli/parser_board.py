@@ -65,6 +65,28 @@ def capabilities(commands: Commands) -> None:
     same.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
     words.place(same, default=argparse.SUPPRESS)
 
+    forget = words.command(
+        inner, "forget", "arbiter.cli.learning:forget", "forget the needs a capability served, or a tenant had"
+    )
+    forget.add_argument("name", metavar="NAME", nargs="?", help="of a capability (default: all)")
+    forget.add_argument(
+        "--tenant", metavar="NAME", default=None, help="only this tenant's needs (default: all tenants')"
+    )
+    words.place(forget, default=argparse.SUPPRESS)
+
+    text = """\
+Read the latest runs that succeeded, keep the needs they served, and fit what turns the signals of a
+ranking into probabilities on how the matcher's decisions turned out. See docs/matching.md."""
+    refit = words.command(
+        inner, "refit", "arbiter.cli.learning:refit", "fit the matcher's probabilities on this board's own runs", text
+    )
+    refit.add_argument("--runs", metavar="N", type=words.positive, default=5000, help="read so many (default 5000)")
+    refit.add_argument("--dry-run", action="store_true", help="say what would come of it, and change nothing")
+    refit.add_argument("--shipped", action="store_true", help="go back to the probabilities that are shipped")
+    words.taint(refit)
+    refit.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="the fit as JSON")
+    words.place(refit, default=argparse.SUPPRESS)
+
     for name, does in (
         ("sign", "vouch for a version with this user's key, after you looked at it"),
         ("revoke", "let a version never run again"),

@@ -11,7 +11,9 @@ from rich.text import Text
 from arbiter import narration
 from arbiter.cli import OK, options, output
 from arbiter.fold import fold
+from arbiter.outcomes import outcomes
 from blackboard.board import Board
+from blackboard.taint import TaintPolicy
 from registry.matching import MatchDecision
 
 
@@ -26,15 +28,24 @@ async def _why(arguments: argparse.Namespace) -> int:
         state = fold(run_id, await board.history(run_id))
     console = output.console()
     found = False
+    turned_out = outcomes(state, TaintPolicy.of(None)) if state.status == "succeeded" else []
     for turn in state.rounds:
         called = ", ".join(dict.fromkeys(call.name for call in turn.calls)) or "an answer"
         for given in turn.matches:
             found = True
+            decision = MatchDecision.model_validate(given)
+            served = next((each for each in turned_out if each.decision == decision), None)
             if arguments.json:
-                output.line({"round": turn.number, "followed": called, **given})
+                names = list(served.served) if served else None
+                output.line({"round": turn.number, "followed": called, **given, "served": names})
                 continue
             console.print(Text(f"Round {turn.number}, followed by {called}", "bold"))
-            tell(console, MatchDecision.model_validate(given))
+            tell(console, decision)
+            if served is not None:
+                judged = {True: "the best candidate", False: "not the best candidate", None: "no candidate"}[
+                    served.right
+                ]
+                console.print(Text(f"  served in the end by {', '.join(served.served)}: {judged}"), soft_wrap=True)
     if not found:
         output.note("no decision of the matcher is recorded in this run")
     return OK
@@ -43,10 +54,12 @@ async def _why(arguments: argparse.Namespace) -> int:
 def tell(console: Console, decision: MatchDecision) -> None:
     """A decision in words."""
     chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
+    fitted = f", as {decision.own_cases:,} needs of this board suggest" if decision.own_cases else ""
     costs = ", ".join(f"{way} {cost:.2f}" for way, cost in decision.costs.items())
     console.print(Text(f"  {narration.one_line(decision.need, 200)}"), soft_wrap=True)
     console.print(
-        Text(f"  {decision.outcome}{chosen} (p {decision.probability:.2f}); expected costs: {costs}"), soft_wrap=True
+        Text(f"  {decision.outcome}{chosen} (p {decision.probability:.2f}{fitted}); expected costs: {costs}"),
+        soft_wrap=True,
     )
     for each in decision.candidates:
         reasons = "; ".join(each.reasons)

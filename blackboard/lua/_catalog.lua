@@ -16,6 +16,10 @@
 --  15 uses        STREAM  what code used of what it was granted; tokens that were refused
 --  16 permits     HASH    id -> small JSON of strings: a request that would carry secrets, and a person's answer to it;
 --                         facts|id -> what is asked, JSON, never decoded here
+--  17 served      HASH    name|tenant -> needs the capability served that tenant, newest first; see lessons()
+--  18 lessons     ZSET    name|tenant by the revision of its needs; stays when they are gone, so that readers hear of it
+--  19 taught      HASH    run -> the fields of `served` that have a need of it
+--  20 learnt      HASH    rev, sum: of the lessons; calibration: JSON, never decoded here; its revision
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'
@@ -135,6 +139,54 @@ local function sign(id, h, signature, key, public, by)
   redis.call('HSET', KEYS[11], id, signature)
   h.signer, h.signed = key, digits(NOW)
   audit('signed', id, key, by, '')
+end
+
+-- Needs a capability served a tenant, newest first. Stored as text: records end in RS, their parts are divided by US, and the
+-- need comes last; it has neither, and is never decoded.
+local function lessons(field)
+  local found = {}
+  for text in string.gmatch(redis.call('HGET', KEYS[17], field) or '', '([^\30]+)\30') do
+    local at, run, digest = string.match(text, '^(%d+)\31([^\31]*)\31(%x+)\31')
+    found[#found + 1] = {at = at, run = run, digest = digest, text = text}
+  end
+  return found
+end
+
+local function learnt(name) return tonumber(redis.call('HGET', KEYS[20], name) or '0') end
+
+-- Stores the needs of a field, or nothing when they are as they were. `sum` of the revisions tells a reader that it holds what
+-- is here and not what a server lost in a failover.
+local function teach(field, kept)
+  local before, after, runs, text = lessons(field), {}, {}, ''
+  for _, one in ipairs(kept) do
+    after[one.run] = true
+    text = text .. one.text .. '\30'
+  end
+  if text == (redis.call('HGET', KEYS[17], field) or '') then return false end
+  if text == '' then
+    redis.call('HDEL', KEYS[17], field)
+  else
+    redis.call('HSET', KEYS[17], field, text)
+  end
+  local old = tonumber(redis.call('ZSCORE', KEYS[18], field) or '0')
+  local revision = math.max(learnt('rev') + 1, NOW)
+  redis.call('ZADD', KEYS[18], digits(revision), field)
+  redis.call('HSET', KEYS[20], 'rev', digits(revision), 'sum', digits((learnt('sum') - old + revision) % 2 ^ 52))
+  for _, one in ipairs(before) do runs[one.run] = true end
+  for run in pairs(after) do runs[run] = true end
+  for run in pairs(runs) do
+    local listed = ''
+    for other in string.gmatch(redis.call('HGET', KEYS[19], run) or '', '[^\30]+') do
+      if other ~= field then listed = listed .. other .. '\30' end
+    end
+    if after[run] then listed = listed .. field .. '\30' end
+    if listed == '' then
+      redis.call('HDEL', KEYS[19], run)
+    else
+      redis.call('HSET', KEYS[19], run, listed)
+    end
+  end
+  return true
 end
 
 -- The reply, remembered so that the same operation sent again answers the same and does nothing.

@@ -1,8 +1,9 @@
--- What changed about the active versions since a revision the caller holds.
--- {revision, 'same'} | {revision, 'delta', name, sha or '', ...} | {revision, 'full', name, sha, ...}
+-- What changed about the active versions since a revision the caller holds, and what marks the state of what was learnt.
+-- {revision, mark, 'same'} | {revision, mark, 'delta', name, sha or '', ...} | {revision, mark, 'full', name, sha, ...}
 local held, most = ARGV[1], tonumber(ARGV[2])
 local revision = redis.call('GET', KEYS[1]) or '0'
-if held == revision then return {revision, 'same'} end
+local mark = table.concat({digits(learnt('rev')), digits(learnt('sum')), digits(learnt('calibration_rev'))}, ' ')
+if held == revision then return {revision, mark, 'same'} end
 
 -- A revision that is not in the log belongs to a past the server lost; then only the whole list is right.
 local entries = {}
@@ -10,14 +11,14 @@ local there = held ~= '' and held ~= '0' and redis.call('XRANGE', KEYS[6], held 
 if there and #there > 0 and tonumber(held) < tonumber(revision) then
   entries = redis.call('XRANGE', KEYS[6], digits(tonumber(held) + 1) .. '-0', '+', 'COUNT', most + 1)
 end
-local reply = {revision}
+local reply = {revision, mark}
 if #entries == 0 or #entries > most then
-  reply[2] = 'full'
+  reply[3] = 'full'
   local all = redis.call('HGETALL', KEYS[5])
   for i = 1, #all do reply[#reply + 1] = all[i] end
   return reply
 end
-reply[2] = 'delta'
+reply[3] = 'delta'
 local seen = {}
 for _, entry in ipairs(entries) do
   local fields = entry[2]

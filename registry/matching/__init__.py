@@ -5,6 +5,7 @@
 * :mod:`registry.matching.lexical`: the matcher that needs nothing else; :mod:`registry.matching.spelling` and
   :mod:`registry.matching.related` are its words spelled alike and its words that mean alike.
 * :mod:`registry.matching.calibration`, :mod:`registry.matching.decision`: how likely the best is right, and what to do then.
+* :mod:`registry.matching.refit`: the same, moved by how an installation's own decisions turned out.
 * :mod:`registry.matching.contract`, :mod:`registry.matching.evidence`: what cannot be used, and what has proved itself.
 * :mod:`registry.matching.duplicates`: what is there already, and what contradicts itself.
 * :mod:`registry.matching.passages`: entries of the board, ranked for a question in the same way.

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from blackboard.types import Record
 from registry.matching.calibration import Calibration, shipped
-from registry.matching.interface import Candidate, Matcher
+from registry.matching.interface import Candidate, Searching
+from registry.matching.refit import Refit
 from registry.matching.words import plain_words
 
 Outcome = Literal["use", "compose", "fabricate", "ask"]
@@ -65,14 +66,17 @@ class MatchDecision(Record):
     """What the probability was made from; see :class:`registry.matching.interface.Signals`."""
     left_out: tuple[str, ...] = ()
     """What was found and may not be used, each with the reason."""
+    own_cases: int = 0
+    """How many decisions of this installation its calibration was fitted on; 0 for the one that is shipped."""
 
 
 def decide(
-    matcher: Matcher,
+    matcher: Searching,
     need: str,
     *,
     prices: Prices | None = None,
     calibration: Calibration | None = None,
+    refit: Refit | None = None,
     allowed: Callable[[str], bool] | None = None,
     left_out: Callable[[str], str] | None = None,
     ranked: Callable[[Sequence[Candidate]], Sequence[Candidate]] = tuple,
@@ -83,12 +87,13 @@ def decide(
         matcher: knows the capabilities.
         need: in words.
         prices: what mistakes cost. Default: a wrong match half as much again as a needless fabrication.
-        calibration: from signals to probabilities. Default: the one that is shipped.
+        calibration: from signals to probabilities. Default: that of ``refit``, then the one that is shipped.
+        refit: the installation's own.
         allowed: which capabilities there are for this need.
         left_out: why one of them may not be used, in words; empty when it may.
         ranked: the candidates in the order their records suggest. Default: as they match.
     """
-    prices, calibration = prices or Prices(), calibration or shipped()
+    prices, calibration = prices or Prices(), calibration or (refit.calibration if refit else shipped())
     refused: dict[str, str] = {}
 
     def usable(name: str) -> bool:
@@ -127,6 +132,7 @@ def decide(
         candidates=tuple(map(_recorded, best)),
         signals=tuple(round(value, 4) for value in found.signals),
         left_out=said,
+        own_cases=refit.cases if refit else 0,
     )
 
 
@@ -140,7 +146,7 @@ def costs(right: float, prices: Prices) -> dict[Outcome, float]:
 
 
 def _composed(
-    matcher: Matcher, need: str, calibration: Calibration, allowed: Callable[[str], bool] | None
+    matcher: Searching, need: str, calibration: Calibration, allowed: Callable[[str], bool] | None
 ) -> tuple[tuple[str, ...], float] | None:
     """Capabilities for the parts of a need, and how likely all of them are right; None unless they are several."""
     parts = [part for part in _BETWEEN.split(need[:2000]) if len(plain_words(part)) >= 2]

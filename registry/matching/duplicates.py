@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 from registry.manifest import Manifest
 from registry.matching.documents import Document
-from registry.matching.interface import Matcher
+from registry.matching.interface import Searching
 from registry.matching.words import terms
 
 DEFAULT_LEAST = 0.75
@@ -44,7 +44,7 @@ def likeness(one: Document, other: Document) -> float:
 
 
 def similar(
-    matcher: Matcher, documents: Callable[[str], Document], document: Document, least: float = DEFAULT_LEAST
+    matcher: Searching, documents: Callable[[str], Document], document: Document, least: float = DEFAULT_LEAST
 ) -> list[Alike]:
     """The known capabilities a document is at least so like, most first; one of the same name is not compared."""
     found = matcher.search(f"{document.name} {document.description}", k=_LOOKED_AT).candidates
@@ -53,7 +53,7 @@ def similar(
 
 
 def clusters(
-    matcher: Matcher, documents: Mapping[str, Document], least: float = DEFAULT_LEAST
+    matcher: Searching, documents: Mapping[str, Document], least: float = DEFAULT_LEAST
 ) -> list[tuple[tuple[str, ...], float]]:
     """Groups of capabilities that are nearly the same, with the least likeness that holds each together, largest first."""
     group = {name: name for name in documents}

@@ -45,7 +45,15 @@ class Findings(NamedTuple):
     signals: Signals
 
 
-class Matcher(Protocol):
+class Searching(Protocol):
+    """Answers searches."""
+
+    def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
+        """The best at most ``k`` allowed capabilities that have anything to do with the need."""
+        ...
+
+
+class Matcher(Searching, Protocol):
     """Ranks capabilities for a need.
 
     Adding and removing must leave it as if it had been built from the rest, in any order: processes that followed the
@@ -60,8 +68,4 @@ class Matcher(Protocol):
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
-        ...
-
-    def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
-        """The best at most ``k`` allowed capabilities that have anything to do with the need."""
         ...

@@ -122,7 +122,17 @@ def test_the_command_examines_everything_and_its_exit_code_says_whether_somethin
         found = {one["name"]: one for one in records(done.stdout)}
         assert (done.returncode, done.stderr) == (0, "")
         assert {one["level"] for one in found.values()} == {"ok"}
-        expected = {"python", "hiredis", "extras", "local server", *HEALTHY, "signing key", "isolation", "model"}
+        expected = {
+            "python",
+            "hiredis",
+            "extras",
+            "local server",
+            *HEALTHY,
+            "signing key",
+            "matching",
+            "isolation",
+            "model",
+        }
         assert set(found) == expected
         assert "answered" in found["model"]["said"]
         again = command("doctor", "--model", "oracle:x", env=env)

@@ -21,26 +21,78 @@ def make(name: str, description: str, **fields: Any) -> Manifest:
     return Manifest(name=name, description=description, **given)
 
 
-STEP = st.tuples(st.sampled_from(NAMES), st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join))
+PHRASE = st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
+STEP = st.tuples(st.sampled_from(("register", "teach", "forget")), st.sampled_from(NAMES), PHRASE)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEP, min_size=1, max_size=10), need=st.lists(st.sampled_from(WORDS), min_size=1, max_size=3))
+@given(steps=st.lists(STEP, min_size=1, max_size=12), need=st.lists(st.sampled_from(WORDS), min_size=1, max_size=3))
 async def test_a_matcher_started_from_nothing_equals_one_that_followed(
-    client: redis.asyncio.Redis, steps: list[tuple[str, str]], need: list[str]
+    client: redis.asyncio.Redis, steps: list[tuple[str, str, str]], need: list[str]
 ) -> None:
+    """Of versions as they come and go, and of lessons as they are taught and forgotten; ``delta`` belongs to one tenant."""
     await client.flushall()
     writer, follower = Registry(Catalog(client, "test")), Registry(Catalog(client, "test"))
     asked = " ".join(need)
-    for name, text in steps:
-        if text:
-            await writer.register(make(name, text), source=CODE)
+    for number, (kind, name, text) in enumerate(steps):
+        tenant = ("acme", "rival")[number % 2]
+        if kind == "teach":
+            await writer.learn(f"r{number % 5}", tenant, float(number), [(name, text)])
+        elif kind == "forget":
+            await writer.unlearn(name, tenant)
+        elif text:
+            await writer.register(make(name, text, tenant="acme" if name == "delta" else "*"), source=CODE)
         elif name in await writer.names():
             await writer.retire(name)
-        await follower.shortlist(asked)
+        await follower.shortlist(asked, tenant=tenant)
     fresh = Registry(Catalog(client, "test"))
-    assert await follower.shortlist(asked) == await fresh.shortlist(asked)
-    assert await follower.decide(asked) == await fresh.decide(asked)
+    for tenant in (None, "acme", "rival", "another"):
+        assert await follower.shortlist(asked, tenant=tenant) == await fresh.shortlist(asked, tenant=tenant)
+        assert await follower.decide(asked, tenant=tenant) == await fresh.decide(asked, tenant=tenant)
+    assert await follower.shortlist(asked, tenant="another") == [
+        each for each in await fresh.shortlist(asked) if each.version.visible_to("another")
+    ]
+
+
+async def test_what_served_a_need_is_found_by_its_words_and_only_by_the_tenant_whose_they_were(
+    client: redis.asyncio.Redis,
+) -> None:
+    registry = Registry(Catalog(client, "test"))
+    await registry.register(make("convert_currency", "Convert money from one currency into another."), source=CODE)
+    await registry.register(make("get_weather", "Current weather and forecast for a city."), source=CODE)
+    need, other = "quokka zanzibar", "quokka trip"
+    assert await registry.shortlist(need, tenant="acme") == []
+    assert await registry.learn("r1", "acme", 1.0, [("convert_currency", need)]) == 1
+    (found,) = await registry.shortlist(other, tenant="acme")
+    assert found.name == "convert_currency"
+    assert found.reasons[0].startswith("quokka ")
+    decision = await registry.decide(need, tenant="acme")
+    assert decision.candidates[0].name == "convert_currency"
+    for tenant in ("rival", None):
+        assert await registry.shortlist(other, tenant=tenant) == []
+        assert (await registry.decide(need, tenant=tenant)).candidates == ()
+    # What is known without lessons stays known, once, to everybody.
+    for tenant in ("acme", "rival", None):
+        names = [each.name for each in await registry.shortlist("convert currency", tenant=tenant)]
+        assert names.count("convert_currency") == 1
+    assert await registry.lessons("convert_currency") == {"acme": (need,)}
+
+
+async def test_lessons_outlive_a_new_version_and_speak_again_when_a_retired_one_returns(
+    client: redis.asyncio.Redis,
+) -> None:
+    registry = Registry(Catalog(client, "test"))
+    first = await registry.register(make("convert", "Convert money."), source=CODE)
+    await registry.learn("r1", "acme", 1.0, [("convert", "quokka zanzibar")])
+    await registry.register(make("convert", "Convert money, better."), source=CODE)
+    assert [each.name for each in await registry.shortlist("quokka", tenant="acme")] == ["convert"]
+    await registry.retire("convert")
+    assert await registry.shortlist("quokka", tenant="acme") == []
+    await registry.activate("convert", first.sha)
+    assert [each.name for each in await registry.shortlist("quokka", tenant="acme")] == ["convert"]
+    assert await registry.similar(make("other", "Convert money.")) == [], "near, but not the same"
+    assert await registry.unlearn("convert") == 1
+    assert await registry.shortlist("quokka", tenant="acme") == []
 
 
 async def test_what_the_contract_forbids_is_left_out_with_the_reason(client: redis.asyncio.Redis) -> None:

@@ -1,0 +1,125 @@
+"""The matcher of a registry as each tenant sees it: what a tenant's runs taught speaks for that tenant alone.
+
+A capability of one tenant has that tenant's lessons among its texts. One that tenants share is known once without lessons
+and once more for each tenant it served, with the needs it served there; a tenant's search sees its own text where there is
+one. So words of one tenant neither rank for another nor stand in the reasons another is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from registry.manifest import Manifest
+from registry.matching import Candidate, Document, Findings, Matcher
+from registry.matching.interface import Searching
+
+_BETWEEN = "\0"
+"""Between a name and a tenant's mark: before every character of a name, so that equal scores stay in the order of names."""
+_FIRST_MARK = 0xF0000
+"""Marks are private characters, which no need has and no word is made of."""
+_MARKS = 0x10FFFD - _FIRST_MARK
+
+
+class Offered:
+    """What is offered, in a matcher.
+
+    Args:
+        matcher: knows nothing yet.
+    """
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.matcher = matcher
+        self._manifests: dict[str, Manifest] = {}
+        self._lessons: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._marks: dict[str, str] = {}
+        self._own: dict[str, set[str]] = {}
+        """By tenant: the shared capabilities it has lessons for."""
+
+    def add(self, manifest: Manifest) -> None:
+        """Offer a capability; replaces what was offered under its name."""
+        self.remove(manifest.name)
+        self._manifests[manifest.name] = manifest
+        self.matcher.add(manifest.name, self.document(manifest.name))
+        for tenant in self._lessons.get(manifest.name, ()):
+            self._show(manifest.name, tenant)
+
+    def remove(self, name: str) -> None:
+        """Offer a capability no longer; what it was taught is kept."""
+        if self._manifests.pop(name, None) is not None:
+            self.matcher.remove(name)
+            for tenant in self._lessons.get(name, ()):
+                self._hide(name, tenant)
+
+    def teach(self, name: str, tenant: str, needs: Sequence[str]) -> None:
+        """All the needs a capability served a tenant; without any, what there was is forgotten."""
+        known = self._lessons.setdefault(name, {})
+        self._hide(name, tenant)
+        known.pop(tenant, None)
+        if needs:
+            known[tenant] = tuple(needs)
+        if not known:
+            del self._lessons[name]
+        manifest = self._manifests.get(name)
+        if manifest is None:
+            return
+        if manifest.tenant == tenant:
+            self.matcher.add(name, self.document(name))
+        elif needs:
+            self._show(name, tenant)
+
+    def lessons(self, name: str) -> Mapping[str, tuple[str, ...]]:
+        """The needs a capability served, newest first, by tenant."""
+        return dict(self._lessons.get(name, {}))
+
+    def document(self, name: str, tenant: str | None = None) -> Document:
+        """The texts of a capability as a tenant sees them; None sees no tenant's lessons but its owner's."""
+        manifest = self._manifests[name]
+        whose = manifest.tenant if tenant is None or manifest.tenant != "*" else tenant
+        return Document.of(manifest, self._lessons.get(name, {}).get(whose, ()))
+
+    def seen_by(self, tenant: str | None) -> Searching:
+        """The matcher as a tenant sees it; None sees no tenant's lessons about what tenants share."""
+        return _View(
+            self.matcher, self._own.get(tenant or "", set[str]()), self._marks.get(tenant or "", ""), self._own
+        )
+
+    def _show(self, name: str, tenant: str) -> None:
+        if self._manifests[name].tenant == "*":
+            self._own.setdefault(tenant, set()).add(name)
+            self.matcher.add(self._key(name, tenant), self.document(name, tenant))
+
+    def _hide(self, name: str, tenant: str) -> None:
+        own = self._own.get(tenant)
+        if own is not None and name in own:
+            own.discard(name)
+            if not own:
+                del self._own[tenant]
+            self.matcher.remove(self._key(name, tenant))
+
+    def _key(self, name: str, tenant: str) -> str:
+        mark = self._marks.setdefault(tenant, chr(_FIRST_MARK + len(self._marks) % _MARKS))
+        return f"{name}{_BETWEEN}{mark}"
+
+
+class _View:
+    """A :class:`~registry.matching.interface.Searching` over the texts one tenant sees."""
+
+    def __init__(self, matcher: Matcher, own: set[str], mark: str, anybody: Mapping[str, set[str]]) -> None:
+        self._matcher, self._own, self._mark, self._anybody = matcher, own, mark, anybody
+
+    def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
+        if not self._anybody:
+            return self._matcher.search(query, k=k, allowed=allowed)
+
+        def seen(key: str) -> bool:
+            name, between, mark = key.partition(_BETWEEN)
+            if (mark != self._mark) if between else (name in self._own):
+                return False
+            return allowed is None or allowed(name)
+
+        found = self._matcher.search(query, k=k, allowed=seen)
+        return Findings([_named(each) for each in found.candidates], found.signals)
+
+
+def _named(candidate: Candidate) -> Candidate:
+    return candidate._replace(name=candidate.name.partition(_BETWEEN)[0])
