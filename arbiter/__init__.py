@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from wrapper.context import TaskContext, current_task
     from wrapper.failing import Permanent, RetryLater
     from wrapper.models import RecordedModel, ScriptedModel
+    from wrapper.peers.mcp import McpPeer
     from wrapper.spending import Price, Prices
 
 _HOMES = {
@@ -71,6 +72,7 @@ _HOMES = {
     "Link": "blackboard.events",
     "Manifest": "registry",
     "MissingExtra": "blackboard.errors",
+    "McpPeer": "wrapper.peers.mcp",
     "ModelUnavailable": "blackboard.errors",
     "Permanent": "wrapper.failing",
     "Price": "wrapper.spending",
@@ -121,6 +123,7 @@ __all__ = [
     "Limits",
     "Link",
     "Manifest",
+    "McpPeer",
     "MissingExtra",
     "ModelUnavailable",
     "Permanent",

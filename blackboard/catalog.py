@@ -37,7 +37,7 @@ MAX_SOURCE_BYTES = 1024 * 1024
 MAX_EXAM_BYTES = 256 * 1024
 
 _KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
-_MORE_KEYS = ("signatures", "trust", "audit", "tokens", "uses")
+_MORE_KEYS = ("signatures", "trust", "audit", "tokens", "uses", "peers")
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000
 _READ_AT_ONCE = 200

@@ -14,6 +14,7 @@
 --  13 audit       STREAM  what people decided: keys, versions, grants, tokens, and by whom
 --  14 tokens      HASH    token id -> small JSON of strings: name, hash of its secret, what it may, until when
 --  15 uses        STREAM  what code used of what it was granted; tokens that were refused
+--  16 peers       HASH    peer|process -> small JSON of strings: whether the peer answers that process, and until when this holds
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'
