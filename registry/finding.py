@@ -104,7 +104,9 @@ class Finding(Vouching):
         await self._listen()
         missing = self._missing()
         return [
-            version for name, version in sorted(self._active.items()) if version.visible_to(tenant) and name not in missing
+            version
+            for name, version in sorted(self._active.items())
+            if version.visible_to(tenant) and name not in missing
         ]
 
     async def unavailable(self) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class Reporter:
     def __init__(self, attempt: Attempt, clock: Callable[[], float] = time.monotonic) -> None:
         self._attempt, self._clock = attempt, clock
         self._next, self._made = 0.0, 0
+        self._telling = asyncio.Lock()
 
     async def __call__(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Report how far it is. Whatever keeps the report from the board does not keep the work from going on."""
@@ -44,10 +46,16 @@ class Reporter:
             data["total"] = total
         if message:
             data["message"] = message[:WORDS]
-        try:
-            await self._attempt.progress("task.progressed", data)
-        except ArbiterError as error:
-            log.info("%s: its progress is not on the board: %s", self._attempt.claim.task_id, error)
+        async with self._telling:
+            try:
+                await self._attempt.progress("task.progressed", data)
+            except ArbiterError as error:
+                log.info("%s: its progress is not on the board: %s", self._attempt.claim.task_id, error)
+
+    async def settled(self) -> None:
+        """Wait until what was reported is on the board: after the end of the task there is no place for it."""
+        async with self._telling:
+            pass
 
 
 _current: ContextVar[Reporter | None] = ContextVar("arbiter_reporter", default=None)

@@ -23,11 +23,13 @@ UNREACHED = "peer_unavailable"
 """The type of a failure before anything was sent: trying again cannot do anything twice."""
 
 REPEATED = RetryPolicy(
-    max_attempts=5, rules=(RetryRule(errors=(UNREACHED,), interval_seconds=1.0), RetryRule(errors=("*",), max_attempts=3))
+    max_attempts=5,
+    rules=(RetryRule(errors=(UNREACHED,), interval_seconds=1.0), RetryRule(errors=("*",), max_attempts=3)),
 )
 """For what reads, or may be done twice."""
 ONCE = RetryPolicy(
-    max_attempts=5, rules=(RetryRule(errors=(UNREACHED,), interval_seconds=1.0), RetryRule(errors=("*",), max_attempts=1))
+    max_attempts=5,
+    rules=(RetryRule(errors=(UNREACHED,), interval_seconds=1.0), RetryRule(errors=("*",), max_attempts=1)),
 )
 """For everything else: sent once."""
 
@@ -84,7 +86,10 @@ def _manifest(
         {
             "name": name,
             "description": words(
-                said.get("description"), said.get("title"), hints.get("title"), f"{tool}, a tool of {label('mcp', peer)}."
+                said.get("description"),
+                said.get("title"),
+                hints.get("title"),
+                f"{tool}, a tool of {label('mcp', peer)}.",
             ),
             "input_schema": schema(said.get("inputSchema")),
             "output_schema": None if output is None else schema(output),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -33,7 +34,7 @@ class Turned:
     @property
     def next(self) -> float:
         """In how many seconds the first sleeper wakes."""
-        return min(due for due, waiting in self._sleepers if not waiting.done()) - self.now
+        return min((due for due, waiting in self._sleepers if not waiting.done()), default=math.inf) - self.now
 
     def turn(self, seconds: float) -> None:
         self.now += seconds

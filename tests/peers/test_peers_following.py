@@ -7,48 +7,49 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import MCPServer
 from peer_support import Served, Turned, Watching, followed, served, until
 
 from arbiter.testing import clock as turned_clock
 from arbiter.testing.clock import Clock
 from blackboard.board import Board
 from blackboard.errors import BadInput, EngineUnavailable
-from blackboard.peers import Peers
-from registry import Manifest, Registry, capability
+from registry import Registry, capability
 from wrapper.failing import PeerUnavailable
 from wrapper.peers.mcp import McpPeer
 
 
+def price(item: str) -> int:
+    """Price of an item."""
+    return 25
+
+
+def stock(item: str) -> int:
+    """How many there are in stock."""
+    return 12
+
+
+def wrap(item: str) -> str:
+    """Wrap an item as a present."""
+    return f"wrapped {item}"
+
+
 class Shop:
-    """A server whose offers a test changes between two starts or while it runs."""
+    """A server whose offers a test changes while it runs, and that can be started again."""
 
     def __init__(self) -> None:
         self.server = MCPServer("shop")
         self.hangs = False
 
-        @self.server.tool()
-        def price(item: str) -> int:
-            """Price of an item."""
-            return 25
-
-        @self.server.tool()
-        async def stock(item: str, ctx: Context) -> int:
-            """How many there are in stock."""
-            return 12
-
-    def add(self, name: str, description: str = "Wraps an item as a present.") -> None:
-        def wrap(item: str) -> str:
-            return f"wrapped {item}"
-
-        self.server.add_tool(wrap, name=name, description=description)
-
     def app(self) -> Any:
+        self.server = MCPServer("shop")
+        self.server.add_tool(price)
+        self.server.add_tool(stock)
         inner = self.server.streamable_http_app(stateless_http=True)
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            if self.hangs and scope["type"] == "http":
-                await asyncio.sleep(3600)
+            while self.hangs and scope["type"] == "http":
+                await asyncio.sleep(0.01)
             await inner(scope, receive, send)
 
         return app
@@ -69,18 +70,9 @@ def peer(place: Served, **more: Any) -> McpPeer:
     return McpPeer(name="shop", url=place.url, **more)
 
 
-@pytest.fixture
-async def board(redis_board: Board) -> Board:
-    return redis_board
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One engine: what is kept on the board is proven for all of them in test_peers_said."""
-
-
-async def test_what_a_server_offers_is_registered_and_found_by_everybody(board: Board, place: Served) -> None:
-    watching = Watching(board)
-    async with followed(board, peer(place), clock=Turned()) as (follower, functions):
+async def test_what_a_server_offers_is_registered_and_found_by_everybody(redis_board: Board, place: Served) -> None:
+    watching = Watching(redis_board)
+    async with followed(redis_board, peer(place), clock=Turned()) as (follower, functions):
         assert follower.trouble is None
         assert sorted(functions) == ["shop_price", "shop_stock"]
         assert await watching.names("price of an item") == ["shop_price", "shop_stock"]
@@ -89,10 +81,10 @@ async def test_what_a_server_offers_is_registered_and_found_by_everybody(board: 
 
 
 async def test_a_server_that_goes_is_out_of_every_shortlist_within_the_time_it_may_take_and_back_when_it_answers(
-    board: Board, place: Served, shop: Shop
+    redis_board: Board, place: Served, shop: Shop
 ) -> None:
-    watching, clock = Watching(board), Turned()
-    async with followed(board, peer(place), clock=clock) as (follower, functions):
+    watching, clock = Watching(redis_board), Turned()
+    async with followed(redis_board, peer(place), clock=clock) as (follower, functions):
         await place.stop()
         await until(lambda: clock.next > 0)
         if follower.trouble is None:  # unless the connection itself has shown it already
@@ -106,18 +98,17 @@ async def test_a_server_that_goes_is_out_of_every_shortlist_within_the_time_it_m
             await functions["shop_price"].invoke({"item": "box"})
 
         await place.start()
-        while follower.trouble is not None:
-            clock.turn(60.0)
-            await asyncio.sleep(0.01)
+        await until(lambda: clock.turn(0.5) or follower.trouble is None)
         await until(lambda: clock.next > 2.0)
         assert await watching.names("price of an item") == ["shop_price", "shop_stock"]
         assert (await functions["shop_stock"].invoke({"item": "box"}))[0] == {"result": 12}
 
 
-async def test_a_server_that_does_not_answer_in_time_is_down(board: Board, place: Served, shop: Shop) -> None:
-    watching, clock = Watching(board), Turned()
-    async with followed(board, peer(place), clock=clock) as (follower, _):
+async def test_a_server_that_does_not_answer_in_time_is_down(redis_board: Board, place: Served, shop: Shop) -> None:
+    watching, clock = Watching(redis_board), Turned()
+    async with followed(redis_board, peer(place), clock=clock) as (follower, _):
         shop.hangs = True
+        await until(lambda: clock.next == 60.0)
         clock.turn(60.0)
         await until(lambda: clock.next == 10.0)
         assert follower.trouble is None
@@ -125,13 +116,12 @@ async def test_a_server_that_does_not_answer_in_time_is_down(board: Board, place
         await asyncio.sleep(0.05)
         assert follower.trouble is None
         clock.turn(0.2)
-        await until(lambda: follower.trouble is not None)
-        assert follower.trouble == "it did not answer within 10 s"
+        await until(lambda: follower.trouble == "it did not answer within 10 s")
         assert "shop_price" in await watching.unavailable()
 
 
 async def test_a_server_that_does_not_answer_at_the_start_holds_nothing_up_for_longer_than_an_answer_may_take(
-    board: Board, place: Served, shop: Shop
+    redis_board: Board, place: Served, shop: Shop
 ) -> None:
     shop.hangs, clock = True, Turned()
 
@@ -141,41 +131,40 @@ async def test_a_server_that_does_not_answer_at_the_start_holds_nothing_up_for_l
             clock.turn(1.0)
 
     passing = asyncio.create_task(pass_time())
-    async with followed(board, peer(place), clock=clock) as (follower, functions):
+    async with followed(redis_board, peer(place), clock=clock) as (follower, functions):
         assert follower.trouble == "it did not answer within 10 s"
         assert functions == {}
         shop.hangs = False
-        await until(lambda: follower.trouble is None)
-        assert "shop_price" in functions
+        await until(lambda: "shop_price" in functions)
+        assert follower.trouble is None
     passing.cancel()
 
 
-async def test_of_a_process_that_died_nothing_holds_longer_than_it_said(board: Board, place: Served) -> None:
-    clock, watching = Clock(board), Watching(board)
+async def test_of_a_process_that_died_nothing_holds_longer_than_it_said(redis_board: Board, place: Served) -> None:
+    clock, watching = Clock(redis_board), Watching(redis_board)
     try:
-        async with followed(board, peer(place), clock=Turned()):
+        async with followed(redis_board, peer(place), clock=Turned()):
             assert await watching.unavailable() == {}
             await clock.advance(74.0)
             assert await watching.unavailable() == {}
             await clock.advance(2.0)  # nobody has said anything for longer than 60 + 10 + 5 s
-            assert await watching.unavailable() == {
-                name: "mcp:shop: no process that reaches it has been heard of lately"
-                for name in ("shop_price", "shop_stock")
-            }
+            assert await watching.unavailable() == dict.fromkeys(
+                ("shop_price", "shop_stock"), "mcp:shop: no process that reaches it has been heard of lately"
+            )
             assert await watching.names("price") == []
     finally:
         turned_clock.uninstall()
 
 
 async def test_what_changes_is_a_new_version_and_what_is_gone_is_retired(
-    board: Board, place: Served, shop: Shop
+    redis_board: Board, place: Served, shop: Shop
 ) -> None:
-    clock, registry = Turned(), Registry(board.catalog)
-    async with followed(board, peer(place), clock=clock) as (follower, functions):
+    clock, registry = Turned(), Registry(redis_board.catalog)
+    async with followed(redis_board, peer(place), clock=clock) as (follower, functions):
         before = await registry.resolve("shop_price")
         shop.server.remove_tool("price")
         shop.server.remove_tool("stock")
-        shop.add("price", "Price of an item, with tax.")
+        shop.server.add_tool(wrap, "price", description="Price of an item, with tax.")
         await follower.check()
         after = await registry.resolve("shop_price")
         assert after.sha != before.sha
@@ -188,8 +177,10 @@ async def test_what_changes_is_a_new_version_and_what_is_gone_is_retired(
         assert await registry.changes(limit=1000) == log  # nothing new was said, so nothing was written
 
 
-async def test_a_tool_does_not_take_the_place_of_what_somebody_else_registered(board: Board, place: Served) -> None:
-    registry = Registry(board.catalog)
+async def test_a_tool_does_not_take_the_place_of_what_somebody_else_registered(
+    redis_board: Board, place: Served
+) -> None:
+    registry = Registry(redis_board.catalog)
 
     @capability(name="shop_price")
     def mine(item: str) -> int:
@@ -197,66 +188,66 @@ async def test_a_tool_does_not_take_the_place_of_what_somebody_else_registered(b
         return 1
 
     await registry.register(mine.manifest)
-    async with followed(board, peer(place), clock=Turned()) as (_, functions):
+    async with followed(redis_board, peer(place), clock=Turned()) as (_, functions):
         assert list(functions) == ["shop_stock"]
         assert (await registry.resolve("shop_price")).manifest.action == "local.shop_price"
 
 
-async def test_a_process_that_stops_says_so_and_others_go_on(board: Board, place: Served) -> None:
-    watching = Watching(board)
-    async with followed(board, peer(place), clock=Turned(), process="one"):
-        async with followed(board, peer(place), clock=Turned(), process="two"):
+async def test_a_process_that_stops_says_so_and_others_go_on(redis_board: Board, place: Served) -> None:
+    watching = Watching(redis_board)
+    async with followed(redis_board, peer(place), clock=Turned(), process="one"):
+        async with followed(redis_board, peer(place), clock=Turned(), process="two"):
             assert await watching.unavailable() == {}
         assert await watching.unavailable() == {}
     assert set(await watching.unavailable()) == {"shop_price", "shop_stock"}
 
 
 async def test_a_process_that_does_not_reach_a_server_leaves_its_work_to_one_that_does(
-    board: Board, place: Served
+    redis_board: Board, place: Served
 ) -> None:
     dead = McpPeer(name="shop", url="http://127.0.0.1:1/mcp")
-    async with followed(board, dead, clock=Turned(), process="far") as (far, _):
+    async with followed(redis_board, dead, clock=Turned(), process="far") as (far, _):
         assert far.serves  # nobody reaches it: tasks are told so
         clock = Turned()
-        async with followed(board, peer(place), clock=clock, process="near") as (near, _):
+        async with followed(redis_board, peer(place), clock=clock, process="near") as (near, _):
             assert near.serves
             far_check = asyncio.create_task(far.check())
             await far_check
             assert not far.serves
-            assert await Watching(board).unavailable() == {}
+            assert await Watching(redis_board).unavailable() == {}
 
 
 async def test_what_another_process_learnt_is_asked_for_when_it_is_needed(
-    board: Board, place: Served, shop: Shop
+    redis_board: Board, place: Served, shop: Shop
 ) -> None:
     async with (
-        followed(board, peer(place), clock=Turned(), process="one") as (one, _),
-        followed(board, peer(place), clock=Turned(), process="two") as (two, functions),
+        followed(redis_board, peer(place), clock=Turned(), process="one") as (one, _),
+        followed(redis_board, peer(place), clock=Turned(), process="two") as (two, functions),
     ):
-        shop.add("wrap")
+        shop.server.add_tool(wrap)
         await one.check()
-        version = await Registry(board.catalog).resolve("shop_wrap")
+        version = await Registry(redis_board.catalog).resolve("shop_wrap")
         assert "shop_wrap" not in functions
         await two.renew()
         assert functions["shop_wrap"].manifest.content_hash() == version.sha
 
 
 async def test_trouble_with_the_board_does_not_close_the_connection(
-    board: Board, place: Served, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    redis_board: Board, place: Served, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Turned()
-    async with followed(board, peer(place), clock=clock) as (follower, functions):
+    async with followed(redis_board, peer(place), clock=clock) as (follower, functions):
 
         async def broken(*_: Any, **__: Any) -> Any:
             raise EngineUnavailable("gone")
 
-        shop.add("wrap")
+        shop.server.add_tool(wrap)
         with monkeypatch.context() as patch:
             patch.setattr(Registry, "register", broken)
             await follower.check()
         assert follower.trouble is None
         assert "shop_wrap" not in functions
-        assert clock.next == 1.0
+        await until(lambda: clock.next == 1.0)
         clock.turn(1.0)
         await until(lambda: "shop_wrap" in functions)
 
@@ -279,24 +270,8 @@ async def test_settings_that_cannot_be_right_are_refused() -> None:
         assert "secret" not in str(refused.value.value)
 
 
-async def test_a_secret_that_is_not_there_is_what_the_trouble_says(board: Board, place: Served) -> None:
+async def test_a_secret_that_is_not_there_is_what_the_trouble_says(redis_board: Board, place: Served) -> None:
     given = peer(place, headers={"Authorization": "Bearer {{secret:shop}}"})
-    async with followed(board, given, clock=Turned()) as (follower, _):
+    async with followed(redis_board, given, clock=Turned()) as (follower, _):
         assert follower.trouble is not None
         assert "ARBITER_SECRET_SHOP" in follower.trouble
-
-
-async def test_of_what_is_said_too_long_ago_nothing_is_kept(board: Board) -> None:
-    said, clock = Peers(board.catalog), Clock(board)
-    try:
-        await said.say("mcp:old", "p", "up", seconds=1)
-        await clock.advance(90_000.0)
-        await said.say("mcp:new", "p", "up", seconds=1)
-        assert (await said.heard()).peers() == ["mcp:new"]
-    finally:
-        turned_clock.uninstall()
-
-
-def test_a_manifest_of_a_peer_cannot_pass_for_anothers() -> None:
-    with pytest.raises(BadInput):
-        Manifest(name="x", description="x", input_schema={"type": "object"}, action="mcp.shop", kind="function")

@@ -50,8 +50,10 @@ class PeerCapability(Capability[..., Any]):
         return value  # type: ignore[return-value]
 
     async def invoke(self, value: Mapping[str, JsonValue]) -> tuple[JsonValue, Usage]:
-        started = time.monotonic()
-        returned = await self._send(self.tool, value, reporter())
+        started, report = time.monotonic(), reporter()
+        returned = await self._send(self.tool, value, report)
+        if report is not None:
+            await report.settled()
         return self.result(returned), Usage(seconds=round(time.monotonic() - started, 6))
 
     @property

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import JsonValue
 
@@ -229,6 +229,7 @@ class Follower:
     async def _take(self, session: Session, listing: Listing) -> float:
         """Take what it offers as it is now; returns in how many seconds to ask again."""
         self._session, seconds = session, self.peer.refresh_seconds
+        self._trouble = "the connection was closed"  # until more is known of its end than that
         if listing != self._listing:
             try:
                 for tool, why in await self._registered(listing):
@@ -321,7 +322,10 @@ class Following:
     """
 
     def __init__(
-        self, functions: MutableMapping[str, Capability[..., Any]], changed: Callable[[], None], sleep: Sleep = asyncio.sleep
+        self,
+        functions: MutableMapping[str, Capability[..., Any]],
+        changed: Callable[[], None],
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._functions, self._changed, self._sleep = functions, changed, sleep
         self._followers: dict[str, Follower] = {}
@@ -398,7 +402,7 @@ async def _stopped(tasks: Iterable[asyncio.Future[Any]]) -> None:
 
 def _why(error: BaseException) -> str:
     """The first reason in what was raised, in a line."""
-    while isinstance(error, BaseExceptionGroup) and error.exceptions:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     said = " ".join(str(error).split())
     return said if isinstance(error, PeerUnavailable | TimeoutError) and said else f"{type(error).__name__}: {said}"

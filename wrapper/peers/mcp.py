@@ -86,7 +86,9 @@ class McpPeer:
     def __post_init__(self) -> None:
         lane(self.kind, self.name)
         if isinstance(self.command, str):
-            raise BadInput("peer.command", self.command, "Give the program and its arguments one by one: ['python', 'x.py'].")
+            raise BadInput(
+                "peer.command", self.command, "Give the program and its arguments one by one: ['python', 'x.py']."
+            )
         if bool(self.command) == (self.url is not None):
             raise BadInput("peer.command", list(self.command), "Give either a command or a url.")
         if self.url is not None:
@@ -131,9 +133,10 @@ class McpPeer:
 
             program, *arguments = self.command
             # What it says on its standard error is nobody's to read here: it may hold anything, also what it was given.
-            silent = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115
+            silent = stack.enter_context(open(os.devnull, "w"))  # noqa: ASYNC230, SIM115
             return stdio_client(
-                StdioServerParameters(command=program, args=arguments, env=filled(self.env, secrets), cwd=self.cwd), silent
+                StdioServerParameters(command=program, args=arguments, env=filled(self.env, secrets), cwd=self.cwd),
+                silent,
             )
         import httpx2
         from mcp.client.streamable_http import streamable_http_client
