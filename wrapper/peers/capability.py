@@ -10,10 +10,10 @@ from pydantic import JsonValue
 
 from blackboard.taint import source
 from blackboard.types import Usage
-from registry import Capability, ResultNotJson
-from registry.content import canonical
+from registry import Capability
 from registry.peers import Offer
 from registry.peers.lane import peer_of
+from registry.signature import plain
 from wrapper.reporting import Reporter, reporter
 
 Send = Callable[[str, Mapping[str, JsonValue], Reporter | None], Awaitable[JsonValue]]
@@ -43,11 +43,7 @@ class PeerCapability(Capability[..., Any]):
         return dict(value)
 
     def result(self, value: object) -> JsonValue:
-        try:
-            canonical(value)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise ResultNotJson(str(error)) from None
-        return value  # type: ignore[return-value]
+        return plain(value)
 
     async def invoke(self, value: Mapping[str, JsonValue]) -> tuple[JsonValue, Usage]:
         started, report = time.monotonic(), reporter()
