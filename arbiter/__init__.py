@@ -44,10 +44,12 @@ if TYPE_CHECKING:
     from wrapper.context import TaskContext, current_task
     from wrapper.failing import Permanent, RetryLater
     from wrapper.models import RecordedModel, ScriptedModel
+    from wrapper.peers.a2a import A2aPeer
     from wrapper.peers.mcp import McpPeer
     from wrapper.spending import Price, Prices
 
 _HOMES = {
+    "A2aPeer": "wrapper.peers.a2a",
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
     "Author": "blackboard.events",
@@ -100,6 +102,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "A2aPeer",
     "Arbiter",
     "ArbiterError",
     "Author",

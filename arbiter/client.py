@@ -37,6 +37,7 @@ from registry import Registry, schema
 
 if TYPE_CHECKING:
     from arbiter.dead_letters import DeadLetters
+    from arbiter.peers import Peers
     from arbiter.stopping import CancelReport
 
 Request = str | Mapping[str, JsonValue] | Call
@@ -340,6 +341,17 @@ class Client(ABC):
         from arbiter.dead_letters import DeadLetters
 
         return DeadLetters(self.board, self.registry)
+
+    @property
+    def peers(self) -> Peers:
+        """The peers of the board, to list.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        from arbiter.peers import Peers
+
+        return Peers(self.board, self.registry)
 
     @property
     def audit(self) -> Audit:

@@ -34,6 +34,7 @@ from registry import Capability, Matcher, Registry, Signer
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from arbiter.peers import ServedPeers
     from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
     from wrapper.peers import Peer
@@ -266,6 +267,17 @@ class Arbiter(Client):
             await self.registry.register(manifest)
             self._functions[manifest.name] = one
         self._serving.look_again()
+
+    @property
+    def peers(self) -> ServedPeers:
+        """The peers of the board, to list; to add more that this process serves, and to ask them again.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        from arbiter.peers import ServedPeers
+
+        return ServedPeers(self.board, self.registry, self._serving)
 
     async def budgets(self, *levels: str) -> list[LevelReport]:
         if self._serving.spending is not None:

@@ -71,7 +71,7 @@ async def test_tasks_run_tools_and_their_errors_are_failures(redis_server: Redis
     offered = [capability(find_orders), capability(hello), capability(BY_HAND)]
     async with Arbiter(redis_server.url, board=board_name, capabilities=offered, roles=()) as a:
 
-        async def call(name: str, **given: Any) -> Any:
+        async def call(name: str, /, **given: Any) -> Any:
             return (await a.run(Call(name, given), timeout=30)).state.work[0].completion
 
         assert (await call("find_orders", customer="C-1")).data == [

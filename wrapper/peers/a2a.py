@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from pydantic import JsonValue
@@ -134,11 +134,12 @@ class A2aSession:
             raise PeerUnavailable(0, f"it answered {answer.status_code} for its card at {self._peer.card_url}")
         if len(answer.content) > CARD_BYTES:
             raise PeerUnavailable(0, f"its card is larger than {CARD_BYTES:,} bytes")
-        said = json.loads(answer.content)
-        if not isinstance(said, dict):
+        found: object = json.loads(answer.content)
+        if not isinstance(found, dict):
             raise PeerUnavailable(0, "its card is no JSON object")
+        said = cast("dict[str, Any]", found)
         peer = self._peer
-        found = listing(
+        offered = listing(
             peer.name, said, tenant=peer.tenant, effects=peer.effects, seconds=peer.call_seconds, only=peer.skills
         )
         card = parse_agent_card(said)
@@ -148,7 +149,7 @@ class A2aSession:
         del card.supported_interfaces[:]
         card.supported_interfaces.extend(here)
         self._card = card
-        return found
+        return offered
 
     async def changed(self) -> None:
         """A card does not say when it changes."""
@@ -160,9 +161,11 @@ class A2aSession:
         from a2a.utils.errors import A2AError
 
         assert self._card is not None, "offers() comes first"
+        # An agent without streams answers with the task at once, so that it is known what to stop.
         config = ClientConfig(
-            httpx_client=self._http, supported_protocol_bindings=["JSONRPC", "HTTP+JSON"], streaming=True
-        )
+            httpx_client=self._http, supported_protocol_bindings=["JSONRPC", "HTTP+JSON"],
+            polling=not self._card.capabilities.streaming,
+        )  # fmt: skip
         conversation = _Conversation(ClientFactory(config).create(self._card), report)
         try:
             return await conversation.ask(tool, given)

@@ -26,7 +26,7 @@ from blackboard.ending import end
 from blackboard.errors import ArbiterError, BadInput, Conflict
 from blackboard.peers import Peers
 from registry import Capability, Manifest, Registry, Version
-from registry.peers import Listing, Offer, label, lane, peer_of
+from registry.peers import Listing, Offer, Refused, label, lane, peer_of
 from wrapper.failing import PeerLost, PeerUnavailable
 from wrapper.peers.capability import PeerCapability
 from wrapper.peers.peer import Peer, Session
@@ -76,6 +76,8 @@ class Follower:
         self._functions, self._secrets, self._changed, self._sleep = functions, secrets, changed, sleep
         self._session: Session | None = None
         self._listing: Listing | None = None
+        self.refused: tuple[Refused, ...] = ()
+        """Tools that are not offered here, each with the reason."""
         self._trouble = "it has not answered yet"
         self._elsewhere = False
         self._wanted = asyncio.Event()
@@ -112,7 +114,7 @@ class Follower:
                             again = FIRST_AGAIN_SECONDS
                             await self._until_due(session, ending, seconds)
                 except Exception as error:
-                    await self._down(_why(error))
+                    await self._down(why(error))
                 await self._first(self._wanted.wait(), self._sleep(min(again, self.peer.refresh_seconds)))
                 again *= 2
         finally:
@@ -232,8 +234,9 @@ class Follower:
         self._trouble = "the connection was closed"  # until more is known of its end than that
         if listing != self._listing:
             try:
-                for tool, why in await self._registered(listing):
-                    log.warning("%s: its tool %s is not offered: %s", self.label, tool, why)
+                self.refused = await self._registered(listing)
+                for one in self.refused:
+                    log.warning("%s: its tool %s is not offered: %s", self.label, one.tool, one.why)
                 self._listing = listing
                 log.info("%s offers %d tools", self.label, len(listing.offers))
             except ArbiterError as error:
@@ -245,17 +248,17 @@ class Follower:
         await self._done()
         return seconds
 
-    async def _registered(self, listing: Listing) -> list[tuple[str, str]]:
+    async def _registered(self, listing: Listing) -> tuple[Refused, ...]:
         """Register what is offered, retire what is not any more; returns what could not be taken, with the reason."""
-        refused = [(one.tool, one.why) for one in listing.refused]
+        refused = list(listing.refused)
         active = {version.name: version for version in await self._registry.list()}
         served: dict[str, PeerCapability] = {}
         for offer in listing.offers:
-            why = await self._take_over(offer, active)
-            if why is None:
+            why_not = await self._take_over(offer, active)
+            if why_not is None:
                 served[offer.manifest.name] = PeerCapability(offer, self.send)
             else:
-                refused.append((offer.tool, why))
+                refused.append(Refused(offer.tool, why_not))
         for name, version in active.items():
             if peer_of(version.manifest) == (self.peer.kind, self.peer.name) and name not in served:
                 await self._registry.retire(name, version.sha, reason=f"{self.label} does not offer it any more")
@@ -263,12 +266,12 @@ class Follower:
             if name not in served:
                 del self._functions[name]
         self._functions.update(served)
-        return refused
+        return tuple(refused)
 
     async def _take_over(self, offer: Offer, active: Mapping[str, Version]) -> str | None:
         """Register one tool; returns why not. What somebody else registered under its name stays as it is."""
         manifest = offer.manifest
-        why = ""
+        said = ""
         for _ in range(2):
             there = active.get(manifest.name)
             if there is not None and there.manifest.action != manifest.action:
@@ -282,15 +285,15 @@ class Follower:
                 return str(error)
             except Conflict as error:
                 # Another process may have registered the same meanwhile.
-                why = str(error)
+                said = str(error)
                 active = {version.name: version for version in await self._registry.list()}
-        return why
+        return said
 
-    async def _down(self, why: str) -> None:
-        why = why[:_REASON]
-        if self._session is not None or why != self._trouble:
-            log.warning("%s cannot be reached: %s", self.label, why)
-        self._session, self._trouble = None, why
+    async def _down(self, trouble: str) -> None:
+        trouble = trouble[:_REASON]
+        if self._session is not None or trouble != self._trouble:
+            log.warning("%s cannot be reached: %s", self.label, trouble)
+        self._session, self._trouble = None, trouble
         await self._word("down")
         self._changed()
         await self._done()
@@ -400,7 +403,7 @@ async def _stopped(tasks: Iterable[asyncio.Future[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
     """The first reason in what was raised, in a line."""
     while isinstance(error, BaseExceptionGroup):
         error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
