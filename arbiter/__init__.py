@@ -48,9 +48,12 @@ if TYPE_CHECKING:
     from wrapper.context import TaskContext, current_task
     from wrapper.failing import Permanent, RetryLater
     from wrapper.models import RecordedModel, ScriptedModel
+    from wrapper.peers.a2a import A2aPeer
+    from wrapper.peers.mcp import McpPeer
     from wrapper.spending import Price, Prices
 
 _HOMES = {
+    "A2aPeer": "wrapper.peers.a2a",
     "Agenda": "blackboard.agenda",
     "AgendaTerms": "blackboard.triggers",
     "Arbiter": "arbiter.sdk",
@@ -78,6 +81,7 @@ _HOMES = {
     "Link": "blackboard.events",
     "Manifest": "registry",
     "MissingExtra": "blackboard.errors",
+    "McpPeer": "wrapper.peers.mcp",
     "ModelUnavailable": "blackboard.errors",
     "Permanent": "wrapper.failing",
     "Posting": "arbiter.inquiry",
@@ -108,6 +112,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "A2aPeer",
     "Agenda",
     "AgendaTerms",
     "Arbiter",
@@ -134,6 +139,7 @@ __all__ = [
     "Limits",
     "Link",
     "Manifest",
+    "McpPeer",
     "MissingExtra",
     "ModelUnavailable",
     "Permanent",

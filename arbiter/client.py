@@ -41,6 +41,7 @@ from registry import Registry, schema
 
 if TYPE_CHECKING:
     from arbiter.dead_letters import DeadLetters
+    from arbiter.peers import Peers
     from arbiter.stopping import CancelReport
 
 Request = str | Mapping[str, JsonValue] | Call | Inquiry
@@ -372,6 +373,17 @@ class Client(ABC):
             ArbiterError: not started.
         """
         return Permits(self.board)
+
+    @property
+    def peers(self) -> Peers:
+        """The peers of the board, to list.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        from arbiter.peers import Peers
+
+        return Peers(self.board, self.registry)
 
     @property
     def audit(self) -> Audit:

@@ -28,6 +28,7 @@ from blackboard.taint import TaintPolicy, merged
 from blackboard.types import Completion, Failure, Status, Usage
 from registry import Registry, Version, origin
 from registry.matching import MatchDecision
+from registry.peers import peer_of
 from wrapper.models import ModelCallFailed, Reply, as_failure, converse, describe, model_source
 
 if TYPE_CHECKING:
@@ -184,7 +185,13 @@ class Planner:
         for name, version in zip(names, found, strict=True):
             if version is None:
                 log.info("%s is no longer offered to run %s: the registry does not have it", name, state.run_id)
-        return {one.name: one for one in found if one is not None and one.visible_to(state.tenant)}
+        offers = {one.name: one for one in found if one is not None and one.visible_to(state.tenant)}
+        if any(peer_of(one.manifest) is not None for one in offers.values()):
+            # A peer may have gone since the round before: what cannot be had is not offered.
+            for name, why in (await self._registry.unavailable()).items():
+                if offers.pop(name, None) is not None:
+                    log.info("%s is not offered to run %s: %s", name, state.run_id, why)
+        return offers
 
     async def _matches(self, state: RunState) -> list[MatchDecision]:
         """What the matcher makes of the request, to be recorded with the first round."""
@@ -194,7 +201,7 @@ class Planner:
 
     async def _candidates(self, state: RunState) -> list[str]:
         """Names to offer in the first round: all there are when they are few, else those that have to do with the request."""
-        there = await self._registry.list(state.tenant)
+        there = await self._registry.offered(state.tenant)
         if len(there) <= SHORTLIST:
             return [version.name for version in there]
         request = conversation.request_text(state.request)

@@ -35,8 +35,10 @@ from registry import Capability, Matcher, Registry, Signer
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from arbiter.peers import ServedPeers
     from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
+    from wrapper.peers import Peer
     from wrapper.spending import Price, Prices
 
 GRACE_SECONDS = 10.0
@@ -54,6 +56,8 @@ class Arbiter(Client):
         data_dir: folder of the local server. Default ``~/.arbiter``.
         namespace, board: name the board.
         capabilities: functions and agents of this program, made with :func:`arbiter.capability`.
+        peers: MCP servers and A2A agents whose tools this process offers and calls, such as ``McpPeer``; see
+            ``docs/peers.md``. They are asked once before :meth:`start` returns.
         roles: what this process does beside submitting: any of ``arbiter``, ``fabricator``, ``wrapper``; empty for a pure
             client. Capabilities given here are served in any case.
         limits: bounds of runs submitted here, unless a call gives its own.
@@ -100,6 +104,7 @@ class Arbiter(Client):
         namespace: str = "arbiter",
         board: str = "main",
         capabilities: Sequence[Capability[..., Any]] = (),
+        peers: Sequence[Peer] = (),
         roles: Sequence[Role] = ROLES,
         limits: Limits | None = None,
         tenant: str = "default",
@@ -133,7 +138,7 @@ class Arbiter(Client):
             wanted(isolation if isinstance(isolation, str) else None)
         self._options: dict[str, Any] = {
             "url": url, "model": model, "data_dir": data_dir, "namespace": namespace, "board": board,
-            "capabilities": capabilities, "roles": roles, "limits": limits, "tenant": tenant,
+            "capabilities": capabilities, "peers": peers, "roles": roles, "limits": limits, "tenant": tenant,
             "fabricator_model": fabricator_model, "examiner_model": examiner_model, "fabrication": fabrication,
             "budgets": budgets, "prices": prices,
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
@@ -184,6 +189,8 @@ class Arbiter(Client):
                 await self.set_budget(budget)
             await self._serving.start(board, self._registry, self._heartbeat)
             await self.register(*options["capabilities"])
+            if options["peers"]:
+                await self._serving.follow(*options["peers"])
         except BaseException:
             await self.close(0)
             raise
@@ -267,6 +274,17 @@ class Arbiter(Client):
             await self.registry.register(manifest)
             self._functions[manifest.name] = one
         self._serving.look_again()
+
+    @property
+    def peers(self) -> ServedPeers:
+        """The peers of the board, to list; to add more that this process serves, and to ask them again.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        from arbiter.peers import ServedPeers
+
+        return ServedPeers(self.board, self.registry, self._serving)
 
     async def budgets(self, *levels: str) -> list[LevelReport]:
         if self._serving.spending is not None:

@@ -13,18 +13,23 @@ from blackboard.attempt import Handler
 from blackboard.board import STEP_LANE, Board
 from blackboard.budgets import Budgets
 from blackboard.ending import end
-from blackboard.errors import ArbiterError, IsolationUnavailable
+from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable
 from blackboard.heartbeat import Heartbeat
+from blackboard.peers import Peers
 from blackboard.retention import Retirer
 from blackboard.sweeper import Sweeper
-from blackboard.worker import Worker
-from registry import Capability, Registry
+from blackboard.worker import Worker, worker_name
+from registry import Capability, Manifest, Registry
+from registry.peers import peer_of
 
 if TYPE_CHECKING:
     from strands.models import Model
 
     from wrapper.broker import Outside
     from wrapper.isolation import Isolation
+    from wrapper.peers.following import Following
+    from wrapper.peers.peer import Peer
+    from wrapper.secrets import Secrets
     from wrapper.spending import Spending
 
 log = logging.getLogger(__name__)
@@ -43,10 +48,11 @@ class Serving:
 
     Args:
         options: as they were given to :class:`arbiter.Arbiter`.
-        functions: the capabilities of this program by name; looked at whenever lanes are decided.
+        functions: the capabilities of this program by name; looked at whenever lanes are decided. Those of peers come and
+            go here.
     """
 
-    def __init__(self, options: Mapping[str, Any], functions: Mapping[str, Capability[..., Any]]) -> None:
+    def __init__(self, options: Mapping[str, Any], functions: dict[str, Capability[..., Any]]) -> None:
         self._options = options
         self._functions = functions
         self.roles: tuple[Role, ...] = tuple(dict.fromkeys(options["roles"]))
@@ -58,6 +64,9 @@ class Serving:
         self.spending: Spending | None = None
         self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self.following: Following | None = None
+        self._secrets: Secrets | None = None
+        self._place: tuple[Registry, Peers, str] | None = None
 
     async def resolve_models(self) -> None:
         """Find out before serving whether the models can be had.
@@ -72,6 +81,9 @@ class Serving:
     async def close(self, grace_seconds: float) -> None:
         """No new claims; running work finishes within the grace time, the rest is released to others at once."""
         await asyncio.gather(*(worker.drain(grace_seconds) for worker in self._workers))
+        if self.following is not None:
+            await self.following.close()
+            self.following = None
         await end(self._tasks)
         self._workers.clear()
         self._tasks.clear()
@@ -122,12 +134,15 @@ class Serving:
                 policy=self._options["taint"],
             )
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
-        if "wrapper" in self.roles or self._options["capabilities"]:
+        if "wrapper" in self.roles or self._options["capabilities"] or self._options["peers"]:
             from wrapper.execute import Executor
 
             named = self._options["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
             model = self.model if named else None
-            executor = Executor(registry, self._isolate, self._functions, model, self.spending, self._outside())
+            executor = Executor(
+                registry, self._isolate, self._functions, model, self.spending, self._outside(), self._renew
+            )
+            self._place = registry, Peers(board.catalog), worker_name("peers")
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:
             self._keep(Sweeper(board).run, "sweeper")
@@ -137,17 +152,44 @@ class Serving:
         if "wrapper" in self.roles:
             self._keep(partial(self._warm, registry), "isolation")
 
+    async def follow(self, *peers: Peer) -> None:
+        """Serve peers; each was asked once what it offers when this returns, whether or not it answered.
+
+        Raises:
+            BadInput: this process serves no work, or a peer of this kind and name already.
+        """
+        from wrapper.peers.following import Following
+
+        if self._place is None:
+            raise BadInput("peers", [each.name for each in peers], "Give them to a process with the role 'wrapper'.")
+        if self.following is None:
+            self.following = Following(self._functions, self.look_again)
+        secrets, following = self._known_secrets(), self.following
+        registry, said, process = self._place
+        await asyncio.gather(*(following.add(each, registry, said, process, secrets) for each in peers))
+
+    async def _renew(self, manifest: Manifest) -> None:
+        if self.following is not None:
+            await self.following.renew(manifest)
+
     def _outside(self) -> Outside:
         from wrapper.addresses import authorities, networks
         from wrapper.broker import Outside
-        from wrapper.secrets import Secrets
 
         private = networks(self._options["private_addresses"])
-        return Outside(Secrets(self._options["secrets"]), private, authorities(), self._options["taint"])
+        return Outside(self._known_secrets(), private, authorities(), self._options["taint"])
+
+    def _known_secrets(self) -> Secrets:
+        from wrapper.secrets import Secrets
+
+        if self._secrets is None:
+            self._secrets = Secrets(self._options["secrets"])
+        return self._secrets
 
     def _work_lanes(self) -> list[str]:
         generic = list(self._lanes) if "wrapper" in self.roles else []
-        return [*generic, *(one.manifest.action for one in self._functions.values())]
+        own = [one.manifest.action for one in self._functions.values() if peer_of(one.manifest) is None]
+        return [*generic, *own, *(self.following.lanes() if self.following is not None else ())]
 
     def _keep(self, run: Callable[[], Awaitable[None]], name: str) -> None:
         async def kept() -> None:

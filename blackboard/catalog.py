@@ -37,7 +37,9 @@ MAX_SOURCE_BYTES = 1024 * 1024
 MAX_EXAM_BYTES = 256 * 1024
 
 _KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
-_MORE_KEYS = ("signatures", "trust", "audit", "tokens", "uses", "permits", "served", "lessons", "taught", "learnt")
+_MORE_KEYS = (
+    "signatures", "trust", "audit", "tokens", "uses", "permits", "served", "lessons", "taught", "learnt", "peers",
+)  # fmt: skip
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000
 _READ_AT_ONCE = 200

@@ -1,4 +1,4 @@
-"""Declaring capabilities that live in the embedding program: typed functions and Strands agents.
+"""Declaring capabilities that live in the embedding program: typed functions, Strands agents and Strands tools.
 
     @capability
     def add(a: int, b: int) -> int:
@@ -26,8 +26,9 @@ from blackboard.errors import BadInput
 from blackboard.taint import Taint, given
 from blackboard.triggers import Trigger
 from blackboard.types import RetryPolicy, Usage
+from registry import strands_tools
 from registry.manifest import EVERY_TENANT, LOCAL, CapabilityLimits, Example, Grants, Manifest
-from registry.signature import Signature, caller_namespace
+from registry.signature import Signature, caller_namespace, plain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -173,12 +174,14 @@ def capability(
     triggers: Sequence[Trigger | Mapping[str, Any]] = (),
     sources: Sequence[str] = (),
 ) -> Any:
-    """Make a capability of a typed function or of a Strands agent; also usable as a decorator, with or without options.
+    """Make a capability of a typed function, of a Strands agent or of a Strands tool; also usable as a decorator, with or
+    without options.
 
     Args:
-        target: the function (sync or async) or the agent.
-        name: default: the function's or the agent's own name.
-        description: what it does and when to use it. Default: the docstring, or the agent's description.
+        target: the function (sync or async), the agent, or the tool: what ``strands.tool`` makes of a function, or any other
+            object of Strands that is a tool. A tool is taken at the word of its specification.
+        name: default: the function's, the agent's or the tool's own name.
+        description: what it does and when to use it. Default: the docstring, or what the agent or tool says of itself.
         effects: what running it does to the world: ``pure``, ``reads``, ``writes`` or ``irreversible``.
         retry: when a failed attempt is tried again. Default: three attempts, one for ``irreversible``.
         examples: calls that show what it is for.
@@ -219,6 +222,8 @@ def capability(
 def _declare(target: Any, namespace: Mapping[str, Any], **options: Any) -> Capability[..., Any]:
     if isinstance(target, Capability):
         raise BadInput("capability", cast(object, target), "It is a capability already; declare it once.")
+    if (tool := strands_tools.as_tool(target)) is not None:
+        return _of_tool(tool, options)
     agent = target if _is_agent(target) else None
     function = _prompt_function(agent) if agent is not None else target
     signature = Signature(function, namespace)
@@ -247,6 +252,51 @@ def _declare(target: Any, namespace: Mapping[str, Any], **options: Any) -> Capab
         }
     )
     return Capability(function, signature, manifest, agent, sources)
+
+
+def _of_tool(tool: Any, options: dict[str, Any]) -> Capability[..., Any]:
+    said = strands_tools.specification(tool)
+    sources: Taint = options.pop("sources")
+    name = options.pop("name") or said.name
+    description = options.pop("description") or said.description
+    manifest = Manifest.of(
+        {
+            "name": name,
+            "description": description,
+            "input_schema": said.input_schema,
+            "output_schema": said.output_schema,
+            "action": f"{LOCAL}{name}",
+            "kind": "function",
+            "grants": options.pop("grants") or Grants(),
+            "provenance": {**_origin(tool), "tool": said.own_name},
+            **options,
+        }
+    )
+    return _ToolCapability(tool, manifest, sources)
+
+
+class _ToolCapability(Capability[..., Any]):
+    """A Strands tool; called, it does what the tool does when it is called."""
+
+    def __init__(self, tool: Any, manifest: Manifest, sources: Taint) -> None:
+        self.manifest, self.function, self.agent, self.sources = manifest, tool, None, sources
+        functools.update_wrapper(self, tool)
+
+    def arguments(self, value: Mapping[str, JsonValue]) -> dict[str, Any]:
+        return dict(value)
+
+    def result(self, value: object) -> JsonValue:
+        return plain(value)
+
+    async def invoke(self, value: Mapping[str, JsonValue]) -> tuple[JsonValue, Usage]:
+        started = time.monotonic()
+        returned = plain(await strands_tools.run(self.function, value))
+        return returned, Usage(seconds=round(time.monotonic() - started, 6))
+
+    @property
+    def in_thread(self) -> bool:
+        # Strands runs sync functions in a thread; what a tool does underneath is its own business.
+        return True
 
 
 def _own_name(target: Any, agent: Any) -> str:

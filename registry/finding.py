@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from blackboard.catalog import Catalog, StoredVersion
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.lessons import Lessons
+from blackboard.peers import Heard, Peers
 from blackboard.trigger_index import TriggerIndex
 from blackboard.types import Status
 from registry.manifest import Manifest
@@ -35,6 +36,7 @@ from registry.matching import (
 from registry.matching.refit import Refit
 from registry.matching.refit import read as read_refit
 from registry.offered import Offered
+from registry.peers.lane import label, peer_of
 from registry.signing import Signer
 from registry.versions import Version
 from registry.vouching import Vouching
@@ -49,6 +51,8 @@ DEFAULT_FLOOR = 0.02
 for needs in everyday language right capabilities score as little as 0.03."""
 
 _RECORDS_SECONDS = 10.0
+HEARD_SECONDS = 1.0
+"""How long what processes say of peers is taken for what they say now."""
 _UNKNOWN = evidence.factor({})
 
 
@@ -98,6 +102,10 @@ class Finding(Vouching):
         self._revision: str | None = None
         self._active: dict[str, Version] = {}
         self._unreadable: dict[str, str] = {}
+        self._peers = Peers(catalog)
+        self._of_peers: dict[str, str] = {}
+        self._heard = Heard(0.0, ())
+        self._heard_until = -math.inf
         self._refreshing = asyncio.Lock()
         self.meaning = passages.meaning(matcher)
         """Ranks what is written on the board, by the encoder of the matcher where it has one."""
@@ -106,6 +114,23 @@ class Finding(Vouching):
         """The active versions a tenant may use (None: all), by name. What cannot be read is in :attr:`unreadable`."""
         await self._refresh()
         return [version for _, version in sorted(self._active.items()) if version.visible_to(tenant)]
+
+    async def offered(self, tenant: str | None = None) -> list[Version]:
+        """:meth:`list` without what cannot be had now; see :meth:`unavailable`."""
+        await self._refresh()
+        await self._listen()
+        missing = self._missing()
+        return [
+            version
+            for name, version in sorted(self._active.items())
+            if version.visible_to(tenant) and name not in missing
+        ]
+
+    async def unavailable(self) -> Mapping[str, str]:
+        """Active capabilities of peers that no process reaches now, each with the reason. They are not in a shortlist."""
+        await self._refresh()
+        await self._listen()
+        return self._missing()
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -137,6 +162,7 @@ class Finding(Vouching):
         if k < 1:
             raise BadInput("k", k, "Ask for at least one.")
         await self._refresh()
+        await self._listen()
         await self._read_records()
         allowed = self._visible(tenant)
         pinned = [name for name in dict.fromkeys(always) if name in (self._active if allowed is None else allowed)]
@@ -167,6 +193,7 @@ class Finding(Vouching):
             prices: what mistakes cost.
         """
         await self._refresh()
+        await self._listen()
         await self._read_records()
 
         def left_out(name: str) -> str:
@@ -234,10 +261,11 @@ class Finding(Vouching):
             _log.warning("%s: %s", manifest.name, said)
 
     def _visible(self, tenant: str | None) -> Set[str] | None:
-        """The names a tenant may use; None when that is all of them."""
-        if tenant is None:
+        """The names a tenant may use and that can be had now; None when that is all of them."""
+        missing = self._missing()
+        if tenant is None and not missing:
             return None
-        names = {name for name, version in self._active.items() if version.visible_to(tenant)}
+        names = {name for name, version in self._active.items() if version.visible_to(tenant)} - missing.keys()
         return None if len(names) == len(self._active) else names
 
     def _search(self, query: str, k: int, allowed: Set[str] | None, tenant: str | None) -> Sequence[Candidate]:
@@ -276,6 +304,17 @@ class Finding(Vouching):
 
     def _scored(self, found: Candidate | None, name: str) -> tuple[float, Version, tuple[str, ...]]:
         return (found.score if found else 0.0, self._active[name], found.reasons if found else ())
+
+    async def _listen(self) -> None:
+        """Read what is said of peers, when there are capabilities of peers and it was last read some time ago."""
+        if self._of_peers and self._clock() >= self._heard_until:
+            self._heard_until = self._clock() + HEARD_SECONDS
+            self._heard = await self._peers.heard()
+
+    def _missing(self) -> dict[str, str]:
+        """The active capabilities of peers that cannot be had, each with the reason."""
+        troubles = {peer: self._heard.trouble(peer) for peer in set(self._of_peers.values())}
+        return {name: f"{peer}: {why}" for name, peer in self._of_peers.items() if (why := troubles[peer])}
 
     async def _refresh(self) -> None:
         async with self._refreshing:
@@ -319,10 +358,14 @@ class Finding(Vouching):
         self._unreadable.pop(name, None)
         known = self._active.get(name)
         self._active[name] = version
+        self._of_peers.pop(name, None)
+        if (peer := peer_of(version.manifest)) is not None:
+            self._of_peers[name] = label(*peer)
         if known is None or known.sha != version.sha:
             self._offered.add(version.manifest)
 
     def _forget(self, name: str) -> None:
         self._unreadable.pop(name, None)
+        self._of_peers.pop(name, None)
         if self._active.pop(name, None) is not None:
             self._offered.remove(name)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from blackboard.taint import Taint, merged, source
 from registry.manifest import Manifest
+from registry.peers.lane import peer_of
 
 FABRICATOR = "fabricator"
 """The value of ``made_by`` in the provenance of what was fabricated."""
 
 
 def origin(manifest: Manifest) -> Taint:
-    """The sources of a capability: none for what a person registered, ``generated:<name>`` for what was fabricated.
+    """The sources of a capability: none for what a person registered, ``generated:<name>`` for what was fabricated, and the
+    peer, such as ``mcp:files``, for what a peer offers.
 
     What it was fabricated for counts as well, unless a person had to look at it before it was offered.
     """
+    if (peer := peer_of(manifest)) is not None:
+        return (source(*peer),)
     made = manifest.provenance
     if made.get("made_by") != FABRICATOR:
         return ()

@@ -153,6 +153,19 @@ class Signature:
         return _schema(f"{name}.return", self._returns, "serialization") or None
 
 
+def plain(value: object) -> JsonValue:
+    """A value that must be JSON already.
+
+    Raises:
+        ResultNotJson: it is not.
+    """
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ResultNotJson(f"The {type(value).__name__} it returned cannot be carried as JSON: {error}") from error
+    return cast(JsonValue, value)
+
+
 def _adapter(field: str, hint: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(hint)

@@ -37,9 +37,10 @@ from registry import (
     validate_input,
     validate_output,
 )
-from wrapper import context, failing
+from wrapper import context, failing, reporting
 from wrapper.broker import AttemptBroker, Keep, Outside
 from wrapper.carrying import Carrying
+from wrapper.failing import PeerUnavailable
 from wrapper.fitting import misfits
 from wrapper.isolation import BrokerError, Isolation, Job, Outcome
 from wrapper.model_choice import NamedModels
@@ -75,6 +76,7 @@ class Executor:
         model: gives the model brokered to isolated code; None refuses such calls.
         spending: reserves each of those calls; without it they only count.
         outside: what granted requests may reach. Default: public addresses, and secrets from the environment.
+        renew: asks the peer that a manifest belongs to what it offers, when ``functions`` do not have it as it is there.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class Executor:
         model: Callable[[], Model] | None = None,
         spending: Spending | None = None,
         outside: Outside | None = None,
+        renew: Callable[[Manifest], Awaitable[None]] | None = None,
     ) -> None:
+        self._renew = renew
         self._outside = outside or Outside(Secrets())
         self._registry, self._isolation, self._functions, self._model = registry, isolation, functions, model
         self._spending = spending
@@ -209,17 +213,25 @@ class Executor:
     async def _in_process(self, attempt: Attempt, version: Version, given: dict[str, JsonValue]) -> Completion:
         claim, manifest = attempt.claim, version.manifest
         capability = self._functions.get(manifest.name)
+        fits = capability is not None and capability.manifest.content_hash() == version.sha
+        if not fits and self._renew is not None:
+            try:
+                await self._renew(manifest)
+            except PeerUnavailable as error:
+                return claim.completion(Status.FAILED, error=_raised(error, True), version=version.sha)
+            capability = self._functions.get(manifest.name)
+            fits = capability is not None and capability.manifest.content_hash() == version.sha
         if capability is None:
             return _failed(
                 claim, "unknown_capability", f"This program does not have the {manifest.kind} {manifest.name}."
             )
-        if capability.manifest.content_hash() != version.sha:
+        if not fits:
             message = f"This program has another version of {manifest.name} than the run is pinned to; start a new run."
             return _failed(claim, "hash_mismatch", message, version)
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess", "sources": capability.sources}
         started = time.perf_counter()
-        work = asyncio.ensure_future(_invoke(capability, given, claim))
+        work = asyncio.ensure_future(_invoke(capability, given, attempt))
         stop = asyncio.ensure_future(attempt.cancelled.wait())
         try:
             await asyncio.wait({work, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -306,9 +318,10 @@ def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
 
 
 async def _invoke(
-    capability: Capability[..., Any], given: dict[str, JsonValue], claim: Claim
+    capability: Capability[..., Any], given: dict[str, JsonValue], attempt: Attempt
 ) -> tuple[JsonValue, Usage]:
-    context.enter(replace(_context(claim), taint=merged(claim.taint, capability.sources)))
+    context.enter(replace(_context(attempt.claim), taint=merged(attempt.claim.taint, capability.sources)))
+    reporting.enter(attempt)
     try:
         return await capability.invoke(given)
     except SystemExit as error:  # would end this process: asyncio lets it through
@@ -327,7 +340,7 @@ def _raised(error: Exception, repeatable: bool) -> Failure:
     return Failure(
         type=kind,
         message=(f"{type(error).__name__}: {error}" if kind == "handler_error" else str(error))[:2000],
-        retryable=kind == "retry_later" or (kind == "handler_error" and repeatable),
+        retryable=kind in ("retry_later", "peer_unavailable") or (kind == "handler_error" and repeatable),
         evidence={"traceback": trace},
         names=tuple(failing.class_names(error)),
         retry_after_seconds=failing.wait(error),

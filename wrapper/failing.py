@@ -33,6 +33,14 @@ class RetryLater(Exception):
         super().__init__(self.reason)
 
 
+class PeerUnavailable(RetryLater):
+    """A system elsewhere could not be reached, and nothing was sent to it: trying again cannot do anything twice."""
+
+
+class PeerLost(Exception):
+    """The connection to a system elsewhere broke during a call: whether it was carried out is not known."""
+
+
 class Permanent(Exception):
     """Raise it from a capability: another attempt would fail in the same way, so none is made.
 
@@ -46,7 +54,12 @@ class Permanent(Exception):
 
 
 def kind(error: BaseException) -> str:
-    """The type of the failure an exception stands for: ``retry_later``, ``permanent`` or ``handler_error``."""
+    """The type of the failure an exception stands for.
+
+    ``peer_unavailable``, ``retry_later``, ``permanent`` or ``handler_error``.
+    """
+    if isinstance(error, PeerUnavailable):
+        return "peer_unavailable"
     if isinstance(error, RetryLater):
         return "retry_later"
     return "permanent" if isinstance(error, Permanent) else "handler_error"

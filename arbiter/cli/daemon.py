@@ -19,6 +19,7 @@ from blackboard.errors import BadInput
 if TYPE_CHECKING:
     from arbiter.http.server import Api
     from arbiter.sdk import Arbiter
+    from wrapper.peers import Peer
 
 THREADS = 64
 _DURABILITY = {
@@ -49,7 +50,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         loop.add_signal_handler(number, signals.put_nowait, number)
     served = Arbiter(
         model=arguments.model, fabricator_model=arguments.fabricator_model,
-        examiner_model=arguments.examiner_model, capabilities=capabilities, roles=roles,
+        examiner_model=arguments.examiner_model, capabilities=capabilities, peers=_peers(arguments), roles=roles,
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
         isolation=arguments.isolation, taint=arguments.taint_policy,
         concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
@@ -97,6 +98,14 @@ async def _serve(arguments: argparse.Namespace) -> int:
     return await _drained(served, signals)
 
 
+def _peers(arguments: argparse.Namespace) -> list[Peer]:
+    if not arguments.peers:
+        return []
+    from wrapper.peers.settings import peers
+
+    return [each for path in arguments.peers for each in peers(path)]
+
+
 def _api(arguments: argparse.Namespace) -> Api | None:
     if arguments.http is None:
         if arguments.http_public:
@@ -125,10 +134,21 @@ async def _started(served: Arbiter, api: Api | None, ready: Check) -> None:
         f"  roles       {', '.join(served.roles)}",
         f"  model       {narration.one_line(served.model_label) if thinking else 'only where capabilities call one'}",
         f"  isolation   {isolation}",
+        *(f"  peer        {line}" for line in _met(served)),
         *(f"  http        {line}" for line in http),
         "ready",
     ]
     output.note("\n".join(lines))
+
+
+def _met(served: Arbiter) -> list[str]:
+    """Of each peer this process serves what it offers, or why it cannot be had."""
+    return [
+        f"{each.label}: {len(each.listing.offers)} capabilities"
+        if each.trouble is None
+        else f"{each.label}: cannot be reached: {narration.one_line(each.trouble, 200)}; it is asked again"
+        for each in served.peers.following
+    ]
 
 
 async def _drained(served: Arbiter, signals: asyncio.Queue[signal.Signals]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from arbiter.cli import parser_board, parser_runs, words
+from arbiter.cli import parser_board, parser_peers, parser_runs, words
 
 EPILOG = """\
 environment:
@@ -51,6 +51,7 @@ def build() -> argparse.ArgumentParser:
     parser_board.doctor(commands)
     parser_runs.archive(commands)
     parser_board.capabilities(commands)
+    parser_peers.peers(commands)
     parser_board.eval(commands)
     parser_board.permits(commands)
     parser_board.keys(commands)

@@ -108,6 +108,10 @@ second signal gives everything back immediately."""
             "--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams"
         )
         parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=words.CAPABILITIES)
+        parser.add_argument(
+            "--peers", metavar="FILE", action="append", default=[],
+            help="MCP servers and A2A agents to offer: TOML or JSON, see docs/peers.md; may be repeated",
+        )  # fmt: skip
         words.isolation(parser)
         words.taint(parser)
         parser.add_argument(

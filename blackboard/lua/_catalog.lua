@@ -20,6 +20,7 @@
 --  18 lessons     ZSET    name|tenant by the revision of its needs; stays when they are gone, so that readers hear of it
 --  19 taught      HASH    run -> the fields of `served` that have a need of it
 --  20 learnt      HASH    rev, sum: of the lessons; calibration: JSON, never decoded here; its revision
+--  21 peers       HASH    peer|process -> small JSON of strings: whether the peer answers that process, and until when this holds
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'

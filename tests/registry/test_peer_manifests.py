@@ -1,0 +1,128 @@
+"""Manifests out of what peers say: legal unique names, checked schemas, effects; what cannot be taken is said."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blackboard.errors import BadInput
+from blackboard.retries import ruling
+from blackboard.types import Failure
+from registry import origin
+from registry.peers import lane, mcp, peer_of
+from registry.peers.naming import names
+
+ANY: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+def tool(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "description": f"Does {name}.", "inputSchema": ANY, **more}
+
+
+@given(st.lists(st.text(min_size=1, max_size=90), unique=True, max_size=12), st.randoms())
+def test_names_are_legal_unique_and_do_not_depend_on_the_order_of_tools(tools: list[str], order: random.Random) -> None:
+    found = names("shop", tools)
+    assert list(found) == tools
+    assert len(set(found.values())) == len(tools)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) for name in found.values())
+    shuffled = order.sample(tools, len(tools))
+    assert names("shop", shuffled) == found
+
+
+def test_names_say_what_tools_are_called() -> None:
+    assert names("shop", ["readText", "read-text", "read_text", "price", "2fa", "工具"]) == {
+        "read_text": "shop_read_text",
+        "readText": "shop_read_text_" + names("shop", ["readText", "read_text"])["readText"][-6:],
+        "read-text": "shop_read_text_" + names("shop", ["read-text", "read_text"])["read-text"][-6:],
+        "price": "shop_price",
+        "2fa": "shop_n_2fa",
+        "工具": "shop_" + names("shop", ["工具"])["工具"][-6:],
+    }
+
+
+@pytest.mark.parametrize(
+    ("hints", "effects", "lost_again"),
+    [
+        ({}, "irreversible", False),
+        ({"readOnlyHint": True}, "reads", True),
+        ({"idempotentHint": True}, "writes", True),
+        ({"destructiveHint": False}, "writes", False),
+        ({"readOnlyHint": "yes"}, "irreversible", False),
+    ],
+)
+def test_what_a_tool_says_it_does_decides_whether_it_is_tried_again(
+    hints: dict[str, Any], effects: str, lost_again: bool
+) -> None:
+    (offer,) = mcp.listing("shop", [tool("price", annotations=hints)]).offers
+    assert offer.manifest.effects == effects
+    lost = Failure(type="lease_lost", message="x", retryable=True)
+    unreached = Failure(type="peer_unavailable", message="x", retryable=True)
+    rule = next(each for each in offer.manifest.retry.rules if each.errors == ("*",))
+    assert (rule.max_attempts != 1) == lost_again
+    assert ruling(offer.manifest.retry, lost).again
+    assert ruling(offer.manifest.retry, unreached).again  # nothing was sent, so trying again does nothing twice
+
+
+def test_a_person_knows_better_what_a_tool_does() -> None:
+    (offer,) = mcp.listing("shop", [tool("price")], effects={"price": "reads"}).offers
+    assert offer.manifest.effects == "reads"
+
+
+def test_what_a_peer_offers_has_it_as_its_source_and_belongs_to_it() -> None:
+    (offer,) = mcp.listing("shop", [tool("price")]).offers
+    assert peer_of(offer.manifest) == ("mcp", "shop")
+    assert origin(offer.manifest) == ("mcp:shop",)
+    renamed = offer.manifest.model_copy(update={"provenance": {}})
+    assert origin(renamed) == ("mcp:shop",)  # told by what the content hash covers
+    assert renamed.content_hash() == offer.manifest.content_hash()
+
+
+def test_what_cannot_be_taken_is_said_and_the_rest_is_taken() -> None:
+    found = mcp.listing(
+        "search",
+        [
+            tool("good"),
+            tool("good"),
+            tool("capabilities"),
+            tool("list", inputSchema={"type": "array"}),
+            tool("far", inputSchema={"type": "object", "properties": {"a": {"$ref": "http://evil.example/x.json"}}}),
+            tool("bad", outputSchema={"type": "nothing"}),
+            {"description": "nameless", "inputSchema": ANY},
+            tool("old", inputSchema={"$schema": "http://json-schema.org/draft-07/schema#", **ANY}),
+        ],
+    )
+    assert [offer.manifest.name for offer in found.offers] == ["search_good", "search_old"]
+    assert [one.tool for one in found.refused] == ["good", "None", "capabilities", "list", "far", "bad"]
+    assert all(one.why for one in found.refused)
+
+
+def test_words_of_a_server_are_cut_and_cleaned() -> None:
+    (offer,) = mcp.listing("shop", [tool("price", description="a\x00b" + "c" * 9000)]).offers
+    assert offer.manifest.description.startswith("a bc")
+    assert len(offer.manifest.description) == 4000
+    (bare,) = mcp.listing("shop", [{"name": "price", "inputSchema": ANY}]).offers
+    assert bare.manifest.description == "price, a tool of mcp:shop."
+
+
+def test_more_tools_than_anybody_could_read_are_not_taken() -> None:
+    found = mcp.listing("shop", [tool(f"t{number}") for number in range(1001)])
+    assert (len(found.offers), len(found.refused)) == (1000, 1)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("ftp", "shop"), ("mcp", "Shop"), ("mcp", ""), ("mcp", "a.b")])
+def test_a_peer_needs_a_kind_and_a_name(kind: str, name: str) -> None:
+    with pytest.raises(BadInput):
+        lane(kind, name)
+
+
+def test_a_capability_as_a_tool_of_a_server_comes_back_as_it_was() -> None:
+    (offer,) = mcp.listing("shop", [tool("price", outputSchema=ANY, annotations={"readOnlyHint": True})]).offers
+    out = mcp.tool_of(offer.manifest)
+    assert out["name"] == "shop_price"
+    (back,) = mcp.listing("shop", [{**out, "name": "price"}]).offers
+    assert back.manifest.content_hash() == offer.manifest.content_hash()
