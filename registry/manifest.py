@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
@@ -257,6 +258,9 @@ class Manifest(Record):
         BadInput: on construction, naming the field, the value and the remedy. (``model_validate`` raises pydantic's
             ``ValidationError`` with the same words; use :meth:`of` for data from outside.)
     """
+
+    # NaN stays what it is, for canonical JSON to refuse it; a serializer of one's own would make it null.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     name: Annotated[str, Field(pattern=_NAME), AfterValidator(_no_reserved_name)]
     """Also the name of the tool the model calls."""
