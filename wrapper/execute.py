@@ -34,14 +34,13 @@ from registry import (
     Version,
     origin,
     schema,
-    validate_input,
     validate_output,
 )
 from wrapper import context, failing, reporting
 from wrapper.broker import AttemptBroker, Keep, Outside
 from wrapper.carrying import Carrying
 from wrapper.failing import PeerUnavailable
-from wrapper.fitting import misfits
+from wrapper.fitting import misfits, unfit
 from wrapper.isolation import BrokerError, Isolation, Job, Outcome
 from wrapper.model_choice import NamedModels
 from wrapper.models import ModelCallFailed, as_failure
@@ -111,7 +110,7 @@ class Executor:
         except SignatureRefused as error:
             failure = Failure(type="signature", message=str(error), evidence={"reason": error.reason, "key": error.key})
             return claim.completion(Status.REFUSED, error=failure, version=error.sha)
-        found = validate_input(version.manifest, given)
+        found = await unfit(version.manifest, given)
         if found or not isinstance(given, dict):
             return _failed(
                 claim, "input_schema", f"The input does not fit: {'; '.join(found) or 'not an object'}", version
@@ -174,7 +173,7 @@ class Executor:
         if broker.exceeded.is_set():
             message = f"It asked for more than it was granted and was ended: {broker.excess}"
             return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
-        found = await misfits(isolation, manifest, outcome.value) if outcome.status is Status.SUCCEEDED else []
+        found = await misfits(manifest, outcome.value) if outcome.status is Status.SUCCEEDED else []
         return self._judged(claim, version, outcome, found, more)
 
     def _guarded(
