@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
     from blackboard import events
-    from blackboard.agenda import Agenda
     from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.confirm import Confirm
     from blackboard.entries import Entries
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
     from wrapper.spending import Price, Prices
 
 _HOMES = {
-    "Agenda": "blackboard.agenda",
     "AgendaTerms": "blackboard.triggers",
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
@@ -108,7 +106,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "Agenda",
     "AgendaTerms",
     "Arbiter",
     "ArbiterError",
