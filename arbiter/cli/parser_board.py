@@ -150,6 +150,12 @@ measured as one pooled registry as well. See docs/matching.md."""
         "--limit", metavar="N", type=words.positive, default=500, help="needs of a corpus at most (default 500)"
     )
     one.add_argument("--seed", metavar="N", type=words.number, default=1, help="of samples and intervals (default 1)")
+    one.add_argument("--encoder", metavar="FOLDER", help="measure by meaning too, with the encoder's weights in it")
+    one.add_argument("--sha256", metavar="HASH", help="refuse the encoder's weights if they are others than these")
+    one.add_argument(
+        "--served", metavar="N", type=words.positive,
+        help="measure on half of the needs, before and after each capability served up to N of the other half",
+    )  # fmt: skip
     one.add_argument("--picture", metavar="FILE", help="draw risk by coverage into an SVG file")
     one.add_argument("--refit", metavar="FILE", help="fit the calibration on these corpora and write it to FILE")
     one.add_argument("--calibration", metavar="FILE", help="measure with a calibration that --refit wrote")

@@ -137,21 +137,20 @@ async def test_of_equals_the_one_with_the_better_record_comes_first_and_a_new_on
 
     registry = Registry(Catalog(client, "test"), outcomes, clock=lambda: now)
     shas = {
-        name: (await registry.register(make(name, "Weather forecast"), source=CODE)).sha
-        for name in ("one", "two", "xnew")
+        name: (await registry.register(make(name, "Weather forecast"), source=CODE)).sha for name in ("aq", "bq", "xq")
     }
 
     async def order() -> list[str]:
         return [each.name for each in await registry.shortlist("weather forecast")]
 
-    assert await order() == ["one", "two", "xnew"]
-    counters |= {f"one|{shas['one']}|failed": 8, f"two|{shas['two']}|succeeded": 50, f"two|{shas['two']}|cancelled": 90}
-    assert await order() == ["one", "two", "xnew"]  # what was read a moment ago still counts
+    assert await order() == ["aq", "bq", "xq"]
+    counters |= {f"aq|{shas['aq']}|failed": 8, f"bq|{shas['bq']}|succeeded": 50, f"bq|{shas['bq']}|cancelled": 90}
+    assert await order() == ["aq", "bq", "xq"]  # what was read a moment ago still counts
     now = 11.0
-    assert await order() == ["two", "xnew", "one"]
+    assert await order() == ["bq", "xq", "aq"]
     first = (await registry.shortlist("weather forecast"))[0]
     assert first.reasons[-1] == "succeeded 50 of 50"
-    assert (await registry.decide("weather forecast")).candidates[0].name == "two"
-    counters[f"xnew|{shas['xnew']}|failed"] = 20
+    assert (await registry.decide("weather forecast")).candidates[0].name == "bq"
+    counters[f"xq|{shas['xq']}|failed"] = 20
     now = 22.0
-    assert await order() == ["two", "one", "xnew"]
+    assert await order() == ["bq", "aq", "xq"]
