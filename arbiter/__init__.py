@@ -3,7 +3,8 @@
 Everything a program needs is here; the other four packages are the rooms behind it. Names are loaded on first use, so
 that importing this package costs almost nothing.
 
-What enters: requests (text, JSON objects, CloudEvents, calls) and capabilities. What leaves: typed events and a ``RunResult``.
+What enters: requests (text, JSON objects, CloudEvents, calls, inquiries) and capabilities.
+What leaves: typed events and a ``RunResult``.
 This room may import all others: ``blackboard``, ``registry``, ``wrapper``, ``fabricator``.
 """
 
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from arbiter.calls import Call
+    from arbiter.inquiry import Inquiry, Posting
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
     from blackboard import events
+    from blackboard.agenda import Agenda
     from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.confirm import Confirm
     from blackboard.entries import Entries
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
     from blackboard.taint import TaintPolicy
+    from blackboard.triggers import AgendaTerms, Query, Trigger
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, TopicGrants, capability
     from wrapper.context import TaskContext, current_task
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
     from wrapper.spending import Price, Prices
 
 _HOMES = {
+    "Agenda": "blackboard.agenda",
+    "AgendaTerms": "blackboard.triggers",
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
     "Author": "blackboard.events",
@@ -66,6 +72,7 @@ _HOMES = {
     "Example": "registry",
     "Failure": "blackboard.types",
     "Grants": "registry",
+    "Inquiry": "arbiter.inquiry",
     "IsolationUnavailable": "blackboard.errors",
     "Limits": "blackboard.types",
     "Link": "blackboard.events",
@@ -73,8 +80,10 @@ _HOMES = {
     "MissingExtra": "blackboard.errors",
     "ModelUnavailable": "blackboard.errors",
     "Permanent": "wrapper.failing",
+    "Posting": "arbiter.inquiry",
     "Price": "wrapper.spending",
     "Prices": "wrapper.spending",
+    "Query": "blackboard.triggers",
     "Quota": "blackboard.quotas",
     "QuotaExceeded": "blackboard.errors",
     "RecordedModel": "wrapper.models",
@@ -90,6 +99,7 @@ _HOMES = {
     "TaintPolicy": "blackboard.taint",
     "TaskContext": "wrapper.context",
     "TopicGrants": "registry",
+    "Trigger": "blackboard.triggers",
     "Unconfirmed": "blackboard.errors",
     "UnknownRecord": "blackboard.errors",
     "Usage": "blackboard.types",
@@ -98,6 +108,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Agenda",
+    "AgendaTerms",
     "Arbiter",
     "ArbiterError",
     "Author",
@@ -117,6 +129,7 @@ __all__ = [
     "Example",
     "Failure",
     "Grants",
+    "Inquiry",
     "IsolationUnavailable",
     "Limits",
     "Link",
@@ -124,8 +137,10 @@ __all__ = [
     "MissingExtra",
     "ModelUnavailable",
     "Permanent",
+    "Posting",
     "Price",
     "Prices",
+    "Query",
     "Quota",
     "QuotaExceeded",
     "RecordedModel",
@@ -141,6 +156,7 @@ __all__ = [
     "TaintPolicy",
     "TaskContext",
     "TopicGrants",
+    "Trigger",
     "Unconfirmed",
     "UnknownRecord",
     "Usage",

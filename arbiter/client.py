@@ -17,9 +17,11 @@ from pydantic import JsonValue
 from arbiter import calls
 from arbiter.calls import Call
 from arbiter.fold import RunState, fold
+from arbiter.inquiry import Inquiry
 from arbiter.requests import accept
 from arbiter.result import RunResult
 from blackboard import taint
+from blackboard.agenda import Agenda
 from blackboard.audit import Audit
 from blackboard.blobs import Blob
 from blackboard.board import PAUSE_SECONDS, Board
@@ -32,6 +34,7 @@ from blackboard.runs import Where, find
 from blackboard.schedule import CatchUp, Overlap, Scheduled
 from blackboard.schedules import Schedules
 from blackboard.tokens import Tokens
+from blackboard.triggers import AgendaTerms
 from blackboard.types import Limits, RunSummary
 from registry import Registry, schema
 
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from arbiter.dead_letters import DeadLetters
     from arbiter.stopping import CancelReport
 
-Request = str | Mapping[str, JsonValue] | Call
+Request = str | Mapping[str, JsonValue] | Call | Inquiry
 
 
 class Client(ABC):
@@ -75,16 +78,19 @@ class Client(ABC):
         limits: Limits | None = None,
         durable: bool = False,
         sources: Sequence[str] | None = None,
+        agenda: AgendaTerms | None = None,
     ) -> str:
         """Accept a request and return the id of its run; it is on the board when this returns.
 
         Args:
-            request: text, a JSON object, a CloudEvents 1.0 event, whose identity is then the idempotency key, or a
-                :class:`~arbiter.calls.Call`, which is carried out without a model.
+            request: text, a JSON object, a CloudEvents 1.0 event, whose identity is then the idempotency key, a
+                :class:`~arbiter.calls.Call`, which is carried out without a model, or an
+                :class:`~arbiter.inquiry.Inquiry`, which is answered by whoever volunteers.
             idempotency_key: the same key with the same request is the same run.
             durable: return only when a replica has it. Give a key or an event, so that the call can be repeated.
             sources: where the request comes from, such as ``("mail:inbox",)``; see ``docs/taint.md``. Default: an event from
                 its ``source``, anything else from ``person``.
+            agenda: lets what is written on the run's board trigger capabilities, on these terms. An :class:`Inquiry` has its own.
 
         Raises:
             BadInput: an empty, oversized or malformed request or source; a call of what there is not, or with an input that does
@@ -99,10 +105,12 @@ class Client(ABC):
                 self.board, self.registry, request, tenant=tenant or self.tenant, idempotency_key=idempotency_key,
                 limits=limits or self.limits, durable=durable, taint=named or (taint.PERSON,),
             )  # fmt: skip
+        if isinstance(request, Inquiry):
+            request, agenda = request.request(), request.terms()
         accepted, key = accept(request, idempotency_key)
         return await self.board.submit(
             accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits, durable=durable,
-            taint=named or taint.of_request(accepted),
+            taint=named or taint.of_request(accepted), agenda=agenda,
         )  # fmt: skip
 
     async def run(
@@ -114,11 +122,12 @@ class Client(ABC):
         limits: Limits | None = None,
         timeout: float | None = None,
         sources: Sequence[str] | None = None,
+        agenda: AgendaTerms | None = None,
     ) -> RunResult:
         """Submit a request and wait for its end, whatever the end is: see ``result.status``.
 
         Args:
-            sources: as for :meth:`submit`.
+            sources, agenda: as for :meth:`submit`.
             timeout: seconds to wait; the run itself goes on and can be had later with :meth:`result`.
 
         Raises:
@@ -126,7 +135,7 @@ class Client(ABC):
             BadInput, Conflict: as :meth:`submit`.
         """
         run_id = await self.submit(
-            request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, sources=sources
+            request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, sources=sources, agenda=agenda
         )
         return await self.result(run_id, timeout=timeout)
 
@@ -300,9 +309,11 @@ class Client(ABC):
         """
         from arbiter.schedules import schedule_of
 
-        if isinstance(request, Call):
+        if isinstance(request, Call | Inquiry):
             raise BadInput(
-                "request", request, "A call cannot be scheduled; schedule a request that asks for it in words."
+                "request",
+                request,
+                "A call or an inquiry cannot be scheduled; schedule a request that asks for it in words.",
             )
         wanted = schedule_of(
             name, request, at=at, rate=rate, cron=cron, timezone=timezone, start=start, end=end, window=window,
@@ -329,6 +340,14 @@ class Client(ABC):
             ArbiterError: not started.
         """
         return Entries(self.board, f"tenant:{self.tenant}", checker=schema)
+
+    def agenda(self, run_id: str) -> Agenda:
+        """The agenda of a run, to look at, ask and overrule; see :class:`blackboard.agenda.Agenda`.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Agenda(self.board, run_id)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from blackboard import events
 from blackboard.events import Call, Called, Event, FabricationStageData
 from blackboard.taint import UNKNOWN, Taint, merged, read
+from blackboard.triggers import AgendaTerms
 from blackboard.types import Completion, Failure, Limits, Usage
 
 TaskState = Literal[
@@ -25,7 +26,7 @@ class Task:
 
     id: str
     key: str
-    kind: Literal["step", "fabrication", "capability"]
+    kind: Literal["step", "control", "fabrication", "capability"]
     capability: str
     tool_use_id: str
     round: int
@@ -88,6 +89,8 @@ class RunState:
     """Of a run that calls one capability without a model; ``request`` is then its input."""
     redrive_of: str | None = None
     """The dead letter it was made of."""
+    agenda: AgendaTerms | None = None
+    """Terms of its agenda, if it has one."""
     tenant: str = ""
     limits: Limits = field(default_factory=Limits)
     status: str = "queued"
@@ -127,6 +130,7 @@ class RunState:
                 self.pins.update(data.pins)
                 self.request_taint = read(data.taint)
                 self.call, self.redrive_of, self.accepted_at = data.call, data.redrive_of, event.time
+                self.agenda = data.agenda
                 if data.call is not None:
                     self.status = "running"
             case events.RoundPlanned():
@@ -181,7 +185,7 @@ class RunState:
     @property
     def work(self) -> list[Task]:
         """The tasks without the arbiter's own steps."""
-        return [task for task in self.tasks.values() if task.kind != "step"]
+        return [task for task in self.tasks.values() if task.kind not in ("step", "control")]
 
     @property
     def taint(self) -> Taint:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from arbiter import conversation, prompts, tools
+from arbiter import conversation, inquiry, prompts, tools
+from arbiter.control import Control
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
 from arbiter.states import Known, States
@@ -20,6 +21,7 @@ from blackboard.budgets import BudgetExhausted
 from blackboard.claims import Claim
 from blackboard.errors import ArbiterError, BoardFull, EngineUnavailable, ModelUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
+from blackboard.strategies import Rate
 from blackboard.taint import merged
 from blackboard.types import Completion, Failure, Status, Usage
 from registry import Registry, Version, origin
@@ -57,19 +59,34 @@ class Planner:
         attempts: how often one model call is tried while its replies are cut. Whatever else passes fails the attempt at the
             step, which is tried again on the board's timer.
         spending: reserves each request to the model; without it only what was spent before a decision is looked at.
+        strategies: by which agendas may be rated, beside the built-in ones.
     """
 
     def __init__(
-        self, registry: Registry, model: Callable[[], Model], *, attempts: int = 4, spending: Spending | None = None
+        self,
+        registry: Registry,
+        model: Callable[[], Model],
+        *,
+        attempts: int = 4,
+        spending: Spending | None = None,
+        strategies: Mapping[str, Rate] | None = None,
     ) -> None:
         self._registry, self._model, self._attempts, self._spending = registry, model, attempts, spending
+        self._control = Control(registry, strategies)
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
         """Take one step. Returns None when it was committed, a failed completion when the run must end."""
         claim, board = attempt.claim, attempt.board
+        if claim.kind == "control":
+            return await self._control.handle(attempt)
         known = await self._states.read(board, claim)
         state = known.state
+        if state.agenda is not None:
+            await self._registry.declare_triggers()
+            if not state.agenda.planned:
+                await inquiry.take_step(attempt, state)
+                return None
         try:
             self._within_limits(state, claim.round)
             matches = await self._matches(state)

@@ -27,6 +27,7 @@ from blackboard.errors import ArbiterError, BadInput
 from blackboard.heartbeat import Heartbeat
 from blackboard.redaction import install, remember_credentials
 from blackboard.retention import RETENTION, Retention
+from blackboard.strategies import Rate
 from blackboard.taint import TaintPolicy
 from blackboard.types import Limits
 from registry import Capability, Matcher, Registry, Signer
@@ -80,6 +81,8 @@ class Arbiter(Client):
             ``TaintPolicy``, a mapping, or the path of a JSON or TOML file. Default: the file that ``ARBITER_TAINT_POLICY``
             names, then ``TaintPolicy()``; see ``docs/taint.md``.
         matcher: ranks the capabilities for a need. Default: a new ``LexicalMatcher``; see ``docs/matching.md``.
+        strategies: by which agendas may be rated in the role ``arbiter``, by name, beside the built-in ones; see
+            ``docs/agenda.md``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
@@ -117,6 +120,7 @@ class Arbiter(Client):
         private_addresses: Sequence[str] = (),
         taint: TaintPolicy | Mapping[str, Any] | str | Path | None = None,
         matcher: Matcher | None = None,
+        strategies: Mapping[str, Rate] | None = None,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -135,6 +139,7 @@ class Arbiter(Client):
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
             "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint), "matcher": matcher,
+            "strategies": dict(strategies or {}),
         }  # fmt: skip
         super().__init__(tenant, limits)
         self._grace_seconds = grace_seconds
@@ -166,7 +171,9 @@ class Arbiter(Client):
             lease_seconds=options["lease_seconds"], confirm=Confirm() if durable is True else durable or None,
         )  # fmt: skip
         try:
-            self._registry = Registry(board.catalog, board.outcomes, options["matcher"], signer=self._signer)
+            self._registry = Registry(
+                board.catalog, board.outcomes, options["matcher"], signer=self._signer, triggers=board.triggers
+            )
             self._heartbeat = Heartbeat(board)
             if not self.sandboxed and {"fabricator", "wrapper"} & set(self.roles):
                 # On record before the first code runs.

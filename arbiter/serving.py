@@ -102,7 +102,8 @@ class Serving:
         if "arbiter" in self.roles:
             from arbiter.planner import Planner
 
-            employ("arbiter", [STEP_LANE], Planner(registry, self.model, spending=self.spending).handle)
+            planner = Planner(registry, self.model, spending=self.spending, strategies=self._options["strategies"])
+            employ("arbiter", [STEP_LANE], planner.handle)
         if "fabricator" in self.roles:
             from arbiter.decisions import FABRICATOR_LANE
             from fabricator import Fabricator

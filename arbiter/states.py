@@ -72,7 +72,7 @@ class States:
 
 
 def _fits(state: RunState, claim: Claim) -> bool:
-    return len(state.rounds) == claim.round - 1 and claim.task_id in state.tasks
+    return len(state.rounds) == claim.round - (claim.kind == "step") and claim.task_id in state.tasks
 
 
 async def _advance(board: Board, known: Known) -> bool:

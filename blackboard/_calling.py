@@ -18,6 +18,7 @@ from blackboard.claims import Claim
 from blackboard.confirm import Confirm
 from blackboard.engine import Engine
 from blackboard.feed import Feed
+from blackboard.trigger_index import TriggerIndex
 
 STEP_LANE = "arbiter"
 """Where the arbiter's decisions wait."""
@@ -39,6 +40,7 @@ class Calling:
         self.blobs = Blobs(_stores.RedisStore(self.client, self.shard_of, self._read))
         self.catalog = Catalog(self.client, namespace, board)
         self.feed = Feed(engine, self.shards, self.source)
+        self.triggers = TriggerIndex(self.client, self.shards, engine.ensure)
         self.random = random.Random()
         """Source of jitter; replace it in tests."""
         self.confirm: Confirm | None = None

@@ -33,6 +33,7 @@ class Shard:
         self.audit = self.prefix + "audit"
         self.confirmed = self.prefix + "confirmed"
         self.topics = self.prefix + "topics"
+        self.triggers = self.prefix + "triggers"
 
     def lane(self, lane: str) -> list[str]:
         return [f"{self.prefix}{kind}:{lane}" for kind in "qrb"]
@@ -69,8 +70,22 @@ class Shard:
         for lane in lanes:
             keys += self.lane(lane)
         if run_id is not None:
-            keys += [self.log(run_id), self.open(run_id), self.turns(run_id)]
+            keys += [self.log(run_id), self.open(run_id), self.turns(run_id), self.agenda(run_id)[0]]
         return keys
+
+    def agenda(self, run_id: str) -> list[str]:
+        """A run's agenda, what waits on it, and what is still to be made of its entries."""
+        return [f"{self.prefix}run:{run_id}:{name}" for name in ("agenda", "waiting", "more")]
+
+    def declare_agenda(self, lanes: Sequence[str], run_id: str) -> list[str]:
+        """KEYS of a script of agendas."""
+        return [*self.declare(lanes, run_id), self.triggers, *self.agenda(run_id)[1:]]
+
+    def declare_noticing(self, lane: str, run_id: str) -> list[str]:
+        """KEYS of a script of entries that may trigger."""
+        return [
+            *self.declare([lane], run_id), self.topics, *self.entries(run_id), self.triggers, *self.agenda(run_id)[1:]
+        ]  # fmt: skip
 
 
 def shard_number(run_id: str, shards: int) -> int:

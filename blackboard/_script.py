@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -90,12 +90,21 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+PRELUDES: Mapping[str, tuple[str, ...]] = {
+    "": (),
+    "_entries": ("_entry_keys", "_entries"),
+    "_noticing": ("_board", "_entry_board", "_entries", "_activations", "_noticing"),
+    "_agenda": ("_board", "_agenda", "_activations"),
+}
+"""The preludes that are not one file of that name."""
+
+
 @cache
 def load(name: str, prelude: str = "_board") -> Script:
-    """The script ``lua/<name>.lua`` behind the prelude ``lua/<prelude>.lua``."""
+    """The script ``lua/<name>.lua`` behind a prelude: a file of that name, or what :data:`PRELUDES` says."""
     folder = files("blackboard") / "lua"
-    text = (folder / f"{prelude}.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
-    return Script(name, text)
+    names = (*PRELUDES.get(prelude, (prelude,)), name)
+    return Script(name, "".join((folder / f"{one}.lua").read_text("utf-8") for one in names))
 
 
 def refusal(error: ResponseError) -> ScriptRefused | None:

@@ -18,6 +18,7 @@ from blackboard.events import ReplayOf
 from blackboard.payloads import PAYLOAD_BYTES, dump, fingerprint, join
 from blackboard.plan import Undecided, specs
 from blackboard.taint import Taint
+from blackboard.triggers import AgendaTerms
 from blackboard.types import Limits, RetryPolicy, TaskSpec, type_name
 
 CALL = "call"
@@ -43,6 +44,7 @@ class Accepting(Calling):
         durable: bool = False,
         replay_of: ReplayOf | None = None,
         taint: Taint = (),
+        agenda: AgendaTerms | None = None,
     ) -> str:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
@@ -56,6 +58,7 @@ class Accepting(Calling):
             durable: return only when a replica has it; see :mod:`blackboard.confirm`.
             replay_of: the archived event the request was made of, for the run's log.
             taint: where the request comes from; see :mod:`blackboard.taint`. Empty counts as unknown.
+            agenda: what is written on its board may trigger capabilities; these are the terms. Default: nothing triggers.
 
         Returns:
             The id of the run.
@@ -80,6 +83,8 @@ class Accepting(Calling):
         } | ({"redrive_of": redrive_of} if redrive_of else {})  # fmt: skip
         if replay_of is not None:
             terms["replay_of"] = replay_of.model_dump()
+        if agenda is not None:
+            terms["agenda"] = agenda.model_dump(mode="json", exclude_none=True)
         if taint:
             terms["taint"] = [*taint]
         accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))
@@ -87,7 +92,8 @@ class Accepting(Calling):
         await self._call(
             "submit", self.shard_of(run_id), [STEP_LANE], run_id,
             run_id, tenant, fingerprint(request), text[:120], accepted,
-            int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS, confirm=await self._asked(durable),
+            int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS,
+            agenda.header() if agenda is not None else "", confirm=await self._asked(durable),
         )  # fmt: skip
         return run_id
 

@@ -24,7 +24,7 @@ class Claim:
     task_id: str
     run_id: str
     kind: str
-    """``step``, ``fabrication`` or ``capability``."""
+    """``step``, ``control``, ``fabrication`` or ``capability``."""
     capability: str
     version: str | None
     tool_use_id: str

@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -35,6 +35,10 @@ ENTRY_BYTES = 16 * 1024 * 1024
 """Largest content, as JSON. What is larger than the board's ``inline_bytes`` is stored apart."""
 _CANDIDATES = 16
 _ATTEMPTS = 20
+
+
+_NOTICED = ("entry_post", "entry_amend")
+"""What a run's agenda notices."""
 
 
 class Unset:
@@ -142,8 +146,13 @@ class Entries(EntrySchemas):
         return await self._checked(
             topic,
             content,
-            lambda schemas: call.run("entry_post", expect_topic, entry_id, topic, body, facts, schemas, ttl),
-        )
+            lambda schemas: self._noticed(
+                lambda *triggers: call.run(
+                    "entry_post", expect_topic, entry_id, topic, body, facts, schemas, ttl, *triggers
+                ),
+                topic, content, confidence, 1,
+            ),
+        )  # fmt: skip
 
     async def amend(
         self,
@@ -192,8 +201,12 @@ class Entries(EntrySchemas):
             try:
                 return await self._checked(
                     now.topic, value,
-                    lambda schemas, n=now, b=body, f=facts: call.run(
-                        "entry_amend", expect_topic, entry_id, n.version if expect is None else expect, b, f, schemas, ttl
+                    lambda schemas, n=now, v=value, b=body, f=facts: self._noticed(
+                        lambda *triggers: call.run(
+                            "entry_amend", expect_topic, entry_id, n.version if expect is None else expect, b, f, schemas,
+                            ttl, *triggers,
+                        ),
+                        n.topic, v, n.confidence if confidence is None else confidence, n.version + 1,
                     ),
                 )  # fmt: skip
             except Stale:
@@ -288,6 +301,29 @@ class Entries(EntrySchemas):
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
+    async def _noticed(
+        self,
+        write: Callable[..., Awaitable[Written]],
+        topic: str,
+        content: JsonValue,
+        confidence: float,
+        version: int,
+    ) -> Written:
+        """Write what was compared with the triggers as they are when it is written. Only a run has an agenda."""
+        if ":" in self.owner:
+            return await write()
+        index, asked = self._board.triggers, {"@confidence": confidence, "@version": version}
+        compiled = index.known(self._shard)
+        for _ in range(_ATTEMPTS):
+            fitting = compiled.fitting(topic, content, asked)
+            try:
+                return await write(compiled.version, " ".join(one.key for one in fitting))
+            except ScriptRefused as refusal:
+                if refusal.code != "TRIGGERS":
+                    raise
+                compiled = await index.fetch(self._shard, unlike=compiled.version)
+        raise Stale("STALE", "the triggers of the board are being changed by too many at once; try again")
+
     def _by(self, author: Author | None) -> str:
         by = author or self._author
         if by.kind == "task":
@@ -357,7 +393,8 @@ class _Call:
 
     async def maybe(self, name: str, expect_topic: int | None, *args: str | int) -> Written | None:
         task, entries = self._task, self._entries
-        reply = await entries._reading(  # pyright: ignore[reportPrivateUsage]
+        send = entries._writing if name in _NOTICED else entries._reading  # pyright: ignore[reportPrivateUsage]
+        reply = await send(
             name, self.operation, self._print, task.task_id if task else "", str(task.fence) if task else "",
             "" if expect_topic is None else expect_topic, *args,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from blackboard import _script, events, predicates, topics
-from blackboard._calling import Calling
+from blackboard._calling import STEP_LANE, Calling
 from blackboard.blobs import Blob
 from blackboard.entry import (
     FACTS,
@@ -239,6 +239,15 @@ class EntryReading:
         return await _script.run(
             self._board.client, _script.load(name, PRELUDE), self._shard.declare_entries(self.owner), [self.owner, *args],
             recover=self._board.engine.ensure,
+        )  # fmt: skip
+
+    async def _writing(self, name: str, *args: str | int) -> Any:
+        """Call a script that a run's agenda notices."""
+        if ":" in self.owner:
+            return await self._reading(name, *args)
+        return await _script.run(
+            self._board.client, _script.load(name, "_noticing"), self._shard.declare_noticing(STEP_LANE, self.owner),
+            [1, STEP_LANE, self.owner, *args], recover=self._board.engine.ensure,
         )  # fmt: skip
 
     def _event(self, position: str, fields: Mapping[str, str]) -> Event:

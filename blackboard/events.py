@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, cast
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter
 
 from blackboard.blobs import Blob
+from blackboard.triggers import AgendaTerms
 from blackboard.types import Completion, Failure, Limits, Record, Stored, Usage
 
 PREFIX = "dev.arbiter."
@@ -47,6 +48,12 @@ class Event(Record):
 
 class StoredLimits(Limits):
     """Limits as they were accepted, read by this version whatever the version that wrote them knew."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StoredAgenda(AgendaTerms):
+    """Terms of an agenda, read by this version whatever the version that wrote them knew."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -83,6 +90,8 @@ class RunAcceptedData(Stored):
     """The dead letter this run was made of: the id of a task or of a run that was given up."""
     replay_of: ReplayOf | None = None
     """Where the request came from when it was replayed from an archive."""
+    agenda: StoredAgenda | None = None
+    """Terms of its agenda; a run without any has none, and its entries trigger nothing."""
     taint: tuple[str, ...] = ()
     """Sources of the request; labels as ``blackboard.taint`` makes them; empty counts as unknown."""
 
@@ -132,7 +141,7 @@ class RoundPlanned(Event):
 
 class TaskPostedData(Stored):
     task: str
-    kind: Literal["step", "fabrication", "capability"]
+    kind: Literal["step", "control", "fabrication", "capability"]
     capability: str
     version: str | None = None
     lane: str
@@ -146,6 +155,8 @@ class TaskPostedData(Stored):
     input: JsonValue = None
     taint: tuple[str, ...] = ()
     """Sources of all that whoever posted it had seen; what the tasks it waits for bring in comes on top."""
+    activation: int | None = None
+    """The activation of the run's agenda that it carries out."""
 
 
 class TaskPosted(Event):
@@ -383,12 +394,119 @@ class EntryTaken(Event):
     data: EntryTakenData
 
 
+class Activated(Stored):
+    """One activation as it was made."""
+
+    number: int
+    """``<run>/a/<number>`` is its id."""
+    trigger: str
+    capability: str
+    version: str
+    lane: str
+    priority: float
+    cost: float
+    seconds: float | None = None
+    serial: int
+    """The how manieth of its capability in this run."""
+    state: Literal["waiting", "stopped"]
+    why: str = ""
+    """Which guard stopped it."""
+
+
+class AgendaActivatedData(Stored):
+    entry: str
+    entry_version: int
+    topic: str
+    confidence: float
+    depth: int
+    """1 where no activation led to the entry."""
+    parent: int | None = None
+    """The activation whose task wrote the entry."""
+    chain: tuple[str, ...] = ()
+    """Triggers of the activations that led to it, the first of them first."""
+    activations: tuple[Activated, ...]
+    more: bool = False
+    """More triggers fit than one call makes activations of; the rest follows."""
+    at_ms: float
+    """When, in milliseconds since the epoch on the server's clock."""
+
+
+class AgendaActivated(Event):
+    """An entry was written that capabilities had declared to wait for. Subject: the agenda, as in every ``agenda.*`` event."""
+
+    kind: ClassVar[str] = "agenda.activated"
+    data: AgendaActivatedData
+
+
+class RatedActivation(Stored):
+    number: int
+    rating: float
+    success: float | None = None
+    """The part of its capability's tasks that succeeded, as it was known when it was rated."""
+
+
+class SetAside(Stored):
+    number: int
+    state: Literal["parked", "obviated"]
+    why: str
+
+
+class PickedActivation(Stored):
+    number: int
+    task: str
+    rating: float
+    why: str
+
+
+class AgendaDecidedData(Stored):
+    strategy: str
+    """By which the ratings were made."""
+    strategy_version: str
+    """Id and version of the entry that says so; ``terms`` for the terms of the run."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    fallback: str = ""
+    """Why another strategy than the one that was asked for rated."""
+    rated: tuple[RatedActivation, ...] = ()
+    """What was rated now, once and for all unless the strategy changes."""
+    candidates: tuple[RatedActivation, ...] = ()
+    """The first of those that waited, the best first; at most 20."""
+    waiting: int = 0
+    """How many waited."""
+    room: int = 0
+    """How many could be picked."""
+    aside: tuple[SetAside, ...] = ()
+    picked: tuple[PickedActivation, ...] = ()
+
+
+class AgendaDecided(Event):
+    """Control looked at the agenda: what it rated, set aside and picked. What was picked was posted by the same script."""
+
+    kind: ClassVar[str] = "agenda.decided"
+    data: AgendaDecidedData
+
+
+class AgendaChangedData(Stored):
+    number: int
+    change: Literal["promote", "block", "unblock", "rerate"]
+    rating: float | None = None
+    by: str
+    reason: str = ""
+    at_ms: float
+
+
+class AgendaChanged(Event):
+    """Somebody overruled the strategy about one activation."""
+
+    kind: ClassVar[str] = "agenda.changed"
+    data: AgendaChangedData
+
+
 TYPES: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
         RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
         FabricationStage, TaskCancelling, TaskCompleted, RunPaused, RunResumed, RunCancelling, RunCompleted,
-        EntryPosted, EntryAmended, EntryRetracted, EntryTaken,
+        EntryPosted, EntryAmended, EntryRetracted, EntryTaken, AgendaActivated, AgendaDecided, AgendaChanged,
     )
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from blackboard import _keys, entry_invariants
+from blackboard import _keys, agenda_invariants, entry_invariants
 from blackboard.board import Board
 from blackboard.types import Status
 
@@ -80,6 +80,13 @@ async def _schedules(board: Board) -> list[str]:
 
 
 _ENDS = ("task.completed", "run.completed")
+_DECIDING = ("step", "control")
+"""Kinds of the tasks that are the arbiter's own."""
+
+
+def _lasting(subject: str) -> bool:
+    """Whether it is something that has no end of its own: an entry, an agenda."""
+    return entry_invariants.MARK in subject or subject.endswith(agenda_invariants.SUBJECT)
 
 
 class _Reading:
@@ -94,6 +101,7 @@ class _Reading:
         self.feed: list[tuple[str, dict[str, str]]] = []
         self.logs: dict[str, list[tuple[str, dict[str, str]]]] = {}
         self.entries: dict[str, int] = {}
+        self.agendas: dict[str, int] = {}
 
     def check(self, good: object, *words: object) -> None:
         if not good:
@@ -110,6 +118,10 @@ class _Reading:
         self.entries = await entry_invariants.heads(self.board, self.shard, scopes)
         for scope in scopes:
             self.bad += await entry_invariants.faults(self.board, self.shard, scope)
+        self.agendas = await agenda_invariants.versions(self.board, self.shard, self.runs)
+        for run, header in self.runs.items():
+            if run + agenda_invariants.SUBJECT in self.agendas or "ag" in header:
+                self.bad += await agenda_invariants.faults(self.board, self.shard, run, header, self.tasks)
         self._versions()
         self._claims()
         for run, header in self.runs.items():
@@ -128,7 +140,7 @@ class _Reading:
         ended: dict[str, bool] = {}
         for _, event in self.feed:
             subject, _, number = event["id"].rpartition(":")
-            if int(number) == 1 and (ended.get(subject) or entry_invariants.MARK in subject):
+            if int(number) == 1 and (ended.get(subject) or _lasting(subject)):
                 seen[subject].clear()
             seen[subject].append(int(number))
             ended[subject] = event["type"] in _ENDS
@@ -140,12 +152,10 @@ class _Reading:
                 seen[subject],
                 header["ver"],
             )
-        for subject, version in self.entries.items():
+        for subject, version in (self.entries | self.agendas).items():
             self.check(seen[subject] == list(range(1, version + 1)), "G2 versions", subject, seen[subject], version)
-        for subject in seen.keys() - self.tasks.keys() - self.runs.keys() - self.entries.keys():
-            removed = (ended[subject] or entry_invariants.MARK in subject) and subject.partition("/")[
-                0
-            ] not in self.runs
+        for subject in seen.keys() - self.tasks.keys() - self.runs.keys() - self.entries.keys() - self.agendas.keys():
+            removed = (ended[subject] or _lasting(subject)) and subject.partition("/")[0] not in self.runs
             self.check(removed, "G2 event without a record", subject)
 
     def _claims(self) -> None:
@@ -208,7 +218,7 @@ class _Reading:
                     state |= {"state": "running", "round": data["round"]}
                 case "task.posted":
                     told[subject] = data
-                    state["n"] += data["kind"] != "step"
+                    state["n"] += data["kind"] not in _DECIDING
                 case "task.retried":
                     told[subject] |= {"state": "open"}
                 case "task.completed":
@@ -322,7 +332,7 @@ class _Reading:
             for task, ended in () if header.get("call") else ends.items():
                 own: dict[str, Any] = ended.get("error") or {}
                 t = self.tasks.get(task, {})
-                counted = ended["status"] in _GIVEN_UP and t.get("kind") != "step" and "cxl" not in t
+                counted = ended["status"] in _GIVEN_UP and t.get("kind") not in _DECIDING and "cxl" not in t
                 with_its_run = bool(error) and own.get("message") == error.get("message")
                 if counted and not with_its_run and own.get("type") not in _CORRECTED:
                     found.add(task)

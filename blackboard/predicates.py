@@ -27,7 +27,8 @@ _REMEDY = (
     'Write conditions like amount>=100 status!=paid customer.name~acme note="two words" due? @confidence>0.5, with spaces '
     f"between, at most {MOST}; what begins with @ is one of {', '.join(_ATTRIBUTES)}."
 )
-_ABSENT = object()
+ABSENT = object()
+"""There is nothing."""
 
 
 class Predicate(Record):
@@ -46,8 +47,8 @@ class Predicate(Record):
             content: of the entry.
             attributes: of the entry, by their names with ``@``.
         """
-        found: object = attributes.get(self.path, _ABSENT) if self.path[0] == "@" else _at(content, self.path)
-        if found is _ABSENT:
+        found: object = attributes.get(self.path, ABSENT) if self.path[0] == "@" else value_at(content, self.path)
+        if found is ABSENT:
             return False
         if self.path == "@taint":
             return any(_compare(self.sign, one, self.value) for one in cast("list[object]", found))
@@ -101,7 +102,8 @@ def _predicate(path: str, sign: Sign, raw: str) -> Predicate:
     return Predicate(path=path, sign=sign, value=value)
 
 
-def _at(content: JsonValue, path: str) -> object:
+def value_at(content: JsonValue, path: str) -> object:
+    """What stands at a path of a content; :data:`ABSENT` where nothing does."""
     found: Any = content
     for part in path.split("."):
         if isinstance(found, dict) and part in found:
@@ -114,7 +116,7 @@ def _at(content: JsonValue, path: str) -> object:
         ):
             found = cast("list[Any]", found)[int(part)]
         else:
-            return _ABSENT
+            return ABSENT
     return found
 
 

@@ -81,7 +81,7 @@ async def put(
         "tenant": accepted["tenant"], "sha": fingerprint, "text": text[:120], "state": over["status"],
         "at": _about(at, log[0]), "ended": _about(ended, log[-1]), "dl": _ms(log[-1]), "ver": 1, "sats": 0, "smax": 0,
         "round": sum(one.type == "round.planned" for one in log),
-        "n": sum(one.type == "task.posted" and json.loads(one.data)["kind"] != "step" for one in log),
+        "n": sum(one.type == "task.posted" and json.loads(one.data)["kind"] not in ("step", "control") for one in log),
     }  # fmt: skip
     flat = [part for one in log for part in one]
     shard = board.shard_of(run_id)

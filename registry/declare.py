@@ -24,6 +24,7 @@ from pydantic import JsonValue
 
 from blackboard.errors import BadInput
 from blackboard.taint import Taint, given
+from blackboard.triggers import Trigger
 from blackboard.types import RetryPolicy, Usage
 from registry.manifest import EVERY_TENANT, LOCAL, CapabilityLimits, Example, Grants, Manifest
 from registry.signature import Signature, caller_namespace
@@ -136,6 +137,7 @@ def capability(
     limits: CapabilityLimits | None = None,
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
+    triggers: Sequence[Trigger | Mapping[str, Any]] = (),
     sources: Sequence[str] = (),
 ) -> Capability[P, R]: ...
 
@@ -151,6 +153,7 @@ def capability(
     limits: CapabilityLimits | None = None,
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
+    triggers: Sequence[Trigger | Mapping[str, Any]] = (),
     sources: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], Capability[P, R]]: ...
 
@@ -167,6 +170,7 @@ def capability(
     limits: CapabilityLimits | None = None,
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
+    triggers: Sequence[Trigger | Mapping[str, Any]] = (),
     sources: Sequence[str] = (),
 ) -> Any:
     """Make a capability of a typed function or of a Strands agent; also usable as a decorator, with or without options.
@@ -180,6 +184,7 @@ def capability(
         examples: calls that show what it is for.
         limits, grants: bounds and permissions of one attempt.
         tenant: who may use it; ``*`` is everybody.
+        triggers: what it waits for on the board of a run: see ``docs/agenda.md``.
         sources: where its results come from beside its input, such as ``("mail:inbox",)``: what a function of this program
             reaches, nobody else sees. See ``docs/taint.md``.
 
@@ -199,6 +204,7 @@ def capability(
         limits=limits or CapabilityLimits(),
         grants=grants,
         tenant=tenant,
+        triggers=tuple(triggers),
         sources=given(sources) if sources else (),
     )
     if target is not None:

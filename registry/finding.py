@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from blackboard.catalog import Catalog, StoredVersion
 from blackboard.errors import ArbiterError, BadInput
+from blackboard.trigger_index import TriggerIndex
 from blackboard.types import Status
 from registry.manifest import Manifest
 from registry.matching import (
@@ -66,6 +67,7 @@ class Finding(Vouching):
         matcher: ranks capabilities for :meth:`shortlist`.
         signer: see :class:`~registry.vouching.Vouching`.
         clock: seconds that only grow; how versions did is read again after ten of them.
+        triggers: where the board keeps what its capabilities wait for; without it they wait for nothing.
     """
 
     def __init__(
@@ -75,8 +77,12 @@ class Finding(Vouching):
         matcher: Matcher,
         signer: Signer | Callable[[], Signer],
         clock: Callable[[], float],
+        triggers: TriggerIndex | None = None,
     ) -> None:
         super().__init__(catalog, signer)
+        self._triggers = triggers
+        self._declared: dict[str, set[str]] | None = None
+        self._declared_at: str | None = None
         self._outcomes, self._matcher, self._clock = outcomes, matcher, clock
         self._records: Mapping[tuple[str, str], Mapping[Status, int]] = {}
         self._records_until = -math.inf
@@ -160,6 +166,31 @@ class Finding(Vouching):
             self._matcher, need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
             left_out=left_out, ranked=self._by_record,
         )  # fmt: skip
+
+    async def declare_triggers(self) -> None:
+        """Bring what the board's capabilities wait for up to date with their active versions.
+
+        Whoever makes a version the active one does, once the catalog has it, and so does every decision of a run with an
+        agenda, should that process have died in between.
+        """
+        if self._triggers is None:
+            return
+        await self._refresh()
+        revision, active = self._revision, dict(self._active)
+        if revision is None or revision == self._declared_at:
+            return
+        there = await self._triggers.capabilities() if self._declared is None else self._declared
+        wanted = {name: one.manifest.declared(one.sha) for name, one in active.items() if one.manifest.triggers}
+        for name in sorted(there.keys() | wanted.keys()):
+            if there.get(name, set()) != {one.key for one in wanted.get(name, ())}:
+                await self._triggers.write(name, revision, wanted.get(name, ()))
+        self._declared = {name: {one.key for one in every} for name, every in wanted.items()}
+        self._declared_at = revision
+
+    async def record(self, name: str, sha: str) -> Mapping[Status, int]:
+        """How the tasks of a version ended, as it was known some seconds ago."""
+        await self._read_records()
+        return self._records.get((name, sha), {})
 
     async def similar(
         self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST

@@ -26,6 +26,8 @@ from pydantic import (
 
 from blackboard.errors import BadInput
 from blackboard.topics import check_pattern
+from blackboard.triggers import MOST as MOST_TRIGGERS
+from blackboard.triggers import Declared, Trigger
 from blackboard.types import JsonObject, Record, RetryPolicy, type_name
 from registry.content import canonical, sha256, text_hash
 from registry.schema import MAX_DEPTH, check_schema, problems, too_deep
@@ -272,6 +274,8 @@ class Manifest(Record):
     """``artifact``: code stored in the registry. ``function``, ``agent``: lives in the embedding program."""
     limits: CapabilityLimits = CapabilityLimits()
     retry: RetryPolicy = RetryPolicy()
+    triggers: tuple[Trigger, ...] = Field(default=(), max_length=MOST_TRIGGERS)
+    """What it waits for on the board of a run: an entry that fits one of them makes an activation of it."""
     tenant: str = Field(default=EVERY_TENANT, pattern=rf"^\*$|{type_name}")
     """Who sees it; ``*`` is everybody."""
     provenance: dict[str, JsonValue] = Field(default_factory=dict)
@@ -296,6 +300,25 @@ class Manifest(Record):
             if given.get("effects") == "irreversible" and "retry" not in given:
                 return {**given, "retry": RetryPolicy(max_attempts=1)}
         return cast(Any, data)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the later field where it says nothing new, as for :class:`Grants`."""
+        fields = cast("dict[str, Any]", dump(self))
+        if not self.triggers:
+            fields.pop("triggers", None)
+        return fields
+
+    def declared(self, version: str) -> list[Declared]:
+        """Its triggers as the board keeps them.
+
+        Args:
+            version: content hash of the version they are of.
+        """
+        return [
+            Declared.of(self.name, version, number, self.action, self.tenant, one)
+            for number, one in enumerate(self.triggers)
+        ]
 
     @classmethod
     def of(cls, data: object) -> Manifest:

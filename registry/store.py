@@ -9,6 +9,7 @@ from pydantic import JsonValue, ValidationError
 
 from blackboard.catalog import ANY, Catalog, Change, Verdict
 from blackboard.errors import BadInput, UnknownRecord
+from blackboard.trigger_index import TriggerIndex
 from registry.content import canonical, sha256
 from registry.finding import Finding, Outcomes
 from registry.manifest import ExamRecord, Manifest, refused
@@ -31,6 +32,7 @@ class Registry(Finding):
         signer: signs the artifacts registered here, or finds the key when the first one is. Default: this user's key, see
             :meth:`registry.signing.Signer.find`.
         clock: seconds that only grow; how versions did is read again after ten of them.
+        triggers: where the board keeps what its capabilities wait for; without it they wait for nothing.
     """
 
     def __init__(
@@ -40,8 +42,11 @@ class Registry(Finding):
         matcher: Matcher | None = None,
         signer: Signer | Callable[[], Signer] = Signer.find,
         clock: Callable[[], float] = time.monotonic,
+        triggers: TriggerIndex | None = None,
     ) -> None:
-        super().__init__(catalog, outcomes, matcher if matcher is not None else LexicalMatcher(), signer, clock)
+        super().__init__(
+            catalog, outcomes, matcher if matcher is not None else LexicalMatcher(), signer, clock, triggers
+        )
 
     async def register(
         self,
@@ -103,6 +108,8 @@ class Registry(Finding):
             )
         if written.changed:
             self._warn(manifest)
+        if manifest.triggers or (written.previous and written.previous != written.sha):
+            await self.declare_triggers()
         return await self.resolve(manifest.name, written.sha)
 
     async def activate(
@@ -119,6 +126,7 @@ class Registry(Finding):
             name, sha, "active", expected_active=expected_active or "", reason=reason, operation=operation,
             decided=("activated", somebody()),
         )  # fmt: skip
+        await self.declare_triggers()
         return await self.resolve(name, sha)
 
     async def examine(self, name: str, sha: str, exam: ExamRecord, *, operation: str | None = None) -> Version:
@@ -152,6 +160,7 @@ class Registry(Finding):
             written = await self._catalog.set_state(name, sha, "retired", reason=reason, operation=operation)
         except UnknownRecord:
             raise await self._unknown(name, sha) from None
+        await self.declare_triggers()
         return await self.resolve(name, written.sha) if written.sha else None
 
     async def changes(self, after: str = "0", limit: int = 100) -> Sequence[Change]:

@@ -13,7 +13,8 @@
 --                                                     16 deadx    ZSET   task or run id by time it was given up
 --                                                     17 audit    STREAM what people did to runs
 --        then per lane               q: ZSET tenants by virtual time, r: ZSET agenda, one lexical range a tenant, b: LIST doorbell
---        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority
+--        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority,
+--                                    its agenda HASH: number of an activation -> header; '' -> that of the agenda
 -- ARGV   1 number of lanes, then their names, then the script's own.
 local FIXED = 17
 local NL = tonumber(ARGV[1])
@@ -24,6 +25,7 @@ for i = 1, NL do
   LANES[ARGV[1 + i]] = {q = KEYS[k - 2], r = KEYS[k - 1], b = KEYS[k]}
 end
 local LOG, OPEN, TURNS = KEYS[FIXED + 3 * NL + 1], KEYS[FIXED + 3 * NL + 2], KEYS[FIXED + 3 * NL + 3]
+local AGENDA = KEYS[FIXED + 3 * NL + 4]
 local TASKS, DATA, OUT, LEASE, WAIT, DUE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local FEED, VT, RUNS, INDEX, CKPT, OUTCOMES = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local QUOTAS, USE, DEAD, DEADX, AUDIT = KEYS[13], KEYS[14], KEYS[15], KEYS[16], KEYS[17]
@@ -56,6 +58,9 @@ local function terminal(t)
   return t.state == 'succeeded' or t.state == 'failed' or t.state == 'refused' or t.state == 'timed_out'
     or t.state == 'cancelled'
 end
+
+-- The arbiter's own: a decision about a run, or what picks from its agenda.
+local function deciding(t) return t.kind == 'step' or t.kind == 'control' end
 
 -- {"<name>": <raw>, ...fields}: puts ready JSON into an object without decoding it. fields must not be empty.
 local function splice(name, raw, fields)
@@ -146,7 +151,7 @@ local function enqueue(id, t, keep)
   end
   if not (keep and t.slot) then
     local mine = turn
-    if t.kind ~= 'step' and t.round > 0 then  -- a decision and a call are the only task of their run
+    if not deciding(t) and t.round > 0 then  -- a decision and a call are the only task of their run
       local place = t.lane .. ':' .. t.prio
       mine = math.max(turn, tonumber(redis.call('HGET', TURNS, place) or '0')) + 1
       redis.call('HSET', TURNS, place, n2s(mine))
@@ -173,7 +178,7 @@ local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
 -- them), need, deps, outs, olanes, src (where its input comes from); rr, lim and the lists are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
-    key = s.key, round = s.round, prio = s.prio, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
+    key = s.key, round = s.round, prio = s.prio, act = s.act, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
     ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
@@ -189,12 +194,32 @@ local function post(run, r, s, input)
   end
   bump(s.id, t, now, 'task.posted', splice('input', input, {task = s.id, kind = t.kind, capability = t.cap,
     version = t.version, lane = t.lane, tool_use_id = t.tuid, key = t.key, round = t.round, after = t.deps,
-    state = state, deadline_ms = t.dl, taint = t.src}), true)
+    state = state, deadline_ms = t.dl, taint = t.src, activation = t.act}), true)
 end
 local function post_step(run, r)
   local n = r.round + 1
   post(run, r, {id = run .. '/s' .. n, kind = 'step', cap = 'arbiter', lane = STEP_LANE, tuid = 'step', key = 's' .. n,
     round = n, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
+end
+
+-- Of an agenda: ver, q (activations so far), w (waiting), p (parked), busy (picked and not over), n (control tasks so far), ctl
+-- (the one that is open), f (facts about entries), seen (those the last pick had seen), sv (strategy it rated by).
+local function agenda_of()
+  local j = redis.call('HGET', AGENDA, '')
+  return j and cjson.decode(j)
+end
+local function keep_agenda(a) redis.call('HSET', AGENDA, '', cjson.encode(a)) end
+-- Posts the task that picks, where there is something to pick or to look at again, and room for it, and nobody decides already.
+local function attend(run, r, a)
+  if a.ctl or a.busy >= r.ag.c or not (a.w > 0 or a.p > 0 and a.f > a.seen) then return false end
+  local step = get(run .. '/s' .. n2s(r.round + 1))
+  if step and not terminal(step) then return false end
+  a.n = a.n + 1
+  a.ctl = run .. '/c' .. n2s(a.n)
+  keep_agenda(a)
+  post(run, r, {id = a.ctl, kind = 'control', cap = 'arbiter', lane = STEP_LANE, tuid = 'control', key = 'c' .. n2s(a.n),
+    round = r.round, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
+  return true
 end
 
 -- Work was given up: puts a small header beside the log, which has the rest. t: the task; nil for a run that decisions made.
@@ -303,6 +328,11 @@ local function close(id, t, status, completion)
   redis.call('SREM', OPEN, id)
   if t.state == 'ready' and LANES[t.lane] then redis.call('ZREM', LANES[t.lane].r, agenda(id, t)) end
   t.was, t.pz, t.ms = nil, nil, nil
+  if t.act or t.kind == 'control' then
+    local a = agenda_of()
+    if t.act then a.busy = a.busy - 1 else a.ctl = nil end
+    keep_agenda(a)
+  end
   if t.outs then
     local stored = get(id)
     t.left = stored and stored.left or #t.outs
@@ -364,10 +394,15 @@ local function finish(id, t, status, completion, failure)
     if failure == nil then failure = cjson.decode(completion).error end
     if type(failure) ~= 'table' then failure = false end
     local kind = failure and (failure.short or failure.type) or 'unspecified'
-    if given_up(status) and t.kind ~= 'step' and not t.cxl and not CORRECTED[kind] then
+    if given_up(status) and not deciding(t) and not t.cxl and not CORRECTED[kind] then
       r = get_run(t.run)
       if r and not r.call then letter(id, t.run, r, t, status, kind) end
     end
+  end
+  local a = not deciding(t) and agenda_of()
+  if a then
+    r = r or get_run(t.run)
+    if r and active(r) and attend(t.run, r, a) then return end
   end
   if redis.call('SCARD', OPEN) > 0 then return end
   r = r or get_run(t.run)
@@ -375,9 +410,9 @@ local function finish(id, t, status, completion, failure)
   if r.state == 'cancelling' then
     ended_without_answer(t.run, r, r.want, r.word, r.why)
   elseif active(r) then
-    if last.kind == 'step' then
+    if deciding(last) then
       failure = failure or {type = 'handler_error', message = 'the step ended without a reason'}
-      -- Only commit ends a step well, so a step that merely says so has decided nothing.
+      -- Only commit and agenda_decide end these well, so one that merely says so has decided nothing.
       if status == 'succeeded' then status = 'failed' end
       ended_without_answer(t.run, r, status, failure.type, failure.message)
     elseif r.call then
@@ -433,7 +468,7 @@ local function stop_run(run, r, force)
   for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
     local t = get(id)
     if t and not terminal(t) then
-      if t.state == 'claimed' and t.kind ~= 'step' and not force then
+      if t.state == 'claimed' and not deciding(t) and not force then
         t.cxl = 1
         redis.call('HSET', TASKS, id, cjson.encode(t))
       else

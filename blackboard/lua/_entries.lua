@@ -1,24 +1,8 @@
--- Shared by the scripts of entries. A scope's entries, all on one shard: the log is the truth, the rest is an index of it.
--- KEYS   1 tasks  HASH   of the board: whose lease a writing task must hold    7 vers  HASH  topic -> facts written on it
---        2 runs   HASH   of the board: a run that is over is written no more   8 ops   HASH  operation -> fingerprint, reply
---        3 ev     STREAM feed of the shard                                     9 index ZSET  topic, place, id of what is live
---        4 topics HASH   pattern -> schema; '' -> version of them all         10 links ZSET  target, relation, id of what is live
---        5 log    STREAM of the run, or of the scope                          11 ends  ZSET  id by the end of its time to live
---        6 heads  HASH   entry id -> header
--- ARGV   1 owner: the run's id, or the scope with a colon in it, then for a write 2 operation, 3 fingerprint, 4 task or '',
---        5 fence, 6 version the topic must have or ''; then the script's own. Contents never pass through cjson.
--- A header: topic, ver, first, pos (the fact with its content), last, state; exp, taint and links where there are any.
-local TASKS, RUNS, FEED, SCHEMAS, LOG, HEADS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local VERS, OPS, INDEX, LINKS, ENDS = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local OWNER = ARGV[1]
-local FEED_LENGTH = 100000
+-- Shared by the scripts of entries, behind _entry_keys or, where a run's entries may trigger, _board and _entry_board.
 local LABELS = 256                         -- of taint, at most; an entry may inherit those of what it was derived from
-local T = redis.call('TIME')
-local MS = T[1] * 1000 + math.floor(T[2] / 1000)
 local OVER = {succeeded = 1, failed = 1, refused = 1, timed_out = 1, cancelled = 1}
 
-local function n2s(x) return string.format('%.0f', x) end
-local function refuse(code, detail) return redis.error_reply(code .. ' | ' .. detail) end
+local RUN                                  -- header of the run the entries are of, once closed() has looked
 local function head(id)
   local j = redis.call('HGET', HEADS, id)
   if j then return cjson.decode(j) end
@@ -64,7 +48,8 @@ local function closed()
   if string.find(OWNER, ':', 1, true) then return nil end
   local j = redis.call('HGET', RUNS, OWNER)
   if not j then return refuse('UNKNOWN', 'no run ' .. OWNER .. ' on this board') end
-  local state = cjson.decode(j).state
+  RUN = cjson.decode(j)
+  local state = RUN.state
   if OVER[state] then return refuse('CLOSED', 'run ' .. OWNER .. ' is over (' .. state .. '): its entries stay as they are') end
 end
 -- Who writes: what the caller says, or the task whose lease it holds. Second value: the refusal.

@@ -3,7 +3,7 @@
 local t = get(ARGV[A])
 if not t then return refuse('UNKNOWN', 'no task ' .. ARGV[A] .. ' on this board') end
 if terminal(t) then return {t.state, 0} end
-if t.kind == 'step' then return refuse('STEP', ARGV[A] .. ' is a decision of its run; cancel the run') end
+if deciding(t) then return refuse('STEP', ARGV[A] .. ' is a decision of its run; cancel the run') end
 if t.cxl then return {'cancelling', 0} end
 if t.state ~= 'claimed' then
   redis.call('ZREM', DUE, 't:' .. ARGV[A])     -- a first write that a full server still takes

@@ -40,5 +40,6 @@ if ARGV[A + 3] ~= '' then
   return 1
 end
 for i = 1, n do post(t.run, r, specs[i], ARGV[A + 5 + 2 * i]) end
-if n == 0 then post_step(t.run, r) end
+local a = agenda_of()
+if not (a and attend(t.run, r, a)) and n == 0 then post_step(t.run, r) end
 return 1

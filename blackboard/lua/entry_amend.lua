@@ -1,5 +1,5 @@
 -- own: entry, its version, content, facts as in entry_post, version of the schemas, time to live in ms, '' to keep it as it
--- is, '-' for none. What the entry says from here on; what it said stays in the log.
+-- is, '-' for none, triggers as in entry_post. What the entry says from here on; what it said stays in the log.
 local said = known()
 if said then return said end
 local id, given = ARGV[7], cjson.decode(ARGV[10])
@@ -7,7 +7,7 @@ local no = closed()
 if no then return no end
 local h, ended = changeable(id, ARGV[8])
 if not h then return ended end
-no = stale(h.topic) or unchecked(ARGV[11])
+no = stale(h.topic) or unchecked(ARGV[11]) or unwatched(ARGV[13])
 if no then return no end
 local by, fenced = author(given.by)
 if fenced then return fenced end
@@ -29,4 +29,5 @@ h.links = given.links
 linkage(id, h, 'ZADD')
 if h.exp then redis.call('ZADD', ENDS, n2s(h.exp), id) else redis.call('ZREM', ENDS, id) end
 keep(id, h)
+noticed(id, h, given.conf, ARGV[14])
 return remember(id, h)

@@ -1,8 +1,9 @@
 -- own: entry, topic, content, facts (conf, by; taint and links where there are any), version of the schemas it was checked
--- against, time to live in ms or ''. A new entry, and its place in the index.
+-- against, time to live in ms or '', in a run version of the triggers it was compared with and keys of those that fit. A new
+-- entry, its place in the index, and the activations it makes.
 local said = known()
 if said then return said end
-local no = closed() or stale(ARGV[8]) or unchecked(ARGV[11])
+local no = closed() or stale(ARGV[8]) or unchecked(ARGV[11]) or unwatched(ARGV[13])
 if no then return no end
 local id, given = ARGV[7], cjson.decode(ARGV[10])
 local by, fenced = author(given.by)
@@ -20,4 +21,5 @@ linkage(id, h, 'ZADD')
 keep(id, h)
 -- What has expired leaves the index a few at a time, with the posts that fill it; readers pass over it until then.
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', ENDS, '-inf', n2s(MS), 'LIMIT', 0, 10)) do off(old, head(old)) end
+noticed(id, h, given.conf, ARGV[14])
 return remember(id, h)

@@ -30,9 +30,9 @@ PRELUDE = r"""
 local R, DECLARED, WROTE = redis, {}, nil
 for _, k in ipairs(KEYS) do DECLARED[k] = true end
 local READS = {GET = 1, HGET = 1, HLEN = 1, HEXISTS = 1, SCARD = 1, ZCARD = 1, SMEMBERS = 1, ZSCORE = 1, ZRANGE = 1,
-  ZRANGEBYSCORE = 1, ZRANGEBYLEX = 1, XRANGE = 1, XREVRANGE = 1}
+  ZRANGEBYSCORE = 1, ZRANGEBYLEX = 1, XRANGE = 1, XREVRANGE = 1, LINDEX = 1}
 local WRITES = {SET = 1, HSET = 1, HDEL = 1, HINCRBY = 1, SADD = 1, SREM = 1, ZADD = 1, ZREM = 1, DEL = 1, XADD = 1,
-  LPUSH = 1, LTRIM = 1, UNLINK = 1}
+  LPUSH = 1, LTRIM = 1, RPUSH = 1, LSET = 1, LPOP = 1, UNLINK = 1}
 local redis = {
   error_reply = function(text)
     if WROTE then return R.error_reply('STRICT refused after ' .. WROTE .. ': ' .. text) end
@@ -62,12 +62,12 @@ def watch_scripts(monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> None
     made: dict[tuple[str, str], _script.Script] = {}
 
     def load(name: str, prelude: str = "_board") -> _script.Script:
-        if prelude not in ("_board", "_entries"):
+        if prelude not in ("_board", "_entries", "_noticing", "_agenda"):
             return _load(name, prelude)
         if (name, prelude) not in made:
             text = _load(name, prelude).text
             for file, old, new in mutations:
-                if file in (name, prelude):
+                if file in (name, prelude, *_script.PRELUDES.get(prelude, ())):
                     assert old in text, f"{file}.lua has no {old!r} any more: the mutation tests nothing"
                     text = text.replace(old, new)
             made[name, prelude] = _script.Script(name, PRELUDE + text)

@@ -1,0 +1,298 @@
+"""Control: rates what waits on a run's agenda, picks from it, and says why.
+
+Its work is a task of the run, posted by whatever changes the agenda, so any process with the role ``arbiter`` may do it, and
+one that dies in between leaves nothing. What it found out and decided becomes visible in the one script that commits it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from arbiter.fold import RunState
+from arbiter.rating import Rating
+from arbiter.states import States
+from blackboard.activation import Activation
+from blackboard.agenda import PAGE, Agenda, Pick, Strategy, View
+from blackboard.attempt import Attempt
+from blackboard.board import Board
+from blackboard.claims import Claim
+from blackboard.entries import Entries
+from blackboard.errors import Stale
+from blackboard.events import AgendaDecidedData, PickedActivation, RatedActivation, SetAside
+from blackboard.plan import TASKS_PER_ROUND, Undecided, specs
+from blackboard.strategies import Rate
+from blackboard.taint import merged, read
+from blackboard.triggers import AgendaTerms, Query, Trigger
+from blackboard.types import Completion, Failure, Status, TaskSpec
+from registry import Registry, Version, origin
+
+log = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Candidates that a decision records."""
+_LOOKS = 20
+"""How often it looks again when the agenda changed under it, before the attempt ends."""
+
+
+_Aside = tuple[Activation, str, str]
+_Picked = tuple[Activation, Pick]
+
+
+class Control:
+    """Handles the control tasks of runs for a :class:`~blackboard.worker.Worker` on the lane ``arbiter``.
+
+    Args:
+        strategies: further ones by name, beside :data:`blackboard.strategies.STRATEGIES`.
+    """
+
+    def __init__(self, registry: Registry, strategies: Mapping[str, Rate] | None = None) -> None:
+        self._registry = registry
+        self._rating = Rating(registry, strategies or {})
+        self._states = States()
+
+    async def handle(self, attempt: Attempt) -> Completion | None:
+        """Pick from the agenda. Returns None when that was committed."""
+        claim, board = attempt.claim, attempt.board
+        for _ in range(_LOOKS):
+            known = await self._states.read(board, claim)
+            terms = known.state.agenda or AgendaTerms()
+            try:
+                await _Cycle(self._registry, self._rating, board, claim, known.state, terms).run()
+            except Stale:
+                await asyncio.sleep(0)
+                continue
+            self._states.keep(board, known)
+            return None
+        failure = Failure(type="contended", message="The agenda changed faster than it could be read.", retryable=True)
+        return claim.completion(Status.FAILED, error=failure)
+
+    async def recommend(self, board: Board, run_id: str, state: RunState, k: int) -> list[tuple[Activation, str]]:
+        """What would be picked now, the best first, and why; nothing is changed."""
+        cycle = _Cycle(self._registry, self._rating, board, None, state, state.agenda or AgendaTerms(), run_id)
+        return await cycle.recommend(k)
+
+
+class _Cycle:
+    """One look at an agenda."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        rating: Rating,
+        board: Board,
+        claim: Claim | None,
+        state: RunState,
+        terms: AgendaTerms,
+        run_id: str = "",
+    ) -> None:
+        self._registry, self._rating, self._board, self._claim = registry, rating, board, claim
+        self._state, self._terms = state, terms
+        self._run = claim.run_id if claim is not None else run_id
+        self._agenda = Agenda(board, self._run)
+        self._entries = Entries(board, f"run:{self._run}")
+        self._found: dict[Query, bool] = {}
+        self._versions: dict[tuple[str, str], Version | None] = {}
+        self._calls = 0
+
+    async def run(self) -> None:
+        await self._registry.declare_triggers()
+        strategy = await self._agenda.strategy(self._terms)
+        view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
+        if view.strategy_version not in ("", strategy.version):
+            await self._rate_anew(strategy, view.facts)
+        while len(view.fresh) == PAGE:
+            await self._told(strategy, view.seen, rated=await self._rated(strategy, view.fresh))
+            view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
+        view = await self._unparked(strategy, view)
+        while True:
+            fresh = await self._rated(strategy, view.fresh)
+            order, room, over = self._order(view, fresh), self._room(view), await self._over()
+            aside: list[_Aside] = [(one, "obviated", over) for one in order] if over else []
+            picks: list[_Picked] = []
+            if not over:
+                aside, picks = await self._choose(order, room)
+            enough = (len(picks) >= room and not over) or len(order) >= view.waiting
+            ends = enough or not aside
+            await self._told(
+                strategy, view.facts if ends else view.seen, rated=fresh, rated_all=True, order=order, room=room,
+                waiting=view.waiting, aside=aside, picks=picks if ends else (), ends=ends,
+            )  # fmt: skip
+            if ends:
+                return
+            view = await self._agenda.view(best=PAGE)  # what was set aside made the look too short
+
+    async def recommend(self, k: int) -> list[tuple[Activation, str]]:
+        strategy = await self._agenda.strategy(self._terms)
+        view = await self._agenda.view(best=SHOWN + k)
+        order = self._order(view, await self._rated(strategy, view.fresh))
+        _, picks = await self._choose(order, k)
+        return [(one, _why(one, strategy)) for one, _ in picks]
+
+    # ---- what is rated -----------------------------------------------------------------------------------------------
+
+    async def _rated(self, strategy: Strategy, some: Sequence[Activation]) -> list[tuple[Activation, RatedActivation]]:
+        return list(zip(some, await self._rating.rate(strategy, some), strict=True))
+
+    async def _rate_anew(self, strategy: Strategy, facts: int) -> None:
+        every = await self._agenda.every_waiting()
+        for start in range(0, len(every), PAGE):
+            page = await self._rated(strategy, every[start : start + PAGE])
+            await self._told(strategy, facts, rated=page, rated_all=start + PAGE >= len(every))
+
+    async def _unparked(self, strategy: Strategy, view: View) -> View:
+        """The agenda once those whose precondition holds by now wait again."""
+        if not view.parked or view.facts == view.seen:
+            return view
+        ready: list[Activation] = []
+        after = 0
+        while True:
+            page = (await self._agenda.view(fresh=0, best=0, parked=PAGE, after=after)).aside
+            for one in page:
+                trigger = await self._trigger(one)
+                if trigger is None or trigger.requires is None or await self._holds(trigger.requires):
+                    ready.append(one)
+            after += len(page)
+            if len(page) < PAGE:
+                break
+        for start in range(0, len(ready), PAGE):
+            page_ = await self._rated(strategy, ready[start : start + PAGE])
+            await self._told(strategy, view.seen, rated=page_)
+        return await self._agenda.view(best=SHOWN + self._terms.concurrency) if ready else view
+
+    def _order(self, view: View, fresh: Sequence[tuple[Activation, RatedActivation]]) -> list[Activation]:
+        rated = [one if one.pin is not None else replace(one, rating=said.rating) for one, said in fresh]
+        return sorted([*view.best, *rated], key=lambda one: one.place)
+
+    # ---- what is picked ----------------------------------------------------------------------------------------------
+
+    def _room(self, view: View) -> int:
+        return min(max(0, self._terms.concurrency - view.running), TASKS_PER_ROUND, max(0, self._tasks_left()))
+
+    def _tasks_left(self) -> int:
+        return self._state.limits.tasks - len(self._state.work)
+
+    async def _over(self) -> str:
+        """Why nothing may be picked any more; empty while something may."""
+        limits, used = self._state.limits, self._state.usage.total_tokens
+        if self._terms.until is not None and await self._holds(self._terms.until):
+            return f"something fits {self._terms.until}, until which the run goes on"
+        if self._tasks_left() <= 0:
+            return f"the run has reached its limit of {limits.tasks} tasks"
+        if used >= limits.tokens:
+            return f"the run has used {used:,} of its {limits.tokens:,} tokens"
+        return ""
+
+    async def _choose(self, order: Sequence[Activation], room: int) -> tuple[list[_Aside], list[_Picked]]:
+        """What must not be picked, with the reason, and what is."""
+        aside: list[_Aside] = []
+        picks: list[_Picked] = []
+        for one in order:
+            if len(picks) >= room:
+                break
+            said = await self._examined(one)
+            if isinstance(said, Pick):
+                picks.append((one, said))
+            else:
+                aside.append((one, *said))
+        return aside, picks
+
+    async def _examined(self, one: Activation) -> Pick | tuple[str, str]:
+        """The task of an activation, or the state it comes to instead and why."""
+        version = await self._version(one)
+        trigger = await self._trigger(one)
+        if version is None or trigger is None:
+            return "obviated", f"{one.capability} {one.version[:12]} cannot be used any more"
+        entry = await self._entries.read(one.entry)
+        if entry is None or entry.state != "live":
+            return "obviated", f"its entry is {entry.state if entry else 'gone'}"
+        if entry.version != one.entry_version:
+            return "obviated", f"its entry was amended since; version {entry.version} makes activations of its own"
+        if trigger.unless is not None and await self._holds(trigger.unless):
+            return "obviated", f"something fits {trigger.unless}, which makes it pointless"
+        if trigger.requires is not None and not await self._holds(trigger.requires):
+            return "parked", f"nothing fits {trigger.requires} yet, which it requires"
+        return await self._pick(one, version, trigger.given(entry.record()), entry.taint)
+
+    async def _pick(self, one: Activation, version: Version, given: Any, taint: Sequence[str]) -> Pick:
+        manifest, limits = version.manifest, self._state.limits
+        key = f"@{one.number}"
+        task = TaskSpec(
+            key=key, tool_use_id=key, capability=one.capability, version=version.sha, lane=manifest.action, input=given,
+            retry=manifest.retry, attempt_seconds=min(manifest.limits.attempt_seconds, limits.attempt_seconds),
+            taint=merged(read(taint), origin(manifest)),
+        )  # fmt: skip
+        own = {} if self._terms.planned else {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}
+        ((spec, text),) = specs(Undecided(self._run, self._round()), [task], limits, **own)
+        return Pick(one.number, spec, await self._board.blobs.check(self._run, text, given), manifest.action)
+
+    def _round(self) -> int:
+        return self._claim.round if self._claim is not None else len(self._state.rounds)
+
+    async def _holds(self, query: Query) -> bool:
+        """Whether something on the run's board fits; asked once in a look."""
+        if query not in self._found:
+            found = await self._entries.query(query.topic, query.where, limit=1)
+            while not found.entries and found.after is not None:
+                found = await self._entries.query(query.topic, query.where, limit=1, after=found.after)
+            self._found[query] = bool(found.entries)
+        return self._found[query]
+
+    async def _version(self, one: Activation) -> Version | None:
+        key = (one.capability, one.version)
+        if key not in self._versions:
+            (found,) = await self._registry.resolve_many([key])
+            usable = found is not None and not found.revoked and found.visible_to(self._state.tenant)
+            self._versions[key] = found if usable else None
+        return self._versions[key]
+
+    async def _trigger(self, one: Activation) -> Trigger | None:
+        version = await self._version(one)
+        every = version.manifest.declared(version.sha) if version is not None else ()
+        return next((each.trigger for each in every if each.key == one.trigger), None)
+
+    # ---- what is committed -------------------------------------------------------------------------------------------
+
+    async def _told(
+        self,
+        strategy: Strategy,
+        facts: int,
+        *,
+        rated: Sequence[tuple[Activation, RatedActivation]],
+        rated_all: bool = False,
+        order: Sequence[Activation] = (),
+        room: int = 0,
+        waiting: int = 0,
+        aside: Sequence[_Aside] = (),
+        picks: Sequence[_Picked] = (),
+        ends: bool = False,
+    ) -> None:
+        assert self._claim is not None
+        name, fallback = self._rating.used(strategy)
+        told = AgendaDecidedData(
+            strategy=name, strategy_version=strategy.version, weights=dict(strategy.weights), fallback=fallback,
+            rated=tuple(said for _, said in rated),
+            candidates=tuple(RatedActivation(number=one.number, rating=one.rating or 0.0) for one in order[:SHOWN]),
+            waiting=waiting, room=room,
+            aside=tuple(SetAside.model_validate({"number": one.number, "state": to, "why": why}) for one, to, why in aside),
+            picked=tuple(
+                PickedActivation(
+                    number=one.number, task=f"{self._run}/{self._claim.round}.@{one.number}", rating=one.rating or 0.0,
+                    why=_why(one, strategy),
+                )
+                for one, _ in picks
+            ),
+        )  # fmt: skip
+        self._calls += 1
+        await self._agenda.decide(
+            self._claim, self._calls, told, [pick for _, pick in picks], ends=ends, facts=facts, rated_all=rated_all
+        )
+
+
+def _why(one: Activation, strategy: Strategy) -> str:
+    if one.pin is not None:
+        return "somebody put it there" if one.pin > -1e12 else "somebody promoted it"
+    return f"the highest rating by {strategy.name} of those that may run"

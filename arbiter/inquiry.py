@@ -1,0 +1,137 @@
+"""Runs without a plan: what is known is written on their board, and capabilities volunteer until the question is answered.
+
+Such a run has steps like any other, taken when nothing waits on its agenda and no task is open: the first writes what is known;
+the next finds an answer, or that nobody has anything more to say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pydantic import JsonValue
+
+from arbiter.fold import RunState
+from blackboard import entry_checks
+from blackboard.activation import AgendaFold
+from blackboard.attempt import Attempt
+from blackboard.board import Board
+from blackboard.entries import ENTRY_BYTES, Entries
+from blackboard.entry import Entry
+from blackboard.errors import BadInput, UnknownRecord
+from blackboard.events import Author, RoundPlannedData, RunCompletedData
+from blackboard.payloads import dump
+from blackboard.topics import check_topic
+from blackboard.triggers import AgendaTerms, Query
+from blackboard.types import Failure
+from registry import schema
+
+MOST = 1000
+"""Most entries an inquiry begins with."""
+_KEY = "inquiry"
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """An entry to be written when an inquiry begins."""
+
+    topic: str
+    content: JsonValue
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A request that is answered by whoever volunteers: ``await a.run(Inquiry([Posting("claims.invoice", {...})]))``.
+
+    Args:
+        entries: what is known; written on the run's board when it begins.
+        agenda: its terms. ``until`` says what an answer is: the newest entry that fits is the run's; without it the run ends well
+            when nothing is left to do.
+    """
+
+    entries: Sequence[Posting]
+    agenda: AgendaTerms = field(default_factory=AgendaTerms)
+
+    def request(self) -> dict[str, JsonValue]:
+        """The request of its run.
+
+        Raises:
+            BadInput: no entry, too many, or a malformed one.
+        """
+        if not 1 <= len(self.entries) <= MOST:
+            raise BadInput("entries", len(self.entries), f"Give 1 to {MOST} entries to begin with.")
+        for one in self.entries:
+            check_topic(one.topic)
+            dump(one.content, "content", ENTRY_BYTES)
+            entry_checks.confidence(one.confidence)
+        return {
+            _KEY: [{"topic": one.topic, "content": one.content, "confidence": one.confidence} for one in self.entries]
+        }
+
+    def terms(self) -> AgendaTerms:
+        """The terms of its run."""
+        return self.agenda.model_copy(update={"planned": False})
+
+
+async def take_step(attempt: Attempt, state: RunState) -> None:
+    """Take a step of an inquiry, and commit it."""
+    board, claim = attempt.board, attempt.claim
+    entries = Entries(board, f"run:{claim.run_id}", checker=schema)
+    terms = state.agenda or AgendaTerms()
+    planned = RoundPlannedData(
+        round=claim.round, message={"role": "assistant", "content": [{"text": "What is known is on the board."}]},
+        taint=state.request_taint,
+    )  # fmt: skip
+    if claim.round == 1:
+        request = cast("Mapping[str, Any]", await board.load(claim.run_id, state.request))
+        for number, one in enumerate(request[_KEY]):
+            await entries.post(
+                one["topic"], one["content"], confidence=one["confidence"], taint=state.request_taint,
+                author=Author(kind="program", name=_KEY), operation=f"{_KEY}:{number}",
+            )  # fmt: skip
+        await board.commit_step(claim, planned, (), state.limits)
+        return
+    found = None if terms.until is None else await newest(entries, terms.until)
+    summary = await _summary(board, claim.run_id)
+    outcome: dict[str, Any] = {"status": "succeeded", "rounds": claim.round}
+    if terms.until is None:
+        outcome["answer"] = summary
+    elif found is not None:
+        outcome["answer"] = found.content if isinstance(found.content, str) else json.dumps(found.content)
+    else:
+        said = f"Nothing fits {terms.until}, and nobody has anything more to say. {summary}"
+        outcome |= {"status": "failed", "error": Failure(type="stagnation", message=said)}
+    message: dict[str, JsonValue] = {"role": "assistant", "content": [{"text": summary}]}
+    await board.commit_step(
+        claim, planned.model_copy(update={"message": message}), (), state.limits, RunCompletedData(**outcome)
+    )
+
+
+async def newest(entries: Entries, query: Query) -> Entry | None:
+    """The newest entry that fits, large or not."""
+    best: Entry | None = None
+    after: str | None = None
+    while True:
+        found = await entries.query(query.topic, query.where, limit=1000, after=after)
+        for one in found.entries:
+            if best is None or one.position > best.position:
+                best = one
+        if (after := found.after) is None:
+            return best
+
+
+async def _summary(board: Board, run_id: str) -> str:
+    """What the agenda came to, in a sentence or two."""
+    try:
+        log = await board.history(run_id)
+    except UnknownRecord:
+        return ""
+    fold = AgendaFold(run_id).apply(log)
+    states = Counter(one.state for one in fold.activations.values())
+    told = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none"
+    parked = next((one.why for one in fold.activations.values() if one.state == "parked"), "")
+    return f"Activations: {told}." + (f" One that is parked: {parked}." if parked else "")

@@ -1,0 +1,26 @@
+-- A run's entries that may trigger: behind _board, _entry_board, _activations and _entries.
+local function unwatched(version)
+  if not RUN.ag then return nil end
+  local now = redis.call('HGET', TRIGGERS, '') or '0'
+  if now ~= version then return refuse('TRIGGERS', now) end
+end
+-- A fact about an entry is told to the agenda, if the run has one, in the script that writes it.
+local function noticed(id, h, conf, keys)
+  if not RUN.ag then return end
+  local a = agenda_of() or new_agenda()
+  a.f = a.f + 1
+  if string.find(keys, '%S') then
+    local src = {e = id, ev = h.ver, topic = h.topic, conf = conf, hop = 1}
+    local task = ARGV[4] ~= '' and get(ARGV[4])
+    local above = task and task.act and redis.call('HGET', AGENDA, n2s(task.act))
+    if above then
+      above = cjson.decode(above)
+      src.hop, src.up, src.chain = above.hop + 1, above.q, above.chain or {}
+      src.chain[#src.chain + 1] = above.tr
+    end
+    local rest = activate(a, OWNER, src, keys)
+    if string.find(rest, '%S') then redis.call('RPUSH', MORE, cjson.encode(src) .. '\n' .. rest) end
+  end
+  keep_agenda(a)
+  if active(RUN) then attend(OWNER, RUN, a) end
+end
