@@ -10,7 +10,7 @@ once the catalog has it; where that process dies in between, any process with a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 import redis.asyncio
@@ -48,10 +48,8 @@ class TriggerIndex:
             if unlike and self.known(shard).version != unlike:
                 return self.known(shard)
             stored = await self._stored(shard)
-            found = [
-                Declared.parse(field.removeprefix("t:"), text) for field, text in stored.items() if field[:2] == "t:"
-            ]
-            self._compiled[shard.number] = compiled = Compiled(stored.get("", "0"), found)
+            # In a thread: thousands that are seen for the first time take a while.
+            self._compiled[shard.number] = compiled = await asyncio.to_thread(_compile, stored)
             return compiled
 
     async def current(self, shard: Shard) -> Compiled:
@@ -91,3 +89,8 @@ class TriggerIndex:
     async def _stored(self, shard: Shard) -> dict[str, str]:
         client = cast(Any, self._client)
         return await _script.retrying(lambda: client.hgetall(shard.triggers))
+
+
+def _compile(stored: Mapping[str, str]) -> Compiled:
+    found = (Declared.parse(field.removeprefix("t:"), text) for field, text in stored.items() if field[:2] == "t:")
+    return Compiled(stored.get("", "0"), found)

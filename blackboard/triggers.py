@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, Self, cast
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -135,7 +136,7 @@ class AgendaTerms(Record):
         return json.dumps({"c": self.concurrency, "hop": self.depth, "rep": self.repeats})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Declared:
     """A trigger of a capability's version, as the board keeps it."""
 
@@ -168,10 +169,20 @@ class Declared:
 
     @classmethod
     def parse(cls, key: str, text: str) -> Declared:
-        """What :meth:`stored` made."""
-        said: dict[str, Any] = json.loads(text)
-        trigger = Trigger.model_validate(said["trigger"])
-        return cls(key, said["cap"], said["v"], int(said["n"]), said["lane"], said["tenant"], trigger)
+        """What :meth:`stored` made. The same text is parsed once, since any change lets a process read all of them."""
+        return _parsed(key, text)
+
+    @cached_property
+    def wanted(self) -> tuple[Predicate, ...]:
+        """Its conditions."""
+        return predicates.parse(self.trigger.where)
+
+
+@lru_cache(maxsize=65_536)
+def _parsed(key: str, text: str) -> Declared:
+    said: dict[str, Any] = json.loads(text)
+    trigger = Trigger.model_validate(said["trigger"])
+    return Declared(key, said["cap"], said["v"], int(said["n"]), said["lane"], said["tenant"], trigger)
 
 
 @dataclass(slots=True)
@@ -186,30 +197,27 @@ class _Node:
     """Triggers whose pattern ends here with ``>``."""
 
 
-_Wanting = tuple[Declared, tuple[Predicate, ...]]
-
-
 @dataclass(slots=True)
 class _Kept:
     """The triggers of one pattern, each with its conditions."""
 
-    plain: list[_Wanting] = field(default_factory=list["_Wanting"])
-    equal: dict[str, dict[object, list[_Wanting]]] = field(default_factory=dict[str, "dict[object, list[_Wanting]]"])
+    plain: list[Declared] = field(default_factory=list[Declared])
+    equal: dict[str, dict[object, list[Declared]]] = field(default_factory=dict[str, "dict[object, list[Declared]]"])
     """Path to value to those whose first equality it is."""
 
-    def add(self, one: Declared, wanted: tuple[Predicate, ...]) -> None:
-        for each in wanted:
+    def add(self, one: Declared) -> None:
+        for each in one.wanted:
             if each.sign == "=" and each.path[0] != "@":
-                self.equal.setdefault(each.path, {}).setdefault(_kind(each.value), []).append((one, wanted))
+                self.equal.setdefault(each.path, {}).setdefault(_kind(each.value), []).append(one)
                 return
-        self.plain.append((one, wanted))
+        self.plain.append(one)
 
     def fitting(self, content: JsonValue, attributes: Mapping[str, JsonValue]) -> Iterable[Declared]:
         close = list(self.plain)
         for path, values in self.equal.items():
             if (found := value_at(content, path)) is not ABSENT and not isinstance(found, dict | list):
                 close += values.get(_kind(found), ())
-        return (one for one, wanted in close if all(each.fits(content, attributes) for each in wanted))
+        return (one for one in close if all(each.fits(content, attributes) for each in one.wanted))
 
 
 def _kind(value: object) -> object:
@@ -237,7 +245,7 @@ class Compiled:
                     node.below = kept
                 else:
                     node.here = kept
-            kept.add(one, predicates.parse(one.trigger.where))
+            kept.add(one)
 
     def fitting(self, topic: str, content: JsonValue, attributes: Mapping[str, JsonValue]) -> Sequence[Declared]:
         """The triggers an entry fits, by capability and their order there."""

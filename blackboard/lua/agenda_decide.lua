@@ -13,7 +13,7 @@ local run = t.run
 RUN = get_run(run)
 if not RUN or not active(RUN) then return refuse('FENCED', 'run ' .. run .. ' is no longer going on') end
 local a = agenda_of()
-local call = t.fence .. ':' .. ARGV[A + 3]
+local call = id .. ' ' .. t.fence .. ' ' .. ARGV[A + 3]
 if a.call == call then return 0 end
 local at = A + 7
 local function following()
