@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from arbiter.inquiry import Inquiry, Posting
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
+    from arbiter.volunteering import Bid, Missing, OpenRequest
     from blackboard import events
     from blackboard.agenda import Agenda
     from blackboard.budgets import Budget, BudgetExhausted
@@ -58,6 +59,7 @@ _HOMES = {
     "Author": "blackboard.events",
     "BadInput": "blackboard.errors",
     "BoardFull": "blackboard.errors",
+    "Bid": "arbiter.volunteering",
     "Budget": "blackboard.budgets",
     "BudgetExhausted": "blackboard.budgets",
     "Call": "arbiter.calls",
@@ -77,8 +79,10 @@ _HOMES = {
     "Limits": "blackboard.types",
     "Link": "blackboard.events",
     "Manifest": "registry",
+    "Missing": "arbiter.volunteering",
     "MissingExtra": "blackboard.errors",
     "ModelUnavailable": "blackboard.errors",
+    "OpenRequest": "arbiter.volunteering",
     "Permanent": "wrapper.failing",
     "Posting": "arbiter.inquiry",
     "Price": "wrapper.spending",
@@ -114,6 +118,7 @@ __all__ = [
     "ArbiterError",
     "Author",
     "BadInput",
+    "Bid",
     "BoardFull",
     "Budget",
     "BudgetExhausted",
@@ -134,8 +139,10 @@ __all__ = [
     "Limits",
     "Link",
     "Manifest",
+    "Missing",
     "MissingExtra",
     "ModelUnavailable",
+    "OpenRequest",
     "Permanent",
     "Posting",
     "Price",

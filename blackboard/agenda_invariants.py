@@ -89,7 +89,9 @@ def _indexes(stored: Mapping[int, Activation], index: Mapping[str, float], a: Ma
     check((a["w"], a["p"]) == (states["waiting"], states["parked"]), "G2 counts", a, states)
 
 
-def _tasks(stored: Mapping[int, Activation], mine: Mapping[str, Mapping[str, Any]], a: Mapping[str, Any], check: Any) -> None:
+def _tasks(
+    stored: Mapping[int, Activation], mine: Mapping[str, Mapping[str, Any]], a: Mapping[str, Any], check: Any
+) -> None:
     carried = {int(t["act"]): k for k, t in mine.items() if "act" in t}
     picked = {number: one.task for number, one in stored.items() if one.state == "picked"}
     check(carried == picked, "G4 picked and posted", carried, picked)
