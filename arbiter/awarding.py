@@ -136,7 +136,7 @@ class Awarding:
     ) -> Entry | None:
         said: dict[str, JsonValue] = {"reason": why, "candidates": [one.record() for one in candidates[:100]]}
         links = [Link(rel="answers", to=request.id)]
-        taint: tuple[str, ...] = ()
+        taint = read(request.taint)
         if chosen is None:
             said["given_up"] = True
         else:
@@ -145,7 +145,7 @@ class Awarding:
                 said["input"] = dict(chosen.given)
             if chosen.bid is not None:
                 links.append(Link(rel="derived_from", to=chosen.bid))
-            taint = chosen.taint
+            taint = merged(taint, chosen.taint)
         try:
             await self._entries.post(
                 f"{AWARDS}.{name}", said, confidence=chosen.confidence if chosen else 1.0, links=links, taint=taint,
@@ -199,7 +199,9 @@ class Awarding:
         self._stock.told.append(f"{request.topic}: {task.capability} answered it")
 
     async def _unanswered(self, name: str, request: Entry, award: Entry, why: dict[str, JsonValue]) -> None:
-        await self._write(f"{UNANSWERED}.{name}", why, request, award, 1.0, ())
+        await self._write(
+            f"{UNANSWERED}.{name}", why, request, award, 1.0, merged(read(request.taint), read(award.taint))
+        )
         self._stock.told.append(f"{request.topic}: unanswered, {why.get('reason')}")
 
     async def _write(

@@ -109,7 +109,7 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
         stock = await Awarding(board, registry, claim, state, entries).take_stock()
         if stock.told:
             return await commit("\n".join(stock.told)[:SAID], stock.tasks)
-        if await _said_quiet(board, claim, entries):
+        if await _said_quiet(board, claim, state, entries):
             return await commit("Nothing is left to do, and those who wait for that were told.")
     summary = await _summary(board, claim.run_id)
     outcome: dict[str, Any] = {"status": "succeeded", "rounds": claim.round}
@@ -123,7 +123,7 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
     await commit(summary, (), RunCompletedData(**outcome))
 
 
-async def _said_quiet(board: Board, claim: Claim, entries: Entries) -> bool:
+async def _said_quiet(board: Board, claim: Claim, state: RunState, entries: Entries) -> bool:
     """Tell those who wait for it that nothing is left to do. False where nobody does, or nothing came of it the last time."""
     content: JsonValue = {"round": claim.round}
     compiled = await board.triggers.current(board.shard_of(claim.run_id))
@@ -133,7 +133,9 @@ async def _said_quiet(board: Board, claim: Claim, entries: Entries) -> bool:
     if last is not None and last.topic == QUIET and last.content != content:
         return False
     author = Author(kind="program", name=_KEY)
-    await entries.post(QUIET, content, author=author, operation=f"{_KEY}:quiet:{claim.round}")
+    await entries.post(
+        QUIET, content, author=author, taint=state.request_taint, operation=f"{_KEY}:quiet:{claim.round}"
+    )
     return True
 
 
