@@ -30,6 +30,7 @@ kind                    subject, and what is in ``detail``
 ``run.resumed``         the same
 ``task.cancelled``      a task; ``tenant``
 ``letters.discarded``   the first of the dead letters; ``tenant``
+``activation.promoted`` an activation of a run's agenda; ``tenant``; the same for ``blocked``, ``unblocked`` and ``rerated``
 ======================  ====================================================================================================
 """
 
@@ -61,6 +62,7 @@ KINDS = (
     "key.trusted", "key.revoked", "version.signed", "version.activated", "version.revoked", "grants.approved", "grants.refused",
     "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used", "grants.used",
     "grants.exceeded", "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "letters.discarded",
+    "activation.promoted", "activation.blocked", "activation.unblocked", "activation.rerated",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""

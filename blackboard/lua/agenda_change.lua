@@ -1,5 +1,6 @@
 -- own: run, operation, number of the activation, what (promote, block, unblock, rerate), rating, by whom, reason. What a person
 -- decides about an activation that was not picked yet holds from the next pick on, whatever the strategy says.
+local DONE = {promote = 'promoted', block = 'blocked', unblock = 'unblocked', rerate = 'rerated'}
 local run, op, verb = ARGV[A], ARGV[A + 1], ARGV[A + 3]
 RUN = get_run(run)
 if not RUN then return refuse('UNKNOWN', 'no run ' .. run .. ' on this board') end
@@ -19,7 +20,7 @@ end
 local a = agenda_of()
 record(a, run, 'changed', cjson.encode({number = x.q, change = verb, rating = verb == 'rerate' and tonumber(ARGV[A + 4]) or nil,
   by = ARGV[A + 5], reason = ARGV[A + 6], at_ms = MS}))
-audit('activation.' .. verb, run .. '/a/' .. n2s(x.q), ARGV[A + 5], ARGV[A + 6], RUN.tenant)
+audit('activation.' .. DONE[verb], run .. '/a/' .. n2s(x.q), ARGV[A + 5], ARGV[A + 6], RUN.tenant)
 x.ops[#x.ops + 1] = op
 if #x.ops > 8 then table.remove(x.ops, 1) end
 if verb == 'block' then
