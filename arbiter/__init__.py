@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from arbiter.inquiry import Inquiry, Posting
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
+    from arbiter.volunteering import Bid, Missing, OpenRequest
     from blackboard import events
     from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.confirm import Confirm
@@ -59,6 +60,7 @@ _HOMES = {
     "Author": "blackboard.events",
     "BadInput": "blackboard.errors",
     "BoardFull": "blackboard.errors",
+    "Bid": "arbiter.volunteering",
     "Budget": "blackboard.budgets",
     "BudgetExhausted": "blackboard.budgets",
     "Call": "arbiter.calls",
@@ -78,9 +80,11 @@ _HOMES = {
     "Limits": "blackboard.types",
     "Link": "blackboard.events",
     "Manifest": "registry",
+    "Missing": "arbiter.volunteering",
     "MissingExtra": "blackboard.errors",
     "McpPeer": "wrapper.peers.mcp",
     "ModelUnavailable": "blackboard.errors",
+    "OpenRequest": "arbiter.volunteering",
     "Permanent": "wrapper.failing",
     "Posting": "arbiter.inquiry",
     "Price": "wrapper.spending",
@@ -116,6 +120,7 @@ __all__ = [
     "ArbiterError",
     "Author",
     "BadInput",
+    "Bid",
     "BoardFull",
     "Budget",
     "BudgetExhausted",
@@ -137,8 +142,10 @@ __all__ = [
     "Link",
     "Manifest",
     "McpPeer",
+    "Missing",
     "MissingExtra",
     "ModelUnavailable",
+    "OpenRequest",
     "Permanent",
     "Posting",
     "Price",

@@ -171,25 +171,7 @@ class Decider:
         if key in self._keys:
             raise _Invalid(f"The key {key} is taken in this turn. Choose another name.")
         self._keys.add(key)
-        task = TaskSpec(
-            key=key,
-            tool_use_id=use.id,
-            kind="fabrication",
-            capability="fabricator",
-            lane=FABRICATOR_LANE,
-            input={
-                "name": name,
-                "need": given["need"],
-                "input_hint": given.get("input_hint"),
-                "request": self._state.request,
-                "tenant": self._state.tenant,
-            },
-            # As long as the run: a specification, several candidates and their exams are many model calls.
-            retry=_FABRICATION_RETRY,
-            seconds=self._state.limits.seconds,
-            attempt_seconds=self._state.limits.seconds,
-            taint=self._taint,
-        )
+        task = fabrication(self._state, name, str(given["need"]), given.get("input_hint"), use.id, self._taint)
         return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(key),)), [task]
 
     async def _plan(
@@ -312,6 +294,23 @@ class Decider:
                 unknown
             )
             raise _Invalid(f"The input of {name} does not fit its schema: {'; '.join(said)}.")
+
+
+def fabrication(state: RunState, name: str, need: str, hint: JsonValue, tool_use_id: str, taint: Taint) -> TaskSpec:
+    """The task of the Fabricator to write a capability that a run lacks."""
+    return TaskSpec(
+        key=FABRICATION + name,
+        tool_use_id=tool_use_id,
+        kind="fabrication",
+        capability="fabricator",
+        lane=FABRICATOR_LANE,
+        input={"name": name, "need": need, "input_hint": hint, "request": state.request, "tenant": state.tenant},
+        # As long as the run: a specification, several candidates and their exams are many model calls.
+        retry=_FABRICATION_RETRY,
+        seconds=state.limits.seconds,
+        attempt_seconds=state.limits.seconds,
+        taint=taint,
+    )
 
 
 def _data(task: Task) -> JsonValue:

@@ -91,7 +91,7 @@ class Planner:
         if state.agenda is not None:
             await self._registry.declare_triggers()
             if not state.agenda.planned:
-                await inquiry.take_step(attempt, state)
+                await inquiry.take_step(attempt, state, self._registry)
                 return None
         try:
             self._within_limits(state, claim.round)

@@ -280,6 +280,7 @@ class Working(Calling):
         outcome: RunCompletedData | None = None,
         *,
         durable: bool = False,
+        unplanned: bool = False,
     ) -> None:
         """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
 
@@ -288,6 +289,7 @@ class Working(Calling):
             planned: the model's message and what became of each of its calls.
             tasks: the tasks to post; empty goes straight to the next step.
             outcome: given, the run ends with it and ``tasks`` must be empty.
+            unplanned: no model plans this run, so each task carries what the whole run may use.
 
         Raises:
             Fenced: another process took the step, or the run is being stopped. Nothing was written.
@@ -297,7 +299,8 @@ class Working(Calling):
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
-        written = specs(claim, tasks, limits)
+        own = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
+        written = specs(claim, tasks, limits, **own)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat: list[str] = []
         for (header, given), task in zip(written, tasks, strict=True):

@@ -51,7 +51,9 @@ def mismatches(described: Mapping[str, Any], input_schema: Mapping[str, JsonValu
 
 def _is_parameter(each: object) -> bool:
     one = cast("Mapping[str, object]", each) if isinstance(each, dict) else {}
-    return isinstance(one.get("name"), str) and isinstance(one.get("kind"), str) and isinstance(one.get("required"), bool)
+    return (
+        isinstance(one.get("name"), str) and isinstance(one.get("kind"), str) and isinstance(one.get("required"), bool)
+    )
 
 
 _NAMED = ("positional_or_keyword", "keyword_only")

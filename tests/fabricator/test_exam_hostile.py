@@ -105,7 +105,9 @@ NOT_JSON = "def handler(net_cents, rate_bp=0):\n    return {'total_cents': float
         pytest.param(EXITS_AT_IMPORT, "contract", None, id="exits at import"),
         pytest.param(DESCRIBES_ITSELF % "5", "contract", None, id="describes itself as a number"),
         pytest.param(DESCRIBES_ITSELF % "[1]", "contract", None, id="describes its parameters as numbers"),
-        pytest.param(DESCRIBES_ITSELF % '[{"kind":[],"name":{}}]', "contract", None, id="describes parameters without names"),
+        pytest.param(
+            DESCRIBES_ITSELF % '[{"kind":[],"name":{}}]', "contract", None, id="describes parameters without names"
+        ),
         pytest.param(LOOPS, "exam_public", "timeout", id="loops"),
         pytest.param(EQUALS_EVERYTHING, "exam_public", "wrong_result", id="equals everything"),
         pytest.param(SEARCHES_ITS_PROCESS, "exam_public", "wrong_result", id="searches its process"),
