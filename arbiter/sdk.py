@@ -177,7 +177,12 @@ class Arbiter(Client):
         )  # fmt: skip
         try:
             self._registry = Registry(
-                board.catalog, board.outcomes, options["matcher"], signer=self._signer, triggers=board.triggers
+                board.catalog,
+                board.outcomes,
+                options["matcher"],
+                signer=self._signer,
+                triggers=board.triggers,
+                spent=board.spent,
             )
             self._heartbeat = Heartbeat(board)
             if not self.sandboxed and {"fabricator", "wrapper"} & set(self.roles):
