@@ -28,11 +28,11 @@ from registry.matching import (
     MatchDecision,
     Matcher,
     Prices,
-    decide,
     duplicates,
     evidence,
     passages,
 )
+from registry.matching.decision import conclude, look
 from registry.matching.evidence import Record
 from registry.matching.refit import Refit
 from registry.matching.refit import read as read_refit
@@ -69,6 +69,14 @@ class Match(NamedTuple):
     version: Version
     reasons: tuple[str, ...] = ()
     """What spoke for it, the weightiest first."""
+
+
+class Found(NamedTuple):
+    """What a search for a need came to."""
+
+    decision: MatchDecision
+    matches: Sequence[Match]
+    """The candidates, best first."""
 
 
 class Finding(Vouching):
@@ -198,6 +206,33 @@ class Finding(Vouching):
             contract: what the sub-task brings, needs and allows; what does not fit is left out, with the reason.
             prices: what mistakes cost.
         """
+        return (await self.find(need, tenant=tenant, contract=contract, prices=prices)).decision
+
+    async def find(
+        self,
+        need: str,
+        *,
+        k: int = 12,
+        floor: float = DEFAULT_FLOOR,
+        tenant: str | None = None,
+        contract: Contract | None = None,
+        prices: Prices | None = None,
+    ) -> Found:
+        """:meth:`decide` and :meth:`shortlist` by one search.
+
+        Args:
+            need: in words.
+            k: candidates at most.
+            floor: leave out what scores less.
+            tenant: only what this tenant may use.
+            contract: what the sub-task brings, needs and allows; what does not fit is left out of both, with the reason.
+            prices: what mistakes cost.
+
+        Raises:
+            BadInput: ``k`` below 1.
+        """
+        if k < 1:
+            raise BadInput("k", k, "Ask for at least one.")
         await self._refresh()
         await self._listen()
         await self._read_records()
@@ -206,10 +241,15 @@ class Finding(Vouching):
             return "; ".join(contract.objections(self._active[name].manifest)) if contract is not None else ""
 
         allowed = self._visible(tenant)
-        return decide(
-            self._offered.seen_by(tenant), need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
-            left_out=left_out, ranked=self._by_record, refit=self._refit,
+        looked = look(
+            self._offered.seen_by(tenant), need, k=2 * k,
+            allowed=None if allowed is None else allowed.__contains__,
+            left_out=None if contract is None else left_out,
         )  # fmt: skip
+        decision = conclude(looked, prices=prices, refit=self._refit, ranked=self._by_record)
+        best = self._by_record(looked.findings.candidates)[:k]
+        matches = [Match(each.name, *self._scored(each, each.name)) for each in best if each.score >= floor]
+        return Found(decision, matches)
 
     async def declare_triggers(self) -> None:
         """Bring what the board's capabilities wait for up to date with their active versions.
@@ -231,10 +271,10 @@ class Finding(Vouching):
         self._declared = {name: {one.key for one in every} for name, every in wanted.items()}
         self._declared_at = revision
 
-    async def record(self, name: str, sha: str) -> Mapping[Status, int]:
-        """How the tasks of a version ended, as it was known some seconds ago."""
+    async def record(self, name: str, sha: str) -> Record:
+        """How a version did, as it was known some seconds ago."""
         await self._read_records()
-        return self._records.get((name, sha), {})
+        return self._records.get((name, sha), Record())
 
     async def refit(self) -> Refit | None:
         """What the board's own calibration was fitted on; None where the shipped one counts."""
@@ -303,11 +343,6 @@ class Finding(Vouching):
         if self._outcomes is not None and self._clock() >= self._records_until:
             self._records_until = self._clock() + _RECORDS_SECONDS
             self._records = await self._measured()
-
-    async def record(self, version: Version) -> Record:
-        """How a version did so far, as it was read within the last ten seconds."""
-        await self._read_records()
-        return self._records.get((version.name, version.sha), Record())
 
     async def _measured(self) -> dict[tuple[str, str], Record]:
         """How each version did and what its successes took."""
