@@ -282,11 +282,17 @@ class Finding(Vouching):
         return self._refit
 
     async def similar(
-        self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST
+        self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST, tenant: str | None = None
     ) -> Sequence[duplicates.Alike]:
-        """The active capabilities a manifest is nearly the same as, most first; its own name is not compared."""
+        """The active capabilities a manifest is nearly the same as, most first; its own name is not compared.
+
+        Args:
+            least: likeness, from 0 to 1.
+            tenant: only among what this tenant may use.
+        """
         await self._refresh()
-        return duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest), least)
+        found = duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest), least)
+        return [each for each in found if self._active[each.name].visible_to(tenant)]
 
     async def clusters(self, *, least: float = duplicates.DEFAULT_LEAST) -> Sequence[tuple[tuple[str, ...], float]]:
         """Groups of active capabilities that are nearly the same, with the least likeness that holds each together."""

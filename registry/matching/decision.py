@@ -70,6 +70,11 @@ class MatchDecision(Record):
     own_cases: int = 0
     """How many decisions of this installation its calibration was fitted on; 0 for the one that is shipped."""
 
+    @property
+    def best_fits(self) -> float:
+        """That the best candidate alone is what is needed, whatever was decided; 0 where there is none."""
+        return 1 - self.costs["use"] / self.prices.wrong_match if self.candidates and "use" in self.costs else 0.0
+
 
 class Looked(NamedTuple):
     """What a search for a need found, and what was left out of it."""
