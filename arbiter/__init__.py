@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from arbiter.calls import Call
+    from arbiter.choosing import Choosing
     from arbiter.inquiry import Inquiry, Posting
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
@@ -66,6 +67,7 @@ _HOMES = {
     "Call": "arbiter.calls",
     "Capability": "registry",
     "CapabilityLimits": "registry",
+    "Choosing": "arbiter.choosing",
     "Completion": "blackboard.types",
     "Confirm": "blackboard.confirm",
     "Conflict": "blackboard.errors",
@@ -127,6 +129,7 @@ __all__ = [
     "Call",
     "Capability",
     "CapabilityLimits",
+    "Choosing",
     "Completion",
     "Confirm",
     "Conflict",

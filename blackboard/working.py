@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -180,7 +181,7 @@ class Working(Calling):
         body = await self._written(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
-            claim.task_id, claim.fence, completion.status.value, body, _told(completion),
+            claim.task_id, claim.fence, completion.status.value, body, _told(completion), _took(claim, completion),
             confirm=await self._asked(durable),
         )  # fmt: skip
 
@@ -319,6 +320,11 @@ class Working(Calling):
 def _awoken(place: Shard, worker: str) -> str:
     """Where the last claim behind a doorbell is remembered: beside the worker's others, which may come meanwhile."""
     return place.last_claim(f"{worker}:bell")
+
+
+def _took(claim: Claim, completion: Completion) -> str:
+    """Milliseconds of the attempt in this process, and tokens of the task."""
+    return f"{max(0, round(1000 * (time.monotonic() - claim.received)))} {completion.usage.total_tokens}"
 
 
 def _told(completion: Completion) -> str:
