@@ -31,6 +31,7 @@ from blackboard.events import Author, Link, Relation
 from blackboard.meaning import Meaning
 from blackboard.payloads import dump
 from blackboard.predicates import Predicate, Where
+from blackboard.sealing import sealed
 
 ENTRY_BYTES = 16 * 1024 * 1024
 """Largest content, as JSON. What is larger than the board's ``inline_bytes`` is stored apart."""
@@ -156,6 +157,7 @@ class Entries(EntrySchemas):
         call = _Call(self, task, operation, ("post", topic, text, wanted, ttl))
         entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
         body = await self._board.blobs.check(self.owner, text, content)
+        facts = sealed(facts, body)
         return await self._checked(
             topic,
             content,
@@ -212,6 +214,7 @@ class Entries(EntrySchemas):
                 task, look=linked is not None, said=given is not None,
             )  # fmt: skip
             body = await self._written(value, given)
+            facts = sealed(facts, body)
             try:
                 return await self._checked(
                     now.topic, value,
