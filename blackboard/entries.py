@@ -276,7 +276,7 @@ class Entries(EntrySchemas):
             The entry as it was; None when there was none in time.
 
         Raises:
-            BadInput, Conflict, Fenced, UnknownRecord, ScriptRefused: as :meth:`post`.
+            BadInput, Conflict, Fenced, UnknownRecord, ScriptRefused: as :meth:`post`; also while it waits.
         """
         topics.check_pattern(pattern)
         wanted = predicates.parse(where)
@@ -313,7 +313,9 @@ class Entries(EntrySchemas):
                     )
                 continue  # others were faster: look at the same place again
             if found.after is None:
-                return None
+                # Nothing comes any more to a run that is over, or for a task that lost its lease: the script says so.
+                done = None if ":" in self.owner else await call.maybe("entry_take", None, by)
+                return None if done is None else await self.read(done.id)
             after = found.after
 
     # ---- inside ------------------------------------------------------------------------------------------------------
