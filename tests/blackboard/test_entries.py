@@ -458,6 +458,21 @@ async def test_a_watch_of_a_run_ends_with_it_and_its_entries_stay_readable(play:
     assert [kind.partition(" ")[0] for kind in kinds] == ["entry.posted", "run.completed"]
 
 
+async def test_whoever_waits_for_something_to_take_is_told_that_its_run_is_over(play: Play) -> None:
+    run = await play.run()
+    notes = Entries(play.board, f"run:{run}")
+    waiting = asyncio.ensure_future(notes.take("a", seconds=600))
+    other = asyncio.ensure_future(notes.take("b", seconds=600))
+    await asyncio.sleep(0)
+    await notes.post("a", 1)
+    taken = await waiting
+    assert taken is not None
+    await play.board.cancel_run(run, "enough")
+    async with asyncio.timeout(60):
+        with pytest.raises(ScriptRefused, match="CLOSED"):
+            await other
+
+
 # ---- tasks that write ------------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.engine import stop_local
 from blackboard.entries import Entries
+from blackboard.erasure import erase
 from blackboard.types import Failure, Limits, RetryPolicy, Status, TaskSpec
 
 LANGUAGES = {"python", "console", "json", "toml", "text"}
@@ -256,6 +257,8 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
     await entries.amend(written.id, 3)
     await entries.retract(other.id, "no")
     await entries.take("a")
+    await entries.post("a", 4, author=events.Author(kind="person", name="ann"))
+    await erase(board, author="ann", scope=f"run:{run_id}")
     await board.pause_run(run_id, "a moment")
     await board.resume_run(run_id)
     await board.cancel_task(second.task_id, "not this one")
