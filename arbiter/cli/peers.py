@@ -85,6 +85,6 @@ async def _check(arguments: argparse.Namespace, peers: Sequence[Peer]) -> int:
 async def _offers(peer: Peer) -> Listing:
     from wrapper.secrets import Secrets
 
-    async with asyncio.timeout(3 * peer.answer_seconds):
+    async with asyncio.timeout(peer.open_seconds + peer.answer_seconds):
         async with peer.open(Secrets()) as session:
             return await session.offers()

@@ -91,9 +91,27 @@ class Offered:
             Conflict: the key belongs to another call.
             QuotaExceeded: the board or the tenant has too many open runs.
         """
-        run_id = await self.client.submit(
-            Call(name, given), tenant=caller.tenant, idempotency_key=key, sources=caller.sources
-        )
+        return await self._carried(caller, Call(name, given), key, report, accepted)
+
+    async def plan(
+        self, caller: Caller, request: str, *, key: str | None = None, accepted: Callable[[str], None] | None = None
+    ) -> RunResult:
+        """Have a request in words planned and wait for its end; otherwise as :meth:`carry_out`.
+
+        Raises:
+            BadInput, Conflict, QuotaExceeded: as :meth:`carry_out`.
+        """
+        return await self._carried(caller, request, key, None, accepted)
+
+    async def _carried(
+        self,
+        caller: Caller,
+        request: Call | str,
+        key: str | None,
+        report: Report | None,
+        accepted: Callable[[str], None] | None,
+    ) -> RunResult:
+        run_id = await self.client.submit(request, tenant=caller.tenant, idempotency_key=key, sources=caller.sources)
         if accepted is not None:
             accepted(run_id)
         try:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from arbiter.exporting.carrying import MOST, Caller, Offered
-from arbiter.http.access import LOCAL, Access, tenant_of
+from arbiter.http import bodies
+from arbiter.http.access import LOCAL, LOOPBACK, Access, tenant_of
 from blackboard import taint
 from blackboard.ending import end
 from blackboard.tokens import Token
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 Export = Literal["mcp", "a2a"]
 EXPORTS: tuple[Export, ...] = ("mcp", "a2a")
+MCP, A2A = "/mcp", "/a2a"
+CARD = f"{A2A}/.well-known/agent-card.json"
 SCOPES = ("capabilities:read", "runs:write")
 
 
@@ -51,6 +55,16 @@ async def admitted(access: Access, scope: Scope, default: str) -> Caller:
     for each in SCOPES[1:]:
         await access.admit(request, each)
     return caller_of(token, default)
+
+
+def _again(content: bytes, receive: Receive) -> Receive:
+    """What was read, once more; then whatever comes, such as that the client is gone."""
+    waiting: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def read() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return read
 
 
 class McpEndpoint:
@@ -98,3 +112,42 @@ class McpEndpoint:
         caller = await admitted(self._access, scope, self._served.tenant)
         async with self._export.asked_by(caller):
             await self._manager.handle_request(scope, receive, send)
+
+
+class A2aEndpoint:
+    """A2A over JSON-RPC, as an ASGI application; the card is below it.
+
+    Args:
+        served, access, only: as for :class:`McpEndpoint`. With ``only``, requests in words are not planned.
+    """
+
+    def __init__(self, served: Arbiter, access: Access, only: Sequence[str] | None = None) -> None:
+        from arbiter.exporting.a2a import A2aExport
+
+        self._served, self._access = served, access
+        self._export = A2aExport(Offered(served, only), plans=only is None)
+
+    async def start(self) -> None:
+        """Nothing has to be begun."""
+
+    async def close(self) -> None:
+        """End what is answered."""
+        await self._export.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = await admitted(self._access, scope, self._served.tenant)
+        request = Request(scope, receive)
+        if request.method == "POST" and request.url.path == A2A:
+            content = await bodies.read(request)
+            answer = await self._export.answer(Request(scope, _again(content, receive)), caller)
+        elif request.method == "GET" and request.url.path == CARD:
+            answer = JSONResponse(await self._export.card(caller, self._address(request)))
+        else:
+            answer = Response(status_code=405)
+        await answer(scope, receive, send)
+
+    def _address(self, request: Request) -> str:
+        """Where the one that asks reaches this, by the name it used."""
+        host = request.headers["host"]
+        beyond = self._access.public and host.partition(":")[0] not in LOOPBACK
+        return f"{'https' if beyond else 'http'}://{host}{A2A}"

@@ -77,6 +77,9 @@ class Api:
         for module in ("starlette", "uvicorn"):
             if find_spec(module) is None:
                 raise MissingExtra(f"--http needs {module}: pip install 'arbiter[http]'")
+        for export in exports:
+            if find_spec(export) is None:
+                raise MissingExtra(f"--export {export} needs it: pip install 'arbiter[{export}]'")
         for name in public:
             if not _NAME.fullmatch(name):
                 raise BadInput("--http-public", name, "Give a host name without a port, such as arbiter.example.com.")
@@ -153,8 +156,11 @@ class Api:
 
         found: dict[str, ASGIApp] = {}
         if "mcp" in self._exports:
-            found["/mcp"] = mcp = exports.McpEndpoint(served, access, self._only, self._most)
+            found[exports.MCP] = mcp = exports.McpEndpoint(served, access, self._only, self._most)
             self._endpoints.append(mcp)
+        if "a2a" in self._exports:
+            found[exports.A2A] = found[exports.CARD] = a2a = exports.A2aEndpoint(served, access, self._only)
+            self._endpoints.append(a2a)
         for each in self._endpoints:
             await each.start()
         return found

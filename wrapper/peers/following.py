@@ -110,7 +110,9 @@ class Follower:
                         while True:
                             self._wanted.clear()
                             self._asking = True
-                            seconds = await self._take(session, await self._within(session.offers()))
+                            seconds = await self._take(
+                                session, await self._within(session.offers(), self.peer.answer_seconds)
+                            )
                             again = FIRST_AGAIN_SECONDS
                             await self._until_due(session, ending, seconds)
                 except Exception as error:
@@ -182,7 +184,8 @@ class Follower:
 
         holding = asyncio.ensure_future(hold())
         try:
-            await self._within(asyncio.wait({ready, holding}, return_when=asyncio.FIRST_COMPLETED))
+            opened = asyncio.wait({ready, holding}, return_when=asyncio.FIRST_COMPLETED)
+            await self._within(opened, self.peer.open_seconds)
             if not ready.done():
                 await holding
                 raise PeerUnavailable(0, "the connection was closed")
@@ -206,15 +209,15 @@ class Follower:
             ending.result()
             raise PeerUnavailable(0, "the connection was closed")
 
-    async def _within(self, work: Awaitable[T]) -> T:
-        """The result of a question, or :class:`TimeoutError` when it takes longer than an answer may."""
+    async def _within(self, work: Awaitable[T], seconds: float) -> T:
+        """The result of a question, or :class:`TimeoutError` when it takes longer than it may."""
         asked = asyncio.ensure_future(work)
-        timer = asyncio.ensure_future(self._sleep(self.peer.answer_seconds))
+        timer = asyncio.ensure_future(self._sleep(seconds))
         try:
             await asyncio.wait({asked, timer}, return_when=asyncio.FIRST_COMPLETED)
             if asked.done():
                 return asked.result()
-            raise TimeoutError(f"it did not answer within {self.peer.answer_seconds:g} s")
+            raise TimeoutError(f"it did not answer within {seconds:g} s")
         finally:
             await _stopped((asked, timer))
 
