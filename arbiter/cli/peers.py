@@ -65,7 +65,7 @@ async def _check(arguments: argparse.Namespace, peers: Sequence[Peer]) -> int:
         try:
             found = await _offers(peer)
         except Exception as error:  # whatever a stranger answers is told, and the next one is asked
-            from wrapper.peers.following import why
+            from wrapper.peers.follower import why
 
             output.note(f"{named}: cannot be reached: {narration.one_line(why(error), 300)}")
             code = NOT_SUCCEEDED
