@@ -13,6 +13,7 @@
 ``archive``       export, import, events --archive
 ``capabilities``  capabilities, capabilities show, search, duplicates
 ``peers``         peers list, check
+``exporting``     serve-mcp
 ``evaluation``    eval matching
 ``budgets``       budgets, budgets show, budgets set
 ``tokens``        tokens list, create, revoke
