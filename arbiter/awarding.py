@@ -124,7 +124,7 @@ class Awarding:
         version = await self._found(one.capability)
         if version is None:
             return replace(one, refused=f"there is no capability {one.capability!r}")
-        ended = await self._registry.record(one.capability, version.sha)
+        ended = (await self._registry.record(one.capability, version.sha)).outcomes
         tried = sum(number for status, number in ended.items() if status is not Status.CANCELLED)
         success = laplace(ended.get(Status.SUCCEEDED, 0), tried)
         problems = validate_input(version.manifest, dict(one.given) or said.input)

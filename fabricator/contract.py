@@ -50,7 +50,7 @@ def mismatches(described: Mapping[str, Any], input_schema: Mapping[str, JsonValu
 
 
 def _is_parameter(each: object) -> bool:
-    one = cast("Mapping[str, object]", each) if isinstance(each, dict) else {}
+    one = cast("Mapping[str, object]", each if isinstance(each, dict) else {})
     return (
         isinstance(one.get("name"), str) and isinstance(one.get("kind"), str) and isinstance(one.get("required"), bool)
     )
