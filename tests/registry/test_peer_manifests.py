@@ -14,7 +14,7 @@ from blackboard.errors import BadInput
 from blackboard.retries import ruling
 from blackboard.types import Failure
 from registry import origin
-from registry.peers import lane, mcp, peer_of
+from registry.peers import lane, mcp, offers, peer_of
 from registry.peers.naming import names
 
 ANY: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -109,9 +109,11 @@ def test_words_of_a_server_are_cut_and_cleaned() -> None:
     assert bare.manifest.description == "price, a tool of mcp:shop."
 
 
-def test_more_tools_than_anybody_could_read_are_not_taken() -> None:
-    found = mcp.listing("shop", [tool(f"t{number}") for number in range(1001)])
-    assert (len(found.offers), len(found.refused)) == (1000, 1)
+def test_more_tools_than_anybody_could_read_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert offers.MOST_TOOLS == 1000
+    monkeypatch.setattr(offers, "MOST_TOOLS", 3)
+    found = mcp.listing("shop", [tool(f"t{number}") for number in range(4)])
+    assert ([one.tool for one in found.offers], [one.tool for one in found.refused]) == (["t0", "t1", "t2"], ["t3"])
 
 
 @pytest.mark.parametrize(("kind", "name"), [("ftp", "shop"), ("mcp", "Shop"), ("mcp", ""), ("mcp", "a.b")])
