@@ -308,7 +308,10 @@ def test_every_word_for_the_end_of_an_attempt_is_in_the_table() -> None:
     words = set(re.findall(r"r\.want, r\.word = '[a-z_]+', '([a-z_]+)'", lua))
     lapsed = {"lease_lost", "deadline", "dependency", "cancelled", "poison"}
     assert verdicts | words == lapsed, "the board found a new way to end a task"
-    raised = {failing.kind(error) for error in (failing.RetryLater(), failing.Permanent(), ValueError())}
+    raised = {
+        failing.kind(error)
+        for error in (failing.PeerUnavailable(), failing.RetryLater(), failing.Permanent(), ValueError())
+    }
     said = _said_in("wrapper") | lapsed | raised | {"internal_error", "bad_input", "board_full"}
     said -= {"type"}
     assert _words("capabilities.md", "Every way an attempt can end") == said
