@@ -103,7 +103,8 @@ class _Cycle:
         strategy = await self._agenda.strategy(self._terms)
         view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
         if view.strategy_version not in ("", strategy.version):
-            await self._rate_anew(strategy, view.facts)
+            await self._rate_anew(strategy, view.seen)
+            view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
         while len(view.fresh) == PAGE:
             await self._told(strategy, view.seen, rated=await self._rated(strategy, view.fresh))
             view = await self._agenda.view(best=SHOWN + self._terms.concurrency)

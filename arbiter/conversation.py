@@ -31,6 +31,10 @@ REQUEST_BYTES = 1 << 20
 """Largest request that is shown in full."""
 
 
+VOLUNTEERED = 50
+"""Most tasks of a round that are told of beside those the model called."""
+
+
 def messages(state: RunState, said: list[Message] | None = None) -> list[Message]:
     """Everything said so far.
 
@@ -44,8 +48,21 @@ def messages(state: RunState, said: list[Message] | None = None) -> list[Message
     for turn in state.rounds[sum(message["role"] == "assistant" for message in out) :]:
         out.append(turn.message)
         if turn.calls:
-            out.append({"role": "user", "content": [_result(state, call) for call in turn.calls]})
+            results = [_result(state, call) for call in turn.calls]
+            out.append({"role": "user", "content": [*results, *_volunteered(state, turn.number)]})
     return cast("list[Message]", out)
+
+
+def _volunteered(state: RunState, number: int) -> list[dict[str, JsonValue]]:
+    """What came, in a round, of activations of the run's agenda: nobody called them, so no result is theirs."""
+    mine = [task for task in state.work if task.activation is not None and task.round == number]
+    if not mine:
+        return []
+    shown: list[JsonValue] = [{"capability": task.capability, **_outcome(task)} for task in mine[:VOLUNTEERED]]
+    if len(mine) > VOLUNTEERED:
+        shown.append(f"and {len(mine) - VOLUNTEERED} more")
+    text = json.dumps({"volunteered": shown}, ensure_ascii=False)
+    return [{"text": quoted(text, "board", merged(*(task.taint for task in mine)))}]
 
 
 def request_text(request: JsonValue) -> str:

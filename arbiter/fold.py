@@ -32,6 +32,8 @@ class Task:
     round: int
     posted_at: datetime
     state: TaskState
+    activation: int | None = None
+    """Of the run's agenda, where it carries one out."""
     version: str | None = None
     after: tuple[str, ...] = ()
     """Ids of the tasks it waits for."""
@@ -154,7 +156,7 @@ class RunState:
                 self.tasks[data.task] = Task(
                     id=data.task, key=data.key, kind=data.kind, capability=data.capability, version=data.version,
                     tool_use_id=data.tool_use_id, round=data.round, posted_at=event.time, state=data.state,
-                    after=data.after, input=data.input, posted_taint=read(data.taint),
+                    after=data.after, input=data.input, posted_taint=read(data.taint), activation=data.activation,
                 )  # fmt: skip
                 if self.call is not None:
                     self.request = data.input

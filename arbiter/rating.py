@@ -30,8 +30,8 @@ class Rating:
         own: those of the program, by name, beside :data:`blackboard.strategies.STRATEGIES`.
     """
 
-    def __init__(self, registry: Registry, own: Mapping[str, Rate], *, seconds: float = SECONDS) -> None:
-        self._registry, self._own, self._seconds = registry, dict(own), seconds
+    def __init__(self, registry: Registry, own: Mapping[str, Rate]) -> None:
+        self._registry, self._own, self._seconds = registry, dict(own), SECONDS
         self._hung: dict[str, threading.Thread] = {}
         self._trouble: dict[str, str] = {}
 
@@ -57,7 +57,7 @@ class Rating:
             ratings = [rate(one) for one in candidates]
         return [
             RatedActivation(
-                number=one.number, success=round(one.success, 6),
+                number=one.number, success=one.success,
                 rating=strategies.weighted(rating, strategy.weights.get(one.capability, 1.0)),
             )
             for one, rating in zip(candidates, ratings, strict=True)

@@ -1,0 +1,447 @@
+"""Runs whose capabilities volunteer: from the first entry to the answer, by every strategy, and explained (G2 to G6, G9)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from arbiter import (
+    AgendaTerms,
+    Arbiter,
+    BadInput,
+    Capability,
+    Entries,
+    Inquiry,
+    Limits,
+    Posting,
+    Query,
+    RunResult,
+    ScriptedModel,
+    Trigger,
+    capability,
+    current_task,
+)
+from arbiter import rating as rating_module
+from arbiter.control import Control
+from arbiter.replay_agenda import replayed
+from blackboard import events
+from blackboard.entries import Written
+from blackboard.invariants import faults
+from blackboard.strategies import Candidate
+
+Post = Callable[..., Awaitable[Written]]
+NOTHING = ScriptedModel(["Nobody asks."])
+
+
+class Stage:
+    """Capabilities that write on the board of their run, and a place to hold them."""
+
+    def __init__(self) -> None:
+        self.a: Arbiter | None = None
+        self.ran: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def source(
+        self, name: str, *triggers: Trigger, posts: Mapping[str, Any] | None = None, **more: Any
+    ) -> Capability[..., Any]:
+        """One that posts what it is told to, each time."""
+
+        async def run(entry: dict[str, Any]) -> str:
+            self.ran.append(name)
+            await self.gate.wait()
+            for topic, content in (posts or {}).items():
+                await self.notes().post(topic, content, task=current_task())
+            return f"{name} saw {entry['topic']}"
+
+        run.__name__ = name
+        return capability(run, description=f"Does {name}.", triggers=triggers, **more)
+
+    def notes(self) -> Entries:
+        task = current_task()
+        assert self.a is not None
+        assert task is not None
+        return self.a.entries.within(f"run:{task.run_id}")
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@asynccontextmanager
+async def arbiter(
+    stage: Stage, *capabilities: Capability[..., Any], url: str = "", **more: Any
+) -> AsyncIterator[Arbiter]:
+    given: dict[str, Any] = {"roles": ("arbiter", "wrapper"), "model": NOTHING, "isolation": "process", **more}
+    async with Arbiter(url or f"memory://{id(stage)}", capabilities=capabilities, **given) as a:
+        stage.a = a
+        yield a
+        assert not await faults(a.board)
+        for run in await a.runs():
+            assert not [pair for pair in replayed(await a.board.history(run.id)) if pair[0] != pair[1]]
+
+
+def inquiry(*topics: str, **terms: Any) -> Inquiry:
+    return Inquiry([Posting(topic, {"n": n}) for n, topic in enumerate(topics)], AgendaTerms(**terms))
+
+
+async def picks(a: Arbiter, result: RunResult) -> list[str]:
+    """Capabilities in the order they were picked."""
+    names = {one.number: one.capability for one in await a.agenda(result.run_id).activations()}
+    log = await a.board.history(result.run_id)
+    return [names[one.number] for event in log if isinstance(event, events.AgendaDecided) for one in event.data.picked]
+
+
+# ---- from the first entry to the answer ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["memory", "redis"])
+async def test_sources_that_know_nothing_of_each_other_answer_an_inquiry(
+    stage: Stage, engine: str, redis_server: Any, board_name: str
+) -> None:
+    words = stage.source("words", Trigger(topic="letters.*"), posts={"words.one": "hello"})
+    phrase = stage.source("phrase", Trigger(topic="words.>"), posts={"phrase": {"text": "hello there"}})
+    url = redis_server.url if engine == "redis" else ""
+    async with arbiter(stage, words, phrase, url=url, board=board_name) as a:
+        asked = inquiry("letters.a", until=Query(topic="phrase", where="text~hello"))
+        result = await a.run(asked, timeout=20)
+        assert (result.status, result.answer) == ("succeeded", '{"text": "hello there"}')
+        assert stage.ran == ["words", "phrase"]
+        assert [one.state for one in await a.agenda(result.run_id).activations()] == ["picked", "picked"]
+
+
+async def test_a_run_ends_well_when_nobody_has_anything_more_to_say_and_nothing_was_awaited(stage: Stage) -> None:
+    async with arbiter(stage, stage.source("once", Trigger(topic="a"))) as a:
+        result = await a.run(inquiry("a", "b"), timeout=20)
+        assert (result.status, result.answer) == ("succeeded", "Activations: 1 picked.")
+
+
+async def test_a_run_that_finds_no_answer_says_who_waited_for_what(stage: Stage) -> None:
+    judge = stage.source("judge", Trigger(topic="a", requires=Query(topic="rules.>")))
+    async with arbiter(stage, judge) as a:
+        result = await a.run(inquiry("a", until=Query(topic="verdict")), timeout=20)
+        assert result.status == "failed"
+        assert result.error is not None
+        assert result.error.type == "stagnation"
+        assert "1 parked" in result.error.message
+        assert "nothing fits rules.> yet" in result.error.message
+        assert stage.ran == []
+
+
+async def test_nothing_more_is_picked_once_the_answer_is_there(stage: Stage) -> None:
+    first = stage.source("first", Trigger(topic="a", priority=9), posts={"answer": "yes"})
+    later = stage.source("later", Trigger(topic=">", priority=1))
+    async with arbiter(stage, first, later) as a:
+        result = await a.run(inquiry("a", until=Query(topic="answer"), concurrency=1), timeout=20)
+        assert (result.answer, stage.ran) == ("yes", ["first"])
+        why = [one.why for one in await a.agenda(result.run_id).activations("obviated")]
+        assert len(why) == 2
+        assert all("until which the run goes on" in one for one in why)
+
+
+async def test_a_precondition_is_waited_for_and_an_obviation_spares_the_work(stage: Stage) -> None:
+    needs = stage.source("needs", Trigger(topic="a", requires=Query(topic="ready", where="ok=true"), priority=9))
+    makes = stage.source("makes", Trigger(topic="a", priority=5), posts={"ready": {"ok": True}})
+    spared = stage.source("spared", Trigger(topic="a", unless=Query(topic="ready"), priority=1))
+    async with arbiter(stage, needs, makes, spared) as a:
+        result = await a.run(inquiry("a", concurrency=1), timeout=20)
+        assert stage.ran == ["makes", "needs"]
+        found = {one.capability: one for one in await a.agenda(result.run_id).activations()}
+        assert (found["spared"].state, found["needs"].state) == ("obviated", "picked")
+        said = str(await a.agenda(result.run_id).explain(found["needs"].id))
+        assert said.index("parked: nothing fits ready ok=true yet") < said.index("picked as")
+
+
+async def test_what_was_amended_or_retracted_meanwhile_is_not_worked_on(stage: Stage) -> None:
+    async def change(entry: dict[str, Any]) -> None:
+        """Change the others."""
+        notes = stage.notes()
+        found = {one.topic: one for one in (await notes.query("b.*")).entries}
+        await notes.amend(found["b.x"].id, {"n": 9}, task=current_task())
+        await notes.retract(found["b.y"].id, task=current_task())
+
+    first = capability(change, triggers=[Trigger(topic="a", priority=9)])
+    reads = stage.source("reads", Trigger(topic="b.*", where="n>=1"))
+    async with arbiter(stage, first, reads) as a:
+        result = await a.run(inquiry("a", "b.x", "b.y", concurrency=1), timeout=20)
+        found = [(one.topic, one.entry_version, one.state) for one in await a.agenda(result.run_id).activations()]
+        assert found == [("a", 1, "picked"), ("b.x", 1, "obviated"), ("b.y", 1, "obviated"), ("b.x", 2, "picked")]
+
+
+async def test_the_limit_of_tasks_holds_for_activations(stage: Stage) -> None:
+    endless = stage.source("endless", Trigger(topic="a"))
+    async with arbiter(stage, endless) as a:
+        result = await a.run(inquiry(*["a"] * 6), limits=Limits(tasks=2), timeout=20)
+        assert stage.ran == ["endless"] * 2
+        states = [one.state for one in await a.agenda(result.run_id).activations()]
+        assert sorted(states) == ["obviated"] * 4 + ["picked"] * 2
+
+
+async def test_two_sources_that_feed_each_other_for_ever_are_stopped(stage: Stage) -> None:
+    ping = stage.source("ping", Trigger(topic="pong"), posts={"ping": 1})
+    pong = stage.source("pong", Trigger(topic="ping"), posts={"pong": 1})
+    async with arbiter(stage, ping, pong) as a:
+        result = await a.run(inquiry("pong"), timeout=30)
+        assert stage.ran == ["ping", "pong"] * 3
+        (stopped,) = await a.agenda(result.run_id).activations("stopped")
+        assert "ping-pong" in stopped.why
+        assert result.answer == "Activations: 6 picked, 1 stopped."
+
+
+async def test_a_revoked_version_is_not_picked(stage: Stage) -> None:
+    slow = stage.source("slow", Trigger(topic="a", priority=9))
+    other = stage.source("other", Trigger(topic="a"))
+    async with arbiter(stage, slow, other) as a:
+        stage.gate.clear()
+        run = await a.submit(inquiry("a", concurrency=1))
+        while not stage.ran:
+            await asyncio.sleep(0.01)
+        version = await a.registry.resolve("other")
+        await a.registry.revoke("other", version.sha)
+        stage.gate.set()
+        await a.result(run, timeout=20)
+        assert stage.ran == ["slow"]
+        (dropped,) = await a.agenda(run).activations("obviated")
+        assert "cannot be used any more" in dropped.why
+
+
+async def test_a_retired_capability_is_triggered_no_more_and_a_new_version_instead_of_the_old(stage: Stage) -> None:
+    old = stage.source("one", Trigger(topic="a"))
+    new = stage.source("one", Trigger(topic="b"))
+    async with arbiter(stage, old, stage.source("two", Trigger(topic="a"))) as a:
+        await a.registry.register(new.manifest)
+        await a.registry.retire("two")
+        result = await a.run(inquiry("a", "b"), timeout=20)
+        assert [one.topic for one in await a.agenda(result.run_id).activations()] == ["b"]
+
+
+async def test_triggers_whose_registration_died_half_way_are_there_for_the_next_run(stage: Stage) -> None:
+    late = stage.source("late", Trigger(topic="a"))
+    async with arbiter(stage, late) as a:
+        board = a.board
+        await board.client.delete(*(shard.triggers for shard in board.shards))
+        a.registry._declared = a.registry._declared_at = None  # pyright: ignore[reportPrivateUsage] - as in another process
+        await a.run(inquiry("a"), timeout=20)
+        assert stage.ran == ["late"]
+
+
+async def test_an_inquiry_that_makes_no_sense_is_refused_before_anything_is_written(stage: Stage) -> None:
+    async with arbiter(stage) as a:
+        for asked in (Inquiry([]), Inquiry([Posting("a..b", 1)]), Inquiry([Posting("a", 1, confidence=2)])):
+            with pytest.raises(BadInput):
+                await a.submit(asked)
+        assert not await a.runs()
+
+
+async def test_an_inquiry_s_key_finds_its_run_again(stage: Stage) -> None:
+    async with arbiter(stage, stage.source("once", Trigger(topic="a"))) as a:
+        first = await a.run(inquiry("a"), idempotency_key="k", timeout=20)
+        again = await a.run(inquiry("a"), idempotency_key="k", timeout=20)
+        assert (first.run_id, stage.ran) == (again.run_id, ["once"])
+
+
+# ---- strategies ----------------------------------------------------------------------------------------------------------
+
+
+async def _order(stage: Stage, terms: dict[str, Any], **more: Any) -> list[str]:
+    """In which order four sources of different kinds are picked, one at a time."""
+    sources = [
+        stage.source("dear", Trigger(topic="a", priority=9, cost=100, seconds=50)),
+        stage.source("cheap", Trigger(topic="a", priority=1, cost=0.1)),
+        stage.source("deep", Trigger(topic="a", priority=5, cost=5, seconds=5), posts={"b": 1}),
+        stage.source("below", Trigger(topic="b", priority=10, cost=1, seconds=1)),
+    ]
+    async with arbiter(stage, *sources, **more) as a:
+        result = await a.run(inquiry("a", concurrency=1, **terms), timeout=20)
+        assert result.status == "succeeded"
+        return await picks(a, result)
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        ({"strategy": "priority"}, ["dear", "deep", "below", "cheap"]),
+        ({"strategy": "priority", "weights": {"cheap": 100}}, ["cheap", "dear", "deep", "below"]),
+        ({"strategy": "expected_value"}, ["cheap", "deep", "below", "dear"]),
+        ({"strategy": "breadth_first"}, ["cheap", "dear", "deep", "below"]),
+        ({"strategy": "deadline"}, ["deep", "below", "dear", "cheap"]),
+    ],
+)
+async def test_each_strategy_picks_in_its_own_order(
+    stage: Stage, terms: dict[str, Any], expected: Sequence[str]
+) -> None:
+    found = await _order(stage, terms)
+    assert found == list(expected)
+
+
+async def test_capabilities_take_turns_where_shares_are_fair(stage: Stage) -> None:
+    many, few = stage.source("many", Trigger(topic="m")), stage.source("few", Trigger(topic="f"))
+    async with arbiter(stage, many, few) as a:
+        result = await a.run(inquiry(*"mmmmff", strategy="fair_share", concurrency=1), timeout=20)
+        assert (await picks(a, result))[:4] == ["many", "few", "many", "few"]
+
+
+async def test_measured_success_counts_in_expected_value(stage: Stage) -> None:
+    async def fails(entry: dict[str, Any]) -> None:
+        """Fail."""
+        stage.ran.append("fails")
+        raise ValueError("no")
+
+    from arbiter import RetryPolicy
+
+    bad = capability(fails, triggers=[Trigger(topic="*")], retry=RetryPolicy(max_attempts=1))
+    good = stage.source("good", Trigger(topic="*", cost=1.5))
+    async with arbiter(stage, bad, good) as a:
+        first = await a.run(inquiry("a", strategy="expected_value", concurrency=1), timeout=20)
+        a.registry._records_until = 0.0  # pyright: ignore[reportPrivateUsage] - as ten seconds later
+        second = await a.run(inquiry("b", strategy="expected_value", concurrency=1), timeout=20)
+        assert await picks(a, first) == ["fails", "good"]
+        assert await picks(a, second) == ["good", "fails"]
+
+
+async def test_the_strategy_can_be_changed_while_the_run_goes_on_and_what_waits_is_rated_anew(stage: Stage) -> None:
+    hold = stage.source("hold", Trigger(topic="h", priority=10))
+    high, low = (
+        stage.source("high", Trigger(topic="a", priority=9, cost=50)),
+        stage.source("low", Trigger(topic="a", priority=1)),
+    )
+    async with arbiter(stage, hold, high, low) as a:
+        stage.gate.clear()
+        run = await a.submit(inquiry("h", "a", concurrency=1))
+        while not stage.ran:
+            await asyncio.sleep(0.01)
+        written = await a.agenda(run).focus("expected_value")
+        stage.gate.set()
+        result = await a.result(run, timeout=20)
+        assert stage.ran == ["hold", "low", "high"]
+        assert f"by expected_value ({written.id}:1)" in str(await a.agenda(result.run_id).explain(3))
+
+
+async def test_a_capability_that_may_write_there_changes_the_strategy(stage: Stage) -> None:
+    chooses = stage.source(
+        "chooses", Trigger(topic="a", priority=10), posts={"control.strategy": {"strategy": "expected_value"}}
+    )
+    high, low = (
+        stage.source("high", Trigger(topic="a", priority=9, cost=50)),
+        stage.source("low", Trigger(topic="a", priority=1)),
+    )
+    async with arbiter(stage, chooses, high, low) as a:
+        await a.run(inquiry("a", concurrency=1), timeout=20)
+        assert stage.ran == ["chooses", "low", "high"]
+
+
+@pytest.mark.parametrize(
+    "content", [{"strategy": "unheard_of"}, {"strategy": 7}, "priority", {"strategy": "priority", "weights": {"a": -1}}]
+)
+async def test_a_strategy_that_makes_no_sense_is_replaced_and_that_is_on_record(stage: Stage, content: Any) -> None:
+    first = stage.source("first", Trigger(topic="a", priority=9), posts={"control.strategy": content})
+    async with arbiter(stage, first, stage.source("later", Trigger(topic="a"))) as a:
+        result = await a.run(inquiry("a", concurrency=1), timeout=20)
+        assert stage.ran == ["first", "later"]
+        log = await a.board.history(result.run_id)
+        told = [event.data for event in log if isinstance(event, events.AgendaDecided) and event.data.fallback]
+        assert told
+        assert {one.strategy for one in told} == {"priority"}
+
+
+async def test_a_program_brings_its_own_strategy(stage: Stage) -> None:
+    def short_names(one: Candidate) -> float:
+        return -len(one.capability)
+
+    found = await _order(stage, {"strategy": "short_names"}, strategies={"short_names": short_names})
+    assert found == ["dear", "deep", "cheap", "below"]
+
+
+@pytest.mark.parametrize("how", ["raises", "says nothing", "never returns"])
+async def test_a_strategy_that_fails_is_replaced_in_bounded_time_and_that_is_on_record(
+    stage: Stage, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rating_module, "SECONDS", 0.2)
+    stop, calls = threading.Event(), list[int]()
+
+    def bad(one: Candidate) -> Any:
+        calls.append(one.number)
+        if how == "raises":
+            raise RuntimeError("I cannot")
+        if how == "says nothing":
+            return None
+        stop.wait(60)
+        return 1.0
+
+    first, later = stage.source("first", Trigger(topic="a", priority=9)), stage.source("later", Trigger(topic="*"))
+    async with arbiter(stage, first, later, strategies={"bad": bad}) as a:
+        try:
+            result = await a.run(inquiry("a", "b", strategy="bad", concurrency=1), timeout=20)
+        finally:
+            asked = len(calls)
+            stop.set()
+        assert stage.ran == ["first", "later", "later"]
+        log = await a.board.history(result.run_id)
+        told = [event.data for event in log if isinstance(event, events.AgendaDecided)]
+        assert {one.strategy for one in told} == {"priority"}
+        assert all("bad" in one.fallback for one in told)
+        assert how != "never returns" or asked == 1, "what hangs is not asked again"
+
+
+# ---- overruling ------------------------------------------------------------------------------------------------------------
+
+
+async def test_people_overrule_control_while_the_run_goes_on(stage: Stage) -> None:
+    hold = stage.source("hold", Trigger(topic="h", priority=10))
+    sources = [stage.source(f"s{n}", Trigger(topic="a", priority=n)) for n in (1, 2, 3, 4)]
+    async with arbiter(stage, hold, *sources) as a:
+        stage.gate.clear()
+        run = await a.submit(inquiry("h", "a", concurrency=1))
+        agenda = a.agenda(run)
+        while not stage.ran or len(await agenda.activations("waiting")) < 4:
+            await asyncio.sleep(0.01)
+        number = {one.capability: one.id for one in await agenda.activations()}
+        await agenda.promote(number["s1"], by="ann", reason="first of all")
+        await agenda.block(number["s4"], by="ann", reason="too dear")
+        await agenda.rerate(number["s2"], 7, by="ben")
+        advised = await Control(a.registry).recommend(a.board, run, (await a.show(run)).state, 2)
+        assert [one.capability for one, _ in advised] == ["s1", "s2"]
+        stage.gate.set()
+        result = await a.result(run, timeout=20)
+        assert stage.ran == ["hold", "s1", "s2", "s3"]
+        assert "promoted before everything that waits by ann: first of all" in str(await agenda.explain(number["s1"]))
+        assert "picked as" in str(await agenda.explain(number["s1"]))
+        assert "blocked by ann: too dear" in str(await agenda.explain(number["s4"]))
+        assert result.answer == "Activations: 1 blocked, 4 picked."
+
+
+# ---- beside a plan -----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_planned_run_writes_triggers_others_and_its_model_is_told_what_came_of_it(stage: Stage) -> None:
+    async def collect() -> str:
+        """Collect what there is."""
+        await stage.notes().post("found", {"n": 1}, task=current_task())
+        return "collected"
+
+    volunteer = stage.source("volunteer", Trigger(topic="found"))
+    model = ScriptedModel([{"tool": "collect", "input": {}}, "Done."])
+    async with arbiter(stage, capability(collect), volunteer, model=model) as a:
+        result = await a.run("Collect it.", agenda=AgendaTerms(), timeout=20)
+        assert (result.status, result.answer, stage.ran) == ("succeeded", "Done.", ["volunteer"])
+        assert len(result.state.rounds) == 2
+        shown = str(model.calls[-1].messages)
+        assert "volunteer saw found" in shown
+
+
+async def test_without_an_agenda_nothing_is_triggered(stage: Stage) -> None:
+    async def collect() -> str:
+        """Collect what there is."""
+        await stage.notes().post("found", {"n": 1}, task=current_task())
+        return "collected"
+
+    model = ScriptedModel([{"tool": "collect", "input": {}}, "Done."])
+    async with arbiter(stage, capability(collect), stage.source("volunteer", Trigger(topic="found")), model=model) as a:
+        await a.run("Collect it.", timeout=20)
+        assert stage.ran == []
