@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
     from blackboard import events
-    from blackboard.agenda import Agenda
     from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.confirm import Confirm
     from blackboard.entries import Entries
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "A2aPeer": "wrapper.peers.a2a",
-    "Agenda": "blackboard.agenda",
     "AgendaTerms": "blackboard.triggers",
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
@@ -113,7 +111,6 @@ _HOMES = {
 
 __all__ = [
     "A2aPeer",
-    "Agenda",
     "AgendaTerms",
     "Arbiter",
     "ArbiterError",

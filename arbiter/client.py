@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from arbiter import calls
+from arbiter.agendas import RunAgenda
 from arbiter.calls import Call
 from arbiter.fold import RunState, fold
 from arbiter.inquiry import Inquiry
 from arbiter.requests import accept
 from arbiter.result import RunResult
 from blackboard import taint
-from blackboard.agenda import Agenda
 from blackboard.audit import Audit
 from blackboard.blobs import Blob
 from blackboard.board import PAUSE_SECONDS, Board
@@ -34,6 +34,7 @@ from blackboard.quotas import Quotas
 from blackboard.runs import Where, find
 from blackboard.schedule import CatchUp, Overlap, Scheduled
 from blackboard.schedules import Schedules
+from blackboard.strategies import Rate
 from blackboard.tokens import Tokens
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Limits, RunSummary
@@ -60,6 +61,7 @@ class Client(ABC):
         self.tenant = tenant
         self.limits = limits or Limits()
         self._own_limits = limits
+        self._strategies: Mapping[str, Rate] = {}
 
     @property
     @abstractmethod
@@ -346,13 +348,13 @@ class Client(ABC):
         """
         return Entries(self.board, f"tenant:{self.tenant}", checker=schema, meaning=self.registry.meaning)
 
-    def agenda(self, run_id: str) -> Agenda:
-        """The agenda of a run, to look at, ask and overrule; see :class:`blackboard.agenda.Agenda`.
+    def agenda(self, run_id: str) -> RunAgenda:
+        """The agenda of a run, to look at, ask and overrule; see :class:`arbiter.agendas.RunAgenda`.
 
         Raises:
             ArbiterError: not started.
         """
-        return Agenda(self.board, run_id)
+        return RunAgenda(self.board, self.registry, run_id, self._strategies)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -147,6 +147,7 @@ class Arbiter(Client):
             "strategies": dict(strategies or {}),
         }  # fmt: skip
         super().__init__(tenant, limits)
+        self._strategies = self._options["strategies"]
         self._grace_seconds = grace_seconds
         self._functions: dict[str, Capability[..., Any]] = {}
         self._serving = Serving(self._options, self._functions)

@@ -52,7 +52,7 @@ class StoredLimits(Limits):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class StoredAgenda(AgendaTerms):
+class StoredAgendaTerms(AgendaTerms):
     """Terms of an agenda, read by this version whatever the version that wrote them knew."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -90,7 +90,7 @@ class RunAcceptedData(Stored):
     """The dead letter this run was made of: the id of a task or of a run that was given up."""
     replay_of: ReplayOf | None = None
     """Where the request came from when it was replayed from an archive."""
-    agenda: StoredAgenda | None = None
+    agenda: StoredAgendaTerms | None = None
     """Terms of its agenda; a run without any has none, and its entries trigger nothing."""
     taint: tuple[str, ...] = ()
     """Sources of the request; labels as ``blackboard.taint`` makes them; empty counts as unknown."""

@@ -39,6 +39,7 @@ class Query(Record):
     """
 
     topic: str = ">"
+    """Pattern of topics."""
     where: str = Field(default="", max_length=2000)
     """Conditions as in :mod:`blackboard.predicates`."""
 

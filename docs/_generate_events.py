@@ -17,13 +17,15 @@ from pydantic import BaseModel
 
 from blackboard import events
 from blackboard.events import Event
+from blackboard.triggers import AgendaTerms, Query
 from blackboard.types import Completion, Failure, Limits, Usage
 
 FEED_ONLY = ("task.ready", "task.claimed", "task.released")
 """Types that are never in a run's log."""
 
 SHARED: tuple[type[BaseModel], ...] = (
-    events.Call, events.Called, events.ReplayOf, events.Author, events.Link, Completion, Failure, Usage, Limits,
+    events.Call, events.Called, events.ReplayOf, events.Author, events.Link, events.Activated, events.RatedActivation,
+    events.SetAside, events.PickedActivation, AgendaTerms, Query, Completion, Failure, Usage, Limits,
 )  # fmt: skip
 """Models that several fields are made of; they get tables of their own."""
 
@@ -34,6 +36,7 @@ _SHA = "3ba1c203601b6f0d6a0e51a1ad0c2e3f1f0f5f8a9b2c4d6e8f0a1b2c3d4e5f60"
 _WORKER = "wrapper@host:4711:07b88553"
 
 _ENTRY = f"{_RUN}/e/4be0a7c95d1f2a3e68b7c0d1"
+_AGENDA = f"{_RUN}/agenda"
 _AUTHOR = {"kind": "task", "name": "price", "version": _SHA, "task": _TASK, "run": _RUN, "attempt": 1}
 
 _WHEN = {
@@ -58,6 +61,10 @@ _WHEN = {
     "entry.amended": "When it says something else from here on.",
     "entry.retracted": "When it counts no more.",
     "entry.taken": "When somebody took it off the board; nobody else has it.",
+    "agenda.activated": "With the entry that triggered capabilities, in the script that writes it; what one call has too many of "
+    "follows with the next decisions.",
+    "agenda.decided": "When [control](agenda.md) looked at the agenda of a run, with the tasks it picked.",
+    "agenda.changed": "When somebody overruled the strategy.",
 }
 
 _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
@@ -74,7 +81,7 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
     },
     events.TaskPostedData: {
         "task": "Id of the task, the same as the subject.",
-        "kind": "`step` is a decision of the arbiter.",
+        "kind": "`step` is a decision of the arbiter, `control` a look at the run's agenda.",
         "capability": "Name of the capability; `arbiter` for a step, `fabricator` for a fabrication.",
         "version": "Content hash of the version it is pinned to.",
         "lane": "The agenda it waits on.",
@@ -108,6 +115,48 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "evidence": "What a repair or a person can use; never anything of a sealed case but numbers.",
     },
     events.TaskCancellingData: {"reason": "As given with the cancellation."},
+    events.AgendaActivatedData: {
+        "entry": "Id of the entry.",
+        "entry_version": "What it said when it was compared with the triggers.",
+        "topic": "Of the entry.",
+        "confidence": "Of the entry.",
+        "activations": "One for each trigger that fits.",
+    },
+    events.Activated: {
+        "trigger": "Key of the trigger: which one of which version it is.",
+        "capability": "Whose trigger it is.",
+        "version": "Content hash of its version.",
+        "lane": "Where its task will wait.",
+        "priority": "As the trigger says.",
+        "cost": "As the trigger says.",
+        "seconds": "As the trigger says.",
+        "state": "`stopped` when a loop guard did not let it wait.",
+    },
+    events.RatedActivation: {"number": "Of the activation.", "rating": "The higher, the sooner."},
+    events.SetAside: {
+        "number": "Of the activation.",
+        "state": "`parked` until its precondition holds, or `obviated` for good.",
+        "why": "In words.",
+    },
+    events.PickedActivation: {
+        "number": "Of the activation.",
+        "task": "Id of the task it became.",
+        "rating": "By which it was picked.",
+        "why": "In words.",
+    },
+    events.AgendaDecidedData: {
+        "weights": "Of capabilities, as the strategy was given them.",
+        "aside": "What must not be picked now, or ever.",
+        "picked": "What became a task.",
+    },
+    events.AgendaChangedData: {
+        "number": "Of the activation.",
+        "change": "What was decided about it.",
+        "rating": "The one it was given.",
+        "by": "Who decided.",
+        "reason": "In words.",
+        "at_ms": "When, in milliseconds since the epoch on the server's clock.",
+    },
     events.RunPausedData: {"reason": "As given with the pause."},
     events.RunCancellingData: {"reason": "As given with the cancellation."},
     events.RunCompletedData: {
@@ -356,6 +405,56 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
         2,
         {"topic": "todo.check", "version": 2, "topic_version": 2, "at_ms": 1763725000450, "author": _AUTHOR},
     ),
+    "agenda.activated": (
+        _AGENDA,
+        1,
+        {
+            "entry": _ENTRY,
+            "entry_version": 1,
+            "topic": "claims.invoice.4711",
+            "confidence": 0.9,
+            "depth": 1,
+            "at_ms": 1763725000350,
+            "activations": [
+                {
+                    "number": 1,
+                    "trigger": "9e1502b77c96",
+                    "capability": "compare",
+                    "version": _SHA,
+                    "lane": "generic",
+                    "priority": 5,
+                    "cost": 1,
+                    "serial": 1,
+                    "state": "waiting",
+                }
+            ],
+        },
+    ),
+    "agenda.decided": (
+        _AGENDA,
+        2,
+        {
+            "strategy": "priority",
+            "strategy_version": "terms",
+            "rated": [{"number": 1, "rating": 5.0, "success": 0.75}],
+            "candidates": [{"number": 1, "rating": 5.0}],
+            "waiting": 1,
+            "room": 4,
+            "picked": [
+                {
+                    "number": 1,
+                    "task": f"{_RUN}/1.@1",
+                    "rating": 5.0,
+                    "why": "the highest rating by priority of those that may run",
+                }
+            ],
+        },
+    ),
+    "agenda.changed": (
+        _AGENDA,
+        3,
+        {"number": 2, "change": "block", "by": "ada@desk", "reason": "not before Monday", "at_ms": 1763725000450},
+    ),
 }
 
 _HEAD = f"""\
@@ -404,7 +503,7 @@ volatile events are in it from the moment one starts to listen. `history` and `a
 | `specversion` | `1.0` |
 | `type` | `{events.PREFIX}<noun>.<verb>{events.SUFFIX}`; the part in the middle is `event.kind` and heads the sections below |
 | `source` | the board: `/arbiter/<namespace>/<board>` |
-| `subject` | in `run.*` and `round.*` the run's id, the entry's, else the task's: `<run>/<round>.<key>`, `<run>/s<round>` |
+| `subject` | in `run.*` and `round.*` the run's id, the entry's, the agenda's, else the task's, such as `<run>/<round>.<key>` |
 | `id` | `<subject>:<version>`; the version counts the changes of the subject, so `source` and `id` identify the event |
 | `time` | the server's clock, to the millisecond |
 | `sequence` | position in the log, or in the feed for a volatile event; sorts as text |

@@ -48,6 +48,8 @@ CONFORMANCE: dict[str, tuple[str, ...]] = {
     "test_runs_found": (CLUSTER, "sentinel", "valkey"),
     "test_audit": ("shards", CLUSTER, "valkey"),
     "test_entries": SPREAD,
+    "test_triggers": ("shards", CLUSTER, "valkey"),
+    "test_agenda": ("shards", CLUSTER, "sentinel", "valkey"),
 }
 ONE_HOME = {"test_worker", "test_round_trips", "test_blobs", "test_retention", "test_feed"}
 """Modules whose tests look for work on the first shard: every run of theirs is there."""

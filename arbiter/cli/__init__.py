@@ -1,7 +1,7 @@
 """The command ``arbiter``.
 
 ``parser``        what can be said on the command line: ``parser_runs`` about runs, ``parser_peers`` about
-                  peers, ``parser_board`` about the rest, ``words`` what several commands share
+                  peers, ``parser_agenda`` about agendas, ``parser_board`` about the rest, ``words`` what several share
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs
 ``runs``          run, submit, call, runs, show, events, cancel
@@ -17,6 +17,7 @@
 ``budgets``       budgets, budgets show, budgets set
 ``tokens``        tokens list, create, revoke
 ``audit``         audit
+``agenda``        agenda list, explain, recommend, promote, block, unblock, rerate, focus
 ``entries``       entries post, read, query, watch, amend, retract, take, schema
 ``schedules``     schedule add, list, show, remove, enable, disable, run
 ``demonstration`` demo

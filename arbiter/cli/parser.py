@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from arbiter.cli import parser_board, parser_peers, parser_runs, words
+from arbiter.cli import parser_agenda, parser_board, parser_peers, parser_runs, words
 
 EPILOG = """\
 environment:
@@ -61,6 +61,7 @@ def build() -> argparse.ArgumentParser:
     parser_board.tokens(commands)
     parser_board.audit(commands)
     parser_board.entries(commands)
+    parser_agenda.agenda(commands)
     down = words.command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
     return parser

@@ -1,9 +1,9 @@
 """A second story: what operators and programs do to work that goes on, beside planning it.
 
 Budgets, quotas and pacing; direct calls, a retry that was asked to wait, poison; letters that are put back and discarded;
-tasks and runs that are cancelled, paused and resumed; entries that are written, changed and taken; a schedule; versions that are
-retired, signed and revoked; a run that is taken to
-another board and removed. Together with :mod:`arbiter.testing.story` it makes every script call of the board.
+tasks and runs that are cancelled, paused and resumed; entries that are written, changed and taken; an inquiry whose capabilities
+volunteer; a schedule; versions that are retired, signed and revoked; a run that is taken to another board and removed. Together
+with :mod:`arbiter.testing.story` it makes every script call of the board.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import JsonValue
 
 from arbiter.calls import Call
+from arbiter.inquiry import Inquiry, Posting
 from arbiter.run_files import export_run, import_run
 from arbiter.sdk import Arbiter
 from arbiter.testing.clock import Clock
 from arbiter.testing.story import Scene
 from blackboard.board import Board
 from blackboard.budgets import LEASE_SECONDS, Amounts, Budget, Budgets, Level
+from blackboard.entries import Entries
 from blackboard.errors import Conflict, Fenced, ScriptRefused, UnknownRecord
 from blackboard.quotas import Quota
 from blackboard.retention import retire, trim
+from blackboard.triggers import AgendaTerms, Query, Trigger
 from blackboard.types import RetryPolicy, RetryRule, Status
 from registry import Manifest, capability
 from registry.signing import key_id
@@ -102,6 +105,44 @@ def outdated() -> None:
     """Be replaced by something better."""
 
 
+_open: list[Arbiter] = []
+"""What the capabilities below write through."""
+
+
+def _board_of(run: str) -> Entries:
+    return _open[-1].entries.within(f"run:{run}")
+
+
+@capability(effects="reads", retry=_SOON, triggers=[Trigger(topic="ask.question", bind={"number": "content"})])
+async def wait_for_word(number: int) -> int:
+    """Wait until somebody writes a word.
+
+    Args:
+        number: any
+    """
+    task = current_task()
+    assert task is not None
+    while not (await _board_of(task.run_id).query("ask.word")).entries:
+        await asyncio.sleep(0.01)
+    return number
+
+
+@capability(
+    effects="writes", retry=_SOON,
+    triggers=[Trigger(topic="ask.question", requires=Query(topic="ask.word"), bind={"number": "content"})],
+)  # fmt: skip
+async def answer(number: int) -> int:
+    """Answer once there is a word.
+
+    Args:
+        number: what is asked
+    """
+    task = current_task()
+    assert task is not None
+    await _board_of(task.run_id).post("ask.answer", 2 * number, task=task, operation="answer")
+    return number
+
+
 _ECHO = Manifest.of({"name": "echo", "description": "Say it back.", "input_schema": {"type": "object"}})
 _ECHO_SOURCE = "def handler(**given):\n    return given\n"
 
@@ -118,13 +159,16 @@ def desk_model() -> Model:
 async def desk(scene: Scene) -> JsonValue:
     """One thing after the other, each found again when it was done before."""
     options = {
-        "capabilities": (double, ask_again, break_down, wait_long), "model": desk_model(), "roles": ("arbiter", "wrapper"),
+        "capabilities": (double, ask_again, break_down, wait_long, wait_for_word, answer), "model": desk_model(),
+        "roles": ("arbiter", "wrapper"),
         "budgets": (Budget(level="board", tokens=10**9), Budget(level="board/day", tokens=10**9)), "retention": None,
     }  # fmt: skip
     steps: tuple[Callable[[Arbiter], Awaitable[JsonValue]], ...] = (
-        _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _scheduled, _retired, _signed, _recorded, _letters,
+        _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _volunteered, _scheduled, _retired, _signed,
+        _recorded, _letters,
     )  # fmt: skip
     async with scene.arbiter(**options) as a:
+        _open.append(a)
         return {step.__name__: await step(a) for step in steps}
 
 
@@ -220,6 +264,23 @@ async def _noted(a: Arbiter) -> JsonValue:
     found = [*(await notes.query("desk.>")).entries, *(await mine.query()).entries]
     told: list[JsonValue] = [[one.topic, one.content, one.version] for one in found]
     return [told, None if taken is None else taken.content, (await notes.topic_version("desk.claim.second"))]
+
+
+async def _volunteered(a: Arbiter) -> JsonValue:
+    """An inquiry whose answer is parked until there is a word, and promoted by a person meanwhile."""
+    asked = Inquiry([Posting("ask.question", 21)], AgendaTerms(until=Query(topic="ask.answer")))
+    run = await a.submit(asked, idempotency_key="volunteered")
+    agenda = a.agenda(run)
+    while True:
+        waits = next((one for one in await agenda.activations() if one.capability == "answer"), None)
+        if waits is not None and waits.state != "waiting":
+            break
+        await asyncio.sleep(0.01)
+    with contextlib.suppress(ScriptRefused):  # it was picked already, or the run is over
+        await agenda.promote(waits.id, by="desk", reason="first", operation="promote")
+    with contextlib.suppress(ScriptRefused):
+        await a.entries.within(f"run:{run}").post("ask.word", "go", operation="word")
+    return await _ended(a, run)
 
 
 async def _scheduled(a: Arbiter) -> JsonValue:

@@ -47,7 +47,7 @@ _FULL_SECONDS = 0.5
 _DEMOTED_SECONDS = 0.5
 _READS = (
     "due", "budget_due", "budget_read", "schedule_due", "schedule_read", "catalog_versions", "catalog_pointers",
-    "catalog_load", "catalog_keys", "entry_read", "entry_query",
+    "catalog_load", "catalog_keys", "entry_read", "entry_query", "agenda_read",
 )  # fmt: skip
 _KILLS = ("before", "after")
 _ALIKE = 2

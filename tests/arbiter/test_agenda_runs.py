@@ -27,7 +27,6 @@ from arbiter import (
     current_task,
 )
 from arbiter import rating as rating_module
-from arbiter.control import Control
 from arbiter.replay_agenda import replayed
 from blackboard import events
 from blackboard.entries import Written
@@ -405,8 +404,10 @@ async def test_people_overrule_control_while_the_run_goes_on(stage: Stage) -> No
         await agenda.promote(number["s1"], by="ann", reason="first of all")
         await agenda.block(number["s4"], by="ann", reason="too dear")
         await agenda.rerate(number["s2"], 7, by="ben")
-        advised = await Control(a.registry).recommend(a.board, run, (await a.show(run)).state, 2)
-        assert [one.capability for one, _ in advised] == ["s1", "s2"]
+        advised = await agenda.recommend(2)
+        assert [(one.activation.capability, one.why) for one in advised] == [
+            ("s1", "somebody promoted it"), ("s2", "somebody put it there"),
+        ]  # fmt: skip
         stage.gate.set()
         result = await a.result(run, timeout=20)
         assert stage.ran == ["hold", "s1", "s2", "s3"]
