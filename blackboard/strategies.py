@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-TOPIC: Final = "control.strategy"
-"""Where a run's strategy is written: the control board."""
+CONTROL: Final = "control"
+"""First word of the topics of a run's control board."""
+TOPIC: Final = f"{CONTROL}.strategy"
+"""Where a run's strategy is written."""
 DEFAULT: Final = "priority"
 TERMS: Final = "terms"
 """Version of the strategy of a run on whose control board nothing is written."""

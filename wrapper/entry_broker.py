@@ -21,6 +21,7 @@ from blackboard.blobs import Blob
 from blackboard.entries import UNSET, Entries, Holder, Written
 from blackboard.entry import Entry, owner_of_entry
 from blackboard.errors import BadInput, BlobError, ScriptRefused
+from blackboard.strategies import CONTROL
 from blackboard.taint import merged
 from registry import Manifest
 from wrapper.isolation import BrokerError, NotGranted
@@ -53,6 +54,7 @@ _TAKES: dict[str, tuple[set[str], set[str]]] = {
     QUERY: ({"pattern"}, {"where", "about", "links_to", "rel", "limit", "after"}),
 }
 """What each call takes: what it must say, and what it may."""
+_WRITE = "to write on"
 METHODS = frozenset(_TAKES)
 
 
@@ -112,7 +114,7 @@ class EntryBroker:
 
     async def _post(self, given: dict[str, Any]) -> JsonValue:
         topic = topics.check_topic(given.pop("topic"))
-        self._may(topic, self._grants.write, "to write on")
+        self._may(topic, self._grants.write, _WRITE)
         links = await self._links(given)
         content = given.pop("content")
         size = _size(content)
@@ -127,7 +129,7 @@ class EntryBroker:
         )
 
     async def _amend(self, given: dict[str, Any]) -> JsonValue:
-        entry = await self._entry(given.pop("entry"), self._grants.write, "to write on")
+        entry = await self._entry(given.pop("entry"), self._grants.write, _WRITE)
         if entry is None:
             raise BrokerError("unknown", "There is no such entry.")
         entries = self._open()
@@ -146,7 +148,7 @@ class EntryBroker:
         )
 
     async def _retract(self, given: dict[str, Any]) -> JsonValue:
-        entry = await self._entry(given.pop("entry"), self._grants.write, "to write on")
+        entry = await self._entry(given.pop("entry"), self._grants.write, _WRITE)
         if entry is None:
             raise BrokerError("unknown", "There is no such entry.")
         named = self._wrote(RETRACT, 0, entry.id, given)
@@ -156,7 +158,7 @@ class EntryBroker:
     async def _take(self, given: dict[str, Any]) -> JsonValue:
         pattern = topics.check_pattern(given.pop("pattern"))
         self._may(pattern, self._grants.read, "to read")
-        self._may(pattern, self._grants.write, "to write on")
+        self._may(pattern, self._grants.write, _WRITE)
         more = _typed(given, where=str, seconds=float)
         if not 0 <= more.get("seconds", 0) <= WAIT_SECONDS:
             raise BrokerError("bad_request", f"Wait for at most {WAIT_SECONDS:g} seconds, and ask again.")
@@ -192,6 +194,13 @@ class EntryBroker:
     # ---- what it may -------------------------------------------------------------------------------------------------
 
     def _may(self, pattern: str, granted: Iterable[str], what: str) -> None:
+        first, _, rest = pattern.partition(".")
+        if what == _WRITE and first in (CONTROL, "*", ">"):
+            # What steers a run is granted by name: that all topics were granted is not enough.
+            steering = f"{CONTROL}.>" if first == ">" else ".".join([CONTROL, *([rest] if rest else [])])
+            named = [wide for wide in granted if wide.partition(".")[0] == CONTROL]
+            if not any(topics.covers(wide, steering) for wide in named):
+                raise NotGranted(f"{self._name} was not granted {what} {steering}; its manifest must name {CONTROL}.")
         if not any(topics.covers(wide, pattern) for wide in granted):
             raise NotGranted(f"{self._name} was not granted {what} {pattern}; its manifest must name it.")
 

@@ -20,11 +20,13 @@ import pytest
 from doc_pages import README, ROOT, Block, pages
 
 from blackboard import events
+from blackboard.agenda import Agenda
 from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.engine import stop_local
 from blackboard.entries import Entries
 from blackboard.erasure import erase
+from blackboard.triggers import AgendaTerms, Declared, Trigger
 from blackboard.types import Failure, Limits, RetryPolicy, Status, TaskSpec
 
 LANGUAGES = {"python", "console", "json", "toml", "text"}
@@ -227,7 +229,9 @@ class _Listener:
 
 async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_says(redis_board: Board) -> None:
     board, lanes, notes = redis_board, ["arbiter"], _Listener()
-    run_id = await board.submit("tell of everything")
+    run_id = await board.submit("tell of everything", agenda=AgendaTerms())
+    trigger = Declared.of("waits", "v", 0, "generic", "*", Trigger(topic="a"))
+    await board.triggers.write("waits", "1", [trigger])
     watching = asyncio.ensure_future(notes.watch(board, run_id))
     await asyncio.wait_for(notes.listens.wait(), 20)
     (step,) = await board.claim("w", lanes)
@@ -259,6 +263,11 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
     await entries.take("a")
     await entries.post("a", 4, author=events.Author(kind="person", name="ann"))
     await erase(board, author="ann", scope=f"run:{run_id}")
+    (control,) = await board.claim("w", lanes)
+    agenda = Agenda(board, run_id)
+    decided = events.AgendaDecidedData(strategy="priority", strategy_version="terms")
+    await agenda.block(1, by="ada", reason="not now")
+    await agenda.decide(control, 1, decided, [], ends=True, facts=0, rated_all=True)
     await board.pause_run(run_id, "a moment")
     await board.resume_run(run_id)
     await board.cancel_task(second.task_id, "not this one")
@@ -338,8 +347,8 @@ def test_the_keys_and_scripts_of_the_board_are_in_their_tables() -> None:
     from blackboard._keys import Shard
 
     shard = Shard("n", "b", 0)
-    run = [shard.log("<id>"), shard.open("<id>"), shard.turns("<id>"), shard.blobs("<id>")]
-    run += [shard.topics, *shard.entries("<scope>")]
+    run = [shard.log("<id>"), shard.open("<id>"), shard.turns("<id>"), shard.blobs("<id>"), *shard.agenda("<id>")]
+    run += [shard.topics, shard.triggers, *shard.entries("<scope>")]
     keys = [*shard.fixed, *shard.lane("<lane>"), *run, shard.last_claim("<worker>")]
     assert _words("blackboard.md", "Keys") == {key.removeprefix(shard.prefix) for key in keys}
     scripts = {path.stem for path in (ROOT / "blackboard" / "lua").glob("*.lua") if not path.stem.startswith("_")}

@@ -165,6 +165,21 @@ async def test_g10_an_entry_is_judged_by_its_topic_whatever_names_it(scene: Scen
     assert (await scene.ask("post", topic="claims.invoice.1", content=1, links=[["supports", read]]))["new"]
 
 
+async def test_g10_what_steers_a_run_is_granted_by_name_only(scene: Scene) -> None:
+    run, task = scene.entries, scene.claim
+    steers = [(entry_broker.POST, {"topic": "control.strategy", "content": {}}), (entry_broker.TAKE, {"pattern": ">"}),
+              (entry_broker.TAKE, {"pattern": "*.strategy"})]  # fmt: skip
+    for write, allowed in (((">",), False), (("*.strategy", "claims.>"), False), ((">", "control.>"), True)):
+        wide = manifest("wide", Grants(topics=TopicGrants(read=(">",), write=write)))
+        for method, args in steers:
+            broker = EntryBroker(wide, run, task)
+            if allowed:
+                await broker(method, dict(args))
+            else:
+                with pytest.raises(NotGranted, match="control"):
+                    await broker(method, dict(args))
+
+
 async def test_a_second_attempt_that_writes_the_same_adds_nothing_and_takes_the_same(scene: Scene) -> None:
     for number in (1, 2, 3):
         await scene.entries.post("todo.x", number)
