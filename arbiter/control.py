@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from arbiter import premises
 from arbiter.fold import RunState
 from arbiter.rating import Rating
 from arbiter.states import States
@@ -102,6 +103,8 @@ class _Cycle:
         await self._registry.declare_triggers()
         strategy = await self._agenda.strategy(self._terms)
         view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
+        if view.shaken:
+            await premises.stop_what_lost_its_own(self._board, self._entries, self._agenda, self._state, self._trigger)
         if view.strategy_version not in ("", strategy.version):
             await self._rate_anew(strategy, view.seen)
             view = await self._agenda.view(best=SHOWN + self._terms.concurrency)

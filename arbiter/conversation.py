@@ -101,7 +101,14 @@ def _outcome(task: Task) -> dict[str, JsonValue]:
     error: JsonValue = {"type": "unknown", "message": "no reason was given"}
     if done.error is not None:
         error = done.error.model_dump(mode="json", exclude={"names", "retry_after_seconds"})  # for machines
-    return {"status": done.status.value, "attempts": done.attempts, "error": shortened(error, task.key)}
+    told: dict[str, JsonValue] = {
+        "status": done.status.value,
+        "attempts": done.attempts,
+        "error": shortened(error, task.key),
+    }
+    return (
+        told | {"stopped_because": task.stopping[:500]} if task.stopping and done.status is Status.CANCELLED else told
+    )
 
 
 def shortened(data: JsonValue, key: str) -> JsonValue:

@@ -46,6 +46,8 @@ class Task:
     retries: list[Failure] = field(default_factory=list[Failure])
     """Why earlier attempts were repeated."""
     stages: list[FabricationStageData] = field(default_factory=list[FabricationStageData])
+    stopping: str = ""
+    """Why it was told to stop while it ran."""
 
     @property
     def done(self) -> bool:
@@ -167,6 +169,8 @@ class RunState:
                 self.usage += data.usage
             case events.FabricationStage():
                 self.tasks[event.subject].stages.append(data)
+            case events.TaskCancelling():
+                self.tasks[event.subject].stopping = data.reason
             case events.TaskCompleted():
                 task = self.tasks[event.subject]
                 task.completion, task.ended_at = data, event.time

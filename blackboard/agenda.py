@@ -10,7 +10,7 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from blackboard import _script, activation, strategies
 from blackboard._calling import STEP_LANE
@@ -47,6 +47,8 @@ class View:
     """The first of those that are, the best first."""
     aside: tuple[Activation, ...]
     """The parked ones that were asked for."""
+    shaken: bool
+    """Something was written that may have taken what runs its premise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,18 @@ class Agenda:
             running=int(a.get("busy", 0)), waiting=int(a.get("w", 0)), parked=int(a.get("p", 0)),
             facts=int(a.get("f", 0)), seen=int(a.get("seen", 0)), strategy_version=a.get("sv", ""),
             fresh=tuple(found["fresh"]), best=tuple(found["best"]), aside=tuple(found["parked"]),
+            shaken="pr" in a,
         )  # fmt: skip
+
+    async def some(self, numbers: Sequence[int]) -> list[Activation]:
+        """The activations of these numbers that there are."""
+        if not numbers:
+            return []
+        client, key = cast(Any, self._board.client), self._shard.agenda(self.run_id)[0]
+        found: list[str | None] = await _script.retrying(
+            lambda: client.hmget(key, [str(one) for one in numbers]), seconds=self._board.engine.patience_seconds
+        )
+        return [activation.parse(self.run_id, one) for one in found if one is not None]
 
     async def every_waiting(self) -> list[Activation]:
         """All that wait and were rated, for a strategy that has changed."""

@@ -70,7 +70,7 @@ async def faults(
     active = header["state"] in ("queued", "running")
     step = any(t["kind"] == "step" and t["state"] not in _TERMINAL for t in mine.values())
     ready = a["w"] > 0 or (a["p"] > 0 and a["f"] > a["seen"])
-    if active and ready and a["busy"] < header["ag"]["c"]:
+    if active and ("pr" in a or (ready and a["busy"] < header["ag"]["c"])):
         check(step or "ctl" in a, "G6 something waits and nobody will look at it", a)
     check(not active or not await client.llen(more) or a["w"] > 0 or "ctl" in a or step, "G6 triggers left to be made")
     return bad

@@ -39,7 +39,7 @@ _CANDIDATES = 16
 _ATTEMPTS = 20
 
 
-_NOTICED = ("entry_post", "entry_amend")
+_NOTICED = ("entry_post", "entry_amend", "entry_retract")
 """What a run's agenda notices."""
 
 

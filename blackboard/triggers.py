@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -27,6 +27,7 @@ from blackboard.types import Record
 
 MOST = 50
 """Most triggers of one capability."""
+Loss = Literal["retracted", "amended", "contradicted"]
 _ATTRIBUTES = ("@confidence", "@version")
 _BOUND = ("id", "topic", "version", "content", "confidence", "author", "links", "taint", "posted")
 
@@ -73,6 +74,8 @@ class Trigger(Record):
     """What it costs, in a unit that the capabilities of the board share."""
     seconds: float | None = Field(default=None, gt=0, le=86_400 * 30)
     """How soon it should be picked; the strategy ``deadline`` goes by it."""
+    stop_when: tuple[Loss, ...] = ()
+    """What happens to its entry while its task runs that has the task cancelled: ``retracted``, ``amended``, ``contradicted``."""
     bind: dict[str, str] = Field(default_factory=dict, max_length=50)
     """Property of the input to a path of the entry, such as ``content.amount``; without any the input is ``{"entry": …}``."""
 
@@ -93,7 +96,7 @@ class Trigger(Record):
     def _only_what_is_said(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Manifests are known by the hash of their text: a field that a later version adds must not change it."""
         said = cast("dict[str, Any]", write(self))
-        return {name: value for name, value in said.items() if value not in (None, "", {})}
+        return {name: value for name, value in said.items() if value not in (None, "", {}, (), [])}
 
     def given(self, entry: Mapping[str, JsonValue]) -> JsonValue:
         """The input of its task.

@@ -209,9 +209,10 @@ local function agenda_of()
   return j and cjson.decode(j)
 end
 local function keep_agenda(a) redis.call('HSET', AGENDA, '', cjson.encode(a)) end
--- Posts the task that picks, where there is something to pick or to look at again, and room for it, and nobody decides already.
+-- Posts the task that picks, where there is something to pick or to look at again, and room for it, or the premise of something
+-- that runs may have gone (a.pr: the fact it may have gone with), and nobody decides already.
 local function attend(run, r, a)
-  if a.ctl or a.busy >= r.ag.c or not (a.w > 0 or a.p > 0 and a.f > a.seen) then return false end
+  if a.ctl or not (a.pr or a.busy < r.ag.c and (a.w > 0 or a.p > 0 and a.f > a.seen)) then return false end
   local step = get(run .. '/s' .. n2s(r.round + 1))
   if step and not terminal(step) then return false end
   a.n = a.n + 1

@@ -4,11 +4,19 @@ local function unwatched(version)
   local now = redis.call('HGET', TRIGGERS, '') or '0'
   if now ~= version then return refuse('TRIGGERS', now) end
 end
+-- Whether what was made from an entry may be pointless now: it was amended or retracted, or it contradicts others.
+local function shakes(h)
+  if h.ver > 1 then return true end
+  for _, link in ipairs(h.links or {}) do
+    if link.rel == 'contradicts' then return true end
+  end
+end
 -- A fact about an entry is told to the agenda, if the run has one, in the script that writes it.
 local function noticed(id, h, conf, keys)
   if not RUN.ag then return end
   local a = agenda_of() or new_agenda()
   a.f = a.f + 1
+  if a.busy > 0 and shakes(h) then a.pr = a.f end
   if string.find(keys, '%S') then
     local src = {e = id, ev = h.ver, topic = h.topic, conf = conf, hop = 1}
     local task = ARGV[4] ~= '' and get(ARGV[4])

@@ -56,6 +56,7 @@ if ends then
   close(id, t, 'succeeded', cjson.encode({orchestration_id = run, tool_use_id = t.tuid, node = t.cap, status = 'succeeded',
     attempts = t.att, worker = t.owner}))
   a.ctl = nil
+  if a.pr and a.pr <= tonumber(ARGV[A + 4]) then a.pr = nil end
 end
 record(a, run, 'decided', ARGV[A + 6])
 a.call, a.seen = call, tonumber(ARGV[A + 4])

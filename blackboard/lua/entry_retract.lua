@@ -9,4 +9,6 @@ no = stale(h.topic)
 if no then return no end
 local by, fenced = author(cjson.decode(ARGV[9]))
 if fenced then return fenced end
-return leave(ARGV[7], h, 'retracted', {author = by, reason = ARGV[10]})
+local reply = leave(ARGV[7], h, 'retracted', {author = by, reason = ARGV[10]})
+noticed(ARGV[7], h, 0, '')
+return reply
