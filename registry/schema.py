@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 """How deep a schema or a checked value may be nested."""
 
-MAX_CHARACTERS = 256 * 1024
+MAX_CHARACTERS = 1024 * 1024
 """How long a schema may be, as canonical JSON."""
 
 _MOST_PROBLEMS = 10

@@ -34,7 +34,6 @@ from registry import (
     Version,
     origin,
     schema,
-    validate_output,
 )
 from wrapper import context, failing, reporting
 from wrapper.broker import AttemptBroker, Keep, Outside
@@ -269,7 +268,7 @@ class Executor:
         if len(json.dumps(value)) > most:
             failure = Failure(type="result_too_large", message=f"The result is larger than {most:,} bytes.")
             return claim.completion(Status.FAILED, error=failure, **more)
-        found = validate_output(manifest, value)
+        found = await misfits(manifest, value)
         return self._judged(claim, version, Outcome(Status.SUCCEEDED, value), found, more)
 
 

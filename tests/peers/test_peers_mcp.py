@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import shop_server
 from peer_support import served, until
+from pydantic import BaseModel, Field
 
-from arbiter import Arbiter, Call, Limits, McpPeer, ScriptedModel
+from arbiter import Arbiter, Call, Limits, McpPeer, ScriptedModel, Status
 from blackboard.testing import RedisServer
 
 SERVER = Path(__file__).parent / "shop_server.py"
@@ -142,3 +143,41 @@ async def test_a_server_that_says_its_tools_changed_is_asked_at_once(shop: Shop)
         while not {"shop_wrap"} <= (names := await shop.names()) or "shop_greet" in names:
             await asyncio.sleep(0.02)
     assert (await shop.call("shop_wrap", item="box")).data == {"result": "wrapped box"}
+
+
+class Code(BaseModel):
+    code: str = Field(json_schema_extra={"pattern": "^(a+)+$"})
+
+
+class Elsewhere(BaseModel):
+    more: str = Field(json_schema_extra={"$ref": "http://127.0.0.1:1/schema.json"})
+
+
+async def test_g10_what_a_server_says_of_its_own_results_holds_up_nobody_and_fetches_nothing(
+    redis_server: RedisServer, board_name: str, tmp_path: Path
+) -> None:
+    """Schema and result are both the server's: by backtracking, one would take for ever on the other."""
+
+    def made() -> Any:
+        server = shop_server.make()
+
+        @server.tool()
+        def code() -> Code:
+            """Say a code."""
+            return Code(code="a" * 60 + "!")
+
+        @server.tool()
+        def elsewhere() -> Elsewhere:
+            """Say more."""
+            return Elsewhere(more="x")
+
+        return server.streamable_http_app()
+
+    async with (
+        served(made, "/mcp") as place,
+        opened(redis_server.url, board_name, McpPeer(name="shop", url=place.url), tmp_path / "asked") as shop,
+    ):
+        done = await shop.call("shop_code")
+        assert (done.status, done.error.type) == (Status.FAILED, "output_schema")
+        assert "does not match" in done.error.message
+        assert "shop_elsewhere" not in await shop.names()

@@ -151,7 +151,7 @@ def test_a_long_list_of_words_times_a_long_list_of_items_is_bounded(few: None, w
     assert bool(found) == bounded, found
 
 
-@pytest.mark.parametrize("schema", [{"x": "y" * 300_000}, {"pattern": "a{99999999999}"}])
+@pytest.mark.parametrize("schema", [{"x": "y" * 1_100_000}, {"pattern": "a{99999999999}"}])
 def test_what_is_huge_is_refused(schema: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         check_schema("s", schema)

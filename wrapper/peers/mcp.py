@@ -131,6 +131,9 @@ class McpPeer:
                 await stack.enter_async_context(client)
             except mcp.MCPError as error:
                 raise PeerUnavailable(0, f"it answered, but not as an MCP server does: {_short(error)}") from error
+            # The library's own check runs the server's expressions with backtracking, and fetches what its schemas refer to.
+            # Results are held against the manifest's schema instead, which was judged when it was listed.
+            client.session.validate_tool_result = _judged_elsewhere
             session = McpSession(self, client, changed)
             stack.push_async_callback(session.close)
             yield session
@@ -231,13 +234,15 @@ class McpSession:
             if error.code in (mcp.types.INVALID_PARAMS, mcp.types.METHOD_NOT_FOUND):
                 raise Permanent(f"The server refused the call: {_short(error)}") from error
             raise PeerFailed(f"the server answered with error {error.code}: {_short(error)}") from error
-        except RuntimeError as error:  # how the library says that a result does not fit the tool's own schema
-            raise Permanent(_short(error)) from error
         if result.is_error:
             raise PeerFailed(_text(result.content) or "the tool says that it failed, and no more")
         if result.structured_content is not None:
             return result.structured_content
         return _plain(result.content)
+
+
+async def _judged_elsewhere(name: str, result: Any) -> None:
+    """Takes a result as it is; see :func:`wrapper.fitting.misfits`."""
 
 
 def _plain(content: Sequence[Any]) -> JsonValue:
