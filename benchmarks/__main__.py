@@ -23,6 +23,7 @@ from benchmarks import (
     left_over,
     load,
     machine,
+    matching,
     noisy,
     recovery,
     report,
@@ -49,6 +50,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "history": history.measure,
     "conversation": conversation.measure,
     "schedules": schedules.measure,
+    "matching": matching.measure,
 }
 
 
