@@ -146,6 +146,7 @@ class Serving:
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:
             self._keep(Sweeper(board).run, "sweeper")
+            self._keep(registry.keep_encoded, "matching")
             self._keep(Budgets(board).keep_swept, "budgets")
             if (retention := self._options["retention"]) is not None:
                 self._keep(Retirer(board, retention).run, "retention")

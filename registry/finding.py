@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -29,35 +29,29 @@ from registry.matching import (
     Matcher,
     Prices,
     duplicates,
-    evidence,
     passages,
 )
-from registry.matching.decision import conclude, look
+from registry.matching.decision import conclude, look, parts_of
 from registry.matching.evidence import Record
 from registry.matching.refit import Refit
 from registry.matching.refit import read as read_refit
 from registry.offered import Offered
 from registry.peers.lane import label, peer_of
+from registry.records import Outcomes, Records
 from registry.signing import Signer
 from registry.versions import Version
 from registry.vouching import Vouching
 
 _log = logging.getLogger(__name__)
 
-Outcomes = Callable[[], Awaitable[Mapping[str, int]]]
-"""Reads a board's counters: of ended tasks, ``<name>|<sha>|<status>`` to number, or of what successes took, see
-:meth:`blackboard.board.Board.spent`."""
-
 DEFAULT_FLOOR = 0.02
 """Below it there is hardly more in common than a frequent word. Low on purpose: what is left out cannot be chosen, and
 for needs in everyday language right capabilities score as little as 0.03."""
 
-_RECORDS_SECONDS = 10.0
+FOLLOW_SECONDS = 1.0
+"""How often :meth:`Finding.keep_encoded` looks for what changed."""
 HEARD_SECONDS = 1.0
 """How long what processes say of peers is taken for what they say now."""
-_UNKNOWN = evidence.factor(Record())
-_RIVALS = 0.5
-"""What scores less than this share of the best does not compete with it."""
 
 
 class Match(NamedTuple):
@@ -106,13 +100,11 @@ class Finding(Vouching):
         self._triggers = triggers
         self._declared: dict[str, set[str]] | None = None
         self._declared_at: str | None = None
-        self._outcomes, self._spent, self._clock = outcomes, spent, clock
+        self._track, self._clock = Records(outcomes, spent, clock), clock
         self._offered = Offered(matcher)
         self._lessons = Lessons(catalog)
         self._learnt: str | None = None
         self._refit: Refit | None = None
-        self._records: Mapping[tuple[str, str], Record] = {}
-        self._records_until = -math.inf
         self._revision: str | None = None
         self._active: dict[str, Version] = {}
         self._unreadable: dict[str, str] = {}
@@ -177,7 +169,8 @@ class Finding(Vouching):
             raise BadInput("k", k, "Ask for at least one.")
         await self._refresh()
         await self._listen()
-        await self._read_records()
+        await self._track.read()
+        await self._offered.prepare(query)
         allowed = self._visible(tenant)
         pinned = [name for name in dict.fromkeys(always) if name in (self._active if allowed is None else allowed)]
         most = max(k, len(pinned))
@@ -235,7 +228,8 @@ class Finding(Vouching):
             raise BadInput("k", k, "Ask for at least one.")
         await self._refresh()
         await self._listen()
-        await self._read_records()
+        await self._track.read()
+        await self._offered.prepare(need, *parts_of(need))
 
         def left_out(name: str) -> str:
             return "; ".join(contract.objections(self._active[name].manifest)) if contract is not None else ""
@@ -273,8 +267,8 @@ class Finding(Vouching):
 
     async def record(self, name: str, sha: str) -> Record:
         """How a version did, as it was known some seconds ago."""
-        await self._read_records()
-        return self._records.get((name, sha), Record())
+        await self._track.read()
+        return self._track.of(name, sha)
 
     async def refit(self) -> Refit | None:
         """What the board's own calibration was fitted on; None where the shipped one counts."""
@@ -291,8 +285,28 @@ class Finding(Vouching):
             tenant: only among what this tenant may use.
         """
         await self._refresh()
+        await self._offered.prepare(f"{manifest.name} {manifest.description}")
         found = duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest), least)
         return [each for each in found if self._active[each.name].visible_to(tenant)]
+
+    async def keep_encoded(self) -> None:
+        """Make the vectors that a matcher by meaning lacks, and go on with what changes, until this is cancelled.
+
+        Returns at once for a matcher that needs none. While it runs no search waits for vectors of capabilities.
+
+        Raises:
+            ModelUnavailable: the encoder gave none; call again later.
+        """
+        if not self._offered.encodes:
+            return
+        self._offered.followed = True
+        try:
+            while True:
+                await self._refresh()
+                if not await self._offered.encode_some():
+                    await asyncio.sleep(FOLLOW_SECONDS)
+        finally:
+            self._offered.followed = False
 
     async def clusters(self, *, least: float = duplicates.DEFAULT_LEAST) -> Sequence[tuple[tuple[str, ...], float]]:
         """Groups of active capabilities that are nearly the same, with the least likeness that holds each together."""
@@ -327,50 +341,11 @@ class Finding(Vouching):
 
     def _by_record(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Candidates by score and record; each says what its record is."""
-        records = [self._records.get((each.name, self._active[each.name].sha), Record()) for each in candidates]
-        top = max((each.score for each in candidates), default=0.0)
-        rivals = [at for at, each in enumerate(candidates) if each.score >= _RIVALS * top]
-        factors = [(evidence.factor(record), False) for record in records]
-        for at, weighed in zip(rivals, evidence.factors([records[at] for at in rivals]), strict=True):
-            factors[at] = weighed
-        found: list[Candidate] = []
-        for each, record, (factor, new) in zip(candidates, records, factors, strict=True):
-            said = evidence.words(record, new)
-            reasons = (*each.reasons, said) if said else each.reasons
-            found.append(Candidate(each.name, each.score * factor / _UNKNOWN, reasons))
-        return sorted(found, key=lambda each: (-each.score, each.name))
+        return self._track.weigh(candidates, lambda name: self._active[name].sha)
 
     async def outcomes(self, name: str) -> dict[str, dict[Status, int]]:
         """How the tasks of each version of a capability ended: content hash to status to number."""
-        return {sha: ended for (known, sha), ended in (await self._counted()).items() if known == name}
-
-    async def _read_records(self) -> None:
-        """How versions did so far, read again when it was last read some time ago."""
-        if self._outcomes is not None and self._clock() >= self._records_until:
-            self._records_until = self._clock() + _RECORDS_SECONDS
-            self._records = await self._measured()
-
-    async def _measured(self) -> dict[tuple[str, str], Record]:
-        """How each version did and what its successes took."""
-        took: dict[tuple[str, str], dict[str, int]] = {}
-        for key, number in (await self._spent()).items() if self._spent is not None else ():
-            name, sha, kind = key.split("|")
-            took.setdefault((name, sha), {})[kind] = number
-        counted = await self._counted()
-        return {
-            version: Record(counted.get(version, {}), sums.get("n", 0), sums.get("ms", 0) / 1000, sums.get("tokens", 0))
-            for version in counted.keys() | took.keys()
-            for sums in (took.get(version, {}),)
-        }
-
-    async def _counted(self) -> dict[tuple[str, str], dict[Status, int]]:
-        """How the tasks of each version ended: name and content hash to status to number."""
-        counted: dict[tuple[str, str], dict[Status, int]] = {}
-        for key, number in (await self._outcomes()).items() if self._outcomes is not None else ():
-            parts = key.split("|")
-            if len(parts) == 3:
-                counted.setdefault((parts[0], parts[1]), {})[Status(parts[2])] = int(number)
-        return counted
+        return {sha: ended for (known, sha), ended in (await self._track.counted()).items() if known == name}
 
     def _scored(self, found: Candidate | None, name: str) -> tuple[float, Version, tuple[str, ...]]:
         return (found.score if found else 0.0, self._active[name], found.reasons if found else ())

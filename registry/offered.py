@@ -7,11 +7,18 @@ one. So words of one tenant neither rank for another nor stand in the reasons an
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from redis.exceptions import RedisError
+
+from blackboard.errors import ArbiterError
 from registry.manifest import Manifest
 from registry.matching import Candidate, Document, Findings, Matcher
-from registry.matching.interface import Searching
+from registry.matching.interface import Encoding, Searching
+
+_log = logging.getLogger(__name__)
 
 _BETWEEN = "\0"
 """Between a name and a tenant's mark: before every character of a name, so that equal scores stay in the order of names."""
@@ -29,6 +36,11 @@ class Offered:
 
     def __init__(self, matcher: Matcher) -> None:
         self.matcher = matcher
+        self._encoding = matcher if isinstance(matcher, Encoding) else None
+        if self._encoding is not None:
+            self._encoding.background = True
+        self.followed = False
+        """True while somebody calls :meth:`encode_some` for what changes."""
         self._manifests: dict[str, Manifest] = {}
         self._lessons: dict[str, dict[str, tuple[str, ...]]] = {}
         self._marks: dict[str, str] = {}
@@ -82,6 +94,38 @@ class Offered:
         return _View(
             self.matcher, self._own.get(tenant or "", set[str]()), self._marks.get(tenant or "", ""), self._own
         )
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the matcher needs vectors."""
+        return self._encoding is not None
+
+    async def encode_some(self) -> bool:
+        """Make some of the missing vectors, in a thread; False when none is missing.
+
+        Raises:
+            ModelUnavailable: the encoder gave none.
+        """
+        batch = self._encoding.pending() if self._encoding is not None else ()
+        if self._encoding is None or not batch:
+            return False
+        self._encoding.take(batch, await asyncio.to_thread(self._encoding.made, batch))
+        return True
+
+    async def prepare(self, *needs: str) -> None:
+        """Have what searches for these needs take from an encoder or a server, so that they wait for nothing.
+
+        Where nobody is making the missing vectors of capabilities, some are made first. What the encoder does not give is
+        done without: such a search goes by words.
+        """
+        if self._encoding is None:
+            return
+        try:
+            if not self.followed:
+                await self.encode_some()
+            await asyncio.to_thread(self._encoding.prepare, needs)
+        except (ArbiterError, RedisError) as error:
+            _log.warning("matching goes by words alone: %s", error)
 
     def _show(self, name: str, tenant: str) -> None:
         if self._manifests[name].tenant == "*":

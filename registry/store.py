@@ -11,13 +11,14 @@ from blackboard.catalog import ANY, Catalog, Change, Verdict
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.trigger_index import TriggerIndex
 from registry.content import canonical, sha256
-from registry.finding import Finding, Outcomes
+from registry.finding import Finding
 from registry.manifest import ExamRecord, Manifest, refused
 from registry.matching import (
     LexicalMatcher,
     Matcher,
 )
 from registry.matching.refit import Refit
+from registry.records import Outcomes
 from registry.signing import Signer, somebody
 from registry.versions import Version
 from registry.vouching import told

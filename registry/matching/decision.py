@@ -193,11 +193,16 @@ def costs(right: float, prices: Prices) -> dict[Outcome, float]:
     }
 
 
+def parts_of(need: str) -> list[str]:
+    """The parts a need may have that several capabilities serve; itself when it has one."""
+    return [part for part in _BETWEEN.split(need[:2000]) if len(plain_words(part)) >= 2]
+
+
 def _composed(
     matcher: Searching, need: str, calibration: Calibration, allowed: Callable[[str], bool] | None
 ) -> tuple[tuple[str, ...], float] | None:
     """Capabilities for the parts of a need, and how likely all of them are right; None unless they are several."""
-    parts = [part for part in _BETWEEN.split(need[:2000]) if len(plain_words(part)) >= 2]
+    parts = parts_of(need)
     if not 2 <= len(parts) <= _PARTS:
         return None
     names: list[str] = []

@@ -4,8 +4,8 @@ A capability's vector is the mean of two: one of its name and description, one o
 capability has in common is taken out of them. Needs NumPy.
 
 Vectors are made when they are first needed and kept in a :class:`VectorStore` by the hash of their text, so a text is
-encoded once for everybody. While vectors of a new encoder are still being made, the capabilities without one rank by
-their words alone; no vector of one encoder is ever compared with one of another.
+encoded once for everybody. While more than a hundredth of the vectors is still to be made, as with a new encoder, all
+rank by their words alone; no vector of one encoder is ever compared with one of another.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import islice
+from threading import Lock
 from typing import Any, Protocol
 
 from blackboard.errors import BadInput
 from registry.matching.documents import Document
 from registry.matching.encoders import Encoder
-from registry.matching.interface import Candidate, Findings
+from registry.matching.interface import Batch, Candidate, Findings
 from registry.matching.lexical import LexicalMatcher
 from registry.matching.words import views
 
@@ -28,6 +30,8 @@ _AT_ONCE = 256
 _DEEP = 400
 _SERVED = 0.5
 _READ = 4000
+_ASKED = 512
+"""Needs whose vectors are kept for searches."""
 
 
 class VectorStore(Protocol):
@@ -72,6 +76,9 @@ class HybridMatcher:
         self._lexical = lexical if lexical is not None else LexicalMatcher()
         self._texts: dict[str, tuple[str, ...]] = {}
         self._missing: dict[str, None] = {}
+        self._asked: dict[str, Any] = {}
+        self._asking = Lock()
+        self.background = False
         self._rows: dict[str, int] = {}
         self._names: list[str] = []
         self._matrix: Any = None
@@ -113,31 +120,65 @@ class HybridMatcher:
             self._names[row], self._rows[last] = last, row
 
     def encode_some(self, most: int = _AT_ONCE) -> int:
-        """Make at most so many of the missing vectors; returns how many are missing still. For the background."""
-        names = list(self._missing)[:most]
-        texts = [text for name in names for text in self._texts[name]]
-        if texts:
-            vectors = self._vectors(texts)
-            at = 0
-            for name in names:
-                parts = vectors[at : at + len(self._texts[name])]
-                at += len(parts)
+        """Make at most so many of the missing vectors; returns how many are missing still."""
+        batch = self.pending(most)
+        if batch:
+            self.take(batch, self.made(batch))
+        return len(self._missing)
+
+    def pending(self, most: int = _AT_ONCE) -> Batch:
+        """At most so many capabilities that have no vector yet."""
+        return [(name, self._texts[name]) for name in islice(self._missing, most)]
+
+    def made(self, batch: Batch) -> Any:
+        """The vectors of a batch. May be called from any thread."""
+        return self._vectors([text for _, texts in batch for text in texts])
+
+    def take(self, batch: Batch, vectors: Any) -> None:
+        """Use vectors from now on, for those capabilities that are still as they were."""
+        at = 0
+        for name, texts in batch:
+            parts = vectors[at : at + len(texts)]
+            at += len(texts)
+            if name in self._missing and self._texts[name] == texts:
                 vector = parts[0] if len(parts) == 1 else parts[0] * (1 - _SERVED) + parts[1] * _SERVED
                 self._append(name, vector / max(float(self._np.linalg.norm(vector)), 1e-12))
                 del self._missing[name]
-        return len(self._missing)
+
+    def prepare(self, queries: Sequence[str]) -> None:
+        """Make the vectors of needs that are about to be searched for. May be called from any thread."""
+        said = [text for query in queries for text in views(query[:_READ])]
+        texts = [text for text in dict.fromkeys(said) if text.strip()]
+        new = [text for text in texts if text not in self._asked]
+        if new:
+            found = dict(zip(new, self._vectors(new), strict=True))
+            with self._asking:
+                self._asked.update(found)
+                while len(self._asked) > _ASKED:
+                    self._asked.pop(next(iter(self._asked)))
+
+    def _query(self, query: str) -> Any:
+        """A row for each sentence of a need, and one for all; None where they were not prepared and must not be made here."""
+        texts = views(query[:_READ])
+        found = [self._asked.get(text) for text in texts]
+        if all(each is not None for each in found):
+            return self._np.stack(found)
+        return None if self.background else self._vectors(texts)
 
     def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
         """The best at most ``k`` allowed capabilities; those with a vector also by meaning."""
-        if self._missing:
+        if self._missing and not self.background:
             self.encode_some(self._at_once)
         words = self._lexical.search(query, k=_DEEP, allowed=allowed, told=3 * max(k, 0))
-        if not self._names or not query.strip() or k <= 0:
+        # What has no vector would seem to mean nothing: while more than a hundredth has none, words alone rank.
+        whole = len(self._missing) * 100 <= len(self._texts)
+        asked = self._query(query) if whole and self._names and query.strip() and k > 0 else None
+        if asked is None:
             return Findings(words.candidates[: max(k, 0)], words.signals)
         matrix = self._matrix[: len(self._names)]
         mean = self._sum / len(self._names)
         # Centred on the average capability: a vector's likeness to everything says nothing. Of several sentences each is meant.
-        asked = self._vectors(views(query[:_READ])) - mean
+        asked = asked - mean
         close = (matrix @ asked.T - mean @ asked.T).max(axis=1)
         spread = float(close.std()) or 1.0
         middle = float(close.mean())

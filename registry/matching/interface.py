@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from registry.matching.documents import Document
 
@@ -68,4 +68,36 @@ class Matcher(Searching, Protocol):
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
+        ...
+
+
+Batch = Sequence[tuple[str, tuple[str, ...]]]
+"""Names of capabilities, each with the texts a vector is to be made of."""
+
+
+@runtime_checkable
+class Encoding(Protocol):
+    """A matcher that needs vectors, and lets somebody else make them, so that nothing waits for an encoder or a server.
+
+    All of it belongs to the thread of the matcher, except :meth:`made` and :meth:`prepare`, which may take long and can be
+    called from any other, several at once.
+    """
+
+    background: bool
+    """True where vectors are made apart from searches: a search then makes none, and goes by words where it has none."""
+
+    def pending(self, most: int = ...) -> Batch:
+        """At most so many capabilities that have no vector yet."""
+        ...
+
+    def made(self, batch: Batch) -> Any:
+        """The vectors of a batch, made or read; for :meth:`take`."""
+        ...
+
+    def take(self, batch: Batch, vectors: Any) -> None:
+        """Use vectors from now on, for those capabilities that are still as they were."""
+        ...
+
+    def prepare(self, queries: Sequence[str]) -> None:
+        """Make the vectors of needs that are about to be searched for, and keep them for a while."""
         ...
