@@ -35,7 +35,10 @@ kind                    subject, and what is in ``detail``
 ``run.resumed``         the same
 ``task.cancelled``      a task; ``tenant``
 ``letters.discarded``   the first of the dead letters; ``tenant``
-``activation.promoted`` an activation of a run's agenda; ``tenant``; the same for ``blocked``, ``unblocked`` and ``rerated``
+``activation.promoted`` an activation of a run's agenda; ``tenant``
+``activation.blocked``  the same
+``activation.unblocked`` the same
+``activation.rerated``  the same
 ``entries.erased``      ``author``, ``run:<id>`` or ``tenant:<name>``; ``scope``: before anything of it is erased
 ======================  ====================================================================================================
 """
