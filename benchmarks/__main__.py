@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    agenda,
     board,
     comparison,
     conversation,
@@ -51,6 +52,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "conversation": conversation.measure,
     "schedules": schedules.measure,
     "entries": entries.measure,
+    "agenda": agenda.measure,
 }
 
 
