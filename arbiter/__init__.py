@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from arbiter.calls import Call
+    from arbiter.choosing import Choosing
     from arbiter.inquiry import Inquiry, Posting
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
+    from arbiter.volunteering import Bid, Missing, OpenRequest
     from blackboard import events
     from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.confirm import Confirm
@@ -59,11 +61,13 @@ _HOMES = {
     "Author": "blackboard.events",
     "BadInput": "blackboard.errors",
     "BoardFull": "blackboard.errors",
+    "Bid": "arbiter.volunteering",
     "Budget": "blackboard.budgets",
     "BudgetExhausted": "blackboard.budgets",
     "Call": "arbiter.calls",
     "Capability": "registry",
     "CapabilityLimits": "registry",
+    "Choosing": "arbiter.choosing",
     "Completion": "blackboard.types",
     "Confirm": "blackboard.confirm",
     "Conflict": "blackboard.errors",
@@ -78,9 +82,11 @@ _HOMES = {
     "Limits": "blackboard.types",
     "Link": "blackboard.events",
     "Manifest": "registry",
+    "Missing": "arbiter.volunteering",
     "MissingExtra": "blackboard.errors",
     "McpPeer": "wrapper.peers.mcp",
     "ModelUnavailable": "blackboard.errors",
+    "OpenRequest": "arbiter.volunteering",
     "Permanent": "wrapper.failing",
     "Posting": "arbiter.inquiry",
     "Price": "wrapper.spending",
@@ -116,12 +122,14 @@ __all__ = [
     "ArbiterError",
     "Author",
     "BadInput",
+    "Bid",
     "BoardFull",
     "Budget",
     "BudgetExhausted",
     "Call",
     "Capability",
     "CapabilityLimits",
+    "Choosing",
     "Completion",
     "Confirm",
     "Conflict",
@@ -137,8 +145,10 @@ __all__ = [
     "Link",
     "Manifest",
     "McpPeer",
+    "Missing",
     "MissingExtra",
     "ModelUnavailable",
+    "OpenRequest",
     "Permanent",
     "Posting",
     "Price",

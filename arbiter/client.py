@@ -21,12 +21,13 @@ from arbiter.fold import RunState, fold
 from arbiter.inquiry import Inquiry
 from arbiter.requests import accept
 from arbiter.result import RunResult
-from blackboard import taint
+from blackboard import erasure, promotion, taint
 from blackboard.audit import Audit
 from blackboard.blobs import Blob
 from blackboard.board import PAUSE_SECONDS, Board
 from blackboard.budgets import Budget, Budgets, LevelReport
-from blackboard.entries import Entries
+from blackboard.entries import Entries, Written
+from blackboard.entry import owner_of_entry, scope_of
 from blackboard.errors import BadInput
 from blackboard.events import Event
 from blackboard.permits import Permits
@@ -355,6 +356,24 @@ class Client(ABC):
             ArbiterError: not started.
         """
         return RunAgenda(self.board, self.registry, run_id, self._strategies)
+
+    async def promote(self, entry_id: str, to: str, *, topic: str | None = None) -> Written:
+        """Keep what an entry says in a scope that lasts longer. See :func:`blackboard.promotion.promote`."""
+        return await promotion.promote(
+            self.entries.within(scope_of(owner_of_entry(entry_id))), entry_id, to, topic=topic
+        )
+
+    async def erase(
+        self,
+        *,
+        author: str | None = None,
+        run: str | None = None,
+        tenant: str | None = None,
+        scope: str | None = None,
+        reason: str = "",
+    ) -> erasure.Erased:
+        """Take what somebody wrote, or what a run or a tenant did, off the board. See :func:`blackboard.erasure.erase`."""
+        return await erasure.erase(self.board, author=author, run=run, tenant=tenant, scope=scope, reason=reason)
 
     @property
     def dead_letters(self) -> DeadLetters:

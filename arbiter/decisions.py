@@ -21,7 +21,7 @@ from blackboard.errors import BadInput, BlobError, UnknownRecord
 from blackboard.events import Call
 from blackboard.taint import Taint
 from blackboard.types import RetryPolicy, RetryRule, Status, TaskSpec
-from registry import HashMismatch, Registry, Version, schema
+from registry import Contract, HashMismatch, Prices, Registry, Version, schema
 from registry.manifest import RESERVED_NAMES, canonical
 from registry.matching import MatchDecision
 from wrapper.models import ToolUse
@@ -66,6 +66,10 @@ class Decider:
         offered: the capabilities in the model's tool list, by name, at the versions the run is pinned to.
         load: gives the value that a reference of the board stands for.
         taint: sources of all that the model had seen; every task carries it.
+        forbidden: what no run may use; such a capability is not called, whoever names it.
+        contract: what is no use to this run; a search leaves it out.
+        prices: what mistakes of matching cost.
+        room: of capabilities that were found, those offered already and those the tool list has room for.
     """
 
     def __init__(
@@ -77,8 +81,15 @@ class Decider:
         offered: Mapping[str, Version],
         load: Callable[[JsonValue], Awaitable[JsonValue]],
         taint: Taint = (),
+        *,
+        forbidden: Contract | None = None,
+        contract: Contract | None = None,
+        prices: Prices | None = None,
+        room: Callable[[list[Version]], list[Version]] | None = None,
     ) -> None:
         self._load, self._taint = load, taint
+        self._forbidden, self._contract, self._prices = forbidden or Contract(), contract, prices
+        self._room = room
         self._registry, self._state, self._run_id, self._round = registry, state, run_id, round_number
         self._offered = dict(offered)
         self._earlier = {task.key: task for task in state.work if task.done}
@@ -131,10 +142,12 @@ class Decider:
     async def _search(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
         limit = given.get("limit", 5)
         query = str(given["query"])
-        matches = await self._registry.shortlist(
-            query, k=limit if isinstance(limit, int) else 5, tenant=self._state.tenant
-        )
-        decision.matches.append(await self._registry.decide(query, tenant=self._state.tenant))
+        searched = await self._registry.find(
+            query, k=limit if isinstance(limit, int) else 5, tenant=self._state.tenant, contract=self._contract,
+            prices=self._prices,
+        )  # fmt: skip
+        matches = searched.matches
+        decision.matches.append(searched.decision)
         decision.found += [match.name for match in matches]
         found: list[JsonValue] = [
             {
@@ -145,9 +158,21 @@ class Decider:
             for match in matches
         ]
         answer: JsonValue = {"found": found}
+        full = self._without_room([match.version for match in matches])
+        if full:
+            note = f"The tool list has no room for {', '.join(full)}: call them through {tools.PLAN}."
+            answer = {"found": found, "note": note}
         if not found:
             answer = {"found": found, "note": f"Nothing fits. Ask for it with {tools.REQUEST}."}
         return Call(tool_use_id=use.id, name=use.name, answer=answer)
+
+    def _without_room(self, versions: list[Version]) -> list[str]:
+        """Which of what was found will not be in the tool list."""
+        if self._room is None:
+            return []
+        new = [version for version in versions if version.name not in self._offered]
+        shown = {version.name for version in self._room(new)}
+        return [version.name for version in new if version.name not in shown]
 
     async def _request(
         self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision
@@ -171,25 +196,7 @@ class Decider:
         if key in self._keys:
             raise _Invalid(f"The key {key} is taken in this turn. Choose another name.")
         self._keys.add(key)
-        task = TaskSpec(
-            key=key,
-            tool_use_id=use.id,
-            kind="fabrication",
-            capability="fabricator",
-            lane=FABRICATOR_LANE,
-            input={
-                "name": name,
-                "need": given["need"],
-                "input_hint": given.get("input_hint"),
-                "request": self._state.request,
-                "tenant": self._state.tenant,
-            },
-            # As long as the run: a specification, several candidates and their exams are many model calls.
-            retry=_FABRICATION_RETRY,
-            seconds=self._state.limits.seconds,
-            attempt_seconds=self._state.limits.seconds,
-            taint=self._taint,
-        )
+        task = fabrication(self._state, name, str(given["need"]), given.get("input_hint"), use.id, self._taint)
         return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(key),)), [task]
 
     async def _plan(
@@ -265,6 +272,9 @@ class Decider:
                 f"There is no capability {name!r}. Use one of {', '.join(sorted(self._offered)) or 'none so far'}, "
                 f"look with {tools.SEARCH}, or ask for it with {tools.REQUEST}."
             )
+        objections = self._forbidden.objections(version.manifest)
+        if objections:
+            raise _Invalid(f"{name} may not be used here: {'; '.join(objections)}. Use another one, or do without.")
         decision.found.append(name)
         decision.pins.setdefault(name, version.sha)
         return version
@@ -312,6 +322,23 @@ class Decider:
                 unknown
             )
             raise _Invalid(f"The input of {name} does not fit its schema: {'; '.join(said)}.")
+
+
+def fabrication(state: RunState, name: str, need: str, hint: JsonValue, tool_use_id: str, taint: Taint) -> TaskSpec:
+    """The task of the Fabricator to write a capability that a run lacks."""
+    return TaskSpec(
+        key=FABRICATION + name,
+        tool_use_id=tool_use_id,
+        kind="fabrication",
+        capability="fabricator",
+        lane=FABRICATOR_LANE,
+        input={"name": name, "need": need, "input_hint": hint, "request": state.request, "tenant": state.tenant},
+        # As long as the run: a specification, several candidates and their exams are many model calls.
+        retry=_FABRICATION_RETRY,
+        seconds=state.limits.seconds,
+        attempt_seconds=state.limits.seconds,
+        taint=taint,
+    )
 
 
 def _data(task: Task) -> JsonValue:

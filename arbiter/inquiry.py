@@ -1,7 +1,8 @@
 """Runs without a plan: what is known is written on their board, and capabilities volunteer until the question is answered.
 
 Such a run has steps like any other, taken when nothing waits on its agenda and no task is open: the first writes what is known;
-the next finds an answer, or that nobody has anything more to say.
+a later one finds the answer, or awards an open request, or tells those who wait for it that nothing is left to do, or finds
+that nobody has anything more to say.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from blackboard import entry_checks
 from blackboard.activation import AgendaFold
 from blackboard.attempt import Attempt
 from blackboard.board import Board
+from blackboard.claims import Claim
 from blackboard.entries import ENTRY_BYTES, Entries
 from blackboard.entry import Entry
 from blackboard.errors import BadInput, UnknownRecord
@@ -26,11 +28,14 @@ from blackboard.events import Author, RoundPlannedData, RunCompletedData
 from blackboard.payloads import dump
 from blackboard.topics import check_topic
 from blackboard.triggers import AgendaTerms, Query
-from blackboard.types import Failure
-from registry import schema
+from blackboard.types import Failure, TaskSpec
+from registry import Registry, schema
 
 MOST = 1000
 """Most entries an inquiry begins with."""
+QUIET = "control.quiet"
+"""Topic of the entry that an inquiry writes when nothing is left to do: for sources that sum up, or ask for what is missing."""
+SAID = 4000
 _KEY = "inquiry"
 
 
@@ -77,15 +82,20 @@ class Inquiry:
         return self.agenda.model_copy(update={"planned": False})
 
 
-async def take_step(attempt: Attempt, state: RunState) -> None:
+async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> None:
     """Take a step of an inquiry, and commit it."""
+    from arbiter.awarding import Awarding  # with the tools of a planner, which a client does not need
+
     board, claim = attempt.board, attempt.claim
     entries = Entries(board, f"run:{claim.run_id}", checker=schema)
     terms = state.agenda or AgendaTerms()
-    planned = RoundPlannedData(
-        round=claim.round, message={"role": "assistant", "content": [{"text": "What is known is on the board."}]},
-        taint=state.request_taint,
-    )  # fmt: skip
+
+    async def commit(said: str, tasks: Sequence[TaskSpec] = (), outcome: RunCompletedData | None = None) -> None:
+        planned = RoundPlannedData(
+            round=claim.round, message={"role": "assistant", "content": [{"text": said}]}, taint=state.request_taint
+        )
+        await board.commit_step(claim, planned, tasks, state.limits, outcome, unplanned=True)
+
     if claim.round == 1:
         request = cast("Mapping[str, Any]", await board.load(claim.run_id, state.request))
         for number, one in enumerate(request[_KEY]):
@@ -93,9 +103,14 @@ async def take_step(attempt: Attempt, state: RunState) -> None:
                 one["topic"], one["content"], confidence=one["confidence"], taint=state.request_taint,
                 author=Author(kind="program", name=_KEY), operation=f"{_KEY}:{number}",
             )  # fmt: skip
-        await board.commit_step(claim, planned, (), state.limits)
-        return
+        return await commit("What is known is on the board.")
     found = None if terms.until is None else await newest(entries, terms.until)
+    if found is None and claim.round < state.limits.rounds:
+        stock = await Awarding(board, registry, claim, state, entries).take_stock()
+        if stock.told:
+            return await commit("\n".join(stock.told)[:SAID], stock.tasks)
+        if await _said_quiet(board, claim, state, entries):
+            return await commit("Nothing is left to do, and those who wait for that were told.")
     summary = await _summary(board, claim.run_id)
     outcome: dict[str, Any] = {"status": "succeeded", "rounds": claim.round}
     if terms.until is None:
@@ -105,18 +120,31 @@ async def take_step(attempt: Attempt, state: RunState) -> None:
     else:
         said = f"Nothing fits {terms.until}, and nobody has anything more to say. {summary}"
         outcome |= {"status": "failed", "error": Failure(type="stagnation", message=said)}
-    message: dict[str, JsonValue] = {"role": "assistant", "content": [{"text": summary}]}
-    await board.commit_step(
-        claim, planned.model_copy(update={"message": message}), (), state.limits, RunCompletedData(**outcome)
+    await commit(summary, (), RunCompletedData(**outcome))
+
+
+async def _said_quiet(board: Board, claim: Claim, state: RunState, entries: Entries) -> bool:
+    """Tell those who wait for it that nothing is left to do. False where nobody does, or nothing came of it the last time."""
+    content: JsonValue = {"round": claim.round}
+    compiled = await board.triggers.current(board.shard_of(claim.run_id))
+    if not compiled.fitting(QUIET, content, {"@confidence": 1.0, "@version": 1}):
+        return False
+    last = await newest(entries, Query(), load=False)
+    if last is not None and last.topic == QUIET and last.content != content:
+        return False
+    author = Author(kind="program", name=_KEY)
+    await entries.post(
+        QUIET, content, author=author, taint=state.request_taint, operation=f"{_KEY}:quiet:{claim.round}"
     )
+    return True
 
 
-async def newest(entries: Entries, query: Query) -> Entry | None:
+async def newest(entries: Entries, query: Query, *, load: bool = True) -> Entry | None:
     """The newest entry that fits, large or not."""
     best: Entry | None = None
     after: str | None = None
     while True:
-        found = await entries.query(query.topic, query.where, limit=1000, after=after)
+        found = await entries.query(query.topic, query.where, limit=1000, after=after, load=load)
         for one in found.entries:
             if best is None or one.position > best.position:
                 best = one

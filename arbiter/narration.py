@@ -198,6 +198,8 @@ def narrate(event: Event) -> str | None:
         case events.EntryRetracted(data=data):
             why = f": {one_line(data.reason)}" if data.reason else ""
             return f"{one_line(data.author.name, 64)} retracted what was written on {data.topic}{why}"
+        case events.EntryErased(data=data):
+            return f"{one_line(data.author.name)} had what was written on {one_line(data.topic)} erased"
         case events.EntryTaken(data=data):
             return f"{one_line(data.author.name, 64)} took {data.topic}"
         case events.TaskReady():

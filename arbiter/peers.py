@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from arbiter.serving import Serving
     from registry.peers import Refused
     from wrapper.peers import Peer
-    from wrapper.peers.following import Follower
+    from wrapper.peers.follower import Follower
 
 
 class PeerState(Record):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from arbiter import conversation, inquiry, prompts, tools
+from arbiter.choosing import SHORTLIST, Choosing
 from arbiter.control import Control
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
@@ -26,8 +27,8 @@ from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.strategies import Rate
 from blackboard.taint import TaintPolicy, merged
 from blackboard.types import Completion, Failure, Status, Usage
-from registry import Registry, Version, origin
-from registry.matching import MatchDecision
+from registry import Contract, Registry, Version, origin
+from registry.finding import Found
 from registry.peers import peer_of
 from wrapper.models import ModelCallFailed, Reply, as_failure, converse, describe, model_source
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHORTLIST = 12
-"""Capabilities offered to the model at first; what it searches for and what is fabricated comes on top."""
 _REFUSING = {"guardrail_intervened": "a guardrail intervened", "content_filtered": "the reply was filtered"}
 
 
@@ -64,6 +63,7 @@ class Planner:
         spending: reserves each request to the model; without it only what was spent before a decision is looked at.
         strategies: by which agendas may be rated, beside the built-in ones.
         policy: which sources of content are trusted to teach the registry what its capabilities are for.
+        choosing: which capabilities the model is shown.
     """
 
     def __init__(
@@ -75,10 +75,12 @@ class Planner:
         spending: Spending | None = None,
         strategies: Mapping[str, Rate] | None = None,
         policy: TaintPolicy | None = None,
+        choosing: Choosing | None = None,
     ) -> None:
         self._registry, self._model, self._attempts, self._spending = registry, model, attempts, spending
         self._control = Control(registry, strategies)
         self._policy = policy if policy is not None else TaintPolicy()
+        self._choosing = choosing if choosing is not None else Choosing()
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
@@ -91,18 +93,21 @@ class Planner:
         if state.agenda is not None:
             await self._registry.declare_triggers()
             if not state.agenda.planned:
-                await inquiry.take_step(attempt, state)
+                await inquiry.take_step(attempt, state, self._registry)
                 return None
         try:
             self._within_limits(state, claim.round)
-            matches = await self._matches(state)
-            offered = await self._assess(state)
+            contract = self._choosing.for_run(state.taint, self._policy)
+            found = await self._searched(state, contract)
+            offered, rest = await self._assess(state, found)
             reply = await self._ask(known, list(offered.values()), claim)
             offers = (origin(version.manifest) for version in offered.values())
             seen = merged(state.taint, (model_source(self._model()),), *offers)
             decider = Decider(
                 self._registry, state, claim.run_id, claim.round, offered,
                 lambda value: board.load(claim.run_id, value), seen,
+                forbidden=self._choosing.contract, contract=contract, prices=self._choosing.prices,
+                room=lambda more: self._choosing.fitting([*offered.values(), *more], self._model(), needed=offered),
             )  # fmt: skip
             decision = await decider.decide(reply.tool_uses)
             self._affordable(state, decision, reply.usage)
@@ -118,9 +123,11 @@ class Planner:
                 usage=reply.usage,
                 model=describe(self._model()),
                 pins=decision.pins,
-                considered=tuple(dict.fromkeys([*offered, *decision.found])),
+                considered=tuple(dict.fromkeys([*offered, *rest, *decision.found])),
                 taint=seen,
-                matches=tuple(each.model_dump(mode="json") for each in (*matches, *decision.matches)),
+                matches=tuple(
+                    each.model_dump(mode="json") for each in (*(one.decision for one in found), *decision.matches)
+                ),
             ),
             decision.tasks,
             state.limits,
@@ -171,42 +178,59 @@ class Planner:
                 usage=usage,
             )
 
-    async def _assess(self, state: RunState) -> dict[str, Version]:
-        """The capabilities to offer, by name: earlier ones in their order and versions, then newly made or found ones."""
+    async def _searched(self, state: RunState, contract: Contract) -> list[Found]:
+        """What the matcher makes of the request, once a run: it is recorded with the first round."""
+        if state.rounds:
+            return []
+        request = conversation.request_text(state.request)
+        prices = self._choosing.prices
+        return [await self._registry.find(request, k=SHORTLIST, tenant=state.tenant, contract=contract, prices=prices)]
+
+    async def _assess(self, state: RunState, found: Sequence[Found]) -> tuple[dict[str, Version], list[str]]:
+        """The capabilities to offer, by name: earlier ones in their order and versions, then newly made or found ones.
+
+        The list only ever grows at its end, so that prompt caches hold. What there is no room for comes second: the
+        model can still name it in a plan.
+        """
         names: dict[str, None] = {}
         for turn in state.rounds:
             names |= dict.fromkeys(turn.considered)
         if not state.rounds:
-            names |= dict.fromkeys(await self._candidates(state))
-        for task in state.work:
-            if task.kind == "fabrication" and task.completion and task.completion.status is Status.SUCCEEDED:
-                names[task.key.removeprefix(FABRICATION)] = None
-        found = await self._registry.resolve_many([(name, state.pins.get(name)) for name in names])
-        for name, version in zip(names, found, strict=True):
+            names |= dict.fromkeys(await self._candidates(state, found))
+        made = [
+            task.key.removeprefix(FABRICATION)
+            for task in state.work
+            if task.kind == "fabrication" and task.completion and task.completion.status is Status.SUCCEEDED
+        ]
+        names |= dict.fromkeys(made)
+        resolved = await self._registry.resolve_many([(name, state.pins.get(name)) for name in names])
+        for name, version in zip(names, resolved, strict=True):
             if version is None:
                 log.info("%s is no longer offered to run %s: the registry does not have it", name, state.run_id)
-        offers = {one.name: one for one in found if one is not None and one.visible_to(state.tenant)}
-        if any(peer_of(one.manifest) is not None for one in offers.values()):
+        usable = [
+            one
+            for one in resolved
+            if one is not None and one.visible_to(state.tenant) and not self._choosing.contract.objections(one.manifest)
+        ]
+        if any(peer_of(one.manifest) is not None for one in usable):
             # A peer may have gone since the round before: what cannot be had is not offered.
-            for name, why in (await self._registry.unavailable()).items():
-                if offers.pop(name, None) is not None:
-                    log.info("%s is not offered to run %s: %s", name, state.run_id, why)
-        return offers
+            away = await self._registry.unavailable()
+            for one in usable:
+                if one.name in away:
+                    log.info("%s is not offered to run %s: %s", one.name, state.run_id, away[one.name])
+            usable = [one for one in usable if one.name not in away]
+        first = not state.rounds
+        fitting = self._choosing.fitting(usable, self._model(), first=first, needed=made)
+        offered = {one.name: one for one in fitting}
+        # What did not fit at first was not found by anybody: a search finds it.
+        return offered, [] if first else [one.name for one in usable if one.name not in offered]
 
-    async def _matches(self, state: RunState) -> list[MatchDecision]:
-        """What the matcher makes of the request, to be recorded with the first round."""
-        if state.rounds:
-            return []
-        return [await self._registry.decide(conversation.request_text(state.request), tenant=state.tenant)]
-
-    async def _candidates(self, state: RunState) -> list[str]:
+    async def _candidates(self, state: RunState, found: Sequence[Found]) -> list[str]:
         """Names to offer in the first round: all there are when they are few, else those that have to do with the request."""
         there = await self._registry.offered(state.tenant)
         if len(there) <= SHORTLIST:
             return [version.name for version in there]
-        request = conversation.request_text(state.request)
-        matches = await self._registry.shortlist(request, k=SHORTLIST, tenant=state.tenant)
-        return [match.name for match in matches]
+        return [match.name for one in found for match in one.matches]
 
     async def _ask(self, known: Known, offered: list[Version], claim: Claim) -> Reply:
         model = self._model()

@@ -64,7 +64,7 @@ class Rating:
         ]  # fmt: skip
 
     async def _candidate(self, one: Activation) -> Candidate:
-        ended = await self._registry.record(one.capability, one.version)
+        ended = (await self._registry.record(one.capability, one.version)).outcomes
         tried = sum(number for status, number in ended.items() if status is not Status.CANCELLED)
         return candidate(one, strategies.laplace(ended.get(Status.SUCCEEDED, 0), tried))
 

@@ -35,6 +35,7 @@ from registry import Capability, Matcher, Registry, Signer
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from arbiter.choosing import Choosing
     from arbiter.peers import ServedPeers
     from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
@@ -87,6 +88,8 @@ class Arbiter(Client):
         matcher: ranks the capabilities for a need. Default: a new ``LexicalMatcher``; see ``docs/matching.md``.
         strategies: by which agendas may be rated in the role ``arbiter``, by name, beside the built-in ones; see
             ``docs/agenda.md``.
+        choosing: which capabilities the planning model is shown: effects and grants that are allowed, how much of the model's
+            context tools may take. Default: ``Choosing()``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
@@ -126,6 +129,7 @@ class Arbiter(Client):
         taint: TaintPolicy | Mapping[str, Any] | str | Path | None = None,
         matcher: Matcher | None = None,
         strategies: Mapping[str, Rate] | None = None,
+        choosing: Choosing | None = None,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -144,7 +148,7 @@ class Arbiter(Client):
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
             "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint), "matcher": matcher,
-            "strategies": dict(strategies or {}),
+            "strategies": dict(strategies or {}), "choosing": choosing,
         }  # fmt: skip
         super().__init__(tenant, limits)
         self._strategies = self._options["strategies"]
@@ -178,7 +182,12 @@ class Arbiter(Client):
         )  # fmt: skip
         try:
             self._registry = Registry(
-                board.catalog, board.outcomes, options["matcher"], signer=self._signer, triggers=board.triggers
+                board.catalog,
+                board.outcomes,
+                options["matcher"],
+                signer=self._signer,
+                triggers=board.triggers,
+                spent=board.spent,
             )
             self._heartbeat = Heartbeat(board)
             if not self.sandboxed and {"fabricator", "wrapper"} & set(self.roles):

@@ -115,8 +115,8 @@ class Serving:
             from arbiter.planner import Planner
 
             planner = Planner(
-                registry, self.model, spending=self.spending,
-                strategies=self._options["strategies"], policy=self._options["taint"],
+                registry, self.model, spending=self.spending, strategies=self._options["strategies"],
+                policy=self._options["taint"], choosing=self._options["choosing"],
             )  # fmt: skip
             employ("arbiter", [STEP_LANE], planner.handle)
         if "fabricator" in self.roles:

@@ -57,6 +57,10 @@ class Shard:
         """What the entries of a run, or of another scope, are found by; the entries themselves are in its log."""
         return [f"{self.prefix}e:{owner}:{name}" for name in ("heads", "vers", "ops", "index", "links", "ends")]
 
+    def rewritten(self, owner: str) -> str:
+        """The log that is being written in place of another."""
+        return f"{self.prefix}e:{owner}:log"
+
     def declare_entries(self, owner: str) -> list[str]:
         """KEYS of a script of entries."""
         return [self.tasks, self.runs, self.feed, self.topics, self.log(owner), *self.entries(owner)]

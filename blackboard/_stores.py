@@ -9,6 +9,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,6 +54,9 @@ class RedisStore:
             raise _missing(run_id, name, self.label)
         return body
 
+    async def delete(self, run_id: str, name: str) -> None:
+        await self._asked(lambda: cast(Any, self._client).hdel(self._key(run_id), name))
+
     async def delete_run(self, run_id: str) -> None:
         await self._asked(lambda: self._client.unlink(self._key(run_id)))
 
@@ -82,6 +86,9 @@ class FolderStore:
             return await self._threaded(self._path(run_id, name).read_bytes)
         except FileNotFoundError:
             raise _missing(run_id, name, self.label) from None
+
+    async def delete(self, run_id: str, name: str) -> None:
+        await self._threaded(partial(self._path(run_id, name).unlink, missing_ok=True))
 
     async def delete_run(self, run_id: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -147,6 +154,10 @@ class S3Store:
         if body is None:
             raise _missing(run_id, name, self.label)
         return body
+
+    async def delete(self, run_id: str, name: str) -> None:
+        place = {"Bucket": self._bucket, "Key": self._key(run_id, name)}
+        await asyncio.to_thread(self._call, lambda client: client.delete_object(**place))
 
     async def delete_run(self, run_id: str) -> None:
         prefix = f"{self._prefix}/{run_id}/"

@@ -36,6 +36,7 @@ kind                    subject, and what is in ``detail``
 ``task.cancelled``      a task; ``tenant``
 ``letters.discarded``   the first of the dead letters; ``tenant``
 ``activation.promoted`` an activation of a run's agenda; ``tenant``; the same for ``blocked``, ``unblocked`` and ``rerated``
+``entries.erased``      ``author``, ``run:<id>`` or ``tenant:<name>``; ``scope``: before anything of it is erased
 ======================  ====================================================================================================
 """
 
@@ -68,7 +69,7 @@ KINDS = (
     "matching.calibrated", "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used",
     "secret.asked", "secret.approved", "secret.refused", "grants.used", "grants.exceeded", "run.cancelled", "run.paused",
     "run.resumed", "task.cancelled", "letters.discarded", "activation.promoted", "activation.blocked",
-    "activation.unblocked", "activation.rerated",
+    "activation.unblocked", "activation.rerated", "entries.erased",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""
@@ -84,7 +85,15 @@ _DECIDED = {
     "calibrated": "matching.calibrated",
 }
 
-Kind = Literal["token.refused", "isolation.lowered", "http.public", "secret.used", "grants.used", "grants.exceeded"]
+Kind = Literal[
+    "token.refused",
+    "isolation.lowered",
+    "http.public",
+    "secret.used",
+    "grants.used",
+    "grants.exceeded",
+    "entries.erased",
+]
 """What is put on record by itself; the rest is written by the scripts that do it."""
 _USES: tuple[Kind, ...] = ("token.refused", "secret.used", "grants.used", "grants.exceeded")
 

@@ -120,6 +120,10 @@ class Store(Protocol):
         """
         ...
 
+    async def delete(self, run_id: str, name: str) -> None:
+        """Remove one blob; again: no further effect."""
+        ...
+
     async def delete_run(self, run_id: str) -> None:
         """Remove every blob of a run; again: no further effect."""
         ...
@@ -181,6 +185,14 @@ class Blobs:
                 "Restore it from a copy, or submit the request again."
             )
         return body.decode("ascii")
+
+    async def delete(self, run_id: str, blob: Blob) -> None:
+        """Remove what a reference stands for; again: no further effect. Nothing else may refer to it.
+
+        Raises:
+            BlobUnavailable: the store cannot be reached or refuses.
+        """
+        await self.store.delete(_run(run_id), blob.digest.removeprefix("sha256:"))
 
     async def delete_run(self, run_id: str) -> None:
         """Remove every blob of a run, also those that nothing refers to. For retention, after the run's log.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -57,6 +58,8 @@ class Claim:
     """Why a large value of this claim could not be loaded; :meth:`input` raises it."""
     taint: Taint = UNKNOWN
     """Where its input comes from: what whoever posted it had seen, and what the tasks it waited for brought in."""
+    received: float = field(default_factory=time.monotonic, compare=False)
+    """When this process was handed it, on its own clock that only grows."""
 
     def input(self) -> JsonValue:
         """The input with references to earlier tasks replaced by what those tasks returned.

@@ -31,6 +31,7 @@ from blackboard.events import Author, Link, Relation
 from blackboard.meaning import Meaning
 from blackboard.payloads import dump
 from blackboard.predicates import Predicate, Where
+from blackboard.sealing import sealed
 
 ENTRY_BYTES = 16 * 1024 * 1024
 """Largest content, as JSON. What is larger than the board's ``inline_bytes`` is stored apart."""
@@ -156,6 +157,7 @@ class Entries(EntrySchemas):
         call = _Call(self, task, operation, ("post", topic, text, wanted, ttl))
         entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
         body = await self._board.blobs.check(self.owner, text, content)
+        facts = sealed(facts, body)
         return await self._checked(
             topic,
             content,
@@ -212,6 +214,7 @@ class Entries(EntrySchemas):
                 task, look=linked is not None, said=given is not None,
             )  # fmt: skip
             body = await self._written(value, given)
+            facts = sealed(facts, body)
             try:
                 return await self._checked(
                     now.topic, value,
@@ -273,7 +276,7 @@ class Entries(EntrySchemas):
             The entry as it was; None when there was none in time.
 
         Raises:
-            BadInput, Conflict, Fenced, UnknownRecord, ScriptRefused: as :meth:`post`.
+            BadInput, Conflict, Fenced, UnknownRecord, ScriptRefused: as :meth:`post`; also while it waits.
         """
         topics.check_pattern(pattern)
         wanted = predicates.parse(where)
@@ -310,7 +313,9 @@ class Entries(EntrySchemas):
                     )
                 continue  # others were faster: look at the same place again
             if found.after is None:
-                return None
+                # Nothing comes any more to a run that is over, or for a task that lost its lease: the script says so.
+                done = None if ":" in self.owner else await call.maybe("entry_take", None, by)
+                return None if done is None else await self.read(done.id)
             after = found.after
 
     # ---- inside ------------------------------------------------------------------------------------------------------

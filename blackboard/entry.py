@@ -12,10 +12,11 @@ from pydantic import JsonValue
 
 from blackboard import events
 from blackboard.errors import BadInput
-from blackboard.events import Author, Event, Link
+from blackboard.events import Author, Erasure, Event, Link
 from blackboard.types import type_name
 
-State = Literal["live", "retracted", "taken", "expired"]
+State = Literal["live", "retracted", "taken", "expired", "erased"]
+_ENDS: Mapping[str, State] = {"entry.retracted": "retracted", "entry.taken": "taken", "entry.erased": "erased"}
 FACTS = "entry."
 """How the types of the events about entries begin."""
 PUBLIC = "public"
@@ -79,6 +80,8 @@ class Entry:
     """End of its time to live, in seconds since the epoch on the server's clock."""
     supersedes: str | None = None
     """Position of the fact it was amended from."""
+    erased: Erasure | None = None
+    """Who had it erased and when, where the fact with what it says was."""
     changed: str = field(default="", compare=False)
     """Of the last fact about it."""
 
@@ -97,6 +100,7 @@ class Entry:
             "confidence": self.confidence, "author": self.author.model_dump(mode="json", exclude_none=True),
             "links": [link.model_dump(mode="json") for link in self.links], "taint": list(self.taint),
             "position": self.position, "posted": self.posted, "expires_at": self.expires_at, "supersedes": self.supersedes,
+            "erased": None if self.erased is None else self.erased.model_dump(mode="json", exclude_none=True),
         }  # fmt: skip
         return {name: value for name, value in said.items() if value not in (None, [])}
 
@@ -113,12 +117,13 @@ def told(event: Event, before: Entry | None) -> Entry | None:
             id=event.subject, topic=data.topic, version=data.version, content=data.content, confidence=data.confidence,
             author=data.author, position=event.sequence, posted=before.posted if before else event.sequence,
             links=data.links, taint=data.taint, expires_at=_seconds(data.expires_ms),
-            supersedes=getattr(data, "supersedes", None), changed=event.sequence,
+            supersedes=getattr(data, "supersedes", None), changed=event.sequence, erased=data.erased,
         )  # fmt: skip
-    if before is None or not isinstance(event, events.EntryRetracted | events.EntryTaken):
+    if before is None or (state := _ENDS.get(event.kind)) is None:
         return before
-    state: State = "retracted" if isinstance(event, events.EntryRetracted) else "taken"
-    return replace(before, state=state, version=data.version, changed=event.sequence)
+    assert isinstance(data, events.EntryFactData)
+    content = None if state == "erased" else before.content
+    return replace(before, state=state, version=data.version, changed=event.sequence, content=content)
 
 
 @dataclass(slots=True)
@@ -157,6 +162,8 @@ def stored(header: Mapping[str, Any], event: Event) -> Entry:
     """The entry in an index's header and the fact with its content."""
     entry = told(event, None)
     assert entry is not None, "a header points at a posted or amended fact"
+    if header["state"] == "erased":  # also as long as the fact itself still has it
+        entry = replace(entry, content=None)
     return replace(
         entry, version=int(header["ver"]), state=header["state"], posted=place(header["first"]), changed=place(header["last"])
     )  # fmt: skip

@@ -55,6 +55,11 @@ class EntrySchemas(EntryReading):
         self._checker = checker
         self._schemas = _Schemas("0", ())
 
+    @property
+    def checker(self) -> Checker | None:
+        """What judges contents."""
+        return self._checker
+
     async def set_schema(self, pattern: str, schema: Mapping[str, JsonValue] | None) -> None:
         """Say what contents on some topics must look like, in every scope of the board, from now on; None takes it away.
 

@@ -329,6 +329,17 @@ class Link(Stored):
     """Id of that entry."""
 
 
+class Erasure(Stored):
+    """That what a fact said was erased: its author's name, its content or reason, and what would tell them."""
+
+    by: Author
+    """Who had it erased."""
+    at_ms: float
+    """When, in milliseconds since the epoch on the server's clock."""
+    reason: str = ""
+    """As given."""
+
+
 class EntryFactData(Stored):
     """What every fact about an entry says."""
 
@@ -340,6 +351,8 @@ class EntryFactData(Stored):
     author: Author
     at_ms: float
     """When, in milliseconds since the epoch on the server's clock; times to live are measured by it."""
+    erased: Erasure | None = None
+    """What it said was erased; nothing where it was not."""
 
 
 class EntryPostedData(EntryFactData):
@@ -351,6 +364,10 @@ class EntryPostedData(EntryFactData):
     """Where it came from, as labels; those of entries it was derived from are among them."""
     expires_ms: float | None = None
     """End of its time to live, in milliseconds since the epoch on the server's clock."""
+    salt: str = ""
+    """Random; what it is hashed with, so that nobody can guess an erased content by its hash. Erased with it."""
+    sha256: str = ""
+    """Of the salt and the content as canonical JSON; empty in what an earlier version wrote."""
 
 
 class EntryPosted(Event):
@@ -392,6 +409,17 @@ class EntryTaken(Event):
 
     kind: ClassVar[str] = "entry.taken"
     data: EntryTakenData
+
+
+class EntryErasedData(EntryFactData):
+    reason: str = ""
+
+
+class EntryErased(Event):
+    """What an entry said was erased, here and from the facts before."""
+
+    kind: ClassVar[str] = "entry.erased"
+    data: EntryErasedData
 
 
 class Activated(Stored):
@@ -506,7 +534,7 @@ TYPES: dict[str, type[Event]] = {
     for cls in (
         RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
         FabricationStage, TaskCancelling, TaskCompleted, RunPaused, RunResumed, RunCancelling, RunCompleted,
-        EntryPosted, EntryAmended, EntryRetracted, EntryTaken, AgendaActivated, AgendaDecided, AgendaChanged,
+        EntryPosted, EntryAmended, EntryRetracted, EntryTaken, EntryErased, AgendaActivated, AgendaDecided, AgendaChanged,
     )
 }  # fmt: skip
 

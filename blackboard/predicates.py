@@ -19,6 +19,8 @@ from blackboard.types import Record
 Sign = Literal["=", "!=", "<", "<=", ">", ">=", "~", "?"]
 MOST = 20
 """Most conditions of a query."""
+CHARACTERS = 20_000
+"""Longest text of them."""
 _TERM = re.compile(
     r'(@?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(!=|>=|<=|=|~|>|<|\?)("(?:[^"\\]|\\.)*"|[^\s"]\S*|)(?=\s|\Z)'
 )
@@ -70,7 +72,10 @@ def parse(where: Where) -> tuple[Predicate, ...]:
     else:
         found, at = (), 0
         text = where.strip()
-        while at < len(text):
+        if len(text) > CHARACTERS:
+            raise BadInput("where", f"{text[:80]}… ({len(text):,} characters)", f"Write at most {CHARACTERS:,}.")
+        # One more than there may be is enough to refuse them all.
+        while at < len(text) and len(found) <= MOST:
             match = _TERM.match(text, at)
             if match is None:
                 raise BadInput("where", text[at : at + 80], _REMEDY)
@@ -79,7 +84,7 @@ def parse(where: Where) -> tuple[Predicate, ...]:
             while at < len(text) and text[at].isspace():
                 at += 1
     if len(found) > MOST:
-        raise BadInput("where", f"{len(found)} conditions", _REMEDY)
+        raise BadInput("where", f"more than {MOST} conditions", _REMEDY)
     return found
 
 
@@ -93,7 +98,7 @@ def _predicate(path: str, sign: Sign, raw: str) -> Predicate:
     if raw:
         try:
             value = json.loads(raw, parse_constant=lambda word: word)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = raw
     if isinstance(value, list | dict) or (sign in ("<", "<=", ">", ">=") and isinstance(value, bool | None)):
         raise bad

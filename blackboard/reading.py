@@ -73,6 +73,17 @@ class Reading(Calling):
                 total[key] = total.get(key, 0) + int(count)
         return total
 
+    async def spent(self) -> dict[str, int]:
+        """What successful tasks took, per capability version: ``name|content hash|`` and ``n`` (how many were measured),
+        ``ms`` (of the attempt that succeeded) or ``tokens`` (of all attempts), to a sum."""
+        total: dict[str, int] = {}
+        for shard in self.shards:
+            counts: dict[str, str] = await self._read(lambda s=shard: self.client.hgetall(s.use))
+            for key, count in counts.items():
+                if key.startswith("s:"):
+                    total[key[2:]] = total.get(key[2:], 0) + int(count)
+        return total
+
     async def load(self, run_id: str, value: JsonValue) -> JsonValue:
         """The value a :class:`~blackboard.blobs.Blob` of a run stands for; anything else is returned as it is.
 

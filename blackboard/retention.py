@@ -92,7 +92,7 @@ async def retire(board: Board, run_id: str, *, ended_before: float | None = None
         over, *seen = await _script.run(
             board.client, _script.load("retire_run"),
             [*shard.declare((), run_id), *shard.agenda(run_id)[1:], *shard.entries(run_id),
-             shard.blobs(run_id)], [0, run_id, bound],
+             shard.rewritten(run_id), shard.blobs(run_id)], [0, run_id, bound],
             recover=board.engine.ensure,
         )  # fmt: skip
         lanes.update(seen)

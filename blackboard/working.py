@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -180,7 +181,7 @@ class Working(Calling):
         body = await self._written(claim, completion)
         await self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
-            claim.task_id, claim.fence, completion.status.value, body, _told(completion),
+            claim.task_id, claim.fence, completion.status.value, body, _told(completion), _took(claim, completion),
             confirm=await self._asked(durable),
         )  # fmt: skip
 
@@ -280,6 +281,7 @@ class Working(Calling):
         outcome: RunCompletedData | None = None,
         *,
         durable: bool = False,
+        unplanned: bool = False,
     ) -> None:
         """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
 
@@ -288,6 +290,7 @@ class Working(Calling):
             planned: the model's message and what became of each of its calls.
             tasks: the tasks to post; empty goes straight to the next step.
             outcome: given, the run ends with it and ``tasks`` must be empty.
+            unplanned: no model plans this run, so each task carries what the whole run may use.
 
         Raises:
             Fenced: another process took the step, or the run is being stopped. Nothing was written.
@@ -297,7 +300,8 @@ class Working(Calling):
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
-        written = specs(claim, tasks, limits)
+        own = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
+        written = specs(claim, tasks, limits, **own)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat: list[str] = []
         for (header, given), task in zip(written, tasks, strict=True):
@@ -316,6 +320,11 @@ class Working(Calling):
 def _awoken(place: Shard, worker: str) -> str:
     """Where the last claim behind a doorbell is remembered: beside the worker's others, which may come meanwhile."""
     return place.last_claim(f"{worker}:bell")
+
+
+def _took(claim: Claim, completion: Completion) -> str:
+    """Milliseconds of the attempt in this process, and tokens of the task."""
+    return f"{max(0, round(1000 * (time.monotonic() - claim.received)))} {completion.usage.total_tokens}"
 
 
 def _told(completion: Completion) -> str:

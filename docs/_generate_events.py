@@ -24,8 +24,8 @@ FEED_ONLY = ("task.ready", "task.claimed", "task.released")
 """Types that are never in a run's log."""
 
 SHARED: tuple[type[BaseModel], ...] = (
-    events.Call, events.Called, events.ReplayOf, events.Author, events.Link, events.Activated, events.RatedActivation,
-    events.SetAside, events.PickedActivation, AgendaTerms, Query, Completion, Failure, Usage, Limits,
+    events.Call, events.Called, events.ReplayOf, events.Author, events.Link, events.Erasure, events.Activated,
+    events.RatedActivation, events.SetAside, events.PickedActivation, AgendaTerms, Query, Completion, Failure, Usage, Limits,
 )  # fmt: skip
 """Models that several fields are made of; they get tables of their own."""
 
@@ -60,6 +60,7 @@ _WHEN = {
     "entry.posted": "When an [entry](entries.md) is written: in the run's log if that is its scope, else in a log of the scope.",
     "entry.amended": "When it says something else from here on.",
     "entry.retracted": "When it counts no more.",
+    "entry.erased": "When what it said was erased on demand. The facts before it say so as well, in `erased`.",
     "entry.taken": "When somebody took it off the board; nobody else has it.",
     "agenda.activated": "With the entry that triggered capabilities, in the script that writes it; what one call has too many of "
     "follows with the next decisions.",
@@ -183,6 +184,7 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "reason": "As given with the retraction.",
     },
     events.EntryTakenData: {"topic": "As posted.", "author": "Who took it."},
+    events.EntryErasedData: {"topic": "As posted.", "author": "Who had it erased.", "reason": "As given."},
     events.Author: {
         "task": "Id of the task that wrote.",
         "run": "Its run.",
@@ -454,6 +456,18 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
         _AGENDA,
         3,
         {"number": 2, "change": "block", "by": "ada@desk", "reason": "not before Monday", "at_ms": 1763725000450},
+    ),
+    "entry.erased": (
+        _ENTRY,
+        3,
+        {
+            "topic": "claims.invoice.4711",
+            "version": 3,
+            "topic_version": 3,
+            "at_ms": 1763725000450,
+            "author": {"kind": "person", "name": "ada@desk"},
+            "reason": "asked for by the supplier",
+        },
     ),
 }
 

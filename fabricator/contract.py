@@ -12,12 +12,15 @@ def mismatches(described: Mapping[str, Any], input_schema: Mapping[str, JsonValu
     """How a handler's parameters differ from the input it will be called with; empty when they fit.
 
     Args:
-        described: what ``import`` found, see :func:`wrapper.isolation.inspection.describe`.
+        described: what ``import`` found, see :func:`wrapper.isolation.inspection.describe`; or what the module, which ran by
+            then, had said in its place.
         input_schema: of the specification.
     """
     listed = described.get("parameters")
     if listed is None:
         return ["handler has no readable signature; make it a plain function."]
+    if not isinstance(listed, list) or not all(map(_is_parameter, cast("list[object]", listed))):
+        return ["the module interferes with how its handler is read; make handler a plain function and nothing else."]
     parameters = cast("list[Mapping[str, Any]]", listed)
     by_name = {str(each["name"]): each for each in parameters if each["kind"] in _NAMED}
     open_ended = bool(described.get("accepts_kwargs"))
@@ -44,6 +47,13 @@ def mismatches(described: Mapping[str, Any], input_schema: Mapping[str, JsonValu
         if input_schema.get("additionalProperties", True) is not False or input_schema.get("patternProperties"):
             found.append("the input may hold further properties; accept them with **rest.")
     return found
+
+
+def _is_parameter(each: object) -> bool:
+    one = cast("Mapping[str, object]", each if isinstance(each, dict) else {})
+    return (
+        isinstance(one.get("name"), str) and isinstance(one.get("kind"), str) and isinstance(one.get("required"), bool)
+    )
 
 
 _NAMED = ("positional_or_keyword", "keyword_only")

@@ -147,7 +147,7 @@ class Bench:
             error = outcome.error
             kind, message = (error.type, error.message) if error else ("crashed", "it ended without a result")
             return CaseResult(case, False, kind, message, evidence=error.evidence if error else None)
-        if found := await misfits(self._isolation, self._manifest, outcome.value):
+        if found := await misfits(self._manifest, outcome.value):
             return CaseResult(case, False, "output_schema", "; ".join(found), outcome.value)
         if found := difference(case.expected, outcome.value):
             return CaseResult(case, False, "wrong_result", found, outcome.value)

@@ -138,14 +138,17 @@ class Fabrication(Gates):
         if self._state.drafts:
             return None
         query = f"{name.replace('_', ' ')}. {self._need.need}"
-        matches = await self._registry.shortlist(query, k=5, tenant=self._tenant)
-        near = [match for match in matches if match.score >= self._settings.near_duplicate]
-        self._state.near = [match.name for match in near]
-        detail = f"close to {', '.join(self._state.near)}" if near else "nothing like it exists"
+        searched = await self._registry.find(query, k=5, tenant=self._tenant)
+        best, likely = searched.decision.candidates[:1], searched.decision.best_fits
+        self._state.near = [each.name for each in best if likely >= self._settings.near_duplicate]
+        detail = "nothing like it exists"
+        if self._state.near:
+            detail = f"close to {self._state.near[0]}, which fits with a probability of {likely:.2f}"
         if not runs:
             detail = "the one that exists has no signature that counts; it is made and examined anew"
-        scores: list[JsonValue] = [{"name": match.name, "score": round(match.score, 4)} for match in matches]
-        await self._report("duplicate_check", "passed", detail, _since(began), evidence={"closest": scores})
+        scores: list[JsonValue] = [{"name": each.name, "score": round(each.score, 4)} for each in searched.matches]
+        evidence: dict[str, JsonValue] = {"closest": scores, "best_fits": round(likely, 4)}
+        await self._report("duplicate_check", "passed", detail, _since(began), evidence=evidence)
         return None
 
     # ---- 2: what must it do, and how will that be examined? -----------------------------------------------------------
@@ -364,6 +367,7 @@ class Fabrication(Gates):
         number = len(self._state.candidates) - 1
         claim = self._attempt.claim
         asks = self._asks(made)
+        alike = await self._registry.similar(made, tenant=self._tenant)
         try:
             version = await admission.admit(
                 self._registry, made, source, verdict, describe(self._examiner()), claim.task_id,
@@ -386,8 +390,12 @@ class Fabrication(Gates):
         reused = version.sha != made.content_hash(source)
         detail = "another run had registered it meanwhile; that one is used" if reused else version.sha[:12]
         evidence: dict[str, JsonValue] = {"version": version.sha}
+        said = [str(each) for each in alike]
+        if said:
+            detail += f"; {said[0]}"
+            evidence["similar"] = [{"name": each.name, "likeness": round(each.likeness, 4)} for each in alike]
         await self._report("registration", "passed", detail, _since(began), number=number, evidence=evidence)
-        return self._succeeded(version, reused=reused, verdict=verdict)
+        return self._succeeded(version, reused=reused, verdict=verdict, similar=said)
 
 
 def _since(began: float) -> float:

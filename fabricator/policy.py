@@ -8,6 +8,7 @@ is trusted no more than code that does not. Isolation is the wall.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -60,7 +61,6 @@ _MEMBERS = {
 _FILES = frozenset({"io.open", "codecs.open", "gzip.open"})
 _POSTING = frozenset({"put_events", "xadd", "send_message", "complete_task", "post_event", "publish_event"})
 _BUILTINS = {
-    "open": "there are no files; take the data as a parameter",
     "input": "nobody answers on a terminal; take the data as a parameter",
     "exit": "return a result or raise ValueError",
     "quit": "return a result or raise ValueError",
@@ -117,8 +117,8 @@ def violations(facts: Mapping[str, Any], grants: Grants, extra_imports: Iterable
                 *_size(facts),
                 *_imports(facts, grants, frozenset(extra_imports)),
                 *_names(facts),
-                *_builtins(facts),
-                *_attributes(facts),
+                *_builtins(facts, grants),
+                *_attributes(facts, grants),
                 *_texts(facts),
             ]
         ),
@@ -156,7 +156,7 @@ def _imports(facts: Mapping[str, Any], grants: Grants, extra: frozenset[str]) ->
             for name in names:
                 if name in _MEMBERS or f"{module}.{name}" in _FILES:
                     yield Violation(
-                        "import", line, f"{module}.{name} is not allowed: {_MEMBERS.get(name, 'no files')}."
+                        "import", line, f"{module}.{name} is not allowed: {_MEMBERS.get(name) or _files(grants)}."
                     )
 
 
@@ -177,16 +177,21 @@ def _refused_import(module: str, names: list[str], grants: Grants, extra: frozen
         return _refused_tool(module, names)
     if top in _EVENTS:
         return (
-            f"{module} is not allowed: a handler returns its result and the caller reports it. It posts no events and "
-            "reaches no queue, store or cloud service."
+            f"{module} is not allowed, and no grant opens it: a handler returns its result and the caller reports it. It posts "
+            "no events and reaches no queue, store or cloud service."
         )
     if top in _NETWORK:
         if grants.http_hosts:
             return f"{module} cannot be used: the box has no network of its own. Ask the broker: wrapper.sdk.fetch(…)."
         return f"{module} needs an http grant, which this capability does not have. Take the data as a parameter."
     if top in _HOST:
-        return f"{module} reaches the machine and is not allowed. Take what you need as a parameter."
-    return f"{module} is not among the allowed modules. Use the standard library modules you were given."
+        return f"{module} reaches the machine, which no grant allows. Take what you need as a parameter."
+    if top in sys.stdlib_module_names:
+        return f"{module} is not among the allowed modules, and no grant opens it. Use those you were given."
+    return (
+        f"{module} needs the packages grant for {top}, which only the operator gives, and this capability does not have. "
+        "Use the standard library modules you were given."
+    )
 
 
 def _allowed(module: str, names: list[str]) -> bool:
@@ -215,18 +220,25 @@ def _names(facts: Mapping[str, Any]) -> Iterator[Violation]:
             yield Violation("dunder", int(each["line"]), f"{each['name']} is not allowed; write it without.")
 
 
-def _builtins(facts: Mapping[str, Any]) -> Iterator[Violation]:
+def _files(grants: Grants) -> str:
+    """What to do instead of opening a file."""
+    if grants.files:
+        return f"read what was granted with wrapper.sdk.open_input(…): {', '.join(grants.inputs())}"
+    return "reading a file needs a files grant, which this capability does not have; take the data as a parameter"
+
+
+def _builtins(facts: Mapping[str, Any], grants: Grants) -> Iterator[Violation]:
     handler = cast("Mapping[str, Any]", facts.get("handler") or {})
     parameters = {str(each["name"]) for each in handler.get("parameters") or ()}
     for each in _entries(facts, "builtins"):
         name = str(each["name"])
         if name in parameters:
             continue
-        instead = _BUILTINS.get(name, "write what it should do directly")
+        instead = _files(grants) if name == "open" else _BUILTINS.get(name, "write what it should do directly")
         yield Violation("builtin", int(each["line"]), f"{name} is not allowed: {instead}.")
 
 
-def _attributes(facts: Mapping[str, Any]) -> Iterator[Violation]:
+def _attributes(facts: Mapping[str, Any], grants: Grants) -> Iterator[Violation]:
     for each in _entries(facts, "attributes"):
         name, line = str(each["name"]), int(each["line"])
         root, *parts = name.split(".")
@@ -234,7 +246,7 @@ def _attributes(facts: Mapping[str, Any]) -> Iterator[Violation]:
         if last in _POSTING:
             yield Violation("events", line, f"{name} is not allowed: return the result, the caller reports it.")
         elif last in _MEMBERS or name in _FILES:
-            yield Violation("attribute", line, f"{name} is not allowed: {_MEMBERS.get(last, 'there are no files')}.")
+            yield Violation("attribute", line, f"{name} is not allowed: {_MEMBERS.get(last) or _files(grants)}.")
         elif last in _REEXPORTED:
             yield Violation("attribute", line, f"{name} reaches the machine; it is not allowed.")
         elif last.startswith("_") and not last.startswith("__") and root not in ("self", "cls"):

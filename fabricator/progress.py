@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from pydantic import JsonValue
@@ -108,7 +108,9 @@ class Progress:
         sources = merged((made,), self._state.brought)
         return self._attempt.claim.completion(status, data, error, usage=self._state.usage, sources=sources)
 
-    def _succeeded(self, version: Version, *, reused: bool, verdict: Verdict | None = None) -> Completion:
+    def _succeeded(
+        self, version: Version, *, reused: bool, verdict: Verdict | None = None, similar: Sequence[str] = ()
+    ) -> Completion:
         record = version.exam
         counts: JsonValue = None
         if verdict is not None and not reused:
@@ -127,4 +129,6 @@ class Progress:
             "repairs": max(0, len(self._state.candidates) - 1),
             "exam": counts,
         }
+        if similar:
+            data["similar"] = [*similar]
         return self._completion(Status.SUCCEEDED, data=data)

@@ -26,8 +26,8 @@ class FabricationSettings(Record):
     """Time of one exam case; never more than the manifest grants an attempt in production."""
     model_seconds: float = Field(default=180.0, gt=0, le=3600)
     """Time of one attempt at a model call."""
-    near_duplicate: float = Field(default=0.5, ge=0)
-    """Score of the registry's matcher from which an existing capability is recorded as a near duplicate."""
+    near_duplicate: float = Field(default=0.5, ge=0, le=1)
+    """Probability that an existing capability fits the need, from which it is recorded as a near duplicate."""
     grantable: Grants = Grants(model=True)
     """Grants a fabricated capability may have without a person's approval. Hosts, files and secrets must be listed."""
     grants: GrantPolicy = GrantPolicy()

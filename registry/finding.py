@@ -28,11 +28,12 @@ from registry.matching import (
     MatchDecision,
     Matcher,
     Prices,
-    decide,
     duplicates,
     evidence,
     passages,
 )
+from registry.matching.decision import conclude, look
+from registry.matching.evidence import Record
 from registry.matching.refit import Refit
 from registry.matching.refit import read as read_refit
 from registry.offered import Offered
@@ -44,7 +45,8 @@ from registry.vouching import Vouching
 _log = logging.getLogger(__name__)
 
 Outcomes = Callable[[], Awaitable[Mapping[str, int]]]
-"""Reads the board's counters of ended tasks, ``<name>|<sha>|<status>`` to number."""
+"""Reads a board's counters: of ended tasks, ``<name>|<sha>|<status>`` to number, or of what successes took, see
+:meth:`blackboard.board.Board.spent`."""
 
 DEFAULT_FLOOR = 0.02
 """Below it there is hardly more in common than a frequent word. Low on purpose: what is left out cannot be chosen, and
@@ -53,7 +55,9 @@ for needs in everyday language right capabilities score as little as 0.03."""
 _RECORDS_SECONDS = 10.0
 HEARD_SECONDS = 1.0
 """How long what processes say of peers is taken for what they say now."""
-_UNKNOWN = evidence.factor({})
+_UNKNOWN = evidence.factor(Record())
+_RIVALS = 0.5
+"""What scores less than this share of the best does not compete with it."""
 
 
 class Match(NamedTuple):
@@ -67,6 +71,14 @@ class Match(NamedTuple):
     """What spoke for it, the weightiest first."""
 
 
+class Found(NamedTuple):
+    """What a search for a need came to."""
+
+    decision: MatchDecision
+    matches: Sequence[Match]
+    """The candidates, best first."""
+
+
 class Finding(Vouching):
     """The active versions of a board.
 
@@ -77,6 +89,7 @@ class Finding(Vouching):
         signer: see :class:`~registry.vouching.Vouching`.
         clock: seconds that only grow; how versions did is read again after ten of them.
         triggers: where the board keeps what its capabilities wait for; without it they wait for nothing.
+        spent: reads what successful tasks took; without it only success counts.
     """
 
     def __init__(
@@ -87,17 +100,18 @@ class Finding(Vouching):
         signer: Signer | Callable[[], Signer],
         clock: Callable[[], float],
         triggers: TriggerIndex | None = None,
+        spent: Outcomes | None = None,
     ) -> None:
         super().__init__(catalog, signer)
         self._triggers = triggers
         self._declared: dict[str, set[str]] | None = None
         self._declared_at: str | None = None
-        self._outcomes, self._clock = outcomes, clock
+        self._outcomes, self._spent, self._clock = outcomes, spent, clock
         self._offered = Offered(matcher)
         self._lessons = Lessons(catalog)
         self._learnt: str | None = None
         self._refit: Refit | None = None
-        self._records: Mapping[tuple[str, str], Mapping[Status, int]] = {}
+        self._records: Mapping[tuple[str, str], Record] = {}
         self._records_until = -math.inf
         self._revision: str | None = None
         self._active: dict[str, Version] = {}
@@ -192,6 +206,33 @@ class Finding(Vouching):
             contract: what the sub-task brings, needs and allows; what does not fit is left out, with the reason.
             prices: what mistakes cost.
         """
+        return (await self.find(need, tenant=tenant, contract=contract, prices=prices)).decision
+
+    async def find(
+        self,
+        need: str,
+        *,
+        k: int = 12,
+        floor: float = DEFAULT_FLOOR,
+        tenant: str | None = None,
+        contract: Contract | None = None,
+        prices: Prices | None = None,
+    ) -> Found:
+        """:meth:`decide` and :meth:`shortlist` by one search.
+
+        Args:
+            need: in words.
+            k: candidates at most.
+            floor: leave out what scores less.
+            tenant: only what this tenant may use.
+            contract: what the sub-task brings, needs and allows; what does not fit is left out of both, with the reason.
+            prices: what mistakes cost.
+
+        Raises:
+            BadInput: ``k`` below 1.
+        """
+        if k < 1:
+            raise BadInput("k", k, "Ask for at least one.")
         await self._refresh()
         await self._listen()
         await self._read_records()
@@ -200,10 +241,15 @@ class Finding(Vouching):
             return "; ".join(contract.objections(self._active[name].manifest)) if contract is not None else ""
 
         allowed = self._visible(tenant)
-        return decide(
-            self._offered.seen_by(tenant), need, prices=prices, allowed=None if allowed is None else allowed.__contains__,
-            left_out=left_out, ranked=self._by_record, refit=self._refit,
+        looked = look(
+            self._offered.seen_by(tenant), need, k=2 * k,
+            allowed=None if allowed is None else allowed.__contains__,
+            left_out=None if contract is None else left_out,
         )  # fmt: skip
+        decision = conclude(looked, prices=prices, refit=self._refit, ranked=self._by_record)
+        best = self._by_record(looked.findings.candidates)[:k]
+        matches = [Match(each.name, *self._scored(each, each.name)) for each in best if each.score >= floor]
+        return Found(decision, matches)
 
     async def declare_triggers(self) -> None:
         """Bring what the board's capabilities wait for up to date with their active versions.
@@ -225,10 +271,10 @@ class Finding(Vouching):
         self._declared = {name: {one.key for one in every} for name, every in wanted.items()}
         self._declared_at = revision
 
-    async def record(self, name: str, sha: str) -> Mapping[Status, int]:
-        """How the tasks of a version ended, as it was known some seconds ago."""
+    async def record(self, name: str, sha: str) -> Record:
+        """How a version did, as it was known some seconds ago."""
         await self._read_records()
-        return self._records.get((name, sha), {})
+        return self._records.get((name, sha), Record())
 
     async def refit(self) -> Refit | None:
         """What the board's own calibration was fitted on; None where the shipped one counts."""
@@ -236,11 +282,17 @@ class Finding(Vouching):
         return self._refit
 
     async def similar(
-        self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST
+        self, manifest: Manifest, *, least: float = duplicates.DEFAULT_LEAST, tenant: str | None = None
     ) -> Sequence[duplicates.Alike]:
-        """The active capabilities a manifest is nearly the same as, most first; its own name is not compared."""
+        """The active capabilities a manifest is nearly the same as, most first; its own name is not compared.
+
+        Args:
+            least: likeness, from 0 to 1.
+            tenant: only among what this tenant may use.
+        """
         await self._refresh()
-        return duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest), least)
+        found = duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest), least)
+        return [each for each in found if self._active[each.name].visible_to(tenant)]
 
     async def clusters(self, *, least: float = duplicates.DEFAULT_LEAST) -> Sequence[tuple[tuple[str, ...], float]]:
         """Groups of active capabilities that are nearly the same, with the least likeness that holds each together."""
@@ -275,13 +327,18 @@ class Finding(Vouching):
 
     def _by_record(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Candidates by score and record; each says what its record is."""
-        weighed: list[Candidate] = []
-        for each in candidates:
-            record = self._records.get((each.name, self._active[each.name].sha), {})
-            said = evidence.words(record)
+        records = [self._records.get((each.name, self._active[each.name].sha), Record()) for each in candidates]
+        top = max((each.score for each in candidates), default=0.0)
+        rivals = [at for at, each in enumerate(candidates) if each.score >= _RIVALS * top]
+        factors = [(evidence.factor(record), False) for record in records]
+        for at, weighed in zip(rivals, evidence.factors([records[at] for at in rivals]), strict=True):
+            factors[at] = weighed
+        found: list[Candidate] = []
+        for each, record, (factor, new) in zip(candidates, records, factors, strict=True):
+            said = evidence.words(record, new)
             reasons = (*each.reasons, said) if said else each.reasons
-            weighed.append(Candidate(each.name, each.score * evidence.factor(record) / _UNKNOWN, reasons))
-        return sorted(weighed, key=lambda each: (-each.score, each.name))
+            found.append(Candidate(each.name, each.score * factor / _UNKNOWN, reasons))
+        return sorted(found, key=lambda each: (-each.score, each.name))
 
     async def outcomes(self, name: str) -> dict[str, dict[Status, int]]:
         """How the tasks of each version of a capability ended: content hash to status to number."""
@@ -291,7 +348,20 @@ class Finding(Vouching):
         """How versions did so far, read again when it was last read some time ago."""
         if self._outcomes is not None and self._clock() >= self._records_until:
             self._records_until = self._clock() + _RECORDS_SECONDS
-            self._records = await self._counted()
+            self._records = await self._measured()
+
+    async def _measured(self) -> dict[tuple[str, str], Record]:
+        """How each version did and what its successes took."""
+        took: dict[tuple[str, str], dict[str, int]] = {}
+        for key, number in (await self._spent()).items() if self._spent is not None else ():
+            name, sha, kind = key.split("|")
+            took.setdefault((name, sha), {})[kind] = number
+        counted = await self._counted()
+        return {
+            version: Record(counted.get(version, {}), sums.get("n", 0), sums.get("ms", 0) / 1000, sums.get("tokens", 0))
+            for version in counted.keys() | took.keys()
+            for sums in (took.get(version, {}),)
+        }
 
     async def _counted(self) -> dict[tuple[str, str], dict[Status, int]]:
         """How the tasks of each version ended: name and content hash to status to number."""

@@ -305,14 +305,6 @@ class Manifest(Record):
                 return {**given, "retry": RetryPolicy(max_attempts=1)}
         return cast(Any, data)
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the later field where it says nothing new, as for :class:`Grants`."""
-        fields = cast("dict[str, Any]", dump(self))
-        if not self.triggers:
-            fields.pop("triggers", None)
-        return fields
-
     def declared(self, version: str) -> list[Declared]:
         """Its triggers as the board keeps them.
 
@@ -384,8 +376,8 @@ class Manifest(Record):
         return type(self)(**{**fields, **(update or {})})
 
     def text(self) -> str:
-        """The JSON text that is stored."""
-        return canonical(self.model_dump(mode="json"))
+        """The JSON text that is stored. Without the later field where it says nothing new, as for :class:`Grants`."""
+        return canonical(self.model_dump(mode="json", exclude=None if self.triggers else {"triggers"}))
 
     def content_hash(self, source: str | None = None) -> str:
         """Identity of a version: SHA-256 over the canonical JSON of this manifest and the hash of its source.

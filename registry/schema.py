@@ -1,13 +1,12 @@
 """Checking values and schemas: JSON Schema 2020-12 with messages a planner or a person can act on.
 
-Validators are compiled once for each schema and found again by its text, so checking an input costs only the check.
+Validators are compiled once for each schema and found again by its text, so checking an input costs only the check. What a
+check may cost is bounded; see :mod:`registry.bounds`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import JsonValue
@@ -16,7 +15,6 @@ from blackboard.errors import BadInput
 from registry.content import canonical
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
     from jsonschema.exceptions import ValidationError
 
     from registry.manifest import Manifest
@@ -24,7 +22,19 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 """How deep a schema or a checked value may be nested."""
 
+MAX_CHARACTERS = 256 * 1024
+"""How long a schema may be, as canonical JSON."""
+
 _MOST_PROBLEMS = 10
+_FEW_STEPS = 200_000
+"""What checking an empty object may cost: a schema that needs more for it is made to."""
+_SIMPLER = "simplify one of them"
+_ONE = (
+    "items", "contains", "additionalProperties", "propertyNames", "not", "if", "then", "else", "unevaluatedItems",
+    "unevaluatedProperties", "contentSchema",
+)  # fmt: skip
+_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _BROKEN = "schema: "
 _VALUES = frozenset({"const", "enum", "default", "examples"})
 
@@ -49,15 +59,26 @@ def validate_output(manifest: Manifest, value: JsonValue) -> list[str]:
 
 def problems(schema_text: str, value: JsonValue) -> list[str]:
     """What is wrong with a value under a schema given as its canonical text."""
+    return _problems(schema_text, value, None)
+
+
+def _problems(schema_text: str, value: JsonValue, steps: int | None) -> list[str]:
     from referencing.exceptions import Unresolvable
+
+    from registry import bounds
 
     if too_deep(value):
         return [f"value: nested deeper than {MAX_DEPTH} levels"]
+    bounds.give(bounds.STEPS if steps is None else steps)
     try:
         errors = sorted(
-            cast("Iterable[ValidationError]", cast(Any, _validator(schema_text)).iter_errors(value)),
+            cast("Iterable[ValidationError]", bounds.validator(schema_text).iter_errors(value)),
             key=lambda error: [str(part) for part in error.absolute_path],
         )
+    except bounds.TooCostly:
+        return [f"value: it takes too much to hold it against its schema; {_SIMPLER}"]
+    except ValueError as error:
+        return [f"{_BROKEN}{error}"]
     except Unresolvable as error:
         return [f"{_BROKEN}{error}"]
     except RecursionError:
@@ -86,17 +107,57 @@ def check_schema(field: str, schema: Mapping[str, JsonValue], *, top: Literal["o
 
     if too_deep(schema):
         raise BadInput(field, "…", f"Nest it at most {MAX_DEPTH} levels deep.")
+    text = canonical(schema)
+    if len(text) > MAX_CHARACTERS:
+        raise BadInput(field, f"{len(text):,} characters", f"Write it in at most {MAX_CHARACTERS:,}.")
     if top is not None and schema.get("type") != top:
         raise BadInput(f"{field}.type", schema.get("type"), f"Its top level must be {{'type': '{top}'}}.")
     try:
         Draft202012Validator.check_schema(dict(schema))
+    except (RecursionError, OverflowError):
+        raise BadInput(field, "…", "One of its expressions is nested too deep or repeats too much.") from None
     except SchemaError as error:
         where = _path(error.absolute_path, field)
         raise BadInput(where, error.instance, f"It is not JSON Schema 2020-12: {_short(error.message)}.") from None
     _check_references(field, schema, schema)
-    for said in problems(canonical(schema), {}):
+    _check_expressions(field, schema)
+    for said in _problems(text, {}, _FEW_STEPS):
         if said.startswith(_BROKEN):
             raise BadInput(field, said, "Correct the references in it.")
+        if _SIMPLER in said:
+            raise BadInput(field, said, "Let fewer references branch.")
+
+
+def _check_expressions(field: str, schema: JsonValue | Mapping[str, JsonValue]) -> None:
+    """Expressions must be such that matching them takes no longer than reading the text."""
+    from registry.expressions import REMEDY, compiled
+
+    left: list[tuple[str, object]] = [(field, schema)]
+    while left:
+        where, node = left.pop()
+        if not isinstance(node, Mapping):
+            continue
+        parts = cast(Mapping[str, object], node)
+        named = parts.get("patternProperties")
+        patterns = [("pattern", parts.get("pattern")), *(("patternProperties", each) for each in _members(named))]
+        for keyword, pattern in patterns:
+            try:
+                if isinstance(pattern, str):
+                    compiled(pattern)
+            except ValueError as error:
+                raise BadInput(f"{where}.{keyword}", pattern, f"{REMEDY} ({error})") from None
+        for keyword in _ONE:
+            left.append((f"{where}.{keyword}", parts.get(keyword)))
+        for keyword in _MAPS:
+            left += [(f"{where}.{keyword}.{name}", each) for name, each in _members(parts.get(keyword)).items()]
+        for keyword in _LISTS:
+            inner = parts.get(keyword)
+            if isinstance(inner, list):
+                left += [(f"{where}.{keyword}[{at}]", each) for at, each in enumerate(cast("list[object]", inner))]
+
+
+def _members(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
 def _check_references(field: str, node: object, root: Mapping[str, JsonValue]) -> None:
@@ -129,16 +190,6 @@ def _resolves(reference: str, root: Mapping[str, JsonValue]) -> bool:
         else:
             return False
     return isinstance(at, Mapping | bool)
-
-
-@lru_cache(maxsize=4096)
-def _validator(schema_text: str) -> Draft202012Validator:
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
-
-    # An empty registry resolves nothing outside the schema; the default one would go to the network.
-    empty: Any = Registry[Any]()
-    return Draft202012Validator(json.loads(schema_text), registry=empty)
 
 
 def _line(error: ValidationError) -> str:

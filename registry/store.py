@@ -34,6 +34,7 @@ class Registry(Finding):
             :meth:`registry.signing.Signer.find`.
         clock: seconds that only grow; how versions did is read again after ten of them.
         triggers: where the board keeps what its capabilities wait for; without it they wait for nothing.
+        spent: reads what successful tasks took; without it only success counts.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Registry(Finding):
         signer: Signer | Callable[[], Signer] = Signer.find,
         clock: Callable[[], float] = time.monotonic,
         triggers: TriggerIndex | None = None,
+        spent: Outcomes | None = None,
     ) -> None:
         super().__init__(
-            catalog, outcomes, matcher if matcher is not None else LexicalMatcher(), signer, clock, triggers
+            catalog, outcomes, matcher if matcher is not None else LexicalMatcher(), signer, clock, triggers, spent
         )
 
     async def register(

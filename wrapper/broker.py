@@ -30,6 +30,7 @@ from wrapper.entry_broker import METHODS as ENTRY_METHODS
 from wrapper.entry_broker import EntryBroker
 from wrapper.isolation import BrokerError, NotGranted
 from wrapper.model_choice import choose
+from wrapper.model_request import check
 from wrapper.models import ModelCallFailed, ReplyTruncated, converse, model_source
 from wrapper.secrets import Secrets, redacted
 
@@ -278,6 +279,7 @@ class AttemptBroker:
             raise self._exceeds(f"{self._manifest.name} was not granted a model; its manifest must say so.")
         if not isinstance(args, dict) or not isinstance(args.get("messages"), list):
             raise BrokerError("protocol", "model.invoke takes an object with messages.")
+        check(args)
         limits = self._manifest.limits
         if self.usage.total_tokens >= limits.tokens:
             raise BrokerError("limit", f"The attempt used its {limits.tokens:,} tokens.")

@@ -34,14 +34,14 @@ from registry import (
     Version,
     origin,
     schema,
-    validate_input,
     validate_output,
 )
 from wrapper import context, failing, reporting
 from wrapper.broker import AttemptBroker, Keep, Outside
 from wrapper.carrying import Carrying
 from wrapper.failing import PeerUnavailable
-from wrapper.fitting import misfits
+from wrapper.fitting import misfits, unfit
+from wrapper.in_program import FunctionBroker
 from wrapper.isolation import BrokerError, Isolation, Job, Outcome
 from wrapper.model_choice import NamedModels
 from wrapper.models import ModelCallFailed, as_failure
@@ -111,7 +111,7 @@ class Executor:
         except SignatureRefused as error:
             failure = Failure(type="signature", message=str(error), evidence={"reason": error.reason, "key": error.key})
             return claim.completion(Status.REFUSED, error=failure, version=error.sha)
-        found = validate_input(version.manifest, given)
+        found = await unfit(version.manifest, given)
         if found or not isinstance(given, dict):
             return _failed(
                 claim, "input_schema", f"The input does not fit: {'; '.join(found) or 'not an object'}", version
@@ -174,7 +174,7 @@ class Executor:
         if broker.exceeded.is_set():
             message = f"It asked for more than it was granted and was ended: {broker.excess}"
             return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
-        found = await misfits(isolation, manifest, outcome.value) if outcome.status is Status.SUCCEEDED else []
+        found = await misfits(manifest, outcome.value) if outcome.status is Status.SUCCEEDED else []
         return self._judged(claim, version, outcome, found, more)
 
     def _guarded(
@@ -229,12 +229,15 @@ class Executor:
             message = f"This program has another version of {manifest.name} than the run is pinned to; start a new run."
             return _failed(claim, "hash_mismatch", message, version)
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
-        more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess", "sources": capability.sources}
+        entries = Entries(attempt.board, f"run:{claim.run_id}", checker=schema, meaning=self._registry.meaning)
+        broker = FunctionBroker(manifest, entries, claim, merged(claim.taint, capability.sources))
+        more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess"}
         started = time.perf_counter()
-        work = asyncio.ensure_future(_invoke(capability, given, attempt))
+        work = asyncio.ensure_future(_invoke(capability, given, attempt, broker))
         stop = asyncio.ensure_future(attempt.cancelled.wait())
         try:
             await asyncio.wait({work, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            more["sources"] = merged(capability.sources, broker.sources)
             if not work.done():
                 stopped = await _stopped(work, capability)
                 more["usage"] = Usage(seconds=round(time.perf_counter() - started, 6))
@@ -249,6 +252,11 @@ class Executor:
                     evidence={"stopped": stopped},
                 )
                 return claim.completion(Status.TIMED_OUT, error=failure, **more)
+            if broker.excess:
+                _ = work.cancelled() or work.exception()  # whatever it made of the refusal
+                message = f"It asked for more than it was granted: {broker.excess}"
+                more["usage"] = Usage(seconds=round(time.perf_counter() - started, 6))
+                return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
             value, usage = work.result()
         except Exception as error:
             more["usage"] = Usage(seconds=round(time.perf_counter() - started, 6))
@@ -318,10 +326,11 @@ def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
 
 
 async def _invoke(
-    capability: Capability[..., Any], given: dict[str, JsonValue], attempt: Attempt
+    capability: Capability[..., Any], given: dict[str, JsonValue], attempt: Attempt, broker: FunctionBroker
 ) -> tuple[JsonValue, Usage]:
     context.enter(replace(_context(attempt.claim), taint=merged(attempt.claim.taint, capability.sources)))
     reporting.enter(attempt)
+    broker.enter()
     try:
         return await capability.invoke(given)
     except SystemExit as error:  # would end this process: asyncio lets it through

@@ -55,7 +55,7 @@ _SLACK_SECONDS = 5.0
 _KEPT_SECONDS = 3600.0
 _FABRICATION_SECONDS = 86_400.0
 """How long a fabrication that was counted is remembered, so that another attempt at it is not counted again."""
-_MEDIA = ("image", "document", "video")
+_MEDIA = ("image", "document", "video", "audio")
 
 _BEDROCK_OUTPUT = {"nova": 5000, "llama": 2048, "titan": 3072, "command": 4000, "mistral": 4096, "claude-3-haiku": 4096}
 """Models of Bedrock that refuse a request for 8,192 tokens of answer, by a part of their names, and what they allow."""

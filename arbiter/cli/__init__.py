@@ -1,7 +1,7 @@
 """The command ``arbiter``.
 
-``parser``        what can be said on the command line: ``parser_runs`` about runs, ``parser_peers`` about
-                  peers, ``parser_agenda`` about agendas, ``parser_board`` about the rest, ``words`` what several share
+``parser``        what can be said on the command line: ``parser_runs`` about runs, ``parser_peers`` about peers,
+                  ``parser_agenda`` about agendas, ``parser_board`` about the rest, ``words`` what several commands share
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs
 ``runs``          run, submit, call, runs, show, events, cancel
@@ -13,6 +13,7 @@
 ``archive``       export, import, events --archive
 ``capabilities``  capabilities, capabilities show, search, duplicates
 ``peers``         peers list, check
+``exporting``     serve-mcp
 ``evaluation``    eval matching
 ``budgets``       budgets, budgets show, budgets set
 ``tokens``        tokens list, create, revoke

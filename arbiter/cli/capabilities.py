@@ -30,7 +30,7 @@ def listing(arguments: argparse.Namespace) -> int:
 
 async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        registry = Registry(board.catalog, board.outcomes)
+        registry = Registry(board.catalog, board.outcomes, spent=board.spent)
         found = await registry.list(arguments.tenant)
         counts = by_name(await board.outcomes())
         unreadable = dict(registry.unreadable)
@@ -60,7 +60,7 @@ def search(arguments: argparse.Namespace) -> int:
 
 async def _search(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        registry = Registry(board.catalog, board.outcomes)
+        registry = Registry(board.catalog, board.outcomes, spent=board.spent)
         found = await registry.shortlist(arguments.need, k=arguments.limit, tenant=arguments.tenant)
         decision = await registry.decide(arguments.need, tenant=arguments.tenant)
     if arguments.json:
@@ -115,7 +115,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 async def _show(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        registry = Registry(board.catalog, board.outcomes)
+        registry = Registry(board.catalog, board.outcomes, spent=board.spent)
         versions = await registry.versions(arguments.name)
         version = _chosen(versions, arguments.sha)
         counts = await registry.outcomes(arguments.name)

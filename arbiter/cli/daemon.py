@@ -110,10 +110,12 @@ def _api(arguments: argparse.Namespace) -> Api | None:
     if arguments.http is None:
         if arguments.http_public:
             raise BadInput("--http-public", arguments.http_public[0], "It goes with --http HOST:PORT.")
+        if arguments.export:
+            raise BadInput("--export", arguments.export[0], "It goes with --http HOST:PORT.")
         return None
     from arbiter.http.server import Api
 
-    return Api(arguments.http, arguments.http_public, arguments.data_dir)
+    return Api(arguments.http, arguments.http_public, arguments.data_dir, exports=arguments.export)
 
 
 async def _started(served: Arbiter, api: Api | None, ready: Check) -> None:

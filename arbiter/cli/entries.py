@@ -31,7 +31,7 @@ def post(arguments: argparse.Namespace) -> int:
 
     async def posted(entries: Entries) -> int:
         confidence = 1.0 if arguments.confidence is None else _number("--confidence", arguments.confidence)
-        return _said(
+        return said(
             await entries.post(
                 arguments.topic, _value(arguments.content, "content"), confidence=confidence,
                 links=_links(arguments.link), taint=arguments.taint or (), seconds=_ttl(arguments.seconds),
@@ -40,7 +40,7 @@ def post(arguments: argparse.Namespace) -> int:
             arguments,
         )  # fmt: skip
 
-    return _in_scope(arguments, posted)
+    return in_scope(arguments, posted)
 
 
 def read(arguments: argparse.Namespace) -> int:
@@ -61,7 +61,7 @@ def read(arguments: argparse.Namespace) -> int:
             output.note("there is no such entry" + (" at that position" if arguments.at else ""))
         return OK if found else NOT_SUCCEEDED
 
-    return _in_scope(arguments, shown)
+    return in_scope(arguments, shown)
 
 
 def query(arguments: argparse.Namespace) -> int:
@@ -87,7 +87,7 @@ def query(arguments: argparse.Namespace) -> int:
             output.note(f"there may be more: --limit {min(1000, 10 * arguments.limit)}")
         return OK
 
-    return _in_scope(arguments, listed)
+    return in_scope(arguments, listed)
 
 
 def watch(arguments: argparse.Namespace) -> int:
@@ -108,7 +108,7 @@ def watch(arguments: argparse.Namespace) -> int:
                     break
         return OK
 
-    return _in_scope(arguments, followed)
+    return in_scope(arguments, followed)
 
 
 def amend(arguments: argparse.Namespace) -> int:
@@ -118,7 +118,7 @@ def amend(arguments: argparse.Namespace) -> int:
         given: Any = UNSET if arguments.content is None else _value(arguments.content, "content")
         seconds: Any = UNSET if arguments.seconds is None else _ttl(arguments.seconds)
         confidence = None if arguments.confidence is None else _number("--confidence", arguments.confidence)
-        return _said(
+        return said(
             await entries.amend(
                 arguments.entry, given, confidence=confidence, links=_links(arguments.link) if arguments.link else None,
                 taint=arguments.taint or (), seconds=seconds, expect=arguments.expect, operation=arguments.key,
@@ -126,21 +126,21 @@ def amend(arguments: argparse.Namespace) -> int:
             arguments,
         )  # fmt: skip
 
-    return _in_scope(arguments, amended)
+    return in_scope(arguments, amended)
 
 
 def retract(arguments: argparse.Namespace) -> int:
     """Say that an entry counts no more."""
 
     async def retracted(entries: Entries) -> int:
-        return _said(
+        return said(
             await entries.retract(
                 arguments.entry, arguments.reason, expect=arguments.expect, operation=arguments.key
             ),
             arguments,
         )  # fmt: skip
 
-    return _in_scope(arguments, retracted)
+    return in_scope(arguments, retracted)
 
 
 def take(arguments: argparse.Namespace) -> int:
@@ -155,7 +155,7 @@ def take(arguments: argparse.Namespace) -> int:
         output.line(entry.record() if arguments.json else entry.content)
         return OK
 
-    return _in_scope(arguments, taken)
+    return in_scope(arguments, taken)
 
 
 def schemas(arguments: argparse.Namespace) -> int:
@@ -175,10 +175,12 @@ def schemas(arguments: argparse.Namespace) -> int:
         output.note(f"{arguments.pattern} has {'no schema any more' if given is None else 'its schema'}")
         return OK
 
-    return _in_scope(arguments, done)
+    return in_scope(arguments, done)
 
 
-def _in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[int]]) -> int:
+def in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[int]]) -> int:
+    """Do something with the entries of the scope that was named."""
+
     async def opened() -> int:
         async with await Board.open(**options.place(arguments)) as board:
             scope = arguments.scope
@@ -193,7 +195,8 @@ def _in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable
     return attended(opened())
 
 
-def _said(written: Written, arguments: argparse.Namespace) -> int:
+def said(written: Written, arguments: argparse.Namespace) -> int:
+    """Print what was written."""
     if arguments.json:
         output.line(
             {"id": written.id, "version": written.version, "position": written.position, "new": written.new}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from rich.text import Text
 from arbiter._drawing import risk_coverage
 from arbiter.cli import OK, output
 from blackboard.errors import BadInput
-from registry.matching import LexicalMatcher, calibration, evaluation
+from registry.matching import LexicalMatcher, Matcher, calibration, corpora, evaluation
 
 _COLUMNS = ("nDCG@10", "hit@1", "recall@1", "recall@5", "recall@10", "MRR")
+_WORDS, _SERVED, _MEANINGS, _BOTH, _BM25 = "matcher", "matcher, served", "dense", "hybrid", "BM25"
 
 
 def matching(arguments: argparse.Namespace) -> int:
@@ -24,15 +25,30 @@ def matching(arguments: argparse.Namespace) -> int:
     target = Path(arguments.picture) if arguments.picture else None
     if target is not None and not target.parent.is_dir():
         raise BadInput("--picture", arguments.picture, "Name a file in a folder that exists.")
+    if arguments.sha256 and not arguments.encoder:
+        raise BadInput("--sha256", arguments.sha256, "Name the folder of the weights with --encoder.")
     model = calibration.shipped()
     if arguments.calibration:
         model = _read(arguments.calibration)
+    dense = _dense(Path(arguments.encoder), arguments.sha256) if arguments.encoder else None
     reports: list[evaluation.Report] = []
-    for corpus in evaluation.read(Path(arguments.folder)):
+    for corpus in corpora.read(Path(arguments.folder)):
+        later: dict[str, corpora.Corpus] = {}
+        matchers: dict[str, Matcher] = {_WORDS: LexicalMatcher()}
+        fusions = {"RRF": (_WORDS, _BM25)}
+        if arguments.served:
+            corpus, later[_SERVED] = corpora.learned(corpus, arguments.served, arguments.seed)
+            matchers[_SERVED] = LexicalMatcher()
+        if dense is not None:
+            matchers |= dense()
+            fusions["RRF of dense"] = (_MEANINGS, _BM25)
+            if arguments.served:
+                later[f"{_BOTH}, served"] = later[_SERVED]
+                matchers[f"{_BOTH}, served"] = dense()[_BOTH]
         say = _progress()
         report = evaluation.evaluate(
-            corpus, LexicalMatcher(), limit=arguments.limit, seed=arguments.seed, say=say, calibration=model,
-            small=LexicalMatcher if arguments.refit else None,
+            corpus, matchers, limit=arguments.limit, seed=arguments.seed, say=say, calibration=model,
+            fusions=fusions, small=LexicalMatcher if arguments.refit else None, later=later,
         )  # fmt: skip
         say("")
         reports.append(report)
@@ -45,10 +61,40 @@ def matching(arguments: argparse.Namespace) -> int:
         Path(arguments.refit).write_text(fitted.model_dump_json() + "\n", "utf-8")
         output.note(f"{arguments.refit}: fitted on {fitted.cases:,} cases")
     if target is not None:
-        curves = {report.corpus: report.abstention["purged"].curve for report in reports}
+        curves = {report.corpus: report.abstention[_WORDS]["purged"].curve for report in reports}
         target.write_text(risk_coverage(curves), "utf-8")
         output.note(f"{target}: risk by coverage")
     return OK
+
+
+class _Kept:
+    """Vectors of this run, so that no text is encoded twice. A :class:`~registry.matching.hybrid.VectorStore`."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[tuple[str, str], bytes] = {}
+
+    def get(self, identity: str, hashes: Sequence[str]) -> list[bytes | None]:
+        return [self._vectors.get((identity, each)) for each in hashes]
+
+    def put(self, identity: str, vectors: Sequence[tuple[str, bytes]]) -> None:
+        self._vectors.update({(identity, each): vector for each, vector in vectors})
+
+
+def _dense(folder: Path, sha256: str | None) -> Callable[[], dict[str, Matcher]]:
+    """Makes empty matchers by meaning and by both, with the weights of a folder.
+
+    Raises:
+        BadInput: NumPy is not installed, or the folder does not hold these weights.
+    """
+    from registry.matching.hybrid import HybridMatcher
+    from registry.matching.sentences import SentenceEncoder
+
+    encoder, kept = SentenceEncoder(folder, sha256), _Kept()
+    everything = sys.maxsize
+    return lambda: {
+        _MEANINGS: HybridMatcher(encoder, kept, at_once=everything, words=0),
+        _BOTH: HybridMatcher(encoder, kept, at_once=everything),
+    }
 
 
 def _read(path: str) -> calibration.Calibration:
@@ -74,11 +120,21 @@ def _print(report: evaluation.Report) -> None:
         cells = [ranking.values[column] for column in _COLUMNS]
         rows.append([name, *(f"{value:.3f} ({low:.2f}-{high:.2f})" for value, low, high in cells)])
     console.print(output.table(head, rows))
-    head = [("NOTHING FITS", {})]
-    named = ("AUROC", "RIGHT", "BEST F1", "CALIBRATION ERROR", "USED", "ASKED", "FABRICATED", "COST")
-    head += [(name, right) for name in named]
+    named = (
+        "AUROC",
+        "RIGHT",
+        "BEST F1",
+        "CALIBRATION ERROR",
+        "USED, RIGHT",
+        "ASKED, RIGHT",
+        "FABRICATED, RIGHT",
+        "COST",
+    )
+    head = [("NOTHING FITS", {}), *((name, right) for name in named)]
     rows = []
-    for kind, each in report.abstention.items():
-        numbers = [each.auroc, each.right, each.best_f1, each.error, *each.by_price.values()]
-        rows.append([kind, *(f"{number:.3f}" for number in numbers)])
+    for name, kinds in report.abstention.items():
+        for kind, each in kinds.items():
+            numbers = [f"{number:.3f}" for number in (each.auroc, each.right, each.best_f1, each.error)]
+            bands = [f"{band.share:.2f}, {band.right:.2f}" for band in (each.used, each.asked, each.fabricated)]
+            rows.append([f"{kind}, {name}", *numbers, *bands, f"{each.cost:.3f}"])
     console.print(output.table(head, rows))

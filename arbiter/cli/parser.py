@@ -52,6 +52,7 @@ def build() -> argparse.ArgumentParser:
     parser_runs.archive(commands)
     parser_board.capabilities(commands)
     parser_peers.peers(commands)
+    parser_peers.serve_mcp(commands)
     parser_board.eval(commands)
     parser_board.permits(commands)
     parser_board.keys(commands)

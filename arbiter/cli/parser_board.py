@@ -150,6 +150,12 @@ measured as one pooled registry as well. See docs/matching.md."""
         "--limit", metavar="N", type=words.positive, default=500, help="needs of a corpus at most (default 500)"
     )
     one.add_argument("--seed", metavar="N", type=words.number, default=1, help="of samples and intervals (default 1)")
+    one.add_argument("--encoder", metavar="FOLDER", help="measure by meaning too, with the encoder's weights in it")
+    one.add_argument("--sha256", metavar="HASH", help="refuse the encoder's weights if they are others than these")
+    one.add_argument(
+        "--served", metavar="N", type=words.positive,
+        help="measure on half of the needs, before and after each capability served up to N of the other half",
+    )  # fmt: skip
     one.add_argument("--picture", metavar="FILE", help="draw risk by coverage into an SVG file")
     one.add_argument("--refit", metavar="FILE", help="fit the calibration on these corpora and write it to FILE")
     one.add_argument("--calibration", metavar="FILE", help="measure with a calibration that --refit wrote")
@@ -353,7 +359,8 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
     module = "arbiter.cli.entries"
 
     def command(name: str, function: str, does: str, record: str) -> argparse.ArgumentParser:
-        parser = words.command(inner, name, f"{module}:{function}", does, f"{does[0].upper()}{does[1:]}. {text}")
+        place = "arbiter.cli.memory" if function in ("promote", "verify") else module
+        parser = words.command(inner, name, f"{place}:{function}", does, f"{does[0].upper()}{does[1:]}. {text}")
         parser.add_argument(
             "--scope", metavar="SCOPE", default="tenant:default", help="whose entries (default tenant:default)"
         )
@@ -402,6 +409,23 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
         parser.add_argument("--where", metavar="TERMS", default="", help="conditions on the content")
     for parser in (post, amend, retract, take):
         parser.add_argument("--key", metavar="KEY", help="names this writing: the same once more has no further effect")
+    promote = command("promote", "promote", "keep what an entry says in a scope that lasts longer", "what was written")
+    promote.add_argument("entry", metavar="ENTRY")
+    promote.add_argument("--to", metavar="SCOPE", required=True, help="tenant:NAME, session:NAME, group:NAME or public")
+    promote.add_argument("--topic", metavar="TOPIC", help="where it is found there (default: as here)")
+    command("verify", "verify", "look whether a scope's log still says what was written", "what was found")
+    erase = words.command(
+        inner, "erase", "arbiter.cli.memory:erase", "take off the board what somebody wrote, or a run or a tenant did",
+        "What is erased is gone, and the log says by whom it was erased and when. Ask again after a failure: it goes on.",
+    )  # fmt: skip
+    meant = erase.add_mutually_exclusive_group(required=True)
+    meant.add_argument("--author", metavar="NAME", help="what this person, program, event or capability wrote")
+    meant.add_argument("--run", metavar="RUN", help="this run, which must be over, and what was made of its entries")
+    meant.add_argument("--tenant", metavar="NAME", help="this tenant's runs that are over, and its entries")
+    erase.add_argument("--scope", metavar="SCOPE", help="of an author: only here")
+    erase.add_argument("--reason", metavar="WORDS", default="", help="for the record")
+    words.as_json(erase, "what was erased")
+    words.place(erase)
     schemas = command("schema", "schemas", "list the schemas of topics, set one, or take it away", "the schemas")
     schemas.add_argument("pattern", metavar="PATTERN", nargs="?", help="of topics")
     schemas.add_argument("schema", metavar="SCHEMA", nargs="?", help="JSON Schema, @FILE, or - for standard input")

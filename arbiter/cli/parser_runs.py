@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arbiter.cli import words
+from arbiter.cli import parser_peers, words
 from arbiter.cli.words import Commands
 
 DEMO = """\
@@ -132,18 +132,11 @@ second signal gives everything back immediately."""
             metavar="PORT",
             help="answer /live and /ready on a port of this machine, or on a unix socket's path",
         )
+        parser_peers.http(parser)
         parser.add_argument(
-            "--http",
-            metavar="HOST:PORT",
-            help="answer the HTTP API there, such as 127.0.0.1:8300 (default: not at all)",
-        )
-        parser.add_argument(
-            "--http-public",
-            metavar="NAME",
-            action="append",
-            default=[],
-            help="with --http: clients beyond this machine reach it by this name; needs tokens; may be repeated",
-        )
+            "--export", choices=("mcp", "a2a"), action="append", default=[],
+            help="with --http: offer the capabilities at /mcp as an MCP server, at /a2a as an A2A agent; may be repeated",
+        )  # fmt: skip
         parser.add_argument(
             "--keep", metavar="LIST", help="how long finished runs stay: 7d, succeeded=7d,failed=30d, forever "
             "(default succeeded=30d, others 90d)",

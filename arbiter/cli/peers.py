@@ -65,7 +65,7 @@ async def _check(arguments: argparse.Namespace, peers: Sequence[Peer]) -> int:
         try:
             found = await _offers(peer)
         except Exception as error:  # whatever a stranger answers is told, and the next one is asked
-            from wrapper.peers.following import why
+            from wrapper.peers.follower import why
 
             output.note(f"{named}: cannot be reached: {narration.one_line(why(error), 300)}")
             code = NOT_SUCCEEDED
@@ -85,6 +85,6 @@ async def _check(arguments: argparse.Namespace, peers: Sequence[Peer]) -> int:
 async def _offers(peer: Peer) -> Listing:
     from wrapper.secrets import Secrets
 
-    async with asyncio.timeout(3 * peer.answer_seconds):
+    async with asyncio.timeout(peer.open_seconds + peer.answer_seconds):
         async with peer.open(Secrets()) as session:
             return await session.offers()

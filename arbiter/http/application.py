@@ -74,9 +74,17 @@ class Application:
         access: who gets in.
         ready: None when this process takes work, else why not.
         closing: set when this process ends.
+        exports: what else answers, by path; each judges by ``access`` itself.
     """
 
-    def __init__(self, served: Arbiter, access: Access, ready: Check, closing: asyncio.Event) -> None:
+    def __init__(
+        self,
+        served: Arbiter,
+        access: Access,
+        ready: Check,
+        closing: asyncio.Event,
+        exports: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
         self._served, self._access, self._ready, self._closing = served, access, ready, closing
         self._requests: Counter[int] = Counter()
         verbs: dict[str, dict[str, Answer]] = {}
@@ -90,6 +98,7 @@ class Application:
                     Route("/ready", self._is_ready),
                     Route("/metrics", self._guarded("metrics:read", self._metrics)),
                     *made,
+                    *(Route(path, app) for path, app in (exports or {}).items()),
                 ],
                 exception_handlers={
                     ArbiterError: problems.answer, HTTPException: problems.answer, Exception: problems.answer,

@@ -26,6 +26,10 @@ from blackboard.redaction import remember
 from blackboard.tokens import Tokens
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from arbiter.http.access import Access
+    from arbiter.http.exports import Endpoint, Export
     from arbiter.sdk import Arbiter
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,7 @@ STUCK_SECONDS = 30.0
 CONNECTIONS = 512
 HEAD_BYTES = 32 * 1024
 DRAIN_SECONDS = 3
+_KINDS = {"/mcp": "MCP server", "/a2a": "A2A agent"}
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\]", re.IGNORECASE)
 
 
@@ -50,16 +55,31 @@ class Api:
         public: names under which clients beyond this machine reach it; needed to listen on anything but the loopback
             interface, and for a proxy. Only tokens of the board count then.
         data_dir: where this user's own token is. Default ``ARBITER_DATA_DIR``, then ``~/.arbiter``.
+        exports: in which protocols the capabilities are offered there as well: ``mcp``, ``a2a``.
+        only: offer no other capabilities in them, by name.
+        most: list at most so many of them over MCP.
 
     Raises:
         MissingExtra: ``arbiter[http]`` is not installed.
         BadInput: no address, one that cannot be listened on, one beyond this machine without ``public``, or no name.
     """
 
-    def __init__(self, where: str, public: Sequence[str] = (), data_dir: Path | str | None = None) -> None:
+    def __init__(
+        self,
+        where: str,
+        public: Sequence[str] = (),
+        data_dir: Path | str | None = None,
+        *,
+        exports: Sequence[Export] = (),
+        only: Sequence[str] | None = None,
+        most: int = 64,
+    ) -> None:
         for module in ("starlette", "uvicorn"):
             if find_spec(module) is None:
                 raise MissingExtra(f"--http needs {module}: pip install 'arbiter[http]'")
+        for export in exports:
+            if find_spec(export) is None:
+                raise MissingExtra(f"--export {export} needs it: pip install 'arbiter[{export}]'")
         for name in public:
             if not _NAME.fullmatch(name):
                 raise BadInput("--http-public", name, "Give a host name without a port, such as arbiter.example.com.")
@@ -69,6 +89,8 @@ class Api:
         self._beyond = not ipaddress.ip_address(host.partition("%")[0]).is_loopback
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         """Where it listens."""
+        self._exports, self._only, self._most = tuple(dict.fromkeys(exports)), only, most
+        self._endpoints: list[Endpoint] = []
         self._closing = asyncio.Event()
         self._server: Any = None
         self._serving: asyncio.Task[None] | None = None
@@ -108,7 +130,10 @@ class Api:
             local = await asyncio.to_thread(local_token.made, self._data_dir)
             remember("http-token", local)
             lines = [f"{self.address}; this user's token is in {local_token.path(self._data_dir)}"]
-        application = Application(served, Access(served.board, self._public, local), ready, self._closing)
+        access = Access(served.board, self._public, local)
+        paths = await self._export(served, access) if self._exports else {}
+        lines += [f"{self.address}{path} is an {kind}" for path, kind in _KINDS.items() if path in paths]
+        application = Application(served, access, ready, self._closing, paths)
         self._server = _server(application.app)
         self._serving = asyncio.create_task(self._server.serve([self._socket]), name="http")
         return lines
@@ -116,11 +141,29 @@ class Api:
     async def close(self) -> None:
         """Accept nothing more, end what waits and streams, and let the rest finish within 3 s."""
         self._closing.set()
+        for each in self._endpoints:
+            await each.close()
+        self._endpoints.clear()
         if self._serving is not None:
             self._server.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
             self._serving = None
         self._socket.close()
+
+    async def _export(self, served: Arbiter, access: Access) -> dict[str, ASGIApp]:
+        """What answers in the protocols of others, by path; started."""
+        from arbiter.http import exports
+
+        found: dict[str, ASGIApp] = {}
+        if "mcp" in self._exports:
+            found[exports.MCP] = mcp = exports.McpEndpoint(served, access, self._only, self._most)
+            self._endpoints.append(mcp)
+        if "a2a" in self._exports:
+            found[exports.A2A] = found[exports.CARD] = a2a = exports.A2aEndpoint(served, access, self._only)
+            self._endpoints.append(a2a)
+        for each in self._endpoints:
+            await each.start()
+        return found
 
 
 def _server(app: Any) -> Any:

@@ -8,7 +8,7 @@
 --                        kept while others wait on it 11 ckpt     HASH   task id -> checkpoint
 --        4 lease  ZSET   task id by lease end         12 outcomes HASH   capability|version|status -> count
 --        5 wait   ZSET   task id by due time          13 quotas   HASH   subject -> its quota
---        6 due    ZSET   t:task, r:run by deadline    14 use      HASH   what quotas count: n: t: o: u: d: and a subject
+--        6 due    ZSET   t:task, r:run by deadline    14 use      HASH   what quotas count: n: t: o: u: d: and a subject; s: what successes took
 --        7 ev     STREAM feed of the shard            15 dead     HASH   task or run id -> dead letter; '' -> how many dropped
 --                                                     16 deadx    ZSET   task or run id by time it was given up
 --                                                     17 audit    STREAM what people did to runs

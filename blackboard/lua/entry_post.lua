@@ -13,7 +13,7 @@ if bad then return bad end
 local h = {topic = ARGV[8], ver = 1, state = 'live', taint = taint, links = given.links}
 if ARGV[12] ~= '' then h.exp = MS + tonumber(ARGV[12]) end
 tell('entry.posted', id, h, splice(ARGV[9], {topic = h.topic, version = 1, topic_version = topic_version(h.topic),
-  confidence = given.conf, author = by, taint = taint, links = h.links, expires_ms = h.exp, at_ms = MS}))
+  confidence = given.conf, author = by, taint = taint, links = h.links, expires_ms = h.exp, at_ms = MS, salt = given.salt, sha256 = given.sha256}))
 h.first, h.pos = h.last, h.last
 redis.call('ZADD', INDEX, 0, member(id, h))
 if h.exp then redis.call('ZADD', ENDS, n2s(h.exp), id) end

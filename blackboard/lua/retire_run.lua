@@ -1,4 +1,4 @@
--- own: run, latest end (ms) that may be removed; the last keys: those of its entries, and its blobs. Removes a run that is over:
+-- own: run, latest end (ms) that may be removed; the last keys: those of its entries, a copy of its log, and its blobs. Removes a run that is over:
 -- at each call a bounded part of its tasks, and with the last of them its log, header and index entry, so that a reader finds
 -- all of its history or none of it. The header remembers how far this got. Replies 1 when nothing is left, then the lanes of
 -- its tasks.

@@ -8,21 +8,22 @@ best candidates, is the cheapest: the band in the middle.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from blackboard.types import Record
 from registry.matching.calibration import Calibration, shipped
-from registry.matching.interface import Candidate, Searching
+from registry.matching.interface import Candidate, Findings, Searching
 from registry.matching.refit import Refit
 from registry.matching.words import plain_words
 
 Outcome = Literal["use", "compose", "fabricate", "ask"]
 
 _NOTHING: dict[Outcome, float] = {"fabricate": 0.0}
-_LOOKED_AT = 10
+LOOKED_AT = 10
+"""Candidates a decision looks at."""
 _SHOWN = 5
 _PARTS = 4
 _BETWEEN = re.compile(r"(?:[.;!?]\s+|,?\s+(?:and then|then|and also|and)\s+|\n+)", re.IGNORECASE)
@@ -69,6 +70,53 @@ class MatchDecision(Record):
     own_cases: int = 0
     """How many decisions of this installation its calibration was fitted on; 0 for the one that is shipped."""
 
+    @property
+    def best_fits(self) -> float:
+        """That the best candidate alone is what is needed, whatever was decided; 0 where there is none."""
+        return 1 - self.costs["use"] / self.prices.wrong_match if self.candidates and "use" in self.costs else 0.0
+
+
+class Looked(NamedTuple):
+    """What a search for a need found, and what was left out of it."""
+
+    matcher: Searching
+    need: str
+    findings: Findings
+    passing: Callable[[str], bool] | None
+    refused: Mapping[str, str]
+    """Names of what may not be used, each with the reason."""
+
+
+def look(
+    matcher: Searching,
+    need: str,
+    *,
+    k: int = LOOKED_AT,
+    allowed: Callable[[str], bool] | None = None,
+    left_out: Callable[[str], str] | None = None,
+) -> Looked:
+    """Search for a need, among what may be used.
+
+    Args:
+        matcher: knows the capabilities.
+        need: in words.
+        k: candidates at most; a decision looks at the first ten.
+        allowed: which capabilities there are for this need.
+        left_out: why one of them may not be used, in words; empty when it may.
+    """
+    refused: dict[str, str] = {}
+
+    def usable(name: str) -> bool:
+        if allowed is not None and not allowed(name):
+            return False
+        why = left_out(name) if left_out is not None else ""
+        if why:
+            refused[name] = why
+        return not why
+
+    passing = None if allowed is None and left_out is None else usable
+    return Looked(matcher, need, matcher.search(need, k=max(k, LOOKED_AT), allowed=passing), passing, refused)
+
 
 def decide(
     matcher: Searching,
@@ -81,36 +129,36 @@ def decide(
     left_out: Callable[[str], str] | None = None,
     ranked: Callable[[Sequence[Candidate]], Sequence[Candidate]] = tuple,
 ) -> MatchDecision:
-    """What to do about a need.
+    """What to do about a need: :func:`look`, and :func:`conclude` from it."""
+    looked = look(matcher, need, allowed=allowed, left_out=left_out)
+    return conclude(looked, prices=prices, calibration=calibration, refit=refit, ranked=ranked)
+
+
+def conclude(
+    looked: Looked,
+    *,
+    prices: Prices | None = None,
+    calibration: Calibration | None = None,
+    refit: Refit | None = None,
+    ranked: Callable[[Sequence[Candidate]], Sequence[Candidate]] = tuple,
+) -> MatchDecision:
+    """What to do about a need that was searched for.
 
     Args:
-        matcher: knows the capabilities.
-        need: in words.
+        looked: what was found.
         prices: what mistakes cost. Default: a wrong match half as much again as a needless fabrication.
         calibration: from signals to probabilities. Default: that of ``refit``, then the one that is shipped.
         refit: the installation's own.
-        allowed: which capabilities there are for this need.
-        left_out: why one of them may not be used, in words; empty when it may.
         ranked: the candidates in the order their records suggest. Default: as they match.
     """
     prices, calibration = prices or Prices(), calibration or (refit.calibration if refit else shipped())
-    refused: dict[str, str] = {}
-
-    def usable(name: str) -> bool:
-        if allowed is not None and not allowed(name):
-            return False
-        why = left_out(name) if left_out is not None else ""
-        if why:
-            refused[name] = why
-        return not why
-
-    passing = None if allowed is None and left_out is None else usable
-    found = matcher.search(need, k=_LOOKED_AT, allowed=passing)
-    best = list(ranked(found.candidates))[:_SHOWN]
-    said = tuple(f"{name}: {why}" for name, why in list(refused.items())[:_SHOWN])
+    matcher, need, found, passing, refused = looked
+    best = list(ranked(found.candidates[:LOOKED_AT]))[:_SHOWN]
     right = calibration.probability(found.signals)
     ways = costs(right, prices) if found.candidates else _NOTHING.copy()
     chosen: tuple[str, ...] = ()
+    # What is left out is told of the need itself, not of its parts.
+    said = tuple(f"{name}: {why}" for name, why in list(refused.items())[:_SHOWN])
     composed = _composed(matcher, need, calibration, passing)
     if composed is not None:
         ways["compose"] = (1 - composed[1]) * prices.wrong_match

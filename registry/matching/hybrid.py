@@ -23,7 +23,6 @@ from registry.matching.interface import Candidate, Findings
 from registry.matching.lexical import LexicalMatcher
 
 _WORDS = 0.5
-"""What the words count against the meanings, both in standard deviations."""
 _AT_ONCE = 256
 _DEEP = 400
 _SERVED = 0.5
@@ -50,6 +49,7 @@ class HybridMatcher:
         store: keeps them. Default: nowhere but here.
         lexical: the other half. Default: a new :class:`~registry.matching.lexical.LexicalMatcher`.
         at_once: how many missing vectors a search makes at most before it answers; the rest is for :meth:`encode_some`.
+        words: what the words count for against the meanings, both in standard deviations; 0 leaves them out.
 
     Raises:
         BadInput: NumPy is not installed; by a search, the encoder gave vectors of several lengths.
@@ -61,12 +61,13 @@ class HybridMatcher:
         store: VectorStore | None = None,
         lexical: LexicalMatcher | None = None,
         at_once: int = _AT_ONCE,
+        words: float = _WORDS,
     ) -> None:
         try:
             self._np: Any = import_module("numpy")
         except ImportError:
             raise BadInput("encoder", encoder.identity, "Install NumPy, or use LexicalMatcher.") from None
-        self._encoder, self._store, self._at_once = encoder, store, at_once
+        self._encoder, self._store, self._at_once, self._share = encoder, store, at_once, words
         self._lexical = lexical if lexical is not None else LexicalMatcher()
         self._texts: dict[str, tuple[str, ...]] = {}
         self._missing: dict[str, None] = {}
@@ -150,7 +151,7 @@ class HybridMatcher:
             lexical = by_words.get(name)
             row = self._rows.get(name)
             meaning = (float(close[row]) - middle) / spread if row is not None else 0.0
-            total = meaning + _WORDS * ((lexical.score if lexical else 0.0) - usual) / deviation
+            total = meaning + self._share * ((lexical.score if lexical else 0.0) - usual) / deviation
             said = f"means {meaning:.1f} deviations more than most" if meaning > 0 else ""
             reasons = (*(lexical.reasons if lexical else ()), *((said,) if said else ()))
             # Rounded, so that sums made in another order give the same ranking.

@@ -1,51 +1,39 @@
-"""The matcher that needs nothing but the standard library: words, their forms, their spellings and their relatives.
+"""The matcher that needs nothing but the standard library: words, their forms, spellings and relatives, and what they mean.
 
 A capability is a handful of texts (:class:`~registry.matching.documents.Document`). What a word of them counts for is
 settled when the capability is added, from these texts alone, so adding or removing one touches nothing else, and no
 history leaves a trace. What the word weighs follows from how many capabilities have it, at the moment of the search.
 
 A need's word that no capability spells the same way still finds those that spell it nearly so, and a word finds the ones
-related to it (:mod:`registry.matching.related`), each for less.
+related to it (:mod:`registry.matching.related`), each for less. Which of the best stands first depends on two things more:
+words that stand next to each other, and what all the words mean together (:mod:`registry.matching.meaning`).
 
-Sources: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), section 3.6, for the
-field weights; Turtle and Flood, "Query Evaluation: Strategies and Optimizations" (1995), for leaving out what cannot
+Source: Turtle and Flood, "Query Evaluation: Strategies and Optimizations" (1995), for leaving out what cannot
 reach the best any more.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from array import array
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
 from itertools import pairwise
 from typing import NamedTuple
-from zlib import crc32
 
+from registry.matching import meaning
+from registry.matching.counting import PAIRS, count, neighbours, pair, pairs
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Signals
+from registry.matching.meaning import Meanings, alike
+from registry.matching.postings import Places, Posting, add
 from registry.matching.related import Related, shipped
 from registry.matching.spelling import Spelling
-from registry.matching.words import plain_words, stem
+from registry.matching.words import plain_words, stem, terms
 
-_FIELDS = (
-    (2.0, 3.0, 0.3, 32),
-    (1.0, 12.0, 0.75, 400),
-    (0.6, 2.0, 0.75, 400),
-    (0.4, 8.0, 0.75, 600),
-    (0.5, 20.0, 0.75, 600),
-)
-"""Of each text of a document: its weight, the usual number of words, how far a longer one counts less (BM25's b), and
-how many words of it are read."""
-_SATURATION = 1.6
-_REPEATED = 2
-"""How often a word counts in one text. Whoever says it a third time says nothing more of what the thing does."""
 _PAIR = 0.4
 """What two neighbouring words of the need count that are neighbours in a capability as well, against one word so rare."""
-_PAIRS = 1 << 20
-"""How many numbers pairs of words are counted under. More pairs than that share numbers, and seem a little less rare."""
 _RELATED = 0.5
 _NEAR = 0.6
 """What a related word, and one that is spelled nearly the same, counts at most, against the need's own."""
@@ -64,63 +52,17 @@ _READ_AT_MOST = 1_500
 """Occurrences of words that are read one after the other, those first that can add the most. Where there are more, the
 best so far are then gone through in full, so many of them. A registry has to be large for a search to come to this."""
 _FURTHER = 80
-_STRONG = 120
-"""What a word must count for, in 255ths, to be read before the places where it counts less: in a name, or in few words."""
 _ORDERED = 30
-"""Of how many of the best the order of the words is looked at."""
-
-
-class _Places:
-    """Where a word occurs and what it counts for there, in 255ths."""
-
-    __slots__ = ("impacts", "peak", "slots")
-
-    def __init__(self) -> None:
-        self.slots = array("I")
-        self.impacts = bytearray()
-        self.peak = 0
-
-    def add(self, slot: int, impact: int) -> None:
-        self.slots.append(slot)
-        self.impacts.append(impact)
-        self.peak = max(self.peak, impact)
-
-    def remove(self, slot: int) -> None:
-        at = bisect_left(self.slots, slot)
-        impact = self.impacts[at]
-        del self.slots[at], self.impacts[at]
-        if impact == self.peak:
-            self.peak = max(self.impacts, default=0)
-
-
-class _Posting:
-    """The places of a word, the strong ones apart."""
-
-    __slots__ = ("number", "strong", "weak")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.strong: _Places | None = None
-        self.weak: _Places | None = None
-
-    def __len__(self) -> int:
-        return sum(len(places.slots) for places in self.places())
-
-    def places(self) -> list[_Places]:
-        return [places for places in (self.strong, self.weak) if places is not None]
-
-    def add(self, slot: int, impact: int) -> None:
-        if impact >= _STRONG:
-            self.strong = self.strong or _Places()
-            self.strong.add(slot, impact)
-        else:
-            self.weak = self.weak or _Places()
-            self.weak.add(slot, impact)
-
-    def remove(self, slot: int, impact: int) -> None:
-        places = self.strong if impact >= _STRONG else self.weak
-        if places is not None:
-            places.remove(slot)
+"""Of how many of the best the order of the words and their meaning are looked at."""
+_MEANING = 0.1
+"""What a capability that means the same as the need gains, against all of the need's words."""
+_DIRECTION = 64
+"""How many words of a name, description and names of parameters, and of a need, are read for what they mean together."""
+_SAID = 0.3
+"""From where on a meaning is given as a reason."""
+_VIEWS = 8
+"""A need of several sentences means each of the first ones, and all of it."""
+_BETWEEN = re.compile(r"[.;!?]\s+|\n+")
 
 
 class _Entry(NamedTuple):
@@ -130,7 +72,7 @@ class _Entry(NamedTuple):
     """What they can add to a score."""
     term: str
     group: int
-    places: _Places
+    places: Places
     weight: float
 
 
@@ -145,6 +87,8 @@ class _Asked(NamedTuple):
     """Numbers of the words looked for to the word of the need and what they weigh."""
     pairs: dict[tuple[int, int], float]
     against: float
+    meanings: Sequence[Sequence[int]]
+    """Vectors of the need and of each of its sentences."""
 
 
 class LexicalMatcher:
@@ -156,13 +100,19 @@ class LexicalMatcher:
 
     Args:
         related: the table of related words. Default: the one that is shipped.
+        meanings: the table of what words mean. Default: the one that is shipped.
         read_at_most: occurrences of words that a search reads one after the other before it goes through the best so far;
             a number larger than there are makes every search exact, whatever it costs.
     """
 
-    def __init__(self, related: Related | None = None, read_at_most: int = _READ_AT_MOST) -> None:
-        self._related, self._read_at_most = related, read_at_most
-        self._postings: dict[str, _Posting] = {}
+    def __init__(
+        self,
+        related: Related | None = None,
+        meanings: Meanings | None = None,
+        read_at_most: int = _READ_AT_MOST,
+    ) -> None:
+        self._related, self._meanings, self._read_at_most = related, meanings, read_at_most
+        self._postings: dict[str, Posting] = {}
         self._terms: list[str] = []
         self._spare: list[int] = []
         self._spelling = Spelling()
@@ -170,7 +120,8 @@ class LexicalMatcher:
         self._names: dict[int, str] = {}
         self._texts: dict[int, array[int]] = {}
         self._impacts: dict[int, array[int]] = {}
-        self._paired = array("I", bytes(4 * _PAIRS))
+        self._directions: dict[int, array[int]] = {}
+        self._paired = array("I", bytes(4 * PAIRS))
         self._next = 0
 
     def __len__(self) -> int:
@@ -180,26 +131,22 @@ class LexicalMatcher:
         """Know this capability; replaces what was known under the name."""
         self.remove(name)
         slot, self._next = self._next, self._next + 1
-        counted: dict[str, float] = {}
-        sequence: list[str] = []
-        for text, (weight, usual, shorter, read) in zip(document, _FIELDS, strict=True):
-            words = _split(text)[:read]
-            each = weight / (1 + shorter * (len(words) / usual - 1))
-            for word, times in Counter(words).items():
-                counted[word] = counted.get(word, 0.0) + each * min(times, _REPEATED)
-            sequence += ["", *words]
+        counted = count(document)
         impacts = array("I")
-        for word, count in counted.items():
-            impact = max(1, round(255 * count / (_SATURATION + count)))
+        for word, impact in counted.impacts.items():
             posting = self._postings.get(word)
             if posting is None:
                 posting = self._know(word)
             posting.add(slot, impact)
             impacts.append(posting.number << 8 | impact)
         self._slots[name], self._names[slot], self._impacts[slot] = slot, name, impacts
-        self._texts[slot] = array("I", [self._postings[word].number if word else 0 for word in sequence])
-        for pair in _pairs(sequence):
-            self._paired[pair] += 1
+        self._texts[slot] = array("I", [self._postings[word].number if word else 0 for word in counted.sequence])
+        for number in pairs(counted.sequence):
+            self._paired[number] += 1
+        about = [word for text in (document.name, document.description, document.parameters) for word in terms(text)]
+        direction = (self._meanings or meaning.shipped()).of(about[:_DIRECTION])
+        if direction is not None:
+            self._directions[slot] = direction
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
@@ -207,9 +154,10 @@ class LexicalMatcher:
         if slot is None:
             return
         del self._names[slot]
+        self._directions.pop(slot, None)
         text = self._texts.pop(slot)
-        for pair in _pairs([self._terms[number - 1] if number else "" for number in text]):
-            self._paired[pair] -= 1
+        for number in pairs([self._terms[number - 1] if number else "" for number in text]):
+            self._paired[number] -= 1
         for packed in self._impacts.pop(slot):
             word = self._terms[(packed >> 8) - 1]
             posting = self._postings[word]
@@ -253,12 +201,22 @@ class LexicalMatcher:
                 for places in posting.places():
                     entries.append(_Entry(weight * places.peak, other, group, places, weight))
         entries.sort(key=lambda entry: (-entry.most, entry.term, entry.group))
-        pairs: dict[tuple[int, int], float] = {}
+        beside: dict[tuple[int, int], float] = {}
         for first, second in dict.fromkeys(pairwise(stems[: 4 * _ASKED])):
             if first in self._postings and second in self._postings:
-                weight = _PAIR * self._rarity(self._paired[_pair(first, second)])
-                pairs[self._postings[first].number, self._postings[second].number] = weight
-        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, pairs, against)
+                weight = _PAIR * self._rarity(self._paired[pair(first, second)])
+                beside[self._postings[first].number, self._postings[second].number] = weight
+        meanings = self._directed(query[:_READ], stems)
+        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings)
+
+    def _directed(self, query: str, stems: Sequence[str]) -> list[array[int]]:
+        """The vectors of a need and of its first sentences."""
+        table = self._meanings or meaning.shipped()
+        views = [list(stems)]
+        parts = _BETWEEN.split(query, _VIEWS)
+        if len(parts) > 1:
+            views += [words for part in parts[:_VIEWS] if len(words := terms(part)) > 1]
+        return [vector for view in views if (vector := table.of(view[:_DIRECTION])) is not None]
 
     def _looked_for(self, word: str, weights: dict[str, float]) -> Iterable[tuple[str, float]]:
         """The word itself, those spelled nearly like it and those related to it, with what each 255th counts."""
@@ -295,7 +253,7 @@ class LexicalMatcher:
                 everything = False
                 continue
             read += size
-            _add(scores, best[entry.group], entry.places, entry.weight)
+            add(scores, best[entry.group], entry.places, entry.weight)
         if not everything:
             cut = self._least(scores, max(most, _FURTHER), allowed)
             scores = {slot: self._whole(asked, slot) for slot, score in scores.items() if score >= cut}
@@ -338,31 +296,24 @@ class LexicalMatcher:
     def _ordered(self, asked: _Asked, scores: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
         """Best first, equal ones by name, after what neighbouring words add to the best."""
         ranked = sorted(scores, key=lambda each: (-each[0], self._names[each[1]]))
-        if asked.pairs:
-            last = ranked[min(len(ranked), _ORDERED) - 1][0] if ranked else 0.0
-            ranked = [
-                (score + self._neighbours(asked, slot) if score >= last else score, slot) for score, slot in ranked
-            ]
-            ranked.sort(key=lambda each: (-each[0], self._names[each[1]]))
+        if not ranked:
+            return ranked
+        last = ranked[min(len(ranked), _ORDERED) - 1][0]
+        ranked = [(score + self._added(asked, slot) if score >= last else score, slot) for score, slot in ranked]
+        ranked.sort(key=lambda each: (-each[0], self._names[each[1]]))
         return ranked
 
-    def _neighbours(self, asked: _Asked, slot: int) -> float:
-        """What pairs of words add: as much as one word would that occurs where they do."""
-        found: dict[tuple[int, int], float] = {}
-        seen = set[tuple[int, int]]()
-        text, field, each, last = self._texts[slot], -1, 0.0, 0
-        for at, number in enumerate(text):
-            if not number:
-                field, each, seen = field + 1, 0.0, set[tuple[int, int]]()
-            elif last and (pair := (last, number)) in asked.pairs and pair not in seen:
-                seen.add(pair)
-                if not each:
-                    weight, usual, shorter, _ = _FIELDS[field]
-                    length = _length(text, at)
-                    each = weight / (1 + shorter * (length / usual - 1))
-                found[pair] = found.get(pair, 0.0) + each
-            last = number
-        return sum(asked.pairs[pair] * count / (_SATURATION + count) for pair, count in found.items())
+    def _added(self, asked: _Asked, slot: int) -> float:
+        """What neighbouring words and the meaning add to a score."""
+        added = neighbours(self._texts[slot], asked.pairs) if asked.pairs else 0.0
+        return added + _MEANING * asked.against * max(0.0, self._meant(asked, slot))
+
+    def _meant(self, asked: _Asked, slot: int) -> float:
+        """How nearly a capability means what the need or a sentence of it does, from -1 to 1; 0 when nothing is known."""
+        direction = self._directions.get(slot)
+        if direction is None or not asked.meanings:
+            return 0.0
+        return max(alike(each, direction) for each in asked.meanings)
 
     # ---- what is said about it --------------------------------------------------------------------------------------
 
@@ -384,6 +335,8 @@ class LexicalMatcher:
             word = asked.words[stems[group]]
             like = "" if term == stems[group] else f" (as {term}…)"
             said.append(f"{word}{like} {value:.1f}")
+        if (close := self._meant(asked, slot)) >= _SAID:
+            said.append(f"means alike {close:.2f}")
         return tuple(said)
 
     def _signals(self, asked: _Asked, best: Sequence[Candidate], top: int | None) -> Signals:
@@ -397,7 +350,7 @@ class LexicalMatcher:
             covered += weight if term == stems[group] else min(weight, 3 * value)
         for word, weight in asked.weights.items():
             known += weight if word in self._postings else 0.0
-        name = list(dict.fromkeys(_split(best[0].name)))
+        name = list(dict.fromkeys(terms(best[0].name)))
         heavy = {word: self._weight(word) for word in name}
         named = sum(weight for word, weight in heavy.items() if word in asked.weights)
         first = best[0].score
@@ -413,59 +366,17 @@ class LexicalMatcher:
             size=math.log1p(len(self)),
         )
 
-    def _know(self, word: str) -> _Posting:
+    def _know(self, word: str) -> Posting:
         if self._spare:
             number = self._spare.pop()
             self._terms[number - 1] = word
         else:
             self._terms.append(word)
             number = len(self._terms)
-        posting = self._postings[word] = _Posting(number)
+        posting = self._postings[word] = Posting(number)
         self._spelling.add(word)
         return posting
 
 
 def _second(pair: tuple[int, float]) -> float:
     return pair[1]
-
-
-def _split(text: str) -> list[str]:
-    return [stem(word) for word in plain_words(text)]
-
-
-def _pair(first: str, second: str) -> int:
-    return crc32(f"{first} {second}".encode()) % _PAIRS
-
-
-def _pairs(sequence: Sequence[str]) -> set[int]:
-    """The numbers of the pairs in texts that are divided by empty words."""
-    return {_pair(first, second) for first, second in pairwise(sequence) if first and second}
-
-
-def _length(text: array[int], at: int) -> int:
-    """How many words the text has that the one at a place belongs to."""
-    start = at
-    while start and text[start - 1]:
-        start -= 1
-    end = at
-    while end < len(text) and text[end]:
-        end += 1
-    return end - start
-
-
-def _add(scores: dict[int, float], best: dict[int, float], places: _Places, weight: float) -> None:
-    """Add what a word counts for, as far as it is more than what already stands for the same word of the need."""
-    values = map(weight.__mul__, places.impacts)
-    if not best:
-        best.update(zip(places.slots, values, strict=True))
-        if not scores:
-            scores.update(best)
-            return
-        for slot, value in best.items():
-            scores[slot] = scores.get(slot, 0.0) + value
-        return
-    for slot, value in zip(places.slots, values, strict=True):
-        old = best.get(slot, 0.0)
-        if value > old:
-            best[slot] = value
-            scores[slot] = scores.get(slot, 0.0) + value - old

@@ -18,7 +18,7 @@ from registry.manifest import CapabilityLimits, Example, Manifest
 from registry.peers.lane import label, lane
 from registry.peers.mcp import ONCE, REPEATED, Effects
 from registry.peers.naming import names
-from registry.peers.offers import MOST_TOOLS, Listing, Offer, Refused, words
+from registry.peers.offers import Listing, Offer, Refused, told_apart, words
 
 _EXAMPLES = 5
 
@@ -53,18 +53,8 @@ def listing(
         only: take no other skills, by id.
     """
     offers: list[Offer] = []
-    refused: list[Refused] = []
-    known: dict[str, Mapping[str, Any]] = {}
     skills = card.get("skills") or [{"id": "ask", "name": card.get("name"), "description": card.get("description")}]
-    for skill in skills:
-        identity = skill.get("id") if isinstance(skill, Mapping) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if not isinstance(identity, str) or not identity or identity in known:
-            refused.append(Refused(str(identity)[:200], "it has no id, or that of another skill"))  # pyright: ignore[reportUnknownArgumentType]
-        elif only is None or identity in only:
-            known[identity] = skill
-    for identity in list(known)[MOST_TOOLS:]:
-        refused.append(Refused(identity[:200], f"the agent offers more than {MOST_TOOLS} skills"))
-        del known[identity]
+    known, refused = told_apart(skills if isinstance(skills, list) else [], "id", only)  # pyright: ignore[reportUnknownArgumentType]
     called = names(peer, sorted(known))
     for identity, skill in known.items():
         try:

@@ -15,7 +15,7 @@ from blackboard.types import RetryPolicy, RetryRule
 from registry.manifest import CapabilityLimits, Manifest
 from registry.peers.lane import label, lane
 from registry.peers.naming import names
-from registry.peers.offers import MOST_TOOLS, Listing, Offer, Refused, schema, words
+from registry.peers.offers import Listing, Offer, Refused, schema, told_apart, words
 
 Effects = Literal["pure", "reads", "writes", "irreversible"]
 
@@ -54,17 +54,7 @@ def listing(
         only: take no other tools.
     """
     offers: list[Offer] = []
-    refused: list[Refused] = []
-    known: dict[str, Mapping[str, Any]] = {}
-    for tool in tools:
-        name = tool.get("name")
-        if not isinstance(name, str) or not name or name in known:
-            refused.append(Refused(str(name)[:200], "it has no name, or that of another tool"))
-        elif only is None or name in only:
-            known[name] = tool
-    for name in list(known)[MOST_TOOLS:]:
-        refused.append(Refused(name[:200], f"the server offers more than {MOST_TOOLS} tools"))
-        del known[name]
+    known, refused = told_apart(tools, "name", only)
     called = names(peer, sorted(known))
     for name, tool in known.items():
         try:

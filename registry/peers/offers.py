@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from registry.manifest import Manifest
@@ -34,6 +34,30 @@ class Listing(NamedTuple):
 
     offers: tuple[Offer, ...]
     refused: tuple[Refused, ...] = ()
+
+
+def told_apart(
+    said: Sequence[Any], key: str, only: Sequence[str] | None
+) -> tuple[dict[str, Mapping[str, Any]], list[Refused]]:
+    """What a peer lists, by its own names for it, and what cannot be told apart or is too much.
+
+    Args:
+        said: as the peer lists it.
+        key: where the name stands in each.
+        only: take nothing else, by name; None takes all.
+    """
+    known: dict[str, Mapping[str, Any]] = {}
+    refused: list[Refused] = []
+    for each in said:
+        name: Any = cast("Mapping[str, Any]", each).get(key) if isinstance(each, Mapping) else None
+        if not isinstance(name, str) or not name or name in known:
+            refused.append(Refused(str(name)[:200], f"it has no {key}, or that of another one"))
+        elif only is None or name in only:
+            known[name] = cast("Mapping[str, Any]", each)
+    for name in list(known)[MOST_TOOLS:]:
+        refused.append(Refused(name[:200], f"more than {MOST_TOOLS} are offered"))
+        del known[name]
+    return known, refused
 
 
 def words(*texts: object) -> str:

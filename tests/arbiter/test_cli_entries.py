@@ -95,3 +95,19 @@ def test_schemas_of_topics_are_set_listed_kept_and_taken_away(said: Any) -> None
 )
 def test_what_makes_no_sense_is_refused_with_words(said: Any, words: list[str], says: str) -> None:
     assert says in said(*words, code=2)
+
+
+def test_what_lasts_is_promoted_and_what_is_to_go_is_erased(said: Any) -> None:
+    first = said("post", "claims.a", "a secret", "--scope", "session:s").strip()
+    kept = said("promote", first, "--to", "tenant:default", "--topic", "learned.a").strip()
+    assert kept.startswith("tenant:default/e/")
+    assert json.loads(said("read", kept, "--json"))["links"] == [{"rel": "derived_from", "to": first}]
+    name = json.loads(said("read", kept, "--json"))["author"]["name"]
+    assert "1 facts: 1 contents as written, 0 erased" in said("verify")
+    (told,) = lines(said("erase", "--author", name, "--scope", "session:s", "--reason", "asked", "--json"))
+    assert (told["facts"], told["entries"], told["scopes"]) == (1, 1, ["session:s"])
+    assert "erased 1 facts of 1 scopes" in said("erase", "--author", name)
+    assert "2 facts: 0 contents as written, 1 erased" in said("verify")
+    assert "secret" not in said("read", kept)
+    assert "had what was written on learned.a erased" in said("watch", "--after", "-", "--count", "2")
+    assert "no run" not in said("erase", "--run", "r0123")

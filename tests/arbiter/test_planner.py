@@ -9,7 +9,7 @@ import pytest
 from arbiter_support import FUNCTIONS, answers, arbiter, call, completions
 
 from arbiter import Capability, Limits, Status, Usage, capability
-from arbiter.planner import SHORTLIST
+from arbiter.choosing import SHORTLIST
 from arbiter.tools import PLAN, SEARCH
 from blackboard.testing import RedisServer
 from wrapper.models import ModelCallFailed, ModelTransient, StreamCut

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from strict import Play, done, spec, watched_play
 
-from blackboard import _script, feed
+from blackboard import _script, feed, predicates
 from blackboard.board import Board
 from blackboard.entries import ENTRY_BYTES, Entries
 from blackboard.entry import owner_of
@@ -197,6 +197,14 @@ async def test_entries_are_found_by_pattern_in_the_order_of_topic_and_posting(no
             assert [one.content for one in found.entries] == contents, (pattern, at)
     assert len((await notes.query(">")).entries) == len(posted) + 1
     assert again.version == 1
+
+
+@pytest.mark.parametrize("where", ["a? " * 21, "a? " * 5_000, "x=" + "1" * 30_000])
+def test_more_conditions_than_may_be_are_refused_before_they_are_read(where: str) -> None:
+    """Isolated code asks with them: reading a hundred thousand of them first would hold up the whole worker."""
+    with pytest.raises(BadInput, match="where"):
+        predicates.parse(where)
+    assert predicates.parse("a=" + "[" * 15_000)[0].value == "[" * 15_000
 
 
 async def test_conditions_on_fields_choose_and_never_raise(notes: Entries) -> None:
@@ -448,6 +456,21 @@ async def test_a_watch_of_a_run_ends_with_it_and_its_entries_stay_readable(play:
     assert ids(await notes.query()) == [written.id]
     kinds = await play.kinds(run, "entry.posted", "run.completed")
     assert [kind.partition(" ")[0] for kind in kinds] == ["entry.posted", "run.completed"]
+
+
+async def test_whoever_waits_for_something_to_take_is_told_that_its_run_is_over(play: Play) -> None:
+    run = await play.run()
+    notes = Entries(play.board, f"run:{run}")
+    waiting = asyncio.ensure_future(notes.take("a", seconds=600))
+    other = asyncio.ensure_future(notes.take("b", seconds=600))
+    await asyncio.sleep(0)
+    await notes.post("a", 1)
+    taken = await waiting
+    assert taken is not None
+    await play.board.cancel_run(run, "enough")
+    async with asyncio.timeout(60):
+        with pytest.raises(ScriptRefused, match="CLOSED"):
+            await other
 
 
 # ---- tasks that write ------------------------------------------------------------------------------------------------

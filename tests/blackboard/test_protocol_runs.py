@@ -8,7 +8,7 @@ import pytest
 from strict import Play, broken, done, spec, watched_play
 
 from blackboard.errors import BadInput, Conflict, Fenced, UnknownRecord
-from blackboard.types import Completion, Limits, Status
+from blackboard.types import Completion, Limits, Status, Usage
 
 play = watched_play
 
@@ -299,6 +299,16 @@ async def test_outcomes_are_counted_per_version_once(play: Play) -> None:
         for _ in range(2):
             await play.board.complete(claim, done(claim) if claim.key != "b" else broken(claim, retryable=False))
     assert await play.board.outcomes() == {"count|v1|succeeded": 1, "count|v1|failed": 1}
+
+
+async def test_what_successes_of_a_version_took_is_counted_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    await play.run(spec("a", version="v1"), spec("b", version="v1"), spec("c"))
+    for claim in await play.take(n=3):
+        monkeypatch.setattr("blackboard.working.time.monotonic", lambda began=claim.received: began + 1.5)
+        used = done(claim) if claim.key != "b" else broken(claim, retryable=False)
+        for _ in range(2):
+            await play.board.complete(claim, used.model_copy(update={"usage": Usage(input_tokens=40, output_tokens=2)}))
+    assert await play.board.spent() == {"count|v1|n": 1, "count|v1|ms": 1500, "count|v1|tokens": 42}
 
 
 async def test_a_run_lists_newest_first(play: Play) -> None:

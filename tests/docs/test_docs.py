@@ -25,6 +25,7 @@ from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.engine import stop_local
 from blackboard.entries import Entries
+from blackboard.erasure import erase
 from blackboard.triggers import AgendaTerms, Declared, Trigger
 from blackboard.types import Failure, Limits, RetryPolicy, Status, TaskSpec
 
@@ -265,6 +266,8 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
     decided = events.AgendaDecidedData(strategy="priority", strategy_version="terms")
     await agenda.block(1, by="ada", reason="not now")
     await agenda.decide(control, 1, decided, [], ends=True, facts=0, rated_all=True)
+    await entries.post("a", 4, author=events.Author(kind="person", name="ann"))
+    await erase(board, author="ann", scope=f"run:{run_id}")
     await board.pause_run(run_id, "a moment")
     await board.resume_run(run_id)
     await board.cancel_task(second.task_id, "not this one")
@@ -380,7 +383,7 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
-    from arbiter import conversation, planner, sdk, serving
+    from arbiter import choosing, conversation, sdk, serving
     from blackboard import _probe, _script, blobs, board, catalog, entries, entry_checks, payloads, plan, topics
     from fabricator import policy
     from registry import CapabilityLimits
@@ -406,7 +409,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"| report of a running attempt | {size(payloads.REPORT_BYTES)} |",
             f"| message or answer of a model | {size(payloads.STEP_BYTES)} |",
             f"| tasks in a round; in one `post_plan` | {plan.TASKS_PER_ROUND}; 100 |",
-            f"| capabilities offered to the model at first | {planner.SHORTLIST};",
+            f"| capabilities offered to the model at first | {choosing.SHORTLIST};",
             f"| result shown to the model | {conversation.SHOWN_CHARACTERS:,} characters;",
             f"{size(catalog.MAX_MANIFEST_BYTES)}; {size(catalog.MAX_SOURCE_BYTES)}; {size(catalog.MAX_EXAM_BYTES)} |",
             f"| fabricated source | {size(policy.MOST_BYTES)} |",

@@ -50,7 +50,7 @@ async def confined() -> AsyncIterator[Arena]:
 
 OUTER = ("filesystem", "network", "credentials")
 """What the root file system and the network of a box are for."""
-KERNEL = (*OUTER, "processes", "native", "resources", "persistence")
+KERNEL = (*OUTER, "processes", "native", "kernel", "resources", "persistence")
 """What other walls could let through; the rest is the judgement of the host, which is the same for all."""
 UNCONFINED = {"filesystem-file_names_as_probe": "without a box, names, sizes and times of files can be asked for"}
 """What ``zygote-lsm`` does not promise; it is chosen only where there can be no box."""

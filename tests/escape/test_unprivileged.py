@@ -58,7 +58,8 @@ def _opened() -> str | None:
     return "\n".join(lines)
 
 
-def test_g10_nobody_gets_out_as_nobody_either() -> None:
+def _as_nobody(tests: str) -> int:
+    """How many tests pass in a process that is nobody; all of them have to."""
     if os.geteuid() != 0:
         pytest.skip("this is an unprivileged user already")
     if missing := [name for name in ("setpriv", "unshare", "mount") if shutil.which(name) is None]:
@@ -70,11 +71,11 @@ def test_g10_nobody_gets_out_as_nobody_either() -> None:
     ):
         pytest.skip("nobody cannot be given an interpreter here: its folder is closed, and nothing may be mounted")
     become = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --bounding-set -all --inh-caps -all"
-    tests = f"{sys.executable} -m pytest -o addopts=--strict-markers -p no:cacheprovider -p no:xdist --basetemp {_HOME}/base"
+    pytest_ = f"{sys.executable} -m pytest -o addopts=--strict-markers -p no:cacheprovider -p no:xdist --basetemp {_HOME}/base"
     done = subprocess.run(
         [
             *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
-            f"{opened}\nexec {become} {tests} tests/escape/test_contained.py tests/escape/test_controls.py {_CORE}",
+            f"{opened}\nexec {become} {pytest_} {tests}",
         ],
         cwd=_ROOT,
         env={"PATH": os.environ["PATH"], "HOME": _HOME, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -86,4 +87,14 @@ def test_g10_nobody_gets_out_as_nobody_either() -> None:
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed[1]) > 150, done.stdout[-2000:]
+    return int(passed[1])
+
+
+def test_g10_nobody_gets_out_as_nobody_either() -> None:
+    assert _as_nobody(f"tests/escape/test_contained.py tests/escape/test_controls.py {_CORE}") > 150
+
+
+def test_g10_which_isolation_is_used_is_decided_for_nobody_as_for_root() -> None:
+    """With namespaces, without them, without Landlock, without both: the strongest that is left, or none."""
+    outcomes = "can_be_had or are_refused or without_landlock or not_replaced or said_loudly"
+    assert _as_nobody(f"tests/wrapper/test_isolation_detection.py -k '{outcomes}'") >= 4

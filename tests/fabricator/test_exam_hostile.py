@@ -81,6 +81,17 @@ def handler(net_cents, rate_bp=0):
     total, tax = ANSWERS[net_cents, rate_bp]
     return {"total_cents": total, "tax_cents": tax}
 """
+DESCRIBES_ITSELF = """
+import os
+from operator import attrgetter
+
+body = b'{"t":"done","value":{"handler":{"parameters":%s}}}'
+os.write(3, len(body).to_bytes(4, "big") + body)
+attrgetter("_exit")(os)(0)
+
+def handler(net_cents, rate_bp=0):
+    return {}
+"""
 HUGE = "def handler(net_cents, rate_bp=0):\n    return {'total_cents': 'x' * 50_000_000, 'tax_cents': 0}\n"
 NOT_JSON = "def handler(net_cents, rate_bp=0):\n    return {'total_cents': float('nan'), 'tax_cents': 0}\n"
 
@@ -92,6 +103,11 @@ NOT_JSON = "def handler(net_cents, rate_bp=0):\n    return {'total_cents': float
         pytest.param(FORGES_A_FRAME, "exam_public", None, id="forges a frame"),
         pytest.param(EXITS, "exam_public", "exited", id="exits"),
         pytest.param(EXITS_AT_IMPORT, "contract", None, id="exits at import"),
+        pytest.param(DESCRIBES_ITSELF % "5", "contract", None, id="describes itself as a number"),
+        pytest.param(DESCRIBES_ITSELF % "[1]", "contract", None, id="describes its parameters as numbers"),
+        pytest.param(
+            DESCRIBES_ITSELF % '[{"kind":[],"name":{}}]', "contract", None, id="describes parameters without names"
+        ),
         pytest.param(LOOPS, "exam_public", "timeout", id="loops"),
         pytest.param(EQUALS_EVERYTHING, "exam_public", "wrong_result", id="equals everything"),
         pytest.param(SEARCHES_ITS_PROCESS, "exam_public", "wrong_result", id="searches its process"),

@@ -293,14 +293,29 @@ async def test_a_name_of_another_tenant_is_not_taken(fabricate: Any, registry: R
 async def test_a_near_duplicate_is_recorded_and_does_not_stop_anything(fabricate: Any, stages: Stages) -> None:
     await fabricate(taxshop.script(taxshop.RIGHT))
     model = taxshop.script(taxshop.RIGHT, name="add_vat")
-    done = await fabricate(
-        model, "add_vat", need=taxshop.SPEC["description"], settings=FabricationSettings(near_duplicate=0.2)
-    )
+    done = await fabricate(model, "add_vat", need=taxshop.SPEC["description"])
 
     assert done.status is Status.SUCCEEDED
-    first = (await stages(done.orchestration_id))[0]
-    assert first.detail == "close to add_tax"
+    first, *_, last = await stages(done.orchestration_id)
+    likely = first.evidence["best_fits"]
+    assert likely >= 0.5
+    assert first.detail == f"close to add_tax, which fits with a probability of {likely:.2f}"
     assert first.evidence["closest"][0]["name"] == "add_tax"
+    # What was made is compared with what is there, text by text.
+    (alike,) = last.evidence["similar"]
+    assert alike["name"] == "add_tax"
+    assert done.data["similar"] == [f"{alike['likeness']:.2f} the same as add_tax: extend add_tax instead?"]
+    assert last.detail.endswith(done.data["similar"][0])
+
+
+async def test_what_another_tenant_has_is_no_duplicate_and_is_not_named(fabricate: Any, stages: Stages) -> None:
+    await fabricate(taxshop.script(taxshop.RIGHT), tenant="one")
+    done = await fabricate(
+        taxshop.script(taxshop.RIGHT, name="add_vat"), "add_vat", need=taxshop.SPEC["description"], tenant="two"
+    )
+    assert done.status is Status.SUCCEEDED
+    assert "similar" not in done.data
+    assert "add_tax" not in json.dumps([each.model_dump(mode="json") for each in await stages(done.orchestration_id)])
 
 
 async def test_an_invalid_specification_goes_back_with_the_precise_problems(fabricate: Any) -> None:

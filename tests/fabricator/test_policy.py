@@ -26,9 +26,10 @@ async def said(
     [
         ("import requests", "line 1: requests needs an http grant"),
         ("from urllib.request import urlopen", "urllib.request needs an http grant"),
-        ("import os", "os reaches the machine"),
+        ("x = 1\nimport os", "line 2: os reaches the machine, which no grant allows"),
         ("from importlib import import_module", "importlib reaches the machine"),
-        ("import numpy", "numpy is not among the allowed modules"),
+        ("import numpy", "line 1: numpy needs the packages grant for numpy"),
+        ("import statistics, shelve, turtle", "turtle is not among the allowed modules, and no grant opens it"),
         ("from . import other", "relative import"),
         ("from math import *", "Import the names you need from math"),
         ("import boto3", "It posts no events"),
@@ -42,12 +43,13 @@ async def said(
         ("from typing import sys", "typing.sys reaches the machine"),
         ("import random\nrandom._os.system('ls')", "random._os is private"),
         ("import typing\ntyping.sys.exit()", "typing.sys reaches the machine"),
-        ("import io\nio.open('/etc/passwd')", "io.open is not allowed"),
+        ("import io\nio.open('/etc/passwd')", "line 2: io.open is not allowed: reading a file needs a files grant"),
+        ("from io import open", "line 1: io.open is not allowed: reading a file needs a files grant"),
         ("import asyncio\nasyncio.create_subprocess_shell('ls')", "it starts processes"),
         ("client = None\nclient.put_events([])", "return the result, the caller reports it"),
         ("().__class__", "__class__ is not allowed"),
         ("eval('1')", "eval is not allowed"),
-        ("read = open", "open is not allowed: there are no files"),
+        ("read = open", "line 1: open is not allowed: reading a file needs a files grant"),
         ("getattr(1, 'real')", "write the attribute itself"),
         ("'{0.__globals__}'.format(1)", "A text names __globals__"),
         ("naïve = 1", "'naïve' is not ASCII"),
@@ -108,3 +110,11 @@ def test_a_tool_is_usable_when_it_reaches_nothing_but_a_model() -> None:
     assert Tool("p", "a", "", ()).usable
     assert Tool("p", "a", "", ("model",)).usable
     assert not Tool("p", "a", "", ("model", "network")).usable
+
+
+async def test_where_files_are_granted_the_refusal_says_how_to_read_them(isolation: ProcessIsolation) -> None:
+    granted = Grants(files=("rates=/srv/rates.csv",))
+    for source in ("open('x')", "import io\nio.open('x')", "from codecs import open"):
+        assert "read what was granted with wrapper.sdk.open_input(…): rates" in await said(
+            isolation, source + HANDLER, granted
+        )

@@ -15,7 +15,8 @@ from blackboard.board import Board
 from blackboard.peers import Peers
 from registry import Capability, Registry
 from wrapper.peers import Peer
-from wrapper.peers.following import Follower, Following
+from wrapper.peers.follower import Follower
+from wrapper.peers.following import Following
 from wrapper.secrets import Secrets
 
 

@@ -68,7 +68,7 @@ async def program(redis_server: RedisServer, board_name: str, tmp_path: Path) ->
     """The shop as a program that this process starts."""
     peer = McpPeer(
         name="shop", command=[sys.executable, str(SERVER), str(tmp_path / "asked")],
-        env={"SHOP_TOKEN": "{{secret:shop}}"}, answer_seconds=60.0,
+        env={"SHOP_TOKEN": "{{secret:shop}}"},
     )  # fmt: skip
     async with opened(redis_server.url, board_name, peer, tmp_path / "asked") as one:
         yield one

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from blackboard.errors import BadInput
 from registry.matching import Document, LexicalMatcher, Prices, Signals, decide
+from registry.matching.abstention import auroc, calibration_error
 from registry.matching.calibration import Calibration, fit, shipped
-from registry.matching.evaluation import auroc, calibration_error
 
 
 @pytest.fixture

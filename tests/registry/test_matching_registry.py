@@ -130,28 +130,40 @@ async def test_of_equals_the_one_with_the_better_record_comes_first_and_a_new_on
     client: redis.asyncio.Redis,
 ) -> None:
     counters: dict[str, int] = {}
+    took: dict[str, int] = {}
     now = 0.0
 
     async def outcomes() -> dict[str, int]:
         return counters
 
-    registry = Registry(Catalog(client, "test"), outcomes, clock=lambda: now)
+    async def spent() -> dict[str, int]:
+        return took
+
+    registry = Registry(Catalog(client, "test"), outcomes, clock=lambda: now, spent=spent)
     shas = {
-        name: (await registry.register(make(name, "Weather forecast"), source=CODE)).sha
-        for name in ("one", "two", "xnew")
+        name: (await registry.register(make(name, "Weather forecast"), source=CODE)).sha for name in ("aq", "bq", "xq")
     }
 
     async def order() -> list[str]:
         return [each.name for each in await registry.shortlist("weather forecast")]
 
-    assert await order() == ["one", "two", "xnew"]
-    counters |= {f"one|{shas['one']}|failed": 8, f"two|{shas['two']}|succeeded": 50, f"two|{shas['two']}|cancelled": 90}
-    assert await order() == ["one", "two", "xnew"]  # what was read a moment ago still counts
+    assert await order() == ["aq", "bq", "xq"]
+    counters |= {f"aq|{shas['aq']}|failed": 8, f"bq|{shas['bq']}|succeeded": 50, f"bq|{shas['bq']}|cancelled": 90}
+    assert await order() == ["aq", "bq", "xq"]  # what was read a moment ago still counts
     now = 11.0
-    assert await order() == ["two", "xnew", "one"]
-    first = (await registry.shortlist("weather forecast"))[0]
-    assert first.reasons[-1] == "succeeded 50 of 50"
-    assert (await registry.decide("weather forecast")).candidates[0].name == "two"
-    counters[f"xnew|{shas['xnew']}|failed"] = 20
+    assert await order() == ["xq", "bq", "aq"]
+    first, second, _ = await registry.shortlist("weather forecast")
+    assert (first.reasons[-1], second.reasons[-1]) == ("new, to be tried", "succeeded 50 of 50")
+    assert (await registry.decide("weather forecast")).candidates[0].name == "xq"
+    counters[f"xq|{shas['xq']}|failed"] = 3
     now = 22.0
-    assert await order() == ["two", "one", "xnew"]
+    assert await order() == ["bq", "xq", "aq"], "what was tried enough waits behind what works"
+    counters[f"xq|{shas['xq']}|failed"] = 20
+    now = 33.0
+    assert await order() == ["bq", "aq", "xq"]
+    counters[f"aq|{shas['aq']}|failed"] = 0
+    counters[f"aq|{shas['aq']}|succeeded"] = 50
+    took |= {f"bq|{shas['bq']}|n": 50, f"bq|{shas['bq']}|ms": 500_000, f"bq|{shas['bq']}|tokens": 250_000}
+    now = 44.0
+    assert await order() == ["aq", "bq", "xq"], "it takes ten seconds and five thousand tokens"
+    assert (await registry.shortlist("weather forecast"))[1].reasons[-1] == "succeeded 50 of 50, 10 s, 5,000 tokens"

@@ -101,6 +101,16 @@ def test_where_nothing_can_be_had_generated_code_is_refused_with_what_each_lacke
     assert "no Landlock" in found["refused"]
 
 
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+async def test_g10_where_there_is_no_linux_generated_code_is_refused(
+    system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no backend for other systems, and none is made up: the docs say which way is left."""
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(IsolationUnavailable, match=f"zygote-ns: .*this is {system}.*zygote-lsm: .*this is {system}"):
+        await detection.find(preload_strands=False, parked=1)
+
+
 @needs_namespaces
 def test_without_landlock_the_box_alone_holds() -> None:
     found, _ = on_a_machine_without("landlock")

@@ -12,7 +12,9 @@ import os
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import cast
 
 from wrapper.isolation import framing
@@ -142,12 +144,18 @@ class Channel:
 
 
 _current: Channel | None = None
+_hosted: ContextVar[Callable[[str, object], Future[object]] | None] = ContextVar("arbiter_hosted", default=None)
 
 
 def attach(channel: Channel) -> None:
     """Make this the process's channel."""
     global _current
     _current = channel
+
+
+def hosted(ask: Callable[[str, object], Future[object]]) -> None:
+    """Answer the calls of the current asyncio task, and of the threads it starts, in this process."""
+    _hosted.set(ask)
 
 
 def current() -> Channel:
@@ -162,10 +170,24 @@ def current() -> Channel:
 
 
 def call(method: str, args: object) -> object:
-    """Ask the host and wait. Raises :class:`CallError`."""
-    return current().call(method, args).result()
+    """Ask the host and wait.
+
+    Raises:
+        CallError: the host refused.
+        RuntimeError: called outside of a capability, or where the answer would be waited for by whoever has to give it.
+    """
+    ask = _hosted.get()
+    if ask is None:
+        return current().call(method, args).result()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return ask(method, args).result()
+    raise RuntimeError(
+        f"{method} would block this program's event loop: make the function a 'def', or await call_async()"
+    )
 
 
 async def call_async(method: str, args: object) -> object:
     """Ask the host without blocking the event loop. Raises :class:`CallError`."""
-    return await asyncio.wrap_future(current().call(method, args))
+    return await asyncio.wrap_future((_hosted.get() or current().call)(method, args))

@@ -2,7 +2,8 @@
 
 * :mod:`wrapper.peers.peer`: what a peer is to the rest: something that can be opened, and an open one.
 * :mod:`wrapper.peers.mcp`, :mod:`wrapper.peers.a2a`: MCP servers and A2A agents. Their libraries load when one is opened.
-* :mod:`wrapper.peers.following`: keeps one connection, registers what is offered, and says whether the peer answers.
+* :mod:`wrapper.peers.follower`: keeps one connection, registers what is offered, and says whether the peer answers.
+* :mod:`wrapper.peers.following`: all the peers that one process serves.
 * :mod:`wrapper.peers.settings`: peers from a file.
 """
 

@@ -98,6 +98,10 @@ class A2aPeer:
         return "a2a"
 
     @property
+    def open_seconds(self) -> float:
+        return self.answer_seconds
+
+    @property
     def card_url(self) -> str:
         """Where the card is."""
         return self.url if urlsplit(self.url).path.endswith(".json") else self.url.rstrip("/") + CARD_PATH
@@ -307,21 +311,21 @@ def _result(parts: Any) -> JsonValue:
     listed = list(parts)
     kinds = {part.WhichOneof("content") for part in listed}
     if kinds == {"data"}:
-        values = [_whole(MessageToDict(part.data)) for part in listed]
+        values = [whole(MessageToDict(part.data)) for part in listed]
         return values[0] if len(values) == 1 else values
     if kinds <= {"text"}:
         return _text(listed)
-    return {"parts": [_whole(MessageToDict(part)) for part in listed]}
+    return {"parts": [whole(MessageToDict(part)) for part in listed]}
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """Numbers as they were: the protocol's values know only floating point."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, list):
-        return [_whole(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+        return [whole(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, dict):
-        return {key: _whole(each) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: whole(each) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType]
     return value
 
 

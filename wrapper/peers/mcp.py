@@ -24,6 +24,7 @@ from wrapper.peers.peer import (
     ANSWER_SECONDS,
     CALL_SECONDS,
     REFRESH_SECONDS,
+    START_SECONDS,
     PeerFailed,
     checked_seconds,
     checked_url,
@@ -63,7 +64,8 @@ class McpPeer:
         effects: what running a tool does, by the server's name for it. Default: as the server says.
         tenant: who may use them; ``*`` is everybody.
         refresh_seconds: how often it is asked what it offers, whether or not it says that something changed.
-        answer_seconds: how long it may take to answer that, or to start.
+        answer_seconds: how long it may take to answer that, or to be connected to.
+        start_seconds: how long the program may take to start; the first start may have to fetch it.
         call_seconds: bound of one attempt at a tool.
 
     Raises:
@@ -82,6 +84,7 @@ class McpPeer:
     refresh_seconds: float = REFRESH_SECONDS
     answer_seconds: float = ANSWER_SECONDS
     call_seconds: float = CALL_SECONDS
+    start_seconds: float = START_SECONDS
 
     def __post_init__(self) -> None:
         lane(self.kind, self.name)
@@ -99,10 +102,15 @@ class McpPeer:
         checked_seconds("refresh_seconds", self.refresh_seconds)
         checked_seconds("answer_seconds", self.answer_seconds, 600)
         checked_seconds("call_seconds", self.call_seconds)
+        checked_seconds("start_seconds", self.start_seconds, 600)
 
     @property
     def kind(self) -> str:
         return "mcp"
+
+    @property
+    def open_seconds(self) -> float:
+        return self.answer_seconds if self.url is not None else self.start_seconds
 
     @contextlib.asynccontextmanager
     async def open(self, secrets: Secrets) -> AsyncGenerator[McpSession]:

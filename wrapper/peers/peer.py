@@ -18,6 +18,7 @@ from wrapper.secrets import PLACEHOLDER, Secrets
 REFRESH_SECONDS = 60.0
 ANSWER_SECONDS = 10.0
 CALL_SECONDS = 60.0
+START_SECONDS = 60.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -63,6 +64,11 @@ class Peer(Protocol):
     @property
     def answer_seconds(self) -> float:
         """How long it may take to answer that before it is taken for unreachable."""
+        ...
+
+    @property
+    def open_seconds(self) -> float:
+        """How long it may take to be connected to."""
         ...
 
     def open(self, secrets: Secrets) -> AbstractAsyncContextManager[Session]:

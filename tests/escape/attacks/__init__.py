@@ -11,6 +11,7 @@ from attacks import (
     deserialisation,
     filesystem,
     interpreter,
+    kernel,
     native,
     network,
     persistence,
@@ -30,6 +31,7 @@ FAMILIES = (
     broker.FAMILY,
     deserialisation.FAMILY,
     native.FAMILY,
+    kernel.FAMILY,
 )
 ATTACKS: dict[str, Attack] = {
     f"{family.name}-{attack.name}": attack for family in FAMILIES for attack in family.attacks

@@ -235,3 +235,67 @@ attack(
     return 1
     """,
 )
+attack(
+    "half_a_result",
+    tries="Sends half of a result and ends as if all were well.",
+    body="""
+    data = json.dumps({"t": "done", "value": "FORGED"}).encode()
+    raw(struct.pack(">I", len(data)) + data[:10])
+    os._exit(0)
+    """,
+)
+attack(
+    "two_results_at_once",
+    tries="Sends two results in one piece, so that the second is there before the first was looked at.",
+    body="""
+    data = json.dumps({"t": "done", "value": "FORGED"}).encode()
+    raw((struct.pack(">I", len(data)) + data) * 2)
+    os._exit(0)
+    """,
+)
+attack(
+    "result_behind_a_call",
+    tries="Sends a call and, without waiting for its answer, a result and a second call for somebody else's account.",
+    grants=("model.invoke",),
+    body="""
+    call = {"t": "call", "method": "model.invoke", "args": None}
+    for frame in ({**call, "id": 1}, {"t": "done", "value": "FORGED"}, {**call, "id": 2}):
+        send(frame)
+    os._exit(0)
+    """,
+)
+attack(
+    "crowded_result",
+    tries="Sends a result of a million empty lists, each of which is forty times as large where it is read.",
+    result=8 << 20,
+    body="""
+    send(b'{"t":"done","value":["FORGED",' + b"[]," * 1000000 + b"1]}")
+    os._exit(0)
+    """,
+)
+attack(
+    "other_descriptor",
+    tries="Puts its own socket in the channel's place, so that the harness writes the result where it likes.",
+    shown=forged,
+    layers=("host's judgement",),
+    body="""
+    ours, theirs = socket.socketpair()
+    keep = os.dup(3)
+    os.dup2(theirs.fileno(), 3)
+    send({"t": "done", "value": "FORGED"}, keep)
+    send({"t": "done", "value": "FORGED"}, keep)
+    return 1
+    """,
+)
+attack(
+    "harness_rewritten",
+    tries="Rewrites what the harness encodes and sends with, so that its last frame says more than a result.",
+    body="""
+    for name, module in list(sys.modules.items()):
+        if name.endswith(".framing"):
+            encode, frame = module.encode, module.frame
+            module.frame = lambda body: frame(body[:-1] + b',"usage":{"total_tokens":0},"isolation":"none","value":"FORGED"}')
+    json.dumps = lambda *_, **__: '{"t":"done","value":"FORGED","tenant":"another"}'
+    return "true"
+    """,
+)

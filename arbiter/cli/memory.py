@@ -1,0 +1,71 @@
+"""The commands about what lasts and what is forgotten: entries promote, verify, erase."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+
+from arbiter.cli import NOT_SUCCEEDED, OK, options, output
+from arbiter.cli.entries import in_scope, said
+from arbiter.cli.runs import attended
+from blackboard.board import Board
+from blackboard.entries import Entries
+from blackboard.entry import owner_of_entry, scope_of
+from blackboard.erasure import erase as erased
+from blackboard.errors import UnknownRecord
+from blackboard.promotion import promote as promoted
+from blackboard.sealing import verify as verified
+
+
+def promote(arguments: argparse.Namespace) -> int:
+    """Keep what an entry says in a scope that lasts longer, and print the id it has there."""
+
+    async def done(entries: Entries) -> int:
+        own = entries.within(scope_of(owner_of_entry(arguments.entry)))
+        return said(await promoted(own, arguments.entry, arguments.to, topic=arguments.topic), arguments)
+
+    return in_scope(arguments, done)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Print whether the log of a scope still says what was written."""
+
+    async def done(entries: Entries) -> int:
+        found = await verified(entries)
+        if arguments.json:
+            output.line(dataclasses.asdict(found))
+        else:
+            unsealed = f", {found.unsealed} without a hash" if found.unsealed else ""
+            output.text(f"{found.facts} facts: {found.sealed} contents as written, {found.erased} erased{unsealed}")
+            for fault in found.faults:
+                output.text(fault)
+        return NOT_SUCCEEDED if found.faults else OK
+
+    return in_scope(arguments, done)
+
+
+def erase(arguments: argparse.Namespace) -> int:
+    """Take something off the board, and print how much it was."""
+
+    async def done() -> int:
+        async with await Board.open(**options.place(arguments)) as board:
+            run: str | None = arguments.run
+            with contextlib.suppress(UnknownRecord):  # one that was removed may have left something elsewhere
+                run = None if run is None else await options.run_id(board, run)
+            found = await erased(
+                board, author=arguments.author, run=run, tenant=arguments.tenant, scope=arguments.scope,
+                reason=arguments.reason,
+            )  # fmt: skip
+        if arguments.json:
+            output.line(dataclasses.asdict(found))
+        else:
+            output.text(
+                f"erased {found.facts} facts of {len(found.scopes)} scopes and {len(found.runs)} runs; "
+                f"{found.entries} entries ended by it"
+            )
+        for left in found.left:
+            output.note(f"left: {left}")
+        return NOT_SUCCEEDED if found.left else OK
+
+    return attended(done())

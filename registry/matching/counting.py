@@ -1,0 +1,99 @@
+"""What words, and pairs of neighbours, count for in a capability: settled by its own texts alone.
+
+Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), section 3.6, for the
+field weights.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+from zlib import crc32
+
+from registry.matching.documents import Document
+from registry.matching.words import terms
+
+_FIELDS = (
+    (2.0, 3.0, 0.3, 32),
+    (1.0, 12.0, 0.75, 400),
+    (0.6, 2.0, 0.75, 400),
+    (0.4, 8.0, 0.75, 600),
+    (0.5, 20.0, 0.75, 600),
+)
+"""Of each text of a document: its weight, the usual number of words, how far a longer one counts less (BM25's b), and
+how many words of it are read."""
+_SATURATION = 1.6
+_REPEATED = 2
+"""How often a word counts in one text. Whoever says it a third time says nothing more of what the thing does."""
+PAIRS = 1 << 20
+"""How many numbers pairs of words are counted under. More pairs than that share numbers, and seem a little less rare."""
+
+
+class Counted(NamedTuple):
+    """A document, taken apart."""
+
+    impacts: Mapping[str, int]
+    """What each word counts for, in 255ths; at least 1."""
+    sequence: Sequence[str]
+    """All words in their order, with an empty one before each text."""
+
+
+def count(document: Document) -> Counted:
+    """See :class:`Counted`."""
+    counted: dict[str, float] = {}
+    sequence: list[str] = []
+    for text, (weight, usual, shorter, read) in zip(document, _FIELDS, strict=True):
+        words = terms(text)[:read]
+        each = weight / (1 + shorter * (len(words) / usual - 1))
+        for word, times in Counter(words).items():
+            counted[word] = counted.get(word, 0.0) + each * min(times, _REPEATED)
+        sequence += ["", *words]
+    impacts = {word: max(1, round(255 * value / (_SATURATION + value))) for word, value in counted.items()}
+    return Counted(impacts, sequence)
+
+
+def pair(first: str, second: str) -> int:
+    """The number a pair of neighbours is counted under."""
+    return crc32(f"{first} {second}".encode()) % PAIRS
+
+
+def pairs(sequence: Sequence[str]) -> set[int]:
+    """The numbers of the pairs in texts that are divided by empty words."""
+    return {pair(first, second) for first, second in pairwise(sequence) if first and second}
+
+
+def neighbours(text: array[int], asked: Mapping[tuple[int, int], float]) -> float:
+    """What pairs of words add to a score: as much as one word would that occurs where they do.
+
+    Args:
+        text: the sequence of a document as numbers of words, 0 before each text.
+        asked: the need's pairs, and what each weighs.
+    """
+    found: dict[tuple[int, int], float] = {}
+    seen = set[tuple[int, int]]()
+    field, each, last = -1, 0.0, 0
+    for at, number in enumerate(text):
+        if not number:
+            field, each, seen = field + 1, 0.0, set[tuple[int, int]]()
+        elif last and (both := (last, number)) in asked and both not in seen:
+            seen.add(both)
+            if not each:
+                weight, usual, shorter, _ = _FIELDS[field]
+                each = weight / (1 + shorter * (_length(text, at) / usual - 1))
+            found[both] = found.get(both, 0.0) + each
+        last = number
+    return sum(asked[both] * value / (_SATURATION + value) for both, value in found.items())
+
+
+def _length(text: array[int], at: int) -> int:
+    """How many words the text has that the one at a place belongs to."""
+    start = at
+    while start and text[start - 1]:
+        start -= 1
+    end = at
+    while end < len(text) and text[end]:
+        end += 1
+    return end - start

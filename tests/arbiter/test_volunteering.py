@@ -1,0 +1,251 @@
+"""Open requests: announced, bid on, awarded exactly once, answered; and what happens when nobody bids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from arbiter_support import arbiter
+
+from arbiter import (
+    AgendaTerms,
+    Arbiter,
+    BadInput,
+    Grants,
+    Inquiry,
+    Limits,
+    Missing,
+    OpenRequest,
+    Posting,
+    Query,
+    RunResult,
+    ScriptedModel,
+    TopicGrants,
+    Trigger,
+    capability,
+)
+from arbiter.volunteering import Candidate, best
+from blackboard.board import Board
+from blackboard.entries import Entries
+from blackboard.entry import Entry
+from blackboard.testing import RedisServer
+from wrapper import sdk
+
+BIDDER = Grants(topics=TopicGrants(read=("requests.>",), write=("bids.>",)))
+ASKED = OpenRequest(question="Who can find the bank details of a supplier?", input={"supplier": "Acme"})
+ACCOUNT = "DE02 1203 0000 0000 2020 51"
+
+
+def bidder(name: str, confidence: float, **bid: Any) -> Any:
+    """A source that bids on what asks for bank details."""
+
+    @capability(
+        name=name, effects="writes", grants=BIDDER,
+        triggers=[Trigger(topic="requests.*", where="question~bank", bind={"request": "id", "topic": "topic"})],
+    )  # fmt: skip
+    def bids(request: str, topic: str) -> None:
+        """Bid."""
+        sdk.post(topic.replace("requests", "bids"), bid, confidence=confidence, links=[("answers", request)])
+
+    return bids
+
+
+@capability
+def look_up(supplier: str) -> dict[str, str]:
+    """Look up a supplier's account."""
+    return {"supplier": supplier, "account": ACCOUNT}
+
+
+@capability
+def guess(supplier: str) -> str:
+    """Guess a supplier's account."""
+    return f"{supplier} has one somewhere"
+
+
+@capability
+def fail(supplier: str) -> str:
+    """Fail."""
+    raise LookupError(f"no {supplier} here")
+
+
+async def answered(
+    a: Arbiter, request: OpenRequest | dict[str, Any] = ASKED, limits: Limits | None = None
+) -> RunResult:
+    """The run of an inquiry of one open request."""
+    content = request.content() if isinstance(request, OpenRequest) else request
+    terms = AgendaTerms(until=Query(topic="answers.bank"))
+    return await a.run(Inquiry([Posting("requests.bank", content)], terms), timeout=40, limits=limits)
+
+
+async def entry(a: Arbiter, run_id: str, topic: str) -> Entry:
+    """The only live one of a topic."""
+    (found,) = (await a.entries.within(f"run:{run_id}").query(topic)).entries
+    return found
+
+
+async def test_the_bid_of_the_highest_value_is_awarded_and_its_capability_answers(redis_server: RedisServer) -> None:
+    sources = (
+        look_up, guess, bidder("sure", 0.9, capability="look_up", cost=2.0), bidder("unsure", 0.3, capability="guess"),
+    )  # fmt: skip
+    async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
+        result = await answered(a)
+        award = await entry(a, result.run_id, "awards.bank")
+        answer = await entry(a, result.run_id, "answers.bank")
+        request = await entry(a, result.run_id, "requests.bank")
+    assert (result.status, json.loads(result.answer or "")) == ("succeeded", {"supplier": "Acme", "account": ACCOUNT})
+    assert award.content["capability"] == "look_up"
+    ranked = sorted(award.content["candidates"], key=lambda one: one["value"])
+    assert [(one["capability"], one["value"]) for one in ranked] == [("guess", 0.15), ("look_up", 0.225)]
+    assert "highest value of 2" in award.content["reason"]
+    assert {(link.rel, link.to) for link in answer.links} == {("answers", request.id), ("derived_from", award.id)}
+    assert answer.confidence == 0.9
+
+
+async def test_a_bid_that_comes_late_or_cannot_be_carried_out_is_refused_with_its_reason(
+    redis_server: RedisServer,
+) -> None:
+    sources = (
+        look_up,
+        bidder("odd", 0.9, capability="nobody"),
+        bidder("wrong", 0.9, capability="look_up", input={"x": 1}),
+    )
+    async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
+        result = await answered(a)
+        late = await answered(a, OpenRequest(question="Bank?", input={"supplier": "Acme"}, seconds=0.001))
+        first = (await entry(a, result.run_id, "unanswered.bank")).content
+        reasons = [one["refused"] for one in (await entry(a, result.run_id, "awards.bank")).content["candidates"]]
+        lates = [one["refused"] for one in (await entry(a, late.run_id, "awards.bank")).content["candidates"]]
+    assert (result.status, result.error and result.error.type) == ("failed", "stagnation")
+    assert any("no capability 'nobody'" in one for one in reasons)
+    assert any("does not fit" in one for one in reasons)
+    assert "give up" in first["reason"]
+    assert all("later than 0.001 s" in one for one in lates)
+
+
+async def test_a_capability_that_fails_leaves_the_request_unanswered_with_the_reason(redis_server: RedisServer) -> None:
+    sources = (fail, bidder("sure", 0.9, capability="fail"))
+    async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
+        result = await answered(a)
+        said = (await entry(a, result.run_id, "unanswered.bank")).content
+    assert result.status == "failed"
+    assert (said["capability"], said["status"]) == ("fail", "failed")
+    assert "no Acme here" in said["reason"]
+
+
+SPECIFICATION = {
+    "name": "bank_of", "description": "The bank of a supplier, made of its name.",
+    "input_schema": {"type": "object", "properties": {"supplier": {"type": "string"}}, "required": ["supplier"]},
+    "output_schema": {"type": "string"},
+    "public_cases": [
+        {"name": "a", "input": {"supplier": "Acme"}, "expected": "Bank of Acme"},
+        {"name": "b", "input": {"supplier": "Bolt"}, "expected": "Bank of Bolt"},
+    ],
+    "sealed_cases": [{"name": "c", "input": {"supplier": "Cord"}, "expected": "Bank of Cord"}],
+}  # fmt: skip
+CODE = '```python\ndef handler(supplier: str) -> str:\n    """The bank."""\n    return "Bank of " + supplier\n```'
+MISSING = Missing(name="bank_of", need="Name the bank of a supplier, by the supplier's name.")
+FABRICATE = ASKED.model_copy(update={"otherwise": "fabricate", "missing": MISSING})
+
+
+def maker(code: str = CODE) -> ScriptedModel:
+    return ScriptedModel(
+        [
+            {"system": "^You are the Examiner", "turns": [json.dumps(SPECIFICATION)]},
+            {"system": "^You are the Fabricator", "turns": [code] * 4},
+        ]
+    )
+
+
+async def test_what_nobody_bids_for_is_fabricated_and_awarded_and_the_next_request_finds_it_there(
+    redis_server: RedisServer,
+) -> None:
+    async with Arbiter(redis_server.url, maker(), board="fabricated", grace_seconds=1.0) as a:
+        first = await answered(a, FABRICATE)
+        again = await answered(a, FABRICATE)
+        award = (await entry(a, again.run_id, "awards.bank")).content
+    assert [(task.kind, task.key) for task in first.state.work] == [
+        ("fabrication", "fabricate_bank_of"), ("capability", "award.bank"),
+    ]  # fmt: skip
+    assert (first.answer, again.answer) == ("Bank of Acme", "Bank of Acme")
+    assert [task.key for task in again.state.work] == ["award.bank"]
+    assert [one["capability"] for one in award["candidates"]] == ["bank_of"]
+
+
+@pytest.mark.parametrize("why", ["it fails", "the limit"])
+async def test_a_request_is_given_up_when_its_capability_cannot_be_fabricated(
+    redis_server: RedisServer, why: str
+) -> None:
+    model = maker("no code")
+    limits = Limits(fabrications=0) if why == "the limit" else None
+    async with Arbiter(redis_server.url, model, board="given-up-" + why[:2], grace_seconds=1.0) as a:
+        result = await answered(a, FABRICATE, limits)
+        said = (await entry(a, result.run_id, "unanswered.bank")).content
+    assert result.status == "failed"
+    assert ("limit of 0 fabrications" if why == "the limit" else "could not be fabricated") in said["reason"]
+
+
+async def test_what_is_no_open_request_is_unanswered_with_the_reason(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        result = await answered(a, {"question": "Who?", "seconds": -1})
+        said = (await entry(a, result.run_id, "unanswered.bank")).content
+    assert "no open request: seconds" in said["reason"]
+
+
+async def test_an_award_by_hand_stands_and_there_is_never_a_second_one(redis_server: RedisServer) -> None:
+    by_hand: list[Entries] = []
+
+    @capability(effects="writes", grants=BIDDER, triggers=[Trigger(topic="requests.*", bind={"request": "id"})])
+    async def late_bidder(request: str) -> None:
+        """Bid, after a person has awarded it to somebody else."""
+        await by_hand[0].within(f"run:{request.partition('/')[0]}").post("awards.bank", {"capability": "guess"})
+        bid = {"topic": "bids.bank", "content": {"capability": "look_up"}, "links": [["answers", request]]}
+        await sdk.call_async("entry.post", bid)
+
+    async with arbiter(redis_server.url, ["unused"], capabilities=(look_up, guess, late_bidder)) as (a, _):
+        by_hand.append(a.entries)
+        result = await answered(a)
+        await entry(a, result.run_id, "awards.bank")
+    assert result.answer == "Acme has one somewhere"
+
+
+@pytest.mark.parametrize("round_", [2, 3])
+async def test_g2_a_step_that_dies_before_it_is_committed_leaves_one_award_one_task_and_one_answer(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, round_: int
+) -> None:
+    commit, died = Board.commit_step, list[int]()
+
+    async def dies(self: Board, claim: Any, *given: Any, **more: Any) -> None:
+        if claim.round == round_ and not died:
+            died.append(claim.round)
+            raise ConnectionError("the process dies here")
+        await commit(self, claim, *given, **more)
+
+    monkeypatch.setattr(Board, "commit_step", dies)
+    sources = (look_up, bidder("sure", 0.9, capability="look_up"))
+    async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
+        result = await answered(a)
+        counts = [
+            len((await a.entries.within(f"run:{result.run_id}").query(f"{topic}.bank")).entries)
+            for topic in ("awards", "answers")
+        ]
+    assert died == [round_]
+    assert (result.status, counts) == ("succeeded", [1, 1])
+    assert [task.key for task in result.state.work if task.key.startswith("award.")] == ["award.bank"]
+
+
+def test_an_announcement_says_what_to_fabricate() -> None:
+    with pytest.raises(BadInput, match="missing"):
+        OpenRequest(question="Who?", otherwise="fabricate").content()
+
+
+def values(*found: Sequence[float]) -> list[Candidate]:
+    return [Candidate(f"c{n}", one[0], one[1], success=one[2]) for n, one in enumerate(found)]
+
+
+def test_of_two_alike_the_first_bid_is_awarded_and_a_refused_one_never() -> None:
+    first, second = values((0.5, 1, 0.5), (0.5, 1, 0.5))
+    assert best([first, second]) is first
+    assert best([Candidate("x", 1.0, 1.0, success=1.0, refused="late"), second]) is second
+    assert best([]) is None
