@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    agenda,
     board,
     comparison,
     conversation,
@@ -53,6 +54,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "schedules": schedules.measure,
     "entries": entries.measure,
     "matching": matching.measure,
+    "agenda": agenda.measure,
 }
 
 

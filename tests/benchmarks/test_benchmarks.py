@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import comparison, entries, idle, left_over, load, noisy, recovery, report, workers
+from benchmarks import agenda, comparison, entries, idle, left_over, load, noisy, recovery, report, workers
 from benchmarks.measure import Spread
 from benchmarks.processes import Child
 from benchmarks.report import Row
@@ -33,6 +33,10 @@ SMALL: dict[str, tuple[Small, Sequence[str]]] = {
     "noisy": (
         lambda say: noisy.waited(20, 10, say),
         ["one task behind 20 of another tenant", "another run of the tenant"],
+    ),
+    "agenda": (
+        lambda say: agenda.cost((0, 20), (10, 600), 5, 1, say),
+        ["post with 20 triggers that do not fit", agenda.TRIGGERS, agenda.RAW, "one pick while 600 wait"],
     ),
     "entries": (
         lambda say: entries.found((20,), 3, 1, say),
