@@ -16,7 +16,7 @@ local function noticed(id, h, conf, keys)
   if not RUN.ag then return end
   local a = agenda_of() or new_agenda()
   a.f = a.f + 1
-  if a.busy > 0 and shakes(h) then a.pr = a.f end
+  if (a.busy > 0 or a.ctl) and shakes(h) then a.pr = a.f end    -- or something that is being picked from what was read before
   if string.find(keys, '%S') then
     local src = {e = id, ev = h.ver, topic = h.topic, conf = conf, hop = 1}
     local task = ARGV[4] ~= '' and get(ARGV[4])

@@ -10,6 +10,8 @@ import pytest
 from arbiter_support import arbiter, call
 
 from arbiter import AgendaTerms, Arbiter, Grants, Inquiry, Posting, Query, RunResult, TopicGrants, Trigger, capability
+from blackboard.agenda import Agenda
+from blackboard.entries import Entries
 from blackboard.entry import Entry
 from blackboard.invariants import faults
 from blackboard.testing import RedisServer
@@ -70,6 +72,28 @@ async def test_a_task_is_cancelled_when_its_entry_is_retracted(redis_server: Red
     assert task.completion.status == "cancelled"
     assert task.stopping == f"the entry it was made from was retracted: {claim.id}"
     assert (result.status, result.error and result.error.type) == ("failed", "stagnation")
+
+
+async def test_g5_a_retraction_while_control_picks_is_not_lost(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, decide, retracted = Slow("retracted"), Agenda.decide, list[str]()
+
+    async def late(self: Agenda, claim: Any, number: int, told: Any, picks: Any, **more: Any) -> None:
+        if picks and not retracted:
+            entries = Entries(a.board, f"run:{self.run_id}")
+            (claim_,) = (await entries.query("claims.a")).entries
+            retracted.append((await entries.retract(claim_.id)).id)
+        await decide(self, claim, number, told, picks, **more)
+
+    monkeypatch.setattr(Agenda, "decide", late)
+    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6) as (a, _):
+        result = await a.run(Inquiry([Posting("claims.a", {"amount": 1})], AgendaTerms()), timeout=20)
+        assert await faults(a.board) == []
+    (task,) = result.state.work
+    assert retracted
+    assert task.completion is not None
+    assert task.completion.status == "cancelled"
 
 
 async def test_a_task_is_stopped_when_its_entry_is_amended_and_what_it_says_now_is_worked_on(
