@@ -21,8 +21,9 @@ from registry.matching.documents import Document
 from registry.matching.encoders import Encoder
 from registry.matching.interface import Candidate, Findings
 from registry.matching.lexical import LexicalMatcher
+from registry.matching.words import views
 
-_WORDS = 0.5
+_WORDS = 0.8
 _AT_ONCE = 256
 _DEEP = 400
 _SERVED = 0.5
@@ -135,9 +136,9 @@ class HybridMatcher:
             return Findings(words.candidates[: max(k, 0)], words.signals)
         matrix = self._matrix[: len(self._names)]
         mean = self._sum / len(self._names)
-        asked = self._vectors([query[:_READ]])[0]
-        # Centred on the average capability: a vector's likeness to everything says nothing.
-        close = matrix @ (asked - mean) - float(mean @ (asked - mean))
+        # Centred on the average capability: a vector's likeness to everything says nothing. Of several sentences each is meant.
+        asked = self._vectors(views(query[:_READ])) - mean
+        close = (matrix @ asked.T - mean @ asked.T).max(axis=1)
         spread = float(close.std()) or 1.0
         middle = float(close.mean())
         count = max(1, len(self))

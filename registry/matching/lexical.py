@@ -15,7 +15,6 @@ reach the best any more.
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
@@ -30,7 +29,7 @@ from registry.matching.meaning import Meanings, alike
 from registry.matching.postings import Places, Posting, add
 from registry.matching.related import Related, shipped
 from registry.matching.spelling import Spelling
-from registry.matching.words import plain_words, stem, terms
+from registry.matching.words import plain_words, stem, terms, views
 
 _PAIR = 0.4
 """What two neighbouring words of the need count that are neighbours in a capability as well, against one word so rare."""
@@ -60,9 +59,6 @@ _DIRECTION = 64
 """How many words of a name, description and names of parameters, and of a need, are read for what they mean together."""
 _SAID = 0.3
 """From where on a meaning is given as a reason."""
-_VIEWS = 8
-"""A need of several sentences means each of the first ones, and all of it."""
-_BETWEEN = re.compile(r"[.;!?]\s+|\n+")
 
 
 class _Entry(NamedTuple):
@@ -206,17 +202,10 @@ class LexicalMatcher:
             if first in self._postings and second in self._postings:
                 weight = _PAIR * self._rarity(self._paired[pair(first, second)])
                 beside[self._postings[first].number, self._postings[second].number] = weight
-        meanings = self._directed(query[:_READ], stems)
-        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings)
-
-    def _directed(self, query: str, stems: Sequence[str]) -> list[array[int]]:
-        """The vectors of a need and of its first sentences."""
         table = self._meanings or meaning.shipped()
-        views = [list(stems)]
-        parts = _BETWEEN.split(query, _VIEWS)
-        if len(parts) > 1:
-            views += [words for part in parts[:_VIEWS] if len(words := terms(part)) > 1]
-        return [vector for view in views if (vector := table.of(view[:_DIRECTION])) is not None]
+        directions = [table.of(terms(view)[:_DIRECTION]) for view in views(query[:_READ])]
+        meanings = [direction for direction in directions if direction is not None]
+        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings)
 
     def _looked_for(self, word: str, weights: dict[str, float]) -> Iterable[tuple[str, float]]:
         """The word itself, those spelled nearly like it and those related to it, with what each 255th counts."""

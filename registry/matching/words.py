@@ -14,6 +14,8 @@ she should show so some such t tell than that the their them then there these th
 was we were what when where which who why will with would you your
 """
 _STOP = frozenset(_STOP_WORDS.split())
+_BETWEEN = re.compile(r"[.;!?]\s+|\n+")
+_VIEWS = 8
 _ENDINGS = ("ations", "ation", "ating", "ated", "ator", "ing", "ed", "ment", "ly", "er", "or", "ion")
 
 
@@ -26,6 +28,12 @@ def plain_words(text: str) -> list[str]:
     """The words of a text in lower case and whole, identifiers split, without stop words."""
     words = (word.lower() for word in _WORD.findall(_CAMEL.sub(" ", text)))
     return [word for word in words if word not in _STOP]
+
+
+def views(text: str) -> list[str]:
+    """A text, and each of its first eight sentences with two words at least, when it has several: each is meant."""
+    parts = _BETWEEN.split(text, _VIEWS)[:_VIEWS]
+    return [text, *(part for part in parts if len(plain_words(part)) > 1)] if len(parts) > 1 else [text]
 
 
 @lru_cache(maxsize=65_536)
