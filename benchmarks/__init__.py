@@ -23,6 +23,7 @@ file              question it answers
 ``history``       do space and time grow linearly with the rounds of a run?
 ``conversation``  and with a conversation of many tokens?
 ``schedules``     how late does a schedule fire?
+``matching``      how fast is a capability found among very many, and at what cost?
 ``failover``      what does a failover cost and lose? (on its own)
 ``peers``         the other queues' own code, one file each
 ``raw``           bare Redis as a unit

@@ -24,6 +24,7 @@ from benchmarks import (
     left_over,
     load,
     machine,
+    matching,
     noisy,
     recovery,
     report,
@@ -51,6 +52,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "conversation": conversation.measure,
     "schedules": schedules.measure,
     "entries": entries.measure,
+    "matching": matching.measure,
 }
 
 

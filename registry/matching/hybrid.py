@@ -131,7 +131,7 @@ class HybridMatcher:
         """The best at most ``k`` allowed capabilities; those with a vector also by meaning."""
         if self._missing:
             self.encode_some(self._at_once)
-        words = self._lexical.search(query, k=_DEEP, allowed=allowed)
+        words = self._lexical.search(query, k=_DEEP, allowed=allowed, told=3 * max(k, 0))
         if not self._names or not query.strip() or k <= 0:
             return Findings(words.candidates[: max(k, 0)], words.signals)
         matrix = self._matrix[: len(self._names)]

@@ -163,8 +163,13 @@ class LexicalMatcher:
                 self._spare.append(posting.number)
                 self._spelling.remove(word)
 
-    def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
-        """The best at most ``k`` allowed capabilities that have anything to do with the need."""
+    def search(
+        self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None, told: int | None = None
+    ) -> Findings:
+        """The best at most ``k`` allowed capabilities that have anything to do with the need.
+
+        ``told`` is of how many of them the reasons are given. Default: of all.
+        """
         asked = self._asked(query)
         if k <= 0 or not asked.entries:
             return Findings((), Signals(size=math.log1p(len(self))))
@@ -172,8 +177,9 @@ class LexicalMatcher:
         ranked = self._ordered(asked, scores)
         best = [Candidate(self._names[slot], score / (score + asked.against)) for score, slot in ranked[: max(k, 10)]]
         signals = self._signals(asked, best, ranked[0][1] if ranked else None)
-        told = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best[:k]]
-        return Findings(told, signals)
+        last = k if told is None else told
+        explained = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best[:last]]
+        return Findings([*explained, *best[last:]][:k], signals)
 
     # ---- the need ---------------------------------------------------------------------------------------------------
 

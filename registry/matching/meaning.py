@@ -16,8 +16,8 @@ from operator import mul
 from pathlib import Path
 
 _FILE = Path(__file__).with_name("meaning.bin")
-_ONE = 400.0
-"""What a length of 1 is in the whole numbers of a vector. A part of one beyond 127 is cut to that, which is rare."""
+_ONE = 10_000.0
+"""What a length of 1 is in the whole numbers of a vector."""
 _HEAD = 8
 
 
@@ -51,7 +51,7 @@ class Meanings:
         length = math.sqrt(sum(map(mul, total, total)))
         if not length:
             return None
-        return array("b", [max(-127, min(127, round(_ONE * each / length))) for each in total])
+        return array("h", [round(_ONE * each / length) for each in total])
 
 
 def alike(one: Sequence[int], other: Sequence[int]) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arbiter.cli import OK, REFUSED, main
+from registry.matching import sentences
+from registry.matching.encoders import CallableEncoder
 
 TOOLS = [
     {
@@ -78,3 +81,47 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "tools.jsonl").write_text('{"id": "x"}\n', "utf-8")
     assert main(["eval", "matching", str(tmp_path)]) == REFUSED
     assert "tools.jsonl:1" in capsys.readouterr().err
+
+
+def test_what_capabilities_served_is_measured_against_nothing_served_on_the_same_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = corpus(tmp_path / "one")
+    said = {tool["id"]: f"xq{number}zzv wvut{number}" for number, tool in enumerate(TOOLS)}
+    queries = [{"query": said[tool["id"]], "relevant": [tool["id"]]} for tool in TOOLS for _ in range(8)]
+    (folder / "queries_dev.jsonl").write_text("\n".join(map(json.dumps, queries)), "utf-8")
+    assert main(["eval", "matching", str(folder), "--json", "--served", "2"]) == OK
+    (found,) = records(capsys.readouterr().out)
+    assert found["queries"] == len(queries) // 2
+    assert found["rankings"]["matcher"]["nDCG@10"][0] < 0.5
+    assert found["rankings"]["matcher, served"]["nDCG@10"][0] > 0.9
+    (folder / "queries_dev.jsonl").write_text(json.dumps(queries[0]), "utf-8")
+    assert main(["eval", "matching", str(folder), "--served", "2"]) == REFUSED
+
+
+def test_an_encoder_is_measured_alone_beside_words_and_fused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numpy")
+
+    def letters(texts: Sequence[str]) -> list[list[float]]:
+        return [
+            [1.0, *(float(text.lower().count(letter)) for letter in "abcdefghijklmnopqrstuvwxyz")] for text in texts
+        ]
+
+    def encoder(folder: Path, sha256: str | None) -> CallableEncoder:
+        return CallableEncoder(letters, f"{folder.name}:{sha256}")
+
+    monkeypatch.setattr(sentences, "SentenceEncoder", encoder)
+    folder = str(corpus(tmp_path / "one"))
+    assert main(["eval", "matching", folder, "--json", "--encoder", str(tmp_path), "--served", "1"]) == OK
+    (found,) = records(capsys.readouterr().out)
+    dense = {"dense", "hybrid", "hybrid, served", "RRF of dense"}
+    assert set(found["rankings"]) == {"matcher", "matcher, served", "BM25", "RRF", *dense}
+    assert set(found["abstention"]) == {"matcher", "matcher, served", "dense", "hybrid", "hybrid, served"}
+
+
+def test_weights_that_are_not_there_or_have_only_a_hash_are_refused(tmp_path: Path) -> None:
+    folder = str(corpus(tmp_path / "one"))
+    assert main(["eval", "matching", folder, "--sha256", "0" * 64]) == REFUSED
+    assert main(["eval", "matching", folder, "--encoder", str(tmp_path)]) == REFUSED

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.manifest import Manifest
-from registry.matching import Candidate, Document, LexicalMatcher, lexical
+from registry.matching import Candidate, Document, LexicalMatcher, lexical, meaning
+from registry.matching.meaning import Meanings, alike
 from registry.matching.related import Related, pack
 from registry.matching.spelling import Spelling
 from registry.matching.words import stem, terms
@@ -270,6 +271,32 @@ def test_kept_answers_about_spelling_are_what_a_new_look_finds(history: list[tup
     for word in sorted(known):
         fresh.add(word)
     assert spelling.near(asked) == fresh.near(asked)
+
+
+def test_of_those_with_the_same_words_the_one_that_means_what_a_sentence_of_the_need_does_comes_first() -> None:
+    table = meaning.pack({"boat": [1.0, 0.0], "voyag": [0.9, 0.1], "invoic": [0.0, 1.0]})
+    matcher = LexicalMatcher(Related(pack({})), Meanings(table))
+    matcher.add("a", Document("a", "Plan invoices"))
+    matcher.add("b", Document("b", "Plan voyages"))
+    assert names(matcher, "plan") == ["a", "b"]
+    assert names(matcher, "plan boats") == ["b", "a"]
+    assert names(matcher, "Send invoices to the invoice office. Plan boats")[0] == "a"
+    assert matcher.search("plan boats").candidates[0].reasons[-1].startswith("means alike 0.9")
+    matcher.remove("a")
+    matcher.remove("b")
+    assert not matcher._directions
+
+
+def test_a_direction_owes_nothing_to_order_or_to_words_nobody_knows() -> None:
+    table = Meanings(meaning.pack({"boat": [1.0, 0.0], "sail": [0.5, 0.5]}))
+    there = table.of(["boat", "zzz", "sail", "boat"])
+    back = table.of(["sail", "boat"])
+    assert there is not None
+    assert back is not None
+    assert there == back
+    assert alike(there, back) == pytest.approx(1, abs=0.01)
+    assert table.of(["zzz"]) is None
+    assert table.of([]) is None
 
 
 def test_a_packed_table_is_read_back() -> None:
