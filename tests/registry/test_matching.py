@@ -217,7 +217,7 @@ def test_needs_that_are_empty_huge_or_in_any_script_do_no_harm() -> None:
 
 
 def test_a_schema_with_ten_thousand_parameters_or_a_circle_is_read_in_part() -> None:
-    wide: dict[str, Any] = {f"parameter_{number}": {"type": "string"} for number in range(10_000)}
+    wide: dict[str, Any] = {f"parameter_{number}": {} for number in range(10_000)}
     node: dict[str, Any] = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}
     for schema in (
         {"type": "object", "properties": wide},
