@@ -43,6 +43,7 @@ from registry import Registry, schema
 
 if TYPE_CHECKING:
     from arbiter.dead_letters import DeadLetters
+    from arbiter.overview import Capabilities
     from arbiter.peers import Peers
     from arbiter.stopping import CancelReport
 
@@ -265,6 +266,20 @@ class Client(ABC):
 
         meant = Where.parse(where) if isinstance(where, str) else where
         return Runs((await find(self.board, meant, limit=limit)).runs)
+
+    async def capabilities(self, tenant: str | None = None, *, every: bool = False) -> Capabilities:
+        """What the board can do, with versions, health, success, time and tokens; a list that notebooks show as a table.
+
+        Args:
+            tenant: only what this tenant may use. Default: that of this object.
+            every: all versions of every capability, and not only the active ones.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        from arbiter.overview import overview
+
+        return await overview(self.registry, tenant or self.tenant, every=every)
 
     async def schedule(
         self,

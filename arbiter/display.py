@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -20,6 +21,9 @@ from arbiter.fold import RunState, Task
 from arbiter.narration import one_line, printable, seconds
 from blackboard.dead_letters import Letter, Page
 from blackboard.types import RunSummary
+
+if TYPE_CHECKING:
+    from arbiter.overview import CapabilityRow
 
 TABLE_ROWS = 200
 """Longest table of tasks; what is left out is said."""
@@ -142,6 +146,47 @@ def letters_text(letters: Iterable[Letter]) -> str:
         for letter in letters
     ]
     return "\n".join(lines) or "no dead letters"
+
+
+def capabilities_html(rows: Iterable[CapabilityRow]) -> str:
+    """Capabilities as an HTML table, in the order given."""
+    cells = [
+        [
+            f'<code style="{_MONO};background:transparent">{_text(row.name, 64)}</code>',
+            _text(f"{row.sha[:12]} of {row.versions}" if row.versions > 1 else row.sha[:12], 64),
+            _badge(row.state),
+            _text(row.kind, 16),
+            _text(row.effects, 16),
+            str(row.calls or ""),
+            escape(percent(row.success)),
+            escape(seconds(row.seconds)) if row.seconds is not None else "",
+            f"{row.tokens:,.0f}" if row.tokens else "",
+            _text(f"{row.health}: {row.why}" if row.why else row.health, 200),
+            _text(row.description, 200),
+        ]
+        for row in rows
+    ]
+    table = _table(CAPABILITY_HEAD, cells)
+    return f'<div class="arbiter-capabilities" style="{_FONT}">{table}</div>'
+
+
+CAPABILITY_HEAD = (
+    "Name", "Version", "State", "Kind", "Effects", "Calls", "Success", "Takes", "Tokens", "Health", "Description",
+)  # fmt: skip
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it; empty for None."""
+    return "" if share is None else f"{100 * share:.0f} %"
+
+
+def capabilities_text(rows: Iterable[CapabilityRow]) -> str:
+    """Capabilities as text, one line each."""
+    lines = [
+        f"{one_line(row.name, 64)}  {row.state:<8}  {row.health:<8}  {row.calls} calls {percent(row.success)}".rstrip()
+        for row in rows
+    ]
+    return "\n".join(lines) or "no capabilities"
 
 
 class Letters(Page):

@@ -323,6 +323,14 @@ class Catalog:
         owners = cast(dict[str, str], await self._read("hgetall", "names"))
         return dict(sorted(owners.items()))
 
+    async def counts(self) -> dict[str, int]:
+        """How many versions each name has."""
+        found: dict[str, int] = {}
+        for id in cast(list[str], await self._read("hkeys", "header")):
+            name = id.partition("|")[0]
+            found[name] = found.get(name, 0) + 1
+        return found
+
     async def shas(self, name: str) -> list[str]:
         """The versions of a name in the order they were registered; empty for a name that is not there."""
         return cast(list[str], await self._read("lrange", f"versions:{name}", 0, -1))

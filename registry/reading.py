@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from blackboard.catalog import Catalog, StoredVersion
@@ -76,6 +76,10 @@ class Reading:
     async def names(self) -> Sequence[str]:
         """Every name that was ever registered, sorted; retired ones too."""
         return list(await self._catalog.names())
+
+    async def version_counts(self) -> Mapping[str, int]:
+        """How many versions each name has, whatever their state."""
+        return await self._catalog.counts()
 
     async def source(self, version: Version) -> str:
         """The code of an artifact, its hash verified.

@@ -15,12 +15,16 @@ from rich.text import Text
 
 from arbiter import narration
 from arbiter.cli import OK, options, output
+from arbiter.display import percent
+from arbiter.overview import CapabilityRow, overview
 from arbiter.records import Counts, by_name, standing_record, version_record
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.types import Status
 from registry import Registry, Signer, Version, suspects
 from registry.matching.duplicates import contradictions
+
+_STYLES = {"failing": "red", "away": "yellow", "unsigned": "yellow"}
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -31,21 +35,26 @@ def listing(arguments: argparse.Namespace) -> int:
 async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog, board.outcomes, spent=board.spent)
-        found = await registry.list(arguments.tenant)
+        rows = await overview(registry, arguments.tenant, every=arguments.all)
         counts = by_name(await board.outcomes())
+        known = (
+            {}
+            if not arguments.json
+            else {(row.name, row.sha): await registry.resolve(row.name, row.sha) for row in rows}
+        )
         unreadable = dict(registry.unreadable)
     if arguments.json:
-        for version in found:
-            output.line(version_record(version, counts.get(version.name, {})))
-    elif found:
-        rows: list[list[str | Text]] = [_row(version, counts.get(version.name, {})) for version in found]
+        for row in rows:
+            version = known[row.name, row.sha]
+            output.line({**version_record(version, counts.get(row.name, {})), **_did(row)})
+    elif rows:
         right = {"justify": "right"}
         head: list[tuple[str, dict[str, Any]]] = [
-            ("NAME", {"min_width": 12}), ("VERSION", {"min_width": 12}), ("KIND", {"min_width": 8}),
-            ("EFFECTS", {"min_width": 7}), ("EXAM", {"min_width": 6}), ("OK", {**right, "min_width": 3}),
-            ("NOT OK", {**right, "min_width": 6}), ("DESCRIPTION", {}),
+            ("NAME", {"min_width": 12}), ("VERSION", {"min_width": 12}), ("STATE", {"min_width": 6}), ("KIND", {"min_width": 8}),
+            ("EFFECTS", {"min_width": 7}), ("CALLS", {**right, "min_width": 5}), ("SUCCESS", {**right, "min_width": 7}),
+            ("TAKES", {**right, "min_width": 5}), ("HEALTH", {"min_width": 6}), ("DESCRIPTION", {}),
         ]  # fmt: skip
-        output.console().print(output.table(head, rows))
+        output.console().print(output.table(head, [_row(row) for row in rows]))
     else:
         output.note("no capabilities on this board")
     for name, why in unreadable.items():
@@ -308,19 +317,22 @@ def _code(text: str, language: str) -> Syntax:
     return Syntax(narration.printable(text), language, theme="ansi_dark", background_color="default", word_wrap=True)
 
 
-def _row(version: Version, counts: Mapping[str, Mapping[Status, int]]) -> list[str | Text]:
-    ended = counts.get(version.sha, {})
-    good = ended.get(Status.SUCCEEDED, 0)
-    exam = version.exam
+def _did(row: CapabilityRow) -> dict[str, Any]:
+    return row.model_dump(mode="json", include={"versions", "calls", "success", "seconds", "tokens", "health", "why"})
+
+
+def _row(row: CapabilityRow) -> list[str | Text]:
     return [
-        version.name,
-        version.sha[:12],
-        version.manifest.kind,
-        version.manifest.effects,
-        "" if exam is None else "passed" if exam.passed else "failed",
-        str(good),
-        str(sum(ended.values()) - good),
-        narration.one_line(version.manifest.description, 200),
+        row.name,
+        f"{row.sha[:12]} of {row.versions}" if row.versions > 1 else row.sha[:12],
+        row.state,
+        row.kind,
+        row.effects,
+        str(row.calls or ""),
+        percent(row.success),
+        narration.seconds(row.seconds) if row.seconds is not None else "",
+        Text(row.health, _STYLES.get(row.health, "")),
+        narration.one_line(row.description, 200),
     ]
 
 

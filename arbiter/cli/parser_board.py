@@ -29,6 +29,7 @@ def capabilities(commands: Commands) -> None:
         "list what the board can do, or show one capability",
     )
     everything.add_argument("--tenant", metavar="NAME", help="only what this tenant may use")
+    everything.add_argument("--all", action="store_true", help="every version, and not only the active ones")
     words.as_json(everything, "one line for each capability")
     words.place(everything)
     inner = everything.add_subparsers(metavar="COMMAND")
