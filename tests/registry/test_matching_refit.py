@@ -46,7 +46,7 @@ def off(model: Calibration) -> float:
 
 
 def test_the_more_cases_there_are_the_further_it_moves_from_the_shipped_one_to_the_truth() -> None:
-    few, more, many = (refit(drawn(number)).calibration for number in (60, 400, 3000))
+    few, more, many = (refit(drawn(number)).calibration for number in (150, 400, 3000))
     assert off(BELIEVED) > off(few) > off(more) > off(many)
     assert off(many) < 0.05
     moved = [abs(one - other) for one, other in zip(few.weights, BELIEVED.weights, strict=True)]
@@ -56,10 +56,10 @@ def test_the_more_cases_there_are_the_further_it_moves_from_the_shipped_one_to_t
 @settings(max_examples=20, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_the_same_cases_in_any_order_are_the_same_fit(order: random.Random) -> None:
-    cases = drawn(80)
+    cases = drawn(200)
     order.shuffle(cases)
     fitted = refit(cases)
-    assert fitted == refit(drawn(80))
+    assert fitted == refit(drawn(200))
     assert read(fitted.text()) == fitted
     assert fitted.loss < fitted.shipped_loss
 
@@ -80,10 +80,17 @@ def test_too_few_cases_are_refused_with_what_it_takes(cases: list[Case], said: s
 
 
 def test_a_fit_that_predicts_no_better_than_the_shipped_one_is_refused() -> None:
-    chance = random.Random(2)
-    cases = [(signals, chance.random() < BELIEVED.probability(signals)) for signals, _ in drawn(200, 7)]
-    with pytest.raises(BadInput, match="as well"):
-        refit(cases)
+    accepted = 0
+    for seed in range(20):
+        chance = random.Random(seed)
+        cases = [(signals, chance.random() < BELIEVED.probability(signals)) for signals, _ in drawn(200, seed + 100)]
+        try:
+            refit(cases)
+        except BadInput as refused:
+            assert "as well" in str(refused)
+        else:
+            accepted += 1
+    assert accepted <= 1, "chance alone is no reason, but for once in twenty times"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"calibration": {"weights": []}}'])
