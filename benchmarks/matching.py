@@ -68,9 +68,10 @@ def _size(size: int, say: Callable[[str], None]) -> list[Row]:
     del lexical, bm25
     gc.collect()
     before = _memory()
-    both = HybridMatcher(CallableEncoder(_encoded, "made up"), at_once=size)
+    both = HybridMatcher(CallableEncoder(_encoded, "made up"))
     _fill(both, documents)
-    both.search(needs[0])
+    while both.encode_some():
+        pass
     grown = _memory() - before
     matrix = np.random.default_rng(1).standard_normal((size, DIMENSIONS), dtype=np.float32)
     asked = np.asarray(_encoded(needs[:1])[0], dtype=np.float32)
