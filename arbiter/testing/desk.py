@@ -2,8 +2,9 @@
 
 Budgets, quotas and pacing; direct calls, a retry that was asked to wait, poison; letters that are put back and discarded;
 tasks and runs that are cancelled, paused and resumed; entries that are written, changed and taken; an inquiry whose capabilities
-volunteer; a schedule; versions that are retired, signed and revoked; a run that is taken to another board and removed. Together
-with :mod:`arbiter.testing.story` it makes every script call of the board.
+volunteer; a schedule; versions that are retired, signed and revoked; a run that is taken to another board and removed; what is
+kept beside runs, see :mod:`arbiter.testing.records`. Together with :mod:`arbiter.testing.story` it makes every script call of the
+board.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from arbiter.calls import Call
 from arbiter.inquiry import Inquiry, Posting
 from arbiter.run_files import export_run, import_run
 from arbiter.sdk import Arbiter
+from arbiter.testing import records
 from arbiter.testing.clock import Clock
 from arbiter.testing.story import Scene
 from blackboard.board import Board
@@ -165,7 +167,7 @@ async def desk(scene: Scene) -> JsonValue:
     }  # fmt: skip
     steps: tuple[Callable[[Arbiter], Awaitable[JsonValue]], ...] = (
         _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _volunteered, _scheduled, _retired, _signed,
-        _recorded, _letters,
+        _recorded, _letters, records.permitted, records.taught, records.forgotten, records.heard,
     )  # fmt: skip
     async with scene.arbiter(**options) as a:
         _open.append(a)

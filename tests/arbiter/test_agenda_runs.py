@@ -298,7 +298,7 @@ async def test_measured_success_counts_in_expected_value(stage: Stage) -> None:
     good = stage.source("good", Trigger(topic="*", cost=1.5))
     async with arbiter(stage, bad, good) as a:
         first = await a.run(inquiry("a", strategy="expected_value", concurrency=1), timeout=20)
-        a.registry._records_until = 0.0  # pyright: ignore[reportPrivateUsage] - as ten seconds later
+        a.registry._track._until = 0.0  # pyright: ignore[reportPrivateUsage] - as ten seconds later
         second = await a.run(inquiry("b", strategy="expected_value", concurrency=1), timeout=20)
         assert await picks(a, first) == ["fails", "good"]
         assert await picks(a, second) == ["good", "fails"]

@@ -1,0 +1,77 @@
+"""The end of the second story: what is kept of people, needs and peers beside runs.
+
+A person permits a request that would carry a secret; needs that capabilities served are learnt and forgotten; what somebody
+wrote is erased; a peer is heard of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from pydantic import JsonValue
+
+from arbiter.sdk import Arbiter
+from blackboard.erasure import erase
+from blackboard.errors import Conflict, Fenced, ScriptRefused
+from blackboard.events import Author
+from blackboard.lessons import Lessons
+from blackboard.peers import Peers
+from blackboard.permits import Permits, Question
+from blackboard.types import Status
+
+LANE = "records"
+"""Nobody serves it: the story claims from it itself."""
+_QUESTION = Question(
+    "fetch", "0" * 64, ("token@example.com",), ("mail:inbox",), "POST", "https://example.com/", (("a", "b"),), b"body"
+)
+_LASTING_SECONDS = 86_400.0 * 300
+
+
+async def permitted(a: Arbiter) -> JsonValue:
+    """A task asks whether its request may carry a secret, and a person says that it may."""
+    permits = Permits(a.board)
+    run = await a.board.submit_call("fetch", 1, lane=LANE, idempotency_key="permitted")
+    while (await a.board.summary(run)).ended_at is None:
+        for claim in await a.board.claim("records", [LANE]):
+            with contextlib.suppress(Fenced):
+                if (await permits.ask(claim, _QUESTION)).state == "waiting":
+                    await permits.approve(_QUESTION.id_for(claim.task_id), sources=_QUESTION.sources, by="desk")
+                await a.board.complete(claim, claim.completion(Status.SUCCEEDED, data={"done": True}))
+    return [f"{each.state} by {each.by}" for each in await permits.list(everything=True) if each.run_id == run]
+
+
+async def taught(a: Arbiter) -> JsonValue:
+    """A need that was learnt of a run is forgotten with it."""
+    lessons = Lessons(a.board.catalog)
+    run = await a.board.submit_call("teach", 1, lane="nobody", idempotency_key="taught")
+    await a.board.cancel_run(run)
+    await lessons.learn(run, "default", 1.0, [("double", "twice as much")])
+    await lessons.follow()
+    await lessons.calibrate(None, "desk", {}, operation="calibrated")
+    await lessons.follow()  # a copy of the lesson that comes late still comes before it is forgotten
+    await lessons.forget_run(run)
+    told = (await Lessons(a.board.catalog).follow()).changed
+    return sum(len(needs) for needs in told.values())
+
+
+async def forgotten(a: Arbiter) -> JsonValue:
+    """What somebody wrote is erased, and what others wrote stays."""
+    notes = a.entries
+    with contextlib.suppress(Conflict, ScriptRefused):  # it was erased, and its operation with it
+        gone = await notes.post(
+            "records.private", "mine", author=Author(kind="person", name="ann"), operation="private"
+        )
+        await notes.amend(gone.id, "still mine", author=Author(kind="person", name="ann"), operation="private still")
+    await notes.post("records.public", "ours", operation="public")
+    await erase(a.board, author="ann", by="desk")
+    return [entry.content for entry in (await notes.query("records.*")).entries]
+
+
+async def heard(a: Arbiter) -> JsonValue:
+    """A peer answers one process and not another, which leaves."""
+    peers = Peers(a.board.catalog)
+    await peers.say("mcp:files", "one", "up", seconds=_LASTING_SECONDS, tools=3)
+    await peers.say("mcp:files", "two", "down", seconds=_LASTING_SECONDS, reason="refused")
+    await peers.leave("mcp:files", "two")
+    # A copy that comes late may say again what holds no more, as a process that lives would.
+    return [f"{each.peer} {each.process}" for each in (await peers.heard()).said if each.state == "up"]
