@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from arbiter.client import Client, Request
+from arbiter.client import Client
+from arbiter.keeping import Request
 from arbiter.result import RunResult
 from arbiter.serving import GENERIC_LANE, ROLES, Role, Serving
 from blackboard.audit import Audit

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from arbiter.client import Request
+from arbiter.keeping import Request
 from arbiter.result import RunResult
 from arbiter.sdk import Arbiter
 from arbiter.testing import clock, injection
