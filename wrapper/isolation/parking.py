@@ -206,6 +206,7 @@ class Parking:
             self._background(self._park(link))
 
     async def _park(self, link: ZygoteLink) -> None:
+        child: Child | None = None
         try:
             child = await link.fork()
         except (ZygoteLost, IsolationUnavailable) as error:
@@ -216,12 +217,14 @@ class Parking:
                 if not future.done():
                     future.set_exception(error)
                     break
-            return
         finally:
             self._forking -= 1
-        if self._closed or link is not self._link:
-            self._discard(child)
+        if self._closed or link is not self._link:  # the zygote was replaced meanwhile: its successor owes the place
+            if child is not None:
+                self._discard(child)
             self._fill()
+            return
+        if child is None:
             return
         while self._waiting:
             future = self._waiting.popleft()
