@@ -25,7 +25,7 @@ from blackboard import _script
 from blackboard.board import Board
 from blackboard.errors import BoardFull
 
-_SETTINGS = ("quota_write", "budget_write", "budget_pace")
+_SETTINGS = ("quota_write", "budget_write", "budget_pace", "catalog_peer_said")
 _MIDWAY_SECONDS = 0.01
 """How long after a call its children are killed; parking, handing over and executing take some milliseconds each."""
 
