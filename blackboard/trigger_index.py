@@ -3,8 +3,8 @@
 Who writes an entry compares it with the triggers, since only the writer understands what it says; the script that writes it
 refuses what was compared with other triggers than there are now. So an entry makes exactly the activations of the triggers
 that are on its shard at that moment. A capability's triggers come there with the call that makes a version the active one,
-once the catalog has it; where that process dies in between, any process with a role does it (see
-:mod:`registry.following`). Written once more, or late, they change nothing: each has the revision of the catalog it was read at.
+once the catalog has it; where that process dies in between, the next decision of any run with an agenda does it. Written once
+more, or late, they change nothing: each has the revision of the catalog it was read at.
 """
 
 from __future__ import annotations

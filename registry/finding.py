@@ -165,11 +165,7 @@ class Finding(Vouching):
         Raises:
             BadInput: ``k`` below 1.
         """
-        if k < 1:
-            raise BadInput("k", k, "Ask for at least one.")
-        await self._refresh()
-        await self._listen()
-        await self._track.read()
+        await self._current(k)
         await self._offered.prepare(query)
         allowed = self._visible(tenant)
         pinned = [name for name in dict.fromkeys(always) if name in (self._active if allowed is None else allowed)]
@@ -224,11 +220,7 @@ class Finding(Vouching):
         Raises:
             BadInput: ``k`` below 1.
         """
-        if k < 1:
-            raise BadInput("k", k, "Ask for at least one.")
-        await self._refresh()
-        await self._listen()
-        await self._track.read()
+        await self._current(k)
         await self._offered.prepare(need, *parts_of(need))
 
         def left_out(name: str) -> str:
@@ -318,6 +310,14 @@ class Finding(Vouching):
         """The needs a capability served, newest first, by the tenant whose they were; none but that tenant may see them."""
         await self._refresh()
         return self._offered.lessons(name)
+
+    async def _current(self, k: int) -> None:
+        """Know what there is, what can be had and how it did, for a search for ``k``."""
+        if k < 1:
+            raise BadInput("k", k, "Ask for at least one.")
+        await self._refresh()
+        await self._listen()
+        await self._track.read()
 
     def _warn(self, manifest: Manifest) -> None:
         """Say what speaks against a manifest that was just registered, as far as the list in memory tells."""

@@ -40,6 +40,7 @@ CONFORMANCE: dict[str, tuple[str, ...]] = {
     "test_dead_letters": ("shards", CLUSTER, "sentinel", "valkey"),
     "test_feed": SPREAD,
     "test_worker": (CLUSTER, "sentinel", "valkey"),
+    "test_worker_holding": (CLUSTER, "sentinel", "valkey"),
     "test_round_trips": SPREAD,
     "test_blobs": SPREAD,
     "test_schedules": (CLUSTER, "sentinel", "valkey"),
@@ -48,10 +49,12 @@ CONFORMANCE: dict[str, tuple[str, ...]] = {
     "test_runs_found": (CLUSTER, "sentinel", "valkey"),
     "test_audit": ("shards", CLUSTER, "valkey"),
     "test_entries": SPREAD,
+    "test_entries_moving": SPREAD,
+    "test_entries_refused": SPREAD,
     "test_triggers": ("shards", CLUSTER, "valkey"),
     "test_agenda": ("shards", CLUSTER, "sentinel", "valkey"),
 }
-ONE_HOME = {"test_worker", "test_round_trips", "test_blobs", "test_retention", "test_feed"}
+ONE_HOME = {"test_worker", "test_worker_holding", "test_round_trips", "test_blobs", "test_retention", "test_feed"}
 """Modules whose tests look for work on the first shard: every run of theirs is there."""
 
 

@@ -213,8 +213,10 @@ class _Runs(AgentExecutor):
             old, whose = self._kept.popleft()
             self._runs.pop(old, None)
             if self.store is not None:
-                with contextlib.suppress(Exception):
+                try:
                     await self.store.delete(old, whose)
+                except Exception as error:  # the library's store: what it keeps too long is memory and no more
+                    log.warning("task %s of an a2a caller is still remembered: %s", old, error)
 
     async def _wanted(self, caller: Caller, message: Any) -> tuple[str, dict[str, JsonValue]] | str:
         """What a message asks for: a capability and its input, or a request in words.

@@ -193,8 +193,10 @@ class McpExport:
 
 async def _quietly(session: Any) -> None:
     """Tell a client of before 2026-07-28; it may be gone."""
-    with contextlib.suppress(Exception):
+    try:
         await session.send_tool_list_changed()
+    except Exception as error:  # whatever its connection says: there is nobody left to tell
+        log.debug("a client could not be told that what is offered changed: %s", error)
 
 
 def _found(versions: list[Version]) -> types.CallToolResult:

@@ -4,6 +4,7 @@
   refusals after the first write, and reads the time from a clock the test turns. It can also change a script's text,
   to show that a test notices.
 * :func:`blackboard.invariants.faults` reads a whole board back and names every invariant that does not hold.
+* :func:`verdict` plays a check on scripts as they are or changed.
 * :class:`Play` takes the part of the roles: submits, claims, commits decisions.
 
 Test modules that use the fixture say ``play = watched_play``.
@@ -12,7 +13,8 @@ Test modules that use the fixture say ``play = watched_play``.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,7 @@ import pytest
 from blackboard import _keys, _script
 from blackboard.board import STEP_LANE, Board
 from blackboard.claims import Claim
+from blackboard.errors import Fenced
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.invariants import TERMINAL as TERMINAL
 from blackboard.invariants import faults as faults
@@ -228,3 +231,30 @@ async def watched_play(board: Board, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     await play.clock.advance()
     yield play
     await play.sound()
+
+
+Check = Callable[[Play], Awaitable[object]]
+"""Uses the board and returns something false when a guarantee does not hold; an error says the same."""
+
+
+async def refused(call: Awaitable[object], error: type[Exception] = Fenced) -> bool:
+    """Whether a call raises this."""
+    try:
+        await call
+    except error:
+        return True
+    return False
+
+
+async def verdict(check: Check, monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> bool:
+    """Whether a check holds on a board of its own, whose scripts are changed so."""
+    name = "x" + uuid.uuid4().hex[:12]
+    with monkeypatch.context() as patched:
+        watch_scripts(patched, *mutations)
+        async with await Board.open(f"memory://{name}", board=name, lease_seconds=1.0) as board:
+            play = Play(board, Clock(board))
+            await play.clock.advance()
+            try:
+                return bool(await check(play))
+            except Exception:  # a broken script may also stop the scene itself
+                return False

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Awaitable, Callable
-
 import pytest
-from strict import Clock, Mutation, Play, broken, done, faults, spec, watch_scripts
+from strict import Check, Mutation, Play, broken, done, faults, refused, spec, verdict
 
 from blackboard import _script
-from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.dead_letters import DeadLetters
-from blackboard.errors import Conflict, Fenced, QuotaExceeded
+from blackboard.errors import Conflict, QuotaExceeded
 from blackboard.quotas import Quota, Quotas
 from blackboard.types import Completion, Failure, RetryPolicy, RetryRule, Status, Usage
-
-Check = Callable[[Play], Awaitable[object]]
-"""Uses the board and returns something false when a guarantee does not hold; an AssertionError says the same."""
-
-
-async def refused(call: Awaitable[object], error: type[Exception] = Fenced) -> bool:
-    try:
-        await call
-    except error:
-        return True
-    return False
 
 
 async def zombie_is_refused(play: Play) -> bool:
@@ -470,18 +455,6 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
         ("complete", "finish(ARGV[A]", "redis.call('HGET', TASKS .. 'x', 'y')\nfinish(ARGV[A]"),
     ),
 }
-
-
-async def verdict(check: Check, monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> bool:
-    name = "x" + uuid.uuid4().hex[:12]
-    watch_scripts(monkeypatch, *mutations)
-    async with await Board.open(f"memory://{name}", board=name, lease_seconds=1.0) as board:
-        play = Play(board, Clock(board))
-        await play.clock.advance()
-        try:
-            return bool(await check(play))
-        except Exception:  # a broken script may also stop the scene itself
-            return False
 
 
 @pytest.mark.parametrize("broken_by", BROKEN)

@@ -3,99 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from redis.exceptions import RedisError
-from strict import Play, broken, done, faults, spec
+from strict import broken, spec
+from worker_support import ONCE, Crew, board_crew, finish, raises, said
 
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt, Handler
-from blackboard.board import Board
-from blackboard.errors import BadInput, BoardFull, EngineUnavailable, Fenced
-from blackboard.heartbeat import Heartbeat
+from blackboard.errors import BadInput, BoardFull
 from blackboard.sweeper import Sweeper
-from blackboard.types import Completion, RetryPolicy, RetryRule, Status, TaskSpec
+from blackboard.types import Completion, RetryPolicy, RetryRule, Status
 from blackboard.worker import Worker
 
-ONCE = RetryPolicy(max_attempts=1)
-
-
-@dataclass
-class Crew(Play):
-    """A board with workers that are stopped when the test ends."""
-
-    heartbeat: Heartbeat = None  # type: ignore[assignment]
-    workers: list[tuple[Worker, asyncio.Task[None]]] = None  # type: ignore[assignment]
-
-    def hire(self, handle: Handler, *lanes: str, concurrency: int = 1, heartbeat: Heartbeat | None = None) -> Worker:
-        worker = Worker(
-            self.board, heartbeat or self.heartbeat, "t", lanes or ("work",), handle, concurrency=concurrency
-        )
-        self.workers.append((worker, asyncio.create_task(worker.run())))
-        return worker
-
-    async def until(self, check: Callable[[], Any], seconds: float = 3) -> None:
-        async with asyncio.timeout(seconds):
-            while True:
-                found = check()
-                if await found if asyncio.iscoroutine(found) else found:
-                    return
-                await asyncio.sleep(0.002)
-
-    async def ended(self, task_id: str) -> bool:
-        return await self.state(task_id) in {s.value for s in Status}
-
-    async def end(self, run: str, task: str) -> Completion:
-        task_id = f"{run}/1.{task}"
-        await self.until(lambda: self.ended(task_id))
-        return next(
-            e.data for e in await self.board.history(run) if e.subject == task_id and isinstance(e.data, Completion)
-        )
-
-
-@asynccontextmanager
-async def _crew(board: Board) -> AsyncIterator[Crew]:
-    crew = Crew(board, None, heartbeat=Heartbeat(board), workers=[])  # type: ignore[arg-type]
-    yield crew
-    for worker, _ in crew.workers:
-        await worker.drain(0)
-    crew.heartbeat.close()
-    for _, running in crew.workers:
-        await asyncio.wait_for(running, 2)
-
-
-@pytest.fixture
-async def crew(board: Board) -> AsyncIterator[Crew]:
-    async with _crew(board) as crew:
-        yield crew
-    assert await faults(board) == []
-
-
-@pytest.fixture
-async def quick(board: Board) -> AsyncIterator[Crew]:
-    """Leases of 0.3 s."""
-    board.lease_seconds = 0.3
-    async with _crew(board) as crew:
-        yield crew
-    assert await faults(board) == []
-
-
-async def finish(attempt: Attempt) -> Completion:
-    return attempt.claim.completion(Status.SUCCEEDED, data=1)
+crew = board_crew
 
 
 # ---- what a handler may do -----------------------------------------------------------------------------------------
-
-
-async def raises(attempt: Attempt) -> Completion:
-    raise RuntimeError("no")
 
 
 async def exits(attempt: Attempt) -> Completion:
@@ -232,11 +158,7 @@ async def test_a_handler_that_ended_its_task_itself_returns_nothing(crew: Crew) 
 
     run = await crew.board.submit("go")
     crew.hire(handle, "arbiter")
-    await crew.until(lambda: _is(crew.status(run), "succeeded"))
-
-
-async def _is(call: Any, value: object) -> bool:
-    return await call == value
+    await crew.until(lambda: said(crew.status(run), "succeeded"))
 
 
 async def test_reports_made_at_once_are_all_kept_in_order(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +193,7 @@ async def test_concurrency_is_used_and_never_exceeded(crew: Crew) -> None:
 
     run = await crew.run(*(spec(f"t{i}") for i in range(12)))
     crew.hire(handle, concurrency=3)
-    await crew.until(lambda: _is(crew.board.client.exists(crew.shard.prefix + "lease"), 0) if most else False)
+    await crew.until(lambda: said(crew.board.client.exists(crew.shard.prefix + "lease"), 0) if most else False)
     for i in range(12):
         await crew.end(run, f"t{i}")
     assert most == 3
@@ -310,7 +232,7 @@ async def test_a_bell_wakes_a_sleeping_worker_at_once(crew: Crew, monkeypatch: p
     await asyncio.sleep(0.1)  # both sleep
     started = time.monotonic()
     run = await crew.board.submit("go")
-    await crew.until(lambda: _is(crew.status(run), "failed"))  # a step without a decision
+    await crew.until(lambda: said(crew.status(run), "failed"))  # a step without a decision
     assert time.monotonic() - started < 1.5
 
 
@@ -388,292 +310,3 @@ async def test_a_token_that_reaches_a_full_worker_is_passed_on(crew: Crew) -> No
     hold.set()
     await crew.end(run, "a")
     assert await crew.board.client.llen(bells) <= 64
-
-
-# ---- leases --------------------------------------------------------------------------------------------------------
-
-
-async def test_g6_a_handler_that_blocks_the_event_loop_keeps_its_lease(quick: Crew) -> None:
-    async def handle(attempt: Attempt) -> Completion:
-        time.sleep(0.6)  # noqa: ASYNC251  twice the lease
-        return await finish(attempt)
-
-    run = await quick.run(spec("a", retry=ONCE))
-    quick.hire(handle)
-    other = asyncio.create_task(Sweeper(quick.board, interval_seconds=0.05).run())
-    end = await quick.end(run, "a")
-    assert (end.status, end.attempts) == ("succeeded", 1)
-    other.cancel()
-
-
-async def test_g4_the_loser_of_a_task_is_stopped_and_its_result_dropped(quick: Crew) -> None:
-    begun, stopped = asyncio.Event(), asyncio.Event()
-
-    async def slow(attempt: Attempt) -> Completion:
-        begun.set()
-        try:
-            await asyncio.sleep(5)
-        except asyncio.CancelledError:
-            stopped.set()
-            return attempt.claim.completion(Status.SUCCEEDED, data="late")
-        raise AssertionError
-
-    run = await quick.run(spec("a"))
-    quick.hire(slow)
-    await asyncio.wait_for(begun.wait(), 2)
-    await quick.board.client.zadd(quick.shard.prefix + "lease", {f"{run}/1.a": 1})  # as if it had been silent
-    await quick.board.sweep()
-    await asyncio.wait_for(stopped.wait(), 2)
-    for worker, running in quick.workers:
-        await worker.drain(0)
-        await running
-    await asyncio.sleep(0.15)
-    await quick.board.sweep()
-    again = await quick.one()
-    assert again.attempt == 2
-    await quick.board.complete(again, done(again, "second"))
-    assert (await quick.end(run, "a")).data == "second"
-
-
-async def test_g4_the_loser_hears_of_it_even_when_the_same_process_holds_the_next_claim(quick: Crew) -> None:
-    told: list[str] = []
-    await quick.run(spec("a"))
-    old = await quick.one()
-    quick.heartbeat.hold(old, lambda word: told.append("old " + word))
-    await quick.board.client.zadd(quick.shard.prefix + "lease", {old.task_id: 1})
-    await quick.board.sweep()
-    await asyncio.sleep(0.11)
-    await quick.board.sweep()
-    new = await quick.one()
-    quick.heartbeat.hold(new, lambda word: told.append("new " + word))
-    await quick.until(lambda: told)
-    assert set(told) == {"old lost"}
-    quick.heartbeat.drop(old)
-    assert list(quick.heartbeat._held) == [(new.task_id, new.fence)]  # pyright: ignore[reportPrivateUsage]
-
-
-async def test_g6_the_heartbeat_thread_survives_whatever_a_beat_raises(
-    quick: Crew, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    beat, failed = quick.heartbeat.beat, []
-
-    def sometimes(client: object) -> None:
-        if len(failed) < 2:
-            failed.append(1)
-            raise ValueError("a bug" if len(failed) == 1 else "another")
-        beat(client)
-
-    monkeypatch.setattr(quick.heartbeat, "beat", sometimes)
-    await quick.run(spec("a"))
-    claim = await quick.one()
-    quick.heartbeat.hold(claim, lambda word: None)
-    first = await quick.board.client.zscore(quick.shard.prefix + "lease", claim.task_id)
-
-    async def renewed() -> bool:
-        return await quick.board.client.zscore(quick.shard.prefix + "lease", claim.task_id) > first
-
-    await quick.until(renewed)
-
-
-async def test_g7_a_handler_hears_of_the_cancellation_and_its_report_ends_the_run(quick: Crew) -> None:
-    begun = asyncio.Event()
-
-    async def handle(attempt: Attempt) -> Completion:
-        begun.set()
-        await asyncio.wait_for(attempt.cancelled.wait(), 2)
-        return attempt.claim.completion(Status.CANCELLED)
-
-    run = await quick.run(spec("a"))
-    quick.hire(handle)
-    await asyncio.wait_for(begun.wait(), 2)
-    assert await quick.board.cancel_run(run) == "cancelling"
-    await quick.until(lambda: _is(quick.status(run), "cancelled"))
-
-
-# ---- draining ------------------------------------------------------------------------------------------------------
-
-
-async def test_draining_claims_nothing_more_and_lets_running_work_finish(crew: Crew) -> None:
-    begun, go = asyncio.Event(), asyncio.Event()
-
-    async def handle(attempt: Attempt) -> Completion:
-        begun.set()
-        await go.wait()
-        return await finish(attempt)
-
-    run = await crew.run(spec("a"), spec("b"))
-    worker = crew.hire(handle)
-    await asyncio.wait_for(begun.wait(), 2)
-    drained = asyncio.create_task(worker.drain(5))
-    await asyncio.sleep(0)
-    go.set()
-    await asyncio.wait_for(drained, 2)
-    assert sorted([await crew.state(f"{run}/1.{k}") for k in "ab"]) == ["ready", "succeeded"]
-
-
-async def test_draining_gives_back_at_once_what_does_not_finish_and_another_takes_it(crew: Crew) -> None:
-    begun = asyncio.Event()
-
-    async def endless(attempt: Attempt) -> Completion:
-        begun.set()
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(0)  # a handler may tidy up
-        raise AssertionError
-
-    run = await crew.run(spec("a", retry=ONCE))
-    worker = crew.hire(endless)
-    await asyncio.wait_for(begun.wait(), 2)
-    crew.hire(finish)
-    await asyncio.sleep(0.02)
-    started = time.monotonic()
-    await worker.drain(0.05)
-    end = await crew.end(run, "a")
-    assert (end.status, end.attempts) == ("succeeded", 1)
-    assert time.monotonic() - started < 0.9, "faster than the lease"
-
-
-async def test_a_handler_that_swallows_its_cancellation_cannot_keep_a_drained_task(crew: Crew) -> None:
-    begun = asyncio.Event()
-
-    async def stubborn(attempt: Attempt) -> Completion:
-        begun.set()
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass
-        return attempt.claim.completion(Status.CANCELLED)
-
-    run = await crew.run(spec("a"))
-    worker = crew.hire(stubborn)
-    await asyncio.wait_for(begun.wait(), 2)
-    await worker.drain(0)
-    assert await crew.state(f"{run}/1.a") == "ready"
-
-
-async def test_a_handler_that_will_not_stop_cannot_hold_up_the_drain(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_module, "_STOP_SECONDS", 0.05)
-    begun, over = asyncio.Event(), asyncio.Event()
-
-    async def deaf(attempt: Attempt) -> Completion:
-        begun.set()
-        while not over.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await over.wait()
-        return await finish(attempt)
-
-    run = await crew.run(spec("a"))
-    worker = crew.hire(deaf)
-    await asyncio.wait_for(begun.wait(), 2)
-    await asyncio.wait_for(worker.drain(0), 1)
-    assert await crew.state(f"{run}/1.a") == "ready"
-    over.set()
-
-
-async def test_draining_does_not_interrupt_a_report_under_way(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    complete, sending = crew.board.complete, asyncio.Event()
-
-    async def slowly(claim: Any, completion: Completion) -> None:
-        sending.set()
-        await asyncio.sleep(0.1)
-        await complete(claim, completion)
-
-    monkeypatch.setattr(crew.board, "complete", slowly)
-    run = await crew.run(spec("a"))
-    worker = crew.hire(finish)
-    await asyncio.wait_for(sending.wait(), 2)
-    await worker.drain(0)
-    assert await crew.state(f"{run}/1.a") == "succeeded"
-
-
-async def test_what_was_claimed_while_the_drain_began_is_given_back(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claim, asked = crew.board.claim_or_wait, asyncio.Event()
-
-    async def slowly(worker: str, lanes: Any, **more: Any) -> Any:
-        found = await claim(worker, lanes, **more)
-        if list(lanes) == ["work"]:
-            asked.set()
-            await asyncio.sleep(0.05)
-        return found
-
-    run = await crew.run(spec("a"))
-    monkeypatch.setattr(crew.board, "claim_or_wait", slowly)
-    worker = crew.hire(raises)
-    await asyncio.wait_for(asked.wait(), 2)
-    await worker.drain(0)
-    await asyncio.wait_for(crew.workers[0][1], 2)
-    assert await crew.state(f"{run}/1.a") == "ready"
-    assert (await crew.header(f"{run}/1.a"))["att"] == 0
-
-
-# ---- trouble -------------------------------------------------------------------------------------------------------
-
-
-async def test_a_refused_claim_does_not_end_the_worker(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim, errors = (
-        crew.board.claim_or_wait,
-        [EngineUnavailable("gone"), BoardFull("full"), RedisError("?")],
-    )
-    monkeypatch.setattr(worker_module, "_REFUSED_SECONDS", 0.01)
-
-    async def refused(worker: str, lanes: Any, **more: Any) -> Any:
-        if errors and list(lanes) == ["work"]:
-            raise errors.pop()
-        return await claim(worker, lanes, **more)
-
-    monkeypatch.setattr(crew.board, "claim_or_wait", refused)
-    run = await crew.run(spec("a"))
-    crew.hire(finish)
-    await crew.end(run, "a")
-    assert not errors
-
-
-async def test_g6_one_task_that_cannot_be_swept_does_not_keep_the_others_waiting(crew: Crew) -> None:
-    run = await crew.run(spec("bad", seconds=0.001), spec("good", seconds=0.002))
-    await crew.board.client.hset(crew.shard.tasks, f"{run}/1.bad", "{")
-    header = await crew.board.client.hget(crew.shard.tasks, f"{run}/1.good")
-    assert header
-    await asyncio.sleep(0.01)
-    await crew.board.client.hset(
-        crew.shard.tasks, f"{run}/1.bad", '{"run":"' + run + '","lane":"work","state":"ready"}'
-    )
-    await crew.board.sweep()
-    assert await crew.state(f"{run}/1.good") == "timed_out"
-    await crew.wipe()
-
-
-async def test_a_sweeper_survives_what_the_server_refuses(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep, errors = crew.board.sweep, [EngineUnavailable("gone"), BoardFull("full"), RedisError("?")]
-    swept = asyncio.Event()
-
-    async def refused(**more: Any) -> float:
-        if errors:
-            raise errors.pop()
-        swept.set()
-        return await sweep(**more)
-
-    monkeypatch.setattr(crew.board, "sweep", refused)
-    sweeper = asyncio.create_task(Sweeper(crew.board, interval_seconds=0.01).run())
-    await asyncio.wait_for(swept.wait(), 2)
-    sweeper.cancel()
-
-
-async def test_g6_after_a_server_start_leases_get_their_time_before_they_are_taken(
-    redis_board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sweeper = Sweeper(redis_board)
-    uptime = (await redis_board.client.info("server"))["uptime_in_seconds"]
-    redis_board.lease_seconds = uptime + 100
-    assert not await sweeper._leases_are_fair()  # pyright: ignore[reportPrivateUsage]
-    redis_board.lease_seconds = -1
-    assert await sweeper._leases_are_fair()  # pyright: ignore[reportPrivateUsage]
-
-
-def test_specs_are_what_the_tests_think() -> None:
-    assert isinstance(spec("a"), TaskSpec)
-    assert issubclass(Fenced, Exception)

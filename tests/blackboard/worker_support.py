@@ -1,0 +1,92 @@
+"""A worker among the others of its board, and handlers. Test modules say ``crew = board_crew`` and ``quick = quick_crew``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from strict import Play, faults
+
+from blackboard.attempt import Attempt, Handler
+from blackboard.board import Board
+from blackboard.heartbeat import Heartbeat
+from blackboard.types import Completion, RetryPolicy, Status
+from blackboard.worker import Worker
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+@dataclass
+class Crew(Play):
+    """A board with workers that are stopped when the test ends."""
+
+    heartbeat: Heartbeat = None  # type: ignore[assignment]
+    workers: list[tuple[Worker, asyncio.Task[None]]] = None  # type: ignore[assignment]
+
+    def hire(self, handle: Handler, *lanes: str, concurrency: int = 1, heartbeat: Heartbeat | None = None) -> Worker:
+        worker = Worker(
+            self.board, heartbeat or self.heartbeat, "t", lanes or ("work",), handle, concurrency=concurrency
+        )
+        self.workers.append((worker, asyncio.create_task(worker.run())))
+        return worker
+
+    async def until(self, check: Callable[[], Any], seconds: float = 3) -> None:
+        async with asyncio.timeout(seconds):
+            while True:
+                found = check()
+                if await found if asyncio.iscoroutine(found) else found:
+                    return
+                await asyncio.sleep(0.002)
+
+    async def ended(self, task_id: str) -> bool:
+        return await self.state(task_id) in {s.value for s in Status}
+
+    async def end(self, run: str, task: str) -> Completion:
+        task_id = f"{run}/1.{task}"
+        await self.until(lambda: self.ended(task_id))
+        return next(
+            e.data for e in await self.board.history(run) if e.subject == task_id and isinstance(e.data, Completion)
+        )
+
+
+@asynccontextmanager
+async def _crew(board: Board) -> AsyncIterator[Crew]:
+    crew = Crew(board, None, heartbeat=Heartbeat(board), workers=[])  # type: ignore[arg-type]
+    yield crew
+    for worker, _ in crew.workers:
+        await worker.drain(0)
+    crew.heartbeat.close()
+    for _, running in crew.workers:
+        await asyncio.wait_for(running, 2)
+
+
+@pytest.fixture
+async def board_crew(board: Board) -> AsyncIterator[Crew]:
+    async with _crew(board) as crew:
+        yield crew
+    assert await faults(board) == []
+
+
+@pytest.fixture
+async def quick_crew(board: Board) -> AsyncIterator[Crew]:
+    """Leases of 0.3 s."""
+    board.lease_seconds = 0.3
+    async with _crew(board) as crew:
+        yield crew
+    assert await faults(board) == []
+
+
+async def finish(attempt: Attempt) -> Completion:
+    return attempt.claim.completion(Status.SUCCEEDED, data=1)
+
+
+async def raises(attempt: Attempt) -> Completion:
+    raise RuntimeError("no")
+
+
+async def said(call: Any, value: object) -> bool:
+    return await call == value
