@@ -70,12 +70,10 @@ async def test_a_command_cancelled_in_the_instant_in_which_it_was_sent_raises_th
     assert all(kind is steady(kind) for kind in kinds)
 
 
-async def test_g6_a_sweeper_cancelled_once_ends_wherever_it_is(
-    redis_board: Board, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_g6_a_sweeper_cancelled_once_ends_wherever_it_is(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for it would wait for ever: it asks for the server's uptime at every sweep."""
     send: Any = AbstractConnection._send_packed_command
-    sweeping = asyncio.create_task(Sweeper(redis_board, interval_seconds=0.01).run())
+    sweeping = asyncio.create_task(Sweeper(board, interval_seconds=0.01).run())
 
     async def sent(self: AbstractConnection, command: Any) -> None:
         await send(self, command)

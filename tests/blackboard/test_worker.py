@@ -14,7 +14,6 @@ from worker_support import ONCE, Crew, board_crew, finish, raises, said
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt, Handler
 from blackboard.errors import BadInput, BoardFull
-from blackboard.sweeper import Sweeper
 from blackboard.types import Completion, RetryPolicy, RetryRule, Status
 from blackboard.worker import Worker
 
@@ -85,11 +84,10 @@ async def test_a_retryable_failure_is_tried_again_and_a_final_one_is_not(crew: C
 
     run = await crew.run(*(spec(k, retry=RetryPolicy(max_attempts=3, interval_seconds=0)) for k in ("again", "final")))
     crew.hire(handle)
-    sweeper = asyncio.create_task(Sweeper(crew.board, interval_seconds=0.02).run())
+    crew.sweep()
     assert (await crew.end(run, "again")).attempts == 3
     assert (await crew.end(run, "final")).attempts == 1
     assert sorted(tried) == ["again", "again", "again", "final"]
-    sweeper.cancel()
 
 
 async def test_a_rule_overrules_what_the_error_says_of_itself(crew: Crew) -> None:
@@ -104,10 +102,9 @@ async def test_a_rule_overrules_what_the_error_says_of_itself(crew: Crew) -> Non
         )
     )
     crew.hire(handle)
-    sweeper = asyncio.create_task(Sweeper(crew.board, interval_seconds=0.02).run())
+    crew.sweep()
     assert (await crew.end(run, "always")).attempts == 3
     assert (await crew.end(run, "never")).attempts == 1
-    sweeper.cancel()
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
@@ -145,11 +142,10 @@ async def test_a_handler_that_meets_a_full_server_is_tried_again(crew: Crew) -> 
 
     run = await crew.run(spec("a", retry=RetryPolicy(interval_seconds=0)))
     crew.hire(handle)
-    sweeper = asyncio.create_task(Sweeper(crew.board, interval_seconds=0.02).run())
+    crew.sweep()
     assert (await crew.end(run, "a")).status == "succeeded"
     (error,) = [event.data.error for event in await crew.board.history(run) if event.kind == "task.retried"]
     assert (error.type, error.message) == ("board_full", "no memory")
-    sweeper.cancel()
 
 
 async def test_a_handler_that_ended_its_task_itself_returns_nothing(crew: Crew) -> None:

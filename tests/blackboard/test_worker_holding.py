@@ -33,10 +33,9 @@ async def test_g6_a_handler_that_blocks_the_event_loop_keeps_its_lease(quick: Cr
 
     run = await quick.run(spec("a", retry=ONCE))
     quick.hire(handle)
-    other = asyncio.create_task(Sweeper(quick.board, interval_seconds=0.05).run())
+    quick.sweep(0.05)
     end = await quick.end(run, "a")
     assert (end.status, end.attempts) == ("succeeded", 1)
-    other.cancel()
 
 
 async def test_g4_the_loser_of_a_task_is_stopped_and_its_result_dropped(quick: Crew) -> None:
@@ -291,9 +290,8 @@ async def test_a_sweeper_survives_what_the_server_refuses(crew: Crew, monkeypatc
         return await sweep(**more)
 
     monkeypatch.setattr(crew.board, "sweep", refused)
-    sweeper = asyncio.create_task(Sweeper(crew.board, interval_seconds=0.01).run())
+    crew.sweep(0.01)
     await asyncio.wait_for(swept.wait(), 2)
-    sweeper.cancel()
 
 
 async def test_g6_after_a_server_start_leases_get_their_time_before_they_are_taken(

@@ -13,7 +13,9 @@ from strict import Play, faults
 
 from blackboard.attempt import Attempt, Handler
 from blackboard.board import Board
+from blackboard.ending import end
 from blackboard.heartbeat import Heartbeat
+from blackboard.sweeper import Sweeper
 from blackboard.types import Completion, RetryPolicy, Status
 from blackboard.worker import Worker
 
@@ -26,6 +28,7 @@ class Crew(Play):
 
     heartbeat: Heartbeat = None  # type: ignore[assignment]
     workers: list[tuple[Worker, asyncio.Task[None]]] = None  # type: ignore[assignment]
+    sweepers: list[asyncio.Task[None]] = None  # type: ignore[assignment]
 
     def hire(self, handle: Handler, *lanes: str, concurrency: int = 1, heartbeat: Heartbeat | None = None) -> Worker:
         worker = Worker(
@@ -33,6 +36,10 @@ class Crew(Play):
         )
         self.workers.append((worker, asyncio.create_task(worker.run())))
         return worker
+
+    def sweep(self, every_seconds: float = 0.02) -> None:
+        """Do what is due until the test ends."""
+        self.sweepers.append(asyncio.create_task(Sweeper(self.board, interval_seconds=every_seconds).run()))
 
     async def until(self, check: Callable[[], Any], seconds: float = 3) -> None:
         async with asyncio.timeout(seconds):
@@ -55,8 +62,9 @@ class Crew(Play):
 
 @asynccontextmanager
 async def _crew(board: Board) -> AsyncIterator[Crew]:
-    crew = Crew(board, None, heartbeat=Heartbeat(board), workers=[])  # type: ignore[arg-type]
+    crew = Crew(board, None, heartbeat=Heartbeat(board), workers=[], sweepers=[])  # type: ignore[arg-type]
     yield crew
+    await end(crew.sweepers)
     for worker, _ in crew.workers:
         await worker.drain(0)
     crew.heartbeat.close()
