@@ -1,7 +1,7 @@
 """Loading and calling the board's Lua scripts: one text, one SHA, one place for retries and for error words.
 
-A script is a file in ``lua/``. Files named ``_*.lua`` are preludes that several scripts share and are put in front of
-them. Every key a script touches is declared in ``KEYS``; ``ARGV`` holds strings only.
+A script is a file in ``lua/``. Files named ``_*.lua`` are preludes that several scripts share; what a script uses of its
+preludes is put in front of it. Every key a script touches is declared in ``KEYS``; ``ARGV`` holds strings only.
 
 Every script is idempotent, so a call whose reply was lost is simply sent again here. redis-py's own retries are off
 (they re-send calls that are not idempotent, and multiply with ours).
@@ -102,9 +102,47 @@ PRELUDES: Mapping[str, tuple[str, ...]] = {
 @cache
 def load(name: str, prelude: str = "_board") -> Script:
     """The script ``lua/<name>.lua`` behind a prelude: a file of that name, or what :data:`PRELUDES` says."""
-    folder = files("blackboard") / "lua"
-    names = (*PRELUDES.get(prelude, (prelude,)), name)
-    return Script(name, "".join((folder / f"{one}.lua").read_text("utf-8") for one in names))
+    return Script(name, assembled([source(one) for one in (*PRELUDES.get(prelude, (prelude,)), name)]))
+
+
+def source(name: str) -> str:
+    """The text of the file ``lua/<name>.lua``."""
+    return (files("blackboard") / "lua" / f"{name}.lua").read_text("utf-8")
+
+
+def assembled(texts: Sequence[str]) -> str:
+    """The last of the texts behind what it uses of those before it.
+
+    A server makes every function of a script anew at each call, also those that are not called: of the shared ones a
+    script uses a third, and the others would take a fifth of its time. A text is taken apart at the lines that begin at
+    its margin: ``local function name`` and ``local name, name = ...`` may be left out, any other statement may not.
+    """
+    *shared, own = texts
+    statements: list[list[str]] = []
+    for line in "\n".join(shared).splitlines():
+        if not line.strip() or line.startswith("--"):
+            continue
+        if statements and line.startswith((" ", "end", "}", ")")):
+            statements[-1].append(line)
+        else:
+            statements.append([line])
+    used, kept = set(_words(own)), [own]
+    for lines in statements[::-1]:  # what a statement uses stands before it
+        text = "\n".join(lines) + "\n"
+        defines = _DEFINES.match(text)
+        if defines is None or used.intersection(_words(defines[1])):
+            used.update(_words(text))
+            kept.append(text)
+    return "".join(reversed(kept))
+
+
+_DEFINES = re.compile(r"local (?:function )?([\w, ]+)")
+_STRINGS_AND_COMMENTS = re.compile(r"'(?:[^'\\\n]|\\.)*'|--[^\n]*")
+
+
+def _words(text: str) -> list[str]:
+    """Names in a Lua text, besides those of fields."""
+    return re.findall(r"(?<![\w.])[A-Za-z_]\w*", _STRINGS_AND_COMMENTS.sub("''", text))
 
 
 def refusal(error: ResponseError) -> ScriptRefused | None:

@@ -245,8 +245,7 @@ local function finish_run(run, r, status, data, kind)
   r.ended = MS
   r.pz, r.pu = nil, nil
   redis.call('ZREM', DUE, 'r:' .. run)
-  redis.call('DEL', OPEN)
-  redis.call('DEL', TURNS)
+  if not r.call then redis.call('DEL', OPEN, TURNS) end
   for _, subject in ipairs(r.held or {}) do
     redis.call('HINCRBY', USE, 'o:' .. subject, -1)
     local mean = used('d:', subject)

@@ -68,12 +68,12 @@ def watch_scripts(monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> None
         if prelude not in ("", "_board", "_entries", "_noticing", "_agenda"):
             return _load(name, prelude)
         if (name, prelude) not in made:
-            text = _load(name, prelude).text
+            texts = {file: _script.source(file) for file in (*_script.PRELUDES.get(prelude, (prelude,)), name)}
             for file, old, new in mutations:
-                if file in (name, prelude, *_script.PRELUDES.get(prelude, ())):
-                    assert old in text, f"{file}.lua has no {old!r} any more: the mutation tests nothing"
-                    text = text.replace(old, new)
-            made[name, prelude] = _script.Script(name, PRELUDE + text)
+                if file in texts:
+                    assert old in texts[file], f"{file}.lua has no {old!r} any more: the mutation tests nothing"
+                    texts[file] = texts[file].replace(old, new)
+            made[name, prelude] = _script.Script(name, PRELUDE + _script.assembled(list(texts.values())))
         return made[name, prelude]
 
     monkeypatch.setattr(_script, "load", load)
