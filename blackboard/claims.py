@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 from blackboard import references, retries
 from blackboard.blobs import Blob, Blobs
@@ -145,7 +146,7 @@ def _limits(**own: float) -> Limits:
 def parse(row: Sequence[str], worker: str) -> Claim:
     """A claim from a row of the claim script: id, header, input, checkpoint, then id and completion per dependency."""
     task_id, header, raw_input, checkpoint, *outputs = row
-    t: dict[str, Any] = json.loads(header)
+    t: dict[str, Any] = from_json(header)
     brought = [read(json.loads(outputs[i + 1]).get("taint")) for i in range(0, len(outputs), 2)]
     return Claim(
         task_id=task_id,
