@@ -22,6 +22,8 @@ from blackboard.trigger_index import TriggerIndex
 
 STEP_LANE = "arbiter"
 """Where the arbiter's decisions wait."""
+ENDING = frozenset({"complete", "fail", "release", "expire", "lapse"})
+"""Scripts that end a task with what stands on its run's board from then on."""
 
 
 class Calling:
@@ -62,14 +64,16 @@ class Calling:
         seconds: float | None = None,
         confirm: Confirm | None = None,
     ) -> Any:
-        keys = shard.declare(lanes, run_id)
+        keys, script = shard.declare(lanes, run_id), _script.load(name)
+        if run_id is not None and name in ENDING:
+            keys, script = [*keys, *shard.results(run_id)], _script.load(name, "_results")
         if confirm is not None:
             return await _confirm.run(
-                self.client, _script.load(name), keys, [len(lanes), *lanes, *args], confirm, shard.confirmed,
+                self.client, script, keys, [len(lanes), *lanes, *args], confirm, shard.confirmed,
                 recover=self.engine.ensure,
             )  # fmt: skip
         return await _script.run(
-            self.client, _script.load(name), keys, [len(lanes), *lanes, *args], recover=self.engine.ensure,
+            self.client, script, keys, [len(lanes), *lanes, *args], recover=self.engine.ensure,
             seconds=seconds,
         )  # fmt: skip
 

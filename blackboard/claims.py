@@ -59,6 +59,10 @@ class Claim:
     """Why a large value of this claim could not be loaded; :meth:`input` raises it."""
     taint: Taint = UNKNOWN
     """Where its input comes from: what whoever posted it had seen, and what the tasks it waited for brought in."""
+    entry: str = ""
+    """Id of the entry that its result becomes, on the board of a planned run; empty where it becomes none."""
+    watched: bool = False
+    """Whether that entry may trigger: its run has an agenda."""
     received: float = field(default_factory=time.monotonic, compare=False)
     """When this process was handed it, on its own clock that only grows."""
 
@@ -171,6 +175,8 @@ def parse(row: Sequence[str], worker: str) -> Claim:
         worker=worker,
         raw_input=raw_input,
         taint=merged(read(t.get("src")), *brought),
+        entry=f"{t['run']}/e/{t['ent']}" if "ent" in t else "",
+        watched="ag" in t,
         checkpoint=json.loads(checkpoint) if checkpoint else None,
         dependencies=tuple((task_key(outputs[i]), outputs[i + 1]) for i in range(0, len(outputs), 2)),
     )

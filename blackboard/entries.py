@@ -331,17 +331,7 @@ class Entries(EntrySchemas):
         """Write what was compared with the triggers as they are when it is written. Only a run has an agenda."""
         if ":" in self.owner:
             return await write()
-        index, asked = self._board.triggers, {"@confidence": confidence, "@version": version}
-        compiled = index.known(self._shard)
-        for _ in range(_ATTEMPTS):
-            fitting = compiled.fitting(topic, content, asked)
-            try:
-                return await write(compiled.version, " ".join(one.key for one in fitting))
-            except ScriptRefused as refusal:
-                if refusal.code != "TRIGGERS":
-                    raise
-                compiled = await index.fetch(self._shard, unlike=compiled.version)
-        raise Stale("STALE", "the triggers of the board are being changed by too many at once; try again")
+        return await self._board.triggers.noticed(self._shard, write, topic, content, confidence, version)
 
     def _by(self, author: Author | None) -> str:
         by = author or self._author

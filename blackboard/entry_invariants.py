@@ -15,6 +15,10 @@ from blackboard.entry import FACTS, Entry, Fold, header, link_members, member, s
 
 MARK = "/e/"
 """What stands between scope and name in the id of an entry."""
+_ENTERED = ("succeeded", "failed", "refused")
+"""How a task ends that always has an entry."""
+_ENDED = (*_ENTERED, "timed_out")
+"""And one that has one unless its run ended with it."""
 
 
 async def heads(board: Board, shard: _keys.Shard, owners: Iterable[str]) -> dict[str, int]:
@@ -24,6 +28,19 @@ async def heads(board: Board, shard: _keys.Shard, owners: Iterable[str]) -> dict
         raw: Mapping[str, str] = await cast(Any, board.client).hgetall(shard.entries(owner)[0])
         found |= {entry_id: int(json.loads(text)["ver"]) for entry_id, text in raw.items()}
     return found
+
+
+def results(tasks: Mapping[str, Mapping[str, Any]], entries: Mapping[str, int]) -> list[str]:
+    """Where the end of an entered task has no entry, or an entry is of a task that has not ended so.
+
+    Args:
+        tasks: headers of all tasks of the shard.
+        entries: every entry and its version.
+    """
+    entered = {k: f"{t['run']}{MARK}{t['ent']}" for k, t in tasks.items() if "ent" in t}
+    lacking = [k for k, entry in entered.items() if tasks[k]["state"] in _ENTERED and entry not in entries]
+    early = [k for k, entry in entered.items() if tasks[k]["state"] not in _ENDED and entry in entries]
+    return [f"G2 end without its entry: {k}" for k in lacking] + [f"G2 entry before its end: {k}" for k in early]
 
 
 async def faults(board: Board, shard: _keys.Shard, owner: str) -> list[str]:

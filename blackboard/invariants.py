@@ -118,6 +118,7 @@ class _Reading:
         self.entries = await entry_invariants.heads(self.board, self.shard, scopes)
         for scope in scopes:
             self.bad += await entry_invariants.faults(self.board, self.shard, scope)
+        self.bad += entry_invariants.results(self.tasks, self.entries)
         self.agendas = await agenda_invariants.versions(self.board, self.shard, self.runs)
         for run, header in self.runs.items():
             if run + agenda_invariants.SUBJECT in self.agendas or "ag" in header:

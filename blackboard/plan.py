@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -19,6 +20,11 @@ _KEY = re.compile(r"^[^/#\x00-\x1f\x7f]{1,128}\Z")
 """A task's key is part of its id, its place on the agenda and references to it."""
 
 
+def entry_name(task_id: str) -> str:
+    """What the id of the entry ends with that the task's end becomes. No operation can have the name it is made of."""
+    return hashlib.sha256(f"\0{task_id}".encode()).hexdigest()[:24]
+
+
 class Undecided(NamedTuple):
     """Where the tasks of a run belong that no decision posts."""
 
@@ -26,10 +32,13 @@ class Undecided(NamedTuple):
     round: int = 0
 
 
-def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits, **more: Any) -> list[tuple[str, str]]:
+def specs(
+    claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits, *, entered: bool = False, **more: Any
+) -> list[tuple[str, str]]:
     """Spec and input of each task, as the commit script takes them.
 
     Args:
+        entered: what they come to stands on the run's board, as entries.
         more: fields that each spec has besides.
 
     Raises:
@@ -74,6 +83,10 @@ def specs(claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits, *
             spec["version"] = task.version
         if task.taint:
             spec["src"] = [*task.taint]
+        if entered:
+            spec["ent"] = entry_name(task_id(task.key))
+            if task.made_from:
+                spec["made"] = [*dict.fromkeys(task.made_from)]
         if after:
             spec |= {"need": len(after), "deps": [task_id(key) for key in after]}
         if waiting[task.key]:

@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis.asyncio
+from pydantic import JsonValue
 
 from blackboard import _script
 from blackboard._keys import Shard
+from blackboard.errors import ScriptRefused, Stale
 from blackboard.triggers import Compiled, Declared
+
+T = TypeVar("T")
+_ATTEMPTS = 20
 
 
 class TriggerIndex:
@@ -58,6 +63,34 @@ class TriggerIndex:
         version: str | None = await _script.retrying(lambda: client.hget(shard.triggers, ""))
         known = self.known(shard)
         return known if known.version == (version or "0") else await self.fetch(shard)
+
+    async def noticed(
+        self,
+        shard: Shard,
+        write: Callable[..., Awaitable[T]],
+        topic: str,
+        content: JsonValue,
+        confidence: float = 1.0,
+        version: int = 1,
+    ) -> T:
+        """Write what was compared with the triggers as they are when it is written.
+
+        Args:
+            write: is given the version of the triggers and the keys of those that fit, and sends them to its script.
+
+        Raises:
+            Stale: the triggers were changed again and again meanwhile.
+        """
+        compiled, asked = self.known(shard), {"@confidence": confidence, "@version": version}
+        for _ in range(_ATTEMPTS):
+            fitting = compiled.fitting(topic, content, asked)
+            try:
+                return await write(compiled.version, " ".join(one.key for one in fitting))
+            except ScriptRefused as refusal:
+                if refusal.code != "TRIGGERS":
+                    raise
+                compiled = await self.fetch(shard, unlike=compiled.version)
+        raise Stale("STALE", "the triggers of the board are being changed by too many at once; try again")
 
     async def write(self, capability: str, revision: str, triggers: Sequence[Declared]) -> None:
         """Let a capability have these triggers on every shard; those of an earlier revision come too late.

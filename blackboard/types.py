@@ -235,6 +235,8 @@ class TaskSpec(Record):
     attempt_seconds: float | None = None
     taint: tuple[str, ...] = ()
     """Sources of all that whoever posts it had seen."""
+    made_from: tuple[str, ...] = ()
+    """Ids of entries it rests on: its result is ``derived_from`` them. The results of tasks in ``after`` need not be named."""
 
 
 class RunSummary(Record):

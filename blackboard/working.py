@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import redis.asyncio
 from pydantic import JsonValue, ValidationError
 
-from blackboard import _script, claims, retries
+from blackboard import _script, claims, results, retries
 from blackboard._bell import Bell
 from blackboard._calling import STEP_LANE, Calling
 from blackboard._keys import Shard
@@ -139,11 +139,23 @@ class Working(Calling):
         taken, _ = await self._claims(self.client, worker, place, _awoken(place, worker), lanes, nonce, 0, None)
         return taken
 
-    async def _written(self, claim: Claim, completion: Completion) -> str:
+    async def _written(self, claim: Claim, completion: Completion) -> tuple[str, str]:
+        """The completion as it is stored, and the part of it that is its result."""
         fields, data = dump_completion(claim, completion)
         if data == "null":
-            return fields
-        return join(fields, "data", await self.blobs.check(claim.run_id, data, completion.data))
+            return fields, data
+        data = await self.blobs.check(claim.run_id, data, completion.data)
+        return join(fields, "data", data), data
+
+    async def _ending(self, claim: Claim, completion: Completion, data: str, end: Callable[..., Awaitable[Any]]) -> Any:
+        """Call the script that ends an attempt with what it is told of the entry that may come of it."""
+        told = results.report(claim, completion, data)
+        if not (told and claim.watched):
+            return await end(*told)
+        topic, content = results.topic(claim, completion), results.content(completion)
+        return await self.triggers.noticed(
+            self.shard_of(claim.run_id), lambda *triggers: end(*told, *triggers), topic, content
+        )
 
     async def wait_for_work(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> bool:
         """Sleep until a lane's doorbell rings, at most ``seconds``. Call it only after an empty claim."""
@@ -178,12 +190,12 @@ class Working(Calling):
             Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.
         """
         completion = cleaned_completion(completion)
-        body = await self._written(claim, completion)
-        await self._call(
+        body, data = await self._written(claim, completion)
+        confirm, took = await self._asked(durable), _took(claim, completion)
+        await self._ending(claim, completion, data, lambda *entry: self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
-            claim.task_id, claim.fence, completion.status.value, body, _told(completion), _took(claim, completion),
-            confirm=await self._asked(durable),
-        )  # fmt: skip
+            claim.task_id, claim.fence, completion.status.value, body, _told(completion), took, *entry, confirm=confirm,
+        ))  # fmt: skip
 
     async def fail(self, claim: Claim, completion: Completion, *, carried: Usage | None = None) -> str:
         """End an attempt without a result: another one after a delay, or the end when the retry policy has none left.
@@ -215,16 +227,17 @@ class Working(Calling):
         ceiling = ruling.ceiling(retries.failures(ruling, claim.attempt, claim.failures))
         asked = completion.error.retry_after_seconds or 0.0
         spent = completion.usage - (carried or Usage())
-        body = await self._written(claim, completion)
-        state, _ = await self._call(
+        body, data = await self._written(claim, completion)
+        error, delay = completion.error.model_dump_json(), int(self.random.uniform(0, ceiling) * 1000)
+        state, _ = await self._ending(claim, completion, data, lambda *entry: self._call(
             "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
-            int(self.random.uniform(0, ceiling) * 1000), completion.error.model_dump_json(),
+            delay, error,
             retries.ms(asked), spent.model_dump_json(), ruling.key, ruling.max_attempts,
             "" if ruling.max_age_seconds is None else retries.ms(ruling.max_age_seconds),
-            _told(completion),
+            _told(completion), *entry,
             confirm=self.confirm,
-        )  # fmt: skip
+        ))  # fmt: skip
         return str(state)
 
     async def release(self, claim: Claim) -> None:
@@ -301,7 +314,7 @@ class Working(Calling):
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
         own = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
-        written = specs(claim, tasks, limits, **own)
+        written = specs(claim, tasks, limits, entered=not unplanned, **own)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat: list[str] = []
         for (header, given), task in zip(written, tasks, strict=True):

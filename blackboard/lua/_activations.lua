@@ -4,7 +4,6 @@
 -- manieth of its capability), st, rt and sv (rating, and the strategy it is from), pin, ops, task, why.
 local BATCH = 500                          -- activations of one call; what is left is made by the picks that follow
 
-local function new_agenda() return {ver = 0, q = 0, w = 0, p = 0, busy = 0, n = 0, f = 0, seen = 0, sv = ''} end
 local function place_of(q) return string.format('%010.0f', q) end
 local function record(a, run, kind, data)
   a.ver = a.ver + 1

@@ -77,6 +77,7 @@ local function emit(kind, subject, ver, run, data, logged)
   end
   redis.call('XADD', FEED, 'MAXLEN', '~', FEED_LENGTH, '*', 'type', kind, 'subject', subject, 'id', id, 'run', run,
     'at', at, 'data', data)
+  return at
 end
 local function bump(id, t, state, kind, data, logged)
   t.ver = t.ver + 1
@@ -175,11 +176,13 @@ local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
 
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
 -- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows
--- them), need, deps, outs, olanes, src (where its input comes from); rr, lim and the lists are absent when empty.
+-- them), need, deps, outs, olanes, src (where its input comes from), ent and made (see _results); rr, lim, ent and the lists are
+-- absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, act = s.act, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
-    ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src}
+    ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
+    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
   local state = t.need and t.need > 0 and 'blocked' or 'ready'
@@ -203,7 +206,9 @@ local function post_step(run, r)
 end
 
 -- Of an agenda: ver, q (activations so far), w (waiting), p (parked), busy (picked and not over), n (control tasks so far), ctl
--- (the one that is open), f (facts about entries), seen (those the last pick had seen), sv (strategy it rated by).
+-- (the one that is open), f (facts about entries), seen (those the last pick had seen), sv (strategy it rated by), m (the
+-- triggers of an entry have made no activations yet).
+local function new_agenda() return {ver = 0, q = 0, w = 0, p = 0, busy = 0, n = 0, f = 0, seen = 0, sv = ''} end
 local function agenda_of()
   local j = redis.call('HGET', AGENDA, '')
   return j and cjson.decode(j)
@@ -212,7 +217,7 @@ local function keep_agenda(a) redis.call('HSET', AGENDA, '', cjson.encode(a)) en
 -- Posts the task that picks, where there is something to pick or to look at again, and room for it, or the premise of something
 -- that runs may have gone (a.pr: the fact it may have gone with), and nobody decides already.
 local function attend(run, r, a)
-  if a.ctl or not (a.pr or a.busy < r.ag.c and (a.w > 0 or a.p > 0 and a.f > a.seen)) then return false end
+  if a.ctl or not (a.pr or a.m or a.busy < r.ag.c and (a.w > 0 or a.p > 0 and a.f > a.seen)) then return false end
   local step = get(run .. '/s' .. n2s(r.round + 1))
   if step and not terminal(step) then return false end
   a.n = a.n + 1
@@ -354,6 +359,8 @@ local function told(text)
   if text == '' then return false end
   return text and cjson.decode(text)
 end
+-- Writes what an entered task came to on its run's board; _results says how, in the scripts that end such tasks.
+local enter
 -- Ends a task: result, dependants and, when it was the last open one of the run, what comes next. failure: as told() gives it;
 -- a verdict says it itself.
 local function finish(id, t, status, completion, failure)
@@ -399,6 +406,7 @@ local function finish(id, t, status, completion, failure)
       if r and not r.call then letter(id, t.run, r, t, status, kind) end
     end
   end
+  if t.ent and enter and status ~= 'cancelled' then enter(id, t, status, completion, failure) end
   local a = not deciding(t) and agenda_of()
   if a then
     r = r or get_run(t.run)

@@ -98,7 +98,7 @@ for _, one in ipairs(picked) do
 end
 if picked[1] then redis.call('HSET', RUNS, run, cjson.encode(RUN)) end
 if ends then
-  more(a, run)
+  if not (more(a, run) and redis.call('LINDEX', MORE, 0)) then a.m = nil end
   keep_agenda(a)
   if not attend(run, RUN, a) and redis.call('SCARD', OPEN) == 0 then post_step(run, RUN) end
 else

@@ -1,6 +1,6 @@
 -- own: task, fence, status, completion, delay ms, error, then what processes of an earlier version do not send: ms the other
 -- side asked to wait, usage of the attempt, key of the retry rule ('' none), its most failures, its age in ms ('' none), what to
--- tell of the error.
+-- tell of the error, and what _results takes.
 -- Waits for another attempt if one is left, else ends the task. The completion ends with its error's message.
 local t, no, other = held(ARGV[A], ARGV[A + 1])
 if not t then
@@ -9,6 +9,8 @@ if not t then
   end
   return no
 end
+local old = reported(t, A + 12)
+if old then return old end
 local why = ARGV[A + 5]
 if ARGV[A + 7] then why = why .. ',"usage":' .. ARGV[A + 7] end
 local by

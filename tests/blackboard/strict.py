@@ -65,7 +65,7 @@ def watch_scripts(monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> None
     made: dict[tuple[str, str], _script.Script] = {}
 
     def load(name: str, prelude: str = "_board") -> _script.Script:
-        if prelude not in ("", "_board", "_entries", "_noticing", "_agenda"):
+        if prelude not in ("", "_board", "_entries", "_results", "_noticing", "_agenda"):
             return _load(name, prelude)
         if (name, prelude) not in made:
             texts = {file: _script.source(file) for file in (*_script.PRELUDES.get(prelude, (prelude,)), name)}

@@ -257,7 +257,7 @@ async def test_tasks_and_calls_of_the_version_before_are_understood(play: Play) 
     error = json.dumps({"type": "handler_error", "message": "m", "retryable": True})
     body = json.dumps({"orchestration_id": claim.run_id, "tool_use_id": "t", "node": "n", "status": "failed"})
     args = [2, "arbiter", "work", claim.task_id, claim.fence, "failed", body, 1500, error]
-    keys = play.shard.declare(["arbiter", "work"], claim.run_id)
-    assert await _script.run(play.board.client, _script.load("fail"), keys, args) == ["delayed", 1]
+    keys = [*play.shard.declare(["arbiter", "work"], claim.run_id), *play.shard.results(claim.run_id)]
+    assert await _script.run(play.board.client, _script.load("fail", "_results"), keys, args) == ["delayed", 1]
     (data,) = await retried(play, claim.run_id)
     assert (data.delay_ms, data.usage) == (1500, Usage())

@@ -221,7 +221,7 @@ async def test_g6_a_silent_workers_task_is_ready_again_and_ends_as_failed_when_a
         await play.board.sweep()
         await play.clock.advance(0.2)
         await play.board.sweep()
-    end = (await play.board.history(run))[-2].data
+    end = (await play.board.history(run))[-3].data
     assert (end.status, end.error.type, end.attempts, end.worker) == ("failed", "lease_lost", 2, "w2")
     assert (await play.step(run)).round == 2
 
@@ -323,7 +323,7 @@ async def test_g6_a_deadline_ends_a_task_in_any_state(play: Play, state: str) ->
     await play.board.sweep(expire=False)
     assert await play.state(f"{run}/1.a") == "timed_out"
     assert [c.key for c in await play.take(n=5)] == ["first"]
-    end = (await play.board.history(run))[-1].data
+    end = (await play.board.history(run))[-2].data
     assert end.error.type == "deadline"
 
 
