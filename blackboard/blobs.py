@@ -140,17 +140,19 @@ class Blobs:
     def __init__(self, store: Store, inline_bytes: int = INLINE_BYTES) -> None:
         self.store, self.inline_bytes = store, inline_bytes
 
-    async def check(self, run_id: str, text: str, value: object) -> str:
+    async def check(self, run_id: str, text: str, value: object, most: int | None = None) -> str:
         """What to put on the board for a value: its JSON, or the JSON of a reference to it, which is stored then.
 
         Args:
             text: the value as compact JSON in ASCII, as :func:`~blackboard.payloads.dump` writes it.
+            most: bytes of it that may stay on the board, where that is less than ``inline_bytes``.
 
         Raises:
             BlobUnavailable: the store cannot be reached or refuses.
         """
         looks_like_one = isinstance(value, dict) and MARK in value
-        if len(text) <= self.inline_bytes and not looks_like_one:
+        room = self.inline_bytes if most is None else min(most, self.inline_bytes)
+        if len(text) <= room and not looks_like_one:
             return text
         return json.dumps(await self.keep(run_id, text, cast(object, value)), separators=(",", ":"))
 

@@ -144,7 +144,9 @@ class Working(Calling):
         fields, data = dump_completion(claim, completion)
         if data == "null":
             return fields, data
-        data = await self.blobs.check(claim.run_id, data, completion.data)
+        # An entry refers to what is stored apart; what is not would stand on the board twice.
+        most = results.INLINE_BYTES if claim.entry else None
+        data = await self.blobs.check(claim.run_id, data, completion.data, most)
         return join(fields, "data", data), data
 
     async def _ending(self, claim: Claim, completion: Completion, data: str, end: Callable[..., Awaitable[Any]]) -> Any:

@@ -497,7 +497,21 @@ async def test_g2_to_g9_any_history_ends_where_the_model_says(
             assert await faults(board) == []
             await board.claim("tidy", ["arbiter", "work", "other"], n=1)
             left = {key.partition(":")[0] for key in await play.snapshot()}
-            assert left <= {"tasks", "runs", "index", "ev", "vt", "outcomes", "run", "w", "b", "dead", "deadx", "audit", "e"}
+            assert left <= {
+                "tasks",
+                "runs",
+                "index",
+                "ev",
+                "vt",
+                "outcomes",
+                "run",
+                "w",
+                "b",
+                "dead",
+                "deadx",
+                "audit",
+                "e",
+            }
             assert not [key for key in await play.snapshot() if key.endswith(":open")]
 
 
