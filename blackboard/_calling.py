@@ -22,8 +22,8 @@ from blackboard.trigger_index import TriggerIndex
 
 STEP_LANE = "arbiter"
 """Where the arbiter's decisions wait."""
-ENDING = frozenset({"complete", "fail", "release", "expire", "lapse"})
-"""Scripts that end a task with what stands on its run's board from then on."""
+ENDING = frozenset({"complete", "fail", "release", "expire", "lapse", "commit"})
+"""Scripts that look at a run's board, or write there what a task came to."""
 
 
 class Calling:

@@ -93,8 +93,8 @@ class Script:
 PRELUDES: Mapping[str, tuple[str, ...]] = {
     "": (),
     "_entries": ("_entry_keys", "_entries"),
-    "_results": ("_board", "_results"),
-    "_noticing": ("_board", "_entry_board", "_entries", "_activations", "_noticing"),
+    "_results": ("_board", "_results", "_premises"),
+    "_noticing": ("_board", "_entry_board", "_entries", "_premises", "_activations", "_noticing"),
     "_agenda": ("_board", "_agenda", "_activations"),
 }
 """The preludes that are not one file of that name."""

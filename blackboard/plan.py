@@ -33,11 +33,18 @@ class Undecided(NamedTuple):
 
 
 def specs(
-    claim: Claim | Undecided, tasks: Sequence[TaskSpec], limits: Limits, *, entered: bool = False, **more: Any
+    claim: Claim | Undecided,
+    tasks: Sequence[TaskSpec],
+    limits: Limits,
+    *,
+    entered: bool = False,
+    seen: str = "",
+    **more: Any,
 ) -> list[tuple[str, str]]:
     """Spec and input of each task, as the commit script takes them.
 
     Args:
+        seen: the position at which entries that the tasks are made from were read; empty where nobody says.
         entered: what they come to stands on the run's board, as entries.
         more: fields that each spec has besides.
 
@@ -86,7 +93,7 @@ def specs(
         if entered:
             spec["ent"] = entry_name(task_id(task.key))
             if task.made_from:
-                spec["made"] = [*dict.fromkeys(task.made_from)]
+                spec |= {"made": [*dict.fromkeys(task.made_from)], "seen": seen}
         if after:
             spec |= {"need": len(after), "deps": [task_id(key) for key in after]}
         if waiting[task.key]:

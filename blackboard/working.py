@@ -297,6 +297,7 @@ class Working(Calling):
         *,
         durable: bool = False,
         unplanned: bool = False,
+        seen: str = "",
     ) -> None:
         """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
 
@@ -305,6 +306,8 @@ class Working(Calling):
             planned: the model's message and what became of each of its calls.
             tasks: the tasks to post; empty goes straight to the next step.
             outcome: given, the run ends with it and ``tasks`` must be empty.
+            seen: position of the run's log at which this decision read it. A task made from an entry that was retracted,
+                amended or contradicted since is posted and stopped, and its end says so.
             unplanned: no model plans this run, so each task carries what the whole run may use.
 
         Raises:
@@ -316,7 +319,7 @@ class Working(Calling):
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
         own = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
-        written = specs(claim, tasks, limits, entered=not unplanned, **own)
+        written = specs(claim, tasks, limits, entered=not unplanned, seen=seen, **own)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat: list[str] = []
         for (header, given), task in zip(written, tasks, strict=True):

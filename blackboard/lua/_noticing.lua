@@ -13,6 +13,7 @@ local function shakes(h)
 end
 -- A fact about an entry is told to the agenda, if the run has one, in the script that writes it.
 local function noticed(id, h, conf, keys)
+  if active(RUN) and shakes(h) then shake(id, h, ARGV[4]) end
   if not RUN.ag then return end
   local a = agenda_of() or new_agenda()
   a.f = a.f + 1

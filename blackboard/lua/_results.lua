@@ -34,16 +34,17 @@ local function origins(t, own)
     end
   end
   label(own)
-  local function rest_on(entry, foreign)
+  local mine = t.run .. '/e/'
+  local function rest_on(entry)
     local head = redis.call('HGET', HEADS, entry)
-    if not head and not foreign then return end
+    if not head and string.sub(entry, 1, #mine) == mine then return end
     if head then label(cjson.decode(head).taint) end
     if #links < MOST_LINKS then links[#links + 1] = {rel = 'derived_from', to = entry} end
   end
-  for _, entry in ipairs(t.made or {}) do rest_on(entry, true) end
+  for _, entry in ipairs(t.made or {}) do rest_on(entry) end
   for _, d in ipairs(t.deps or {}) do
     local x = get(d)
-    if x and x.ent then rest_on(t.run .. '/e/' .. x.ent) end
+    if x and x.ent then rest_on(mine .. x.ent) end
   end
   if #taint > MOST_LABELS then taint = {'(many)'} end
   return links[1] and links or nil, taint[1] and taint or nil

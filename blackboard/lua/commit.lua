@@ -1,5 +1,5 @@
 -- own: step task, fence, round.planned data, final status ('' goes on), run.completed data, number of tasks, then spec and
--- input of each. Conversation, plan, tasks, barrier and events of one arbiter decision: one step.
+-- input of each; of a spec with entries it was made from, seen is the position at which they were read. Conversation, plan, tasks, barrier and events of one arbiter decision: one step.
 local id = ARGV[A]
 local t, no, other = held(id, ARGV[A + 1])
 if not t then
@@ -40,6 +40,10 @@ if ARGV[A + 3] ~= '' then
   return 1
 end
 for i = 1, n do post(t.run, r, specs[i], ARGV[A + 5 + 2 * i]) end
+for _, s in ipairs(specs) do
+  local why = s.made and s.seen and lost_since(s.made, s.seen)
+  if why then forsake(s.id, get(s.id), why) end
+end
 local a = agenda_of()
 if not (a and attend(t.run, r, a)) and n == 0 then post_step(t.run, r) end
 return 1

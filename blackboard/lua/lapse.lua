@@ -7,7 +7,8 @@ if not t or terminal(t) then
   return 1
 end
 if t.word then
-  finish(ARGV[A], t, 'cancelled', verdict(t, 'cancelled', 'cancelled', t.word .. '; its worker did not say in time that it stopped'))
+  local late = t.state == 'claimed' and '; its worker did not say in time that it stopped' or ''
+  finish(ARGV[A], t, 'cancelled', verdict(t, 'cancelled', 'cancelled', t.word .. late))
   return 1
 end
 finish(ARGV[A], t, 'timed_out', verdict(t, 'timed_out', 'deadline', 'its deadline passed while it was ' .. t.state))

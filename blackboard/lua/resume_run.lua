@@ -25,7 +25,7 @@ for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
     t.dl = t.dl + MS - t.pz
     if t.rr and t.rr.at then t.rr.at = t.rr.at + MS - t.pz end
     t.was, t.pz, t.ms = nil, nil, nil
-    redis.call('ZADD', DUE, n2s(t.dl), 't:' .. id)
+    redis.call('ZADD', DUE, n2s(t.cxl and MS or t.dl), 't:' .. id)
     if state == 'delayed' then redis.call('ZADD', WAIT, n2s(MS + ms), id) end
     if state == 'ready' then enqueue(id, t, true) end
     t.state = state

@@ -147,6 +147,11 @@ class Play:
         assert claim.kind == "step"
         return claim
 
+    async def decide(self, step: Claim, *tasks: TaskSpec, seen: str = "") -> None:
+        """A decision that had read the log up to a position."""
+        planned = RoundPlannedData(round=step.round, message={"role": "assistant", "content": [{"text": "…"}]})
+        await self.board.commit_step(step, planned, tasks, Limits(), seen=seen)
+
     async def plan(self, step: Claim, *tasks: TaskSpec, answer: str | None = None) -> None:
         planned = RoundPlannedData(round=step.round, message={"role": "assistant", "content": [{"text": "…"}]})
         outcome = None
