@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from arbiter.calls import Call
     from arbiter.choosing import Choosing
     from arbiter.inquiry import Inquiry, Posting
+    from arbiter.recalling import Recalling
     from arbiter.result import RunFailed, RunResult
     from arbiter.sdk import Arbiter
     from arbiter.volunteering import Bid, Missing, OpenRequest
@@ -68,6 +69,7 @@ _HOMES = {
     "Capability": "registry",
     "CapabilityLimits": "registry",
     "Choosing": "arbiter.choosing",
+    "Recalling": "arbiter.recalling",
     "Completion": "blackboard.types",
     "Confirm": "blackboard.confirm",
     "Conflict": "blackboard.errors",
@@ -156,6 +158,7 @@ __all__ = [
     "Query",
     "Quota",
     "QuotaExceeded",
+    "Recalling",
     "RecordedModel",
     "Retention",
     "RetryLater",

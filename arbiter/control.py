@@ -229,7 +229,9 @@ class _Cycle:
             retry=manifest.retry, attempt_seconds=min(manifest.limits.attempt_seconds, limits.attempt_seconds),
             taint=merged(read(taint), origin(manifest)), made_from=(one.entry,),
         )  # fmt: skip
-        own = {} if self._terms.planned else {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}
+        own: dict[str, Any] = (
+            {} if self._terms.planned else {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}
+        )
         ((spec, text),) = specs(Undecided(self._run, self._round()), [task], limits, entered=self._terms.planned, **own)
         return Pick(one.number, spec, await self._board.blobs.check(self._run, text, given), manifest.action)
 

@@ -7,11 +7,13 @@ of its tool calls, in their order, paired by tool-use id. Whatever comes from el
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
 from arbiter.fold import RunState, Task
+from arbiter.recalling import View, opening
 from arbiter.tools import PLAN, SEARCH
 from blackboard.blobs import Blob
 from blackboard.events import Call
@@ -35,20 +37,22 @@ VOLUNTEERED = 50
 """Most tasks of a round that are told of beside those the model called."""
 
 
-def messages(state: RunState, said: list[Message] | None = None) -> list[Message]:
+def messages(state: RunState, said: list[Message] | None = None, view: View | None = None) -> list[Message]:
     """Everything said so far.
 
     Args:
-        said: what an earlier call returned for the same run; only what came after it is added to it.
+        said: what an earlier call returned for the same run and view; only what came after it is added to it.
+        view: what stands behind the request, and for rounds that are left out. Default: nothing, and none is left out.
     """
     out = cast("list[dict[str, Any]]", [] if said is None else said)
+    view = view or View()
     if not out:
         asked = quoted(request_text(state.request), "request", state.request_taint)
-        out.append({"role": "user", "content": [{"text": asked}]})
-    for turn in state.rounds[sum(message["role"] == "assistant" for message in out) :]:
+        out.append({"role": "user", "content": [{"text": asked}, *opening(state, view)]})
+    for turn in state.rounds[view.first - 1 + sum(message["role"] == "assistant" for message in out) :]:
         out.append(turn.message)
         if turn.calls:
-            results = [_result(state, call) for call in turn.calls]
+            results = [_result(state, call, view) for call in turn.calls]
             out.append({"role": "user", "content": [*results, *_volunteered(state, turn.number)]})
     return cast("list[Message]", out)
 
@@ -72,7 +76,9 @@ def request_text(request: JsonValue) -> str:
     return request if isinstance(request, str) else json.dumps(request, ensure_ascii=False)
 
 
-def _result(state: RunState, call: Call) -> dict[str, JsonValue]:
+def _result(state: RunState, call: Call, view: View) -> dict[str, JsonValue]:
+    if call.shown:
+        return _tool_result(call.tool_use_id, [view.framed(one, state.run_id) for one in call.shown], ok=True)
     if not call.tasks:
         return _block(
             call.tool_use_id, call.answer, ("registry",) if call.name == SEARCH else ("arbiter",), ok=call.valid
@@ -140,5 +146,9 @@ def _note(blob: Blob, key: str) -> JsonValue:
 
 def _block(tool_use_id: str, value: JsonValue, taint: Taint, *, ok: bool) -> dict[str, JsonValue]:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    content: list[JsonValue] = [{"text": quoted(text, "result", taint)}]
-    return {"toolResult": {"toolUseId": tool_use_id, "status": "success" if ok else "error", "content": content}}
+    return _tool_result(tool_use_id, [{"text": quoted(text, "result", taint)}], ok=ok)
+
+
+def _tool_result(tool_use_id: str, content: Sequence[JsonValue], *, ok: bool) -> dict[str, JsonValue]:
+    status = "success" if ok else "error"
+    return {"toolResult": {"toolUseId": tool_use_id, "status": status, "content": [*content]}}

@@ -7,19 +7,21 @@ an invalid call is posted.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
 
 from pydantic import JsonValue
 
-from arbiter import tools
+from arbiter import board_tools, tools
+from arbiter.board_tools import BoardTools
 from arbiter.fold import RunState, Task
 from blackboard import references
 from blackboard.errors import BadInput, BlobError, UnknownRecord
 from blackboard.events import Call
-from blackboard.taint import Taint
+from blackboard.results import result_entry
+from blackboard.taint import Taint, merged
 from blackboard.types import RetryPolicy, RetryRule, Status, TaskSpec
 from registry import Contract, HashMismatch, Prices, Registry, Version, schema
 from registry.manifest import RESERVED_NAMES, canonical
@@ -49,6 +51,8 @@ class Decision:
     """Capabilities to offer from the next round on."""
     matches: list[MatchDecision] = field(default_factory=list[MatchDecision])
     """What the matcher decided about each search."""
+    recalled: Taint = ()
+    """Where entries come from that calls are answered with."""
 
     @property
     def invalid(self) -> bool:
@@ -69,6 +73,7 @@ class Decider:
         forbidden: what no run may use; such a capability is not called, whoever names it.
         contract: what is no use to this run; a search leaves it out.
         prices: what mistakes of matching cost.
+        board: finds entries; without it the model's tools for the board do not work.
         room: of capabilities that were found, those offered already and those the tool list has room for.
     """
 
@@ -86,10 +91,11 @@ class Decider:
         contract: Contract | None = None,
         prices: Prices | None = None,
         room: Callable[[list[Version]], list[Version]] | None = None,
+        board: BoardTools | None = None,
     ) -> None:
         self._load, self._taint = load, taint
         self._forbidden, self._contract, self._prices = forbidden or Contract(), contract, prices
-        self._room = room
+        self._room, self._board = room, board
         self._registry, self._state, self._run_id, self._round = registry, state, run_id, round_number
         self._offered = dict(offered)
         self._earlier = {task.key: task for task in state.work if task.done}
@@ -99,7 +105,8 @@ class Decider:
     async def decide(self, uses: tuple[ToolUse, ...]) -> Decision:
         """Check every call; the answers of invalid ones say what to do instead."""
         decision = Decision()
-        direct = [use for use in uses if use.name not in (tools.SEARCH, tools.REQUEST, tools.PLAN)]
+        own = (tools.SEARCH, tools.REQUEST, tools.PLAN, *board_tools.NAMES)
+        direct = [use for use in uses if use.name not in own]
         keys = dict(zip([use.id for use in direct], _direct_keys(direct), strict=True))
         self._keys = set(keys.values())
         for use in uses:
@@ -129,6 +136,8 @@ class Decider:
                 return await self._request(use, use.input, decision)
             case tools.PLAN:
                 return await self._plan(use, use.input, decision)
+            case board_tools.RECALL | board_tools.REMEMBER:
+                return await self._of_the_board(use, use.input, decision), []
             case _:
                 task = await self._task(keys[use.id], use.id, use.name, use.input, (), decision)
                 return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(task.key),)), [task]
@@ -138,6 +147,24 @@ class Decider:
         if found:
             listed = "; ".join(found[:_LISTED_PROBLEMS])
             raise _Invalid(f"The input of {name} does not fit its schema, so nothing was done: {listed}")
+
+    async def _of_the_board(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
+        try:
+            if self._board is None:
+                raise BadInput(use.name, "no board", "Go on without it.")
+            if use.name == board_tools.REMEMBER:
+                return await self._board.remember(use.id, given)
+            call, taint = await self._board.recall(use.id, given)
+        except BadInput as problem:
+            raise _Invalid(str(problem)) from None
+        decision.recalled = merged(decision.recalled, taint)
+        return call
+
+    async def _premises(self, given: Sequence[str]) -> tuple[str, ...]:
+        try:
+            return tuple([(await self._board.entry(one)).id for one in given]) if self._board else ()
+        except BadInput as problem:
+            raise _Invalid(str(problem)) from None
 
     async def _search(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
         limit = given.get("limit", 5)
@@ -220,7 +247,13 @@ class Decider:
                 after = tuple(key for key in step.get("after", ()) if key in names)
                 tasks.append(
                     await self._task(
-                        step["key"], f"{use.id}.{step['key']}", step["capability"], step["input"], after, decision
+                        step["key"],
+                        f"{use.id}.{step['key']}",
+                        step["capability"],
+                        step["input"],
+                        after,
+                        decision,
+                        await self._premises(step.get("premises", ())),
                     )
                 )
             except _Invalid as problem:
@@ -235,8 +268,9 @@ class Decider:
         return Call(tool_use_id=use.id, name=use.name, tasks=tuple(self._task_id(task.key) for task in tasks)), tasks
 
     async def _task(
-        self, key: str, tool_use_id: str, name: str, given: JsonValue, after: tuple[str, ...], decision: Decision
-    ) -> TaskSpec:
+        self, key: str, tool_use_id: str, name: str, given: JsonValue, after: tuple[str, ...], decision: Decision,
+        premises: tuple[str, ...] = (),
+    ) -> TaskSpec:  # fmt: skip
         version = await self._version(name, decision)
         manifest = version.manifest
         known = list(references.keys(given))
@@ -263,7 +297,13 @@ class Decider:
             retry=manifest.retry,
             attempt_seconds=min(manifest.limits.attempt_seconds, limits.attempt_seconds),
             taint=self._taint,
+            made_from=tuple(dict.fromkeys([*premises, *self._results(known)])),
         )
+
+    def _results(self, keys: list[str]) -> list[str]:
+        """Entries of the earlier tasks with these keys."""
+        earlier = [self._earlier[key] for key in keys if key not in self._keys and key in self._earlier]
+        return [result_entry(self._run_id, task.id) for task in earlier]
 
     async def _version(self, name: str, decision: Decision) -> Version:
         version = await self._find(name)

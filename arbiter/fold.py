@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from blackboard import events
-from blackboard.events import Call, Called, Event, FabricationStageData
+from blackboard.events import Call, Called, Context, Event, FabricationStageData
 from blackboard.taint import UNKNOWN, Taint, merged, read
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Completion, Failure, Limits, Usage
@@ -79,6 +79,8 @@ class Round:
     """Where all that the model had seen comes from."""
     matches: tuple[dict[str, JsonValue], ...] = ()
     """Decisions of the registry's matcher, each a :class:`registry.matching.MatchDecision`."""
+    context: Context | None = None
+    """What its conversation began with, where that was chosen anew for it."""
 
 
 @dataclass(slots=True)
@@ -149,6 +151,7 @@ class RunState:
                         data.considered,
                         read(data.taint),
                         data.matches,
+                        data.context,
                     )
                 )
                 self.pins.update(data.pins)

@@ -11,12 +11,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from arbiter import conversation, inquiry, prompts, tools
+from arbiter import board_tools, conversation, inquiry, prompts, tools
+from arbiter.board_tools import BoardTools
 from arbiter.choosing import SHORTLIST, Choosing
 from arbiter.control import Control
 from arbiter.decisions import FABRICATION, Decider, Decision
 from arbiter.fold import RunState
 from arbiter.outcomes import lessons, outcomes
+from arbiter.recalling import Recaller, Recalling, View
+from arbiter.showing import shown
 from arbiter.states import Known, States
 from blackboard.attempt import Attempt
 from blackboard.board import Board
@@ -64,6 +67,7 @@ class Planner:
         strategies: by which agendas may be rated, beside the built-in ones.
         policy: which sources of content are trusted to teach the registry what its capabilities are for.
         choosing: which capabilities the model is shown.
+        recalling: how much of the board, and of what is remembered, the model is shown.
     """
 
     def __init__(
@@ -76,11 +80,13 @@ class Planner:
         strategies: Mapping[str, Rate] | None = None,
         policy: TaintPolicy | None = None,
         choosing: Choosing | None = None,
+        recalling: Recalling | None = None,
     ) -> None:
         self._registry, self._model, self._attempts, self._spending = registry, model, attempts, spending
         self._control = Control(registry, strategies)
         self._policy = policy if policy is not None else TaintPolicy()
         self._choosing = choosing if choosing is not None else Choosing()
+        self._recalling = recalling if recalling is not None else Recalling()
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
@@ -100,20 +106,24 @@ class Planner:
             contract = self._choosing.for_run(state.taint, self._policy)
             found = await self._searched(state, contract)
             offered, rest = await self._assess(state, found)
-            reply = await self._ask(known, list(offered.values()), claim)
+            view = await shown(board, known, self._recalling, self._registry.meaning, self._model())
+            reply = await self._ask(known, list(offered.values()), claim, view)
             offers = (origin(version.manifest) for version in offered.values())
-            seen = merged(state.taint, (model_source(self._model()),), *offers)
+            seen = merged(state.taint, view.taint, (model_source(self._model()),), *offers)
             decider = Decider(
                 self._registry, state, claim.run_id, claim.round, offered,
                 lambda value: board.load(claim.run_id, value), seen,
                 forbidden=self._choosing.contract, contract=contract, prices=self._choosing.prices,
                 room=lambda more: self._choosing.fitting([*offered.values(), *more], self._model(), needed=offered),
+                board=BoardTools(state, Recaller(board, state, self._recalling, self._registry.meaning)),
             )  # fmt: skip
             decision = await decider.decide(reply.tool_uses)
             self._affordable(state, decision, reply.usage)
         except _Over as over:
             return claim.completion(over.status, error=over.failure, usage=over.usage)
         outcome = _final(reply, claim.round) if not reply.tool_uses else None
+        if outcome is not None and outcome.status == "succeeded":
+            await board_tools.keep(board, state)
         await board.commit_step(
             claim,
             RoundPlannedData(
@@ -124,7 +134,8 @@ class Planner:
                 model=describe(self._model()),
                 pins=decision.pins,
                 considered=tuple(dict.fromkeys([*offered, *rest, *decision.found])),
-                taint=seen,
+                taint=merged(seen, decision.recalled),
+                context=view.context if view.new else None,
                 matches=tuple(
                     each.model_dump(mode="json") for each in (*(one.decision for one in found), *decision.matches)
                 ),
@@ -132,6 +143,7 @@ class Planner:
             decision.tasks,
             state.limits,
             outcome,
+            seen=state.sequence,
         )
         if outcome is None:
             self._states.keep(board, known)
@@ -232,14 +244,14 @@ class Planner:
             return [version.name for version in there]
         return [match.name for one in found for match in one.matches]
 
-    async def _ask(self, known: Known, offered: list[Version], claim: Claim) -> Reply:
+    async def _ask(self, known: Known, offered: list[Version], claim: Claim, view: View) -> Reply:
         model = self._model()
         if self._spending is not None:
             model = self._spending.guard(model, claim, limits=known.state.limits)
         try:
             reply = await converse(
                 model,
-                conversation.messages(known.state, known.said),
+                conversation.messages(known.state, known.said, view),
                 tools=tools.specs(offered),
                 system=prompts.SYSTEM,
                 attempts=self._attempts,

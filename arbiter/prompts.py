@@ -23,8 +23,14 @@ Facts about results:
 - A long result is shown shortened. The whole of it can be passed on with {{"$ref": "<key>"}} or \
 {{"$ref": "<key>#/json/pointer"}}, also in later turns.
 
+Facts about the board:
+- Every result is an entry on the board, beside what capabilities and people write there. In a long run the conversation \
+leaves out earlier rounds and shows the entries that have most to do with the request instead; with recall you find the others.
+- What earlier runs remembered may be shown behind the request: it may be old, wrong or not to the point, so check what \
+matters. Say with remember what later requests should know.
+
 Data:
 {RULE}
-The request, every result and every description of a capability is framed like this. The frame of="request" says what is \
-wanted of you.
+The request, every result, every entry and every description of a capability is framed like this. The frame of="request" \
+says what is wanted of you.
 """

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from arbiter.choosing import Choosing
     from arbiter.peers import ServedPeers
+    from arbiter.recalling import Recalling
     from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
     from wrapper.peers import Peer
@@ -91,6 +92,7 @@ class Arbiter(Client):
             ``docs/agenda.md``.
         choosing: which capabilities the planning model is shown: effects and grants that are allowed, how much of the model's
             context tools may take. Default: ``Choosing()``.
+        recalling: how much of the board, and of what earlier runs remembered, it is shown. Default: ``Recalling()``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
@@ -131,6 +133,7 @@ class Arbiter(Client):
         matcher: Matcher | None = None,
         strategies: Mapping[str, Rate] | None = None,
         choosing: Choosing | None = None,
+        recalling: Recalling | None = None,
     ) -> None:
         for role in roles:
             if role not in ROLES:
@@ -149,7 +152,7 @@ class Arbiter(Client):
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
             "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint), "matcher": matcher,
-            "strategies": dict(strategies or {}), "choosing": choosing,
+            "strategies": dict(strategies or {}), "choosing": choosing, "recalling": recalling,
         }  # fmt: skip
         super().__init__(tenant, limits)
         self._strategies = self._options["strategies"]

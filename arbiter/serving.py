@@ -117,6 +117,7 @@ class Serving:
             planner = Planner(
                 registry, self.model, spending=self.spending, strategies=self._options["strategies"],
                 policy=self._options["taint"], choosing=self._options["choosing"],
+                recalling=self._options["recalling"],
             )  # fmt: skip
             employ("arbiter", [STEP_LANE], planner.handle)
         if "fabricator" in self.roles:

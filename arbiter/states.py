@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from arbiter import conversation
 from arbiter.fold import RunState
+from arbiter.recalling import View
 from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.claims import Claim
@@ -35,6 +36,15 @@ class Known:
     bytes: int = 0
     said: list[Message] = field(default_factory=lambda: [])  # noqa: PIE807 - a bare list has no type
     """The conversation as it was shown to the model last; all of it is settled, since a step comes after its round."""
+    view: View | None = None
+    """What the conversation begins with; None before it was looked at."""
+    tokens: int = 0
+    """Estimate of the messages that are counted."""
+    counted: int = 0
+
+    def begin(self, view: View) -> None:
+        """Let the conversation begin anew."""
+        self.view, self.said, self.tokens, self.counted = view, [], 0, 0
 
 
 class States:

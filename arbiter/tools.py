@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import JsonValue
 
+from arbiter import board_tools
 from blackboard.taint import PERSON
 from registry import Version, origin
 from wrapper.models import quoted
@@ -87,6 +88,13 @@ def built_in() -> list[ToolSpec]:
                                 "items": {"type": "string"},
                                 "description": "Keys of tasks to wait for, beside those referred to in the input.",
                             },
+                            "premises": {
+                                "type": "array",
+                                "maxItems": 8,
+                                "items": {"type": "string", "maxLength": 300},
+                                "description": "Ids of entries it rests on, beside what the input refers to. It is stopped, "
+                                "and you are told, when one of them is retracted, amended or contradicted.",
+                            },
                         },
                         "required": ["key", "capability", "input"],
                         "additionalProperties": False,
@@ -95,6 +103,7 @@ def built_in() -> list[ToolSpec]:
             },
             ["tasks"],
         ),
+        *board_tools.specs(),
     ]
 
 

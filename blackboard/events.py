@@ -103,6 +103,26 @@ class RunAccepted(Event):
     data: RunAcceptedData
 
 
+class Shown(Stored):
+    """An entry a model was shown, and what it said then."""
+
+    entry: str
+    """Its id."""
+    position: str
+    """Of the fact with what it said."""
+    whole: bool = False
+    """Whether it was to be shown as far as a result is, and not its beginning only."""
+
+
+class Context(Stored):
+    """What a conversation with a planning model began with, from a round on, beside the request."""
+
+    first: int
+    """The first round whose messages it had."""
+    entries: tuple[Shown, ...] = ()
+    """What stood in for the rounds before, and what was remembered of earlier runs, in this order."""
+
+
 class Call(Stored):
     """One tool call of the model in a round and what became of it."""
 
@@ -113,6 +133,8 @@ class Call(Stored):
     answer: JsonValue = None
     """The immediate answer of a call that needed no task, or the reason it was invalid."""
     valid: bool = True
+    shown: tuple[Shown, ...] = ()
+    """Entries that the answer shows, which it does not repeat."""
 
 
 class RoundPlannedData(Stored):
@@ -130,6 +152,8 @@ class RoundPlannedData(Stored):
     """Sources of all that the model had seen, and the model itself."""
     matches: tuple[dict[str, JsonValue], ...] = ()
     """What the registry's matcher decided for this round: about the request in the first one, then about each search."""
+    context: Context | None = None
+    """What the conversation began with from this round on, where that was chosen anew."""
 
 
 class RoundPlanned(Event):

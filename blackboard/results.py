@@ -26,7 +26,7 @@ RESULTS = "results"
 """First word of the topics of what succeeded."""
 FAILURES = "failures"
 """First word of the topics of what did not. A task that was cancelled has no entry."""
-INLINE_BYTES = 64 * 1024
+INLINE_BYTES = 128 * 1024
 """Largest result that stands both in the completion and in its entry; a larger one is stored apart, once."""
 _BEFORE = len('{"data":')
 
