@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import Field, JsonValue
 
-from arbiter.fold import RunState
+from arbiter.fold import Round, RunState
 from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.entries import Entries
@@ -101,9 +101,9 @@ class View:
         return merged(*(self.contents[one].taint or UNKNOWN for one in shown if one in self.contents))
 
 
-def latest(state: RunState) -> Context | None:
-    """What the last round with a choice of its own was shown."""
-    return next((turn.context for turn in reversed(state.rounds) if turn.context is not None), None)
+def latest(rounds: Sequence[Round]) -> Context | None:
+    """What the last of the rounds with a choice of its own was shown."""
+    return next((turn.context for turn in reversed(rounds) if turn.context is not None), None)
 
 
 def opening(state: RunState, view: View) -> list[dict[str, JsonValue]]:

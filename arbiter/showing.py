@@ -20,7 +20,7 @@ async def shown(board: Board, known: Known, settings: Recalling, meaning: Meanin
     state = known.state
     recaller = Recaller(board, state, settings, meaning)
     request = conversation.request_text(state.request)
-    context = latest(state)
+    context = latest(state.rounds)
     if not state.rounds:
         known.begin(await recaller.first(request, model))
     elif known.view is None or known.view.context != context:

@@ -50,7 +50,7 @@ FUNCTIONS = (add, echo, broken, rows)
 @asynccontextmanager
 async def arbiter(url: str, turns: Sequence[Any], **options: Any) -> AsyncIterator[tuple[Arbiter, ScriptedModel]]:
     """An Arbiter on a board of its own that plans by a script."""
-    model = ScriptedModel(list(turns))
+    model = options.pop("model", None) or ScriptedModel(list(turns))
     options = {"capabilities": FUNCTIONS, "roles": GENERIC_ROLES, "limits": Limits(), "grace_seconds": 1.0, **options}
     async with Arbiter(url, model, board="t" + uuid.uuid4().hex[:12], **options) as one:
         yield one, model
