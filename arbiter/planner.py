@@ -103,10 +103,10 @@ class Planner:
                 return None
         try:
             self._within_limits(state, claim.round)
-            contract = self._choosing.for_run(state.taint, self._policy)
+            view = await shown(board, known, self._recalling, self._registry.meaning, self._model())
+            contract = self._choosing.for_run(merged(state.taint, view.taint), self._policy)
             found = await self._searched(state, contract)
             offered, rest = await self._assess(state, found)
-            view = await shown(board, known, self._recalling, self._registry.meaning, self._model())
             reply = await self._ask(known, list(offered.values()), claim, view)
             offers = (origin(version.manifest) for version in offered.values())
             seen = merged(state.taint, view.taint, (model_source(self._model()),), *offers)
