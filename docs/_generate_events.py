@@ -24,7 +24,8 @@ FEED_ONLY = ("task.ready", "task.claimed", "task.released")
 """Types that are never in a run's log."""
 
 SHARED: tuple[type[BaseModel], ...] = (
-    events.Call, events.Called, events.ReplayOf, events.Author, events.Link, events.Erasure, events.Activated,
+    events.Call, events.Called, events.Context, events.Shown, events.ReplayOf,
+    events.Author, events.Link, events.Erasure, events.Activated,
     events.RatedActivation, events.SetAside, events.PickedActivation, AgendaTerms, Query, Completion, Failure, Usage, Limits,
 )  # fmt: skip
 """Models that several fields are made of; they get tables of their own."""
@@ -52,12 +53,14 @@ _WHEN = {
     "fabrication.stage": "At the beginning of long stages and at the end of every stage; carries the fabrication's checkpoint "
     "in the same script.",
     "task.completed": "When it ends: reported by its worker, or decided by the board when there is nobody to report.",
-    "task.cancelling": "When the cancellation of one running task is accepted. It is told with its next heartbeat.",
+    "task.cancelling": "When the cancellation of one running task is accepted, or an entry that an open one was "
+    "[made from](rounds.md#when-the-premise-goes) counts no more. It is told with its next heartbeat.",
     "run.paused": "When a pause is accepted. What runs is left to end.",
     "run.resumed": "When a paused run goes on, by request or because its pause was over.",
     "run.cancelling": "When a cancellation is accepted. Running tasks are told with their next heartbeat.",
     "run.completed": "When the run ends. The last event of every log.",
-    "entry.posted": "When an [entry](entries.md) is written: in the run's log if that is its scope, else in a log of the scope.",
+    "entry.posted": "When an [entry](entries.md) is written: in the run's log if that is its scope, else in a log of the scope. "
+    "With the end of a planned run's task, if it was not cancelled.",
     "entry.amended": "When it says something else from here on.",
     "entry.retracted": "When it counts no more.",
     "entry.erased": "When what it said was erased on demand. The facts before it say so as well, in `erased`.",

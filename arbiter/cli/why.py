@@ -1,4 +1,4 @@
-"""The command why: what the matcher decided in a run, and what led to it."""
+"""The command why: what the matcher decided in a run and what led to it, and what of the board its model was shown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from arbiter.cli import OK, options, output
 from arbiter.fold import fold
 from arbiter.outcomes import outcomes
 from blackboard.board import Board
+from blackboard.events import Context
 from blackboard.taint import TaintPolicy
 from registry.matching import MatchDecision
 
 
 def why(arguments: argparse.Namespace) -> int:
-    """Tell, of each round of a run, which capabilities were found for what, and what followed from it."""
+    """Tell, of each round of a run, what was chosen to be shown, which capabilities were found for what, and what followed."""
     return asyncio.run(_why(arguments))
 
 
@@ -30,6 +31,12 @@ async def _why(arguments: argparse.Namespace) -> int:
     found = False
     turned_out = outcomes(state, TaintPolicy.of(None)) if state.status == "succeeded" else []
     for turn in state.rounds:
+        if turn.context is not None:
+            found = True
+            if arguments.json:
+                output.line({"round": turn.number, "context": turn.context.model_dump(mode="json")})
+            else:
+                console.print(Text(shown(turn.number, turn.context), "bold"), soft_wrap=True)
         called = ", ".join(dict.fromkeys(call.name for call in turn.calls)) or "an answer"
         for given in turn.matches:
             found = True
@@ -47,8 +54,15 @@ async def _why(arguments: argparse.Namespace) -> int:
                 ]
                 console.print(Text(f"  served in the end by {', '.join(served.served)}: {judged}"), soft_wrap=True)
     if not found:
-        output.note("no decision of the matcher is recorded in this run")
+        output.note("no decision of the matcher, and nothing that was chosen to be shown, is recorded in this run")
     return OK
+
+
+def shown(number: int, context: Context) -> str:
+    """What a round was shown that was chosen for it, in words."""
+    instead = f" instead of rounds 1 to {context.first - 1}" if context.first > 1 else ""
+    listed = "".join(f"\n    {one.entry} as of {one.position}" for one in context.entries) or " nothing"
+    return f"Round {number} was shown from the board{instead}:{listed}"
 
 
 def tell(console: Console, decision: MatchDecision) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
 from arbiter_support import add, arbiter, call
+from cli_process import arbiter as command
 
 from arbiter import Recalling, Status, TaintPolicy, capability, current_task
 from blackboard.events import Author
@@ -84,6 +86,13 @@ async def test_what_a_run_remembers_is_shown_to_a_later_one_about_it_until_its_r
         (turn,) = second.state.rounds
         assert turn.context is not None
         assert [(one.entry, one.position) for one in turn.context.entries] == [(kept.id, kept.position)]
+
+        place = ("--url", redis_server.url, "--board", a.board.name)
+        why = await asyncio.to_thread(command, "why", second.run_id, *place)
+        assert f"Round 1 was shown from the board:\n    {kept.id} as of {kept.position}" in why.stdout
+        records = await asyncio.to_thread(command, "why", second.run_id, "--json", *place)
+        shown = [json.loads(line).get("context") for line in records.stdout.splitlines()]
+        assert shown[0]["entries"][0]["entry"] == kept.id
 
         other = await a.run("How is the weather?", timeout=60)
         assert [turn.context for turn in other.state.rounds] == [None], "it has nothing to do with it"
