@@ -58,7 +58,7 @@ class Recalling(Record):
     """How much of what is known the planning model is shown."""
 
     tokens: int | None = Field(default=None, ge=200)
-    """Most tokens of a conversation, tools and system prompt apart, before it is cut. Default: half of the context window."""
+    """Most tokens of a conversation before it is cut; request, tools and system prompt apart. Default: half of the window."""
     window: int | None = Field(default=None, ge=1000)
     """The model's context window in tokens. Default: what the model says, or 200,000."""
     most: int = Field(default=30, ge=1, le=MOST_RANKED)
@@ -69,7 +69,7 @@ class Recalling(Record):
     """Part of the bound that these may take."""
 
     def bound(self, model: Model) -> int:
-        """Most tokens of a conversation with a model."""
+        """Most tokens of a conversation with a model, the request apart."""
         return self.tokens or (self.window or model.context_window_limit or WINDOW) // 2
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from arbiter import conversation
 from arbiter.recalling import Recaller, Recalling, View, latest
@@ -13,6 +13,7 @@ from wrapper.models.estimate import estimate_request
 
 if TYPE_CHECKING:
     from strands.models import Model
+    from strands.types.content import Message
 
 
 async def shown(board: Board, known: Known, settings: Recalling, meaning: Meaning | None, model: Model) -> View:
@@ -28,9 +29,7 @@ async def shown(board: Board, known: Known, settings: Recalling, meaning: Meanin
     view = cast(View, known.view)
     view.new = context is None and not state.rounds and view.context is not None
     await _look_up(recaller, known, view)
-    messages = conversation.messages(state, known.said, view)
-    known.tokens += estimate_request(cast("list[dict[str, object]]", messages[known.counted :]))
-    known.counted = len(messages)
+    messages = _counted(known, view)
     if known.tokens > settings.bound(model) and view.first < len(state.rounds):
         newest = state.rounds[-1].number
         words = " ".join(
@@ -39,9 +38,18 @@ async def shown(board: Board, known: Known, settings: Recalling, meaning: Meanin
         known.begin(await recaller.cut(request, words, messages[-2:], model))
         view = cast(View, known.view)
         await _look_up(recaller, known, view)
-        messages = conversation.messages(state, known.said, view)
-        known.tokens, known.counted = estimate_request(cast("list[dict[str, object]]", messages)), len(messages)
     return view
+
+
+def _counted(known: Known, view: View) -> list[Message]:
+    """The conversation, its tokens counted: those of the request apart, which no cut makes shorter."""
+    messages = conversation.messages(known.state, known.said, view)
+    new = cast("list[dict[str, Any]]", messages[known.counted :])
+    if new and not known.counted:
+        new = [{**new[0], "content": new[0]["content"][1:]}, *new[1:]]
+    known.tokens += estimate_request(new)
+    known.counted = len(messages)
+    return messages
 
 
 async def _look_up(recaller: Recaller, known: Known, view: View) -> None:
