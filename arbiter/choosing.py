@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from arbiter import tools
+from arbiter.recalling import WINDOW
 from blackboard.taint import Taint, TaintPolicy
 from blackboard.types import Record
 from registry import Contract, Prices, Version
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 SHORTLIST = 12
 """Capabilities offered to the model at first; what it searches for and what is fabricated comes on top."""
-WINDOW = 200_000
-"""Context window in tokens of a model that does not say."""
 
 
 class Choosing(Record):
