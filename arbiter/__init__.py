@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from arbiter.answering import Answered
     from arbiter.calls import Call
     from arbiter.choosing import Choosing
     from arbiter.inquiry import Inquiry, Posting
@@ -61,6 +62,7 @@ _HOMES = {
     "Author": "blackboard.events",
     "BadInput": "blackboard.errors",
     "BoardFull": "blackboard.errors",
+    "Answered": "arbiter.answering",
     "Bid": "arbiter.volunteering",
     "Budget": "blackboard.budgets",
     "BudgetExhausted": "blackboard.budgets",
@@ -118,6 +120,7 @@ _HOMES = {
 __all__ = [
     "A2aPeer",
     "AgendaTerms",
+    "Answered",
     "Arbiter",
     "ArbiterError",
     "Author",

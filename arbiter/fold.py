@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import JsonValue
 
@@ -79,6 +79,19 @@ class Round:
     """Where all that the model had seen comes from."""
     matches: tuple[dict[str, JsonValue], ...] = ()
     """Decisions of the registry's matcher, each a :class:`registry.matching.MatchDecision`."""
+    attending: bool = False
+    """Nobody asked the model: it was taken for open requests, and its calls are replies to earlier ones."""
+
+    @property
+    def inputs(self) -> dict[str, dict[str, JsonValue]]:
+        """What the model gave each of its calls, by the call's id."""
+        blocks = self.message.get("content")
+        found: dict[str, dict[str, JsonValue]] = {}
+        for block in cast("list[dict[str, dict[str, JsonValue]]]", blocks if isinstance(blocks, list) else []):
+            use = block.get("toolUse")
+            if use is not None and isinstance(use.get("input"), dict):
+                found[str(use["toolUseId"])] = cast("dict[str, JsonValue]", use["input"])
+        return found
 
 
 @dataclass(slots=True)
@@ -149,6 +162,7 @@ class RunState:
                         data.considered,
                         read(data.taint),
                         data.matches,
+                        data.attending,
                     )
                 )
                 self.pins.update(data.pins)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from arbiter import conversation, inquiry, prompts, tools
+from arbiter import asking, attending, conversation, inquiry, prompts, tools
 from arbiter.choosing import SHORTLIST, Choosing
 from arbiter.control import Control
 from arbiter.decisions import FABRICATION, Decider, Decision
@@ -97,6 +97,9 @@ class Planner:
                 return None
         try:
             self._within_limits(state, claim.round)
+            if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
+                self._states.keep(board, known)
+                return None
             contract = self._choosing.for_run(state.taint, self._policy)
             found = await self._searched(state, contract)
             offered, rest = await self._assess(state, found)
@@ -134,6 +137,8 @@ class Planner:
             outcome,
         )
         if outcome is None:
+            if any(call.name == tools.OPEN and call.valid for call in decision.calls):
+                await asking.announce(board, claim.run_id)
             self._states.keep(board, known)
         elif outcome.status == "succeeded":
             await self._learn(board, state)
@@ -240,7 +245,7 @@ class Planner:
             reply = await converse(
                 model,
                 conversation.messages(known.state, known.said),
-                tools=tools.specs(offered),
+                tools=tools.specs(offered, agenda=known.state.agenda is not None),
                 system=prompts.SYSTEM,
                 attempts=self._attempts,
                 durable=True,

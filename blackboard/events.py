@@ -130,6 +130,8 @@ class RoundPlannedData(Stored):
     """Sources of all that the model had seen, and the model itself."""
     matches: tuple[dict[str, JsonValue], ...] = ()
     """What the registry's matcher decided for this round: about the request in the first one, then about each search."""
+    attending: bool = False
+    """Taken for the open requests of a planned run, without asking the model; its calls are replies to those of the model."""
 
 
 class RoundPlanned(Event):
