@@ -22,7 +22,7 @@ from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.entries import Entries
-from blackboard.errors import Stale
+from blackboard.errors import BadInput, Stale
 from blackboard.events import AgendaDecidedData, PickedActivation, RatedActivation, SetAside
 from blackboard.plan import TASKS_PER_ROUND, Undecided, specs
 from blackboard.strategies import Rate
@@ -219,7 +219,10 @@ class _Cycle:
             return "obviated", f"something fits {trigger.unless}, which makes it pointless"
         if trigger.requires is not None and not await self._holds(trigger.requires):
             return "parked", f"nothing fits {trigger.requires} yet, which it requires"
-        return await self._pick(one, version, trigger.given(entry.record()), entry.taint)
+        try:
+            return await self._pick(one, version, trigger.given(entry.record()), entry.taint)
+        except BadInput as problem:
+            return "obviated", f"its input cannot be made of the entry: {problem}"[:2000]
 
     async def _pick(self, one: Activation, version: Version, given: Any, taint: Sequence[str]) -> Pick:
         manifest, limits = version.manifest, self._state.limits

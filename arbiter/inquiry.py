@@ -25,7 +25,7 @@ from blackboard.entries import ENTRY_BYTES, Entries
 from blackboard.entry import Entry
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import Author, RoundPlannedData, RunCompletedData
-from blackboard.payloads import dump
+from blackboard.payloads import STEP_BYTES, dump
 from blackboard.topics import check_topic
 from blackboard.triggers import AgendaTerms, Query
 from blackboard.types import Failure, TaskSpec
@@ -36,6 +36,8 @@ MOST = 1000
 QUIET = "control.quiet"
 """Topic of the entry that an inquiry writes when nothing is left to do: for sources that sum up, or ask for what is missing."""
 SAID = 4000
+ANSWER_BYTES = STEP_BYTES - 64 * 1024
+"""Largest answer that is given as it is, as JSON: it stands in the log of the run, where what is larger is an entry already."""
 _KEY = "inquiry"
 
 
@@ -116,11 +118,30 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
     if terms.until is None:
         outcome["answer"] = summary
     elif found is not None:
-        outcome["answer"] = found.content if isinstance(found.content, str) else json.dumps(found.content)
+        outcome["answer"] = _answer(found)
     else:
         said = f"Nothing fits {terms.until}, and nobody has anything more to say. {summary}"
+        said += await _unanswered(entries)
         outcome |= {"status": "failed", "error": Failure(type="stagnation", message=said)}
     await commit(summary, (), RunCompletedData(**outcome))
+
+
+def _answer(found: Entry) -> str:
+    """What an entry says; of more than an answer may have, its beginning and where the rest is."""
+    text = found.content if isinstance(found.content, str) else json.dumps(found.content)
+    if len(json.dumps(text)) <= ANSWER_BYTES:
+        return text
+    return f"{text[:SAID]}… ({len(text):,} characters; the whole is the entry {found.id})"
+
+
+async def _unanswered(entries: Entries) -> str:
+    """Why the open requests of the run were not answered, as far as they fit into a sentence."""
+    found = await entries.query("unanswered.>", limit=10)
+    return "".join(
+        f" {one.topic.replace('unanswered', 'requests', 1)}: {one.content.get('reason')}."[: SAID // 10]
+        for one in found.entries
+        if isinstance(one.content, dict)
+    )
 
 
 async def _said_quiet(board: Board, claim: Claim, state: RunState, entries: Entries) -> bool:
