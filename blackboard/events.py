@@ -473,6 +473,8 @@ class RatedActivation(Stored):
     rating: float
     success: float | None = None
     """The part of its capability's tasks that succeeded, as it was known when it was rated."""
+    meaning: float | None = None
+    """How well the entry answers to what the trigger is about, 0 to 1; without one it asks for none."""
 
 
 class SetAside(Stored):
