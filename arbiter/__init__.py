@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from blackboard.events import Author, Link
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
+    from blackboard.standing import Standing
     from blackboard.taint import TaintPolicy
     from blackboard.triggers import AgendaTerms, Query, Trigger
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
@@ -105,6 +106,7 @@ _HOMES = {
     "RunResult": "arbiter.result",
     "ScriptedModel": "wrapper.models",
     "Stale": "blackboard.errors",
+    "Standing": "blackboard.standing",
     "Status": "blackboard.types",
     "TaintPolicy": "blackboard.taint",
     "TaskContext": "wrapper.context",
@@ -168,6 +170,7 @@ __all__ = [
     "RunResult",
     "ScriptedModel",
     "Stale",
+    "Standing",
     "Status",
     "TaintPolicy",
     "TaskContext",

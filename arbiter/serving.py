@@ -113,12 +113,14 @@ class Serving:
 
         if "arbiter" in self.roles:
             from arbiter.planner import Planner
+            from arbiter.standing_runs import StandingRuns
 
             planner = Planner(
                 registry, self.model, spending=self.spending, strategies=self._options["strategies"],
                 policy=self._options["taint"], choosing=self._options["choosing"],
             )  # fmt: skip
             employ("arbiter", [STEP_LANE], planner.handle)
+            self._keep(StandingRuns(board).run, "standing")
         if "fabricator" in self.roles:
             from arbiter.decisions import FABRICATOR_LANE
             from fabricator import Fabricator
