@@ -188,7 +188,8 @@ class _Cycle:
         return await self._agenda.view(best=SHOWN + self._terms.concurrency) if ready else view
 
     def _order(self, view: View, fresh: Sequence[tuple[Activation, RatedActivation]]) -> list[Activation]:
-        rated = [one if one.pin is not None else replace(one, rating=said.rating) for one, said in fresh]
+        judged = [(replace(one, meaning=said.meaning), said) for one, said in fresh]
+        rated = [one if one.pin is not None else replace(one, rating=said.rating) for one, said in judged]
         return sorted([*view.best, *rated], key=lambda one: one.place)
 
     # ---- what is picked ----------------------------------------------------------------------------------------------
