@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from arbiter.answering import Answered
     from arbiter.calls import Call
     from arbiter.choosing import Choosing
     from arbiter.inquiry import Inquiry, Posting
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from blackboard.events import Author, Link
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
+    from blackboard.standing import Standing
     from blackboard.taint import TaintPolicy
     from blackboard.triggers import AgendaTerms, Query, Trigger
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
@@ -62,6 +64,7 @@ _HOMES = {
     "Author": "blackboard.events",
     "BadInput": "blackboard.errors",
     "BoardFull": "blackboard.errors",
+    "Answered": "arbiter.answering",
     "Bid": "arbiter.volunteering",
     "Budget": "blackboard.budgets",
     "BudgetExhausted": "blackboard.budgets",
@@ -105,6 +108,7 @@ _HOMES = {
     "RunResult": "arbiter.result",
     "ScriptedModel": "wrapper.models",
     "Stale": "blackboard.errors",
+    "Standing": "blackboard.standing",
     "Status": "blackboard.types",
     "TaintPolicy": "blackboard.taint",
     "TaskContext": "wrapper.context",
@@ -120,6 +124,7 @@ _HOMES = {
 __all__ = [
     "A2aPeer",
     "AgendaTerms",
+    "Answered",
     "Arbiter",
     "ArbiterError",
     "Author",
@@ -168,6 +173,7 @@ __all__ = [
     "RunResult",
     "ScriptedModel",
     "Stale",
+    "Standing",
     "Status",
     "TaintPolicy",
     "TaskContext",

@@ -194,7 +194,8 @@ def _round_node(node: _Node, number: int, state: RunState) -> str:
     turn = next(turn for turn in state.rounds if turn.number == number)
     answered = state.answer is not None and turn is state.rounds[-1]
     colour = STATE_COLOURS[state.status] if answered and state.status in STATE_COLOURS else "#7a6ff0"
-    hint = f"Round {number}: {', '.join(call.name for call in turn.calls) or 'answer'} ({narration.tokens(turn.usage)})"
+    did = "open requests" if turn.attending else ", ".join(call.name for call in turn.calls) or "answer"
+    hint = f"Round {number}: {did} ({narration.tokens(turn.usage)})"
     label = "✔" if answered and state.status == "succeeded" else str(number)
     return (
         f'<g><title>{escape(one_line(hint, 400))}</title><circle cx="{node.x:.1f}" cy="{node.y:.1f}" r="{_ROUND}" '

@@ -21,7 +21,7 @@ from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.entries import Entries
 from blackboard.entry import Entry
-from blackboard.errors import Stale
+from blackboard.errors import BadInput, Stale
 from blackboard.events import Link
 from blackboard.strategies import laplace
 from blackboard.taint import merged, read
@@ -194,8 +194,12 @@ class Awarding:
             return await self._unanswered(
                 name, request, award, {"capability": task.capability, "status": done.status.value, "reason": error}
             )
-        data = await self._board.load(self._claim.run_id, done.data)
-        await self._write(f"{ANSWERS}.{name}", data, request, award, award.confidence, task.taint)
+        try:
+            # A large result is where it is, and the answer refers to it.
+            await self._write(f"{ANSWERS}.{name}", done.data, request, award, award.confidence, task.taint)
+        except BadInput as problem:
+            why = f"what it returned cannot be written on {ANSWERS}.{name}: {problem}"
+            return await self._unanswered(name, request, award, {"capability": task.capability, "reason": why[:2000]})
         self._stock.told.append(f"{request.topic}: {task.capability} answered it")
 
     async def _unanswered(self, name: str, request: Entry, award: Entry, why: dict[str, JsonValue]) -> None:

@@ -27,7 +27,9 @@ from blackboard.triggers import AgendaTerms
 from blackboard.types import Limits, RunSummary
 
 if TYPE_CHECKING:
+    from arbiter.answering import Answered
     from arbiter.stopping import CancelReport
+    from arbiter.volunteering import OpenRequest
 
 
 class Client(Keeping):
@@ -108,6 +110,43 @@ class Client(Keeping):
             request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, sources=sources, agenda=agenda
         )
         return await self.result(run_id, timeout=timeout)
+
+    async def ask(
+        self,
+        request: OpenRequest,
+        *,
+        name: str = "asked",
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+        tenant: str | None = None,
+        limits: Limits | None = None,
+        timeout: float | None = None,
+    ) -> Answered:
+        """Ask openly for something, naming nobody: sources bid, the best bid is awarded the work, and its result comes back.
+
+        Args:
+            name: of its topics, ``requests.NAME`` and so on; one that was not used in the run before.
+            run_id: a run with an agenda that goes on, to ask there. Default: a run of its own, to which ``tenant`` and
+                ``limits`` apply.
+            idempotency_key: the same once more, with the same request, is the request that is there.
+            timeout: seconds to wait; the request stays all the same.
+
+        Raises:
+            BadInput: a malformed request or name, or a run without an agenda.
+            Stale: somebody has asked under this name in the run before.
+            TimeoutError: it came to nothing within ``timeout``.
+            UnknownRecord: no such run.
+            ScriptRefused: ``CLOSED``, the run is over.
+            Conflict: the key belongs to another request.
+        """
+        from arbiter import answering
+
+        if run_id is None:
+            inquiry = answering.inquiry(request, name)
+            run_id = await self.submit(inquiry, idempotency_key=idempotency_key, tenant=tenant, limits=limits)
+        else:
+            await answering.post(self, run_id, name, request, idempotency_key)
+        return await answering.wait(self, run_id, name, timeout)
 
     async def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
         """Wait for a run's end.

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from arbiter import premises
+from arbiter import judging, premises
 from arbiter.fold import RunState
 from arbiter.rating import Rating
 from arbiter.states import States
@@ -22,7 +22,7 @@ from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.entries import Entries
-from blackboard.errors import Stale
+from blackboard.errors import BadInput, ModelUnavailable, Stale
 from blackboard.events import AgendaDecidedData, PickedActivation, RatedActivation, SetAside
 from blackboard.plan import TASKS_PER_ROUND, Undecided, specs
 from blackboard.strategies import Rate
@@ -66,6 +66,9 @@ class Control:
             except Stale:
                 await asyncio.sleep(0)
                 continue
+            except ModelUnavailable as error:  # of the encoder that tells what entries mean
+                failure = Failure(type="model_unavailable", message=str(error)[:2000], retryable=True)
+                return claim.completion(Status.FAILED, error=failure)
             self._states.keep(board, known)
             return None
         failure = Failure(type="contended", message="The agenda changed faster than it could be read.", retryable=True)
@@ -109,17 +112,19 @@ class _Cycle:
             await self._rate_anew(strategy, view.seen)
             view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
         while len(view.fresh) == PAGE:
-            await self._told(strategy, view.seen, rated=await self._rated(strategy, view.fresh))
+            fresh, unlike = await self._met(strategy, view.fresh)
+            await self._told(strategy, view.seen, rated=fresh, aside=unlike)
             view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
         view = await self._unparked(strategy, view)
         while True:
-            fresh = await self._rated(strategy, view.fresh)
+            fresh, unlike = await self._met(strategy, view.fresh)
             order, room, over = self._order(view, fresh), self._room(view), await self._over()
             aside: list[_Aside] = [(one, "obviated", over) for one in order] if over else []
             picks: list[_Picked] = []
             if not over:
                 aside, picks = await self._choose(order, room)
-            enough = (len(picks) >= room and not over) or len(order) >= view.waiting
+            aside += unlike
+            enough = (len(picks) >= room and not over) or len(order) + len(unlike) >= view.waiting
             ends = enough or not aside
             await self._told(
                 strategy, view.facts if ends else view.seen, rated=fresh, rated_all=True, order=order, room=room,
@@ -132,11 +137,26 @@ class _Cycle:
     async def recommend(self, k: int) -> list[tuple[Activation, str]]:
         strategy = await self._agenda.strategy(self._terms)
         view = await self._agenda.view(best=SHOWN + k)
-        order = self._order(view, await self._rated(strategy, view.fresh))
+        order = self._order(view, (await self._met(strategy, view.fresh))[0])
         _, picks = await self._choose(order, k)
         return [(one, _why(one, strategy)) for one, _ in picks]
 
     # ---- what is rated -----------------------------------------------------------------------------------------------
+
+    async def _met(
+        self, strategy: Strategy, fresh: Sequence[Activation]
+    ) -> tuple[list[tuple[Activation, RatedActivation]], list[_Aside]]:
+        """What is new, rated, but for what does not mean what its trigger is about."""
+        judged = await self._judged(fresh)
+        aside: list[_Aside] = [(one, "obviated", judged[one.number][1]) for one in fresh if judged[one.number][1]]
+        rated = await self._rated(strategy, [one for one in fresh if not judged[one.number][1]])
+        return [(one, said.model_copy(update={"meaning": judged[one.number][0]})) for one, said in rated], aside
+
+    async def _judged(self, some: Sequence[Activation]) -> dict[int, tuple[float | None, str]]:
+        """Of each its score, and why it does not mean enough; of one that was judged already what came of it."""
+        asked = [(one, trigger) for one in some if one.meaning is None and (trigger := await self._trigger(one))]
+        known: dict[int, tuple[float | None, str]] = {one.number: (one.meaning, "") for one in some}
+        return known | await judging.judge(self._registry.meaning, self._entries, asked)
 
     async def _rated(self, strategy: Strategy, some: Sequence[Activation]) -> list[tuple[Activation, RatedActivation]]:
         return list(zip(some, await self._rating.rate(strategy, some), strict=True))
@@ -168,7 +188,8 @@ class _Cycle:
         return await self._agenda.view(best=SHOWN + self._terms.concurrency) if ready else view
 
     def _order(self, view: View, fresh: Sequence[tuple[Activation, RatedActivation]]) -> list[Activation]:
-        rated = [one if one.pin is not None else replace(one, rating=said.rating) for one, said in fresh]
+        judged = [(replace(one, meaning=said.meaning), said) for one, said in fresh]
+        rated = [one if one.pin is not None else replace(one, rating=said.rating) for one, said in judged]
         return sorted([*view.best, *rated], key=lambda one: one.place)
 
     # ---- what is picked ----------------------------------------------------------------------------------------------
@@ -215,11 +236,16 @@ class _Cycle:
             return "obviated", f"its entry is {entry.state if entry else 'gone'}"
         if entry.version != one.entry_version:
             return "obviated", f"its entry was amended since; version {entry.version} makes activations of its own"
+        if why := (await self._judged([one]))[one.number][1]:  # somebody put it first before it was judged
+            return "obviated", why
         if trigger.unless is not None and await self._holds(trigger.unless):
             return "obviated", f"something fits {trigger.unless}, which makes it pointless"
         if trigger.requires is not None and not await self._holds(trigger.requires):
             return "parked", f"nothing fits {trigger.requires} yet, which it requires"
-        return await self._pick(one, version, trigger.given(entry.record()), entry.taint)
+        try:
+            return await self._pick(one, version, trigger.given(entry.record()), entry.taint)
+        except BadInput as problem:
+            return "obviated", f"its input cannot be made of the entry: {problem}"[:2000]
 
     async def _pick(self, one: Activation, version: Version, given: Any, taint: Sequence[str]) -> Pick:
         manifest, limits = version.manifest, self._state.limits

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
-from arbiter.fold import RunState, Task
+from arbiter.fold import Round, RunState, Task
 from arbiter.recalling import View, opening
-from arbiter.tools import PLAN, SEARCH
+from arbiter.tools import OPEN, PLAN, SEARCH
 from blackboard.blobs import Blob
 from blackboard.events import Call
 from blackboard.taint import Taint, merged
@@ -49,17 +50,31 @@ def messages(state: RunState, said: list[Message] | None = None, view: View | No
     if not out:
         asked = quoted(request_text(state.request), "request", state.request_taint)
         out.append({"role": "user", "content": [{"text": asked}, *opening(state, view)]})
-    for turn in state.rounds[view.first - 1 + sum(message["role"] == "assistant" for message in out) :]:
+    asked = [at for at, turn in enumerate(state.rounds) if at >= view.first - 1 and not turn.attending]
+    for at in asked[sum(message["role"] == "assistant" for message in out) :]:
+        turn = state.rounds[at]
         out.append(turn.message)
         if turn.calls:
-            results = [_result(state, call, view) for call in turn.calls]
-            out.append({"role": "user", "content": [*results, *_volunteered(state, turn.number)]})
+            attended = list(takewhile(lambda turn: turn.attending, state.rounds[at + 1 :]))
+            replies = {call.tool_use_id: (call, one.taint) for one in attended for call in one.calls}
+            results = [
+                _result(state, *replies.get(call.tool_use_id, (call, ("arbiter",))), view) for call in turn.calls
+            ]
+            out.append({"role": "user", "content": [*results, *_volunteered(state, [turn, *attended])]})
     return cast("list[Message]", out)
 
 
-def _volunteered(state: RunState, number: int) -> list[dict[str, JsonValue]]:
-    """What came, in a round, of activations of the run's agenda: nobody called them, so no result is theirs."""
-    mine = [task for task in state.work if task.activation is not None and task.round == number]
+def _volunteered(state: RunState, turns: Sequence[Round]) -> list[dict[str, JsonValue]]:
+    """What came of activations of the agenda and of open requests of others: nobody called them, so no result is theirs."""
+    numbers, told = (
+        {turn.number for turn in turns},
+        {task for turn in turns for call in turn.calls for task in call.tasks},
+    )
+    mine = [
+        task
+        for task in state.work
+        if task.round in numbers and (task.activation is not None or (turns[1:] and task.id not in told))
+    ]
     if not mine:
         return []
     shown: list[JsonValue] = [{"capability": task.capability, **_outcome(task)} for task in mine[:VOLUNTEERED]]
@@ -76,13 +91,17 @@ def request_text(request: JsonValue) -> str:
     return request if isinstance(request, str) else json.dumps(request, ensure_ascii=False)
 
 
-def _result(state: RunState, call: Call, view: View) -> dict[str, JsonValue]:
+def _result(state: RunState, call: Call, said: Taint, view: View) -> dict[str, JsonValue]:
+    """The result of a call.
+
+    Args:
+        said: sources of an answer that no task gave.
+    """
     if call.shown:
         return _tool_result(call.tool_use_id, [view.framed(one, state.run_id) for one in call.shown], ok=True)
     if not call.tasks:
-        return _block(
-            call.tool_use_id, call.answer, ("registry",) if call.name == SEARCH else ("arbiter",), ok=call.valid
-        )
+        taint = ("registry",) if call.name == SEARCH else said
+        return _block(call.tool_use_id, call.answer, taint, ok=call.valid and call.name != OPEN)
     tasks = [state.tasks[task_id] for task_id in call.tasks]
     taint = merged(*(task.taint for task in tasks))
     if call.name == PLAN:

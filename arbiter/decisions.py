@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from arbiter import board_tools, tools
+from arbiter import asking, board_tools, tools
 from arbiter.board_tools import BoardTools
 from arbiter.fold import RunState, Task
 from blackboard import references
@@ -33,6 +33,7 @@ FABRICATION = "fabricate_"
 """Beginning of the key of a fabrication's task."""
 REQUEST = "request"
 """What a reference calls the request itself, unless a task has this key."""
+_OWN = (tools.SEARCH, tools.REQUEST, tools.PLAN, tools.OPEN, *board_tools.NAMES)
 _LISTED_PROBLEMS = 10
 _FABRICATION_RETRY = RetryPolicy(
     max_attempts=10, rules=(RetryRule(errors=("model_error",)), RetryRule(errors=("*",), max_attempts=3))
@@ -101,12 +102,12 @@ class Decider:
         self._earlier = {task.key: task for task in state.work if task.done}
         self._keys: set[str] = set()
         self._requested: dict[str, str] = {}
+        self._opened = asking.names(state)
 
     async def decide(self, uses: tuple[ToolUse, ...]) -> Decision:
         """Check every call; the answers of invalid ones say what to do instead."""
         decision = Decision()
-        own = (tools.SEARCH, tools.REQUEST, tools.PLAN, *board_tools.NAMES)
-        direct = [use for use in uses if use.name not in own]
+        direct = [use for use in uses if use.name not in _OWN]
         keys = dict(zip([use.id for use in direct], _direct_keys(direct), strict=True))
         self._keys = set(keys.values())
         for use in uses:
@@ -126,7 +127,7 @@ class Decider:
             raise _Invalid(
                 f"The arguments could not be read: {use.error}. Nothing was done; call again with valid JSON."
             )
-        for spec in tools.built_in():
+        for spec in (*tools.built_in(), tools.open_request()):
             if spec["name"] == use.name:
                 self._check(use.name, canonical(cast(Any, spec["inputSchema"])["json"]), use.input)
         match use.name:
@@ -138,6 +139,8 @@ class Decider:
                 return await self._plan(use, use.input, decision)
             case board_tools.RECALL | board_tools.REMEMBER:
                 return await self._of_the_board(use, use.input, decision), []
+            case tools.OPEN:
+                return self._open(use, use.input), []
             case _:
                 task = await self._task(keys[use.id], use.id, use.name, use.input, (), decision)
                 return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(task.key),)), [task]
@@ -225,6 +228,19 @@ class Decider:
         self._keys.add(key)
         task = fabrication(self._state, name, str(given["need"]), given.get("input_hint"), use.id, self._taint)
         return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(key),)), [task]
+
+    def _open(self, use: ToolUse, given: Mapping[str, JsonValue]) -> Call:
+        name = str(given["name"])
+        if self._state.agenda is None:
+            raise _Invalid("This run has no agenda, so nobody would hear it. Nothing was asked.")
+        if name in self._opened:
+            raise _Invalid(f"Something was asked under the name {name!r} already. Choose another name.")
+        try:
+            asking.request_of(given)
+        except BadInput as problem:
+            raise _Invalid(f"Nothing was asked. {problem}") from None
+        self._opened.add(name)
+        return Call(tool_use_id=use.id, name=use.name)
 
     async def _plan(
         self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import JsonValue
 
@@ -81,6 +81,19 @@ class Round:
     """Decisions of the registry's matcher, each a :class:`registry.matching.MatchDecision`."""
     context: Context | None = None
     """What its conversation began with, where that was chosen anew for it."""
+    attending: bool = False
+    """Nobody asked the model: it was taken for open requests, and its calls are replies to earlier ones."""
+
+    @property
+    def inputs(self) -> dict[str, dict[str, JsonValue]]:
+        """What the model gave each of its calls, by the call's id."""
+        blocks = self.message.get("content")
+        found: dict[str, dict[str, JsonValue]] = {}
+        for block in cast("list[dict[str, dict[str, JsonValue]]]", blocks if isinstance(blocks, list) else []):
+            use = block.get("toolUse")
+            if use is not None and isinstance(use.get("input"), dict):
+                found[str(use["toolUseId"])] = cast("dict[str, JsonValue]", use["input"])
+        return found
 
 
 @dataclass(slots=True)
@@ -113,6 +126,11 @@ class RunState:
     """Position of the last event applied."""
     usage: Usage = field(default_factory=Usage)
     """What the rounds, the ended tasks and their repeated attempts consumed."""
+
+    @property
+    def newest(self) -> int:
+        """The last round in which the model was asked; 0 where it was not yet. What was done for its open requests follows."""
+        return next((turn.number for turn in reversed(self.rounds) if not turn.attending), 0)
 
     def apply(self, event: Event) -> None:
         """Advance by one event. An event at or before :attr:`sequence` that is in the log is ignored."""
@@ -152,6 +170,7 @@ class RunState:
                         read(data.taint),
                         data.matches,
                         data.context,
+                        data.attending,
                     )
                 )
                 self.pins.update(data.pins)

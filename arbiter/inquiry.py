@@ -22,10 +22,10 @@ from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.entries import ENTRY_BYTES, Entries
-from blackboard.entry import Entry
+from blackboard.entry import Entry, owner_of_entry, scope_of
 from blackboard.errors import BadInput, UnknownRecord
-from blackboard.events import Author, RoundPlannedData, RunCompletedData
-from blackboard.payloads import dump
+from blackboard.events import Author, Link, RoundPlannedData, RunCompletedData
+from blackboard.payloads import STEP_BYTES, dump
 from blackboard.topics import check_topic
 from blackboard.triggers import AgendaTerms, Query
 from blackboard.types import Failure, TaskSpec
@@ -36,7 +36,10 @@ MOST = 1000
 QUIET = "control.quiet"
 """Topic of the entry that an inquiry writes when nothing is left to do: for sources that sum up, or ask for what is missing."""
 SAID = 4000
-_KEY = "inquiry"
+ANSWER_BYTES = STEP_BYTES - 64 * 1024
+"""Largest answer that is given as it is, as JSON: it stands in the log of the run, where what is larger is an entry already."""
+ENTRIES = "inquiry"
+"""What the request of such a run has its entries under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,9 @@ class Inquiry:
             dump(one.content, "content", ENTRY_BYTES)
             entry_checks.confidence(one.confidence)
         return {
-            _KEY: [{"topic": one.topic, "content": one.content, "confidence": one.confidence} for one in self.entries]
+            ENTRIES: [
+                {"topic": one.topic, "content": one.content, "confidence": one.confidence} for one in self.entries
+            ]
         }
 
     def terms(self) -> AgendaTerms:
@@ -98,10 +103,12 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
 
     if claim.round == 1:
         request = cast("Mapping[str, Any]", await board.load(claim.run_id, state.request))
-        for number, one in enumerate(request[_KEY]):
+        for number, one in enumerate(request[ENTRIES]):
+            origin = one.get("derived_from")
+            links = [Link(rel="derived_from", to=origin)] if origin and await _there(entries, origin) else []
             await entries.post(
-                one["topic"], one["content"], confidence=one["confidence"], taint=state.request_taint,
-                author=Author(kind="program", name=_KEY), operation=f"{_KEY}:{number}",
+                one["topic"], one["content"], confidence=one["confidence"], taint=state.request_taint, links=links,
+                author=Author(kind="program", name=ENTRIES), operation=f"{ENTRIES}:{number}",
             )  # fmt: skip
         return await commit("What is known is on the board.")
     found = None if terms.until is None else await newest(entries, terms.until)
@@ -116,11 +123,35 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
     if terms.until is None:
         outcome["answer"] = summary
     elif found is not None:
-        outcome["answer"] = found.content if isinstance(found.content, str) else json.dumps(found.content)
+        outcome["answer"] = _answer(found)
     else:
         said = f"Nothing fits {terms.until}, and nobody has anything more to say. {summary}"
+        said += await _unanswered(entries)
         outcome |= {"status": "failed", "error": Failure(type="stagnation", message=said)}
     await commit(summary, (), RunCompletedData(**outcome))
+
+
+async def _there(entries: Entries, entry_id: str) -> bool:
+    """Whether an entry of another scope can still be linked to."""
+    return await entries.within(scope_of(owner_of_entry(entry_id))).read(entry_id, load=False) is not None
+
+
+def _answer(found: Entry) -> str:
+    """What an entry says; of more than an answer may have, its beginning and where the rest is."""
+    text = found.content if isinstance(found.content, str) else json.dumps(found.content)
+    if len(json.dumps(text)) <= ANSWER_BYTES:
+        return text
+    return f"{text[:SAID]}… ({len(text):,} characters; the whole is the entry {found.id})"
+
+
+async def _unanswered(entries: Entries) -> str:
+    """Why the open requests of the run were not answered, as far as they fit into a sentence."""
+    found = await entries.query("unanswered.>", limit=10)
+    return "".join(
+        f" {one.topic.replace('unanswered', 'requests', 1)}: {one.content.get('reason')}."[: SAID // 10]
+        for one in found.entries
+        if isinstance(one.content, dict)
+    )
 
 
 async def _said_quiet(board: Board, claim: Claim, state: RunState, entries: Entries) -> bool:
@@ -132,9 +163,9 @@ async def _said_quiet(board: Board, claim: Claim, state: RunState, entries: Entr
     last = await newest(entries, Query(), load=False)
     if last is not None and last.topic == QUIET and last.content != content:
         return False
-    author = Author(kind="program", name=_KEY)
+    author = Author(kind="program", name=ENTRIES)
     await entries.post(
-        QUIET, content, author=author, taint=state.request_taint, operation=f"{_KEY}:quiet:{claim.round}"
+        QUIET, content, author=author, taint=state.request_taint, operation=f"{ENTRIES}:quiet:{claim.round}"
     )
     return True
 

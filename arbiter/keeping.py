@@ -23,6 +23,7 @@ from blackboard.permits import Permits
 from blackboard.quotas import Quotas
 from blackboard.schedule import CatchUp, Overlap, Scheduled
 from blackboard.schedules import Schedules
+from blackboard.standing import Standings
 from blackboard.strategies import Rate
 from blackboard.tokens import Tokens
 from blackboard.types import Limits
@@ -208,6 +209,15 @@ class Keeping(ABC):
     ) -> erasure.Erased:
         """Take what somebody wrote, or what a run or a tenant did, off the board. See :func:`blackboard.erasure.erase`."""
         return await erasure.erase(self.board, author=author, run=run, tenant=tenant, scope=scope, reason=reason)
+
+    @property
+    def standing(self) -> Standings:
+        """The standing watches of the board, to add, list and remove; see ``docs/agenda.md``.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Standings(self.board)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -155,6 +155,8 @@ def narrate(event: Event) -> str | None:
             return f"accepted{again}{whence}: {'call ' if data.call else ''}{asked(data.request, data.call)}"
         case events.RoundPlanned(data=data):
             calls = ", ".join(one_line(call.name, 40) + ("" if call.valid else " (invalid)") for call in data.calls)
+            if data.attending:
+                return f"round {data.round}: open requests, without the model"
             return f"round {data.round}: {calls or 'answer'} [{tokens(data.usage)}, {one_line(data.model, 200)}]"
         case events.TaskPosted(data=data):
             waits = f", waits for {', '.join(name.partition('/')[2] for name in data.after)}" if data.after else ""

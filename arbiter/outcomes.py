@@ -102,7 +102,7 @@ def cases(found: Iterable[Outcome]) -> list[tuple[Signals, bool]]:
 def _asked(turn: Round, matches: Sequence[MatchDecision]) -> Iterator[_Asked]:
     """What a round searched for, and what it asked to have made."""
     decisions = iter(matches)
-    inputs = _inputs(turn)
+    inputs = turn.inputs
     for call in turn.calls:
         given = inputs.get(call.tool_use_id, {})
         if not call.valid:
@@ -113,17 +113,6 @@ def _asked(turn: Round, matches: Sequence[MatchDecision]) -> Iterator[_Asked]:
             yield _Asked(turn.number, str(given.get("query", "")), names, made=False, decision=next(decisions, None))
         elif call.name == REQUEST:
             yield _Asked(turn.number, str(given.get("need", "")), (str(given.get("name", "")),), made=True)
-
-
-def _inputs(turn: Round) -> dict[str, dict[str, object]]:
-    """What the model gave each of its calls, by the call's id."""
-    blocks = turn.message.get("content")
-    found: dict[str, dict[str, object]] = {}
-    for block in cast("list[dict[str, dict[str, object]]]", blocks if isinstance(blocks, list) else []):
-        use = block.get("toolUse")
-        if use is not None and isinstance(use.get("input"), dict):
-            found[str(use["toolUseId"])] = cast("dict[str, object]", use["input"])
-    return found
 
 
 def _latest(tasks: Iterable[Task], names: Sequence[str], number: int) -> tuple[str, ...]:

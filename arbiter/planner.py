@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from arbiter import board_tools, conversation, inquiry, prompts, tools
+from arbiter import asking, attending, board_tools, conversation, inquiry, prompts, tools
 from arbiter.board_tools import BoardTools
 from arbiter.choosing import SHORTLIST, Choosing
 from arbiter.control import Control
@@ -103,6 +103,9 @@ class Planner:
                 return None
         try:
             self._within_limits(state, claim.round)
+            if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
+                self._states.keep(board, known)
+                return None
             view = await shown(board, known, self._recalling, self._registry.meaning, self._model())
             contract = self._choosing.for_run(merged(state.taint, view.taint), self._policy)
             found = await self._searched(state, contract)
@@ -146,6 +149,8 @@ class Planner:
             seen=state.sequence,
         )
         if outcome is None:
+            if any(call.name == tools.OPEN and call.valid for call in decision.calls):
+                await asking.announce(board, claim.run_id)
             self._states.keep(board, known)
         elif outcome.status == "succeeded":
             await self._learn(board, state)
@@ -252,7 +257,7 @@ class Planner:
             reply = await converse(
                 model,
                 conversation.messages(known.state, known.said, view),
-                tools=tools.specs(offered),
+                tools=tools.specs(offered, agenda=known.state.agenda is not None),
                 system=prompts.SYSTEM,
                 attempts=self._attempts,
                 durable=True,

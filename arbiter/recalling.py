@@ -180,7 +180,7 @@ class Recaller:
             newest: what the newest results say.
             tail: the messages of the newest round.
         """
-        first = len(self._state.rounds)
+        first = self._state.newest
         half = self._settings.bound(model) // 2
         room = half - sum(estimate_content(cast("list[dict[str, object]]", message["content"])) for message in tail)
         about = _question(request, newest)

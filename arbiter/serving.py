@@ -113,6 +113,7 @@ class Serving:
 
         if "arbiter" in self.roles:
             from arbiter.planner import Planner
+            from arbiter.standing_runs import StandingRuns
 
             planner = Planner(
                 registry, self.model, spending=self.spending, strategies=self._options["strategies"],
@@ -120,6 +121,7 @@ class Serving:
                 recalling=self._options["recalling"],
             )  # fmt: skip
             employ("arbiter", [STEP_LANE], planner.handle)
+            self._keep(StandingRuns(board).run, "standing")
         if "fabricator" in self.roles:
             from arbiter.decisions import FABRICATOR_LANE
             from fabricator import Fabricator

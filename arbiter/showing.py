@@ -30,10 +30,9 @@ async def shown(board: Board, known: Known, settings: Recalling, meaning: Meanin
     view.new = context is None and not state.rounds and view.context is not None
     await _look_up(recaller, known, view)
     messages = _counted(known, view)
-    if known.tokens > settings.bound(model) and view.first < len(state.rounds):
-        newest = state.rounds[-1].number
+    if known.tokens > settings.bound(model) and view.first < state.newest:
         words = " ".join(
-            text_of(task.completion.data) for task in state.work if task.round == newest and task.completion
+            text_of(task.completion.data) for task in state.work if task.round >= state.newest and task.completion
         )
         known.begin(await recaller.cut(request, words, messages[-2:], model))
         view = cast(View, known.view)

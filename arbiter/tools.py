@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SEARCH: Final = "search_capabilities"
 REQUEST: Final = "request_capability"
 PLAN: Final = "post_plan"
+OPEN: Final = "open_request"
+"""Only in runs with an agenda: without one nobody hears it."""
 
 
 def _spec(name: str, description: str, properties: dict[str, JsonValue], required: list[str]) -> ToolSpec:
@@ -107,9 +109,54 @@ def built_in() -> list[ToolSpec]:
     ]
 
 
-def specs(capabilities: list[Version]) -> list[ToolSpec]:
-    """The whole tool list: the arbiter's own first, so that the beginning of the prompt never changes."""
-    return [*built_in(), *map(_offer, capabilities)]
+def open_request() -> ToolSpec:
+    """The tool by which the model asks without naming who shall do it."""
+    return _spec(
+        OPEN,
+        "Ask openly for something without naming who shall do it. Whoever watches the board may bid; the best bid is awarded "
+        "the work, and its result is the result of this call. Use it when you do not know which capability has the answer.",
+        {
+            "name": {
+                "type": "string",
+                "pattern": "^[a-z][a-z0-9_]{0,63}$",
+                "description": "A name for the request that was not used in this run before.",
+            },
+            "question": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 2000,
+                "description": "What is wanted, in the words by which those who can would know it.",
+            },
+            "input": {"type": "object", "description": "What whoever does it is given."},
+            "seconds": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "maximum": 2592000,
+                "description": "How long bids count. Default 60.",
+            },
+            "fabricate": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,63}$"},
+                    "need": {"type": "string", "minLength": 10},
+                    "input_hint": {},
+                },
+                "required": ["name", "need"],
+                "additionalProperties": False,
+                "description": f"The capability to have written, as by {REQUEST}, if nobody bids. Default: give up then.",
+            },
+        },
+        ["name", "question"],
+    )
+
+
+def specs(capabilities: list[Version], *, agenda: bool = False) -> list[ToolSpec]:
+    """The whole tool list: the arbiter's own first, so that the beginning of the prompt never changes.
+
+    Args:
+        agenda: the run has one.
+    """
+    return [*built_in(), *([open_request()] if agenda else ()), *map(_offer, capabilities)]
 
 
 def _offer(version: Version) -> ToolSpec:

@@ -111,6 +111,11 @@ def schedules(shard: Shard) -> list[str]:
     return [f"{shard.prefix}schedule:{name}" for name in ("defs", "state", "due")]
 
 
+def standings(shard: Shard) -> list[str]:
+    """The keys of the board's standing watches, beside its schedules and in their shape; nothing is ever due."""
+    return [f"{shard.prefix}standing:{name}" for name in ("defs", "state", "due")]
+
+
 def quotas(namespace: str, board: str) -> str:
     """The hash of the board's quotas as they were given; each shard has its part of them."""
     return f"arb:{{{namespace}/{board}}}:quotas"

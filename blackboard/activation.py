@@ -55,6 +55,8 @@ class Activation:
     rating: float | None = None
     pin: float | None = None
     """Where somebody put it, by promoting it or giving it a rating: the less, the sooner; else it stands at ``-rating``."""
+    meaning: float | None = None
+    """How well its entry answers to what the trigger is about, 0 to 1, once that was judged."""
     task: str | None = None
     why: str = ""
     """Of its state."""
@@ -115,7 +117,7 @@ def parse(run_id: str, raw: str) -> Activation:
         cost=float(x["cost"]), depth=int(x["hop"]), serial=int(x["k"]), made_at=x["at"] / 1000, seconds=x.get("sec"),
         parent=None if x.get("up") is None else int(x["up"]), chain=tuple(x.get("chain") or ()), state=x["st"],
         rating=None if x.get("rt") is None else float(x["rt"]), pin=None if x.get("pin") is None else float(x["pin"]),
-        task=x.get("task"), why=x.get("why", ""),
+        meaning=None if x.get("mn") is None else float(x["mn"]), task=x.get("task"), why=x.get("why", ""),
     )  # fmt: skip
 
 
@@ -161,6 +163,7 @@ class AgendaFold:
         for one in data.rated:
             known = self.activations[one.number]
             known = replace(known, state="waiting", why="") if known.state == "parked" else known
+            known = known if one.meaning is None else replace(known, meaning=one.meaning)
             self.activations[one.number] = known if known.pin is not None else replace(known, rating=one.rating)
         for one in data.aside:
             self.activations[one.number] = replace(self.activations[one.number], state=one.state, why=one.why)

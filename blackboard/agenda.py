@@ -237,7 +237,7 @@ class Agenda:
         lanes = sorted({STEP_LANE, *(one.lane for one in picks)})
         flat: list[str | int] = [len(told.rated)]
         for one in told.rated:
-            flat += [one.number, repr(one.rating)]
+            flat += [one.number, repr(one.rating), "" if one.meaning is None else repr(one.meaning)]
         flat.append(len(told.aside))
         for one in told.aside:
             flat += [one.number, one.state, one.why]

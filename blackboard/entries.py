@@ -24,12 +24,13 @@ from pydantic import JsonValue
 from blackboard import entry_checks as checks
 from blackboard import predicates, topics
 from blackboard._calling import Calling
+from blackboard.blobs import Blob
 from blackboard.entry import PUBLIC, Entry, owner_of_entry, place, scope_of
 from blackboard.entry_schemas import Checker, EntrySchemas
 from blackboard.errors import BadInput, ScriptRefused, Stale
 from blackboard.events import Author, Link, Relation
 from blackboard.meaning import Meaning
-from blackboard.payloads import dump
+from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.predicates import Predicate, Where
 from blackboard.sealing import sealed
 
@@ -130,7 +131,8 @@ class Entries(EntrySchemas):
 
         Args:
             topic: ``claims.invoice.4711``.
-            content: JSON, at most :data:`ENTRY_BYTES`.
+            content: JSON, at most :data:`ENTRY_BYTES`; or the reference to a value this scope has stored, such as the result of a
+                task of the run, whatever its size. It is not stored again.
             confidence: 0 to 1.
             links: what it says about older entries: ``("supports", id)``, ``contradicts``, ``answers``, ``derived_from``.
             taint: labels of where it came from; see ``docs/taint.md``. Default: ``person``, ``program:NAME`` or ``event:NAME``,
@@ -142,6 +144,7 @@ class Entries(EntrySchemas):
 
         Raises:
             BadInput: something is malformed, or does not fit the schema of the topic.
+            BlobError: what a reference stands for cannot be had.
             Oversized: the content is too large.
             Stale: the topic has another version.
             Conflict: the operation was done with other content.
@@ -150,13 +153,15 @@ class Entries(EntrySchemas):
             ScriptRefused: ``CLOSED``, the run is over.
         """
         topics.check_topic(topic)
-        text = dump(content, "content", ENTRY_BYTES)
+        kept = content if isinstance(content, Blob) else None
+        content = await self._board.blobs.load(self.owner, content)
+        text = dump(content, "content", PAYLOAD_BYTES if kept is not None else ENTRY_BYTES)
         linked = checks.links(links)
         facts, wanted = await self._facts(confidence, linked, checks.labels(taint), author, task)
         ttl = "" if seconds is None else checks.ms(seconds)
         call = _Call(self, task, operation, ("post", topic, text, wanted, ttl))
         entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
-        body = await self._board.blobs.check(self.owner, text, content)
+        body = await self._body(text, content) if kept is None else json.dumps(kept, separators=(",", ":"))
         facts = sealed(facts, body)
         return await self._checked(
             topic,
@@ -379,7 +384,9 @@ class Entries(EntrySchemas):
         return list(target.taint) if link.rel == "derived_from" else []
 
     async def _written(self, value: JsonValue, given: str | None) -> str:
-        text = dump(value, "content", ENTRY_BYTES) if given is None else given
+        return await self._body(dump(value, "content", PAYLOAD_BYTES) if given is None else given, value)
+
+    async def _body(self, text: str, value: JsonValue) -> str:
         return await self._board.blobs.check(self.owner, text, value)
 
 

@@ -154,6 +154,8 @@ class RoundPlannedData(Stored):
     """What the registry's matcher decided for this round: about the request in the first one, then about each search."""
     context: Context | None = None
     """What the conversation began with from this round on, where that was chosen anew."""
+    attending: bool = False
+    """Taken for the open requests of a planned run, without asking the model; its calls are replies to those of the model."""
 
 
 class RoundPlanned(Event):
@@ -495,6 +497,8 @@ class RatedActivation(Stored):
     rating: float
     success: float | None = None
     """The part of its capability's tasks that succeeded, as it was known when it was rated."""
+    meaning: float | None = None
+    """How well the entry answers to what the trigger is about, 0 to 1; without one it asks for none."""
 
 
 class SetAside(Stored):

@@ -80,7 +80,10 @@ def _decided(number: int, data: events.AgendaDecidedData) -> Iterable[tuple[str,
     for one in data.rated:
         if one.number == number:
             known = "" if one.success is None else f", its capability succeeding in {one.success:.0%}"
-            yield f"rated {one.rating:g} by {by}{known}", True
+            meant = (
+                "" if one.meaning is None else f", what it says answering by {one.meaning:.2f} to what was waited for"
+            )
+            yield f"rated {one.rating:g} by {by}{known}{meant}", True
     for one in data.aside:
         if one.number == number:
             yield f"{one.state}: {one.why}", True

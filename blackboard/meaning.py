@@ -79,10 +79,20 @@ class Meaning:
     Args:
         ranking: makes the ranking of one scope.
         most_characters: of content, in all indexes together.
+        words: makes a ranking by words alone. Default: ``ranking``.
+        likeness: how near a text is to each of some questions, 0 to 1, beside what its words say; it may block.
     """
 
-    def __init__(self, ranking: Callable[[], Ranking], *, most_characters: int = MOST_CHARACTERS) -> None:
+    def __init__(
+        self,
+        ranking: Callable[[], Ranking],
+        *,
+        most_characters: int = MOST_CHARACTERS,
+        words: Callable[[], Ranking] | None = None,
+        likeness: Callable[[str, Sequence[str]], Sequence[float]] | None = None,
+    ) -> None:
         self.ranking, self._most = ranking, most_characters
+        self._words, self._likeness = words or ranking, likeness
         self._indexes: OrderedDict[str, Index] = OrderedDict()
 
     @property
@@ -106,6 +116,19 @@ class Meaning:
         for entry in entries:
             index.put(entry)
         return index
+
+    def scores(self, topic: str, content: JsonValue, abouts: Sequence[str]) -> list[float]:
+        """How well one content answers to some questions, 0 to 1: by its words, or its likeness if that is greater.
+
+        Nothing beside it counts, unlike in a ranking, so that it comes to the same whoever asks and when. It may block.
+
+        Raises:
+            ModelUnavailable: the encoder cannot be reached.
+        """
+        alone, text = self._words(), text_of(content)
+        alone.add("it", topic, text)
+        said = [max((one.score for one in alone.search(each, k=1, allowed=_any)), default=0.0) for each in abouts]
+        return list(map(max, said, self._likeness(text, abouts))) if self._likeness is not None and text else said
 
     def within_bounds(self, owner: str) -> None:
         """Drop what was not asked for lately, until the rest is small enough.
@@ -287,6 +310,10 @@ async def _read(reading: EntryReading, index: Index, ranked: Sequence[Ranked]) -
         entries += await reading.several([one.id for one in ranked[start : start + _READ]])
     still = [one for one in entries if one.state == "live" and index.known[one.id].version == one.version]
     return still, len(still) == len(ranked)
+
+
+def _any(_: str) -> bool:
+    return True
 
 
 async def _apart(work: Callable[[], T]) -> T:

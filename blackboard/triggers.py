@@ -27,6 +27,8 @@ from blackboard.types import Record
 
 MOST = 50
 """Most triggers of one capability."""
+LEAST = 0.3
+"""How well an entry must answer to what a trigger is ``about``, unless the trigger says."""
 Loss = Literal["retracted", "amended", "contradicted"]
 _ATTRIBUTES = ("@confidence", "@version")
 _BOUND = ("id", "topic", "version", "content", "confidence", "author", "links", "taint", "posted")
@@ -65,6 +67,10 @@ class Trigger(Record):
     """Pattern of topics: ``claims.invoice.*``. An entry that is posted there, or amended, and fits, makes one activation."""
     where: str = Field(default="", max_length=2000)
     """Conditions on its content, and on ``@confidence`` and ``@version``."""
+    about: str = Field(default="", max_length=1000)
+    """What it must mean as well, in words, as in ``query(about=…)``: ``who owes us money``."""
+    least: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """How well it must answer to ``about``, 0 to 1. Default: :data:`LEAST`."""
     requires: Query | None = None
     """Precondition: it is not picked before this finds something."""
     unless: Query | None = None
@@ -82,6 +88,8 @@ class Trigger(Record):
     @model_validator(mode="after")
     def _plausible(self) -> Self:
         check_pattern(self.topic, "topic")
+        if self.least is not None and not self.about.strip():
+            raise BadInput("least", self.least, "Say in about what the entry must answer to by so much.")
         for one in predicates.parse(self.where):
             if one.path[0] == "@" and one.path not in _ATTRIBUTES:
                 raise BadInput(

@@ -34,7 +34,17 @@ from registry.content import canonical, sha256, text_hash
 from registry.schema import MAX_DEPTH, check_schema, problems, too_deep
 
 RESERVED_NAMES = frozenset(
-    {"search_capabilities", "request_capability", "post_plan", "fabricator", "arbiter", "wrapper"}
+    {
+        "search_capabilities",
+        "request_capability",
+        "post_plan",
+        "open_request",
+        "recall",
+        "remember",
+        "fabricator",
+        "arbiter",
+        "wrapper",
+    }
 )
 """Names the arbiter offers as tools of its own or uses for its rooms."""
 

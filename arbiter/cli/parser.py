@@ -63,6 +63,7 @@ def build() -> argparse.ArgumentParser:
     parser_board.audit(commands)
     parser_board.entries(commands)
     parser_agenda.agenda(commands)
+    parser_agenda.standing(commands)
     down = words.command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
     return parser

@@ -50,3 +50,32 @@ was picked or not, and overruling that. An ACTIVATION is named by its id, RUN/a/
     focus.add_argument(
         "--weight", metavar="CAPABILITY=N", action="append", help="how much it counts (1); may be repeated"
     )
+
+
+def standing(commands: Commands) -> None:
+    text = """\
+Have what is written in a scope that lasts become runs: exactly one for each version of an entry that
+fits, on whose agenda the capabilities wait that it triggers. Adding the same watch again changes nothing."""
+    standing = words.command(
+        commands, "standing", "arbiter.cli.standing:listing", "start runs from what is written outside of runs", text
+    )
+    inner = standing.add_subparsers(metavar="COMMAND", required=True)
+    module = "arbiter.cli.standing"
+    add = words.command(inner, "add", f"{module}:add", "store a standing watch", text)
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--scope", required=True, help="session:NAME, tenant:NAME, group:NAME or public")
+    add.add_argument("--topic", default=">", metavar="PATTERN", help="of which topics (default >)")
+    add.add_argument("--where", default="", metavar="CONDITIONS", help="on what is written, as 'amount>=100'")
+    add.add_argument("--until", metavar="PATTERN", help="topics of what answers a run; default: until nothing is left")
+    add.add_argument("--strategy", default="priority", metavar="STRATEGY", help="of their agendas (default priority)")
+    add.add_argument("--tenant", default="default", metavar="NAME", help="whose runs they are (default default)")
+    add.add_argument("--after", metavar="POSITION", help="begin behind it, - for all there ever was (default now)")
+    words.limits(add, ("rounds", "rounds"), ("tasks", "tasks"), ("tokens", "tokens"), ("seconds", "seconds"))
+    everything = words.command(inner, "list", f"{module}:listing", "list the standing watches of the board")
+    for parser in (add, everything):
+        words.as_json(parser, "standing watches, one to a line,")
+        words.place(parser)
+    remove = words.command(inner, "remove", f"{module}:remove", "watch no more; its runs go on")
+    remove.add_argument("name", metavar="NAME")
+    words.as_json(remove, "what was done")
+    words.place(remove)

@@ -1,7 +1,8 @@
 -- What triggers make: activations on a run's agenda. Behind _board and the keys of _entry_board; RUN is the run's header.
 -- An activation: q (its number), tr, cap, v, lane, prio, cost, sec (of its trigger), e, ev, topic, conf (of the entry that made
 -- it), at, hop (how deep its chain is), up (the activation whose task wrote the entry), chain (triggers above it), k (the how
--- manieth of its capability), st, rt and sv (rating, and the strategy it is from), pin, ops, task, why.
+-- manieth of its capability), st, rt and sv (rating, and the strategy it is from), mn (how well its entry answers to what its
+-- trigger is about), pin, ops, task, why.
 local BATCH = 500                          -- activations of one call; what is left is made by the picks that follow
 
 local function place_of(q) return string.format('%010.0f', q) end

@@ -1,4 +1,4 @@
--- Shared by the scripts of schedules. Their keys, all on the first shard of the board:
+-- Shared by the scripts of schedules, and of standing watches, whose keys have the same shape. Their keys, all on the first shard of the board:
 --   1 defs   HASH  name -> definition (JSON, never decoded here)
 --   2 state  HASH  name -> how far it is (JSON, never decoded here; every writing differs from every other)
 --   3 due    ZSET  name by the time at which a sweeper has something to do for it, ms

@@ -1,6 +1,7 @@
 -- own: control task, fence, '1' when this ends it, a number that rises with each call of this attempt, facts it had seen, strategy
--- it rated by ('' while some are not rated by it yet), agenda.decided data, how many are rated, number and rating of each, how
--- many are set aside, number, state (parked, obviated) and why of each, how many are picked, number, spec and input of each.
+-- it rated by ('' while some are not rated by it yet), agenda.decided data, how many are rated, number, rating and score ('' for
+-- none) of its meaning of each, how many are set aside, number, state (parked, obviated) and why of each, how many are picked,
+-- number, spec and input of each.
 -- What control found out and decided, in one step; what it picks becomes tasks of the run. Nothing is done when one of them
 -- is not any more what it was when control looked: it looks again.
 local id, ends = ARGV[A], ARGV[A + 2] == '1'
@@ -30,7 +31,7 @@ for i = 1, tonumber(following()) do
   local q = following()
   local x = waiting(q)
   if not x then gone = q end
-  rated[i], seen[q] = {x, following()}, x
+  rated[i], seen[q] = {x, following(), following()}, x
 end
 for i = 1, tonumber(following()) do
   local q = following()
@@ -65,6 +66,7 @@ for _, one in ipairs(rated) do
   local x = one[1]
   if x.st == 'parked' then a.p, a.w, x.st, x.why = a.p - 1, a.w + 1, 'waiting', nil end
   if not x.pin then x.rt = one[2] end
+  if one[3] ~= '' then x.mn = tonumber(one[3]) end
   redis.call('ZADD', WAITING, x.pin or score(x.rt), place_of(x.q))
   keep_activation(x)
 end

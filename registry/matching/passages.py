@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from operator import mul
 
 from blackboard.meaning import Meaning, Ranked
 from registry.matching.documents import Document
+from registry.matching.encoders import Encoder
 from registry.matching.hybrid import HybridMatcher
 from registry.matching.interface import Matcher
 from registry.matching.lexical import LexicalMatcher
@@ -44,8 +47,24 @@ def meaning(matcher: Matcher | None = None) -> Meaning:
     those that fit. Vectors are kept in this process only, so that nothing is left of what is erased.
     """
     if not isinstance(matcher, HybridMatcher):
-        return Meaning(lambda: Passages(LexicalMatcher(read_at_most=EVERYTHING)))
+        return Meaning(_by_words)
     encoder = matcher.encoder
     return Meaning(
-        lambda: Passages(HybridMatcher(encoder, lexical=LexicalMatcher(read_at_most=EVERYTHING), at_once=EVERYTHING))
+        lambda: Passages(HybridMatcher(encoder, lexical=LexicalMatcher(read_at_most=EVERYTHING), at_once=EVERYTHING)),
+        words=_by_words,
+        likeness=lambda text, abouts: _cosines(encoder, text, abouts),
     )
+
+
+def _by_words() -> Passages:
+    return Passages(LexicalMatcher(read_at_most=EVERYTHING))
+
+
+def _cosines(encoder: Encoder, text: str, abouts: Sequence[str]) -> list[float]:
+    """How near the vector of a text is to that of each question, 0 for what points elsewhere."""
+    said, *asked = ([float(part) for part in vector] for vector in encoder([text, *abouts]))
+    found: list[float] = []
+    for each in asked:
+        lengths = math.hypot(*said) * math.hypot(*each)
+        found.append(max(0.0, sum(map(mul, said, each)) / lengths) if lengths else 0.0)
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from agenda_support import at_once, declare, declared, driven, look, picked
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strict import Play, done, spec, watched_play
 
@@ -44,6 +44,7 @@ _CONTENTS = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     triggers=st.lists(st.tuples(_PATTERNS, _WHERE), max_size=12),
     topic=_TOPICS,

@@ -1,0 +1,90 @@
+"""The commands about standing watches: standing add, list, remove."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from arbiter import narration
+from arbiter.cli import OK, options, output
+from blackboard.board import Board
+from blackboard.errors import BadInput, UnknownRecord
+from blackboard.standing import Standing, Standings, Stood
+from blackboard.triggers import AgendaTerms, Query
+
+
+def add(arguments: argparse.Namespace) -> int:
+    """Store a watch, or find it already there."""
+
+    async def added(standings: Standings) -> int:
+        try:
+            until = None if arguments.until is None else Query(topic=arguments.until)
+            wanted = Standing(
+                name=arguments.name, scope=arguments.scope, topic=arguments.topic, where=arguments.where,
+                agenda=AgendaTerms(until=until, strategy=arguments.strategy), tenant=arguments.tenant,
+                limits=options.limits(arguments),
+            )  # fmt: skip
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise BadInput(".".join(map(str, first["loc"])) or "standing", first["input"], first["msg"]) from None
+        return _said([await standings.add(wanted, after=arguments.after)], arguments)
+
+    return _on_board(arguments, added)
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List the watches of the board."""
+
+    async def listed(standings: Standings) -> int:
+        found = await standings.list()
+        if not found and not arguments.json:
+            output.note("no standing watches on this board")
+        return _said(found, arguments)
+
+    return _on_board(arguments, listed)
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """Watch no more."""
+
+    async def removed(standings: Standings) -> int:
+        if not await standings.remove(arguments.name):
+            where = f"{arguments.namespace}/{arguments.board}"
+            raise UnknownRecord("UNKNOWN", f"no standing watch {arguments.name} on board {where}")
+        if arguments.json:
+            output.line({"name": arguments.name, "status": "removed"})
+        else:
+            output.text(f"removed {arguments.name}")
+        return OK
+
+    return _on_board(arguments, removed)
+
+
+def _on_board(arguments: argparse.Namespace, work: Callable[[Standings], Awaitable[int]]) -> int:
+    async def opened() -> int:
+        async with await Board.open(**options.place(arguments)) as board:
+            return await work(Standings(board))
+
+    return asyncio.run(opened())
+
+
+def _said(found: list[Stood], arguments: argparse.Namespace) -> int:
+    for one in found:
+        if arguments.json:
+            output.line(_record(one))
+            continue
+        watch = one.standing
+        asked = f"{watch.scope} {watch.topic} {watch.where}".strip()
+        refused = f", {one.refused} refused" if one.refused else ""
+        trouble = f", last error: {narration.one_line(one.last_error, 300)}" if one.last_error else ""
+        output.text(narration.printable(f"{watch.name}  {asked}: {one.started} runs{refused}{trouble}"))
+    return OK
+
+
+def _record(one: Stood) -> dict[str, Any]:
+    record = one.model_dump(mode="json", exclude={"nonce"})
+    return {**record.pop("standing"), **record}
