@@ -93,12 +93,14 @@ function refused(error) {
     askForToken(error.message, begun());
     return;
   }
+  if (main.textContent === error.message) return;
+  if (main.dataset.ready !== "true" && error instanceof Problem) {
+    main.replaceChildren(h("p", { class: "closed", role: "alert" }, error.message));
+    main.dataset.ready = "true";
+    return;
+  }
   said.dataset.wrong = "true";
   said.textContent = error instanceof Problem ? error.message : "The server cannot be reached; this page goes on trying.";
-  if (main.dataset.ready !== "true" && error instanceof Problem) {
-    main.replaceChildren(h("p", { class: "closed" }, error.message));
-    main.dataset.ready = "true";
-  }
 }
 
 function greet() {

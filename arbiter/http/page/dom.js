@@ -10,7 +10,7 @@ export function plain(value) {
 
 /** A value as one line of at most `most` characters. */
 export function line(value, most = 120) {
-  const text = plain(typeof value === "string" ? value : (JSON.stringify(value) ?? "")).replace(/\s+/g, " ").trim();
+  const text = plain(typeof value === "string" ? value : (JSON.stringify(value, null, 1) ?? "")).replace(/\s+/g, " ").trim();
   return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
 }
 
@@ -130,7 +130,7 @@ export function table(caption, columns, key, empty) {
   const body = h("tbody"), none = h("p", { class: "quiet" }, empty);
   const head = h("thead", {}, h("tr", {}, columns.map(([name]) => h("th", { scope: "col" }, name))));
   const whole = h("table", {}, h("caption", { class: "unseen" }, caption), head, body);
-  const row = (item) => h("tr", {}, columns.map(([name, cell]) => h("td", { "data-label": name }, cell(item))));
+  const row = (item) => h("tr", {}, columns.map(([name, cell]) => h("td", { "data-label": name }, h("div", {}, cell(item)))));
   const made = h("div", { class: "table" }, whole, none);
   made.update = (rows) => {
     keyed(body, rows, key, row);

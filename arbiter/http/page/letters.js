@@ -22,7 +22,7 @@ export async function letters(page) {
     ["Attempts", (each) => each.attempts || ""],
     ["Tenant", (each) => each.tenant],
     ["Put back as", (each) => run(each.redriven_as) ?? ""],
-    ["", (each) => h("div", { class: "row" }, actions(each, why, again))],
+    ["Actions", (each) => h("div", { class: "row" }, actions(each, why, again))],
   ], (each) => each.id, "No work was given up.");
   const more = h("div", { class: "row" });
   page.show(

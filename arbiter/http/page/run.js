@@ -61,10 +61,12 @@ export async function run(page, id) {
     state: (there) => { live.textContent = there ? "live" : ""; },
     heard: (event) => {
       told = [...told, event].slice(-EVENTS);
+      const below = events.scrollHeight - events.scrollTop - events.clientHeight < 40;
       keyed(events, told, (each) => each.sequence, eventLine);
+      if (below) events.scrollTop = events.scrollHeight;
       again();
     },
-    over: (event) => event.type === "run.completed",
+    over: (event) => kind(event) === "run.completed",
   }).then(() => { live.textContent = ""; }).catch(page.failed);
 }
 
@@ -141,9 +143,11 @@ function round(turn) {
   const used = turn.usage.input_tokens + turn.usage.output_tokens;
   return h("article", {}, h("h3", {}, `Round ${turn.round} `, h("small", {}, when(turn.at), ` ${turn.model}, ${used.toLocaleString()} tokens`)),
     words ? block(words) : null, calls,
-    turn.matches.length ? folded(`${turn.matches.length} decisions of the matcher`, block(turn.matches)) : null);
+    turn.matches.length ? folded(`What the matcher decided (${turn.matches.length})`, block(turn.matches)) : null);
 }
 
+/** The type of an event without whose it is and which version. */
+const kind = (event) => event.type.replace(/^dev\.arbiter\./, "").replace(/\.v\d+$/, "");
 const short = (task) => task.split("/").slice(1).join("/");
 
 function tasksTable() {
@@ -182,6 +186,6 @@ function result(task) {
 function eventLine(event) {
   const data = event.data ?? {};
   const words = [data.status, data.outcome, data.stage, data.capability ?? data.node, data.reason, data.error && `${data.error.type}: ${data.error.message}`];
-  return h("li", {}, when(event.time), " ", h("code", {}, event.type), " ", event.subject === event.partitionkey ? "" : `${short(event.subject) || event.subject} `,
+  return h("li", {}, when(event.time), " ", h("code", {}, kind(event)), " ", event.subject === event.partitionkey ? "" : `${short(event.subject) || event.subject} `,
     line(words.filter((word) => typeof word === "string" && word).join(" · "), 200));
 }

@@ -54,12 +54,12 @@ function version(page, each, again) {
 }
 
 function permit(each, again) {
-  const request = each.request;
+  const request = each.request, cut = new TextEncoder().encode(request.body).length < request.body_bytes;
   const shown = () => h("div", {},
     warned(each.sources),
     block(`${request.method} ${request.url}\n${Object.entries(request.headers).map(([name, value]) => `${name}: ${value}`).join("\n")}${request.body ? `\n\n${request.body}` : ""}`),
     facts([
-      ["Secrets", each.secrets.join(", ")], ["Body", request.body_bytes ? `${request.body_bytes.toLocaleString()} bytes, SHA-256 ${request.body_sha256}` : "none"],
+      ["Secrets", each.secrets.join(", ")], ["Body", request.body_bytes ? `${cut ? "only its beginning is shown; " : ""}${request.body_bytes.toLocaleString()} bytes, SHA-256 ${request.body_sha256}` : "none"],
       ["Capability", h("a", { href: `#/capabilities/${part(each.capability)}?sha=${part(each.version)}` }, each.capability)],
       ["Run", h("a", { href: `#/runs/${part(each.run_id)}`, class: "code" }, each.run_id)], ["Task", each.task_id], ["Tenant", each.tenant],
       ["Asked", when(each.asked_at)], ["Answered no", when(each.until)],
