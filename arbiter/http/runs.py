@@ -196,7 +196,9 @@ async def picture(asked: Asked) -> Response:
     drawn = _NOT_XML.sub("\ufffd", plan_graph(state) if of == "plan" else timeline(state, now))
     # A picture has no page around it whose text colour it could take.
     drawn = drawn.replace("<svg ", f'<svg color="{_INK[paper]}" ', 1)
-    return Response(drawn, headers={"Content-Security-Policy": "default-src 'none'; sandbox"}, media_type="image/svg+xml")
+    return Response(
+        drawn, headers={"Content-Security-Policy": "default-src 'none'; sandbox"}, media_type="image/svg+xml"
+    )
 
 
 async def cancel(asked: Asked) -> Response:

@@ -382,6 +382,6 @@ async def test_every_view_fits_its_width(chromium: Any, site: Site, size: dict[s
             "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((sum, each) => sum + each) > 380"
         )
         assert light == (scheme == "light")
-        await one.page.wait_for_function(
-            "[...document.querySelectorAll('main img')].filter(each => each.complete && each.naturalWidth > 50).length === 2"
-        )
+        await one.page.locator("main img").nth(1).wait_for()
+        widths = "async all => { await Promise.all(all.map(each => each.decode())); return all.map(each => each.naturalWidth) }"
+        assert min(await one.page.eval_on_selector_all("main img", widths)) > 50

@@ -11,7 +11,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 export async function run(page, id) {
   page.title(`Run ${id}`);
   const place = `v1/runs/${part(id)}`;
-  const head = h("div", { class: "row" }), body = h("div"), pictures = h("div"), live = h("span", { class: "live" });
+  const head = h("div"), body = h("div"), rounds = h("div"), pictures = h("div"), live = h("span", { class: "live" });
   const tasks = tasksTable(id), events = h("ol", { class: "events" });
   const nothing = h("p", { class: "quiet" }, "No task yet.");
   let drawn = "", told = [];
@@ -22,10 +22,11 @@ export async function run(page, id) {
       ask("GET", place, { signal: page.signal }),
       page.lacks("limits:read") ? null : ask("GET", "v1/budgets", { query, signal: page.signal }),
     ]);
-    const summary = { status: state.status };
-    keyed(head, [summary], () => "head", () => heading(page, id, state, again));
+    keyed(head, [{ status: state.status }], () => "head", () => heading(page, id, state, again));
     keyed(body, sections(state, spent), (each) => each.name, section);
-    tasks.update(state.task_list);
+    const turns = state.round_list.length ? [{ turns: state.round_list, answer: state.answer }] : [];
+    keyed(rounds, turns, () => "rounds", roundsOf);
+    tasks.update(ready(state.task_list));
     nothing.hidden = state.task_list.length > 0;
     tasks.hidden = !nothing.hidden;
     await draw(state);
@@ -50,7 +51,7 @@ export async function run(page, id) {
     drawn = stand;
   }
 
-  page.show(head, body, pictures, h("h2", {}, "Tasks"), nothing, tasks,
+  page.show(head, body, pictures, h("h2", {}, "Tasks"), nothing, tasks, rounds,
     h("div", { class: "row" }, h("h2", {}, "Events"), live), events);
   const again = repeated(look, { signal: page.signal, ms: 15_000, failed: page.failed });
   const turned = () => again();
@@ -68,6 +69,12 @@ export async function run(page, id) {
     },
     over: (event) => kind(event) === "run.completed",
   }).then(() => { live.textContent = ""; }).catch(page.failed);
+}
+
+/** The tasks, each with when it could begin: when it was posted, or when the last that it waited for had ended. */
+function ready(tasks) {
+  const ended = new Map(tasks.map((task) => [task.task, task.ended_at ? Date.parse(task.ended_at) : 0]));
+  return tasks.map((task) => ({ ...task, ready: Math.max(Date.parse(task.posted_at), ...task.after.map((id) => ended.get(id) ?? 0)) }));
 }
 
 function heading(page, id, state, again) {
@@ -101,7 +108,6 @@ function sections(state, spent) {
     { name: "request", request: state.request, call: state.call ?? null },
     state.error && { name: "error", error: state.error },
     (state.answer || state.data !== undefined && state.data !== null) && { name: "answer", answer: state.answer ?? state.data },
-    state.round_list.length > 0 && { name: "rounds", rounds: state.round_list },
   ].filter(Boolean);
 }
 
@@ -126,14 +132,16 @@ function section(each) {
     case "error":
       return h("section", { class: "failure" }, h("h2", {}, each.error.type), h("p", { class: "long" }, each.error.message),
         Object.keys(each.error.evidence ?? {}).length ? folded("Evidence", block(each.error.evidence)) : null);
-    case "answer":
-      return h("section", {}, h("h2", {}, "Answer"), block(each.answer));
     default:
-      return h("section", {}, h("h2", {}, "Rounds"), each.rounds.map(round));
+      return h("section", {}, h("h2", {}, "Answer"), block(each.answer));
   }
 }
 
-function round(turn) {
+function roundsOf({ turns, answer }) {
+  return h("section", {}, h("h2", {}, "Rounds"), turns.map((turn) => round(turn, answer)));
+}
+
+function round(turn, answer) {
   const parts = Array.isArray(turn.message.content) ? turn.message.content : [];
   const words = parts.filter((one) => typeof one?.text === "string").map((one) => one.text).join("\n");
   const given = new Map(parts.filter((one) => one?.toolUse).map((one) => [one.toolUse.toolUseId, one.toolUse.input]));
@@ -141,8 +149,8 @@ function round(turn) {
     [h("code", {}, call.name), call.valid ? "" : " (invalid)", call.tasks.length ? ` → ${call.tasks.map(short).join(", ")}` : ""],
     h("div", {}, block(given.get(call.tool_use_id) ?? {}), call.answer ? [h("p", {}, "Answered:"), block(call.answer)] : null)));
   const used = turn.usage.input_tokens + turn.usage.output_tokens;
-  return h("article", {}, h("h3", {}, `Round ${turn.round} `, h("small", {}, when(turn.at), ` ${turn.model}, ${used.toLocaleString()} tokens`)),
-    words ? block(words) : null, calls,
+  return h("article", {}, h("h3", {}, `Round ${turn.round} `, h("small", {}, when(turn.at), `, ${used.toLocaleString()} tokens`)),
+    !words ? null : words === answer ? h("p", {}, "The answer.") : block(words), calls,
     turn.matches.length ? folded(`What the matcher decided (${turn.matches.length})`, block(turn.matches)) : null);
 }
 
@@ -157,7 +165,7 @@ function tasksTable() {
     ["State", (task) => badge(task.state)],
     ["Isolation", (task) => task.completion?.isolation ?? ""],
     ["Attempts", (task) => task.attempts || ""],
-    ["Took", (task) => (task.ended_at ? seconds((new Date(task.ended_at) - new Date(task.posted_at)) / 1000) : "")],
+    ["Took", (task) => (task.ended_at ? seconds((new Date(task.ended_at) - task.ready) / 1000) : "")],
     ["Tokens", (task) => { const used = task.completion?.usage; return used && used.input_tokens + used.output_tokens ? (used.input_tokens + used.output_tokens).toLocaleString() : ""; }],
     ["Result", result],
   ], (task) => task.task, "No task yet.");
@@ -178,8 +186,11 @@ function result(task) {
     ["Standard output", done?.stdout ? block(done.stdout) : ""],
     ["Standard error", done?.stderr ? block(done.stderr) : ""],
   ]));
-  const stages = task.stages.length ? h("ul", { class: "stages" }, task.stages.filter((stage) => stage.outcome !== "started").map((stage) =>
-    h("li", {}, badge(stage.outcome), ` ${stage.stage.replaceAll("_", " ")}${stage.round ? ` (repair ${stage.round})` : ""} `, h("small", {}, line(stage.detail, 200))))) : null;
+  const ended = task.stages.filter((stage) => stage.outcome !== "started");
+  const stages = !ended.length ? null : folded(`${ended.length} stages, ${ended.filter((stage) => stage.outcome === "failed").length} failed`,
+    h("ul", { class: "stages" }, ended.map((stage) => h("li", {}, badge(stage.outcome),
+      ` ${stage.stage.replaceAll("_", " ")}${stage.round ? ` (repair ${stage.round})` : ""} `, h("small", {}, line(stage.detail, 200))))),
+    !task.completion);
   return [folded(said || "details", inside), stages];
 }
 
