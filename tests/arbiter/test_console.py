@@ -20,6 +20,8 @@ from arbiter.cli import main
 from arbiter.http.server import Api
 from blackboard.testing import RedisServer
 from blackboard.tokens import SCOPES, Tokens
+from blackboard.types import Status
+from registry import Manifest
 
 MARKUP = '<img src=x onerror="alert(1)">'
 SVG = "{http://www.w3.org/2000/svg}"
@@ -221,3 +223,24 @@ async def test_a_listing_of_capabilities_says_how_each_fares(site: Site) -> None
     fared = {each["name"]: (each["health"], each["calls"], each["success"], each["version_count"]) for each in listed}
     assert fared["broken"] == ("failing", 3, 0.0, 1)
     assert fared["add"] == ("new", 0, None, 1)
+
+
+async def test_a_task_that_is_worked_on_is_told_as_such_though_its_log_does_not_say_so(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    async with running(redis_server.url, tmp_path, roles=()) as site:
+        board, client = site.served.board, site.client()
+
+        async def stands(run: str) -> list[tuple[str, int]]:
+            tasks = (await client.get(f"/v1/runs/{run}")).json()["task_list"]
+            return [(task["state"], task["attempts"]) for task in tasks]
+
+        manifest = Manifest(name="far", description="x", input_schema={"type": "object"}, action="elsewhere")
+        await site.served.registry.register(manifest, source="def handler():\n    return 1\n")
+        run = await site.served.submit(Call("far", {}))
+        assert await stands(run) == [("ready", 0)]
+        (claim,) = await board.claim("w", ["elsewhere"])
+        assert await stands(run) == [("running", 1)]
+        await board.complete(claim, claim.completion(Status.SUCCEEDED, data=1))
+        assert await stands(run) == [("succeeded", 1)]
+        assert await board.standing(run, [claim.task_id, f"{run}/nothing"]) == {}

@@ -45,7 +45,7 @@ export async function capability(page, name) {
     h("p", { class: "long" }, found.description),
     facts([
       ["Version", h("code", {}, found.sha)], ["Kind", found.kind], ["Effects", found.effects], ["Lane", found.lane],
-      ["Tenant", found.tenant ?? "all"], ["Made", when(found.created_at)],
+      ["Tenant", found.tenant === "*" ? "all" : found.tenant], ["Made", when(found.created_at)],
       ["Signed", signature && (signature.key ? [h("code", {}, signature.key), ` ${signature.by ?? "by a key this board does not know"}`] : "by nobody")],
       ["Refused", signature?.refused && h("span", { class: "wrong" }, signature.refused)],
     ]),

@@ -14,7 +14,7 @@ export async function run(page, id) {
   const head = h("div"), body = h("div"), rounds = h("div"), pictures = h("div"), live = h("span", { class: "live" });
   const tasks = tasksTable(id), events = h("ol", { class: "events" });
   const nothing = h("p", { class: "quiet" }, "No task yet.");
-  let drawn = "", told = [];
+  let drawn = "", told = [], over = false;
 
   async function look() {
     const query = { level: `run:${id}` };
@@ -30,6 +30,7 @@ export async function run(page, id) {
     nothing.hidden = state.task_list.length > 0;
     tasks.hidden = !nothing.hidden;
     await draw(state);
+    over = OVER.includes(state.status);
     page.settled();
   }
 
@@ -53,8 +54,8 @@ export async function run(page, id) {
 
   page.show(head, body, pictures, h("h2", {}, "Tasks"), nothing, tasks, rounds,
     h("div", { class: "row" }, h("h2", {}, "Events"), live), events);
-  const again = repeated(look, { signal: page.signal, ms: 15_000, failed: page.failed });
-  const turned = () => again();
+  const again = repeated(async () => { if (!over) await look(); }, { signal: page.signal, ms: 5_000, failed: page.failed });
+  const turned = () => { over = false; again(); };
   dark.addEventListener("change", turned);
   page.signal.addEventListener("abort", () => dark.removeEventListener("change", turned), { once: true });
   follow(`${place}/events`, {
@@ -99,7 +100,7 @@ function heading(page, id, state, again) {
 function sections(state, spent) {
   const money = spent?.budgets.flatMap((each) => (each.units.money ? [each.units.money] : []))[0];
   const told = {
-    name: "facts", accepted: state.accepted_at, ended: state.ended_at, took: state.seconds, tenant: state.tenant,
+    name: "facts", called: Boolean(state.call), accepted: state.accepted_at, ended: state.ended_at, took: state.seconds, tenant: state.tenant,
     rounds: state.rounds, tasks: state.tasks, fabrications: state.fabrications, model: state.model, usage: state.usage,
     sources: state.sources, redrive: state.redrive_of, limits: state.limits, money,
   };
@@ -118,7 +119,7 @@ function section(each) {
       const tokens = used.input_tokens + used.output_tokens;
       return facts([
         ["Accepted", when(each.accepted)], ["Ended", when(each.ended)], ["Took", seconds(each.took)], ["Tenant", each.tenant],
-        ["Rounds", `${each.rounds} of ${each.limits.rounds}`], ["Tasks", `${each.tasks} of ${each.limits.tasks}`],
+        ["Rounds", each.called ? "" : `${each.rounds} of ${each.limits.rounds}`], ["Tasks", `${each.tasks} of ${each.limits.tasks}`],
         ["Fabrications", each.fabrications || ""],
         ["Tokens", `${about}${tokens.toLocaleString()} (${used.input_tokens.toLocaleString()} in, ${used.output_tokens.toLocaleString()} out) of ${each.limits.tokens.toLocaleString()}`],
         ["Model calls", used.model_calls || ""],

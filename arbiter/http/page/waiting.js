@@ -32,7 +32,7 @@ const warned = (sources) => (sources.length
 function version(page, each, again) {
   const shown = () => h("div", {},
     h("p", { class: "long" }, each.description), warned(each.sources),
-    facts([["Version", h("code", {}, each.sha)], ["Effects", each.effects], ["Tenant", each.tenant ?? "all"]]),
+    facts([["Version", h("code", {}, each.sha)], ["Effects", each.effects], ["Tenant", each.tenant === "*" ? "all" : each.tenant]]),
     h("h3", {}, "Asks to be allowed"), block(each.grants));
   const decided = (title, action, path, kind, fields, body) => async () => {
     const found = await ask("GET", `v1/capabilities/${part(each.name)}`, { query: { sha: each.sha }, signal: page.signal })
