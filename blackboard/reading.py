@@ -13,7 +13,6 @@ from blackboard.errors import UnknownRecord
 from blackboard.events import Event
 from blackboard.types import RunSummary, summarise
 
-
 Stands = Literal["blocked", "ready", "running", "delayed"]
 """Where a task stands that is not over."""
 _SAID: dict[str, Stands] = {"blocked": "blocked", "ready": "ready", "claimed": "running", "delayed": "delayed"}

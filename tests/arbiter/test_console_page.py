@@ -213,6 +213,7 @@ async def test_a_run_is_watched_without_looking_again_and_what_was_opened_stays_
     await row.get_by_text("running").wait_for()
     await row.get_by_role("link").click()
     await seen.ready()
+    await page.get_by_role("table", name="Tasks").get_by_text("running").wait_for()
     opened = page.get_by_role("table", name="Tasks").locator("details").first
     await opened.locator("summary").click()
     OPEN["watched"].set()
