@@ -3,14 +3,13 @@
 import { ask, part, repeated } from "./api.js";
 import { confirmed, filter, SINCE, terms } from "./dialogs.js";
 import { badge, block, button, facts, h, keyed, line, table, when } from "./dom.js";
+import { listing } from "./listing.js";
 
-const PAGE = 50;
 const run = (id) => id && h("a", { href: `#/runs/${part(id)}`, class: "code" }, id);
 
 export async function letters(page) {
   page.title("Dead letters");
   const where = terms(page, { capability: "=", type: "=", tenant: "=", since: "=" });
-  let pages = 1, again = () => {};
   const why = page.lacks("runs:write");
   const listed = table("Dead letters, newest first", [
     ["Letter", (each) => h("a", { href: `#/dead-letters/${part(each.id)}`, class: "code" }, each.id)],
@@ -22,9 +21,9 @@ export async function letters(page) {
     ["Attempts", (each) => each.attempts || ""],
     ["Tenant", (each) => each.tenant],
     ["Put back as", (each) => run(each.redriven_as) ?? ""],
-    ["Actions", (each) => h("div", { class: "row" }, actions(each, why, again))],
+    ["Actions", (each) => h("div", { class: "row" }, actions(each, why, () => again()))],
   ], (each) => each.id, "No work was given up.");
-  const more = h("div", { class: "row" });
+  const { again, more } = listing(page, listed, { path: "v1/dead-letters", field: "letters", where, ms: 10_000 });
   page.show(
     h("div", { class: "row" }, h("h1", {}, "Dead letters"), h("span", { class: "space" }),
       button("Put back all of these", () => all(where, again), { why })),
@@ -34,18 +33,6 @@ export async function letters(page) {
       { name: "since", label: "Given up in", kind: "choice", choices: SINCE },
     ]),
     listed, more);
-  again = repeated(async () => {
-    const found = [];
-    let after = "";
-    for (let number = 0; number < pages && after !== null; number += 1) {
-      const answer = await ask("GET", "v1/dead-letters", { query: { where, limit: PAGE, after }, signal: page.signal });
-      found.push(...answer.letters);
-      after = answer.after;
-    }
-    listed.update(found);
-    more.replaceChildren(...(after === null ? [] : [button("More", () => { pages += 1; again(); })]));
-    page.settled();
-  }, { signal: page.signal, ms: 10_000, failed: page.failed });
 }
 
 const AGAIN = { name: "again", kind: "checkbox", label: "Also where it was put back before" };

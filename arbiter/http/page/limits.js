@@ -2,7 +2,8 @@
 
 import { ask, repeated } from "./api.js";
 import { filter, SINCE, terms } from "./dialogs.js";
-import { block, button, folded, h, line, table, when } from "./dom.js";
+import { block, folded, h, line, table, when } from "./dom.js";
+import { listing } from "./listing.js";
 
 const amount = (unit, value) => (unit === "money" ? (value / 1e6).toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 4 }) : Math.round(value).toLocaleString());
 
@@ -35,12 +36,9 @@ export async function limits(page) {
   }, { signal: page.signal, ms: 5_000, failed: page.failed });
 }
 
-const PAGE = 100;
-
 export async function audit(page) {
   page.title("Audit");
   const where = terms(page, { kind: "=", by: "~", subject: "~", since: "=" });
-  let pages = 1;
   const listed = table("Records, newest first", [
     ["When", (each) => when(each.at)],
     ["What", (each) => h("code", {}, each.kind)],
@@ -49,7 +47,7 @@ export async function audit(page) {
     ["Reason", (each) => line(each.reason, 200)],
     ["Detail", (each) => (Object.keys(each.detail).length ? folded(line(each.detail, 60), block(each.detail)) : "")],
   ], (each) => each.cursor, "No record is like that.");
-  const more = h("div", { class: "row" });
+  const { more } = listing(page, listed, { path: "v1/audit", field: "entries", where, limit: 100, ms: 10_000 });
   page.show(
     h("h1", {}, "Audit"),
     filter(page, [
@@ -57,16 +55,4 @@ export async function audit(page) {
       { name: "since", label: "In", kind: "choice", choices: SINCE },
     ]),
     listed, more);
-  const again = repeated(async () => {
-    const found = [];
-    let after = "";
-    for (let number = 0; number < pages && after !== null; number += 1) {
-      const answer = await ask("GET", "v1/audit", { query: { where, limit: PAGE, after }, signal: page.signal });
-      found.push(...answer.entries);
-      after = answer.after;
-    }
-    listed.update(found);
-    more.replaceChildren(...(after === null ? [] : [button("More", () => { pages += 1; again(); })]));
-    page.settled();
-  }, { signal: page.signal, ms: 10_000, failed: page.failed });
 }

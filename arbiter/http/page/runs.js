@@ -1,11 +1,11 @@
 // The latest runs, and a new one.
 
-import { ask, follow, repeated } from "./api.js";
+import { ask, follow } from "./api.js";
 import { confirmed, filter, SINCE, terms } from "./dialogs.js";
 import { badge, button, h, line, seconds, table, when } from "./dom.js";
+import { listing } from "./listing.js";
 
 const STATES = ["queued", "running", "paused", "cancelling", "succeeded", "failed", "refused", "timed_out", "cancelled"];
-const PAGE = 50;
 
 export async function runs(page) {
   page.title("Runs");
@@ -21,21 +21,7 @@ export async function runs(page) {
     ["Request", (run) => line(run.request, 160)],
   ], (run) => run.run_id, "No run is like that.");
   const live = h("span", { class: "live" });
-  const more = h("div", { class: "row" });
-  let pages = 1;
-
-  async function look() {
-    const found = [];
-    let after = "";
-    for (let number = 0; number < pages && after !== null; number += 1) {
-      const answer = await ask("GET", "v1/runs", { query: { where, limit: PAGE, after }, signal: page.signal });
-      found.push(...answer.runs);
-      after = answer.after;
-    }
-    listed.update(found);
-    more.replaceChildren(...(after === null ? [] : [button("More", () => { pages += 1; again(); })]));
-    page.settled();
-  }
+  const { again, more } = listing(page, listed, { path: "v1/runs", field: "runs", where, ms: 15_000 });
 
   page.show(
     h("div", { class: "row" }, h("h1", {}, "Runs"), live, h("span", { class: "space" }),
@@ -47,7 +33,6 @@ export async function runs(page) {
       { name: "text", label: "Request has" },
     ]),
     listed, more);
-  const again = repeated(look, { signal: page.signal, ms: 15_000, failed: page.failed });
   follow("v1/runs/events", {
     signal: page.signal, heard: again,
     state: (there) => { live.textContent = there ? "live" : ""; if (there) again(); },
