@@ -245,6 +245,18 @@ async def test_runs_are_found_by_what_stands_in_the_address(site: Site, seen: Ta
     assert other not in await seen.text()
 
 
+async def test_a_list_goes_on_beyond_its_first_page_when_somebody_asks(site: Site, seen: Tab) -> None:
+    await asyncio.gather(
+        *(site.served.submit(Call("add", {"a": number, "b": 1}), tenant="many") for number in range(52))
+    )
+    await seen.go("runs?tenant=many")
+    rows = seen.page.locator("tbody tr")
+    assert await rows.count() == 50
+    await seen.page.get_by_role("button", name="More").click()
+    await rows.nth(51).wait_for()
+    assert await rows.count() == 52
+
+
 async def test_a_run_is_submitted_paused_resumed_and_cancelled_with_the_keyboard_alone(site: Site, seen: Tab) -> None:
     page = seen.page
     OPEN["held"] = asyncio.Event()
