@@ -252,7 +252,11 @@ class Client(Keeping):
             UnknownRecord: no such run.
         """
         await self.board.summary(run_id)
-        return RunResult(await self._with_data(fold(run_id, await self.board.history(run_id))))
+        state = fold(run_id, await self.board.history(run_id))
+        open_tasks = [task.id for task in state.tasks.values() if not task.done]
+        for id, (stands, attempts) in (await self.board.standing(run_id, open_tasks)).items():
+            state.tasks[id].state, state.tasks[id].attempts = stands, attempts
+        return RunResult(await self._with_data(state))
 
     async def _with_data(self, state: RunState) -> RunState:
         """The state with what a call returned, wherever it is stored."""

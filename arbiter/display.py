@@ -62,7 +62,7 @@ def run_html(state: RunState) -> str:
             f"{_block(said)}</pre>"
         )
     if state.rounds or state.work:
-        parts += [_figure("Plan", plan_graph(state)), _figure("Timeline", timeline(state, _now(state)))]
+        parts += [_figure("Plan", plan_graph(state)), _figure("Timeline", timeline(state, known_until(state)))]
     if state.work:
         parts.append(_figure(f"Tasks ({len(state.work)})", _tasks(state), opened=len(state.work) <= 12))
     return "".join([*parts, "</div>"])
@@ -76,7 +76,7 @@ def run_text(state: RunState) -> str:
     if state.error is not None:
         lines.append(f"  {narration.failure(state.error, 300)}")
     for task in state.work[:TABLE_ROWS]:
-        took = narration.busy_seconds(state, task, _now(state))
+        took = narration.busy_seconds(state, task, known_until(state))
         spent = "" if took is None else f"  {seconds(took)}"
         name = f"{task.round}.{one_line(task.key, 64)}" if task.round else one_line(task.capability, 64)
         lines.append(f"  {name}  {task.state}{spent}")
@@ -209,7 +209,7 @@ def _facts(state: RunState) -> list[str]:
     return [*took, *narration.totals(state), *models]
 
 
-def _now(state: RunState) -> datetime:
+def known_until(state: RunState) -> datetime:
     """The end of what is known, so that the display of a stored run does not change with the clock."""
     times = [task.ended_at or task.posted_at for task in state.tasks.values()]
     times += [turn.at for turn in state.rounds]
@@ -225,7 +225,7 @@ def _tasks(state: RunState) -> str:
 
 
 def _task_cells(state: RunState, task: Task) -> list[str]:
-    took = narration.busy_seconds(state, task, _now(state))
+    took = narration.busy_seconds(state, task, known_until(state))
     done = task.completion
     used = done.usage.total_tokens if done is not None else 0
     return [

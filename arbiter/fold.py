@@ -201,7 +201,7 @@ class RunState:
             case events.RunPaused():
                 self.status = "paused"
             case events.RunResumed():
-                self.status = "running" if self.rounds else "queued"
+                self.status = "running" if self.rounds or self.call else "queued"
             case events.RunCancelling():
                 self.status = "cancelling"
             case events.RunCompleted():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
@@ -12,6 +12,10 @@ from blackboard._calling import Calling
 from blackboard.errors import UnknownRecord
 from blackboard.events import Event
 from blackboard.types import RunSummary, summarise
+
+Stands = Literal["blocked", "ready", "running", "delayed"]
+"""Where a task stands that is not over."""
+_SAID: dict[str, Stands] = {"blocked": "blocked", "ready": "ready", "claimed": "running", "delayed": "delayed"}
 
 
 class Reading(Calling):
@@ -46,6 +50,19 @@ class Reading(Calling):
             after: the ``sequence`` of the last event already known; ``-`` for all.
         """
         return [event for _, event in await self.feed.read_log(self.client, self.shard_of(run_id), run_id, after)]
+
+    async def standing(self, run_id: str, tasks: Sequence[str]) -> dict[str, tuple[Stands, int]]:
+        """Where tasks of a run stand that are not over, which its log does not tell: who claims one writes nothing there.
+
+        Returns:
+            By id where it stands, and how many attempts were begun. Tasks that are over, rest or are unknown are left out.
+        """
+        if not tasks:
+            return {}
+        shard = self.shard_of(run_id)
+        raw: list[str | None] = await self._read(lambda: self.client.hmget(shard.tasks, [*tasks]))
+        found = {id: json.loads(header) for id, header in zip(tasks, raw, strict=True) if header}
+        return {id: (_SAID[t["state"]], int(t.get("att") or 0)) for id, t in found.items() if t["state"] in _SAID}
 
     def watch(self, run_id: str, after: str = "-", *, volatile: bool = True) -> AsyncGenerator[Event, None]:
         """The run's events from its acceptance to its end, as they happen; volatile ones from now on.

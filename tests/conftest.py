@@ -68,9 +68,9 @@ os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).de
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "board" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "board", (*ENGINES, *CONFORMANCE.get(_module(metafunc.module.__name__), ())), indirect=True
-        )
+        only = metafunc.definition.get_closest_marker("engines")
+        conformance = (*ENGINES, *CONFORMANCE.get(_module(metafunc.module.__name__), ()))
+        metafunc.parametrize("board", only.args if only else conformance, indirect=True)
 
 
 @pytest.fixture(autouse=True)

@@ -112,10 +112,14 @@ def _api(arguments: argparse.Namespace) -> Api | None:
             raise BadInput("--http-public", arguments.http_public[0], "It goes with --http HOST:PORT.")
         if arguments.export:
             raise BadInput("--export", arguments.export[0], "It goes with --http HOST:PORT.")
+        if arguments.console:
+            raise BadInput("--console", True, "It goes with --http HOST:PORT.")
         return None
     from arbiter.http.server import Api
 
-    return Api(arguments.http, arguments.http_public, arguments.data_dir, exports=arguments.export)
+    return Api(
+        arguments.http, arguments.http_public, arguments.data_dir, exports=arguments.export, console=arguments.console
+    )
 
 
 async def _started(served: Arbiter, api: Api | None, ready: Check) -> None:

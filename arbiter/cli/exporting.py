@@ -59,7 +59,7 @@ async def _http(client: Arbiter, arguments: argparse.Namespace) -> None:
 
     api = Api(
         arguments.http, arguments.http_public, arguments.data_dir, exports=["mcp"], only=arguments.only,
-        most=arguments.most,
+        most=arguments.most, console=False,
     )  # fmt: skip
     try:
         output.note("\n".join(await api.start(client, ready)))

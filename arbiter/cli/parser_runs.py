@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import BooleanOptionalAction
+
 from arbiter.cli import parser_peers, words
 from arbiter.cli.words import Commands
 
@@ -133,6 +135,10 @@ second signal gives everything back immediately."""
             help="answer /live and /ready on a port of this machine, or on a unix socket's path",
         )
         parser_peers.http(parser)
+        parser.add_argument(
+            "--console", action=BooleanOptionalAction, default=None,
+            help="with --http: serve the page for people at /console (default: with --http-public no, else yes)",
+        )  # fmt: skip
         parser.add_argument(
             "--export", choices=("mcp", "a2a"), action="append", default=[],
             help="with --http: offer the capabilities at /mcp as an MCP server, at /a2a as an A2A agent; may be repeated",

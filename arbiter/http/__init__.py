@@ -8,6 +8,7 @@
 ``runs``         submitting, looking, following as Server-Sent Events, stopping
 ``operating``    dead letters, capabilities, approvals, budgets, quotas, audit
 ``permits``      requests that would carry a secret
+``console``      the page for people, and under which policy browsers run it; its files are in ``page``
 ``metrics``      what Prometheus reads
 ``problems``     errors as RFC 9457 problem details
 

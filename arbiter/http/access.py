@@ -65,8 +65,8 @@ class Access:
         if origin is not None and (len(headers.getlist("origin")) != 1 or urlsplit(origin).netloc.lower() != host):
             raise Forbidden("The Origin header names another site; pages of other sites are not served.")
 
-    async def admit(self, request: Request, scope: str) -> Token:
-        """The token of a request, if it opens what the scope stands for.
+    async def admit(self, request: Request, scope: str | None) -> Token:
+        """The token of a request, if it opens what the scope stands for; without a scope, if it is one.
 
         Raises:
             NotToken: none was shown.
@@ -83,7 +83,7 @@ class Access:
         except TokenRefused as error:
             await self._refused(error.id or "?", error.why, address)
             raise
-        if scope not in token.scopes:
+        if scope is not None and scope not in token.scopes:
             await self._refused(token.id, f"scope {scope}", address)
             raise Forbidden(f"This token lacks the scope {scope}.", scope)
         return token

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arbiter.health import ANSWER_SECONDS, Check
-from arbiter.http import entries, metrics, operating, permits, problems, runs
+from arbiter.http import console, entries, metrics, operating, permits, problems, runs
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
 from blackboard.errors import ArbiterError
@@ -35,8 +35,10 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/runs", "runs:write", runs.submit),
     ("GET", "/v1/runs", "runs:read", runs.listing),
     ("POST", "/v1/calls", "runs:write", runs.call),
+    ("GET", "/v1/runs/events", "runs:read", runs.follow_all),
     ("GET", "/v1/runs/{run}", "runs:read", runs.show),
     ("GET", "/v1/runs/{run}/events", "runs:read", runs.follow),
+    ("GET", "/v1/runs/{run}/picture", "runs:read", runs.picture),
     ("POST", "/v1/runs/{run}/cancel", "runs:write", runs.cancel),
     ("POST", "/v1/runs/{run}/pause", "runs:write", runs.pause),
     ("POST", "/v1/runs/{run}/resume", "runs:write", runs.resume),
@@ -63,7 +65,8 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("GET", "/v1/quotas", "limits:read", operating.quotas),
     ("GET", "/v1/audit", "audit:read", operating.audit),
 )
-"""Method, path, the scope it takes, and what answers. ``/metrics`` takes ``metrics:read``; ``/live`` and ``/ready`` nothing."""
+"""Method, path, the scope it takes, and what answers. ``/metrics`` takes ``metrics:read``, ``/v1/token`` any token;
+``/live``, ``/ready`` and the files of the console take nothing."""
 
 
 class Application:
@@ -75,6 +78,7 @@ class Application:
         ready: None when this process takes work, else why not.
         closing: set when this process ends.
         exports: what else answers, by path; each judges by ``access`` itself.
+        with_console: serve the page for people as well.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Application:
         ready: Check,
         closing: asyncio.Event,
         exports: Mapping[str, ASGIApp] | None = None,
+        with_console: bool = False,
     ) -> None:
         self._served, self._access, self._ready, self._closing = served, access, ready, closing
         self._requests: Counter[int] = Counter()
@@ -97,7 +102,9 @@ class Application:
                     Route("/live", self._live),
                     Route("/ready", self._is_ready),
                     Route("/metrics", self._guarded("metrics:read", self._metrics)),
+                    Route("/v1/token", self._guarded(None, operating.token)),
                     *made,
+                    *(console.routes() if with_console else []),
                     *(Route(path, app) for path, app in (exports or {}).items()),
                 ],
                 exception_handlers={
@@ -108,7 +115,7 @@ class Application:
             self._requests,
         )  # fmt: skip
 
-    def _guarded(self, scope: str, handle: Handle) -> Answer:
+    def _guarded(self, scope: str | None, handle: Handle) -> Answer:
         async def answer(request: Request) -> Response:
             token = await self._access.admit(request, scope)
             return await handle(Asked(request, self._served, token, self._access, self._closing))

@@ -1,4 +1,4 @@
-"""Dead letters, capabilities and approvals, budgets and quotas, the audit."""
+"""Dead letters, capabilities and approvals, budgets and quotas, the audit, and what a token opens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from arbiter.http import bodies
 from arbiter.http.asked import Asked
+from arbiter.overview import CapabilityRow, overview
 from arbiter.records import by_name, standing_record, version_record
 from blackboard.audit import Audit
 from blackboard.dead_letters import Letter, Where
@@ -136,11 +137,24 @@ async def capabilities(asked: Asked) -> Response:
     registry = asked.client.registry
     found = await registry.list(asked.token.tenant)
     counts = by_name(await asked.board.outcomes())
+    known = {(row.name, row.sha): row for row in await overview(registry, asked.token.tenant)}
     listed = [
-        {**version_record(version, counts.get(version.name, {})), "input_schema": dict(version.manifest.input_schema)}
+        {
+            **version_record(version, counts.get(version.name, {})),
+            **_fared(known.get((version.name, version.sha))),
+            "input_schema": dict(version.manifest.input_schema),
+        }
         for version in found
     ]
     return JSONResponse({"capabilities": listed})
+
+
+def _fared(row: CapabilityRow | None) -> dict[str, Any]:
+    """How a version fares; nothing where it came between two reads."""
+    if row is None:
+        return {}
+    said = row.model_dump(mode="json", include={"health", "why", "calls", "success", "seconds", "tokens"})
+    return {"version_count": row.versions, **said}
 
 
 async def capability(asked: Asked) -> Response:
@@ -217,7 +231,7 @@ async def _own(asked: Asked, name: str) -> None:
         raise UnknownRecord("UNKNOWN", f"no version of {name} waits for approval")
 
 
-# ---- limits and audit --------------------------------------------------------------------------------------------------
+# ---- limits, audit, token ------------------------------------------------------------------------------------------------
 
 
 async def budgets(asked: Asked) -> Response:
@@ -255,3 +269,11 @@ async def audit(asked: Asked) -> Response:
         after=asked.request.query_params.get("after"),
     )
     return JSONResponse({"entries": [each.model_dump(mode="json") for each in page.entries], "after": page.after})
+
+
+async def token(asked: Asked) -> Response:
+    """What the token that was shown opens, and until when."""
+    bodies.options(asked.request)
+    said = asked.token.model_dump(mode="json", include={"id", "name", "scopes", "tenant", "expires_at"})
+    board = asked.board
+    return JSONResponse({**said, "by": asked.by, "board": f"{board.namespace}/{board.name}"})

@@ -1,13 +1,18 @@
-"""Runs over HTTP: submitting and calling, looking, following, stopping."""
+"""Runs over HTTP: submitting and calling, looking, following, drawing, stopping."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 
 from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
+from arbiter import display
+from arbiter._drawing import plan_graph, timeline
 from arbiter.calls import Call
 from arbiter.http import bodies, streams
 from arbiter.http.access import LOCAL, tenant_of, visible
@@ -15,7 +20,7 @@ from arbiter.http.asked import Asked
 from arbiter.records import run_record, summary_record
 from blackboard import events, taint
 from blackboard.board import PAUSE_SECONDS
-from blackboard.errors import BadInput
+from blackboard.errors import BadInput, UnknownRecord
 from blackboard.runs import Where, find
 from blackboard.types import Limits, Record, RetryPolicy
 
@@ -25,6 +30,18 @@ WAIT_SECONDS = 60
 """Longest wait of one request for the end of a run."""
 _LIMITS = tuple(Limits.model_fields)
 _SEQUENCE = re.compile(r"\d{1,15}-\d{1,15}")
+_INK = {"light": "#1f2328", "dark": "#e6e8eb"}
+_NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
+_OF_RUNS = (
+    events.RunAccepted,
+    events.RoundPlanned,
+    events.RunPaused,
+    events.RunResumed,
+    events.RunCancelling,
+    events.RunCompleted,
+)
+"""What changes how a run stands in a listing."""
+_REMEMBERED = 1000
 _FEED_ONLY = (events.TaskReady, events.TaskClaimed, events.TaskReleased)
 
 
@@ -137,6 +154,51 @@ async def follow(asked: Asked) -> Response:
         found = await asked.board.history(run_id, after)
         return streams.answer({"events": [event.model_dump(mode="json") for event in found]})
     return streams.stream(asked, asked.board.watch(run_id, after), _FEED_ONLY)
+
+
+async def follow_all(asked: Asked) -> Response:
+    """What happens to runs from now on that changes how they stand in a listing; best effort, so look again now and then."""
+    bodies.options(asked.request)
+    return streams.stream(asked, _of_runs(asked))
+
+
+async def _of_runs(asked: Asked) -> AsyncGenerator[events.Event, None]:
+    tenant, seen = asked.token.tenant, dict[str, bool]()
+    async with contextlib.aclosing(asked.board.feed.follow(asked.board)) as feed:
+        async for event in feed:
+            if not isinstance(event, _OF_RUNS):
+                continue
+            if tenant is not None:
+                if event.run_id not in seen:
+                    while len(seen) >= _REMEMBERED:
+                        del seen[next(iter(seen))]
+                    seen[event.run_id] = (await asked.board.summary(event.run_id)).tenant == tenant
+                if not seen[event.run_id]:
+                    continue
+            yield event
+
+
+async def picture(asked: Asked) -> Response:
+    """A run as SVG: how its tasks depend on each other, or when each of them ran."""
+    bodies.options(asked.request, "of", "paper")
+    given = asked.request.query_params
+    of, paper = given.get("of", "plan"), given.get("paper", "light")
+    if of not in ("plan", "timeline"):
+        raise BadInput("of", of, "Write plan or timeline.")
+    if paper not in _INK:
+        raise BadInput("paper", paper, "Write light or dark.")
+    run_id = asked.path("run")
+    await visible(asked.board, asked.token, run_id)
+    state = (await asked.client.show(run_id)).state
+    if not state.work and (of == "timeline" or not state.rounds):
+        raise UnknownRecord("UNKNOWN", f"run {run_id} has nothing to draw yet")
+    now = display.known_until(state) if state.done else datetime.now(UTC)
+    drawn = _NOT_XML.sub("\ufffd", plan_graph(state) if of == "plan" else timeline(state, now))
+    # A picture has no page around it whose text colour it could take.
+    drawn = drawn.replace("<svg ", f'<svg color="{_INK[paper]}" ', 1)
+    return Response(
+        drawn, headers={"Content-Security-Policy": "default-src 'none'; sandbox"}, media_type="image/svg+xml"
+    )
 
 
 async def cancel(asked: Asked) -> Response:

@@ -58,6 +58,7 @@ class Api:
         exports: in which protocols the capabilities are offered there as well: ``mcp``, ``a2a``.
         only: offer no other capabilities in them, by name.
         most: list at most so many of them over MCP.
+        console: serve the page for people at ``/console``. Default: on the loopback interface yes, with ``public`` no.
 
     Raises:
         MissingExtra: ``arbiter[http]`` is not installed.
@@ -73,6 +74,7 @@ class Api:
         exports: Sequence[Export] = (),
         only: Sequence[str] | None = None,
         most: int = 64,
+        console: bool | None = None,
     ) -> None:
         for module in ("starlette", "uvicorn"):
             if find_spec(module) is None:
@@ -89,6 +91,7 @@ class Api:
         self._beyond = not ipaddress.ip_address(host.partition("%")[0]).is_loopback
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         """Where it listens."""
+        self._console = not public if console is None else console
         self._exports, self._only, self._most = tuple(dict.fromkeys(exports)), only, most
         self._endpoints: list[Endpoint] = []
         self._closing = asyncio.Event()
@@ -121,7 +124,7 @@ class Api:
                 )
             await Audit(served.board).note(
                 "http.public", f"{os.getpid()}@{socket.gethostname()}", by=somebody(),
-                detail={"address": self.address, "names": list(self._public)},
+                detail={"address": self.address, "names": list(self._public), "console": self._console},
             )  # fmt: skip
             lines = [f"{self.address}, as {', '.join(self._public)}; tokens of the board"]
             if self._beyond:
@@ -133,7 +136,9 @@ class Api:
         access = Access(served.board, self._public, local)
         paths = await self._export(served, access) if self._exports else {}
         lines += [f"{self.address}{path} is an {kind}" for path, kind in _KINDS.items() if path in paths]
-        application = Application(served, access, ready, self._closing, paths)
+        if self._console:
+            lines.append(f"{self.address}/console is the console; it asks for a token")
+        application = Application(served, access, ready, self._closing, paths, self._console)
         self._server = _server(application.app)
         self._serving = asyncio.create_task(self._server.serve([self._socket]), name="http")
         return lines

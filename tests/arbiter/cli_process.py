@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import warm_cli
+
 TIMEOUT_SECONDS = 90.0
 
 _REMOVED = ("ARBITER_", "AWS_", "ANTHROPIC_", "OPENAI_", "OLLAMA_")
@@ -29,10 +31,7 @@ def arbiter(
     *words: str, env: Mapping[str, str] | None = None, text: str | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "arbiter", *words],
-        env=environment(env), input=text, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False,
-    )  # fmt: skip
+    return warm_cli.run(words, environment(env), cwd, text, TIMEOUT_SECONDS)
 
 
 def records(text: str) -> list[dict[str, Any]]:

@@ -225,3 +225,12 @@ def test_a_result_displays_itself() -> None:
     result = RunResult(ordered())
     assert result._repr_html_() == run_bundle(result.state)["text/html"]
     assert str(result) == run_bundle(result.state)["text/plain"]
+
+
+def test_a_call_that_goes_on_after_a_rest_is_running_again() -> None:
+    log = Log()
+    log.add("run.accepted", "", {"request": None, "tenant": "default", "limits": {}, "call": {"capability": "add"}})
+    log.add("run.paused", "", {"reason": "a rest", "until_ms": log.ms + 1000})
+    assert fold(log.run_id, log.events).status == "paused"
+    log.add("run.resumed", "", {"deadline_ms": log.ms + 10_000})
+    assert fold(log.run_id, log.events).status == "running"

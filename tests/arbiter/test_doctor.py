@@ -18,7 +18,7 @@ from arbiter.doctor import examine
 from blackboard import checkup
 from blackboard.board import Board
 from blackboard.checkup import Finding, local_server, server
-from blackboard.engine import stop_local
+from blackboard.engine import open_engine, stop_local
 from blackboard.testing import RedisServer
 
 HEALTHY = ("connection", "server", "persistence", "eviction", "memory", "durability", "clock", "board", "scripts")
@@ -68,8 +68,9 @@ async def test_a_setting_that_endangers_runs_is_told(
 
 
 async def test_a_server_that_cannot_be_reached_or_refuses_scripts_fails_with_a_remedy(
-    other: RedisServer, tmp_path: Path
+    other: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(open_engine.__kwdefaults__, "connect_seconds", 0.2)
     [unreachable] = [
         one async for one in server(f"unix://{tmp_path}/none", None, "arbiter", "main") if one.level == "fail"
     ]

@@ -197,6 +197,7 @@ async def test_terms_choose_records(board: Board) -> None:
 
 
 @pytest.mark.parametrize("where", ["kind=nothing", "kind=", "by>ann", "by=ann", "what=ever", "since=soon", "text"])
+@pytest.mark.engines("redis")
 async def test_terms_that_make_no_sense_are_refused(board: Board, where: str) -> None:
     with pytest.raises(BadInput, match="was refused"):
         await Audit(board).list(where)
@@ -319,6 +320,7 @@ async def test_a_token_is_over_by_the_servers_clock(board: Board) -> None:
         ("expires", {"seconds": 1e12}),
     ],
 )
+@pytest.mark.engines("redis")
 async def test_a_token_that_makes_no_sense_is_refused_with_the_field(
     board: Board, field: str, given: dict[str, Any]
 ) -> None:

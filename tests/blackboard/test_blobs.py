@@ -156,6 +156,7 @@ async def test_nothing_refers_to_a_blob_before_it_is_stored(board: Board, monkey
     assert [run.id for run in await board.runs()] == [run_id]
 
 
+@pytest.mark.engines("redis")
 async def test_more_than_64_mib_is_refused_with_field_size_and_remedy(board: Board) -> None:
     assert PAYLOAD_BYTES == 64 << 20
     huge = "x" * PAYLOAD_BYTES

@@ -274,6 +274,7 @@ async def test_amounts_of_fourteen_digits_stay_exact(pots: Budgets) -> None:
 
 
 @pytest.mark.parametrize("level", ["acme", "tenant:", "day", "run:\n", "user:x", "tenant:" + "x" * 400])
+@pytest.mark.engines("redis")
 async def test_what_is_no_level_is_refused_with_the_remedy(pots: Budgets, level: str) -> None:
     with pytest.raises(BadInput, match="tenant:"):
         await pots.remove(level)

@@ -168,7 +168,8 @@ async def test_g1_a_server_that_stays_away_is_reported_and_nothing_is_half_writt
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with await Board.open(server.url) as board:
-        monkeypatch.setattr(_script.retrying, "__kwdefaults__", {"seconds": 0.1})
+        monkeypatch.setattr(_script, "RETRY_SECONDS", 0.1)
+        monkeypatch.setattr(board.engine, "patience_seconds", 0.1)
         play = scene(board)
         await play.run(spec("a"))
         claim = await play.one()

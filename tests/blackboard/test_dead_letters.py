@@ -191,6 +191,7 @@ async def test_letters_are_found_by_what_they_say(play: Play) -> None:
 @pytest.mark.parametrize(
     "text", ["price", "colour=red", "redriven=maybe", "kind=task", "status=succeeded", "tenant=", "since=soon"]
 )
+@pytest.mark.engines("redis")
 async def test_a_filter_that_makes_no_sense_is_refused(play: Play, text: str) -> None:
     with pytest.raises(BadInput, match="where"):
         await DeadLetters(play.board).list(text)

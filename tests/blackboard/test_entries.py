@@ -217,6 +217,7 @@ async def test_a_search_goes_on_where_the_page_before_ended(notes: Entries) -> N
             assert len(pages) == len(set(pages))
 
 
+@pytest.mark.engines("redis", "memory", "cluster")
 async def test_a_thousand_entries_that_do_not_fit_are_passed_over(notes: Entries) -> None:
     for number in range(0, 1100, 100):
         await asyncio.gather(*(notes.post(f"x.{n}.no", n) for n in range(number, number + 100)))

@@ -33,12 +33,14 @@ notes = acme_notes
     "topic",
     ["", ".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "ä", "a/b", "a\n", "x" * 65, ".".join("a" * 17), 7, None],
 )
+@pytest.mark.engines("redis")
 async def test_a_malformed_topic_is_refused(notes: Entries, topic: Any) -> None:
     with pytest.raises(BadInput, match="topic"):
         await notes.post(topic, 1)
 
 
 @pytest.mark.parametrize("pattern", ["", "a.>.b", "a*", "**", ">a", "a.>>", "a b", 7])
+@pytest.mark.engines("redis")
 async def test_a_malformed_pattern_is_refused(notes: Entries, pattern: Any) -> None:
     for call in (notes.query(pattern), notes.take(pattern), told(notes, 1, pattern=pattern)):
         with pytest.raises(BadInput, match="pattern"):
@@ -48,6 +50,7 @@ async def test_a_malformed_pattern_is_refused(notes: Entries, pattern: Any) -> N
 @pytest.mark.parametrize(
     "where", ["amount", "=3", "a=", "a<null", "a<true", "@nothing=1", "a=1 2", "a=[1]", 'a="x', "a=1 " * 21]
 )
+@pytest.mark.engines("redis")
 async def test_a_bad_condition_is_refused(notes: Entries, where: str) -> None:
     for call in (notes.query("a", where), notes.take("a", where), told(notes, 1, where=where)):
         with pytest.raises(BadInput, match="where"):

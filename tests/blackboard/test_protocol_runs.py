@@ -50,6 +50,7 @@ async def test_g1_keys_of_two_tenants_do_not_meet(play: Play) -> None:
 @pytest.mark.parametrize(
     "request_", [None, "", "  ", {}, [], "x" * (64 << 20), {"a": float("nan")}, "\ud800", {"a": {1, 2}}]
 )
+@pytest.mark.engines("redis")
 async def test_a_request_that_cannot_be_kept_is_refused_before_anything_is_written(
     play: Play, request_: object
 ) -> None:

@@ -288,6 +288,7 @@ async def test_schedules_are_listed_by_name(times: Times) -> None:
         ("window_seconds", {"window_seconds": 61}), ("window_seconds", {"when": "cron(*/5 * * * *)", "window_seconds": 301}),
     ],
 )  # fmt: skip
+@pytest.mark.engines("redis")
 async def test_what_is_malformed_is_refused_and_nothing_is_stored(
     times: Times, field: str, more: dict[str, Any]
 ) -> None:

@@ -1,0 +1,203 @@
+// One run: what was asked, how far it is, what each task did, and its events as they come.
+
+import { ask, file, follow, part, repeated } from "./api.js";
+import { confirmed } from "./dialogs.js";
+import { badge, block, button, facts, folded, h, keyed, line, seconds, table, when } from "./dom.js";
+
+const EVENTS = 300;
+const OVER = ["succeeded", "failed", "refused", "timed_out", "cancelled"];
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+export async function run(page, id) {
+  page.title(`Run ${id}`);
+  const place = `v1/runs/${part(id)}`;
+  const head = h("div"), body = h("div"), rounds = h("div"), pictures = h("div"), live = h("span", { class: "live" });
+  const tasks = tasksTable(id), events = h("ol", { class: "events" });
+  const nothing = h("p", { class: "quiet" }, "No task yet.");
+  let drawn = "", told = [], over = false;
+
+  async function look() {
+    const query = { level: `run:${id}` };
+    const [state, spent] = await Promise.all([
+      ask("GET", place, { signal: page.signal }),
+      page.lacks("limits:read") ? null : ask("GET", "v1/budgets", { query, signal: page.signal }),
+    ]);
+    keyed(head, [{ status: state.status }], () => "head", () => heading(page, id, state, again));
+    keyed(body, sections(state, spent), (each) => each.name, section);
+    const turns = state.round_list.length ? [{ turns: state.round_list, answer: state.answer }] : [];
+    keyed(rounds, turns, () => "rounds", roundsOf);
+    tasks.update(ready(state.task_list));
+    nothing.hidden = state.task_list.length > 0;
+    tasks.hidden = !nothing.hidden;
+    await draw(state);
+    over = OVER.includes(state.status);
+    page.settled();
+  }
+
+  async function draw(state) {
+    if (!state.task_list.length) return;
+    const paper = dark.matches ? "dark" : "light";
+    const stand = JSON.stringify([paper, state.task_list.map((task) => [task.task, task.state]), state.status]);
+    if (stand === drawn) return;
+    const made = await Promise.all(["plan", "timeline"].map(async (of) => {
+      const url = URL.createObjectURL(await file(`${place}/picture`, { query: { of, paper }, signal: page.signal }));
+      const name = of === "plan" ? "Plan" : "Timeline";
+      const said = `${name} of ${state.rounds} rounds and ${state.task_list.length} tasks; the table of tasks says the same in words`;
+      const image = h("img", { alt: said });
+      image.src = url;
+      image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+      return h("figure", {}, h("figcaption", {}, name), h("div", { class: "scroll", tabindex: "0" }, image));
+    }));
+    pictures.replaceChildren(...made);
+    drawn = stand;
+  }
+
+  page.show(head, body, pictures, h("h2", {}, "Tasks"), nothing, tasks, rounds,
+    h("div", { class: "row" }, h("h2", {}, "Events"), live), events);
+  const again = repeated(async () => { if (!over) await look(); }, { signal: page.signal, ms: 5_000, failed: page.failed });
+  const turned = () => { over = false; again(); };
+  dark.addEventListener("change", turned);
+  page.signal.addEventListener("abort", () => dark.removeEventListener("change", turned), { once: true });
+  follow(`${place}/events`, {
+    signal: page.signal,
+    state: (there) => { live.textContent = there ? "live" : ""; },
+    heard: (event) => {
+      told = [...told, event].slice(-EVENTS);
+      const below = events.scrollHeight - events.scrollTop - events.clientHeight < 40;
+      keyed(events, told, (each) => each.sequence, eventLine);
+      if (below) events.scrollTop = events.scrollHeight;
+      again();
+    },
+    over: (event) => kind(event) === "run.completed",
+  }).then(() => { live.textContent = ""; }).catch(page.failed);
+}
+
+/** The tasks, each with when it could begin: when it was posted, or when the last that it waited for had ended. */
+function ready(tasks) {
+  const ended = new Map(tasks.map((task) => [task.task, task.ended_at ? Date.parse(task.ended_at) : 0]));
+  return tasks.map((task) => ({ ...task, ready: Math.max(Date.parse(task.posted_at), ...task.after.map((id) => ended.get(id) ?? 0)) }));
+}
+
+function heading(page, id, state, again) {
+  const over = OVER.includes(state.status), why = page.lacks("runs:write") || (over ? "The run is over." : "");
+  const asked = (title, action, path, kind) => async () => {
+    const done = await confirmed({
+      title, action, kind, shown: h("p", {}, h("code", {}, id), " ", line(state.call ? { [state.call.capability]: state.request } : state.request, 300)),
+      fields: path === "resume" ? [] : [{ name: "reason", label: "Reason, for the record" }],
+      does: ({ reason }) => ask("POST", `v1/runs/${part(id)}/${path}`, { body: reason ? { reason } : {} }),
+    });
+    if (done) again();
+  };
+  return h("div", { class: "row" }, h("h1", {}, "Run ", h("code", {}, id)), badge(state.status), h("span", { class: "space" }),
+    over ? null : [
+      state.status === "paused"
+        ? button("Resume", asked("Let this run go on?", "Resume", "resume", ""), { why })
+        : button("Pause", asked("Let this run rest?", "Pause", "pause", ""), { why }),
+      button("Cancel", asked("Stop this run?", "Cancel the run", "cancel", "danger"), { why, kind: "danger" }),
+    ]);
+}
+
+function sections(state, spent) {
+  const money = spent?.budgets.flatMap((each) => (each.units.money ? [each.units.money] : []))[0];
+  const told = {
+    name: "facts", called: Boolean(state.call), accepted: state.accepted_at, ended: state.ended_at, took: state.seconds, tenant: state.tenant,
+    rounds: state.rounds, tasks: state.tasks, fabrications: state.fabrications, model: state.model, usage: state.usage,
+    sources: state.sources, redrive: state.redrive_of, limits: state.limits, money,
+  };
+  return [
+    told,
+    { name: "request", request: state.request, call: state.call ?? null },
+    state.error && { name: "error", error: state.error },
+    (state.answer || state.data !== undefined && state.data !== null) && { name: "answer", answer: state.answer ?? state.data },
+  ].filter(Boolean);
+}
+
+function section(each) {
+  switch (each.name) {
+    case "facts": {
+      const used = each.usage, about = used.estimated ? "about " : "";
+      const tokens = used.input_tokens + used.output_tokens;
+      return facts([
+        ["Accepted", when(each.accepted)], ["Ended", when(each.ended)], ["Took", seconds(each.took)], ["Tenant", each.tenant],
+        ["Rounds", each.called ? "" : `${each.rounds} of ${each.limits.rounds}`], ["Tasks", `${each.tasks} of ${each.limits.tasks}`],
+        ["Fabrications", each.fabrications || ""],
+        ["Tokens", `${about}${tokens.toLocaleString()} (${used.input_tokens.toLocaleString()} in, ${used.output_tokens.toLocaleString()} out) of ${each.limits.tokens.toLocaleString()}`],
+        ["Model calls", used.model_calls || ""],
+        ["Cost", each.money ? `${(each.money.spent / 1e6).toFixed(4)} of ${(each.money.limit / 1e6).toFixed(2)}` : ""],
+        ["Model", each.model], ["Comes from", each.sources.join(", ")],
+        ["Put back from", each.redrive && h("a", { href: `#/dead-letters/${part(each.redrive)}` }, each.redrive)],
+      ]);
+    }
+    case "request":
+      return h("section", {}, h("h2", {}, each.call ? `Calls ${each.call.capability}` : "Request"), block(each.request));
+    case "error":
+      return h("section", { class: "failure" }, h("h2", {}, each.error.type), h("p", { class: "long" }, each.error.message),
+        Object.keys(each.error.evidence ?? {}).length ? folded("Evidence", block(each.error.evidence)) : null);
+    default:
+      return h("section", {}, h("h2", {}, "Answer"), block(each.answer));
+  }
+}
+
+function roundsOf({ turns, answer }) {
+  return h("section", {}, h("h2", {}, "Rounds"), turns.map((turn) => round(turn, answer)));
+}
+
+function round(turn, answer) {
+  const parts = Array.isArray(turn.message.content) ? turn.message.content : [];
+  const words = parts.filter((one) => typeof one?.text === "string").map((one) => one.text).join("\n");
+  const given = new Map(parts.filter((one) => one?.toolUse).map((one) => [one.toolUse.toolUseId, one.toolUse.input]));
+  const calls = turn.calls.map((call) => folded(
+    [h("code", {}, call.name), call.valid ? "" : " (invalid)", call.tasks.length ? ` → ${call.tasks.map(short).join(", ")}` : ""],
+    h("div", {}, block(given.get(call.tool_use_id) ?? {}), call.answer ? [h("p", {}, "Answered:"), block(call.answer)] : null)));
+  const used = turn.usage.input_tokens + turn.usage.output_tokens;
+  return h("article", {}, h("h3", {}, `Round ${turn.round} `, h("small", {}, when(turn.at), `, ${used.toLocaleString()} tokens`)),
+    !words ? null : words === answer ? h("p", {}, "The answer.") : block(words), calls,
+    turn.matches.length ? folded(`What the matcher decided (${turn.matches.length})`, block(turn.matches)) : null);
+}
+
+/** The type of an event without whose it is and which version. */
+const kind = (event) => event.type.replace(/^dev\.arbiter\./, "").replace(/\.v\d+$/, "");
+const short = (task) => task.split("/").slice(1).join("/");
+
+function tasksTable() {
+  return table("Tasks", [
+    ["Task", (task) => h("span", { id: `task-${task.key}` }, task.round ? `${task.round}.` : "", task.key)],
+    ["Capability", (task) => [task.kind === "fabrication" ? "fabrication" : h("a", { href: `#/capabilities/${part(task.capability)}${task.version ? `?sha=${task.version}` : ""}` }, task.capability)]],
+    ["State", (task) => badge(task.state)],
+    ["Isolation", (task) => task.completion?.isolation ?? ""],
+    ["Attempts", (task) => task.attempts || ""],
+    ["Took", (task) => (task.ended_at ? seconds((new Date(task.ended_at) - task.ready) / 1000) : "")],
+    ["Tokens", (task) => { const used = task.completion?.usage; return used && used.input_tokens + used.output_tokens ? (used.input_tokens + used.output_tokens).toLocaleString() : ""; }],
+    ["Result", result],
+  ], (task) => task.task, "No task yet.");
+}
+
+function result(task) {
+  const done = task.completion, error = done?.error ?? task.retries.at(-1);
+  const said = error ? h("span", { class: "wrong" }, line(`${error.type}: ${error.message}`, 160))
+    : done ? line(done.data ?? "", 100) : "";
+  const inside = h("div", {}, facts([
+    ["Input", block(task.input)],
+    ["Result", done && done.data !== null ? block(done.data) : ""],
+    ["Error", error ? block(error.message) : ""],
+    ["Evidence", error && Object.keys(error.evidence ?? {}).length ? block(error.evidence) : ""],
+    ["Waited for", task.after.map(short).join(", ")],
+    ["Comes from", task.sources.join(", ")],
+    ["Worker", done?.worker],
+    ["Standard output", done?.stdout ? block(done.stdout) : ""],
+    ["Standard error", done?.stderr ? block(done.stderr) : ""],
+  ]));
+  const ended = task.stages.filter((stage) => stage.outcome !== "started");
+  const stages = !ended.length ? null : folded(`${ended.length} stages, ${ended.filter((stage) => stage.outcome === "failed").length} failed`,
+    h("ul", { class: "stages" }, ended.map((stage) => h("li", {}, badge(stage.outcome),
+      ` ${stage.stage.replaceAll("_", " ")}${stage.round ? ` (repair ${stage.round})` : ""} `, h("small", {}, line(stage.detail, 200))))),
+    !task.completion);
+  return [folded(said || "details", inside), stages];
+}
+
+function eventLine(event) {
+  const data = event.data ?? {};
+  const words = [data.status, data.outcome, data.stage, data.capability ?? data.node, data.reason, data.error && `${data.error.type}: ${data.error.message}`];
+  return h("li", {}, when(event.time), " ", h("code", {}, kind(event)), " ", event.subject === event.partitionkey ? "" : `${short(event.subject) || event.subject} `,
+    line(words.filter((word) => typeof word === "string" && word).join(" · "), 200));
+}
