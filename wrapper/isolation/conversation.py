@@ -21,9 +21,9 @@ from pydantic import JsonValue
 from blackboard.types import LONGEST_RETRY_AFTER, Failure, Status
 from wrapper.isolation import framing
 from wrapper.isolation.channel import CHANNEL_LOST
+from wrapper.isolation.children import Child
 from wrapper.isolation.job import Broker, BrokerError, Job
 from wrapper.isolation.threads import in_thread
-from wrapper.isolation.zygote_link import Child
 
 log = logging.getLogger("arbiter.isolation")
 

@@ -18,9 +18,11 @@ from pydantic import JsonValue
 from blackboard.errors import BadInput, IsolationUnavailable
 from blackboard.types import Failure, Status
 from wrapper.isolation import framing
+from wrapper.isolation.children import Link
 from wrapper.isolation.conversation import Conversation, Ending, NeverStarted, failed
 from wrapper.isolation.job import Broker, Job, Outcome
 from wrapper.isolation.parking import Parking
+from wrapper.isolation.zygote_link import ZygoteLink
 
 _TAIL_CHARS = 2_000
 _ATTEMPTS = 3
@@ -162,16 +164,21 @@ class ProcessIsolation:
         if self._parking is None:
             self._loop = loop
             self._parking = Parking(
-                preload=self._preload,
-                profile=self.label,
+                begin=self._begin,
                 size=self._size,
-                start_seconds=self._start_seconds,
                 recycle_runs=self._recycle_runs,
                 recycle_seconds=self._recycle_seconds,
-                without=self._without,
-                bubblewrap=isinstance(self, BubblewrapIsolation),
             )
         return self._parking
+
+    async def _begin(self) -> Link:
+        return await ZygoteLink.start(
+            preload=self._preload,
+            profile=self.label,
+            seconds=self._start_seconds,
+            without=self._without,
+            bubblewrap=isinstance(self, BubblewrapIsolation),
+        )
 
     def _outcome(self, ending: Ending, stdout: str = "", stderr: str = "") -> Outcome:
         error = ending.error
