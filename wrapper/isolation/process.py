@@ -22,6 +22,7 @@ from wrapper.isolation.children import Link
 from wrapper.isolation.conversation import Conversation, Ending, NeverStarted, failed
 from wrapper.isolation.job import Broker, Job, Outcome
 from wrapper.isolation.parking import Parking
+from wrapper.isolation.spawning import SpawningLink
 from wrapper.isolation.zygote_link import ZygoteLink
 
 _TAIL_CHARS = 2_000
@@ -277,6 +278,24 @@ class ConfinedIsolation(ProcessIsolation):
     @property
     def layers(self) -> tuple[str, ...]:
         return ("no namespaces", *_walls(self.landlock), *self._limits)
+
+
+class SeatbeltIsolation(ProcessIsolation):
+    """The ``seatbelt`` backend: an interpreter for each attempt, in ``sandbox-exec`` of macOS, with limits.
+
+    Takes what :class:`ProcessIsolation` takes. Written without a Mac at hand: nothing of it is known to hold, and it is used
+    only where the canary finds that it does.
+    """
+
+    label = "seatbelt"
+    way = "seatbelt"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return ("a profile of sandbox-exec, unverified", *self._limits)
+
+    async def _begin(self) -> Link:
+        return await SpawningLink.start(preload=self._preload, seconds=self._start_seconds, without=self._without)
 
 
 def _walls(landlock: int) -> tuple[str, ...]:
