@@ -108,6 +108,14 @@ async def test_a_result_followed_by_silence_is_not_a_success(isolation: ProcessI
     assert_protocol(await attack(isolation, body, wall_seconds=0.3))
 
 
+async def test_code_that_works_on_after_its_result_is_killed_long_before_its_time_is_up(
+    isolation: ProcessIsolation,
+) -> None:
+    outcome = await attack(isolation, 'send({"t": "done", "value": 1})\ntime.sleep(600)', wall_seconds=100)
+    assert_protocol(outcome)
+    assert outcome.seconds < 50
+
+
 async def test_a_handler_that_closes_the_channel_is_a_protocol_failure(isolation: ProcessIsolation) -> None:
     assert_protocol(await attack(isolation, "os.close(3)\nreturn 1"))
 

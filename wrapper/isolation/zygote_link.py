@@ -284,7 +284,7 @@ class ZygoteLink:
             self._children.pop(child.number, None)
             child.close()
         if child.group is not None:
-            child.group.remove()
+            await in_thread(child.group.remove)
         if child.directory is None:
             return
         try:
