@@ -203,6 +203,7 @@ class Walls:
         if self.profile in ("zygote-ns", "zygote-lsm"):
             _lower(resource.RLIMIT_NPROC, self._threads)
             _lower(resource.RLIMIT_MSGQUEUE, 0)
+            _lower(resource.RLIMIT_MEMLOCK, 0)
             _lower(resource.RLIMIT_SIGPENDING, 256)
 
     def limit_job(self, memory_bytes: int, file_bytes: int, cpu_seconds: float) -> None:

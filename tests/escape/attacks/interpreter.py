@@ -307,6 +307,23 @@ attack(
     """,
 )
 attack(
+    "chain_of_causes",
+    tries="Raises an exception with a hundred thousand others behind it, each the cause of the next.",
+    shows="The host keeps all of it.",
+    layers=("host's judgement",),
+    shown=lambda world, outcome, token: (
+        [f"an error of {len(repr(outcome.error))} characters"] if len(repr(outcome.error)) > 300_000 else []
+    ),
+    wall=20,
+    body="""
+    last = ValueError("first")
+    for number in range(100000):
+        following = ValueError(str(number))
+        following.__cause__, last = last, following
+    raise last
+    """,
+)
+attack(
     "raises_its_own_limit",
     tries="Finds its limits in the frames above it, raises them, and returns more than it may.",
     shows="The host took the large result.",

@@ -45,6 +45,15 @@ attack(
     """,
 )
 attack(
+    "stops_itself",
+    tries="Stops itself, so that it uses nothing up, ignores what it is told and never ends.",
+    layers=("deadline",),
+    wall=0.6,
+    shows="The run lasts longer than it may.",
+    body="os.kill(os.getpid(), signal.SIGSTOP)",
+    open_on=("naive",),
+)
+attack(
     "slow_import",
     tries="Does its work while it is imported, before anyone calls it.",
     wall=0.4,
@@ -385,7 +394,7 @@ attack(
 attack(
     "locked_memory",
     tries="Locks memory so that the machine cannot take it back.",
-    layers=("seccomp",),
+    layers=("limits", "seccomp"),
     open_on=(),
     shows="It was locked.",
     shown=told,
