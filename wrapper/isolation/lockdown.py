@@ -37,6 +37,7 @@ PROFILES = ("zygote-ns", "zygote-lsm", "seatbelt", "process")
 LAYERS = frozenset(("identity", "session", "network", "namespaces", "landlock", "limits", "capabilities", "seccomp"))
 _SCRATCH_OPTIONS = "size=64m,nr_inodes=4096,mode=0700"
 _THREADS = 512
+_LOCKED_BYTES = 64 << 10
 _SCRATCH_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
 
@@ -203,7 +204,7 @@ class Walls:
         if self.profile in ("zygote-ns", "zygote-lsm"):
             _lower(resource.RLIMIT_NPROC, self._threads)
             _lower(resource.RLIMIT_MSGQUEUE, 0)
-            _lower(resource.RLIMIT_MEMLOCK, 0)
+            _lower(resource.RLIMIT_MEMLOCK, _LOCKED_BYTES)
             _lower(resource.RLIMIT_SIGPENDING, 256)
 
     def limit_job(self, memory_bytes: int, file_bytes: int, cpu_seconds: float) -> None:

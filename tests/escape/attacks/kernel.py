@@ -163,7 +163,6 @@ _reaching(
     "memory_locked_later",
     "Locks pages when they are first touched.",
     '"mlock2", 0, 0, 1',
-    layers=("limits", "seccomp"),
 )
 _reaching(
     "calls_taken_over",

@@ -69,10 +69,10 @@ attack(
     "locked_by_the_map",
     """
     import mmap
-    for size in (4096, 1 << 20):
+    for size in (1 << 20, 4 << 20):
         if attempt(mmap.mmap, -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x2000) is not None:
             return w["token"]
     """,
-    tries="Maps memory that is locked from the beginning, for which no call to lock is needed.",
+    tries="Maps megabytes that are locked from the beginning, for which no call to lock is needed.",
     layers=("limits",),
 )

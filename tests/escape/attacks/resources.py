@@ -394,7 +394,7 @@ attack(
 attack(
     "locked_memory",
     tries="Locks memory so that the machine cannot take it back.",
-    layers=("limits", "seccomp"),
+    layers=("seccomp",),
     open_on=(),
     shows="It was locked.",
     shown=told,
