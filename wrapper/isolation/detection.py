@@ -109,6 +109,7 @@ async def find(
         rejected.append(Rejected(candidate.way, reason))
     said = (
         f"No isolation proved itself here, so generated code is not run. {_joined(rejected)}. "
+        f"{f'No other than {chosen} was tried, as it was named. ' if chosen else ''}"
         "'arbiter doctor' says what would help; docs/isolation.md says what each needs."
     )
     _refusal[:] = [chosen, time.monotonic(), said]
