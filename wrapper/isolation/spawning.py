@@ -242,19 +242,23 @@ class SpawningLink:
         return child
 
     def _wait(self, child: Spawned) -> None:
-        with suppress(OSError):
+        try:
             _until_dead(child.pid)
+            ours = True
+        except OSError:  # somebody else in this process reaped it, and its number may be another's
+            ours = False
         with suppress(RuntimeError):  # the loop is gone, and abandon() has reaped it
-            self._loop.call_soon_threadsafe(self._reap, child)
+            self._loop.call_soon_threadsafe(self._reap, child, ours)
 
-    def _reap(self, child: Spawned) -> None:
+    def _reap(self, child: Spawned, ours: bool) -> None:
         if child.reaped:
             return
-        child.kill()  # what is in its session: the number is still its own
+        if ours:
+            child.kill()  # what is in its session: the number is still its own
         child.reaped = True
         try:
             _, status, used = os.wait4(child.pid, 0)
-        except ChildProcessError:  # somebody else in this process reaped it, and knows how it ended
+        except ChildProcessError:
             status, used = None, None
         if used is not None:
             child.cpu_seconds = used.ru_utime + used.ru_stime

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from attack import Family, accepted
+from outside import World
+
+from wrapper.isolation import Outcome
 
 FAMILY = Family("interpreter", {"open_on": ("naive",), "layers": ("environment",)})
 attack = FAMILY.attack
+
+
+def kept_whole(world: World, outcome: Outcome, token: str) -> Iterable[str]:
+    """An error is evidence, and no second way to return megabytes."""
+    if len(repr(outcome.error)) > 300_000:
+        yield f"an error of {len(repr(outcome.error))} characters"
+
 
 attack(
     "gc_objects",
@@ -297,9 +309,7 @@ attack(
     tries="Raises an exception whose text is ten megabytes, and whose class and representation lie.",
     shows="The host keeps all of it.",
     layers=("host's judgement",),
-    shown=lambda world, outcome, token: (
-        [f"an error of {len(repr(outcome.error))} characters"] if len(repr(outcome.error)) > 300_000 else []
-    ),
+    shown=kept_whole,
     body="""
     class Loud(Exception):
         def __str__(self): return "x" * (10 << 20)
@@ -311,9 +321,7 @@ attack(
     tries="Raises an exception with a hundred thousand others behind it, each the cause of the next.",
     shows="The host keeps all of it.",
     layers=("host's judgement",),
-    shown=lambda world, outcome, token: (
-        [f"an error of {len(repr(outcome.error))} characters"] if len(repr(outcome.error)) > 300_000 else []
-    ),
+    shown=kept_whole,
     wall=20,
     body="""
     last = ValueError("first")
