@@ -308,6 +308,18 @@ async def test_a_run_that_hangs_in_c_is_killed_when_its_time_is_up_and_one_that_
     assert len(pids) == 2
 
 
+@needs_landlock
+async def test_a_guard_that_was_killed_costs_nothing_and_is_replaced(enforcing: None) -> None:
+    async with SeatbeltIsolation(preload_strands=False, parked=1) as isolation:
+        first = isolation.zygote_pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: not running(first), "the guard is dead")
+        for _ in range(2):  # what is parked is used up, and what comes after it has a guard
+            assert (await isolation.run(Job.of("def handler(): return 1"))).value == 1
+        await until(lambda: isolation.zygote_pid not in (None, first), "another guard")
+
+
 _HOST = """
 import asyncio
 from wrapper.isolation import Job, SeatbeltIsolation

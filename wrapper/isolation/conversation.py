@@ -185,8 +185,7 @@ class Conversation:
             elif session.done() or self.child.exited.done():
                 ending = await self._ended(session)
             elif overstayed.done():
-                await self._kill(_CONFIRM_SECONDS)
-                ending = _stayed()
+                ending = await self._late(session)
             else:
                 ending = await self._time_out()
         finally:
@@ -351,6 +350,14 @@ class Conversation:
             return True
         used = self.child.cpu_seconds / max(1, math.ceil(self.job.limits.cpu_seconds))
         return (code == signal.SIGXCPU and used > 0.5) or (code == -signal.SIGKILL and used > 0.8)
+
+    async def _late(self, session: asyncio.Task[None]) -> Ending:
+        # It may be this loop that was: then the end of the channel is there to be read.
+        await asyncio.wait([session], timeout=_CONFIRM_SECONDS)
+        if session.done():
+            return await self._ended(session)
+        await self._kill(_CONFIRM_SECONDS)
+        return _stayed()
 
     async def _time_out(self) -> Ending:
         limit = self.job.limits.wall_seconds

@@ -297,6 +297,14 @@ attack(
     """,
 )
 attack(
+    "stops_itself",
+    tries="Stops itself, so that it uses nothing up, ignores what it is told and never ends.",
+    layers=("deadline",),
+    wall=0.6,
+    shows="The run lasts longer than it may.",
+    body="os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(20)",
+)
+attack(
     "exit_zero",
     tries="Leaves the process with exit code 0 and no result, as a test that passed would.",
     shows="The host takes it for a success.",

@@ -45,15 +45,6 @@ attack(
     """,
 )
 attack(
-    "stops_itself",
-    tries="Stops itself, so that it uses nothing up, ignores what it is told and never ends.",
-    layers=("deadline",),
-    wall=0.6,
-    shows="The run lasts longer than it may.",
-    body="os.kill(os.getpid(), signal.SIGSTOP)",
-    open_on=("naive",),
-)
-attack(
     "slow_import",
     tries="Does its work while it is imported, before anyone calls it.",
     wall=0.4,
