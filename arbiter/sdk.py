@@ -77,9 +77,9 @@ class Arbiter(Client):
         grace_seconds: how long :meth:`close` lets running work finish.
         signing_key: the key that signs what is fabricated or registered here: PEM, base64 of its 32 raw bytes, or a path.
             Default: ``ARBITER_SIGNING_KEY``, then a key in ``data_dir`` that is made when it is first needed.
-        isolation: what generated code runs in: ``zygote-ns``, ``zygote-lsm`` or ``process``, or an object with the methods
-            of ``wrapper.isolation.Isolation``. Default: what ``ARBITER_ISOLATION`` names, then the strongest of the first
-            two that proves itself; without one, generated code is refused. ``process`` is no sandbox.
+        isolation: what generated code runs in: ``zygote-ns``, ``zygote-lsm``, ``seatbelt`` or ``process``, or an object with
+            the methods of ``wrapper.isolation.Isolation``. Default: what ``ARBITER_ISOLATION`` names, then the strongest of
+            the first three that proves itself; without one, generated code is refused. ``process`` is no sandbox.
         secrets: values for the handles that grants name: a mapping, a callable, or the path of a JSON file only this user can
             read. Default: ``ARBITER_SECRET_<HANDLE>``, or the file that ``ARBITER_SECRETS_FILE`` names.
         private_addresses: addresses or networks (``10.0.0.7``, ``10.1.0.0/16``) that granted requests may go to although they

@@ -253,6 +253,11 @@ class AttemptBroker:
         name, data = args["name"], args["data"]
         if not isinstance(name, str) or not 0 < len(name) <= _NAME_CHARACTERS or not name.isprintable():
             raise BrokerError("bad_request", f"Name the output in 1 to {_NAME_CHARACTERS} printable characters.")
+        if "\\" in name or {"", ".", ".."}.intersection(name.split("/")):
+            # Nothing here makes a path of it. Whoever takes outputs out may.
+            raise BrokerError(
+                "bad_request", "Name the output like a file in a folder: no / at an end, no \\, no . or .."
+            )
         try:
             part = base64.b64decode(cast(str, data), validate=True)
         except (ValueError, TypeError):

@@ -90,8 +90,8 @@ def isolation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--isolation",
         metavar="NAME",
-        help="what generated code runs in: zygote-ns, zygote-lsm, or process, which is no sandbox "
-        "(default: $ARBITER_ISOLATION, else the strongest of the first two that proves itself)",
+        help="what generated code runs in: zygote-ns, zygote-lsm, seatbelt, or process, which is no sandbox "
+        "(default: $ARBITER_ISOLATION, else the strongest of the first three that proves itself)",
     )
 
 

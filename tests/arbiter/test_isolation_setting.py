@@ -89,7 +89,7 @@ async def test_g10_without_isolation_generated_code_is_refused_and_says_why(monk
 
 
 def test_an_isolation_that_does_not_exist_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadInput, match="zygote-ns, zygote-lsm, process"):
+    with pytest.raises(BadInput, match="zygote-ns, zygote-lsm, seatbelt, process"):
         Arbiter("memory://", isolation="docker")
     monkeypatch.setenv("ARBITER_ISOLATION", "docker")
     with pytest.raises(BadInput, match="ARBITER_ISOLATION"):

@@ -48,9 +48,9 @@ async def confined() -> AsyncIterator[Arena]:
         world.close()
 
 
-OUTER = ("filesystem", "network", "credentials")
+OUTER = ("filesystem", "network", "credentials", "machine")
 """What the root file system and the network of a box are for."""
-KERNEL = (*OUTER, "processes", "native", "kernel", "resources", "persistence")
+KERNEL = (*OUTER, "processes", "native", "kernel", "memory", "resources", "persistence")
 """What other walls could let through; the rest is the judgement of the host, which is the same for all."""
 UNCONFINED = {"filesystem-file_names_as_probe": "without a box, names, sizes and times of files can be asked for"}
 """What ``zygote-lsm`` does not promise; it is chosen only where there can be no box."""

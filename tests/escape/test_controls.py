@@ -278,6 +278,19 @@ CONTROLS: dict[str, tuple[str, JsonValue]] = {
         """,
         1,
     ),
+    "clocks_and_advice_of_its_own": (
+        """
+        import mmap, time
+        def handler():
+            clocks = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC, time.CLOCK_PROCESS_CPUTIME_ID, time.CLOCK_THREAD_CPUTIME_ID)
+            area = mmap.mmap(-1, 1 << 16, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            area.write(b"x" * (1 << 16))
+            area.madvise(mmap.MADV_DONTNEED)
+            time.sleep(0.001)
+            return [all(time.clock_gettime(each) > 0 and time.clock_getres(each) > 0 for each in clocks), area[0]]
+        """,
+        [True, 0],
+    ),
     "memory_maps_pipes_and_selectors": (
         """
         import mmap, os, selectors, socket

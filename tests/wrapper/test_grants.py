@@ -208,6 +208,23 @@ async def test_outputs_are_bounded(redis_server: RedisServer) -> None:
     assert (done.status, done.data) == (Status.SUCCEEDED, "limit")
 
 
+async def test_the_name_of_an_output_is_no_way_out_of_a_folder_and_their_number_is_bounded(
+    redis_server: RedisServer,
+) -> None:
+    source = (
+        "from wrapper import sdk\n\ndef tried(name):\n    try:\n        sdk.write_output(name, b'x')\n"
+        "        return 'kept'\n    except sdk.CallError as error:\n        return error.type\n"
+        "def handler():\n"
+        "    bad = ['../x', 'a/../../x', '/etc/passwd', 'a//b', 'a/', '.', 'a\\\\..\\\\x', 'a\\0b']\n"
+        "    bad += ['a\\nb', '', 'x' * 5000, '\\u202e']\n"
+        "    said = {tried(name) for name in bad}\n"
+        "    return [sorted(said), tried('reports/a.csv'), sorted({tried(str(n)) for n in range(100)})]\n"
+    )
+    async with arbiter(redis_server.url, ["unused"]) as (a, _):
+        done = await ended(a, source, Grants())
+    assert (done.status, done.data) == (Status.SUCCEEDED, [["bad_request"], "kept", ["kept", "limit"]])
+
+
 # ---- on record ---------------------------------------------------------------------------------------------------------
 
 TWICE = """

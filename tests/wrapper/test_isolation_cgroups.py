@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from backends import BACKENDS
 
 from blackboard.types import Status
 from wrapper.isolation import Job, JobLimits, ProcessIsolation, cgroups
@@ -116,6 +117,27 @@ def test_a_missing_controller_is_said_and_nothing_is_left(tree: Tree, lacks: str
     assert tree.groups == []
 
 
+@pytest.mark.parametrize(
+    ("groups", "held"), [("4:memory:/\n1:cpu,cpuacct:/\n0::/\n", True), ("0::/user.slice\n", False)]
+)
+def test_controllers_that_version_1_holds_are_said_to_be_there(
+    tree: Tree, groups: str, held: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tree.root / "cgroup.controllers").write_text("hugetlb")
+    tree.controllers = "hugetlb"
+    said = tmp_path / "self"
+    said.write_text(groups)
+    opened = open
+
+    def looked(path: str, *rest: str) -> object:
+        return opened(str(said) if path == "/proc/self/cgroup" else path, *rest)
+
+    monkeypatch.setattr(cgroups, "open", looked, raising=False)
+    with pytest.raises(NoGroups) as caught:
+        Groups.find()
+    assert ("version 1 holds them" in str(caught.value)) == held
+
+
 def test_a_place_nobody_may_write_to_is_said(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: str) -> None:
         raise OSError(13, "Permission denied", path)
@@ -176,6 +198,24 @@ async def test_a_run_killed_for_its_memory_is_told_apart(tree: Tree) -> None:
     assert not outcome.error.retryable
 
 
+async def test_a_group_in_which_something_is_still_dying_is_given_back_all_the_same(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = [0]
+
+    def busy_at_first(path: str) -> None:
+        if "run-" in path and "run-0" not in path and refused[0] < 3:
+            refused[0] += 1
+            raise OSError(16, "Device or resource busy")
+        tree.remove(path)
+
+    monkeypatch.setattr(cgroups, "_remove", busy_at_first)
+    async with ProcessIsolation(preload_strands=False, parked=0) as isolation:
+        assert (await isolation.run(Job.of("def handler():\n    return 1\n"))).value == 1
+    assert refused[0] == 3
+    assert tree.groups == []
+
+
 async def test_without_groups_runs_go_on_and_the_layers_say_why(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cgroups.VARIABLE, str(tree.root / "not-there"))
     async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
@@ -218,6 +258,50 @@ def mounted(tmp_path: Path) -> Iterator[str]:
             except OSError:
                 signal.sigtimedwait([], 0.02)
         subprocess.run(["umount", str(place)], check=False)
+
+
+needs_controllers = pytest.mark.skipif(
+    not os.path.isdir(os.environ.get(cgroups.VARIABLE, "")),
+    reason=f"{cgroups.VARIABLE} names no group of this machine to make groups in",
+)
+"""For machines whose version 2 has the controllers: a systemd service with ``Delegate=yes``, or a virtual machine."""
+FORKS = """
+import os, time
+def handler(most, each):
+    for made in range(most):
+        try:
+            if os.fork() == 0:
+                held = bytearray(b"x") * each
+                time.sleep(100)
+        except OSError:
+            return made
+    while os.waitpid(-1, 0)[1] != 9: pass
+    return "one was killed"
+"""
+
+
+@needs_controllers
+async def test_the_kernel_counts_all_processes_of_a_run_together_and_nothing_is_left_of_them() -> None:
+    """By the backend that keeps code from nothing else, since the others let it make no process."""
+    delegated = os.environ[cgroups.VARIABLE]
+    roomy = JobLimits(memory_bytes=512 << 20, wall_seconds=110, cpu_seconds=100)
+    narrow = JobLimits(memory_bytes=64 << 20, wall_seconds=110, cpu_seconds=100)
+    async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
+        assert isolation.layers[-1] == "control groups"
+        many = await isolation.run(Job.of(FORKS, input={"most": 600, "each": 0}, limits=roomy))
+        assert isinstance(many.value, int), many
+        assert 500 < many.value < cgroups.THREADS
+        large = await isolation.run(Job.of(FORKS, input={"most": 12, "each": 40 << 20}, limits=narrow))
+        assert large.value == "one was killed" or (large.error is not None and large.error.evidence["limit"]), large
+    assert [each for each in os.listdir(delegated) if each.startswith("arbiter-")] == []
+
+
+@needs_controllers
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_every_backend_runs_in_the_kernels_groups(backend: type[ProcessIsolation]) -> None:
+    async with backend(preload_strands=False, parked=1) as isolation:
+        assert isolation.layers[-1] == "control groups"
+        assert (await isolation.run(Job.of("def handler():\n    return 1\n"))).value == 1
 
 
 def test_the_kernels_groups_hold_a_process_kill_all_of_it_and_are_given_back(mounted: str) -> None:

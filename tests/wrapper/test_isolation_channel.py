@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from blackboard.types import Status
-from wrapper.isolation import Job, JobLimits, Outcome, ProcessIsolation, framing
+from wrapper.isolation import Job, JobLimits, Outcome, ProcessIsolation, conversation, framing
 
 _WRITER = """
 import json, os, struct, socket
@@ -106,6 +106,24 @@ async def test_a_second_result_breaks_the_protocol(isolation: ProcessIsolation) 
 async def test_a_result_followed_by_silence_is_not_a_success(isolation: ProcessIsolation) -> None:
     body = 'import time\nsend({"t": "done", "value": "forged"})\ntime.sleep(60)'
     assert_protocol(await attack(isolation, body, wall_seconds=0.3))
+
+
+async def test_code_that_works_on_after_its_result_is_killed_long_before_its_time_is_up(
+    isolation: ProcessIsolation,
+) -> None:
+    outcome = await attack(isolation, 'send({"t": "done", "value": 1})\nimport time\ntime.sleep(600)', wall_seconds=100)
+    assert_protocol(outcome)
+    assert outcome.seconds < 50
+
+
+async def test_a_result_counts_also_where_the_host_is_late_to_see_the_channel_end(
+    process: ProcessIsolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is up at once, and the child is slower; what is there to be read then is read first."""
+    monkeypatch.setattr(conversation, "_RESULT_SECONDS", 0.0)
+    monkeypatch.setattr(conversation, "_CONFIRM_SECONDS", 30.0)
+    body = "send({'t': 'done', 'value': 1})\nimport time\ntime.sleep(0.3)\nos._exit(0)"
+    assert (await attack(process, body, wall_seconds=60)).value == 1
 
 
 async def test_a_handler_that_closes_the_channel_is_a_protocol_failure(isolation: ProcessIsolation) -> None:

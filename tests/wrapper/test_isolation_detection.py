@@ -175,10 +175,10 @@ async def test_a_backend_whose_canary_got_out_is_not_used(monkeypatch: pytest.Mo
 async def test_an_isolation_that_does_not_exist_is_refused_with_those_that_do(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(BadInput, match=r"isolation.*zygote-ns, zygote-lsm, process"):
+    with pytest.raises(BadInput, match=r"isolation.*zygote-ns, zygote-lsm, seatbelt, process"):
         await detection.find(name)
     monkeypatch.setenv(detection.VARIABLE, name)
-    with pytest.raises(BadInput, match=r"ARBITER_ISOLATION.*zygote-ns, zygote-lsm, process"):
+    with pytest.raises(BadInput, match=r"ARBITER_ISOLATION.*zygote-ns, zygote-lsm, seatbelt, process"):
         await detection.find()
 
 

@@ -28,9 +28,10 @@ async def settled() -> None:
 
 
 async def test_what_a_replaced_zygote_no_longer_forks_its_successor_does() -> None:
-    parking = Parking(
-        preload=(), profile="process", size=2, start_seconds=1.0, recycle_runs=1000, recycle_seconds=600.0
-    )  # fmt: skip
+    async def begin() -> Any:
+        raise AssertionError("there is one already")
+
+    parking = Parking(begin=begin, size=2, recycle_runs=1000, recycle_seconds=600.0)
     old, new = Link(), Link()
     state = cast(Any, parking)
     state._link = old

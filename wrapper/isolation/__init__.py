@@ -16,9 +16,14 @@ file                 question it answers                             runs in
 ``canary``           what code in a backend can do, by trying        host, and its source in a child
 ``process``          the backends                                    host
 ``parking``          who keeps children ready, and for whom          host
+``children``         what a child and its origin are to the host     host
 ``zygote_link``      how the host speaks to one zygote               host
 ``conversation``     one run: frames, deadline, cancel, verdict      host
 ``zygote``           who forks and buries children                   zygote (trusted, no generated code)
+``spawning``         how the host starts one interpreter a run       host
+``spawned``          from such a start to ready                      child
+``seatbelt``         what macOS is told to keep it from              host
+``warming``          what is imported before there is code           zygote, or a child that was spawned
 ``box``              what the zygote can see at all                  zygote; the command of bubblewrap: host
 ``child``            from fork to ready to done                      child
 ``lockdown``         what a child gives up before it reads code      zygote prepares, child applies
@@ -38,8 +43,9 @@ file                 question it answers                             runs in
 ===================  ==============================================  ==========================================
 
 **Backends**, strongest first: ``zygote-ns`` (namespaces, Landlock, seccomp, limits), ``zygote-lsm`` (the same without
-namespaces), ``process`` (limits only; no sandbox, and used only where an operator names it). :func:`.detection.find` gives
-the strongest that proves itself. ``docs/isolation.md`` says what each promises and what is left.
+namespaces), ``seatbelt`` (for macOS, unverified), ``process`` (limits only; no sandbox, and used only where an operator
+names it). :func:`.detection.find` gives the strongest that proves itself. ``docs/isolation.md`` says what each promises and
+what is left.
 
 **Imports.** Host files may import ``blackboard``; files that run in the zygote or a child import the standard library
 (and Strands) only. Names are loaded on first use, so that a zygote does not pay for host code.
@@ -51,7 +57,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wrapper.isolation.job import Broker, BrokerError, Isolation, Job, JobLimits, NotGranted, Outcome
-    from wrapper.isolation.process import BoxedIsolation, BubblewrapIsolation, ConfinedIsolation, ProcessIsolation
+    from wrapper.isolation.process import (
+        BoxedIsolation,
+        BubblewrapIsolation,
+        ConfinedIsolation,
+        ProcessIsolation,
+        SeatbeltIsolation,
+    )
 
 __all__ = [
     "BoxedIsolation",
@@ -65,8 +77,9 @@ __all__ = [
     "NotGranted",
     "Outcome",
     "ProcessIsolation",
+    "SeatbeltIsolation",
 ]
-_BACKENDS = ("BoxedIsolation", "BubblewrapIsolation", "ConfinedIsolation", "ProcessIsolation")
+_BACKENDS = ("BoxedIsolation", "BubblewrapIsolation", "ConfinedIsolation", "ProcessIsolation", "SeatbeltIsolation")
 
 
 def __getattr__(name: str) -> object:

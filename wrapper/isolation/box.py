@@ -52,11 +52,11 @@ def runtime(preload: Sequence[str]) -> list[str]:
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     found += [f"{here}/isolation", *(f"{here}/{name}.py" for name in _OWN)]
     for name in preload:
-        found += _package(name.partition(".")[0])
+        found += package(name.partition(".")[0])
     return _outermost(found)
 
 
-def _package(name: str) -> Iterator[str]:
+def package(name: str) -> Iterator[str]:
     """Where a top-level module to preload lies, which for an editable install is beside site-packages."""
     spec = importlib.util.find_spec(name)
     if spec is None:

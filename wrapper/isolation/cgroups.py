@@ -8,9 +8,11 @@ the group misses nothing. See the kernel's ``admin-guide/cgroup-v2``. Whether th
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -28,6 +30,7 @@ OWN_BYTES = 160 << 20
 """On top of the memory of a job: the scratch, twice what is kept of output at most, and what a fork copies."""
 _PREFIX = "arbiter-"
 _PERIOD_US = 100_000
+_DYING_SECONDS = 0.005
 
 
 class NoGroups(RuntimeError):
@@ -58,12 +61,22 @@ class Group:
         with suppress(OSError):
             kernel.tell(f"{self.path}/cgroup.kill", "1")
 
-    def remove(self) -> None:
-        """Give it back, once what was in it is dead."""
-        try:
-            _remove(self.path)
-        except OSError as error:
-            log.warning("the group %s is left: %s", self.path, error)
+    def remove(self, seconds: float = 5.0) -> None:
+        """Give it back, once what was in it is dead; blocks while the kernel is still about that.
+
+        Killing is a matter of a moment, dying takes longer where there was much: of hundreds of processes, or of one whose
+        memory is being given back, some are left when the first is buried.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                _remove(self.path)
+            except OSError as error:
+                if error.errno == errno.EBUSY and time.monotonic() < deadline:
+                    time.sleep(_DYING_SECONDS)
+                    continue
+                log.warning("the group %s is left: %s", self.path, error)
+            return
 
 
 class Groups:
@@ -154,7 +167,8 @@ def _enable(parent: str, path: str, controllers: tuple[str, ...]) -> None:
     wanted = " ".join(f"+{each}" for each in controllers)
     if missing := _missing(path, controllers):
         if gone := _missing(parent, missing):
-            raise NoGroups(f"{parent} has no controller for {', '.join(gone)}")
+            why = "; version 1 holds them on this machine" if _of_version_1(gone) else ""
+            raise NoGroups(f"{parent} has no controller for {', '.join(gone)}{why}")
         try:
             kernel.tell(f"{parent}/cgroup.subtree_control", wanted)
         except OSError as error:
@@ -163,6 +177,13 @@ def _enable(parent: str, path: str, controllers: tuple[str, ...]) -> None:
             ) from error
     if wanted:
         kernel.tell(f"{path}/cgroup.subtree_control", wanted)
+
+
+def _of_version_1(controllers: Iterable[str]) -> bool:
+    """Whether a hierarchy of version 1 has some controllers, which version 2 then cannot have."""
+    with open("/proc/self/cgroup") as file:
+        held = {each for line in file for each in line.split(":")[1].split(",")}
+    return not held.isdisjoint(controllers)
 
 
 def _missing(path: str, controllers: Iterable[str]) -> list[str]:
@@ -183,8 +204,7 @@ def _remove_tree(path: str) -> None:
     with suppress(OSError):
         for entry in list(os.scandir(path)):
             if entry.is_dir():
-                with suppress(OSError):
-                    _remove(entry.path)
+                Group(entry.path).remove()
         _remove(path)
 
 

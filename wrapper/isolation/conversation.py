@@ -21,9 +21,9 @@ from pydantic import JsonValue
 from blackboard.types import LONGEST_RETRY_AFTER, Failure, Status
 from wrapper.isolation import framing
 from wrapper.isolation.channel import CHANNEL_LOST
+from wrapper.isolation.children import Child
 from wrapper.isolation.job import Broker, BrokerError, Job
 from wrapper.isolation.threads import in_thread
-from wrapper.isolation.zygote_link import Child
 
 log = logging.getLogger("arbiter.isolation")
 
@@ -46,6 +46,8 @@ _ERROR_KINDS = frozenset(
 _LARGE = 1 << 16
 _ERROR_BYTES = 256 << 10  # evidence ends up in records; it is not a second way to return a result
 _EXIT_SECONDS = 1.0
+_RESULT_SECONDS = 2.0
+"""How long the channel may stay open after a result. The child ends its side at once, but may be waiting for a processor."""
 _CONFIRM_SECONDS = 0.03
 """How long a verdict on time that ran out waits to hear that the process is gone. It is killed in any case, but freeing a
 gigabyte takes the kernel a while, and who waits for the result has waited long enough."""
@@ -81,6 +83,10 @@ class _Done:
 def failed(type: str, message: str, *, retryable: bool = False, **evidence: JsonValue) -> Ending:
     """A run that failed for a stated reason."""
     return Ending(Status.FAILED, error=Failure(type=type, message=message, retryable=retryable, evidence=evidence))
+
+
+def _stayed() -> Ending:
+    return failed("protocol", "The channel stayed open after the result.")
 
 
 def _parse(message: dict[str, object]) -> _Call | _Done:
@@ -150,6 +156,8 @@ class Conversation:
     _calls: int = 0
     _calls_bytes: int = 0
     _done: _Done | None = None
+    _overdue: asyncio.TimerHandle | None = None
+    """Runs since the result; the code must not go on for longer."""
 
     async def verdict(self) -> Ending:
         """Run it to its end; the child is dead or dying afterwards.
@@ -163,21 +171,27 @@ class Conversation:
                 self.child.group.limit(self.job.limits.memory_bytes)
             except OSError as error:
                 raise NeverStarted from error
-        session = self._loop.create_task(self._session())
+        overstayed: asyncio.Future[None] = self._loop.create_future()
+        session = self._loop.create_task(self._session(overstayed))
         stop = self._loop.create_task(self.cancelled.wait()) if self.cancelled is not None else None
         waited: set[asyncio.Future[object]] = {session, self.child.exited}  # type: ignore[arg-type]
         if stop is not None:
             waited.add(stop)  # type: ignore[arg-type]
+        waited.add(overstayed)  # type: ignore[arg-type]
         try:
             await asyncio.wait(waited, timeout=self.job.limits.wall_seconds, return_when=asyncio.FIRST_COMPLETED)
             if stop is not None and stop.done():
                 ending = await self._cancel()
             elif session.done() or self.child.exited.done():
                 ending = await self._ended(session)
+            elif overstayed.done():
+                ending = await self._late(session)
             else:
                 ending = await self._time_out()
         finally:
             self.child.kill()
+            if self._overdue is not None:
+                self._overdue.cancel()
             for task in (session, stop, *self._answers):
                 if task is not None:
                     task.cancel()
@@ -186,8 +200,12 @@ class Conversation:
         seconds = round(self._loop.time() - started, 6)
         return Ending(ending.status, ending.value, ending.error, seconds)
 
-    async def _session(self) -> None:
-        """Send the job, then read until the child ends its side; the result is kept in ``_done``."""
+    async def _session(self, overstayed: asyncio.Future[None]) -> None:
+        """Send the job, then read until the child ends its side; the result is kept in ``_done``.
+
+        Args:
+            overstayed: done when the code goes on after its result, which is a reason not to believe it and to kill it.
+        """
         try:
             await self._loop.sock_sendall(self.child.channel, framing.frame(self.request))
         except OSError as error:
@@ -209,6 +227,7 @@ class Conversation:
                 if said.error is not None and size > _ERROR_BYTES:
                     raise framing.Violation(f"error of {size} bytes")
                 self._done = said
+                self._overdue = self._loop.call_later(_RESULT_SECONDS, overstayed.set_result, None)
             elif size > framing.CALL_BYTES:
                 raise framing.Violation(f"call of {size} bytes")
             else:
@@ -287,7 +306,7 @@ class Conversation:
             raise error
         if self._done is not None:
             if not session.done():
-                return failed("protocol", "The channel stayed open after the result.")
+                return _stayed()
             if self._done.error is not None:
                 return Ending(Status.FAILED, error=self._done.error)
             return Ending(Status.SUCCEEDED, self._done.value)
@@ -332,11 +351,19 @@ class Conversation:
         used = self.child.cpu_seconds / max(1, math.ceil(self.job.limits.cpu_seconds))
         return (code == signal.SIGXCPU and used > 0.5) or (code == -signal.SIGKILL and used > 0.8)
 
+    async def _late(self, session: asyncio.Task[None]) -> Ending:
+        # It may be this loop that was: then the end of the channel is there to be read.
+        await asyncio.wait([session], timeout=_CONFIRM_SECONDS)
+        if session.done():
+            return await self._ended(session)
+        await self._kill(_CONFIRM_SECONDS)
+        return _stayed()
+
     async def _time_out(self) -> Ending:
         limit = self.job.limits.wall_seconds
         await self._kill(_CONFIRM_SECONDS)
         if self._done is not None:
-            return failed("protocol", "The channel stayed open after the result.")
+            return _stayed()
         error = Failure(
             type="timeout",
             message=f"No result within {limit:g} s; the process was killed.",

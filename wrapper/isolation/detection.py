@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +23,20 @@ from wrapper.isolation.process import (
     BubblewrapIsolation,
     ConfinedIsolation,
     ProcessIsolation,
+    SeatbeltIsolation,
 )
 
 log = logging.getLogger("arbiter.isolation")
 
 VARIABLE = "ARBITER_ISOLATION"
-NAMES = (BoxedIsolation.label, ConfinedIsolation.label, ProcessIsolation.label)
+NAMES = (BoxedIsolation.label, ConfinedIsolation.label, SeatbeltIsolation.label, ProcessIsolation.label)
 """What an operator may name."""
-_CANDIDATES: tuple[type[ProcessIsolation], ...] = (BoxedIsolation, BubblewrapIsolation, ConfinedIsolation)
+_CANDIDATES: tuple[type[ProcessIsolation], ...] = (
+    BoxedIsolation,
+    BubblewrapIsolation,
+    ConfinedIsolation,
+    SeatbeltIsolation,
+)
 
 _proven: set[type[ProcessIsolation]] = set()
 """Backends that passed in this process. What failed is tried again: it may have been the load."""
@@ -70,8 +77,9 @@ async def find(
     """A started isolation, and the stronger ones that cannot be had here.
 
     Args:
-        named: ``zygote-ns``, ``zygote-lsm`` or ``process``. Default: what ``ARBITER_ISOLATION`` names, then the
-            strongest of the first two that proves itself. ``process`` is no sandbox and is never chosen unnamed.
+        named: ``zygote-ns``, ``zygote-lsm``, ``seatbelt`` or ``process``. Default: what ``ARBITER_ISOLATION`` names,
+            then the strongest of the first three that proves itself. ``process`` is no sandbox and is never chosen
+            unnamed.
         preload_strands, parked: see :class:`ProcessIsolation`.
 
     Raises:
@@ -89,7 +97,7 @@ async def find(
     candidates = [each for each in _CANDIDATES if chosen is None or each.label == chosen]
     rejected: list[Rejected] = []
     for candidate in candidates:
-        if candidate is BubblewrapIsolation and (missing := _no_bubblewrap()):
+        if missing := _missing(candidate):
             rejected.append(Rejected(candidate.way, missing))
             continue
         isolation = candidate(preload_strands=preload_strands, parked=parked)
@@ -101,6 +109,7 @@ async def find(
         rejected.append(Rejected(candidate.way, reason))
     said = (
         f"No isolation proved itself here, so generated code is not run. {_joined(rejected)}. "
+        f"{f'No other than {chosen} was tried, as it was named. ' if chosen else ''}"
         "'arbiter doctor' says what would help; docs/isolation.md says what each needs."
     )
     _refusal[:] = [chosen, time.monotonic(), said]
@@ -113,6 +122,11 @@ def remedy(rejected: Sequence[Rejected] | None) -> str:
     Args:
         rejected: what was found out; None when nothing was.
     """
+    if sys.platform != "linux":
+        return (
+            "Run the worker in a Linux virtual machine or container, or give the Arbiter an isolation object that talks to "
+            "one; docs/isolation.md has a whole one."
+        )
     if rejected and "ermission" in rejected[0].reason and "refused" not in rejected[0].reason:
         first = "Where Python and its packages can be read by their owner only, open them to others. "
         return first + remedy(None)
@@ -124,12 +138,20 @@ def remedy(rejected: Sequence[Rejected] | None) -> str:
     )
 
 
-def _no_bubblewrap() -> str | None:
-    if os.geteuid() == 0:
-        # Inside, root is the only user there is, and the kernel does not limit root's threads. Root needs no help with
-        # namespaces either: what refuses them to root refuses them to bwrap.
-        return "not for root"
-    return None if shutil.which("bwrap") else "bwrap is not installed"
+def _missing(candidate: type[ProcessIsolation]) -> str | None:
+    """What a candidate lacks here, told without starting it."""
+    if candidate is BubblewrapIsolation:
+        if os.geteuid() == 0:
+            # Inside, root is the only user there is, and the kernel does not limit root's threads. Root needs no help
+            # with namespaces either: what refuses them to root refuses them to bwrap.
+            return "not for root"
+        return None if shutil.which("bwrap") else "bwrap is not installed"
+    if candidate is SeatbeltIsolation:
+        if sys.platform != "darwin":
+            return "only macOS has it"
+        if os.geteuid() == 0:
+            return "not for root, whose privileges it takes from nobody: run this as another user"
+    return None
 
 
 def _joined(rejected: Sequence[Rejected]) -> str:

@@ -43,13 +43,18 @@ _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_READ_ONLY = 1 | 2 | 4  # read-only, no set-user-id, no devices
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
-_libc.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
-_libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-_libc.setns.argtypes = [ctypes.c_int, ctypes.c_int]
-_libc.unshare.argtypes = [ctypes.c_int]
-_libc.sethostname.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-_libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+for _name, _arguments in {
+    "mount": [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p],
+    "umount2": [ctypes.c_char_p, ctypes.c_int],
+    "prctl": [ctypes.c_int, *[ctypes.c_ulong] * 4],
+    "setns": [ctypes.c_int, ctypes.c_int],
+    "unshare": [ctypes.c_int],
+    "sethostname": [ctypes.c_char_p, ctypes.c_size_t],
+    "signal": [ctypes.c_int, ctypes.c_void_p],
+}.items():
+    # Elsewhere than on Linux some do not exist, and nothing calls them; this file is imported all the same.
+    if (_function := getattr(_libc, _name, None)) is not None:
+        _function.argtypes = _arguments
 _libc.signal.restype = ctypes.c_void_p
 _libc.syscall.restype = ctypes.c_long
 

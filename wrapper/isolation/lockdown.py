@@ -17,6 +17,8 @@ layer             what it does                                                  
 ``capabilities``  none, and none can be had again                                         yes          yes
 ``seccomp``       system calls from a list; no process, program, socket or signal         yes          yes
 ================  ======================================================================  ===========  ===========
+
+``seatbelt`` has ``session`` and ``limits`` of these, and the profile it was started in, see :mod:`wrapper.isolation.seatbelt`.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ import math
 import os
 import resource
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from wrapper.isolation import kernel, landlock, seccomp
 
-PROFILES = ("zygote-ns", "zygote-lsm", "process")
+PROFILES = ("zygote-ns", "zygote-lsm", "seatbelt", "process")
 LAYERS = frozenset(("identity", "session", "network", "namespaces", "landlock", "limits", "capabilities", "seccomp"))
 _SCRATCH_OPTIONS = "size=64m,nr_inodes=4096,mode=0700"
 _THREADS = 512
+_LOCKED_BYTES = 64 << 10
 _SCRATCH_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
 
@@ -104,7 +108,7 @@ class Walls:
         if unknown := without.difference(LAYERS):
             raise LockDownFailed(f"unknown layers {sorted(unknown)}")
         walls = cls(profile, without, scratch)
-        if profile != "process":
+        if profile in ("zygote-ns", "zygote-lsm"):
             walls._prepare(paths)
         return walls
 
@@ -151,7 +155,7 @@ class Walls:
         Args:
             directory: one of the host's, for code that is walled in by nothing.
         """
-        if "session" not in self.without:
+        if "session" not in self.without and self.profile != "seatbelt":  # which was started in one of its own
             # Also inside a pid namespace: a signal to the process group would reach its members outside.
             os.setsid()
         if self.boxed:
@@ -164,7 +168,7 @@ class Walls:
     def fence(self) -> None:
         """Confine what can be opened from now on."""
         self._mapped = _mapped_bytes()
-        if self.profile == "process" or "landlock" in self.without:
+        if self.profile in ("process", "seatbelt") or "landlock" in self.without:
             return
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         self._fences.apply(((self.scratch, landlock.SCRATCH),) if self.boxed and self.scratch else ())
@@ -175,6 +179,10 @@ class Walls:
         Args:
             zygote: its pid.
         """
+        if self.profile == "seatbelt":  # has all other layers since it was started, and is no child of a zygote
+            if "limits" not in self.without:
+                self._limit()
+            return
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if self.boxed:
             # The first process of a pid namespace would ignore them.
@@ -193,9 +201,10 @@ class Walls:
         _lower(resource.RLIMIT_CORE, 0)
         _lower(resource.RLIMIT_NOFILE, 256)
         _lower(resource.RLIMIT_FSIZE, 1 << 30)
-        if self.profile != "process":
+        if self.profile in ("zygote-ns", "zygote-lsm"):
             _lower(resource.RLIMIT_NPROC, self._threads)
             _lower(resource.RLIMIT_MSGQUEUE, 0)
+            _lower(resource.RLIMIT_MEMLOCK, _LOCKED_BYTES)
             _lower(resource.RLIMIT_SIGPENDING, 256)
 
     def limit_job(self, memory_bytes: int, file_bytes: int, cpu_seconds: float) -> None:
@@ -217,11 +226,28 @@ def _lower(kind: int, soft: int, hard: int | None = None) -> None:
 
 
 def _mapped_bytes() -> int:
+    if sys.platform == "darwin":
+        return _least_address_space()
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[0]) * resource.getpagesize()
     except OSError:
         return 0  # outside a box a child may not look; it looked before
+
+
+def _least_address_space() -> int:
+    """What is mapped, to a MiB, told from the smallest limit the kernel takes: that of macOS refuses one that is exceeded."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    below, above = 0, 1 << 28  # in MiB: more than any process maps
+    while above - below > 1:
+        middle = (below + above) // 2
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (middle << 20, hard))
+            above = middle
+        except (ValueError, OSError):
+            below = middle
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    return above << 20
 
 
 def _threads_of(user: int) -> int:

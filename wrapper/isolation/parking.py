@@ -6,10 +6,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 
 from blackboard.errors import IsolationUnavailable
-from wrapper.isolation.zygote_link import Child, ZygoteLink, ZygoteLost
+from wrapper.isolation.children import Child, Link, LinkLost
 
 log = logging.getLogger("arbiter.isolation")
 
@@ -20,7 +20,7 @@ class Parking:
     """Parked children of the current zygote. For one event loop.
 
     Args:
-        preload, profile, start_seconds, without, bubblewrap: see :meth:`ZygoteLink.start`.
+        begin: starts what children come from. Raises IsolationUnavailable.
         size: children kept ready.
         recycle_runs, recycle_seconds: a zygote is replaced after that many runs or seconds, whichever comes first.
     """
@@ -28,19 +28,14 @@ class Parking:
     def __init__(
         self,
         *,
-        preload: Sequence[str],
-        profile: str,
+        begin: Callable[[], Awaitable[Link]],
         size: int,
-        start_seconds: float,
         recycle_runs: int,
         recycle_seconds: float,
-        without: Sequence[str] = (),
-        bubblewrap: bool = False,
     ) -> None:
-        self._preload, self._profile, self._start_seconds = preload, profile, start_seconds
-        self._size, self._without, self._bubblewrap = size, without, bubblewrap
+        self._begin, self._size = begin, size
         self._recycle_runs, self._recycle_seconds = recycle_runs, recycle_seconds
-        self._link: ZygoteLink | None = None
+        self._link: Link | None = None
         self._starting = asyncio.Lock()
         self._lot: deque[Child] = deque()
         self._waiting: deque[asyncio.Future[Child]] = deque()
@@ -91,7 +86,7 @@ class Parking:
                 self._fill()
                 try:
                     child = await future
-                except ZygoteLost:
+                except LinkLost:
                     continue
                 except asyncio.CancelledError:
                     if future.done() and not future.cancelled() and future.exception() is None:
@@ -136,7 +131,7 @@ class Parking:
             self._discard(child)
         return None
 
-    async def _current(self) -> ZygoteLink:
+    async def _current(self) -> Link:
         if self._closed:
             raise IsolationUnavailable("This isolation was closed.")
         if self._link is not None and self._link.alive:
@@ -147,32 +142,23 @@ class Parking:
                     log.warning("zygote %s ended; starting another", self._link.pid)
                     await self._link.stop()
                     self._link = None
-                link = await self._new_link()
+                link = await self._begin()
                 if self._closed:
                     await link.stop()
                     raise IsolationUnavailable("This isolation was closed.")
                 self._link = link
         return self._link
 
-    async def _new_link(self) -> ZygoteLink:
-        return await ZygoteLink.start(
-            preload=self._preload,
-            profile=self._profile,
-            seconds=self._start_seconds,
-            without=self._without,
-            bubblewrap=self._bubblewrap,
-        )
-
-    def _consider_replacing(self, link: ZygoteLink) -> None:
+    def _consider_replacing(self, link: Link) -> None:
         due = link.runs >= self._recycle_runs or time.monotonic() - link.started_at >= self._recycle_seconds
         if due and not self._replacing:
             self._replacing = True
             self._background(self._replace(link))
 
-    async def _replace(self, old: ZygoteLink) -> None:
+    async def _replace(self, old: Link) -> None:
         """Warm a successor, then retire the old zygote once its runs have ended."""
         try:
-            successor = await self._new_link()
+            successor = await self._begin()
         except IsolationUnavailable as error:
             log.warning("zygote %s goes on, its successor did not start: %s", old.pid, error)
             old.runs, old.started_at = 0, time.monotonic()
@@ -205,11 +191,11 @@ class Parking:
             self._forking += 1
             self._background(self._park(link))
 
-    async def _park(self, link: ZygoteLink) -> None:
+    async def _park(self, link: Link) -> None:
         child: Child | None = None
         try:
             child = await link.fork()
-        except (ZygoteLost, IsolationUnavailable) as error:
+        except (LinkLost, IsolationUnavailable) as error:
             if isinstance(error, IsolationUnavailable):
                 log.warning("%s", error)
             while self._waiting:

@@ -18,9 +18,12 @@ from pydantic import JsonValue
 from blackboard.errors import BadInput, IsolationUnavailable
 from blackboard.types import Failure, Status
 from wrapper.isolation import framing
+from wrapper.isolation.children import Link
 from wrapper.isolation.conversation import Conversation, Ending, NeverStarted, failed
 from wrapper.isolation.job import Broker, Job, Outcome
 from wrapper.isolation.parking import Parking
+from wrapper.isolation.spawning import SpawningLink
+from wrapper.isolation.zygote_link import ZygoteLink
 
 _TAIL_CHARS = 2_000
 _ATTEMPTS = 3
@@ -162,16 +165,21 @@ class ProcessIsolation:
         if self._parking is None:
             self._loop = loop
             self._parking = Parking(
-                preload=self._preload,
-                profile=self.label,
+                begin=self._begin,
                 size=self._size,
-                start_seconds=self._start_seconds,
                 recycle_runs=self._recycle_runs,
                 recycle_seconds=self._recycle_seconds,
-                without=self._without,
-                bubblewrap=isinstance(self, BubblewrapIsolation),
             )
         return self._parking
+
+    async def _begin(self) -> Link:
+        return await ZygoteLink.start(
+            preload=self._preload,
+            profile=self.label,
+            seconds=self._start_seconds,
+            without=self._without,
+            bubblewrap=isinstance(self, BubblewrapIsolation),
+        )
 
     def _outcome(self, ending: Ending, stdout: str = "", stderr: str = "") -> Outcome:
         error = ending.error
@@ -270,6 +278,24 @@ class ConfinedIsolation(ProcessIsolation):
     @property
     def layers(self) -> tuple[str, ...]:
         return ("no namespaces", *_walls(self.landlock), *self._limits)
+
+
+class SeatbeltIsolation(ProcessIsolation):
+    """The ``seatbelt`` backend: an interpreter for each attempt, in ``sandbox-exec`` of macOS, with limits.
+
+    Takes what :class:`ProcessIsolation` takes. Written without a Mac at hand: nothing of it is known to hold, and it is used
+    only where the canary finds that it does.
+    """
+
+    label = "seatbelt"
+    way = "seatbelt"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return ("a profile of sandbox-exec, unverified", *self._limits)
+
+    async def _begin(self) -> Link:
+        return await SpawningLink.start(preload=self._preload, seconds=self._start_seconds, without=self._without)
 
 
 def _walls(landlock: int) -> tuple[str, ...]:

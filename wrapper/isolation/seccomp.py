@@ -6,7 +6,8 @@ only an attack asks for ends the process (SIGSYS). Arguments are checked where t
 
 No new process, no program, no socket beyond a private pair, no namespace, no shared memory, no signal to another, and neither
 ``flock`` nor a look at record locks, with which two runs could tell each other of themselves by a file both may read. To set
-record locks is what SQLite needs; whoever may only read a file can set none that another such run would notice.
+record locks is what SQLite needs; whoever may only read a file can set none that another such run would notice. For the same
+reason nobody may have pages of a file that all read dropped, sent out or merged, nor look at the clocks of other processes.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ def _words(text: str) -> list[str]:
 
 _ALLOWED = _words(
     """
-    read write openat close stat fstat lstat newfstatat statx poll ppoll lseek mmap mprotect munmap brk mremap madvise
+    read write openat close stat fstat lstat newfstatat statx poll ppoll lseek mmap mprotect munmap brk mremap
     msync rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack pread64
     pwrite64 readv writev preadv pwritev preadv2 pwritev2 access faccessat faccessat2 pipe pipe2 select pselect6
-    sched_yield dup dup2 dup3 pause nanosleep clock_nanosleep getitimer setitimer alarm getpid gettid getppid getpgrp
+    sched_yield dup dup2 dup3 pause nanosleep getitimer setitimer alarm getpid gettid getppid getpgrp
     getpgid getsid shutdown getsockname getpeername exit exit_group wait4 waitid uname fsync
     fdatasync ftruncate getdents getdents64 getcwd chdir fchdir rename renameat renameat2 mkdir mkdirat rmdir link
     linkat unlink unlinkat symlink symlinkat readlink readlinkat umask gettimeofday time getrlimit setrlimit getrusage
     sysinfo times getuid geteuid getgid getegid getresuid getresgid getgroups getpriority capget
     sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min set_tid_address
-    set_robust_list rseq clock_gettime clock_getres getcpu restart_syscall epoll_create epoll_create1
+    set_robust_list rseq getcpu restart_syscall epoll_create epoll_create1
     epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime
-    signalfd4 getrandom membarrier copy_file_range sendfile fadvise64 fallocate close_range statfs fstatfs
+    signalfd4 getrandom membarrier copy_file_range sendfile fallocate close_range statfs fstatfs
 """
 )
 _OF_SCRATCH = _words("truncate chmod fchmod fchmodat utime utimes futimesat utimensat creat")
@@ -99,6 +100,19 @@ _FUTEX = (
     9,
     10,
 )  # to wait and to wake; what hands priorities on is a kernel's most tried corner, and unused here
+_ADVICE = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    8,
+    14,
+    15,
+    16,
+    17,
+)  # NORMAL … DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP; not what others feel: to merge pages, to send them out
+_CLOCK_OF_A_PROCESS = 0x80000000  # a clock with this bit is what a process, a thread or a device has spent
 _UNIX, _STREAM, _STREAM_FLAGS = 1, 1, 0x80800
 _ACCESS_MODE, _TRUNCATE = 0o3, 0o1000
 
@@ -144,6 +158,11 @@ def _checked(messages: bool) -> dict[str, _Code]:
         "fcntl": _when(1, _FCNTL),
         "prctl": _when(0, _PRCTL),
         "prlimit64": _when(0, (0,)),
+        "madvise": _when(2, _ADVICE, _YES, _fail(errno.EINVAL)),
+        **dict.fromkeys(
+            ("clock_gettime", "clock_getres", "clock_nanosleep"),
+            _when(0, (0,), _YES, _fail(errno.EINVAL), mask=_CLOCK_OF_A_PROCESS),
+        ),
         "socketpair": _when(0, (_UNIX,), _when(1, (_STREAM,), mask=0xFFFFFFFF ^ _STREAM_FLAGS)),
         "sendto": _when(3, (0,), _is_null(4), mask=0xFFFFFFFF ^ _SENT),
         "recvfrom": _when(3, (0,), mask=0xFFFFFFFF ^ _RECEIVED),

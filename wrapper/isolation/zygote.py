@@ -17,7 +17,6 @@ cannot be given to another process.
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import select
@@ -26,7 +25,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import traceback
 from dataclasses import dataclass
 from types import FrameType
@@ -34,6 +32,7 @@ from typing import NoReturn
 
 from wrapper.isolation import box, child, directories, lockdown, model_seam
 from wrapper.isolation.lockdown import Walls
+from wrapper.isolation.warming import warm
 
 _STRAY_POLL_MS = 50
 _REHEARSALS = 10
@@ -208,29 +207,6 @@ def _own_children() -> list[int]:
         return []
 
 
-def _preload(names: list[str]) -> None:
-    for name in (
-        "asyncio",
-        "inspect",
-        "traceback",
-        "linecache",
-        "concurrent.futures",
-        "wrapper.isolation.hotload",
-        "wrapper.sdk",
-        *names,
-    ):
-        importlib.import_module(name)
-    if "strands" in sys.modules:
-        importlib.import_module("wrapper.isolation.brokered_model")
-    alone = threading.active_count() == 1
-    try:
-        alone = alone and len(os.listdir("/proc/self/task")) == 1
-    except OSError:
-        pass
-    if not alone:
-        raise RuntimeError(f"preloading {names} started a thread; a forked child could deadlock")
-
-
 def _wall_in(settings: Settings) -> Walls:
     """The strongest the profile says: the box, or what needs none. Children get the rest."""
     without = frozenset(settings.without)
@@ -275,7 +251,7 @@ def main() -> NoReturn:
                 directories.hold(settings.base)
                 lockdown.die_with_parent(signal.SIGTERM, settings.host)
             model_seam.install()
-            _preload(settings.preload)
+            warm(settings.preload)
         except Exception as error:
             # The one report of why there is no isolation; the host turns it into IsolationUnavailable.
             control.send(json.dumps({"op": "refused", "reason": f"{type(error).__name__}: {error}"[:2000]}).encode())

@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from blackboard.errors import IsolationUnavailable
 from wrapper.isolation import box, directories, framing
-from wrapper.isolation.cgroups import Group, Groups, NoGroups
+from wrapper.isolation.cgroups import Groups, NoGroups
+from wrapper.isolation.children import READY_SECONDS, Child, LinkLost
 from wrapper.isolation.threads import in_thread
 
 log = logging.getLogger("arbiter.isolation")
@@ -36,33 +37,18 @@ _BOOT = (
 )
 _ROOT = str(Path(__file__).resolve().parents[2])
 _WHOLE_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
-_READY_SECONDS = 10.0
 _NO_REASON = "The zygote ended while it started."
 
 
-class ZygoteLost(Exception):
+class ZygoteLost(LinkLost):
     """The zygote ended while something was asked of it."""
 
 
-@dataclass(eq=False, slots=True)
-class Child:
-    """One single-use process, as the host holds it."""
+@dataclass(eq=False, slots=True, kw_only=True)
+class Forked(Child):
+    """A child of a zygote."""
 
-    number: int
-    pid: int
-    channel: socket.socket
     pidfd: int
-    stdout: int
-    stderr: int
-    directory: str | None
-    exited: asyncio.Future[int | None]
-    """Wait status, or None when the zygote died before it could tell."""
-    link: ZygoteLink
-    closed: bool = field(default=False)
-    cpu_seconds: float = field(default=0.0)
-    """Processor time it had used when it ended."""
-    group: Group | None = field(default=None)
-    """The control group it is in, where there are any."""
 
     def signal(self, sig: signal.Signals) -> None:
         """Signal this very process; nothing happens when it is gone."""
@@ -84,10 +70,8 @@ class Child:
     def close(self) -> None:
         """Give back every descriptor. Idempotent."""
         if not self.closed:
-            self.closed = True
-            self.channel.close()
-            for fd in (self.pidfd, self.stdout, self.stderr):
-                os.close(fd)
+            Child.close(self)
+            os.close(self.pidfd)
 
 
 def _ended(pidfd: int) -> bool:
@@ -105,7 +89,7 @@ def _pid_of(pidfd: int) -> int:
     return -1
 
 
-def _kill_orphan(child: Child) -> None:
+def _kill_orphan(child: Forked) -> None:
     """Kill a child and its group when no zygote is left to do it."""
     try:
         signal.pidfd_send_signal(child.pidfd, signal.SIGKILL, None, _WHOLE_GROUP)
@@ -131,8 +115,8 @@ class ZygoteLink:
         self._control = control
         self._base = base
         self._errors = errors
-        self._forks: dict[int, asyncio.Future[Child]] = {}
-        self._children: dict[int, Child] = {}
+        self._forks: dict[int, asyncio.Future[Forked]] = {}
+        self._children: dict[int, Forked] = {}
         self._next = 0
         self._greeting: asyncio.Future[None] = self._loop.create_future()
         self._pid = process.pid
@@ -238,7 +222,7 @@ class ZygoteLink:
             raise
         return link
 
-    async def fork(self) -> Child:
+    async def fork(self) -> Forked:
         """A parked, locked-down child that was given nothing yet.
 
         Raises:
@@ -249,7 +233,7 @@ class ZygoteLink:
             raise ZygoteLost
         self._next += 1
         number = self._next
-        waiting: asyncio.Future[Child] = self._loop.create_future()
+        waiting: asyncio.Future[Forked] = self._loop.create_future()
         self._forks[number] = waiting
         try:
             await self._loop.sock_sendall(self._control, json.dumps({"op": "fork", "id": number}).encode())
@@ -258,7 +242,7 @@ class ZygoteLink:
             raise ZygoteLost from error
         child = await waiting
         try:
-            async with asyncio.timeout(_READY_SECONDS):
+            async with asyncio.timeout(READY_SECONDS):
                 said = await self._loop.sock_recv(child.channel, 512)
         except (OSError, TimeoutError) as error:
             said = str(error).encode()
@@ -277,7 +261,7 @@ class ZygoteLink:
         reason = said.decode("utf-8", "replace") or "it ended before it was ready"
         raise IsolationUnavailable(f"A child could not be locked down: {reason}")
 
-    async def _put(self, child: Child, groups: Groups) -> None:
+    async def _put(self, child: Forked, groups: Groups) -> None:
         """Into a group, before it is given code. What a group adds to the other limits is given up where it fails."""
         try:
             child.group = await in_thread(groups.add, child.number, child.pid)
@@ -300,7 +284,7 @@ class ZygoteLink:
             self._children.pop(child.number, None)
             child.close()
         if child.group is not None:
-            child.group.remove()
+            await in_thread(child.group.remove)
         if child.directory is None:
             return
         try:
@@ -386,7 +370,10 @@ class ZygoteLink:
         end = socket.socket(fileno=channel)
         end.setblocking(False)
         directory = directories.of_run(self._base, number)
-        child = Child(number, _pid_of(pidfd), end, pidfd, out, err, directory, self._loop.create_future(), self)
+        child = Forked(
+            number=number, pid=_pid_of(pidfd), channel=end, pidfd=pidfd, stdout=out, stderr=err, directory=directory,
+            exited=self._loop.create_future(), link=self,
+        )  # fmt: skip
         self._children[number] = child
         waiting = self._forks.pop(number)
         if waiting.done():  # the asker was cancelled

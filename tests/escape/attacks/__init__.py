@@ -12,6 +12,8 @@ from attacks import (
     filesystem,
     interpreter,
     kernel,
+    machine,
+    memory,
     native,
     network,
     persistence,
@@ -32,6 +34,8 @@ FAMILIES = (
     deserialisation.FAMILY,
     native.FAMILY,
     kernel.FAMILY,
+    memory.FAMILY,
+    machine.FAMILY,
 )
 ATTACKS: dict[str, Attack] = {
     f"{family.name}-{attack.name}": attack for family in FAMILIES for attack in family.attacks

@@ -274,6 +274,56 @@ attack(
     """,
 )
 attack(
+    "result_byte_by_byte",
+    tries="Sends its result a byte at a time, so that there is always one more to wait for.",
+    layers=("deadline",),
+    wall=0.6,
+    shows="The run lasts longer than it may.",
+    body="""
+    data = json.dumps({"t": "done", "value": "x" * 500}).encode()
+    for byte in struct.pack(">I", len(data)) + data:
+        raw(bytes([byte]))
+        time.sleep(0.05)
+    """,
+)
+attack(
+    "frames_of_nothing",
+    tries="Sends frames in which there is nothing.",
+    body="raw(b'\\0' * 4 * 1000)\nos._exit(0)",
+)
+attack(
+    "byte_order_mark",
+    tries="Begins its result with a mark that one reader skips and another takes for text.",
+    body='send(b\'\\xef\\xbb\\xbf{"t":"done","value":"FORGED"}\')\nos._exit(0)',
+)
+for name, number in (
+    ("true", "true"),
+    ("a_fraction", "1.5"),
+    ("text", '"1"'),
+    ("beyond_all", "1e400"),
+    ("nothing", "null"),
+):
+    attack(
+        f"call_whose_number_is_{name}",
+        tries="Sends a call with a number that is none, and that another reader would take for one.",
+        shown=none_bad,
+        grants=("model.invoke",),
+        body=f"""
+        send(b'{{"t":"call","id":{number},"method":"model.invoke","args":null}}')
+        time.sleep(0.1)
+        return 1
+        """,
+    )
+attack(
+    "quotes_without_end",
+    tries="Sends text with a million brackets behind quotes that are escaped and never end, to be read again and again.",
+    shown=none_bad,
+    body="""
+    send(b'{"t":"done","value":"' + (b'\\\\\\"[{' * 1000000))
+    os._exit(0)
+    """,
+)
+attack(
     "other_descriptor",
     tries="Puts its own socket in the channel's place, so that the harness writes the result where it likes.",
     shown=forged,

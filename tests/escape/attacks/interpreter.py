@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from attack import Family, accepted
+from outside import World
+
+from wrapper.isolation import Outcome
 
 FAMILY = Family("interpreter", {"open_on": ("naive",), "layers": ("environment",)})
 attack = FAMILY.attack
+
+
+def kept_whole(world: World, outcome: Outcome, token: str) -> Iterable[str]:
+    """An error is evidence, and no second way to return megabytes."""
+    if len(repr(outcome.error)) > 300_000:
+        yield f"an error of {len(repr(outcome.error))} characters"
+
 
 attack(
     "gc_objects",
@@ -285,6 +297,14 @@ attack(
     """,
 )
 attack(
+    "stops_itself",
+    tries="Stops itself, so that it uses nothing up, ignores what it is told and never ends.",
+    layers=("deadline",),
+    wall=0.6,
+    shows="The run lasts longer than it may.",
+    body="os.kill(os.getpid(), signal.SIGSTOP)\ntime.sleep(20)",
+)
+attack(
     "exit_zero",
     tries="Leaves the process with exit code 0 and no result, as a test that passed would.",
     shows="The host takes it for a success.",
@@ -297,13 +317,26 @@ attack(
     tries="Raises an exception whose text is ten megabytes, and whose class and representation lie.",
     shows="The host keeps all of it.",
     layers=("host's judgement",),
-    shown=lambda world, outcome, token: (
-        [f"an error of {len(repr(outcome.error))} characters"] if len(repr(outcome.error)) > 300_000 else []
-    ),
+    shown=kept_whole,
     body="""
     class Loud(Exception):
         def __str__(self): return "x" * (10 << 20)
     raise Loud("y" * (10 << 20))
+    """,
+)
+attack(
+    "chain_of_causes",
+    tries="Raises an exception with a hundred thousand others behind it, each the cause of the next.",
+    shows="The host keeps all of it.",
+    layers=("host's judgement",),
+    shown=kept_whole,
+    wall=20,
+    body="""
+    last = ValueError("first")
+    for number in range(100000):
+        following = ValueError(str(number))
+        following.__cause__, last = last, following
+    raise last
     """,
 )
 attack(

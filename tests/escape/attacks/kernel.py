@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from attack import Family, told
 
 FAMILY = Family("kernel", {"shows": "The kernel did what it was asked for.", "shown": told, "layers": ("seccomp",)})
@@ -18,7 +20,9 @@ _LATER = {
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "rt_tgsigqueueinfo": (297, 240), "tkill": (200, 130),
     "inotify_init1": (294, 26), "fanotify_init": (300, 262), "setfsuid": (122, 151), "setfsgid": (123, 152),
     "sched_rr_get_interval": (148, 127), "sync": (162, 81), "readahead": (187, 213), "landlock_create_ruleset": (444, 444),
-    "setgroups": (116, 159), "capset": (126, 91), "migrate_pages": (256, 238),
+    "setgroups": (116, 159), "capset": (126, 91), "migrate_pages": (256, 238), "adjtimex": (159, 171),
+    "clock_adjtime": (305, 266), "modify_ldt": (154, 0), "arch_prctl": (158, 0), "sysfs": (139, 0), "ustat": (136, 0),
+    "syncfs": (306, 267), "sync_file_range": (277, 84), "mlock2": (325, 284), "vhangup": (153, 58), "prctl": (157, 167),
 }
 NUMBERS.update({name: numbers[0 if _X86 else 1] for name, numbers in _LATER.items()})
 def reached(name, *arguments):
@@ -128,6 +132,43 @@ _reaching(
     "walls_of_its_own",
     "Builds walls of its own around itself, with which what runs in its name could be misled.",
     '"landlock_create_ruleset", None, 0, 1',
+)
+_reaching(
+    "clock_of_the_kernel",
+    "Asks the kernel how it corrects its clock, by the calls that correct it.",
+    '"adjtimex", ctypes.create_string_buffer(208)',
+    '"clock_adjtime", 0, ctypes.create_string_buffer(208)',
+)
+_reaching(
+    "segments_of_its_own",
+    "Makes segments of its own and hides the processor's name from itself, by calls that only old programs make.",
+    '"modify_ldt", 0, ctypes.create_string_buffer(64), 64',
+    '"arch_prctl", 0x1012, 1',
+    needs=lambda: None if os.uname().machine == "x86_64" else "these calls are of x86-64",
+)
+_reaching(
+    "forgotten_calls",
+    "Makes calls that no program has needed for decades.",
+    '"sysfs", 3',
+    '"ustat", 0, None',
+    needs=lambda: None if os.uname().machine == "x86_64" else "these calls are of x86-64",
+)
+_reaching(
+    "disks_made_to_write",
+    "Has the disk of a library write out all that is waiting, again and again.",
+    '"syncfs", os.open(os.__file__, os.O_RDONLY)',
+    '"sync_file_range", os.open(os.__file__, os.O_RDONLY), 0, 0, 0',
+)
+_reaching(
+    "memory_locked_later",
+    "Locks pages when they are first touched.",
+    '"mlock2", 0, 0, 1',
+)
+_reaching(
+    "calls_taken_over",
+    "Has its system calls handed to a function of its own before the kernel sees them, and its guesses of branches shared.",
+    '"prctl", 59, 0, 0, 0, 0',
+    '"prctl", 52, 0, 0, 0, 0',
 )
 attack(
     "youngest_calls",

@@ -84,6 +84,29 @@ time.sleep(0.1)
 """),
 )
 attack(
+    "fork_that_waits",
+    tries="Forks as vfork does, by flags of clone, and lets the copy work while it is itself asleep.",
+    layers=("seccomp",),
+    watched=True,
+    shown=None,
+    shows="Two processes carry its token.",
+    body="""
+    mark(w)
+    if syscall("clone", 0x4000 | 17, 0, 0, 0, 0) == 0:
+        time.sleep(1)
+        os._exit(0)
+    """,
+)
+attack(
+    "traced_by_its_parent",
+    tries="Asks to be traced by the process all attempts come from, which would then hear of each of its signals.",
+    layers=("seccomp",),
+    shows="The kernel agreed.",
+    body="""
+    if syscall("ptrace", 0, 0, 0, 0) == 0: return w["token"]
+    """,
+)
+attack(
     "protected_then_executable",
     tries="Writes code first and makes it executable afterwards, with mprotect, then asks for a namespace.",
     layers=("seccomp",),
