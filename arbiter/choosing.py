@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from arbiter import tools
+from blackboard import settings_file
+from blackboard.errors import BadInput
 from blackboard.taint import Taint, TaintPolicy
 from blackboard.types import Record
 from registry import Contract, Prices, Version
@@ -21,6 +25,8 @@ SHORTLIST = 12
 """Capabilities offered to the model at first; what it searches for and what is fabricated comes on top."""
 WINDOW = 200_000
 """Context window in tokens of a model that does not say."""
+FILE = "ARBITER_CHOOSING"
+"""Names the file of a process that was given none."""
 
 
 class Choosing(Record):
@@ -38,6 +44,35 @@ class Choosing(Record):
     """Capabilities in the tool list, at most."""
     window: int | None = Field(default=None, ge=1)
     """The model's context window in tokens. Default: what the model says, or 200,000."""
+
+    @classmethod
+    def of(cls, choosing: Self | Mapping[str, Any] | str | Path | None) -> Self:
+        """The settings in what a program was given: themselves, a mapping, or the path of a JSON or TOML file.
+
+        Args:
+            choosing: None takes the file that ``ARBITER_CHOOSING`` names; without it, the defaults.
+
+        Raises:
+            BadInput: something in it is malformed, or its file cannot be read.
+        """
+        if isinstance(choosing, cls):
+            return choosing
+        origin = "choosing"
+        if choosing is None:
+            named = os.environ.get(FILE)
+            if not named:
+                return cls()
+            choosing, origin = named, FILE
+        known = f"Use any of {', '.join(cls.model_fields)}."
+        if not isinstance(choosing, Mapping):
+            choosing = settings_file.table(cast("str | Path", choosing), origin, known)
+        try:
+            return cls.model_validate(choosing)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            path = [str(part) for part in first["loc"]]
+            remedy = known if first["type"] == "extra_forbidden" else f"{first['msg']}."
+            raise BadInput(".".join([origin, *path]), first["input"], remedy) from None
 
     @property
     def contract(self) -> Contract:
