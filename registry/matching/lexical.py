@@ -111,7 +111,7 @@ class LexicalMatcher:
         self._postings: dict[str, Posting] = {}
         self._terms: list[str] = []
         self._spare: list[int] = []
-        self._spelling = Spelling()
+        self._spelling = Spelling(lambda word: bool((self._related or shipped()).of(word)))
         self._slots: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._texts: dict[int, array[int]] = {}
