@@ -46,12 +46,11 @@ def features(signals: Signals) -> tuple[float, ...]:
         1.0,
         4 * signals.score - 0.5,
         signals.covered - 0.5,
-        signals.lead,
         signals.standing * many,
         signals.known - 0.5,
         signals.named,
         signals.score * signals.covered * 4,
-        signals.size / 10,
+        signals.answered,
         1.0 - many,
     )
 

@@ -18,7 +18,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from registry.matching import meaning
@@ -57,6 +57,8 @@ _MEANING = 0.1
 """What a capability that means the same as the need gains, against all of the need's words."""
 _DIRECTION = 64
 """How many words of a name, description and names of parameters, and of a need, are read for what they mean together."""
+_NAMED = 5
+"""Of how many of the best the names are compared with the need."""
 _SAID = 0.3
 """From where on a meaning is given as a reason."""
 
@@ -176,7 +178,7 @@ class LexicalMatcher:
         scores = self._scores(asked, max(k, _ORDERED), allowed)
         ranked = self._ordered(asked, scores)
         best = [Candidate(self._names[slot], score / (score + asked.against)) for score, slot in ranked[: max(k, 10)]]
-        signals = self._signals(asked, best, ranked[0][1] if ranked else None)
+        signals = self._signals(asked, best)
         last = k if told is None else told
         explained = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best[:last]]
         return Findings([*explained, *best[last:]][:k], signals)
@@ -334,32 +336,46 @@ class LexicalMatcher:
             said.append(f"means alike {close:.2f}")
         return tuple(said)
 
-    def _signals(self, asked: _Asked, best: Sequence[Candidate], top: int | None) -> Signals:
-        if top is None:
-            return Signals(size=math.log1p(len(self)))
+    def _signals(self, asked: _Asked, best: Sequence[Candidate]) -> Signals:
+        size = math.log1p(len(self))
+        if not best:
+            return Signals(size=size)
         stems = list(asked.weights)
         total = sum(asked.weights.values()) or 1.0
         covered = known = 0.0
+        top = self._slots[best[0].name]
         for group, (value, term) in self._found(asked, top).items():
             weight = asked.weights[stems[group]]
             covered += weight if term == stems[group] else min(weight, 3 * value)
         for word, weight in asked.weights.items():
             known += weight if word in self._postings else 0.0
-        name = list(dict.fromkeys(terms(best[0].name)))
-        heavy = {word: self._weight(word) for word in name}
-        named = sum(weight for word, weight in heavy.items() if word in asked.weights)
         first = best[0].score
-        second = best[1].score if len(best) > 1 else 0.0
         tenth = best[9].score if len(best) > 9 else 0.0
         return Signals(
             score=first,
             covered=covered / total,
-            lead=(first - second) / first,
             standing=(first - tenth) / first,
             known=known / total,
-            named=named / (sum(heavy.values()) or 1.0),
-            size=math.log1p(len(self)),
+            named=max(self._named(asked, self._slots[each.name]) for each in best[:_NAMED]),
+            answered=self._answered(asked, top),
+            size=size,
         )
+
+    def _named(self, asked: _Asked, slot: int) -> float:
+        """The share of a name's weight that the need mentions."""
+        name = dict.fromkeys(takewhile(bool, self._texts[slot][1:]))
+        weights = {self._terms[number - 1]: self._weight(self._terms[number - 1]) for number in name}
+        return sum(each for word, each in weights.items() if word in asked.weights) / (sum(weights.values()) or 1.0)
+
+    def _answered(self, asked: _Asked, slot: int) -> float:
+        """The share of what a capability's words weigh that stands for words of the need."""
+        everything = answered = 0.0
+        for packed in self._impacts[slot]:
+            value = self._weight(self._terms[(packed >> 8) - 1]) * (packed & 255) / 255
+            everything += value
+            if (meant := asked.meant.get(packed >> 8)) is not None:
+                answered += min(value, meant[1] * (packed & 255))
+        return answered / (everything or 1.0)
 
     def _know(self, word: str) -> Posting:
         if self._spare:
