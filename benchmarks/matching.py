@@ -2,9 +2,10 @@
 
 Registries of made-up capabilities, whose words are as unevenly common as those of a language, and needs made of a few of
 them. A lookup by words is held against plain BM25 over the same texts. A lookup by words and meanings includes what it takes to
-encode the need by weights of the size of all-MiniLM-L6-v2, which stands beside it alone; capabilities are encoded by a function that
-costs next to nothing. It is held against the least that a scan of all vectors can be: one NumPy product with the best ten taken, and
-the time in which the machine reads that much memory. Memory is what the process grows by. Rows with meanings need NumPy.
+encode the need by weights of the size of all-MiniLM-L6-v2, which stands beside it alone; capabilities are encoded by a
+function that costs next to nothing. It is held against the least that a scan of all vectors can be: one NumPy product with
+the best ten taken, and the time in which the machine reads that much memory. Memory is what the process grows by. Rows with
+meanings need NumPy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A folder of made-up encoder weights of the size of all-MiniLM-L6-v2: what they say means nothing, what they cost is the same."""
+"""A folder of made-up encoder weights of the size of all-MiniLM-L6-v2: they mean nothing and cost the same."""
 
 from __future__ import annotations
 

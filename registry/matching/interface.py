@@ -38,6 +38,11 @@ class Signals(NamedTuple):
     meant: float = 0.0
     """How many deviations the best candidate is nearer to the need by its meaning than most; 0 where words alone ranked."""
 
+    @property
+    def found(self) -> bool:
+        """Whether there is a best candidate."""
+        return self.score > 0 or self.meant != 0
+
 
 class Findings(NamedTuple):
     """The answer to one search."""

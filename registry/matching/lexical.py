@@ -183,6 +183,10 @@ class LexicalMatcher:
         explained = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best[:last]]
         return Findings([*explained, *best[last:]][:k], signals)
 
+    def judged(self, query: str, best: Sequence[Candidate]) -> Signals:
+        """How sure a ranking looks that somebody else made of known capabilities, best first, with their scores here."""
+        return self._signals(self._asked(query), best)
+
     # ---- the need ---------------------------------------------------------------------------------------------------
 
     def _asked(self, query: str) -> _Asked:
@@ -354,7 +358,7 @@ class LexicalMatcher:
         return Signals(
             score=first,
             covered=covered / total,
-            standing=(first - tenth) / first,
+            standing=(first - tenth) / (first or 1.0),
             known=known / total,
             named=max(self._named(asked, self._slots[each.name]) for each in best[:_NAMED]),
             answered=self._answered(asked, top),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from blackboard.errors import BadInput
 from registry.matching import Document, LexicalMatcher, Prices, Signals, decide
 from registry.matching.abstention import auroc, calibration_error
-from registry.matching.calibration import Calibration, fit, shipped
+from registry.matching.calibration import Calibration, features, fit, shipped
 
 
 @pytest.fixture
