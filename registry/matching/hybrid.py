@@ -187,13 +187,13 @@ class HybridMatcher:
             # Rounded, so that sums made in another order give the same ranking.
             meant = round((float(close[row]) - middle) / spread, 4) if row is not None else 0.0
             said = by_words[name].score if name in by_words else 0.0
-            ranked.append((-round(meant + self._share * said / (1 - said), 4), name, meant))
+            ranked.append((-round(meant + self._share * said / max(1 - said, 1e-9), 4), name, meant))
         ranked.sort()
         best = [by_words.get(name, Candidate(name, 0.0)) for _, name, _ in ranked[: max(k, _LOOKED_AT)]]
         signals = self._lexical.judged(query, best)
         if best:
-            first, tenth = (-total for total, _, _ in (ranked[0], ranked[min(len(ranked), _LOOKED_AT) - 1]))
-            signals = signals._replace(standing=(first - tenth) / max(first, 1.0), meant=ranked[0][2])
+            # How far the best is before the tenth said less, with meanings, than the rest does.
+            signals = signals._replace(standing=0.0, meant=ranked[0][2])
         found = [
             each._replace(score=_score(-total), reasons=(*each.reasons, *_told(meant)))
             for each, (total, _, meant) in zip(best, ranked, strict=False)

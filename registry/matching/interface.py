@@ -26,7 +26,8 @@ class Signals(NamedTuple):
     covered: float = 0.0
     """Share of the need's weight in words that the best candidate has; words nobody knows count as not covered."""
     standing: float = 0.0
-    """How far the best stands before the tenth, as a share of its score; the whole score where there are fewer."""
+    """How far the best stands before the tenth, as a share of its score; the whole score where there are fewer. 0 where
+    meanings ranked as well."""
     known: float = 0.0
     """Share of the need's weight in words that some capability has."""
     named: float = 0.0

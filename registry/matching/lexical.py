@@ -18,7 +18,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import NamedTuple
 
 from registry.matching import meaning
@@ -367,18 +367,26 @@ class LexicalMatcher:
 
     def _named(self, asked: _Asked, slot: int) -> float:
         """The share of a name's weight that the need mentions."""
-        name = dict.fromkeys(takewhile(bool, self._texts[slot][1:]))
-        weights = {self._terms[number - 1]: self._weight(self._terms[number - 1]) for number in name}
-        return sum(each for word, each in weights.items() if word in asked.weights) / (sum(weights.values()) or 1.0)
+        everything = mentioned = 0.0
+        text = self._texts[slot]
+        for number in dict.fromkeys(text[1 : text.index(0, 1)]):
+            word = self._terms[number - 1]
+            weight = self._weight(word)
+            everything += weight
+            if word in asked.weights:
+                mentioned += weight
+        return mentioned / (everything or 1.0)
 
     def _answered(self, asked: _Asked, slot: int) -> float:
         """The share of what a capability's words weigh that stands for words of the need."""
         everything = answered = 0.0
+        meant = asked.meant
         for packed in self._impacts[slot]:
-            value = self._weight(self._terms[(packed >> 8) - 1]) * (packed & 255) / 255
+            number, impact = packed >> 8, packed & 255
+            value = self._weight(self._terms[number - 1]) * impact / 255
             everything += value
-            if (meant := asked.meant.get(packed >> 8)) is not None:
-                answered += min(value, meant[1] * (packed & 255))
+            if number in meant:
+                answered += min(value, meant[number][1] * impact)
         return answered / (everything or 1.0)
 
     def _know(self, word: str) -> Posting:
