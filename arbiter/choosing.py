@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -57,17 +56,10 @@ class Choosing(Record):
         """
         if isinstance(choosing, cls):
             return choosing
-        origin = "choosing"
-        if choosing is None:
-            named = os.environ.get(FILE)
-            if not named:
-                return cls()
-            choosing, origin = named, FILE
         known = f"Use any of {', '.join(cls.model_fields)}."
-        if not isinstance(choosing, Mapping):
-            choosing = settings_file.table(cast("str | Path", choosing), origin, known)
+        content, origin = settings_file.given(choosing, "choosing", FILE, known)
         try:
-            return cls.model_validate(choosing)
+            return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             path = [str(part) for part in first["loc"]]

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from blackboard.errors import BadInput
+
+
+def given(
+    value: Mapping[str, Any] | str | Path | None, field: str, variable: str, remedy: str
+) -> tuple[Mapping[str, Any], str]:
+    """The settings a program was given, and what a refusal calls them.
+
+    Args:
+        value: the settings, or their file. None takes the file that an environment variable names; without it there are none.
+        field: what a refusal calls them unless they are from there.
+        variable: name of the environment variable.
+        remedy: what to write in a file that holds no table.
+
+    Raises:
+        BadInput: a file cannot be read, or holds something else.
+    """
+    if value is None:
+        named = os.environ.get(variable)
+        if not named:
+            return {}, field
+        value, field = named, variable
+    return (value if isinstance(value, Mapping) else table(value, field, remedy)), field
 
 
 def table(path: Path | str, field: str, remedy: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ Source of the idea: information-flow control by labels that join (Denning, A Lat
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -181,17 +180,11 @@ class TaintPolicy(Record):
         """
         if isinstance(policy, cls):
             return policy
-        origin = "taint"
-        if policy is None:
-            named = os.environ.get(FILE)
-            if not named:
-                return cls()
-            policy, origin = named, FILE
-        if not isinstance(policy, Mapping):
-            known = "Write an object with any of trusted, fabricate, secret and approve."
-            policy = settings_file.table(cast("str | Path", policy), origin, known)
+        content, origin = settings_file.given(
+            policy, "taint", FILE, "Write an object with any of trusted, fabricate, secret and approve."
+        )
         try:
-            return cls.model_validate(policy)
+            return cls.model_validate(content)
         except ValidationError as error:
             raise _refused(error, origin) from None
 
