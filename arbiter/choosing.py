@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from arbiter import tools
 from arbiter.recalling import WINDOW
+from blackboard import settings_file
+from blackboard.errors import BadInput
 from blackboard.taint import Taint, TaintPolicy
 from blackboard.types import Record
 from registry import Contract, Prices, Version
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 SHORTLIST = 12
 """Capabilities offered to the model at first; what it searches for and what is fabricated comes on top."""
+FILE = "ARBITER_CHOOSING"
+"""Names the file of a process that was given none."""
 
 
 class Choosing(Record):
@@ -37,6 +42,28 @@ class Choosing(Record):
     """Capabilities in the tool list, at most."""
     window: int | None = Field(default=None, ge=1)
     """The model's context window in tokens. Default: what the model says, or 200,000."""
+
+    @classmethod
+    def of(cls, choosing: Self | Mapping[str, Any] | str | Path | None) -> Self:
+        """The settings in what a program was given: themselves, a mapping, or the path of a JSON or TOML file.
+
+        Args:
+            choosing: None takes the file that ``ARBITER_CHOOSING`` names; without it, the defaults.
+
+        Raises:
+            BadInput: something in it is malformed, or its file cannot be read.
+        """
+        if isinstance(choosing, cls):
+            return choosing
+        known = f"Use any of {', '.join(cls.model_fields)}."
+        content, origin = settings_file.given(choosing, "choosing", FILE, known)
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            path = [str(part) for part in first["loc"]]
+            remedy = known if first["type"] == "extra_forbidden" else f"{first['msg']}."
+            raise BadInput(".".join([origin, *path]), first["input"], remedy) from None
 
     @property
     def contract(self) -> Contract:

@@ -173,8 +173,8 @@ class Decider:
         limit = given.get("limit", 5)
         query = str(given["query"])
         searched = await self._registry.find(
-            query, k=limit if isinstance(limit, int) else 5, tenant=self._state.tenant, contract=self._contract,
-            prices=self._prices,
+            query, k=limit if isinstance(limit, int) else 5, tenant=self._state.tenant,
+            contract=self._needed(given), prices=self._prices,
         )  # fmt: skip
         matches = searched.matches
         decision.matches.append(searched.decision)
@@ -187,14 +187,22 @@ class Decider:
             }
             for match in matches
         ]
-        answer: JsonValue = {"found": found}
+        answer: dict[str, JsonValue] = {"found": found}
         full = self._without_room([match.version for match in matches])
         if full:
-            note = f"The tool list has no room for {', '.join(full)}: call them through {tools.PLAN}."
-            answer = {"found": found, "note": note}
+            answer["note"] = f"The tool list has no room for {', '.join(full)}: call them through {tools.PLAN}."
         if not found:
-            answer = {"found": found, "note": f"Nothing fits. Ask for it with {tools.REQUEST}."}
+            answer["note"] = f"Nothing fits. Ask for it with {tools.REQUEST}."
+        if searched.decision.left_out and given.keys() & {"inputs", "output"}:
+            answer["left_out"] = [*searched.decision.left_out]
         return Call(tool_use_id=use.id, name=use.name, answer=answer)
+
+    def _needed(self, given: Mapping[str, JsonValue]) -> Contract | None:
+        """What a search holds capabilities to: what is no use to this run, and what the model says of its sub-task."""
+        said = {key: given[key] for key in ("inputs", "output") if key in given}
+        if not said:
+            return self._contract
+        return Contract.model_validate({**(self._contract or Contract()).model_dump(), **said})
 
     def _without_room(self, versions: list[Version]) -> list[str]:
         """Which of what was found will not be in the tool list."""

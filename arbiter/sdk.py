@@ -91,14 +91,15 @@ class Arbiter(Client):
         strategies: by which agendas may be rated in the role ``arbiter``, by name, beside the built-in ones; see
             ``docs/agenda.md``.
         choosing: which capabilities the planning model is shown: effects and grants that are allowed, how much of the model's
-            context tools may take. Default: ``Choosing()``.
+            context tools may take; a ``Choosing``, a mapping, or the path of a JSON or TOML file. Default: the file that
+            ``ARBITER_CHOOSING`` names, then ``Choosing()``; see ``docs/matching.md``.
         recalling: how much of the board, and of what earlier runs remembered, it is shown. Default: ``Recalling()``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
     Raises:
-        BadInput: an unknown role or isolation, a malformed taint policy, or something that is not a capability.
+        BadInput: an unknown role or isolation, a malformed taint policy or choosing, or something that is not a capability.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Arbiter(Client):
         taint: TaintPolicy | Mapping[str, Any] | str | Path | None = None,
         matcher: Matcher | None = None,
         strategies: Mapping[str, Rate] | None = None,
-        choosing: Choosing | None = None,
+        choosing: Choosing | Mapping[str, Any] | str | Path | None = None,
         recalling: Recalling | None = None,
     ) -> None:
         for role in roles:
@@ -144,6 +145,8 @@ class Arbiter(Client):
             from wrapper.isolation.detection import wanted
 
             wanted(isolation if isinstance(isolation, str) else None)
+        from arbiter.choosing import Choosing
+
         self._options: dict[str, Any] = {
             "url": url, "model": model, "data_dir": data_dir, "namespace": namespace, "board": board,
             "capabilities": capabilities, "peers": peers, "roles": roles, "limits": limits, "tenant": tenant,
@@ -152,7 +155,7 @@ class Arbiter(Client):
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
             "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint), "matcher": matcher,
-            "strategies": dict(strategies or {}), "choosing": choosing, "recalling": recalling,
+            "strategies": dict(strategies or {}), "choosing": Choosing.of(choosing), "recalling": recalling,
         }  # fmt: skip
         super().__init__(tenant, limits)
         self._strategies = self._options["strategies"]

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from arbiter import board_tools
 from blackboard.taint import PERSON
 from registry import Version, origin
+from registry.matching.contract import JSON_TYPES
 from wrapper.models import quoted
 
 if TYPE_CHECKING:
@@ -46,6 +47,18 @@ def built_in() -> list[ToolSpec]:
                     "minimum": 1,
                     "maximum": 20,
                     "description": "How many at most. Default 5.",
+                },
+                "inputs": {
+                    "type": "array",
+                    "items": {"type": "string", "minLength": 1, "maxLength": 100},
+                    "maxItems": 50,
+                    "description": "Names of all values you can supply. What requires others is left out. Leave it away "
+                    "if you can supply whatever is asked for.",
+                },
+                "output": {
+                    "type": "string",
+                    "enum": [*JSON_TYPES],
+                    "description": "JSON type that the next task needs. What returns none is left out.",
                 },
             },
             ["query"],

@@ -7,8 +7,9 @@ near what the encoder makes of them alone. That is what is left of an encoder wh
 
 The table in the package was made with all-MiniLM-L6-v2 (Apache-2.0), whose weights have the SHA-256 of
 :data:`benchmarks.related.WEIGHTS`, and 125,000 one-line summaries of public packages; no corpus that matchers are measured on is
-among them. For most of the texts an 8-bit copy of these weights was asked (cosine .993 to what the weights say), so a run of this
-gives a slightly different file. Needs NumPy, SciPy and the better part of an hour.
+among them. For most of the texts an 8-bit copy of these weights was asked (cosine .993 to what the weights say): out of those
+vectors :func:`table` makes the file of the package byte for byte, out of the vectors of the weights themselves one that differs
+slightly. Needs NumPy, SciPy and the better part of an hour.
 
 Source: ridge regression by conjugate gradients; the idea of a table instead of an encoder is that of Tissier et al. and
 of Model2Vec.

@@ -11,10 +11,7 @@ Source of the idea: information-flow control by labels that join (Denning, A Lat
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +20,7 @@ from urllib.parse import quote
 
 from pydantic import JsonValue, ValidationError, field_validator
 
+from blackboard import settings_file
 from blackboard.errors import BadInput
 from blackboard.types import Record
 
@@ -182,16 +180,11 @@ class TaintPolicy(Record):
         """
         if isinstance(policy, cls):
             return policy
-        origin = "taint"
-        if policy is None:
-            named = os.environ.get(FILE)
-            if not named:
-                return cls()
-            policy, origin = named, FILE
-        if not isinstance(policy, Mapping):
-            policy = _file(Path(cast("str | Path", policy)), origin)
+        content, origin = settings_file.given(
+            policy, "taint", FILE, "Write an object with any of trusted, fabricate, secret and approve."
+        )
         try:
-            return cls.model_validate(policy)
+            return cls.model_validate(content)
         except ValidationError as error:
             raise _refused(error, origin) from None
 
@@ -208,19 +201,6 @@ class TaintPolicy(Record):
 def _fits(pattern: str, label: str) -> bool:
     # No pattern can hold the parentheses of the labels that stand for many: only one that fits all of the kind fits those.
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), label) is not None
-
-
-def _file(path: Path, origin: str) -> Mapping[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content: object = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as error:
-        raise BadInput(origin, str(path), f"It cannot be read: {error.strerror}. Name an existing file.") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(origin, str(path), f"It is not JSON, nor TOML in a file named *.toml: {error}.") from None
-    if not isinstance(content, dict):
-        raise BadInput(origin, str(path), "Write an object with any of trusted, fabricate, secret and approve.")
-    return cast("dict[str, Any]", content)
 
 
 _REMEDIES = {

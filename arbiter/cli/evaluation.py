@@ -49,6 +49,7 @@ def matching(arguments: argparse.Namespace) -> int:
         report = evaluation.evaluate(
             corpus, matchers, limit=arguments.limit, seed=arguments.seed, say=say, calibration=model,
             fusions=fusions, small=LexicalMatcher if arguments.refit else None, later=later,
+            fitted=(_WORDS, _BOTH),
         )  # fmt: skip
         say("")
         reports.append(report)

@@ -44,7 +44,8 @@ async def _run(arguments: argparse.Namespace) -> int:
     async with Arbiter(
         model=arguments.model, fabricator_model=arguments.fabricator_model,
         examiner_model=arguments.examiner_model, capabilities=capabilities,
-        grace_seconds=GRACE_SECONDS, isolation=arguments.isolation, taint=arguments.taint_policy, **options.place(arguments),
+        grace_seconds=GRACE_SECONDS, isolation=arguments.isolation, taint=arguments.taint_policy,
+        choosing=arguments.choosing, **options.place(arguments),
     ) as served:  # fmt: skip
         if not served.sandboxed:
             output.note(NO_SANDBOX)

@@ -109,6 +109,13 @@ def taint(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def choosing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--choosing", metavar="FILE",
+        help="JSON or TOML: which capabilities the planning model may use and is shown (default: $ARBITER_CHOOSING)",
+    )  # fmt: skip
+
+
 def which(parser: argparse.ArgumentParser, when: str = "") -> None:
     """Options that say which events are meant."""
     parser.add_argument("--since", metavar="TIME", help=f"{when}from then on; 24h, 7d or 2026-01-31T08:00")

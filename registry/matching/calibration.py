@@ -34,7 +34,7 @@ class Calibration(Record):
 
     def probability(self, signals: Signals) -> float:
         """How likely the best candidate is right; 0 when nothing was found."""
-        if signals.score <= 0:
+        if not signals.found:
             return 0.0
         return _logistic(sum(weight * value for weight, value in zip(self.weights, features(signals), strict=True)))
 
@@ -46,13 +46,14 @@ def features(signals: Signals) -> tuple[float, ...]:
         1.0,
         4 * signals.score - 0.5,
         signals.covered - 0.5,
-        signals.lead,
         signals.standing * many,
         signals.known - 0.5,
         signals.named,
         signals.score * signals.covered * 4,
-        signals.size / 10,
+        signals.answered,
         1.0 - many,
+        many if signals.meant else 0.0,
+        signals.meant * many / 5,
     )
 
 
@@ -69,7 +70,9 @@ def fit(cases: Sequence[tuple[Signals, bool]], prior: Calibration | None = None,
     """
     if not cases:
         raise BadInput("cases", 0, "Give at least one case to fit on.")
-    rows = [(features(signals), 1.0 if right else 0.0) for signals, right in cases if signals.score > 0]
+    rows = [
+        (features(signals), 1.0 if right else 0.0) for signals, right in cases if signals.score > 0 or signals.meant > 0
+    ]
     size = len(features(Signals()))
     centre = list(prior.weights) if prior is not None else [0.0] * size
     weights = list(centre)

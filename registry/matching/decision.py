@@ -66,7 +66,7 @@ class MatchDecision(Record):
     signals: tuple[float, ...] = ()
     """What the probability was made from; see :class:`registry.matching.interface.Signals`."""
     left_out: tuple[str, ...] = ()
-    """What was found and may not be used, each with the reason."""
+    """What fits best of what may not be used, each with the reason."""
     own_cases: int = 0
     """How many decisions of this installation its calibration was fitted on; 0 for the one that is shipped."""
 
@@ -157,8 +157,9 @@ def conclude(
     right = calibration.probability(found.signals)
     ways = costs(right, prices) if found.candidates else _NOTHING.copy()
     chosen: tuple[str, ...] = ()
-    # What is left out is told of the need itself, not of its parts.
-    said = tuple(f"{name}: {why}" for name, why in list(refused.items())[:_SHOWN])
+    # What is left out is told of the need itself, not of its parts, and what would have fitted best of that.
+    missed = matcher.search(need, k=_SHOWN, allowed=refused.__contains__).candidates if refused else ()
+    said = tuple(f"{each.name}: {refused[each.name]}" for each in missed)
     composed = _composed(matcher, need, calibration, passing)
     if composed is not None:
         ways["compose"] = (1 - composed[1]) * prices.wrong_match

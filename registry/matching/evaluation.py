@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class Report:
     abstention: dict[str, dict[str, Abstention]] = field(default_factory=dict[str, dict[str, Abstention]])
     """By matcher, then ``near`` and ``purged``."""
     cases: list[tuple[Signals, bool]] = field(default_factory=list[tuple[Signals, bool]])
-    """What a calibration is fitted on: the first matcher's."""
+    """What a calibration is fitted on."""
 
     def record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -72,6 +72,7 @@ def evaluate(
     fusions: Mapping[str, Sequence[str]] | None = None,
     small: Callable[[], Matcher] | None = None,
     later: Mapping[str, Corpus] | None = None,
+    fitted: Collection[str] | None = None,
 ) -> Report:
     """Measure matchers on a corpus, beside BM25 and fusions by reciprocal rank.
 
@@ -85,6 +86,7 @@ def evaluate(
         fusions: what is fused, by the name it is reported under; names of matchers, and ``BM25``.
         small: makes empty matchers; parts of the corpus, as small as a young registry, then add cases to fit on.
         later: for some matchers, the corpus with other documents under the same ids, instead of it.
+        fitted: names of the matchers whose rankings a calibration is to be fitted on. Default: the first.
     """
     chance = random.Random(seed)
     queries = list(corpus.queries)
@@ -112,7 +114,8 @@ def evaluate(
     for name, matcher in matchers.items():
         say(f"{corpus.name}: does anything fit, by {name}")
         report.abstention[name], cases = _abstain(matcher, queries, gone, chance, calibration or shipped())
-        report.cases = report.cases or cases
+        if name in (fitted or [next(iter(matchers))]):
+            report.cases += cases
     if small is not None:
         report.cases += _small(corpus, queries, chance, small)
     return report

@@ -1,7 +1,8 @@
-"""Words and meanings together: the lexical matcher, and vectors of an encoder, each as far above its own average.
+"""Words and meanings together: the lexical matcher, and how much nearer than most a capability is by vectors of an encoder.
 
-A capability's vector is the mean of two: one of its name and description, one of the needs it served. What every
-capability has in common is taken out of them. Needs NumPy.
+A capability's vector is the mean of two: one of its name, description and names of parameters, one of the needs it served.
+How near it is counts in standard deviations over the registry, because encoders differ in what they call near; what
+words add up to counts as the share of the need that it is, which means the same in every registry. Needs NumPy.
 
 Vectors are made when they are first needed and kept in a :class:`VectorStore` by the hash of their text, so a text is
 encoded once for everybody. While more than a hundredth of the vectors is still to be made, as with a new encoder, all
@@ -25,9 +26,10 @@ from registry.matching.interface import Batch, Candidate, Findings
 from registry.matching.lexical import LexicalMatcher
 from registry.matching.words import views
 
-_WORDS = 0.8
+_WORDS = 25.0
 _AT_ONCE = 256
 _DEEP = 400
+_LOOKED_AT = 10
 _SERVED = 0.5
 _READ = 4000
 _ASKED = 512
@@ -54,7 +56,8 @@ class HybridMatcher:
         store: keeps them. Default: nowhere but here.
         lexical: the other half. Default: a new :class:`~registry.matching.lexical.LexicalMatcher`.
         at_once: how many missing vectors a search makes at most before it answers; the rest is for :meth:`encode_some`.
-        words: what the words count for against the meanings, both in standard deviations; 0 leaves them out.
+        words: how many standard deviations of meaning it is worth that the words of a capability weigh as much as the need;
+            0 leaves words out.
 
     Raises:
         BadInput: NumPy is not installed; by a search, the encoder gave vectors of several lengths.
@@ -82,7 +85,6 @@ class HybridMatcher:
         self._rows: dict[str, int] = {}
         self._names: list[str] = []
         self._matrix: Any = None
-        self._sum: Any = None
 
     def __len__(self) -> int:
         return len(self._lexical)
@@ -101,7 +103,7 @@ class HybridMatcher:
         """Know this capability; replaces what was known under the name."""
         self.remove(name)
         self._lexical.add(name, document)
-        about = f"{_spoken(document.name)}. {document.description}"
+        about = f"{_spoken(document.name)}. {document.description} {_spoken(document.parameters)}".rstrip()
         self._texts[name] = (about, document.served) if document.served.strip() else (about,)
         self._missing[name] = None
 
@@ -113,7 +115,6 @@ class HybridMatcher:
         row = self._rows.pop(name, None)
         if row is None:
             return
-        self._sum -= self._matrix[row]
         last = self._names.pop()
         if last != name:
             self._matrix[row] = self._matrix[len(self._names)]
@@ -175,31 +176,29 @@ class HybridMatcher:
         asked = self._query(query) if whole and self._names and query.strip() and k > 0 else None
         if asked is None:
             return Findings(words.candidates[: max(k, 0)], words.signals)
-        matrix = self._matrix[: len(self._names)]
-        mean = self._sum / len(self._names)
-        # Centred on the average capability: a vector's likeness to everything says nothing. Of several sentences each is meant.
-        asked = asked - mean
-        close = (matrix @ asked.T - mean @ asked.T).max(axis=1)
-        spread = float(close.std()) or 1.0
-        middle = float(close.mean())
-        count = max(1, len(self))
-        scores = [each.score for each in words.candidates]
-        usual = sum(scores) / count
-        deviation = math.sqrt(max(sum(score * score for score in scores) / count - usual * usual, 1e-12))
+        # Of several sentences each is meant.
+        close = (self._matrix[: len(self._names)] @ asked.T).max(axis=1)
+        spread = float(close.std(dtype=self._np.float64)) or 1.0
+        middle = float(close.mean(dtype=self._np.float64))
         by_words = {each.name: each for each in words.candidates}
-        names = self._nearest(close, max(_DEEP, k), allowed) | by_words.keys()
-        ranked: list[Candidate] = []
-        for name in names:
-            lexical = by_words.get(name)
+        ranked: list[tuple[float, str, float]] = []
+        for name in self._nearest(close, max(_DEEP, k), allowed) | by_words.keys():
             row = self._rows.get(name)
-            meaning = (float(close[row]) - middle) / spread if row is not None else 0.0
-            total = meaning + self._share * ((lexical.score if lexical else 0.0) - usual) / deviation
-            said = f"means {meaning:.1f} deviations more than most" if meaning > 0 else ""
-            reasons = (*(lexical.reasons if lexical else ()), *((said,) if said else ()))
             # Rounded, so that sums made in another order give the same ranking.
-            ranked.append(Candidate(name, round(1 / (1 + math.exp(-(total - 4) / 2)), 6), reasons))
-        ranked.sort(key=lambda each: (-each.score, each.name))
-        return Findings(ranked[:k], words.signals)
+            meant = round((float(close[row]) - middle) / spread, 4) if row is not None else 0.0
+            said = by_words[name].score if name in by_words else 0.0
+            ranked.append((-round(meant + self._share * said / max(1 - said, 1e-9), 4), name, meant))
+        ranked.sort()
+        best = [by_words.get(name, Candidate(name, 0.0)) for _, name, _ in ranked[: max(k, _LOOKED_AT)]]
+        signals = self._lexical.judged(query, best)
+        if best:
+            # How far the best is before the tenth said less, with meanings, than the rest does.
+            signals = signals._replace(standing=0.0, meant=ranked[0][2])
+        found = [
+            each._replace(score=_score(-total), reasons=(*each.reasons, *_told(meant)))
+            for each, (total, _, meant) in zip(best, ranked, strict=False)
+        ]
+        return Findings(found[:k], signals)
 
     def _nearest(self, close: Any, wanted: int, allowed: Callable[[str], bool] | None) -> set[str]:
         """The allowed ones that are nearest; looked for among more and more until there are as many as wanted."""
@@ -217,14 +216,12 @@ class HybridMatcher:
         np = self._np
         if self._matrix is None:
             self._matrix = np.zeros((64, len(vector)), dtype=np.float32)
-            self._sum = np.zeros(len(vector), dtype=np.float64)
         if len(vector) != self._matrix.shape[1]:
             raise BadInput("encoder", self._encoder.identity, "Its vectors must all have one length.")
         if len(self._names) == len(self._matrix):
             self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
         self._rows[name] = len(self._names)
         self._matrix[len(self._names)] = vector
-        self._sum += self._matrix[len(self._names)]
         self._names.append(name)
 
     def _vectors(self, texts: Sequence[str]) -> Any:
@@ -242,6 +239,15 @@ class HybridMatcher:
         if len({len(row) for row in rows}) > 1:
             raise BadInput("encoder", identity, "Its vectors must all have one length.")
         return np.stack(rows)
+
+
+def _score(total: float) -> float:
+    """From 0 to 1: next to nothing for what has no word in common with a need and means no more of it than most."""
+    return round(1 / (1 + math.exp(-(max(-40.0, min(40.0, total)) - 8) / 2)), 6)
+
+
+def _told(meant: float) -> tuple[str, ...]:
+    return (f"means {meant:.1f} deviations more than most",) if meant > 0 else ()
 
 
 def _spoken(name: str) -> str:

@@ -25,16 +25,24 @@ class Signals(NamedTuple):
     """Of the best candidate."""
     covered: float = 0.0
     """Share of the need's weight in words that the best candidate has; words nobody knows count as not covered."""
-    lead: float = 0.0
-    """How far the best stands before the second, as a share of its score."""
     standing: float = 0.0
-    """How far it stands before the tenth, the same way; the whole score where there are fewer."""
+    """How far the best stands before the tenth, as a share of its score; the whole score where there are fewer. 0 where
+    meanings ranked as well."""
     known: float = 0.0
     """Share of the need's weight in words that some capability has."""
     named: float = 0.0
-    """Share of the weight of the best candidate's name that the need mentions."""
+    """Share of the weight of a name that the need mentions: of the best five, the one of which it is most."""
+    answered: float = 0.0
+    """Share of what the best candidate says, by what its words weigh, that the need asks for."""
     size: float = 0.0
     """Natural logarithm of 1 and the number of capabilities."""
+    meant: float = 0.0
+    """How many deviations the best candidate is nearer to the need by its meaning than most; 0 where words alone ranked."""
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a best candidate."""
+        return self.score > 0 or self.meant != 0
 
 
 class Findings(NamedTuple):

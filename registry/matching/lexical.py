@@ -57,6 +57,8 @@ _MEANING = 0.1
 """What a capability that means the same as the need gains, against all of the need's words."""
 _DIRECTION = 64
 """How many words of a name, description and names of parameters, and of a need, are read for what they mean together."""
+_NAMED = 5
+"""Of how many of the best the names are compared with the need."""
 _SAID = 0.3
 """From where on a meaning is given as a reason."""
 
@@ -111,7 +113,7 @@ class LexicalMatcher:
         self._postings: dict[str, Posting] = {}
         self._terms: list[str] = []
         self._spare: list[int] = []
-        self._spelling = Spelling()
+        self._spelling = Spelling(lambda word: bool((self._related or shipped()).of(word)))
         self._slots: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._texts: dict[int, array[int]] = {}
@@ -176,10 +178,14 @@ class LexicalMatcher:
         scores = self._scores(asked, max(k, _ORDERED), allowed)
         ranked = self._ordered(asked, scores)
         best = [Candidate(self._names[slot], score / (score + asked.against)) for score, slot in ranked[: max(k, 10)]]
-        signals = self._signals(asked, best, ranked[0][1] if ranked else None)
+        signals = self._signals(asked, best)
         last = k if told is None else told
         explained = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best[:last]]
         return Findings([*explained, *best[last:]][:k], signals)
+
+    def judged(self, query: str, best: Sequence[Candidate]) -> Signals:
+        """How sure a ranking looks that somebody else made of known capabilities, best first, with their scores here."""
+        return self._signals(self._asked(query), best)
 
     # ---- the need ---------------------------------------------------------------------------------------------------
 
@@ -334,32 +340,54 @@ class LexicalMatcher:
             said.append(f"means alike {close:.2f}")
         return tuple(said)
 
-    def _signals(self, asked: _Asked, best: Sequence[Candidate], top: int | None) -> Signals:
-        if top is None:
-            return Signals(size=math.log1p(len(self)))
+    def _signals(self, asked: _Asked, best: Sequence[Candidate]) -> Signals:
+        size = math.log1p(len(self))
+        if not best:
+            return Signals(size=size)
         stems = list(asked.weights)
         total = sum(asked.weights.values()) or 1.0
         covered = known = 0.0
+        top = self._slots[best[0].name]
         for group, (value, term) in self._found(asked, top).items():
             weight = asked.weights[stems[group]]
             covered += weight if term == stems[group] else min(weight, 3 * value)
         for word, weight in asked.weights.items():
             known += weight if word in self._postings else 0.0
-        name = list(dict.fromkeys(terms(best[0].name)))
-        heavy = {word: self._weight(word) for word in name}
-        named = sum(weight for word, weight in heavy.items() if word in asked.weights)
         first = best[0].score
-        second = best[1].score if len(best) > 1 else 0.0
         tenth = best[9].score if len(best) > 9 else 0.0
         return Signals(
             score=first,
             covered=covered / total,
-            lead=(first - second) / first,
-            standing=(first - tenth) / first,
+            standing=(first - tenth) / (first or 1.0),
             known=known / total,
-            named=named / (sum(heavy.values()) or 1.0),
-            size=math.log1p(len(self)),
+            named=max(self._named(asked, self._slots[each.name]) for each in best[:_NAMED]),
+            answered=self._answered(asked, top),
+            size=size,
         )
+
+    def _named(self, asked: _Asked, slot: int) -> float:
+        """The share of a name's weight that the need mentions."""
+        everything = mentioned = 0.0
+        text = self._texts[slot]
+        for number in dict.fromkeys(text[1 : text.index(0, 1)]):
+            word = self._terms[number - 1]
+            weight = self._weight(word)
+            everything += weight
+            if word in asked.weights:
+                mentioned += weight
+        return mentioned / (everything or 1.0)
+
+    def _answered(self, asked: _Asked, slot: int) -> float:
+        """The share of what a capability's words weigh that stands for words of the need."""
+        everything = answered = 0.0
+        meant = asked.meant
+        for packed in self._impacts[slot]:
+            number, impact = packed >> 8, packed & 255
+            value = self._weight(self._terms[number - 1]) * impact / 255
+            everything += value
+            if number in meant:
+                answered += min(value, meant[number][1] * impact)
+        return answered / (everything or 1.0)
 
     def _know(self, word: str) -> Posting:
         if self._spare:

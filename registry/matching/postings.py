@@ -43,7 +43,8 @@ class Posting:
         self.weak: Places | None = None
 
     def __len__(self) -> int:
-        return sum(len(places.slots) for places in self.places())
+        strong, weak = self.strong, self.weak
+        return (len(strong.slots) if strong is not None else 0) + (len(weak.slots) if weak is not None else 0)
 
     def places(self) -> list[Places]:
         return [places for places in (self.strong, self.weak) if places is not None]

@@ -68,7 +68,7 @@ def refit(cases: Sequence[Case]) -> Refit:
     Raises:
         BadInput: there are too few, or the shipped one predicts them as well.
     """
-    usable = sorted(each for each in cases if each[0].score > 0)
+    usable = sorted(each for each in cases if each[0].found)
     right = sum(truth for _, truth in usable)
     if len(usable) < LEAST or min(right, len(usable) - right) < LEAST_OF_EACH:
         raise BadInput(

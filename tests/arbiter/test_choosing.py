@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from arbiter_support import FUNCTIONS, answers, arbiter, call
 
-from arbiter import Capability, Choosing, capability
+from arbiter import Arbiter, Capability, Choosing, capability
+from arbiter.choosing import FILE
+from arbiter.cli import main
 from arbiter.tools import PLAN, SEARCH, built_in
+from blackboard.errors import BadInput
 from blackboard.testing import RedisServer
-from registry import Registry
+from registry import Prices, Registry
 from wrapper.models.estimate import estimate_request
 
 
@@ -123,3 +128,111 @@ async def test_one_search_says_the_same_as_asking_twice(redis_server: RedisServe
             found = await registry.find(need, k=5)
             assert found.decision == await registry.decide(need)
             assert [each.name for each in found.matches] == [each.name for each in await registry.shortlist(need, k=5)]
+
+
+@capability
+def look_up_weather(city: str, day: str = "today") -> dict[str, float]:
+    """Weather forecast for a city."""
+    return {"celsius": 21.0}
+
+
+@capability
+def weather_of_account(account_id: str, city: str) -> str:
+    """Weather forecast as an account has it set."""
+    return "sunny"
+
+
+async def test_a_search_leaves_out_what_the_sub_task_cannot_supply_and_what_the_next_task_cannot_take(
+    redis_server: RedisServer,
+) -> None:
+    turns = [
+        call(SEARCH, query="weather forecast", inputs=["place"]),
+        call(SEARCH, query="weather forecast", output="number"),
+        call(SEARCH, query="weather forecast"),
+        "Sunny.",
+    ]
+    functions = [*FUNCTIONS, look_up_weather, weather_of_account]
+    async with arbiter(redis_server.url, turns, capabilities=functions) as (a, _):
+        result = await a.run("Think.", timeout=20)
+    supplied, typed, plain = answers(result)
+    assert [each["name"] for each in supplied["found"]] == ["look_up_weather"], "a place is a city"
+    assert supplied["left_out"] == ["weather_of_account: needs account_id"]
+    assert [each["name"] for each in typed["found"]] == ["look_up_weather"], "a property is a number"
+    assert typed["left_out"] == ["weather_of_account: returns string, not number"]
+    assert {each["name"] for each in plain["found"]} == {"look_up_weather", "weather_of_account"}
+    assert "left_out" not in plain
+    # The first round's record is of the request; each search has its own.
+    recorded = [turn.matches[-1]["left_out"] for turn in result.state.rounds[:3]]
+    assert recorded == [supplied["left_out"], typed["left_out"], []]
+    told = [match["left_out"] for match in result.state.rounds[0].matches]
+    assert told == [[], supplied["left_out"]]
+
+
+async def test_a_search_with_an_unknown_type_is_answered_and_nothing_is_searched(redis_server: RedisServer) -> None:
+    turns = [call(SEARCH, query="weather", output="date"), "No."]
+    async with arbiter(redis_server.url, turns, capabilities=FUNCTIONS) as (a, _):
+        result = await a.run("Think.", timeout=20)
+    (said,) = answers(result)
+    assert "does not fit its schema" in said
+    assert len(result.state.rounds[0].matches) == 1
+
+
+# ---- where it is set ---------------------------------------------------------------------------------------------------
+
+
+def test_it_is_read_from_a_mapping_from_json_or_toml_and_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(FILE, raising=False)
+    wanted = Choosing(effects=("pure", "reads"), without=("secrets",), prices=Prices(wrong_match=9), share=0.1)
+    assert Choosing.of(None) == Choosing()
+    assert Choosing.of(wanted) is wanted
+    as_toml, as_json = tmp_path / "c.toml", tmp_path / "c.json"
+    as_toml.write_text('effects = ["pure", "reads"]\nwithout = ["secrets"]\nshare = 0.1\n[prices]\nwrong_match = 9\n')
+    as_json.write_text(wanted.model_dump_json())
+    assert Choosing.of(as_toml) == Choosing.of(str(as_json)) == wanted
+    assert (
+        Choosing.of({"effects": ["pure", "reads"], "without": ["secrets"], "share": 0.1, "prices": {"wrong_match": 9}})
+        == wanted
+    )
+    monkeypatch.setenv(FILE, str(as_toml))
+    assert Choosing.of(None) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "remedy"),
+    [
+        ('{"effects": ["reads", "harmless"]}', r"\.effects\.1", "pure.*irreversible"),
+        ('{"without": ["money"]}', r"\.without\.0", "secrets"),
+        ('{"share": 2}', r"\.share", "less than or equal to 1"),
+        ('{"prices": {"question": -1}}', r"\.prices\.question", "greater than or equal to 0"),
+        ('{"effect": ["pure"]}', r"\.effect", "Use any of effects, without, prices"),
+        ("[]", "", "Use any of effects, without, prices"),
+        ("{", "", "not JSON"),
+        (None, "", "cannot be read"),
+    ],
+)
+def test_with_a_malformed_file_nothing_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, field: str, remedy: str
+) -> None:
+    file = tmp_path / "choosing.json"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setenv(FILE, str(file))
+    with pytest.raises(BadInput, match=remedy) as refused:
+        Arbiter("memory://")
+    assert re.fullmatch(FILE + field, refused.value.field)
+    with pytest.raises(BadInput, match="choosing"):
+        Arbiter("memory://", choosing=file)
+
+
+def test_a_command_goes_by_the_file_it_is_given(
+    redis_server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, file = tmp_path / "model.json", tmp_path / "choosing.toml"
+    script.write_text(json.dumps({"scenes": [{"turns": [call("echo", text="x"), "{{ results.echo }}"]}]}))
+    file.write_text('effects = ["reads"]\n')
+    words = ["run", "Echo x.", "--url", redis_server.url, "--board", "choosing", "--model", f"scripted:{script}",
+             "--capabilities", f"{Path(__file__).with_name('arbiter_support.py')}:FUNCTIONS"]  # fmt: skip
+    assert main([*words, "--choosing", str(file)]) == 0
+    assert "pure is not allowed" in capsys.readouterr().out

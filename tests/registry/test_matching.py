@@ -175,6 +175,8 @@ def test_identifiers_are_split_into_words() -> None:
     [
         ("tranlsate this letter", "translate"),
         ("is there a forecst", "weather_forecast"),
+        ("the wether, please", "weather_forecast"),
+        ("talk to a doctr", "book_doctor"),
         ("what quality has the air", "airqualitycheck"),
         ("a film for tonight", "movie_search"),
         ("see a physician", "book_doctor"),
@@ -191,6 +193,26 @@ def test_slips_joined_words_and_words_that_mean_the_same_are_found(need: str, na
         }
     )
     assert names(matcher, need)[:1] == [name]
+
+
+def test_a_word_that_is_right_as_it_is_written_is_no_slip() -> None:
+    matcher = built({"guard": make("guard", "Watches the coast.")})
+    assert names(matcher, "cosat") == ["guard"]
+    assert names(matcher, "cost") == []
+
+
+@pytest.mark.parametrize("slip", ["wether", "weahter", "wheather", "weathar", "weathre", "weathr"])
+def test_a_word_with_one_slip_behind_its_first_letter_is_near(slip: str) -> None:
+    spelling = Spelling()
+    spelling.add("weather")
+    assert [word for word, _ in spelling.near(slip)] == ["weather"]
+
+
+@pytest.mark.parametrize("other", ["wethar", "wisher", "beat", "wea"])
+def test_a_word_with_more_slips_or_another_first_letter_is_not(other: str) -> None:
+    spelling = Spelling()
+    spelling.add("weather")
+    assert spelling.near(other) == ()
 
 
 def test_a_candidate_says_which_words_spoke_for_it() -> None:

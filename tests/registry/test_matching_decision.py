@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from blackboard.errors import BadInput
 from registry.matching import Document, LexicalMatcher, Prices, Signals, decide
 from registry.matching.abstention import auroc, calibration_error
-from registry.matching.calibration import Calibration, fit, shipped
+from registry.matching.calibration import Calibration, features, fit, shipped
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_fit_says_what_is_so() -> None:
 
 def test_a_refit_moves_from_the_prior_as_far_as_the_outcomes_say() -> None:
     prior = shipped()
-    wrong = [(Signals(score=0.4, covered=0.9, lead=0.5, known=1.0, size=3.0), False)]
+    wrong = [(Signals(score=0.4, covered=0.9, standing=0.5, known=1.0, size=3.0), False)]
     before = prior.probability(wrong[0][0])
     few, many = (fit(wrong * times, prior).probability(wrong[0][0]) for times in (2, 200))
     assert before > few > many
@@ -90,7 +90,7 @@ def test_a_refit_moves_from_the_prior_as_far_as_the_outcomes_say() -> None:
 
 
 def test_nothing_found_is_never_right_and_no_case_is_no_fit() -> None:
-    assert Calibration(weights=(9.0,) * 10).probability(Signals()) == 0
+    assert Calibration(weights=(9.0,) * len(features(Signals()))).probability(Signals()) == 0
     with pytest.raises(BadInput):
         fit([])
 

@@ -18,12 +18,11 @@ start programs on the machines of others.
 from __future__ import annotations
 
 import dataclasses
-import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from blackboard import settings_file
 from blackboard.errors import BadInput
 from wrapper.peers.peer import Peer
 
@@ -34,17 +33,8 @@ def peers(path: Path | str) -> list[Peer]:
     Raises:
         BadInput: it cannot be read, or a setting cannot be right; the field is ``peers.<name>.<setting>``.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content: object = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as error:
-        raise BadInput("peers", str(path), f"It cannot be read: {error.strerror}. Name an existing file.") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput("peers", str(path), f"It is not JSON, nor TOML in a file named *.toml: {error}.") from None
-    if not isinstance(content, dict):
-        raise BadInput("peers", str(path), "Write a table for each peer, named as the peer is called here.")
-    return [peer(name, given) for name, given in cast("dict[str, Any]", content).items()]
+    content = settings_file.table(path, "peers", "Write a table for each peer, named as the peer is called here.")
+    return [peer(name, given) for name, given in content.items()]
 
 
 def peer(name: str, given: object) -> Peer:
