@@ -63,9 +63,10 @@ class Calling:
         *args: str | int,
         seconds: float | None = None,
         confirm: Confirm | None = None,
+        entered: bool = True,
     ) -> Any:
         keys, script = shard.declare(lanes, run_id), _script.load(name)
-        if run_id is not None and name in ENDING:
+        if run_id is not None and name in ENDING and entered:
             keys, script = [*keys, *shard.results(run_id)], _script.load(name, "_results")
         if confirm is not None:
             return await _confirm.run(

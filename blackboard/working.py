@@ -197,6 +197,7 @@ class Working(Calling):
         await self._ending(claim, completion, data, lambda *entry: self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body, _told(completion), took, *entry, confirm=confirm,
+            entered=bool(claim.entry),
         ))  # fmt: skip
 
     async def fail(self, claim: Claim, completion: Completion, *, carried: Usage | None = None) -> str:

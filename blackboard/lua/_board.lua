@@ -359,8 +359,9 @@ local function told(text)
   if text == '' then return false end
   return text and cjson.decode(text)
 end
--- Writes what an entered task came to on its run's board; _results says how, in the scripts that end such tasks.
-local enter
+-- What an entered task came to is written on its run's board: reported() looks at what its worker says of that, enter() writes.
+-- They are in _results, which is not there where no such task can end.
+local reported, enter
 -- Ends a task: result, dependants and, when it was the last open one of the run, what comes next. failure: as told() gives it;
 -- a verdict says it itself.
 local function finish(id, t, status, completion, failure)

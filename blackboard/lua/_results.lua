@@ -10,7 +10,7 @@ local MOST_LINKS, MOST_LABELS = 32, 256
 local REPORT                               -- where in ARGV the report is, once reported() has looked
 
 -- Guard: call before the first write. at: where in ARGV the report begins.
-local function reported(t, at)
+reported = function(t, at)
   REPORT = t.ent and ARGV[at] and at
   if not (REPORT and t.ag) then return nil end
   local now = redis.call('HGET', TRIGGERS, '') or '0'

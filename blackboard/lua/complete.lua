@@ -5,7 +5,7 @@ if not t then
   if other and other.fence == ARGV[A + 1] and other.state == ARGV[A + 2] then return {other.ver, 0} end
   return no
 end
-local old = reported(t, A + 6)
+local old = reported and reported(t, A + 6)
 if old then return old end
 finish(ARGV[A], t, ARGV[A + 2], ARGV[A + 3], told(ARGV[A + 4]))
 local ms, tokens = string.match(ARGV[A + 5] or '', '^(%d+) (%d+)$')

@@ -9,7 +9,7 @@ if not t then
   end
   return no
 end
-local old = reported(t, A + 12)
+local old = reported and reported(t, A + 12)
 if old then return old end
 local why = ARGV[A + 5]
 if ARGV[A + 7] then why = why .. ',"usage":' .. ARGV[A + 7] end
