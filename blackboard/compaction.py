@@ -72,6 +72,8 @@ class _Plan:
     """All there are about entries."""
     vacant: dict[str, str] = field(default_factory=dict[str, str])
     """Topics nothing will be left on, and their versions."""
+    ends: dict[str, _Unit] = field(default_factory=dict[str, _Unit])
+    """What goes last of each topic."""
     operations: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """Operations that are forgotten, by the position of the fact they go with. The one that posted an entry goes with the
     entry's last fact: done again before, it would begin what is there anew."""
@@ -83,6 +85,7 @@ async def compact(
     *,
     before: str | None = None,
     older_than: float = OLDER_SECONDS,
+    at_least: int = 1,
     dry_run: bool = False,
     by: str | None = None,
 ) -> Compaction:
@@ -93,6 +96,7 @@ async def compact(
         before: take out what counted no more as of this position. Default: as of ``older_than``.
         older_than: seconds. Facts that are younger stay, and so do the operations that wrote them: the same operation later
             than that may be done again where nothing is left of what it wrote.
+        at_least: do nothing where fewer facts than so many can count no more, which costs little to see.
         dry_run: take nothing out and tell what would be.
         by: who asks, for the audit. Default: the user of this process.
 
@@ -105,7 +109,9 @@ async def compact(
         raise BadInput("scope", scope, "Name a scope that lasts: the log of a run goes with the run.")
     if not 0 <= older_than < float("inf"):
         raise BadInput("older_than", older_than, "Give an age in seconds, 0 for all there is.")
-    return await _Scope(board, scope, owner, before, older_than, by).compact(dry_run)
+    some = _Scope(board, scope, owner, before, older_than, by)
+    enough = at_least <= 1 or await some.superfluous() >= at_least
+    return await some.compact(dry_run) if enough else some.done
 
 
 class _Scope:
@@ -116,10 +122,19 @@ class _Scope:
         self._before, self._older_than = before, older_than
         self._shard = board.shard_of(owner)
         self._client: Any = board.client
-        self._done = Compaction(scope)
+        self.done = Compaction(scope)
+
+    async def superfluous(self) -> int:
+        """How many facts can count no more, at most: each entry that is found has one that counts."""
+        log, (*_, index, _, ends) = self._shard.log(self._owner), self._shard.entries(self._owner)
+        now = await self._now()
+        facts: int = await self._board.repeated(lambda: self._client.xlen(log))
+        found: int = await self._board.repeated(lambda: self._client.zcard(index))
+        expired: int = await self._board.repeated(lambda: self._client.zcount(ends, "-inf", now))
+        return facts - found + expired
 
     async def compact(self, dry_run: bool) -> Compaction:
-        done, noted = self._done, False
+        done, noted = self.done, False
         began: ScopeCompactedData | None = None
         for _ in range(_ROUNDS):
             now = await self._now()
@@ -143,6 +158,8 @@ class _Scope:
             if (made := await self._carry_out(plan, mark, summary)) is not None:
                 done.facts, done.entries = made.facts - began.facts, made.entries - began.entries
                 done.readable_from = made.readable_from
+                if made.kept is not None and done.facts * 4 > made.kept:
+                    await entry_log.rewrite(self._board, self._owner)  # a stream keeps the room of what left it
                 return done
         raise Stale("STALE", f"{done.scope} is being compacted by too many at once; try again")
 
@@ -163,7 +180,8 @@ class _Scope:
             left[fact.data.topic] = left.get(fact.data.topic, 0) + 1
         for unit in units:
             left[unit.topic] -= len(unit.facts)
-        return _Plan(upto, ms, units, facts, {topic: "" for topic, count in left.items() if not count})
+        vacant = {topic: "" for topic, count in left.items() if not count}
+        return _Plan(upto, ms, units, facts, vacant, {unit.topic: unit for unit in units})
 
     def _boundary(self, mark: Mark, facts: Sequence[Event], now: float) -> tuple[str, float] | None:
         """The position up to which facts go, and its time: never before what was said already."""
@@ -216,9 +234,8 @@ class _Scope:
     async def _step(self, at: str, summary: ScopeCompactedData, plan: _Plan, batch: Sequence[_Unit]) -> str | None:
         operations = [name for unit in batch for fact in unit.facts for name in plan.operations.get(fact.sequence, ())]
         flat: list[str | int] = []
-        ends = {unit.topic: number for number, unit in enumerate(plan.units)}
         for unit in batch:
-            vacant = plan.vacant.get(unit.topic, "") if plan.units[ends[unit.topic]] is unit else ""
+            vacant = plan.vacant.get(unit.topic, "") if plan.ends[unit.topic] is unit else ""
             flat += [unit.entry, unit.last, unit.topic, vacant, len(unit.facts)]
             flat += [stream_id(fact.sequence) for fact in unit.facts]
         keys = [
@@ -278,7 +295,7 @@ class _Scope:
             if any(other is not None and other.digest == digest for other in map(_blob, await self._since(plan))):
                 await self._board.blobs.keep(self._owner, text, json.loads(text))
             else:
-                self._done.contents += 1
+                self.done.contents += 1
 
     async def _since(self, plan: _Plan) -> list[Any]:
         """Facts that were written after the plan was made."""

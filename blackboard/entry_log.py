@@ -15,6 +15,7 @@ from blackboard.errors import Compacted, Stale
 
 PRELUDE = "_entries"
 _PAGE = 500
+_PUT = 200
 _ATTEMPTS = 200
 
 Logged = tuple[str, dict[str, str]]
@@ -109,3 +110,44 @@ async def whole(board: Calling, owner: str, end: str = "+") -> tuple[Mark, list[
                 return first, found
         await asyncio.sleep(min(0.2, 0.01 * attempt))
     raise Stale("STALE", f"{owner} is being compacted all the time; ask again")
+
+
+async def rewrite(board: Calling, owner: str, put: Mapping[str, str] | None = None) -> None:
+    """Copy a log, a bounded part at a time, and put the copy in its place: all of it takes no more room than what is in it.
+
+    Args:
+        put: what some facts say from now on, by their positions as the stream has them.
+    """
+    shard = board.shard_of(owner)
+    keys = [*shard.declare_entries(owner), shard.rewritten(owner)]
+    said = dict(put or {})
+    while True:
+        newest: list[Logged] = await board.repeated(lambda: cast(Any, board.client).xrevrange(keys[-1], count=1))
+        cursor, done = (newest[0][0] if newest else ""), 0
+        while not done:
+            following = [one for one in said if not cursor or order(one) > order(cursor)][:_PUT]
+            flat = [part for one in following for part in (one, said[one])]
+            reply = await _script.run(
+                board.client, _script.load("entry_rewrite", PRELUDE), keys, [owner, cursor, *flat],
+                recover=board.engine.ensure,
+            )  # fmt: skip
+            if not reply:
+                break  # another goes on with it, or this very call was done before
+            cursor, done = str(reply[0]), int(reply[1])
+        if done or not newest:
+            return
+
+
+async def owners(board: Calling, only: str | None = None) -> AsyncGenerator[str, None]:
+    """Every scope in which something was written. Looks through all keys of the servers, unless one is named."""
+    if only is not None:
+        yield only
+        return
+    seen: set[str] = set()
+    for shard in board.shards:
+        start, end = shard.entries("\0")[0].split("\0")
+        async for key in cast(Any, board.client).scan_iter(match=f"{start}*{end}", count=1000):
+            owner = str(key).removeprefix(start).removesuffix(end)
+            if owner not in seen:
+                seen.add(owner)
+                yield owner

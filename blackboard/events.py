@@ -449,7 +449,6 @@ class ScopeCompactedData(Stored):
     """How many facts were left up to ``kept_upto``; nothing while more are being taken out."""
     kept_upto: str = ""
     kept_sha256: str = ""
-    """The same sum of those that were left."""
 
 
 class ScopeCompacted(Event):
