@@ -322,7 +322,7 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     create.add_argument("--name", metavar="NAME", required=True, help="for people; whose it is or what it is for")
     create.add_argument(
         "--scope", metavar="SCOPE", action="append", required=True,
-        help="runs:read, runs:write, entries:read, entries:write, capabilities:read, capabilities:approve, "
+        help="runs:read, runs:write, entries:read, entries:write, entries:erase, capabilities:read, capabilities:approve, "
         "secrets:permit, limits:read, metrics:read or audit:read; may be repeated",
     )  # fmt: skip
     create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
