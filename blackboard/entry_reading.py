@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from pydantic_core import from_json
+
 from blackboard import _script, entry_log, events, meaning, predicates, topics
 from blackboard._calling import STEP_LANE, Calling
 from blackboard.blobs import Blob
@@ -42,6 +44,8 @@ LOOK_AT = 50_000
 """Facts a query looks at, at most, before it returns what it has and where to go on."""
 RELATIONS = ("supports", "contradicts", "answers", "derived_from")
 _PAGE = 100
+_FILTERED = 250
+"""How many entries one call brings where conditions are told here: more of them hold the server up for others."""
 _RECENT = 4096
 """Facts a watch remembers, to tell what a failover undid and put others in its place."""
 
@@ -143,12 +147,12 @@ class EntryReading:
         looked = 0
         said = [one for one in wanted if not one.path.startswith("@")]
         while True:
-            want = _PAGE if wanted else min(_PAGE, limit - len(kept))
+            want = _FILTERED if wanted else min(_PAGE, limit - len(kept))
             seen, cursor, *rows = await self._reading(
                 "entry_query", index, low if after is None else f"({after}", high, pattern, want
             )
             position = position or place(seen)
-            looked += max(len(rows), _PAGE)
+            looked += max(len(rows), want)
             for number, row in enumerate(rows):
                 if said and not _may_fit(row[3], said):
                     continue
@@ -413,7 +417,7 @@ def _member(entry: Entry, links_to: str | None, rel: str | None) -> str:
 def _may_fit(fact: str, said: Sequence[Predicate]) -> bool:
     """Whether what a fact says fulfils conditions on its content, told before an entry is made of it; a content that is stored
     apart may."""
-    content = json.loads(fact)["content"]
+    content = from_json(fact)["content"]
     return Blob.of(content) is not None or all(one.fits(content, {}) for one in said)
 
 
