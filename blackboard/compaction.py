@@ -140,8 +140,10 @@ class _Scope:
             now = await self._now()
             mark, log = await entry_log.whole(self._board, self._owner)
             done.readable_from = mark.readable_from
-            summary = next((_summary(self._event(one)) for one in reversed(log) if _is_summary(one)), None)
-            summary = summary or ScopeCompactedData(number=0, readable_from="", boundary_ms=0)
+            summary = ScopeCompactedData(number=0, readable_from="", boundary_ms=0)
+            for one in log:
+                if one[1]["type"] == events.ScopeCompacted.kind:
+                    summary = cast(ScopeCompactedData, self._event(one).data)
             began = began or summary
             done.facts, done.entries = summary.facts - began.facts, summary.entries - began.entries
             plan = self._plan(mark, [self._event(one) for one in log if one[1]["type"].startswith(FACTS)], now)
@@ -382,14 +384,6 @@ def _fewer(topics: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
                 into[kind] = into.get(kind, 0) + count
         topics, size = shorter, size - 1
     return topics
-
-
-def _is_summary(one: entry_log.Logged) -> bool:
-    return one[1]["type"] == events.ScopeCompacted.kind
-
-
-def _summary(event: Event) -> ScopeCompactedData:
-    return cast(ScopeCompactedData, event.data)
 
 
 def _blob(fact: Event) -> Blob | None:

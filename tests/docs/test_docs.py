@@ -349,7 +349,13 @@ def test_the_keys_and_scripts_of_the_board_are_in_their_tables() -> None:
 
     shard = Shard("n", "b", 0)
     run = [shard.log("<id>"), shard.open("<id>"), shard.turns("<id>"), shard.blobs("<id>"), *shard.agenda("<id>")]
-    run += [shard.topics, shard.triggers, *shard.entries("<scope>"), shard.rewritten("<scope>")]
+    run += [
+        shard.topics,
+        shard.triggers,
+        *shard.entries("<scope>"),
+        shard.rewritten("<scope>"),
+        shard.compacted("<scope>"),
+    ]
     keys = [*shard.fixed, *shard.lane("<lane>"), *run, shard.last_claim("<worker>")]
     assert _words("blackboard.md", "Keys") == {key.removeprefix(shard.prefix) for key in keys}
     scripts = {path.stem for path in (ROOT / "blackboard" / "lua").glob("*.lua") if not path.stem.startswith("_")}
