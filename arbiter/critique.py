@@ -1,4 +1,4 @@
-"""Critique as knowledge sources: what contradicts what, how credible that leaves it, and what all agree on.
+"""Critique as knowledge sources: what contradicts what, how credible that leaves it, what all agree on, what counts no more.
 
 Each function here makes a capability to be given to :class:`arbiter.Arbiter`, in every process that is to do its work. They
 write by compare-and-set on topics of their own, so what two of them find at once is said once, and nothing that others wrote is
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from blackboard.board import Board
+from blackboard.compaction import OLDER_SECONDS, compact
 from blackboard.credibility import pooled
 from blackboard.predicates import ABSENT, value_at
 from blackboard.triggers import Trigger
@@ -130,6 +132,38 @@ def find_consensus(
                 links = [("derived_from", one["id"]) for one in same[:_LINKS]]
                 return bool(_once(f"{CONSENSUS}.{topic}", content, confidence=round(sure, 6), links=links))
         return False
+
+    return source
+
+
+def compact_memory(
+    board: Callable[[], Board],
+    scope: str,
+    topics: str,
+    *,
+    older_than: float = OLDER_SECONDS,
+    at_least: int = 100,
+    name: str = "compact_memory",
+) -> Capability[..., Any]:
+    """A source that takes out of a scope that lasts what counts no more, whenever a run writes on some topics.
+
+    What stays is one summary; see :func:`blackboard.compaction.compact`. The result says how many facts went.
+
+    Args:
+        board: tells the open board, when the source is first asked: ``lambda: a.board``.
+        scope: ``tenant:acme``, ``session:desk``, ``group:NAME`` or ``public``.
+        topics: pattern of the topics of the run's entries that wake it, such as those it promotes.
+        older_than: seconds; what is younger stays.
+        at_least: of fewer facts nothing is taken out.
+    """
+
+    @capability(
+        name=name, description=f"Take what counts no more out of the memory {scope}.", effects="writes",
+        grants=Grants(topics=TopicGrants(read=(topics,))),
+        triggers=[Trigger(topic=topics, bind={"entry": "id"})],
+    )  # fmt: skip
+    async def source(entry: str) -> int:
+        return (await compact(board(), scope, older_than=older_than, at_least=at_least, by=name)).facts
 
     return source
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from arbiter.agendas import RunAgenda
 from arbiter.calls import Call
 from arbiter.inquiry import Inquiry
-from blackboard import erasure, promotion
+from blackboard import compaction, erasure, promotion
 from blackboard.audit import Audit
 from blackboard.board import Board
 from blackboard.budgets import Budget, Budgets, LevelReport
@@ -209,6 +209,18 @@ class Keeping(ABC):
     ) -> erasure.Erased:
         """Take what somebody wrote, or what a run or a tenant did, off the board. See :func:`blackboard.erasure.erase`."""
         return await erasure.erase(self.board, author=author, run=run, tenant=tenant, scope=scope, reason=reason)
+
+    async def compact(
+        self, scope: str | None = None, *, before: str | None = None, older_than: float = compaction.OLDER_SECONDS
+    ) -> compaction.Compaction:
+        """Take out of a scope's log what counts no more; one summary stays. See :func:`blackboard.compaction.compact`.
+
+        Args:
+            scope: default: this object's tenant's.
+        """
+        return await compaction.compact(
+            self.board, scope or f"tenant:{self.tenant}", before=before, older_than=older_than
+        )
 
     @property
     def standing(self) -> Standings:

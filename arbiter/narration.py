@@ -202,6 +202,8 @@ def narrate(event: Event) -> str | None:
             return f"{one_line(data.author.name, 64)} retracted what was written on {data.topic}{why}"
         case events.EntryErased(data=data):
             return f"{one_line(data.author.name)} had what was written on {one_line(data.topic)} erased"
+        case events.ScopeCompacted(data=data):
+            return f"{count(data.facts, 'fact')} that count no more left the log; it reads from {data.readable_from}"
         case events.EntryTaken(data=data):
             return f"{one_line(data.author.name, 64)} took {data.topic}"
         case events.TaskReady():

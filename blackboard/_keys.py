@@ -61,6 +61,10 @@ class Shard:
         """The log that is being written in place of another."""
         return f"{self.prefix}e:{owner}:log"
 
+    def compacted(self, owner: str) -> str:
+        """How far the past of a scope was compacted."""
+        return f"{self.prefix}e:{owner}:compacted"
+
     def declare_entries(self, owner: str) -> list[str]:
         """KEYS of a script of entries."""
         return [self.tasks, self.runs, self.feed, self.topics, self.log(owner), *self.entries(owner)]

@@ -40,6 +40,7 @@ kind                    subject, and what is in ``detail``
 ``activation.unblocked`` the same
 ``activation.rerated``  the same
 ``entries.erased``      ``author``, ``run:<id>`` or ``tenant:<name>``; ``scope``: before anything of it is erased
+``entries.compacted``   a scope, before anything is taken out of its log
 ======================  ====================================================================================================
 """
 
@@ -72,7 +73,7 @@ KINDS = (
     "matching.calibrated", "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used",
     "secret.asked", "secret.approved", "secret.refused", "grants.used", "grants.exceeded", "run.cancelled", "run.paused",
     "run.resumed", "task.cancelled", "letters.discarded", "activation.promoted", "activation.blocked",
-    "activation.unblocked", "activation.rerated", "entries.erased",
+    "activation.unblocked", "activation.rerated", "entries.erased", "entries.compacted",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""
@@ -96,6 +97,7 @@ Kind = Literal[
     "grants.used",
     "grants.exceeded",
     "entries.erased",
+    "entries.compacted",
 ]
 """What is put on record by itself; the rest is written by the scripts that do it."""
 _USES: tuple[Kind, ...] = ("token.refused", "secret.used", "grants.used", "grants.exceeded")

@@ -163,7 +163,7 @@ class Entries(EntrySchemas):
         entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
         body = await self._body(text, content) if kept is None else json.dumps(kept, separators=(",", ":"))
         facts = sealed(facts, body)
-        return await self._checked(
+        written = await self._checked(
             topic,
             content,
             lambda schemas: self._noticed(
@@ -173,6 +173,7 @@ class Entries(EntrySchemas):
                 topic, content, confidence, 1,
             ),
         )  # fmt: skip
+        return await self._stored(written, text, body, content)
 
     async def amend(
         self,
@@ -221,7 +222,7 @@ class Entries(EntrySchemas):
             body = await self._written(value, given)
             facts = sealed(facts, body)
             try:
-                return await self._checked(
+                written = await self._checked(
                     now.topic, value,
                     lambda schemas, n=now, v=value, b=body, f=facts: self._noticed(
                         lambda *triggers: call.run(
@@ -231,6 +232,7 @@ class Entries(EntrySchemas):
                         n.topic, v, n.confidence if confidence is None else confidence, n.version + 1,
                     ),
                 )  # fmt: skip
+                return await self._stored(written, given, body, value)
             except Stale:
                 if expect is not None or expect_topic is not None or attempt == _ATTEMPTS - 1:
                     raise
@@ -382,6 +384,13 @@ class Entries(EntrySchemas):
         if target is None:
             raise BadInput("links", link.to, "There is no such entry to link to.")
         return list(target.taint) if link.rel == "derived_from" else []
+
+    async def _stored(self, written: Written, given: str | None, body: str, value: JsonValue) -> Written:
+        """Store a large content once more where the scope lasts: a compaction may have removed it as that of others between
+        its storing and its writing, and looks for what is written before it does."""
+        if ":" in self.owner and body != given and written.new:
+            await self._written(value, None)
+        return written
 
     async def _written(self, value: JsonValue, given: str | None) -> str:
         return await self._body(dump(value, "content", PAYLOAD_BYTES) if given is None else given, value)

@@ -16,7 +16,7 @@ from blackboard.events import Author, Erasure, Event, Link
 from blackboard.types import type_name
 
 State = Literal["live", "retracted", "taken", "expired", "erased"]
-_ENDS: Mapping[str, State] = {"entry.retracted": "retracted", "entry.taken": "taken", "entry.erased": "erased"}
+ENDS: Mapping[str, State] = {"entry.retracted": "retracted", "entry.taken": "taken", "entry.erased": "erased"}
 FACTS = "entry."
 """How the types of the events about entries begin."""
 PUBLIC = "public"
@@ -115,11 +115,12 @@ def told(event: Event, before: Entry | None) -> Entry | None:
     if isinstance(event, events.EntryPosted | events.EntryAmended):
         return Entry(
             id=event.subject, topic=data.topic, version=data.version, content=data.content, confidence=data.confidence,
-            author=data.author, position=event.sequence, posted=before.posted if before else event.sequence,
+            author=data.author, position=event.sequence,
+            posted=before.posted if before else getattr(data, "posted", "") or event.sequence,
             links=data.links, taint=data.taint, expires_at=_seconds(data.expires_ms),
             supersedes=getattr(data, "supersedes", None), changed=event.sequence, erased=data.erased,
         )  # fmt: skip
-    if before is None or (state := _ENDS.get(event.kind)) is None:
+    if before is None or (state := ENDS.get(event.kind)) is None:
         return before
     assert isinstance(data, events.EntryFactData)
     content = None if state == "erased" else before.content

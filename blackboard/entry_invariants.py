@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from blackboard import _keys, events
 from blackboard.board import Board
-from blackboard.entry import FACTS, Entry, Fold, header, link_members, member, stream_id
+from blackboard.entry import FACTS, Entry, Fold, header, link_members, member, place, stream_id
 
 MARK = "/e/"
 """What stands between scope and name in the id of an entry."""
@@ -19,6 +19,8 @@ _ENTERED = ("succeeded", "failed", "refused")
 """How a task ends that always has an entry."""
 _ENDED = (*_ENTERED, "timed_out")
 """And one that has one unless its run ended with it."""
+COMPACTED = "/compacted"
+"""How the subject of a summary ends."""
 
 
 async def heads(board: Board, shard: _keys.Shard, owners: Iterable[str]) -> dict[str, int]:
@@ -48,7 +50,9 @@ async def faults(board: Board, shard: _keys.Shard, owner: str) -> list[str]:
     client = cast(Any, board.client)
     log: list[tuple[str, dict[str, str]]] = await client.xrange(shard.log(owner))
     facts = [events.parse(at, fields, owner, board.source) for at, fields in log if fields["type"].startswith(FACTS)]
+    mark = await client.hgetall(shard.compacted(owner))
     fold = Fold().apply(facts)
+    fold.now = max(fold.now, float(mark.get("ms", 0)) / 1000)
     names = ("heads", "vers", "ops", "index", "links", "ends")
     keys = dict(zip(names, shard.entries(owner), strict=True))
     stored: dict[str, dict[str, Any]] = {
@@ -65,8 +69,14 @@ async def faults(board: Board, shard: _keys.Shard, owner: str) -> list[str]:
         stored == told, "G9 entries", [one for one in stored.keys() | told.keys() if stored.get(one) != told.get(one)]
     )
     topics = {topic: int(count) for topic, count in (await client.hgetall(keys["vers"])).items()}
-    check(topics == fold.topics, "G9 versions of topics", topics, fold.topics)
-    _each(facts, check)
+    if not mark:
+        check(topics == fold.topics, "G9 versions of topics", topics, fold.topics)
+    else:  # the last facts on a topic may be gone
+        same = topics.keys() == fold.topics.keys() and all(topics[one] >= fold.topics[one] for one in topics)
+        check(same, "G9 versions of topics", topics, fold.topics)
+    summaries = [at for at, fields in log if fields["type"] == events.ScopeCompacted.kind]
+    check(summaries == ([mark["at"]] if mark else []), "G9 summary of what was compacted", summaries, mark)
+    _each(facts, check, place(mark["upto"]) if mark else "")
     live = {entry_id: entry for entry_id, entry in fold.entries.items() if entry.state == "live"}
     index = set(await client.zrange(keys["index"], 0, -1))
     links = set(await client.zrange(keys["links"], 0, -1))
@@ -79,7 +89,8 @@ async def faults(board: Board, shard: _keys.Shard, owner: str) -> list[str]:
     lasting = {one: round(entry.expires_at * 1000) for one, entry in kept.items() if entry.expires_at is not None}
     check(ends == lasting, "G6 times to live", ends, lasting)
     replies = {text.split(" ", 1)[1] for text in (await client.hgetall(keys["ops"])).values()}
-    wrote = {f"{fact.subject} {fact.data.version} {stream_id(fact.sequence)}" for fact in facts}
+    wrote = {f"{one} 1 {header['first']}" for one, header in stored.items()}  # also where that fact was compacted
+    wrote |= {f"{fact.subject} {fact.data.version} {stream_id(fact.sequence)}" for fact in facts}
     check(replies <= wrote, "G4 operation without its fact", replies - wrote)
     return bad
 
@@ -88,8 +99,9 @@ def _over(entry: Entry, fold: Fold) -> bool:
     return entry.expires_at is not None and entry.expires_at <= fold.now
 
 
-def _each(facts: Iterable[events.Event], check: Any) -> None:
-    """One end for each entry and nothing after it; versions of entries and topics without gap; chains that lead back."""
+def _each(facts: Iterable[events.Event], check: Any, readable_from: str) -> None:
+    """One end for each entry and nothing after it; versions of entries and topics without gap; chains that lead back, as far
+    as nothing was compacted."""
     ended: set[str] = set()
     version: dict[str, int] = {}
     topics: dict[str, int] = {}
@@ -97,13 +109,13 @@ def _each(facts: Iterable[events.Event], check: Any) -> None:
     for fact in facts:
         data, subject = fact.data, fact.subject
         check(subject not in ended, "G3 fact after the end of", subject)
-        check(data.version == version.get(subject, 0) + 1, "G2 version of", subject, data.version)
-        check(
-            data.topic_version == topics.get(data.topic, 0) + 1, "G2 version of topic", data.topic, data.topic_version
-        )
+        begins = subject not in version and fact.sequence <= readable_from and isinstance(data, events.EntryAmendedData)
+        check(begins or data.version == version.get(subject, 0) + 1, "G2 version of", subject, data.version)
+        gap = data.topic_version - topics.get(data.topic, 0) - 1
+        check(gap >= 0 if readable_from else gap == 0, "G2 version of topic", data.topic, data.topic_version)
         check(fact.id == f"{subject}:{data.version}", "G2 id of a fact", fact.id)
         version[subject], topics[data.topic] = data.version, data.topic_version
-        if isinstance(data, events.EntryAmendedData):
+        if isinstance(data, events.EntryAmendedData) and not begins:
             check(data.supersedes == content.get(subject), "G9 supersession of", subject, data.supersedes)
         if isinstance(data, events.EntryPostedData):
             content[subject] = fact.sequence

@@ -13,7 +13,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from blackboard import _script, events, meaning, predicates, topics
+from pydantic_core import from_json
+
+from blackboard import _script, entry_log, events, meaning, predicates, topics
 from blackboard._calling import STEP_LANE, Calling
 from blackboard.blobs import Blob
 from blackboard.entry import (
@@ -30,6 +32,7 @@ from blackboard.entry import (
     stream_id,
     told,
 )  # fmt: skip
+from blackboard.entry_log import PRELUDE, order
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import Event, Relation
 from blackboard.meaning import ABOUT_CHARACTERS, MOST_RANKED, Meaning, Ranked
@@ -40,8 +43,9 @@ MOST_FOUND = 1000
 LOOK_AT = 50_000
 """Facts a query looks at, at most, before it returns what it has and where to go on."""
 RELATIONS = ("supports", "contradicts", "answers", "derived_from")
-PRELUDE = "_entries"
 _PAGE = 100
+_FILTERED = 250
+"""How many entries one call brings where conditions are told here: more of them hold the server up for others."""
 _RECENT = 4096
 """Facts a watch remembers, to tell what a failover undid and put others in its place."""
 
@@ -76,6 +80,7 @@ class EntryReading:
 
         Raises:
             BadInput: not an id of this scope, or not a position.
+            Compacted: what happened at that position was compacted.
             BlobError: a large content cannot be had.
         """
         self._mine(entry_id)
@@ -117,6 +122,7 @@ class EntryReading:
 
         Raises:
             BadInput: a malformed pattern, condition, id or position; ``about`` where nothing ranks, or with too much to rank.
+            Compacted: what happened at that position was compacted.
             ModelUnavailable: ``about``, and the encoder cannot be reached.
             BlobError: a large content cannot be had.
         """
@@ -141,12 +147,12 @@ class EntryReading:
         looked = 0
         said = [one for one in wanted if not one.path.startswith("@")]
         while True:
-            want = _PAGE if wanted else min(_PAGE, limit - len(kept))
+            want = _FILTERED if wanted else min(_PAGE, limit - len(kept))
             seen, cursor, *rows = await self._reading(
                 "entry_query", index, low if after is None else f"({after}", high, pattern, want
             )
             position = position or place(seen)
-            looked += max(len(rows), _PAGE)
+            looked += max(len(rows), want)
             for number, row in enumerate(rows):
                 if said and not _may_fit(row[3], said):
                     continue
@@ -166,7 +172,7 @@ class EntryReading:
                 return Found(tuple(kept), position, after)
 
     async def history(self, entry_id: str, *, load: bool = True) -> list[Entry]:
-        """All an entry has said, oldest first: its chain of supersession.
+        """All an entry has said, oldest first: its chain of supersession, as far as it was not compacted.
 
         Raises:
             UnknownRecord: there is no such entry.
@@ -180,6 +186,8 @@ class EntryReading:
             page: list[tuple[str, dict[str, str]]] = await self._retry(
                 lambda p=at: cast(Any, self._board.client).xrange(self._shard.log(self.owner), p, p)
             )
+            if not page:
+                break  # compacted
             entry = told(self._event(*page[0]), last)
             assert entry is not None, "the chain leads through posted and amended facts"
             chain.append(await self._loaded(entry) if load else entry)
@@ -207,35 +215,45 @@ class EntryReading:
         Args:
             pattern: of topics.
             where: conditions on what is posted or amended; retractions and takings are told whatever they say.
-            after: the position (or the ``sequence`` of an event) after which to begin; ``-`` for all. Default: now.
+            after: the position (or the ``sequence`` of an event) after which to begin; ``-`` for all there is. Default: now.
 
         Raises:
             BadInput: a malformed pattern, condition or position.
+            Compacted: facts that were to be told next were compacted.
         """
         topics.check_pattern(pattern)
         wanted = predicates.parse(where)
         start = after if after == "-" else stream_id(_position(after)) if after else stream_id(await self.position())
         board, cursor, recent = self._board, start, deque[str](maxlen=_RECENT)
+        reached = "" if start == "-" else start
         async with contextlib.aclosing(board.feed.changes(self._shard, self.owner)) as changes:
             async for rewound in changes:
                 # A replica that became primary may lack the end of what was read and give its places to other facts.
                 told_before = set(recent) if rewound else set[str]()
                 if rewound:
                     cursor = recent[0] if len(recent) == _RECENT else start
-                log = await board.feed.read_log(
-                    board.client, self._shard, self.owner, cursor, only=(FACTS, events.RunCompleted.kind)
-                )
-                for position, event in log:
-                    cursor = position
-                    if position in told_before:
-                        continue
-                    recent.append(position)
-                    if isinstance(event, events.RunCompleted):
-                        return
-                    if topics.matches(pattern, event.data.topic):
-                        event = await self._with_content(event) if load or wanted else event
-                        if _fits(event, wanted):
-                            yield event
+                more = True
+                while more:
+                    page = await entry_log.page(board, self.owner, "-" if cursor == "-" else f"({cursor}")
+                    if reached:
+                        page.mark.check("after", reached)
+                    for position, fields in page.events:
+                        cursor = position
+                        if position in told_before:
+                            continue
+                        recent.append(position)
+                        if not reached or order(position) > order(reached):
+                            reached = position
+                        if fields["type"] == events.RunCompleted.kind:
+                            return
+                        if not fields["type"].startswith(FACTS):
+                            continue
+                        event = self._event(position, fields)
+                        if topics.matches(pattern, event.data.topic):
+                            event = await self._with_content(event) if load or wanted else event
+                            if _fits(event, wanted):
+                                yield event
+                    more = page.more
 
     # ---- for the index of meanings -----------------------------------------------------------------------------------
 
@@ -312,10 +330,11 @@ class EntryReading:
         return event.model_copy(update={"data": event.data.model_copy(update={"content": content})})
 
     async def _past(self, at: str) -> Fold:
-        log = await self._board.feed.read_log(
-            self._board.client, self._shard, self.owner, "-", stream_id(_position(at)), only=(FACTS,)
-        )
-        return Fold().apply(event for _, event in log)
+        mark, log = await entry_log.whole(self._board, self.owner, stream_id(_position(at)))
+        mark.check("at", at)
+        fold = Fold().apply(self._event(*one) for one in log if one[1]["type"].startswith(FACTS))
+        fold.now = max(fold.now, mark.ms / 1000)
+        return fold
 
     async def _ranked(
         self, about: str, pattern: str, wanted: Sequence[Predicate], links_to: str | None, rel: str | None, limit: int,
@@ -398,7 +417,7 @@ def _member(entry: Entry, links_to: str | None, rel: str | None) -> str:
 def _may_fit(fact: str, said: Sequence[Predicate]) -> bool:
     """Whether what a fact says fulfils conditions on its content, told before an entry is made of it; a content that is stored
     apart may."""
-    content = json.loads(fact)["content"]
+    content = from_json(fact)["content"]
     return Blob.of(content) is not None or all(one.fits(content, {}) for one in said)
 
 

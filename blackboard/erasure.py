@@ -23,7 +23,8 @@ from blackboard.audit import Audit, somebody
 from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.entry import FACTS, owner_of, owner_of_entry, scope_of
-from blackboard.entry_reading import PRELUDE, EntryReading
+from blackboard.entry_log import PRELUDE, owners, rewrite
+from blackboard.entry_reading import EntryReading
 from blackboard.errors import BadInput, ScriptRefused, UnknownRecord
 from blackboard.events import Author, Erasure
 from blackboard.retention import retire
@@ -111,11 +112,11 @@ async def erase(
         def meant(fact: events.EntryFactData) -> bool:
             return fact.author.name == author
 
-        async for owner in _owners(board, only):
+        async for owner in owners(board, only):
             await _Scope(board, owner, meant, who, reason, done).erase()
         return done
     gone = set(ended)
-    async for owner in _owners(board, only):
+    async for owner in owners(board, only):
         if owner in gone:
             continue
         whole = owner == f"tenant:{tenant}"
@@ -158,21 +159,6 @@ async def _runs(board: Board, run: str | None, tenant: str | None) -> tuple[list
             break
         after = page.after
     return ended, left
-
-
-async def _owners(board: Board, only: str | None) -> AsyncGenerator[str, None]:
-    """Every scope in which something was written. Looks through all keys of the servers."""
-    if only is not None:
-        yield only
-        return
-    seen: set[str] = set()
-    for shard in board.shards:
-        start, end = shard.entries("\0")[0].split("\0")
-        async for key in cast(Any, board.client).scan_iter(match=f"{start}*{end}", count=1000):
-            owner = str(key).removeprefix(start).removesuffix(end)
-            if owner not in seen:
-                seen.add(owner)
-                yield owner
 
 
 class _Scope:
@@ -273,24 +259,7 @@ class _Scope:
         at_ms = round(await self._reading.server_time() * 1000)
         erasure = Erasure(by=self._who, at_ms=at_ms, reason=self._reason).model_dump(mode="json", exclude_none=True)
         left = {at: _tombstone(fact, erasure, named=not self._meant(fact.data)) for at, fact in chosen.items()}
-        keys = [*self._shard.declare_entries(self._owner), self._shard.rewritten(self._owner)]
-        while True:
-            newest: list[tuple[str, Any]] = await self._board.repeated(
-                lambda: self._client.xrevrange(keys[-1], count=1)
-            )
-            cursor, done = (newest[0][0] if newest else ""), 0
-            while not done:
-                following = [one for one in left if not cursor or _order(one) > _order(cursor)][:_PAGE]
-                flat = [part for one in following for part in (one, left[one])]
-                reply = await _script.run(
-                    self._client, _script.load("entry_rewrite", PRELUDE), keys, [self._owner, cursor, *flat],
-                    recover=self._board.engine.ensure,
-                )  # fmt: skip
-                if not reply:
-                    break  # another goes on with it, or this very call was done before
-                cursor, done = str(reply[0]), int(reply[1])
-            if done or not newest:
-                return
+        await rewrite(self._board, self._owner, left)
 
     async def _operations(self) -> None:
         """Let operations forget with what content they were done, where their facts say nothing any more."""
@@ -322,11 +291,6 @@ def _same(one: _Fact, other: _Fact) -> bool:
 
 def _blob(fact: _Fact) -> Blob | None:
     return Blob.of(fact.data.content) if isinstance(fact.data, events.EntryPostedData) else None
-
-
-def _order(position: str) -> tuple[int, int]:
-    ms, _, number = position.partition("-")
-    return int(ms), int(number)
 
 
 def _tombstone(fact: _Fact, erasure: Mapping[str, Any], *, named: bool) -> str:

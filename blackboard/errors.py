@@ -28,6 +28,21 @@ class Oversized(BadInput):
     """Refused because of its size alone."""
 
 
+class Compacted(BadInput):
+    """A position before the first one that can still be read: what happened there was compacted.
+
+    Args:
+        position: what was asked for.
+        readable_from: the first position that can be read.
+    """
+
+    def __init__(self, field: str, position: object, readable_from: str) -> None:
+        super().__init__(
+            field, position, f"What happened before {readable_from} was compacted; that is the first readable position."
+        )
+        self.readable_from = readable_from
+
+
 class EngineUnavailable(ArbiterError):
     """The board's Redis cannot be reached, started, or is too old. The message says which and what to do."""
 

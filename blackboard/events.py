@@ -406,6 +406,8 @@ class EntryPosted(Event):
 class EntryAmendedData(EntryPostedData):
     supersedes: str
     """Position of the fact whose place this one takes."""
+    posted: str = ""
+    """Position of the first fact about the entry, which may be gone; empty in what an earlier version wrote."""
 
 
 class EntryAmended(Event):
@@ -446,6 +448,41 @@ class EntryErased(Event):
 
     kind: ClassVar[str] = "entry.erased"
     data: EntryErasedData
+
+
+class ScopeCompactedData(Stored):
+    """What was taken out of a log. Counts are of all that ever was."""
+
+    number: int
+    """How many summaries there were, this one included."""
+    readable_from: str
+    """First position as of which the scope can be read; of what came before only this summary is left."""
+    boundary_ms: float
+    """The time of that position, in milliseconds since the epoch on the server's clock: what had ended by then is gone."""
+    first: str = ""
+    """Position of the oldest fact that is gone."""
+    last: str = ""
+    """Of the newest one."""
+    facts: int = 0
+    """How many facts are gone."""
+    entries: int = 0
+    """How many entries nothing is left of."""
+    topics: Mapping[str, Mapping[str, int]] = {}
+    """How many facts of each kind are gone, by topic, or by how topics begin where there were too many."""
+    sha256: str = ""
+    """Of what is gone: the sum, modulo 2^256, of the SHA-256 of a line for each fact, in whatever order."""
+    kept: int | None = None
+    """How many facts were left up to ``kept_upto``; nothing while more are being taken out."""
+    kept_upto: str = ""
+    kept_sha256: str = ""
+
+
+class ScopeCompacted(Event):
+    """Facts that count no more were taken out of a scope's log; it has the place of the summary before. Subject: the scope's
+    owner with ``/compacted``."""
+
+    kind: ClassVar[str] = "scope.compacted"
+    data: ScopeCompactedData
 
 
 class Activated(Stored):
@@ -562,7 +599,8 @@ TYPES: dict[str, type[Event]] = {
     for cls in (
         RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
         FabricationStage, TaskCancelling, TaskCompleted, RunPaused, RunResumed, RunCancelling, RunCompleted,
-        EntryPosted, EntryAmended, EntryRetracted, EntryTaken, EntryErased, AgendaActivated, AgendaDecided, AgendaChanged,
+        EntryPosted, EntryAmended, EntryRetracted, EntryTaken, EntryErased, ScopeCompacted, AgendaActivated, AgendaDecided,
+        AgendaChanged,
     )
 }  # fmt: skip
 

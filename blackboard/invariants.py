@@ -86,7 +86,7 @@ _DECIDING = ("step", "control")
 
 def _lasting(subject: str) -> bool:
     """Whether it is something that has no end of its own: an entry, an agenda."""
-    return entry_invariants.MARK in subject or subject.endswith(agenda_invariants.SUBJECT)
+    return entry_invariants.MARK in subject or subject.endswith((agenda_invariants.SUBJECT, entry_invariants.COMPACTED))
 
 
 class _Reading:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from pydantic import JsonValue
 
-from blackboard import events, topics
+from blackboard import entry_log, events, topics
 from blackboard.blobs import Blob
 from blackboard.entry import FACTS, Entry, place
+from blackboard.entry_log import order
 from blackboard.errors import BadInput
 from blackboard.events import Event, Link
 from blackboard.predicates import Predicate
@@ -35,7 +36,6 @@ MOST_CHARACTERS = 20_000_000
 """Characters of content that one process keeps indexes of; scopes that were not asked for longest are dropped first."""
 MOST_RANKED = 100
 """Most entries of an answer that is ranked."""
-_PAGE = 500
 _READ = 20
 _ATTEMPTS = 8
 _FITTING = 1000
@@ -172,6 +172,8 @@ class Index:
         """Of the last fact it knows, as the stream has it."""
         self.mark = ""
         """The id of that fact: another one in its place means that a failover undid some of what was read."""
+        self.compacted: str | None = None
+        """Position of the summary of what was compacted, as of which it was read; None before anything was."""
         self.characters = 0
         self.known: dict[str, _Known] = {}
 
@@ -263,14 +265,18 @@ async def query_past(
 
 async def _follow(reading: EntryReading, meaning: Meaning, index: Index) -> str:
     """Go on to the end of the log. The last fact that is known is read again: when it is gone, all is read anew."""
-    board, key = reading.board, reading.log_key
+    board = reading.board
     while True:
-        page: list[tuple[str, dict[str, str]]] = await board.repeated(
-            lambda: cast(Any, board.client).xrange(key, min=index.position if index.mark else "-", count=_PAGE)
-        )
-        if index.mark and (not page or page[0][0] != index.position or page[0][1].get("id") != index.mark):
+        read = await entry_log.page(board, reading.owner, index.position if index.mark else "-")
+        # The one summary of what was compacted gives its place to the next one: it is no place to go on from.
+        page = [one for one in read.events if one[1]["type"] != events.ScopeCompacted.kind]
+        lost = index.mark and (not page or page[0][0] != index.position or page[0][1].get("id") != index.mark)
+        # What was taken out of the part that is still to be read may have said that something known is over.
+        missed = index.compacted not in (None, read.mark.at) and order(index.position) < order(read.mark.upto)
+        if lost or missed:
             index.clear(meaning.ranking())
             continue
+        index.compacted = read.mark.at
         new = page[1:] if index.mark else page
         if not new:
             break
@@ -283,7 +289,7 @@ async def _follow(reading: EntryReading, meaning: Meaning, index: Index) -> str:
         await _apart(partial(index.apply, facts))
         index.position, index.mark = position, fields["id"]
         meaning.within_bounds(reading.owner)
-        if len(page) < _PAGE:
+        if not read.more:
             break
     index.expire(await reading.server_time())
     return place(index.position)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Mapping
 from typing import Any, cast
@@ -21,6 +22,9 @@ from redis.exceptions import RedisError
 
 from blackboard import _keys, _script
 from blackboard.board import Board
+from blackboard.compaction import compact
+from blackboard.entry import scope_of
+from blackboard.entry_log import owners
 from blackboard.errors import ArbiterError, BlobUnavailable, BoardFull, ScriptRefused
 from blackboard.lessons import Lessons
 from blackboard.types import Record, Status
@@ -30,6 +34,10 @@ log = logging.getLogger(__name__)
 DAY = 86_400.0
 PASS_RUNS = 1000
 """Runs one pass of :class:`Retirer` removes at most; the next pass follows at once when there are more."""
+COMPACT_SECONDS = 3600.0
+"""Time between two looks of one process at the scopes that last."""
+COMPACT_FACTS = 100
+"""A scope in which fewer facts can count no more is left alone."""
 IDLE_TENANTS = 1000
 """Virtual times are forgotten only when a shard holds more of them: the few of a small board cost nothing."""
 _PAGE = 500
@@ -54,6 +62,9 @@ class Retention(Record):
     """A run that ended more recently is never removed because of ``most_runs``: somebody may still be reading it."""
     interval_seconds: float = Field(default=60.0, gt=0)
     """Time between two passes of one process."""
+    superseded: float | None = Field(default=None, ge=0)
+    """Seconds after which facts that count no more leave the logs of scopes that last, see :mod:`blackboard.compaction`; None
+    keeps them. Looked at once an hour, where there are a hundred of them."""
 
 
 RETENTION = Retention()
@@ -283,6 +294,7 @@ class Retirer:
     async def run(self) -> None:
         """A pass soon after the start and then one at each interval; processes that do it at once do no harm."""
         await asyncio.sleep(self._board.random.uniform(1.0, 3.0))
+        again = 0.0
         while True:
             pause = self._policy.interval_seconds * self._board.random.uniform(0.5, 1.5)
             try:
@@ -293,4 +305,18 @@ class Retirer:
                     pause = 1.0
             except (ArbiterError, RedisError) as error:
                 log.error("removing finished runs failed: %s", error)
+            if self._policy.superseded is not None and time.monotonic() >= again:
+                again = time.monotonic() + COMPACT_SECONDS
+                await self.compact(self._policy.superseded)
             await asyncio.sleep(pause)
+
+    async def compact(self, older_than: float) -> None:
+        """Compact every scope that lasts and has much that counts no more."""
+        try:
+            async for owner in owners(self._board):
+                if ":" in owner:
+                    done = await compact(self._board, scope_of(owner), older_than=older_than, at_least=COMPACT_FACTS)
+                    if done.facts:
+                        log.info("took %d facts that count no more out of %s", done.facts, done.scope)
+        except (ArbiterError, RedisError) as error:
+            log.error("compacting failed: %s", error)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from blackboard import events
+from blackboard import entry_log, events
 from blackboard.entry import FACTS, place
+from blackboard.entry_log import Mark
+from blackboard.events import Event, ScopeCompactedData
 
 if TYPE_CHECKING:
     from blackboard.entry_reading import EntryReading
 
-_PAGE = 500
 _FAULTS = 100
 
 
@@ -34,6 +35,10 @@ class Verified:
     """Facts whose content was erased, each saying by whom and when."""
     unsealed: int
     """Contents that an earlier version wrote without a hash."""
+    compacted: int
+    """Facts that were taken out because they counted no more."""
+    readable_from: str | None
+    """First position that can be read as it was; None where nothing was compacted."""
     position: str
     """Of the last fact that was looked at."""
     faults: Sequence[str]
@@ -58,47 +63,113 @@ def digest(salt: str, content: object) -> str:
 
 async def verify(reading: EntryReading) -> Verified:
     """Whether the log of a scope still says what was written: each content fits its hash or was erased by somebody at some
-    time, no fact about an entry or a topic is missing, and what supersedes another names it.
+    time, no fact about an entry or a topic is missing that was not compacted, and what supersedes another names it.
 
     Whoever can write to the server can write hashes that fit: this finds damage and forgotten facts, not a forger.
+
+    Raises:
+        Stale: the scope is being compacted all the time.
     """
-    board = reading.board
-    versions: dict[str, int] = {}
-    topics: dict[str, int] = {}
-    says: dict[str, str] = {}
-    faults: list[str] = []
-    count = {"facts": 0, "sealed": 0, "erased": 0, "unsealed": 0}
-    start, position = "-", "0-0"
-    while True:
-        page: list[tuple[str, dict[str, str]]] = await board.repeated(
-            lambda at=start: cast(Any, board.client).xrange(reading.log_key, min=at, count=_PAGE)
-        )
-        for at, fields in page:
-            position = at
-            if not fields["type"].startswith(FACTS):
-                continue
-            event = events.parse(at, fields, reading.owner, board.source)
-            data, subject = event.data, event.subject
-            assert isinstance(data, events.EntryFactData)
-            count["facts"] += 1
-            where = f"fact {event.sequence} about {subject}"
-            if data.version != versions.get(subject, 0) + 1:
-                faults.append(f"{where}: version {data.version} follows {versions.get(subject, 0)}")
-            if data.topic_version != topics.get(data.topic, 0) + 1:
-                faults.append(
-                    f"{where}: version {data.topic_version} of {data.topic} follows {topics.get(data.topic, 0)}"
+    mark, log = await entry_log.whole(reading.board, reading.owner)
+    facts = [
+        events.parse(at, fields, reading.owner, reading.board.source)
+        for at, fields in log
+        if fields["type"].startswith((FACTS, events.ScopeCompacted.kind))
+    ]
+    summaries = [one.data for one in facts if isinstance(one.data, ScopeCompactedData)]
+    told = _Told(mark, summaries[-1] if summaries else None)
+    if bool(mark.upto) != (len(summaries) == 1):
+        told.faults.append(f"there are {len(summaries)} summaries of what was compacted")
+    for event in facts:
+        if isinstance(event.data, events.EntryFactData):
+            told.fact(event, event.data)
+    told.end()
+    return Verified(
+        **told.count, compacted=told.summary.facts if told.summary else 0, readable_from=mark.readable_from,
+        position=place(log[-1][0] if log else "0-0"), faults=tuple(told.faults[:_FAULTS]),
+    )  # fmt: skip
+
+
+def line(position: str, kind: str, identity: str, sha256: str) -> int:
+    """What a fact adds to the hash of many: its SHA-256, which does not depend on whether its content was erased."""
+    return int.from_bytes(hashlib.sha256(f"{position} {kind} {identity} {sha256}".encode()).digest())
+
+
+def added(sha256: str, lines: Iterable[int]) -> str:
+    """The sum of hashes modulo 2^256: the same in whatever order and steps."""
+    return f"{(int(sha256 or '0', 16) + sum(lines)) % (1 << 256):064x}"
+
+
+def line_of(event: Event) -> int:
+    """:func:`line` of a fact about an entry."""
+    return line(event.sequence, event.kind, event.id, getattr(event.data, "sha256", ""))
+
+
+class _Told:
+    """What the facts of a log say, one after the other."""
+
+    def __init__(self, mark: Mark, summary: ScopeCompactedData | None) -> None:
+        self.summary = summary
+        self.count = {"facts": 0, "sealed": 0, "erased": 0, "unsealed": 0}
+        self.faults: list[str] = []
+        self._from = mark.readable_from or ""
+        self._versions: dict[str, int] = {}
+        self._topics: dict[str, int] = {}
+        self._says: dict[str, str] = {}
+        self._kept: list[int] = []
+        self._missing: dict[str, int] = {}
+
+    def fact(self, event: Event, data: events.EntryFactData) -> None:
+        """The next one."""
+        subject, where = event.subject, f"fact {event.sequence} about {event.subject}"
+        self.count["facts"] += 1
+        if self.summary is not None and event.sequence <= self.summary.kept_upto:
+            self._kept.append(line_of(event))
+        # Of an entry the oldest facts were compacted, up to one that says what it said by then.
+        begins = subject not in self._versions and bool(self._from) and event.sequence <= self._from
+        begins = begins and isinstance(data, events.EntryAmendedData)
+        if not begins and data.version != self._versions.get(subject, 0) + 1:
+            self.faults.append(f"{where}: version {data.version} follows {self._versions.get(subject, 0)}")
+        before = self._topics.get(data.topic, 0)
+        if self.summary is not None and data.topic_version > before:
+            pattern = under(data.topic, self.summary.topics)
+            self._missing[pattern] = self._missing.get(pattern, 0) + data.topic_version - before - 1
+        elif data.topic_version != before + 1:
+            self.faults.append(f"{where}: version {data.topic_version} of {data.topic} follows {before}")
+        self._versions[subject], self._topics[data.topic] = data.version, data.topic_version
+        if isinstance(data, events.EntryAmendedData) and not begins and data.supersedes != self._says.get(subject):
+            self.faults.append(f"{where}: it supersedes {data.supersedes}, not {self._says.get(subject)}")
+        if data.erased is not None:
+            self.count["erased"] += 1
+        if isinstance(data, events.EntryPostedData):
+            self._says[subject] = event.sequence
+            self.faults += _content(where, data, self.count)
+
+    def end(self) -> None:
+        """After the last one: whether what is missing is what was compacted, and the rest is still there."""
+        if self.summary is None:
+            return
+        for pattern, count in self._missing.items():
+            gone = sum(self.summary.topics.get(pattern, {}).values())
+            if count > gone:
+                self.faults.append(
+                    f"topic {pattern or 'of another kind'}: {count} facts are missing, {gone} were compacted"
                 )
-            versions[subject], topics[data.topic] = data.version, data.topic_version
-            if isinstance(data, events.EntryAmendedData) and data.supersedes != says.get(subject):
-                faults.append(f"{where}: it supersedes {data.supersedes}, not {says.get(subject)}")
-            if data.erased is not None:
-                count["erased"] += 1
-            if isinstance(data, events.EntryPostedData):
-                says[subject] = event.sequence
-                faults += _content(where, data, count)
-        if len(page) < _PAGE:
-            return Verified(**count, position=place(position), faults=tuple(faults[:_FAULTS]))
-        start = "(" + page[-1][0]
+        if self.summary.kept is None:
+            return
+        found = len(self._kept), added("", self._kept)
+        if found != (self.summary.kept, self.summary.kept_sha256):
+            self.faults.append(
+                f"up to {self.summary.kept_upto} there are {found[0]} facts, not the {self.summary.kept} that were left "
+                "when it was compacted"
+            )
+
+
+def under(topic: str, patterns: Mapping[str, object]) -> str:
+    """Under which of the patterns of a summary a topic is counted; empty where under none."""
+    words = topic.split(".")
+    beginnings = (".".join([*words[:size], ">"]) for size in range(len(words) - 1, -1, -1))
+    return next((one for one in (topic, *beginnings) if one in patterns), "")
 
 
 def _content(where: str, data: events.EntryPostedData, count: dict[str, int]) -> list[str]:

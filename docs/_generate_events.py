@@ -65,6 +65,8 @@ _WHEN = {
     "entry.retracted": "When it counts no more.",
     "entry.erased": "When what it said was erased on demand. The facts before it say so as well, in `erased`.",
     "entry.taken": "When somebody took it off the board; nobody else has it.",
+    "scope.compacted": "When facts that count no more were [taken out](entries.md#compaction) of the log of a scope that lasts, "
+    "step by step; it has the place of the one before.",
     "agenda.activated": "With the entry that triggered capabilities, in the script that writes it; what one call has too many of "
     "follows with the next decisions.",
     "agenda.decided": "When [control](agenda.md) looked at the agenda of a run, with the tasks it picked.",
@@ -185,6 +187,10 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "topic": "As posted.",
         "author": "Who wrote this fact.",
         "reason": "As given with the retraction.",
+    },
+    events.ScopeCompactedData: {
+        "kept_upto": "Position of the newest fact that was looked at.",
+        "kept_sha256": "The same sum, of those that were left.",
     },
     events.EntryTakenData: {"topic": "As posted.", "author": "Who took it."},
     events.EntryErasedData: {"topic": "As posted.", "author": "Who had it erased.", "reason": "As given."},
@@ -409,6 +415,24 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
         _ENTRY,
         2,
         {"topic": "todo.check", "version": 2, "topic_version": 2, "at_ms": 1763725000450, "author": _AUTHOR},
+    ),
+    "scope.compacted": (
+        "tenant:acme/compacted",
+        3,
+        {
+            "number": 3,
+            "readable_from": "1763724000100-000000",
+            "boundary_ms": 1763724000150,
+            "first": "1763700000000-000000",
+            "last": "1763723000000-000000",
+            "facts": 3,
+            "entries": 1,
+            "topics": {"claims.invoice.4711": {"posted": 1, "amended": 1, "retracted": 1}},
+            "sha256": _SHA,
+            "kept": 12,
+            "kept_upto": "1763724000100-000000",
+            "kept_sha256": _SHA,
+        },
     ),
     "agenda.activated": (
         _AGENDA,

@@ -51,6 +51,9 @@ CONFORMANCE: dict[str, tuple[str, ...]] = {
     "test_entries": SPREAD,
     "test_entries_moving": SPREAD,
     "test_entries_refused": SPREAD,
+    "test_compaction": ("shards", CLUSTER, "valkey"),
+    "test_compaction_faults": ("shards", CLUSTER, "valkey"),
+    "test_erasure": ("shards", CLUSTER, "valkey"),
     "test_triggers": ("shards", CLUSTER, "valkey"),
     "test_agenda": ("shards", CLUSTER, "sentinel", "valkey"),
 }

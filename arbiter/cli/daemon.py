@@ -54,7 +54,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
         isolation=arguments.isolation, taint=arguments.taint_policy, choosing=arguments.choosing,
         concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
-        retention=retention.policy(arguments.keep, arguments.keep_runs), **options.place(arguments),
+        retention=retention.policy(arguments.keep, arguments.keep_runs, arguments.compact), **options.place(arguments),
     )  # fmt: skip
     api = _api(arguments)
     told = asyncio.ensure_future(signals.get())

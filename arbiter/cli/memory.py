@@ -1,4 +1,4 @@
-"""The commands about what lasts and what is forgotten: entries promote, verify, erase."""
+"""The commands about what lasts and what is forgotten: entries promote, verify, compact, erase."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from arbiter.cli import NOT_SUCCEEDED, OK, options, output
 from arbiter.cli.entries import in_scope, said
 from arbiter.cli.runs import attended
 from blackboard.board import Board
+from blackboard.compaction import compact as compacted
 from blackboard.entries import Entries
 from blackboard.entry import owner_of_entry, scope_of
 from blackboard.erasure import erase as erased
 from blackboard.errors import UnknownRecord
 from blackboard.promotion import promote as promoted
+from blackboard.runs import span
 from blackboard.sealing import verify as verified
 
 
@@ -37,12 +39,36 @@ def verify(arguments: argparse.Namespace) -> int:
             output.line(dataclasses.asdict(found))
         else:
             unsealed = f", {found.unsealed} without a hash" if found.unsealed else ""
-            output.text(f"{found.facts} facts: {found.sealed} contents as written, {found.erased} erased{unsealed}")
+            gone = f"; {found.compacted} taken out before {found.readable_from}" if found.readable_from else ""
+            output.text(
+                f"{found.facts} facts: {found.sealed} contents as written, {found.erased} erased{unsealed}{gone}"
+            )
             for fault in found.faults:
                 output.text(fault)
         return NOT_SUCCEEDED if found.faults else OK
 
     return in_scope(arguments, done)
+
+
+def compact(arguments: argparse.Namespace) -> int:
+    """Take out of a scope's log what counts no more, and print how much it was."""
+
+    async def done() -> int:
+        age = span(arguments.older_than, field="--older-than")
+        async with await Board.open(**options.place(arguments)) as board:
+            found = await compacted(
+                board, arguments.scope, before=arguments.before, older_than=age, dry_run=arguments.dry_run
+            )
+        if arguments.json:
+            output.line({**dataclasses.asdict(found), "dry_run": arguments.dry_run})
+        else:
+            verb = "would be taken out" if arguments.dry_run else "taken out"
+            output.text(f"{found.facts} facts {verb}; nothing is left of {found.entries} entries")
+            if found.readable_from is not None:
+                output.note(f"readable from {found.readable_from}")
+        return OK
+
+    return attended(done())
 
 
 def erase(arguments: argparse.Namespace) -> int:

@@ -322,7 +322,7 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     create.add_argument("--name", metavar="NAME", required=True, help="for people; whose it is or what it is for")
     create.add_argument(
         "--scope", metavar="SCOPE", action="append", required=True,
-        help="runs:read, runs:write, entries:read, entries:write, capabilities:read, capabilities:approve, "
+        help="runs:read, runs:write, entries:read, entries:write, entries:erase, capabilities:read, capabilities:approve, "
         "secrets:permit, limits:read, metrics:read or audit:read; may be repeated",
     )  # fmt: skip
     create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
@@ -415,6 +415,21 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
     promote.add_argument("--to", metavar="SCOPE", required=True, help="tenant:NAME, session:NAME, group:NAME or public")
     promote.add_argument("--topic", metavar="TOPIC", help="where it is found there (default: as here)")
     command("verify", "verify", "look whether a scope's log still says what was written", "what was found")
+    compact = words.command(
+        inner, "compact", "arbiter.cli.memory:compact", "take out of a scope's log what counts no more",
+        "One summary of it stays. As of positions before that nothing can be read any more.",
+    )  # fmt: skip
+    compact.add_argument(
+        "--scope", metavar="SCOPE", default="tenant:default", help="session:, tenant:, group: or public"
+    )
+    since = compact.add_mutually_exclusive_group()
+    since.add_argument(
+        "--older-than", metavar="AGE", default="30d", help="what counted no more so long ago (default 30d)"
+    )
+    since.add_argument("--before", metavar="POSITION", help="what counted no more as of this position")
+    compact.add_argument("--dry-run", action="store_true", help="take nothing out and tell how much it would be")
+    words.as_json(compact, "what was taken out")
+    words.place(compact)
     erase = words.command(
         inner, "erase", "arbiter.cli.memory:erase", "take off the board what somebody wrote, or a run or a tenant did",
         "What is erased is gone, and the log says by whom it was erased and when. Ask again after a failure: it goes on.",

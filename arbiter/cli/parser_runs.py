@@ -156,6 +156,10 @@ second signal gives everything back immediately."""
             help="beyond so many the oldest finished runs go (default 100000)",
         )
         parser.add_argument(
+            "--compact", metavar="AGE", help="entries' facts that count no more leave scopes that last after so long, such as "
+            "90d (default: never)",
+        )  # fmt: skip
+        parser.add_argument(
             "--lease", metavar="SECONDS", type=words.seconds, default=15.0,
             help="a process silent for so long loses its work to others (default 15)",
         )  # fmt: skip

@@ -15,24 +15,31 @@ from blackboard.types import Status
 _FOREVER = "forever"
 
 
-def policy(keep: str | None, keep_runs: int | None) -> Retention | None:
-    """What a daemon keeps, from ``--keep`` and ``--keep-runs``; None when that is everything.
+def policy(keep: str | None, keep_runs: int | None, superseded: str | None = None) -> Retention | None:
+    """What a daemon keeps, from ``--keep``, ``--keep-runs`` and ``--compact``; None when that is everything.
 
     Raises:
         BadInput: an age or a status that makes no sense.
     """
+    age = None if superseded is None else span(superseded, field="--compact")
     if keep == _FOREVER:
-        return None if keep_runs is None else RETENTION.model_copy(update={"ages": {}, "most_runs": keep_runs})
+        if keep_runs is None and age is None:
+            return None
+        return RETENTION.model_copy(update={"ages": {}, "most_runs": keep_runs, "superseded": age})
     ages = dict(RETENTION.ages)
     for word in options.words(keep or ""):
-        name, equals, age = word.rpartition("=")
+        name, equals, kept = word.rpartition("=")
         for status in _statuses(name, "--keep") if equals else Status:
-            if age == _FOREVER:
+            if kept == _FOREVER:
                 ages.pop(status, None)
             else:
-                ages[status] = span(age, field="--keep")
+                ages[status] = span(kept, field="--keep")
     return RETENTION.model_copy(
-        update={"ages": ages, "most_runs": RETENTION.most_runs if keep_runs is None else keep_runs}
+        update={
+            "ages": ages,
+            "most_runs": RETENTION.most_runs if keep_runs is None else keep_runs,
+            "superseded": age,
+        }
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import re
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from arbiter.http import bodies, streams
 from arbiter.http.access import LOCAL, visible
 from arbiter.http.asked import Asked
 from arbiter.http.problems import Forbidden
-from blackboard import predicates, taint, topics
+from blackboard import erasure, predicates, promotion, taint, topics
 from blackboard.audit import somebody
 from blackboard.entries import UNSET, Entries, Written
 from blackboard.entry import Entry, owner_of, owner_of_entry, scope_of
@@ -59,6 +60,19 @@ class _Amend(Record):
 class _Retract(Record):
     reason: str = ""
     expect: int | None = None
+
+
+class _Promote(Record):
+    to: str
+    topic: str | None = None
+
+
+class _Erase(Record):
+    author: str | None = None
+    run: str | None = None
+    tenant: str | None = None
+    scope: str | None = None
+    reason: str = ""
 
 
 class _Take(Record):
@@ -137,6 +151,38 @@ async def retract(asked: Asked) -> Response:
     said = await bodies.model(asked.request, _Retract)
     key = bodies.idempotency_key(asked.request)
     return _written(await entries.retract(entry_id, said.reason, expect=said.expect, operation=key))
+
+
+async def promote(asked: Asked) -> Response:
+    """Keep what an entry says in a scope that lasts longer, which the token sees as well."""
+    bodies.options(asked.request)
+    entry_id = asked.path("entry")
+    entries = await _of(asked, entry_id)
+    said = await bodies.model(asked.request, _Promote)
+    await _within(asked, said.to)
+    key = bodies.idempotency_key(asked.request)
+    return _written(await promotion.promote(entries, entry_id, said.to, topic=said.topic, operation=key))
+
+
+async def erase(asked: Asked) -> Response:
+    """Take what somebody wrote, or what a run or a tenant did, off the board. A token of a tenant erases what is the tenant's."""
+    bodies.options(asked.request)
+    said = await bodies.model(asked.request, _Erase)
+    scope, tenant = said.scope, asked.token.tenant
+    if scope is not None:
+        await _within(asked, scope)
+    if said.run is not None and tenant is not None:
+        await visible(asked.board, asked.token, said.run)
+    if tenant is not None:
+        if said.tenant not in (None, tenant):
+            raise Forbidden(f"This token is confined to tenant {tenant}.")
+        if said.author is not None and scope is None:
+            scope = f"tenant:{tenant}"
+    by = somebody() if asked.token.id == LOCAL else f"token:{asked.token.name}"
+    found = await erasure.erase(
+        asked.board, author=said.author, run=said.run, tenant=said.tenant, scope=scope, by=by, reason=said.reason
+    )
+    return streams.answer(dataclasses.asdict(found))
 
 
 async def take(asked: Asked) -> Response:

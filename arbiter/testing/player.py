@@ -126,11 +126,12 @@ def _kill_children() -> None:
 async def _resend(job: Job, life: Life) -> list[str]:
     """Deliver every call of the life once more, backwards or in another order: no key may change.
 
-    Not those about a run that was removed, whose idempotency key the board has forgotten with it; not the reservation
+    Not those about a run that was removed, whose idempotency key the board has forgotten with it, nor about a scope that was
+    compacted, which has forgotten operations with their facts; not the reservation
     that lapsed, which takes its amounts anew; and not settings, of which the one that comes last counts.
     """
     gone = [str(args[1]) for script, _, args in life.kept if script.name == "retire_run"]
-    gone += [str(args[0]) for script, _, args in life.kept if script.name == "budget_lapse"]
+    gone += [str(args[0]) for script, _, args in life.kept if script.name in ("budget_lapse", "entry_compact")]
     sent = [
         (script, keys, args)
         for script, keys, args in reversed(life.kept)

@@ -1,7 +1,7 @@
 """The end of the second story: what is kept of people, needs and peers beside runs.
 
 A person permits a request that would carry a secret; needs that capabilities served are learnt and forgotten; what somebody
-wrote is erased; a peer is heard of.
+wrote is erased; what counts no more leaves a log; a peer is heard of.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import contextlib
 from pydantic import JsonValue
 
 from arbiter.sdk import Arbiter
+from blackboard.compaction import compact
 from blackboard.erasure import erase
 from blackboard.errors import Conflict, Fenced, ScriptRefused
 from blackboard.events import Author
 from blackboard.lessons import Lessons
 from blackboard.peers import Peers
 from blackboard.permits import Permits, Question
+from blackboard.sealing import verify
 from blackboard.types import Status
 
 LANE = "records"
@@ -68,6 +70,20 @@ async def forgotten(a: Arbiter) -> JsonValue:
     await notes.post("records.public", "ours", operation="public")
     await erase(a.board, author="ann", by="desk")
     return [entry.content for entry in (await notes.query("records.*")).entries]
+
+
+async def compacted(a: Arbiter) -> JsonValue:
+    """What was superseded and retracted leaves the log of a session, and what it says now stays."""
+    desk = a.entries.within("session:desk")
+    with contextlib.suppress(ScriptRefused):  # it was retracted, or nothing is left of it
+        gone = await desk.post("records.draft", "no", operation="draft")
+        await desk.retract(gone.id, operation="no draft")
+    kept = await desk.post("records.price", 1, operation="price")
+    await desk.amend(kept.id, 2, operation="price again")
+    done = await compact(a.board, "session:desk", older_than=0, by="desk")
+    found = await desk.query("records.*")
+    then = [entry.content for entry in (await desk.query("records.*", at=done.readable_from)).entries]
+    return [[entry.content for entry in found.entries], then, list((await verify(desk)).faults)]
 
 
 async def heard(a: Arbiter) -> JsonValue:

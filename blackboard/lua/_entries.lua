@@ -5,7 +5,7 @@ local OVER = {succeeded = 1, failed = 1, refused = 1, timed_out = 1, cancelled =
 local RUN                                  -- header of the run the entries are of, once closed() has looked
 local function head(id)
   local j = redis.call('HGET', HEADS, id)
-  if j then return cjson.decode(j) end
+  if j then return cjson.decode(j), j end
 end
 local function keep(id, h) redis.call('HSET', HEADS, id, cjson.encode(h)) end
 local function live(h) return h.state == 'live' and not (h.exp and h.exp <= MS) end
@@ -15,11 +15,14 @@ local function place(pos)
   return string.format('%013.0f-%06.0f', tonumber(ms), tonumber(seq))
 end
 local function member(id, h) return h.topic .. '\0' .. place(h.first) .. '\0' .. id end
--- An entry as readers get it: id, header, type and data of the fact with its content.
-local function row(id, h)
-  local f, found = {}, redis.call('XRANGE', LOG, h.pos, h.pos)[1]
-  for i = 1, #found[2], 2 do f[found[2][i]] = found[2][i + 1] end
-  return {id, cjson.encode(h), f.type, f.data}
+-- An entry as readers get it: id, header as it is kept, type and data of the fact with its content.
+local function row(id, h, kept)
+  local kind, data = nil, nil
+  local found = redis.call('XRANGE', LOG, h.pos, h.pos)[1][2]
+  for i = 1, #found, 2 do
+    if found[i] == 'type' then kind = found[i + 1] elseif found[i] == 'data' then data = found[i + 1] end
+  end
+  return {id, kept, kind, data}
 end
 
 -- ---- guards: call before the first write ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ if ARGV[12] ~= '' then h.exp = ARGV[12] ~= '-' and MS + tonumber(ARGV[12]) or ni
 h.ver, h.taint = h.ver + 1, taint
 tell('entry.amended', id, h, splice(ARGV[9], {topic = h.topic, version = h.ver, topic_version = topic_version(h.topic),
   confidence = given.conf, author = by, taint = taint, links = given.links, expires_ms = h.exp, at_ms = MS,
-  supersedes = place(before), salt = given.salt, sha256 = given.sha256}))
+  supersedes = place(before), posted = place(h.first), salt = given.salt, sha256 = given.sha256}))
 h.pos = h.last
 linkage(id, h, 'ZREM')
 h.links = given.links

@@ -10,9 +10,10 @@ for _ = 1, 10 do
   for _, text in ipairs(page) do
     local id = string.match(text, '%z([^%z]*)$')
     -- A topic is in its place of the index, which spares the others a look at their header.
-    local h = (index == LINKS or string.find(string.match(text, '^[^%z]*'), wanted)) and head(id)
+    local h, kept = nil, nil
+    if index == LINKS or string.find(string.match(text, '^[^%z]*'), wanted) then h, kept = head(id) end
     if h and live(h) and (index == INDEX or string.find(h.topic, wanted)) then
-      local found = row(id, h)
+      local found = row(id, h, kept)
       found[5] = text
       out[#out + 1] = found
       bytes = bytes + #found[4]

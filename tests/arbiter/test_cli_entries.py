@@ -111,3 +111,22 @@ def test_what_lasts_is_promoted_and_what_is_to_go_is_erased(said: Any) -> None:
     assert "secret" not in said("read", kept)
     assert "had what was written on learned.a erased" in said("watch", "--after", "-", "--count", "2")
     assert "no run" not in said("erase", "--run", "r0123")
+
+
+def test_what_counts_no_more_is_taken_out_of_a_log(said: Any) -> None:
+    first = said("post", "claims.a", "1").strip()
+    said("amend", first, "2")
+    said("retract", said("post", "claims.b", "1").strip())
+    position = json.loads(said("read", first, "--json"))["position"]
+    assert "0 facts taken out" in said("compact")
+    assert "3 facts would be taken out; nothing is left of 1 entries" in said(
+        "compact", "--older-than", "0s", "--dry-run"
+    )
+    (dry,) = lines(said("compact", "--before", position, "--json", "--dry-run"))
+    assert (dry["facts"], dry["readable_from"], dry["dry_run"]) == (1, position, True)
+    assert "3 facts taken out" in said("compact", "--older-than", "0s")
+    assert "3 taken out before" in said("verify")
+    assert "was compacted; that is the first readable position" in said("read", first, "--at", position, code=2)
+    assert "claims.a" in said("query")
+    assert "soon" in said("compact", "--older-than", "soon", code=2)
+    assert "scope" in said("compact", "--scope", "run:r1", code=2)

@@ -57,6 +57,9 @@ def test_a_daemon_is_told_what_to_keep() -> None:
     seven = retention.policy("7d,failed=forever", 10)
     assert seven is not None
     assert (seven.ages[Status.SUCCEEDED], Status.FAILED in seven.ages, seven.most_runs) == (604_800, False, 10)
+    ninety = retention.policy("forever", None, "90d")
+    assert ninety is not None
+    assert (ninety.superseded, dict(ninety.ages), retention.policy("7d", None).superseded) == (7_776_000, {}, None)  # type: ignore[union-attr]
     with pytest.raises(BadInput):
         retention.policy("lost=7d", None)
     arguments = build().parse_args(["serve", "--keep", "1h"])

@@ -10,9 +10,10 @@ import pytest
 from arbiter_support import arbiter
 
 from arbiter import AgendaTerms, Grants, Inquiry, Posting, Query, RunResult, TopicGrants, Trigger, capability
-from arbiter.critique import find_consensus, find_contradictions, weigh_evidence
+from arbiter.critique import compact_memory, find_consensus, find_contradictions, weigh_evidence
 from blackboard.credibility import pooled
 from blackboard.entry import Entry
+from blackboard.errors import Compacted
 from blackboard.testing import RedisServer
 from wrapper import sdk
 
@@ -127,3 +128,18 @@ async def test_there_is_no_consensus_where(redis_server: RedisServer, said: list
     _, found = await investigated(redis_server.url, sources, [Posting("case.opened", 1)])
     assert len(found["claims"]) == len(said)
     assert "consensus" not in found, why
+
+
+async def test_memory_is_compacted_by_a_source_like_any_other(redis_server: RedisServer) -> None:
+    boards: list[Any] = []
+    cleaner = compact_memory(lambda: boards[0], "tenant:acme", "claims.*", older_than=0, at_least=2)
+    async with arbiter(redis_server.url, ["unused"], capabilities=[cleaner]) as (a, _):
+        boards.append(a.board)
+        kept = a.entries.within("tenant:acme")
+        left = await kept.post("learned.bank", "Beta")
+        for bank in ("Gamma", "Delta"):
+            await kept.amend(left.id, bank)
+        await a.run(Inquiry([account("acme", "1")], AgendaTerms()), timeout=30)
+        assert [one.content for one in await kept.history(left.id)] == ["Delta"]
+        with pytest.raises(Compacted):
+            await kept.read(left.id, at=left.position)

@@ -15,6 +15,7 @@ from http_site import Site, running
 
 from arbiter.http import streams
 from blackboard.entries import Entries
+from blackboard.events import Author
 from blackboard.testing import RedisServer
 from blackboard.tokens import Tokens
 
@@ -155,6 +156,60 @@ async def test_a_taking_needs_a_key_and_repeated_finds_the_same(site: Site) -> N
     waiting = asyncio.ensure_future(client.post("/v1/entries/take", **sent))
     await written(client, "late", "z")
     assert (await waiting).json()["entry"]["content"] == "z"
+
+
+async def test_what_is_to_last_is_promoted_to_a_scope_the_token_sees(site: Site) -> None:
+    mine = await site.served.board.submit("mine", tenant="acme")
+    client = site.client(await site.token("entries:read", "entries:write", tenant="acme"))
+    first = await written(client, "found.bank", "Beta", scope=f"run:{mine}")
+    path = f"/v1/entries/{first['id']}/promote"
+    kept = [await client.post(path, json={"to": "tenant:acme", "topic": "learned.bank"}) for _ in range(2)]
+    assert [one.status_code for one in kept] == [201, 200]
+    assert {**kept[0].json(), "new": False} == kept[1].json()
+    entry = (await client.get(f"/v1/entries/{kept[0].json()['id']}")).json()
+    assert (entry["topic"], entry["content"], entry["taint"]) == ("learned.bank", "Beta", ["token:ci"])
+    assert entry["links"] == [{"rel": "derived_from", "to": first["id"]}]
+    for to, status in (("public", 403), ("tenant:other", 403), (f"run:{mine}", 422), ("nowhere", 422)):
+        assert (await client.post(path, json={"to": to})).status_code == status, to
+    hidden = await written(site.client(), "a", "hidden", scope="public")
+    assert (await client.post(f"/v1/entries/{hidden['id']}/promote", json={"to": "tenant:acme"})).status_code == 404
+
+
+async def test_what_is_to_go_is_erased_by_who_may_and_only_what_is_the_tenants(site: Site) -> None:
+    board, whole = site.served.board, site.client()
+    theirs = await board.submit("theirs", tenant="other")
+    writer = site.client(await site.token("entries:read", "entries:write", tenant="acme"))
+    eraser = site.client((await Tokens(board.catalog).create("eraser", ("entries:erase",), tenant="acme"))[0])
+    ours = await written(writer, "a", "our secret")
+    other = await Entries(board, "public", author=Author(kind="program", name="ci")).post("a", "public secret")
+    assert (await writer.post("/v1/entries/erase", json={"author": "ci"})).status_code == 403
+    assert (await eraser.get("/v1/entries")).status_code == 403
+    for body, status in (
+        ({}, 422), ({"author": "ci", "tenant": "acme"}, 422), ({"tenant": "other"}, 403), ({"run": theirs}, 404),
+        ({"author": "ci", "scope": "public"}, 403), ({"author": "ci", "scope": f"run:{theirs}"}, 404),
+    ):  # fmt: skip
+        assert (await eraser.post("/v1/entries/erase", json=body)).status_code == status, body
+    done = await eraser.post("/v1/entries/erase", json={"author": "ci", "reason": "asked"})
+    assert (done.status_code, done.json()["facts"], done.json()["scopes"]) == (200, 1, ["tenant:acme"])
+    entry = (await writer.get(f"/v1/entries/{ours['id']}")).json()
+    assert (entry["state"], entry["erased"]["by"]["name"], entry["erased"]["reason"]) == (
+        "erased",
+        "token:eraser",
+        "asked",
+    )
+    assert (await whole.get(f"/v1/entries/{other.id}")).json()["content"] == "public secret"
+    again = (await whole.post("/v1/entries/erase", json={"author": "ci"})).json()
+    assert (again["facts"], again["scopes"]) == (1, ["public"])
+
+
+async def test_a_past_that_was_compacted_is_gone_and_says_from_where_it_reads(site: Site) -> None:
+    client = site.client()
+    first = await written(client, "a", 1)
+    await client.post(f"/v1/entries/{first['id']}/amend", json={"content": 2})
+    done = await site.served.compact(older_than=0)
+    answer = await client.get(f"/v1/entries/{first['id']}", params={"at": first["position"]})
+    assert (answer.status_code, answer.json()["type"]) == (410, "urn:arbiter:problem:compacted")
+    assert done.readable_from in answer.text
 
 
 async def test_a_stream_tells_each_fact_once_and_goes_on_where_it_ended(site: Site) -> None:

@@ -34,7 +34,7 @@ local R, DECLARED, WROTE = redis, {}, nil
 for _, k in ipairs(KEYS) do DECLARED[k] = true end
 local READS = {GET = 1, HGET = 1, HLEN = 1, HEXISTS = 1, SCARD = 1, ZCARD = 1, SMEMBERS = 1, ZSCORE = 1, ZRANGE = 1,
   ZRANGEBYSCORE = 1, ZRANGEBYLEX = 1, XRANGE = 1, XREVRANGE = 1, LINDEX = 1}
-local WRITES = {SET = 1, HSET = 1, HDEL = 1, HINCRBY = 1, SADD = 1, SREM = 1, ZADD = 1, ZREM = 1, DEL = 1, XADD = 1,
+local WRITES = {SET = 1, HSET = 1, HDEL = 1, HINCRBY = 1, SADD = 1, SREM = 1, ZADD = 1, ZREM = 1, DEL = 1, XADD = 1, XDEL = 1,
   LPUSH = 1, LTRIM = 1, RPUSH = 1, LSET = 1, LPOP = 1, UNLINK = 1, RENAME = 1}
 local redis = {
   error_reply = function(text)

@@ -12,6 +12,7 @@ from strict import Clock, Play, done, faults, spec, watch_scripts
 
 from blackboard import retention
 from blackboard.board import Board
+from blackboard.entries import Entries
 from blackboard.errors import EngineUnavailable, ScriptRefused, UnknownRecord
 from blackboard.retention import DAY, Retention, Retirer, prune, retire, trim
 from blackboard.testing import RedisServer
@@ -265,3 +266,24 @@ async def test_a_board_of_another_format_is_refused_and_left_alone(redis_server:
         await board.client.hset(key, "format", "1")
         async with await Board.open(redis_server.url, board=board_name) as again:
             assert [one.id for one in await again.runs()] == [run]
+
+
+async def test_a_retirer_takes_what_counts_no_more_out_of_the_scopes_that_last(
+    redis_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "COMPACT_FACTS", 3)
+    few, many = Entries(redis_board, "session:few"), Entries(redis_board, "session:many")
+    for entries, amended in ((few, 1), (many, 4)):
+        one = await entries.post("a", 0)
+        for number in range(amended):
+            await entries.amend(one.id, number)
+    run = await redis_board.submit("x")
+    own = Entries(redis_board, f"run:{run}")
+    for _ in range(5):
+        await own.retract((await own.post("a", 1)).id)
+    retirer = Retirer(redis_board, Retention())
+    await retirer.compact(0.0)
+    assert [len((await each.query()).entries) for each in (few, many)] == [1, 1]
+    client = redis_board.client
+    assert [await client.xlen(each.log_key) for each in (few, many)] == [2, 2]
+    assert await client.xlen(own.log_key) > 10, "the log of a run is left alone"

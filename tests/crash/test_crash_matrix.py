@@ -38,6 +38,8 @@ SELECTED = {
     "desk/client:entry_post:4:after": 2,
     "desk/client:entry_take:2:lost": 1,
     "desk/client:entry_amend:1:before": 2,
+    "desk/client:entry_compact:2:after": 2,
+    "desk/client:entry_compact:1:late": 1,
     "desk/resend:0": 1,
 }
 """Cases and how many processes each needs, one after the other."""
