@@ -56,11 +56,10 @@ def test_no_script_uses_a_name_of_a_prelude_that_was_left_out(prelude: str) -> N
             continue
         text = re.sub(r"--.*", "", _script.load(name, prelude).text)
         called = set(re.findall(r"(?<![.\w])(\w+)\(", text)) & known
-        defined = set(re.findall(r"local function (\w+)", text)) | set(re.findall(r"function\(([\w, ]+)\)", text))
+        names = re.findall(r"local (?:function )?([\w, ]+)|function\(([\w, ]+)\)", text)
+        defined = {name for pair in names for name in re.split(r"[, ]+", " ".join(pair))}
         assert called <= defined, f"{name} behind {prelude}"
-        upper = {word for word in known if word.isupper() and len(word) > 1} - {
-            "ARGV"
-        }  # the server gives a script its arguments
+        upper = {word for word in known if word.isupper() and len(word) > 1} - {"ARGV"}  # which the server gives
         read = set(re.findall(r"(?<![.\w'])([A-Z_]{2,})\b(?!')", text)) & upper
         given = {one for names in re.findall(r"local ([A-Z_, ]+)", text) for one in names.replace(" ", "").split(",")}
         assert read <= given, f"{name} behind {prelude}"
