@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import Field, ValidationError
 
@@ -56,7 +56,8 @@ class Choosing(Record):
         if isinstance(choosing, cls):
             return choosing
         known = f"Use any of {', '.join(cls.model_fields)}."
-        content, origin = settings_file.given(choosing, "choosing", FILE, known)
+        given = cast("Mapping[str, Any] | str | Path | None", choosing)
+        content, origin = settings_file.given(given, "choosing", FILE, known)
         try:
             return cls.model_validate(content)
         except ValidationError as error:

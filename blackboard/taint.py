@@ -181,7 +181,10 @@ class TaintPolicy(Record):
         if isinstance(policy, cls):
             return policy
         content, origin = settings_file.given(
-            policy, "taint", FILE, "Write an object with any of trusted, fabricate, secret and approve."
+            cast("Mapping[str, Any] | str | Path | None", policy),
+            "taint",
+            FILE,
+            "Write an object with any of trusted, fabricate, secret and approve.",
         )
         try:
             return cls.model_validate(content)
