@@ -24,6 +24,7 @@ from blackboard.entry_log import PRELUDE, Mark, order
 from blackboard.errors import BadInput, BlobMissing, Stale
 from blackboard.events import Event, ScopeCompactedData
 from blackboard.sealing import added, line_of, under
+from blackboard.standing import Standings
 
 OLDER_SECONDS = 30 * 86_400.0
 """What is younger stays, unless a call says otherwise."""
@@ -91,6 +92,8 @@ async def compact(
 ) -> Compaction:
     """Take out of a scope's log what counts no more. Any number of processes may do it at once; repeat it after a failure.
 
+    What a standing watch of the scope has not come to yet stays, whatever its age.
+
     Args:
         scope: ``public``, ``session:NAME``, ``tenant:NAME`` or ``group:NAME``. A run's log is what the run was.
         before: take out what counted no more as of this position. Default: as of ``older_than``.
@@ -146,7 +149,8 @@ class _Scope:
                     summary = cast(ScopeCompactedData, self._event(one).data)
             began = began or summary
             done.facts, done.entries = summary.facts - began.facts, summary.entries - began.entries
-            plan = self._plan(mark, [self._event(one) for one in log if one[1]["type"].startswith(FACTS)], now)
+            facts = [self._event(one) for one in log if one[1]["type"].startswith(FACTS)]
+            plan = self._plan(mark, facts, now, await self._watched())
             if plan is None or not (plan.units or (summary.number and summary.kept is None)):
                 return done
             if dry_run:
@@ -167,8 +171,14 @@ class _Scope:
 
     # ---- what can go -------------------------------------------------------------------------------------------------
 
-    def _plan(self, mark: Mark, facts: list[Event], now: float) -> _Plan | None:
-        found = self._boundary(mark, facts, now)
+    async def _watched(self) -> str | None:
+        """The position that the last of the standing watches of the scope has come to; None where there is none."""
+        every = await Standings(self._board).list()
+        mine = [one.after for one in every if owner_of(one.standing.scope) == self._owner]
+        return min((place(after) if after != "-" else "" for after in mine), default=None)
+
+    def _plan(self, mark: Mark, facts: list[Event], now: float, watched: str | None) -> _Plan | None:
+        found = self._boundary(mark, facts, now, watched)
         if found is None:
             return None
         upto, ms = found
@@ -185,7 +195,9 @@ class _Scope:
         vacant = {topic: "" for topic, count in left.items() if not count}
         return _Plan(upto, ms, units, facts, vacant, {unit.topic: unit for unit in units})
 
-    def _boundary(self, mark: Mark, facts: Sequence[Event], now: float) -> tuple[str, float] | None:
+    def _boundary(
+        self, mark: Mark, facts: Sequence[Event], now: float, watched: str | None
+    ) -> tuple[str, float] | None:
         """The position up to which facts go, and its time: never before what was said already."""
         if self._before is None:
             limit = math.floor(now - self._older_than * 1000)
@@ -193,6 +205,8 @@ class _Scope:
         else:
             limit, end = now, _position(self._before)
             size = next((n for n, fact in enumerate(facts) if fact.sequence > end), len(facts))
+        if watched is not None:
+            size = min(size, sum(fact.sequence <= watched for fact in facts))
         known = (mark.upto, mark.ms) if mark.upto else None
         if not size:
             return known

@@ -20,6 +20,7 @@ from blackboard.erasure import erase
 from blackboard.errors import BlobMissing, Compacted
 from blackboard.events import Author
 from blackboard.sealing import verify
+from blackboard.standing import Standing, Standings
 
 play = watched_play
 notes = acme_notes
@@ -258,3 +259,19 @@ async def test_a_large_content_that_went_just_before_it_was_written_is_stored_ag
     gone.clear()
     await notes.amend(written.id, "y" * 300_000)
     assert (await notes.read(written.id)).content == "y" * 300_000  # type: ignore[union-attr]
+
+
+async def test_what_a_standing_watch_has_not_come_to_stays(play: Play, notes: Entries) -> None:
+    """It would become no run: neither the version that was superseded nor the one that was retracted."""
+    standings = Standings(play.board)
+    await standings.add(Standing(name="late", scope=notes.scope, topic="a.>"))
+    await standings.add(Standing(name="elsewhere", scope="session:other"), after="-")
+    await some(play, notes)
+    for older in (0, 3600):
+        assert (await compact(play.board, notes.scope, older_than=older)).facts == 0
+    assert len(await log(notes)) == 11
+    while await standings.sweep(lambda watch, entry, depth: {"from": entry.id, "version": entry.version}):
+        pass
+    (late,) = [one for one in await standings.list() if one.standing.name == "late"]
+    assert late.started == len([one for one in await log(notes) if one[1]["type"] in ("entry.posted", "entry.amended")])
+    assert (await compacted(play, notes)).facts == 8
