@@ -33,7 +33,7 @@ class Signals(NamedTuple):
     named: float = 0.0
     """Share of the weight of a name that the need mentions: of the best five, the one of which it is most."""
     answered: float = 0.0
-    """Share of what the best candidate says, by what its words weigh, that the need asks for."""
+    """Share of what the best candidate says of itself, by what its words weigh, that the need asks for."""
     size: float = 0.0
     """Natural logarithm of 1 and the number of capabilities."""
     meant: float = 0.0

@@ -28,6 +28,7 @@ from registry.matching.interface import Candidate, Findings, Signals
 from registry.matching.meaning import Meanings, alike
 from registry.matching.postings import Places, Posting, add
 from registry.matching.related import Related, shipped
+from registry.matching.shares import share_answered, share_named
 from registry.matching.spelling import Spelling
 from registry.matching.words import plain_words, stem, terms, views
 
@@ -360,34 +361,13 @@ class LexicalMatcher:
             covered=covered / total,
             standing=(first - tenth) / (first or 1.0),
             known=known / total,
-            named=max(self._named(asked, self._slots[each.name]) for each in best[:_NAMED]),
-            answered=self._answered(asked, top),
+            named=max(
+                share_named(self._texts[self._slots[each.name]], self._terms, self._weight, asked.weights)
+                for each in best[:_NAMED]
+            ),
+            answered=share_answered(self._texts[top], self._impacts[top], self._terms, self._weight, asked.meant),
             size=size,
         )
-
-    def _named(self, asked: _Asked, slot: int) -> float:
-        """The share of a name's weight that the need mentions."""
-        everything = mentioned = 0.0
-        text = self._texts[slot]
-        for number in dict.fromkeys(text[1 : text.index(0, 1)]):
-            word = self._terms[number - 1]
-            weight = self._weight(word)
-            everything += weight
-            if word in asked.weights:
-                mentioned += weight
-        return mentioned / (everything or 1.0)
-
-    def _answered(self, asked: _Asked, slot: int) -> float:
-        """The share of what a capability's words weigh that stands for words of the need."""
-        everything = answered = 0.0
-        meant = asked.meant
-        for packed in self._impacts[slot]:
-            number, impact = packed >> 8, packed & 255
-            value = self._weight(self._terms[number - 1]) * impact / 255
-            everything += value
-            if number in meant:
-                answered += min(value, meant[number][1] * impact)
-        return answered / (everything or 1.0)
 
     def _know(self, word: str) -> Posting:
         if self._spare:

@@ -101,3 +101,23 @@ def test_nothing_found_is_never_right_and_no_case_is_no_fit() -> None:
 )
 def test_the_area_under_the_curve_counts_pairs(present: list[float], absent: list[float], expected: float) -> None:
     assert auroc(present, absent) == expected
+
+
+def test_what_is_asked_of_a_capability_is_a_share_of_what_it_says_of_itself() -> None:
+    def answered(need: str, served: str = "") -> float:
+        matcher = LexicalMatcher()
+        matcher.add("send", Document("send", "Sends a letter abroad.", served=served))
+        matcher.add("other", Document("other", "Paints a fence and a wall."))
+        return matcher.search(need).signals.answered
+
+    assert 0 < answered("a letter") < answered("send a letter") < answered("send letters abroad") <= 1
+    served = "a parcel to grandmother\nflowers for the harvest festival\ncoal in winter"
+    assert answered("send letters abroad", served) == pytest.approx(answered("send letters abroad"), abs=0.02)
+
+
+def test_a_name_that_a_need_mentions_counts_whatever_the_registry_calls_it() -> None:
+    matcher = LexicalMatcher()
+    matcher.add("17", Document("paint_fence", "Makes it blue."))
+    assert matcher.search("paint").signals.named == pytest.approx(0.5, abs=0.1)
+    assert matcher.search("paint a fence").signals.named == 1
+    assert matcher.search("blue").signals.named == 0
