@@ -41,7 +41,7 @@ class Crew(Play):
         """Do what is due until the test ends."""
         self.sweepers.append(asyncio.create_task(Sweeper(self.board, interval_seconds=every_seconds).run()))
 
-    async def until(self, check: Callable[[], Any], seconds: float = 3) -> None:
+    async def until(self, check: Callable[[], Any], seconds: float = 20) -> None:
         async with asyncio.timeout(seconds):
             while True:
                 found = check()
