@@ -30,6 +30,8 @@ SPREAD = ("shards", CLUSTER, "sentinel", "valkey", "local")
 
 It is the part in which clients differ: scripts, blocking reads, binary replies, threads with a connection of their own.
 """
+REDIS8 = os.environ.get("ARBITER_TEST_REDIS8")
+"""Path of a Redis 8 server program, which no wheel that the tests need carries: where it is named, all of it runs there too."""
 CONFORMANCE: dict[str, tuple[str, ...]] = {
     "test_protocol_tasks": ("shards", CLUSTER, "sentinel", "valkey"),
     "test_protocol_runs": SPREAD,
@@ -72,7 +74,8 @@ os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).de
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "board" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("engines")
-        conformance = (*ENGINES, *CONFORMANCE.get(_module(metafunc.module.__name__), ()))
+        newest = ("redis8",) if REDIS8 else ()
+        conformance = (*ENGINES, *CONFORMANCE.get(_module(metafunc.module.__name__), ()), *newest)
         metafunc.parametrize("board", only.args if only else conformance, indirect=True)
 
 
@@ -108,6 +111,14 @@ def valkey_server() -> Iterator[RedisServer]:
     if binary is None:
         pytest.skip("there is no Valkey for this system")
     with RedisServer(binary) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis8_server() -> Iterator[RedisServer]:
+    """One real Redis 8 server per test process, where the environment names one; tests use boards of their own on it."""
+    assert REDIS8, "asked for by a test that is not part of the conformance suite"
+    with RedisServer(REDIS8) as server:
         yield server
 
 
@@ -186,6 +197,8 @@ async def board(
             monkeypatch.delenv("ARBITER_REDIS_URL", raising=False)
         case "valkey":
             url = request.getfixturevalue("valkey_server").url
+        case "redis8":
+            url = request.getfixturevalue("redis8_server").url
         case "shards":
             url, shards = request.getfixturevalue("redis_server").url, 3
         case _:

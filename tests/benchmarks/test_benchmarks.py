@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
@@ -11,10 +12,23 @@ from typing import Any
 
 import pytest
 
-from benchmarks import agenda, comparison, entries, idle, left_over, load, noisy, recovery, report, workers
+from benchmarks import (
+    agenda,
+    comparison,
+    entries,
+    idle,
+    left_over,
+    load,
+    noisy,
+    recovery,
+    report,
+    server_index,
+    workers,
+)
 from benchmarks.measure import Spread
 from benchmarks.processes import Child
 from benchmarks.report import Row
+from blackboard.testing import RedisServer
 from wrapper.isolation import detection
 
 Small = Callable[[Callable[[str], None]], Coroutine[Any, Any, list[Row]]]
@@ -108,3 +122,14 @@ async def test_three_hundred_runs_of_code_that_leaves_what_it_can_leave_nothing(
     megabytes = {name: left.pop(name) / 1e6 for name in list(left) if "memory" in name}
     assert {name: more for name, more in left.items() if more > 0} == {}
     assert all(more < 8 for more in megabytes.values()), megabytes
+
+
+def test_the_index_of_a_server_that_has_one_says_how_near_vectors_are_as_numpy_does() -> None:
+    pytest.importorskip("numpy")
+    program = os.environ.get("ARBITER_TEST_REDIS8")
+    if not program:
+        pytest.skip("ARBITER_TEST_REDIS8 names no Redis 8")
+    with RedisServer(program) as server:
+        found = dict(server_index.measured(server, 50))
+    assert {"VSIM TRUTH: all", "NumPy: all, and the nearest"} <= found.keys()
+    assert float(found["largest difference of a cosine, of the nearest"]) < 1e-5
