@@ -47,7 +47,7 @@ async def one_taker(play: Play) -> bool:
     await notes.post("a", 1)
     found = (await notes.query("a")).entries[0]
     keys = play.shard.declare_entries(notes.owner)
-    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', found.id, found.version]
+    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', "", found.id, found.version]
     first = await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
     args[1] = "other"
     second = await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
@@ -59,7 +59,7 @@ async def what_expired_is_not_taken(play: Play) -> bool:
     first = await notes.post("a", 1, seconds=5)
     await play.clock.advance(6)
     keys = play.shard.declare_entries(notes.owner)
-    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', first.id, 1]
+    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', "", first.id, 1]
     return not await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
 
 
@@ -76,7 +76,7 @@ async def a_changed_entry_is_not_taken_as_it_was(play: Play) -> bool:
     before = await notes.query("a", "n=1")
     await notes.amend(first.id, {"n": 2})
     keys = play.shard.declare_entries(notes.owner)
-    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', first.id, before.entries[0].version]
+    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', "", first.id, before.entries[0].version]
     return not await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
 
 
