@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from pydantic import Field, JsonValue
@@ -164,11 +165,7 @@ async def retract(asked: Asked) -> Response:
 
 async def confirm(asked: Asked) -> Response:
     """Have for good what was taken under a lease."""
-    bodies.options(asked.request)
-    entries = await _of(asked, asked.path("entry"))
-    said = await bodies.model(asked.request, _Held)
-    key = bodies.idempotency_key(asked.request)
-    return _written(await entries.confirm(asked.path("entry"), said.fence, operation=key))
+    return await _held(asked, Entries.confirm)
 
 
 async def renew(asked: Asked) -> Response:
@@ -182,11 +179,15 @@ async def renew(asked: Asked) -> Response:
 
 async def give_back(asked: Asked) -> Response:
     """Let others have it at once."""
+    return await _held(asked, Entries.give_back)
+
+
+async def _held(asked: Asked, what: Callable[..., Awaitable[Written]]) -> Response:
     bodies.options(asked.request)
     entries = await _of(asked, asked.path("entry"))
     said = await bodies.model(asked.request, _Held)
     key = bodies.idempotency_key(asked.request)
-    return _written(await entries.give_back(asked.path("entry"), said.fence, operation=key))
+    return _written(await what(entries, asked.path("entry"), said.fence, operation=key))
 
 
 async def promote(asked: Asked) -> Response:
