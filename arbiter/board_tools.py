@@ -156,7 +156,7 @@ class BoardTools:
             entry = await self._recaller.read(named)
         except BadInput:
             entry = None
-        if entry is None or entry.state != "live":
+        if entry is None or not entry.counts:
             raise BadInput(
                 "entries", named, "Name the key of a task that succeeded, or an entry that is shown and counts."
             )

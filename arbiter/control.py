@@ -232,10 +232,10 @@ class _Cycle:
         if version is None or trigger is None:
             return "obviated", f"{one.capability} {one.version[:12]} cannot be used any more"
         entry = await self._entries.read(one.entry)
-        if entry is None or entry.state != "live":
+        if entry is None or not entry.counts:
             return "obviated", f"its entry is {entry.state if entry else 'gone'}"
-        if entry.version != one.entry_version:
-            return "obviated", f"its entry was amended since; version {entry.version} makes activations of its own"
+        if entry.said_version != one.entry_version:
+            return "obviated", f"its entry was amended since; version {entry.said_version} makes activations of its own"
         if why := (await self._judged([one]))[one.number][1]:  # somebody put it first before it was judged
             return "obviated", why
         if trigger.unless is not None and await self._holds(trigger.unless):

@@ -35,7 +35,7 @@ async def judge(
             by_entry.setdefault(one.entry, []).append((one, trigger))
     for entry_id, waiting in by_entry.items():
         entry = await entries.read(entry_id, load=False)
-        if entry is None or entry.state != "live":
+        if entry is None or not entry.counts:
             why = f"its entry is {entry.state if entry else 'gone'}"
             found |= {one.number: (None, why) for one, _ in waiting}
             continue
@@ -47,8 +47,8 @@ async def judge(
             score = round(scores[trigger.about], 4)
             least = LEAST if trigger.least is None else trigger.least
             why = ""
-            if entry.version != one.entry_version:
-                why = f"its entry was amended since; version {entry.version} makes activations of its own"
+            if entry.said_version != one.entry_version:
+                why = f"its entry was amended since; version {entry.said_version} makes activations of its own"
             elif score < least:
                 why = f"what it says answers by {score:.2f} to {trigger.about!r}, and at least {least:g} is asked"
             found[one.number] = (score, why)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
@@ -204,6 +204,11 @@ def narrate(event: Event) -> str | None:
             return f"{one_line(data.author.name)} had what was written on {one_line(data.topic)} erased"
         case events.ScopeCompacted(data=data):
             return f"{count(data.facts, 'fact')} that count no more left the log; it reads from {data.readable_from}"
+        case events.EntryLeased(data=data):
+            until = datetime.fromtimestamp(data.until_ms / 1000, UTC).astimezone().strftime("%H:%M:%S")
+            return f"{one_line(data.author.name, 64)} holds {data.topic} until {until}"
+        case events.EntryReturned(data=data):
+            return f"{one_line(data.author.name, 64)} gave {data.topic} back"
         case events.EntryTaken(data=data):
             return f"{one_line(data.author.name, 64)} took {data.topic}"
         case events.TaskReady():

@@ -41,8 +41,8 @@ async def _lost(entries: Entries, one: Activation, trigger: Trigger, task: Task)
     if "retracted" in trigger.stop_when and entry.state == "retracted":
         return f"the entry it was made from was retracted: {one.entry}"
     own = entry.author.task == task.id
-    if "amended" in trigger.stop_when and entry.state == "live" and entry.version != one.entry_version and not own:
-        return f"the entry it was made from was amended, to version {entry.version}: {one.entry}"
+    if "amended" in trigger.stop_when and entry.counts and entry.said_version != one.entry_version and not own:
+        return f"the entry it was made from was amended, to version {entry.said_version}: {one.entry}"
     if "contradicted" not in trigger.stop_when:
         return ""
     after: str | None = None

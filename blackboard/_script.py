@@ -44,6 +44,7 @@ from blackboard.errors import (
     Conflict,
     EngineUnavailable,
     Fenced,
+    LeaseLost,
     QuotaExceeded,
     ScriptRefused,
     Stale,
@@ -79,6 +80,7 @@ _REFUSALS: dict[str, type[ScriptRefused]] = {
     "CONFLICT": Conflict,
     "QUOTA": QuotaExceeded,
     "STALE": Stale,
+    "LEASE": LeaseLost,
 }
 
 

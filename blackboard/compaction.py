@@ -340,6 +340,8 @@ def _units(entry: str, told: list[Event], upto: str, ms: float) -> Iterator[_Uni
     says: Any = contents[-1].data
     over = told[-1].kind in ENDS or (says.expires_ms is not None and says.expires_ms <= ms)
     over = over and told[-1].sequence <= upto
+    # Whoever holds what has expired may still take it for good.
+    over = over and not getattr(told[-1].data, "until_ms", 0) > ms
     # An earlier version did not write into an amendment when the entry was posted, which only the first fact tells then.
     if not over and not getattr(says, "posted", ""):
         return

@@ -10,38 +10,29 @@ Linda's ``out``, ``rd`` and ``in`` (Gelernter, *TOPLAS* 1985).
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import json
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from pydantic import JsonValue
 
 from blackboard import entry_checks as checks
-from blackboard import predicates, topics
-from blackboard._calling import Calling
+from blackboard import topics
 from blackboard.blobs import Blob
-from blackboard.entry import PUBLIC, Entry, owner_of_entry, place, scope_of
-from blackboard.entry_schemas import Checker, EntrySchemas
-from blackboard.errors import BadInput, ScriptRefused, Stale
+from blackboard.entry import owner_of_entry, scope_of
+from blackboard.entry_calls import Call
+from blackboard.entry_calls import Holder as Holder
+from blackboard.entry_calls import Written as Written
+from blackboard.entry_taking import EntryTaking
+from blackboard.errors import BadInput, Stale
 from blackboard.events import Author, Link, Relation
-from blackboard.meaning import Meaning
 from blackboard.payloads import PAYLOAD_BYTES, dump
-from blackboard.predicates import Predicate, Where
 from blackboard.sealing import sealed
 
 ENTRY_BYTES = 16 * 1024 * 1024
 """Largest content, as JSON. What is larger than the board's ``inline_bytes`` is stored apart."""
-_CANDIDATES = 16
 _ATTEMPTS = 20
-
-
-_NOTICED = ("entry_post", "entry_amend", "entry_retract")
-"""What a run's agenda notices."""
 
 
 class Unset:
@@ -52,35 +43,7 @@ UNSET: Final = Unset()
 """Leave it as it is."""
 
 
-class Holder(Protocol):
-    """A task that is being worked on: a :class:`~blackboard.claims.Claim`, or what ``current_task()`` returns."""
-
-    @property
-    def run_id(self) -> str: ...
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def fence(self) -> str | int: ...
-    @property
-    def taint(self) -> tuple[str, ...]:
-        """Sources of what it works with."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a write did."""
-
-    id: str
-    """Of the entry."""
-    version: int
-    position: str
-    """Of the fact in the scope's log; sorts as text. Reads as of it, and watches after it, begin with what follows."""
-    new: bool
-    """False when this operation was done already, by this call or by an earlier one."""
-
-
-class Entries(EntrySchemas):
+class Entries(EntryTaking):
     """The entries of one scope.
 
     Args:
@@ -90,18 +53,6 @@ class Entries(EntrySchemas):
         author: who writes, unless a call says otherwise.
         meaning: ranks entries for a question; without it, asking ``about`` something is refused.
     """
-
-    def __init__(
-        self,
-        board: Calling,
-        scope: str = PUBLIC,
-        *,
-        checker: Checker | None = None,
-        author: Author | None = None,
-        meaning: Meaning | None = None,
-    ) -> None:
-        super().__init__(board, scope, checker, meaning)
-        self._author = author or Author(kind="program", name="program")
 
     def within(self, scope: str) -> Entries:
         """The entries of another scope of the board.
@@ -159,7 +110,7 @@ class Entries(EntrySchemas):
         linked = checks.links(links)
         facts, wanted = await self._facts(confidence, linked, checks.labels(taint), author, task)
         ttl = "" if seconds is None else checks.ms(seconds)
-        call = _Call(self, task, operation, ("post", topic, text, wanted, ttl))
+        call = Call(self, task, operation, ("post", topic, text, wanted, ttl))
         entry_id = f"{self.owner}/e/{hashlib.sha256(call.operation.encode()).hexdigest()[:24]}"
         body = await self._body(text, content) if kept is None else json.dumps(kept, separators=(",", ":"))
         facts = sealed(facts, body)
@@ -211,7 +162,7 @@ class Entries(EntrySchemas):
         if confidence is not None:
             checks.confidence(confidence)
         said = json.dumps([None if linked is None else [link.model_dump() for link in linked], confidence, labels])
-        call = _Call(self, task, operation, ("amend", entry_id, given or "", said, ttl))
+        call = Call(self, task, operation, ("amend", entry_id, given or "", said, ttl))
         for attempt in range(_ATTEMPTS):
             now = await self._known(entry_id)
             value = now.content if isinstance(content, Unset) else content
@@ -257,73 +208,10 @@ class Entries(EntrySchemas):
         self._mine(entry_id)
         if len(reason) > 2000:
             raise BadInput("reason", reason, "Say it in at most 2,000 characters.")
-        call = _Call(self, task, operation, ("retract", entry_id, reason))
+        call = Call(self, task, operation, ("retract", entry_id, reason))
         return await call.run(
             "entry_retract", expect_topic, entry_id, "" if expect is None else expect, self._by(author), reason
         )
-
-    async def take(
-        self,
-        pattern: str,
-        where: Where = (),
-        *,
-        seconds: float = 0.0,
-        author: Author | None = None,
-        operation: str | None = None,
-        task: Holder | None = None,
-    ) -> Entry | None:
-        """Take the first fitting entry off the board: nobody else gets it. Of one topic the oldest is first.
-
-        A taker that dies has taken it. Name the operation, and the same call again finds the same entry.
-
-        Args:
-            seconds: how long to wait for one; 0 only looks.
-
-        Returns:
-            The entry as it was; None when there was none in time.
-
-        Raises:
-            BadInput, Conflict, Fenced, UnknownRecord, ScriptRefused: as :meth:`post`; also while it waits.
-        """
-        topics.check_pattern(pattern)
-        wanted = predicates.parse(where)
-        if not checks.number(seconds) or not 0 <= seconds <= checks.SECONDS:
-            raise BadInput("seconds", seconds, f"Give 0 to {checks.SECONDS:g}.")
-        call = _Call(self, task, operation, ("take", pattern, *(one.model_dump_json() for one in wanted)))
-        by = self._by(author)
-        if operation is not None and (written := await call.maybe("entry_take", None, by)) is not None:
-            return await self.read(written.id)
-        if not seconds:
-            return await self._take(call, by, pattern, wanted)
-        deadline = asyncio.get_running_loop().time() + seconds
-        async with contextlib.aclosing(self._board.feed.changes(self._shard, self.owner)) as changes:
-            # The time bounds the waiting and never a taking, whose outcome has to be known.
-            with contextlib.suppress(TimeoutError):
-                while True:
-                    async with asyncio.timeout_at(deadline):
-                        await anext(changes)
-                    if (taken := await self._take(call, by, pattern, wanted)) is not None:
-                        return taken
-        return await self._take(call, by, pattern, wanted)
-
-    async def _take(self, call: _Call, by: str, pattern: str, wanted: Sequence[Predicate]) -> Entry | None:
-        after: str | None = None
-        while True:
-            found = await self.query(pattern, wanted, limit=_CANDIDATES, after=after)
-            if found.entries:
-                flat = [part for one in found.entries for part in (one.id, one.version)]
-                written = await call.maybe("entry_take", None, by, *flat)
-                if written is not None:
-                    entry = next((one for one in found.entries if one.id == written.id), None)
-                    return (
-                        replace(entry, state="taken", version=written.version) if entry else await self.read(written.id)
-                    )
-                continue  # others were faster: look at the same place again
-            if found.after is None:
-                # Nothing comes any more to a run that is over, or for a task that lost its lease: the script says so.
-                done = None if ":" in self.owner else await call.maybe("entry_take", None, by)
-                return None if done is None else await self.read(done.id)
-            after = found.after
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -339,14 +227,6 @@ class Entries(EntrySchemas):
         if ":" in self.owner:
             return await write()
         return await self._board.triggers.noticed(self._shard, write, topic, content, confidence, version)
-
-    def _by(self, author: Author | None) -> str:
-        by = author or self._author
-        if by.kind == "task":
-            raise BadInput("author", by.name, "A task writes by its lease: pass it as task.")
-        if not checks.NAME.match(by.name) or (by.id is not None and not checks.NAME.match(by.id)):
-            raise BadInput("author", by.name, "Name it in 1 to 200 printable characters.")
-        return by.model_dump_json(exclude_none=True)
 
     async def _facts(
         self,
@@ -397,43 +277,3 @@ class Entries(EntrySchemas):
 
     async def _body(self, text: str, value: JsonValue) -> str:
         return await self._board.blobs.check(self.owner, text, value)
-
-
-class _Call:
-    """One writing operation, which may be sent more than once."""
-
-    def __init__(self, entries: Entries, task: Holder | None, operation: str | None, said: Sequence[str]) -> None:
-        if task is not None and entries.owner != task.run_id:
-            raise BadInput("task", task.task_id, f"A task writes in the scope of its own run, run:{task.run_id}.")
-        if operation is not None and not checks.NAME.match(operation):
-            raise BadInput("operation", operation, "Name it in 1 to 200 printable characters.")
-        self._entries, self._task = entries, task
-        named = secrets.token_hex(12) if operation is None else operation
-        self.operation = named if task is None else f"{task.task_id}\0{named}"
-        self._print = hashlib.sha256("\0".join(said).encode()).hexdigest()[:24]
-
-    async def run(self, name: str, expect_topic: int | None, *args: str | int) -> Written:
-        try:
-            written = await self.maybe(name, expect_topic, *args)
-        except ScriptRefused as refusal:
-            raise _named(refusal) from None
-        assert written is not None, "only a taking may do nothing"
-        return written
-
-    async def maybe(self, name: str, expect_topic: int | None, *args: str | int) -> Written | None:
-        task, entries = self._task, self._entries
-        send = entries._writing if name in _NOTICED else entries._reading  # pyright: ignore[reportPrivateUsage]
-        reply = await send(
-            name, self.operation, self._print, task.task_id if task else "", str(task.fence) if task else "",
-            "" if expect_topic is None else expect_topic, *args,
-        )  # fmt: skip
-        return Written(reply[0], int(reply[1]), place(reply[2]), bool(int(reply[3]))) if reply else None
-
-
-def _named(refusal: ScriptRefused) -> ScriptRefused | BadInput:
-    """A refusal of bad input by a script, as the edge says it."""
-    if refusal.code == "LINK":
-        return BadInput("links", refusal.detail.removeprefix("links: "), "Link to older entries that are on the board.")
-    if refusal.code == "TAINT":
-        return BadInput("taint", refusal.detail, "Derive it from fewer entries.")
-    return refusal

@@ -15,7 +15,7 @@ from blackboard.errors import BadInput
 from blackboard.events import Author, Erasure, Event, Link
 from blackboard.types import type_name
 
-State = Literal["live", "retracted", "taken", "expired", "erased"]
+State = Literal["live", "leased", "retracted", "taken", "expired", "erased"]
 ENDS: Mapping[str, State] = {"entry.retracted": "retracted", "entry.taken": "taken", "entry.erased": "erased"}
 FACTS = "entry."
 """How the types of the events about entries begin."""
@@ -82,8 +82,24 @@ class Entry:
     """Position of the fact it was amended from."""
     erased: Erasure | None = None
     """Who had it erased and when, where the fact with what it says was."""
+    fence: int | None = None
+    """Names the lease under which somebody holds it, or held it before it was taken for good."""
+    leased_until: float | None = None
+    """When that lease lapses unless it is renewed, in seconds since the epoch on the server's clock."""
+    says: int | None = field(default=None, compare=False)
+    """Version that said what it says, where leases came after."""
     changed: str = field(default="", compare=False)
     """Of the last fact about it."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether what it says holds: it is live, or will be again unless whoever holds it takes it for good."""
+        return self.state in ("live", "leased")
+
+    @property
+    def said_version(self) -> int:
+        """Version that said what it says; leases are counted as versions and say nothing."""
+        return self.says or self.version
 
     @property
     def attributes(self) -> dict[str, JsonValue]:
@@ -101,6 +117,7 @@ class Entry:
             "links": [link.model_dump(mode="json") for link in self.links], "taint": list(self.taint),
             "position": self.position, "posted": self.posted, "expires_at": self.expires_at, "supersedes": self.supersedes,
             "erased": None if self.erased is None else self.erased.model_dump(mode="json", exclude_none=True),
+            "fence": self.fence, "leased_until": self.leased_until,
         }  # fmt: skip
         return {name: value for name, value in said.items() if value not in (None, [])}
 
@@ -120,11 +137,21 @@ def told(event: Event, before: Entry | None) -> Entry | None:
             links=data.links, taint=data.taint, expires_at=_seconds(data.expires_ms),
             supersedes=getattr(data, "supersedes", None), changed=event.sequence, erased=data.erased,
         )  # fmt: skip
-    if before is None or (state := ENDS.get(event.kind)) is None:
+    if before is None:
+        return None
+    if isinstance(event, events.EntryLeased | events.EntryReturned):
+        until = _seconds(getattr(data, "until_ms", None))
+        return replace(
+            before, version=data.version, changed=event.sequence, fence=getattr(data, "fence", None), leased_until=until,
+            says=before.said_version,
+        )  # fmt: skip
+    if (state := ENDS.get(event.kind)) is None:
         return before
     assert isinstance(data, events.EntryFactData)
-    content = None if state == "erased" else before.content
-    return replace(before, state=state, version=data.version, changed=event.sequence, content=content)
+    return replace(
+        before, state=state, version=data.version, changed=event.sequence,
+        content=None if state == "erased" else before.content, fence=getattr(data, "fence", None), leased_until=None,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -154,9 +181,18 @@ class Fold:
 
 
 def aged(entry: Entry, now: float) -> Entry:
-    """The entry at a time, which may be after the end of its time to live."""
+    """The entry at a time, which may be after the end of a lease, or of its time to live."""
+    if entry.leased_until is not None:
+        if entry.leased_until > now:
+            return replace(entry, state="leased")
+        entry = unheld(entry)
     over = entry.state == "live" and entry.expires_at is not None and entry.expires_at <= now
     return replace(entry, state="expired") if over else entry
+
+
+def unheld(entry: Entry) -> Entry:
+    """The entry without a lease that lapsed."""
+    return replace(entry, fence=None, leased_until=None) if entry.leased_until is not None else entry
 
 
 def stored(header: Mapping[str, Any], event: Event) -> Entry:
@@ -166,7 +202,8 @@ def stored(header: Mapping[str, Any], event: Event) -> Entry:
     if header["state"] == "erased":  # also as long as the fact itself still has it
         entry = replace(entry, content=None)
     return replace(
-        entry, version=int(header["ver"]), state=header["state"], posted=place(header["first"]), changed=place(header["last"])
+        entry, version=int(header["ver"]), state=header["state"], posted=place(header["first"]), changed=place(header["last"]),
+        fence=_whole(header.get("fence")), leased_until=_seconds(header.get("till")), says=_whole(header.get("says")),
     )  # fmt: skip
 
 
@@ -182,6 +219,9 @@ def header(entry: Entry) -> str:
         said["taint"] = list(entry.taint)
     if entry.links:
         said["links"] = [link.model_dump() for link in entry.links]
+    if entry.leased_until is not None:
+        said["till"] = round(entry.leased_until * 1000)
+    said |= {name: value for name, value in (("fence", entry.fence), ("says", entry.says)) if value is not None}
     return json.dumps(said)
 
 
@@ -205,6 +245,10 @@ def stream_id(position: str) -> str:
     """A position as the stream has it."""
     ms, _, number = position.partition("-")
     return f"{int(ms)}-{int(number)}"
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _seconds(ms: float | None) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from blackboard import _keys, events
 from blackboard.board import Board
-from blackboard.entry import FACTS, Entry, Fold, header, link_members, member, place, stream_id
+from blackboard.entry import ENDS, FACTS, Entry, Fold, header, link_members, member, place, stream_id
 
 MARK = "/e/"
 """What stands between scope and name in the id of an entry."""
@@ -119,5 +119,5 @@ def _each(facts: Iterable[events.Event], check: Any, readable_from: str) -> None
             check(data.supersedes == content.get(subject), "G9 supersession of", subject, data.supersedes)
         if isinstance(data, events.EntryPostedData):
             content[subject] = fact.sequence
-        else:
+        elif fact.kind in ENDS:
             ended.add(subject)

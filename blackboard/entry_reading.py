@@ -31,6 +31,7 @@ from blackboard.entry import (
     stored,
     stream_id,
     told,
+    unheld,
 )  # fmt: skip
 from blackboard.entry_log import PRELUDE, order
 from blackboard.errors import BadInput, UnknownRecord
@@ -59,6 +60,8 @@ class Found:
     """Of the newest fact of the log when the search began: a watch from here tells all that came after."""
     after: str | None = None
     """Give it to the next call for more; None when there is no more."""
+    lapse: float | None = None
+    """Seconds until the first lease lapses of what is held and would fit topic and links; None where nothing is, or unknown."""
     ranks: tuple[Ranked, ...] = ()
     """How well each answers to what was asked, in the same order; empty where nothing was."""
 
@@ -144,14 +147,17 @@ class EntryReading:
             index, low, high = "link", f"[{start}", f"({start[:-1]}\1"
         kept: list[Entry] = []
         position = ""
+        lapse: float | None = None
         looked = 0
         said = [one for one in wanted if not one.path.startswith("@")]
         while True:
             want = _FILTERED if wanted else min(_PAGE, limit - len(kept))
-            seen, cursor, *rows = await self._reading(
+            seen, cursor, ms, *rows = await self._reading(
                 "entry_query", index, low if after is None else f"({after}", high, pattern, want
             )
             position = position or place(seen)
+            if ms:
+                lapse = int(ms) / 1000 if lapse is None else min(lapse, int(ms) / 1000)
             looked += max(len(rows), want)
             for number, row in enumerate(rows):
                 if said and not _may_fit(row[3], said):
@@ -164,12 +170,12 @@ class EntryReading:
                     kept.append(entry)
                     if len(kept) == limit:
                         more = number < len(rows) - 1 or bool(cursor)
-                        return Found(tuple(kept), position, row[-1] if more else None)
+                        return Found(tuple(kept), position, row[-1] if more else None, lapse)
             if not cursor:
-                return Found(tuple(kept), position)
+                return Found(tuple(kept), position, lapse=lapse)
             after = cursor
             if looked >= LOOK_AT:
-                return Found(tuple(kept), position, after)
+                return Found(tuple(kept), position, after, lapse)
 
     async def history(self, entry_id: str, *, load: bool = True) -> list[Entry]:
         """All an entry has said, oldest first: its chain of supersession, as far as it was not compacted.
@@ -310,7 +316,7 @@ class EntryReading:
         header = json.loads(raw)
         fields = {"type": kind, "subject": entry_id, "id": f"{entry_id}:{int(header['ver'])}", "data": data}
         entry = stored(header, self._event(header["pos"], fields))
-        return entry if now is None else aged(entry, now)
+        return unheld(entry) if now is None else aged(entry, now)
 
     async def _known(self, entry_id: str, *, load: bool = True) -> Entry:
         found = await self.read(entry_id, load=load)

@@ -220,7 +220,8 @@ class _Scope:
         log = [fact async for fact in self._log()]
         chosen = self._chosen(log)
         says = {fact.subject: fact for fact in log if isinstance(fact.data, events.EntryPostedData)}
-        over = {fact.subject for fact in log if not isinstance(fact.data, events.EntryPostedData)}
+        goes_on = events.EntryPostedData | events.EntryLeasedData | events.EntryReturnedData
+        over = {fact.subject for fact in log if not isinstance(fact.data, goes_on)}
         ended = 0
         for subject, fact in says.items():
             if fact.position not in chosen or subject in over:

@@ -75,6 +75,10 @@ class Stale(ScriptRefused):
     """A conditional write named a version of a topic or of an entry that is not the current one. Read again and decide anew."""
 
 
+class LeaseLost(Stale):
+    """The lease on an entry lapsed, was given back, or is another's: the entry may be with somebody else. Take it again."""
+
+
 class QuotaExceeded(ScriptRefused):
     """The board or a tenant has as much as its quota admits. Nothing was written; try again in ``retry_after_seconds``."""
 

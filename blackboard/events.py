@@ -428,8 +428,34 @@ class EntryRetracted(Event):
     data: EntryRetractedData
 
 
-class EntryTakenData(EntryFactData):
+class EntryLeasedData(EntryFactData):
+    fence: int
+    """Names the lease: the version of the entry with which it was taken. The same where the lease was renewed."""
+    until_ms: float
+    """When it lapses unless it is renewed, in milliseconds since the epoch on the server's clock."""
+
+
+class EntryLeased(Event):
+    """An entry was taken for a time, or that time was prolonged: it comes back when it lapses, and no fact tells that it did."""
+
+    kind: ClassVar[str] = "entry.leased"
+    data: EntryLeasedData
+
+
+class EntryReturnedData(EntryFactData):
     pass
+
+
+class EntryReturned(Event):
+    """Whoever held an entry under a lease gave it back before the end."""
+
+    kind: ClassVar[str] = "entry.returned"
+    data: EntryReturnedData
+
+
+class EntryTakenData(EntryFactData):
+    fence: int | None = None
+    """Of the lease under which it was held before; nothing where it was taken for good at once."""
 
 
 class EntryTaken(Event):
@@ -599,8 +625,8 @@ TYPES: dict[str, type[Event]] = {
     for cls in (
         RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
         FabricationStage, TaskCancelling, TaskCompleted, RunPaused, RunResumed, RunCancelling, RunCompleted,
-        EntryPosted, EntryAmended, EntryRetracted, EntryTaken, EntryErased, ScopeCompacted, AgendaActivated, AgendaDecided,
-        AgendaChanged,
+        EntryPosted, EntryAmended, EntryRetracted, EntryLeased, EntryReturned, EntryTaken, EntryErased, ScopeCompacted,
+        AgendaActivated, AgendaDecided, AgendaChanged,
     )
 }  # fmt: skip
 

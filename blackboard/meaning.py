@@ -176,6 +176,8 @@ class Index:
         """Position of the summary of what was compacted, as of which it was read; None before anything was."""
         self.characters = 0
         self.known: dict[str, _Known] = {}
+        self.held: dict[str, float] = {}
+        """What somebody holds under a lease, and when that lapses, in seconds since the epoch; 0 for what was given back."""
 
     def put(self, entry: Entry) -> None:
         """Know an entry as it is now."""
@@ -184,6 +186,16 @@ class Index:
         self.known[entry.id] = _Known(entry.version, entry.topic, entry.links, entry.expires_at, len(text) + 100)
         self.characters += len(text) + 100
         self.ranking.add(entry.id, entry.topic, text)
+
+    def again(self, asked: Iterable[str], entries: Iterable[Entry]) -> None:
+        """Know what some entries that were held are now: those of them that there are."""
+        for entry_id in asked:
+            del self.held[entry_id]
+        for entry in entries:
+            if entry.state == "live":
+                self.put(entry)
+            elif entry.leased_until is not None:
+                self.held[entry.id] = entry.leased_until
 
     def drop(self, entry_id: str) -> None:
         """Forget an entry."""
@@ -196,8 +208,12 @@ class Index:
         for position, event in log:
             self.position, self.mark = position, event.id
             data = event.data
+            self.held.pop(event.subject, None)
             if isinstance(event, events.EntryPosted | events.EntryAmended):
                 self.put(_entry(event))
+            elif isinstance(event, events.EntryLeased | events.EntryReturned):
+                self.drop(event.subject)
+                self.held[event.subject] = getattr(data, "until_ms", 0) / 1000
             elif isinstance(data, events.EntryFactData):
                 self.drop(event.subject)
 
@@ -208,6 +224,10 @@ class Index:
             one for one, known in self.known.items() if known.expires_at and known.expires_at <= self._now
         ]:
             self.drop(entry_id)
+
+    def back(self, now: float) -> list[str]:
+        """The entries whose leases are over by a time."""
+        return [one for one, until in self.held.items() if until <= now]
 
     def fits(self, pattern: str, links_to: str | None, rel: str | None) -> Callable[[str], bool]:
         """Which entries fit topic and links."""
@@ -291,7 +311,13 @@ async def _follow(reading: EntryReading, meaning: Meaning, index: Index) -> str:
         meaning.within_bounds(reading.owner)
         if not read.more:
             break
-    index.expire(await reading.server_time())
+    now = await reading.server_time()
+    back = index.back(now)
+    for start in range(0, len(back), _READ):
+        some = back[start : start + _READ]
+        await _apart(partial(index.again, some, await reading.several(some)))
+        meaning.within_bounds(reading.owner)
+    index.expire(now)
     return place(index.position)
 
 

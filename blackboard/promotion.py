@@ -45,10 +45,10 @@ async def promote(
     entry = await entries.read(entry_id)
     if entry is None:
         raise UnknownRecord("UNKNOWN", f"no entry {entry_id} on this board")
-    if entry.state != "live":
+    if not entry.counts:
         raise ScriptRefused("ENDED", f"entry {entry_id} is {entry.state}")
     found_at = entry.topic if topic is None else topic
-    named = hashlib.sha256(f"{entry_id}\0{entry.version}\0{found_at}".encode()).hexdigest()
+    named = hashlib.sha256(f"{entry_id}\0{entry.said_version}\0{found_at}".encode()).hexdigest()
     return await _AsItWas(entries.board, to, checker=entries.checker).post(
         found_at, entry.content, confidence=entry.confidence, links=[("derived_from", entry_id)],
         taint=entry.taint or taint.UNKNOWN, author=entry.author, operation=operation or f"promote:{named}",

@@ -64,7 +64,10 @@ _WHEN = {
     "entry.amended": "When it says something else from here on.",
     "entry.retracted": "When it counts no more.",
     "entry.erased": "When what it said was erased on demand. The facts before it say so as well, in `erased`.",
-    "entry.taken": "When somebody took it off the board; nobody else has it.",
+    "entry.leased": "When somebody took it off the board [for a time](entries.md#for-a-time), or prolonged that. Nothing tells "
+    "that a lease lapsed.",
+    "entry.returned": "When whoever held it for a time gave it back before the end.",
+    "entry.taken": "When somebody took it off the board for good, at once or after having held it; nobody else has it.",
     "scope.compacted": "When facts that count no more were [taken out](entries.md#compaction) of the log of a scope that lasts, "
     "step by step; it has the place of the one before.",
     "agenda.activated": "With the entry that triggered capabilities, in the script that writes it; what one call has too many of "
@@ -192,6 +195,8 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "kept_upto": "Position of the newest fact that was looked at.",
         "kept_sha256": "The same sum, of those that were left.",
     },
+    events.EntryLeasedData: {"topic": "As posted.", "author": "Who holds it."},
+    events.EntryReturnedData: {"topic": "As posted.", "author": "Who held it."},
     events.EntryTakenData: {"topic": "As posted.", "author": "Who took it."},
     events.EntryErasedData: {"topic": "As posted.", "author": "Who had it erased.", "reason": "As given."},
     events.Author: {
@@ -410,6 +415,24 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
             "author": {"kind": "person", "name": "ada@desk"},
             "reason": "a mistake",
         },
+    ),
+    "entry.leased": (
+        _ENTRY,
+        2,
+        {
+            "topic": "todo.check",
+            "version": 2,
+            "topic_version": 2,
+            "at_ms": 1763725000450,
+            "author": _AUTHOR,
+            "fence": 2,
+            "until_ms": 1763725060450,
+        },
+    ),
+    "entry.returned": (
+        _ENTRY,
+        3,
+        {"topic": "todo.check", "version": 3, "topic_version": 3, "at_ms": 1763725000500, "author": _AUTHOR},
     ),
     "entry.taken": (
         _ENTRY,

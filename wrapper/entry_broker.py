@@ -11,6 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, cast
 
 from pydantic import JsonValue
@@ -20,13 +21,14 @@ from blackboard.accepting import run_id_of
 from blackboard.blobs import Blob
 from blackboard.entries import UNSET, Entries, Holder, Written
 from blackboard.entry import Entry, owner_of_entry
-from blackboard.errors import BadInput, BlobError, ScriptRefused
+from blackboard.errors import BadInput, BlobError, LeaseLost, ScriptRefused
 from blackboard.strategies import CONTROL
 from blackboard.taint import merged
 from registry import Manifest
 from wrapper.isolation import BrokerError, NotGranted
 
 POST, AMEND, RETRACT, TAKE = "entry.post", "entry.amend", "entry.retract", "entry.take"
+CONFIRM, RENEW, GIVE_BACK = "entry.confirm", "entry.renew", "entry.give_back"
 READ, QUERY = "entry.read", "entry.query"
 WRITES = 200
 """Most writes of one attempt, takings included."""
@@ -49,7 +51,10 @@ _TAKES: dict[str, tuple[set[str], set[str]]] = {
     POST: ({"topic", "content"}, {"confidence", "links", "seconds", "expect_topic"}),
     AMEND: ({"entry"}, {"content", "confidence", "links", "seconds", "expect"}),
     RETRACT: ({"entry"}, {"reason", "expect"}),
-    TAKE: ({"pattern"}, {"where", "seconds"}),
+    TAKE: ({"pattern"}, {"where", "seconds", "lease_seconds"}),
+    CONFIRM: ({"entry"}, set()),
+    RENEW: ({"entry", "lease_seconds"}, set()),
+    GIVE_BACK: ({"entry"}, set()),
     READ: ({"entry"}, set()),
     QUERY: ({"pattern"}, {"where", "about", "links_to", "rel", "limit", "after"}),
 }
@@ -78,6 +83,8 @@ class EntryBroker:
         self.found: set[str] = set()
         """The taint of what was read."""
         self._same: Counter[str] = Counter()
+        self._held: dict[str, int] = {}
+        """What this attempt took under a lease, and the fence."""
         self._writes = self._reads = self._written = self._seen = 0
 
     def tainted(self, labels: Iterable[str]) -> None:
@@ -98,8 +105,9 @@ class EntryBroker:
             )
         given = cast("dict[str, Any]", args)
         answer: Callable[[dict[str, Any]], Awaitable[JsonValue]] = {
-            POST: self._post, AMEND: self._amend, RETRACT: self._retract, TAKE: self._take, READ: self._read,
-            QUERY: self._query,
+            POST: self._post, AMEND: self._amend, RETRACT: self._retract, TAKE: self._take,
+            CONFIRM: partial(self._hold, CONFIRM), RENEW: partial(self._hold, RENEW),
+            GIVE_BACK: partial(self._hold, GIVE_BACK), READ: self._read, QUERY: self._query,
         }[method]  # fmt: skip
         try:
             return await answer(given)
@@ -159,16 +167,39 @@ class EntryBroker:
         pattern = topics.check_pattern(given.pop("pattern"))
         self._may(pattern, self._grants.read, "to read")
         self._may(pattern, self._grants.write, _WRITE)
-        more = _typed(given, where=str, seconds=float)
+        more = _typed(given, where=str, seconds=float, lease_seconds=float)
         if not 0 <= more.get("seconds", 0) <= WAIT_SECONDS:
             raise BrokerError("bad_request", f"Wait for at most {WAIT_SECONDS:g} seconds, and ask again.")
-        named = self._wrote(TAKE, 0, pattern, more.get("where"))
+        lease = more.get("lease_seconds")
+        named = self._wrote(TAKE, 0, pattern, more.get("where"), *(() if lease is None else (lease,)))
         if self._entries is None:
             return None
-        taken = await self._entries.take(
-            pattern, more.get("where", ""), seconds=more.get("seconds", 0), operation=named, task=self._task
-        )
-        return None if taken is None else await self._given(taken, WHOLE_BYTES)
+        take = partial(
+            self._entries.take, pattern, more.get("where", ""), seconds=more.get("seconds", 0), lease_seconds=lease,
+            task=self._task,
+        )  # fmt: skip
+        try:
+            taken = await take(operation=named)
+        except LeaseLost:  # an attempt before this one held it too long: this one takes another
+            taken = await take(operation=f"{named}:{self._task.fence if self._task else ''}")
+        if taken is None:
+            return None
+        if taken.fence is not None:
+            self._held[taken.id] = taken.fence
+        return await self._given(taken, WHOLE_BYTES)
+
+    async def _hold(self, method: str, given: dict[str, Any]) -> JsonValue:
+        """Say what becomes of what this attempt holds: by its id, since no other attempt's lease is its own."""
+        more = _typed(given, entry=str, lease_seconds=float)
+        entry, lease = more.get("entry", ""), more.get("lease_seconds")
+        if entry not in self._held:
+            raise BrokerError("lease", "It is not held: take it with lease_seconds first.")
+        entries, fence = self._open(), self._held[entry]
+        named = self._wrote(method, 0, entry, fence)
+        if method == RENEW:  # from now on, also where an attempt before this one did the same
+            return _told(await entries.renew(entry, fence, lease or 0, task=self._task))
+        call = entries.confirm if method == CONFIRM else entries.give_back
+        return _told(await call(entry, fence, operation=named, task=self._task))
 
     async def _read(self, given: dict[str, Any]) -> JsonValue:
         entry = await self._entry(given["entry"], self._grants.read, "to read")

@@ -29,14 +29,17 @@ __all__ = [
     "amend",
     "call",
     "call_async",
+    "confirm",
     "current_task",
     "fetch",
+    "give_back",
     "log",
     "model",
     "open_input",
     "post",
     "query",
     "read",
+    "renew",
     "retract",
     "take",
     "write_output",
@@ -247,12 +250,16 @@ def retract(entry: str, reason: str = "", *, expect: int | None = None) -> dict[
     return cast("dict[str, Any]", call("entry.retract", {"entry": entry, "reason": reason, "expect": expect}))
 
 
-def take(pattern: str, where: str = "", *, seconds: float = 0.0) -> dict[str, Any] | None:
+def take(
+    pattern: str, where: str = "", *, seconds: float = 0.0, lease_seconds: float | None = None
+) -> dict[str, Any] | None:
     """Take the first fitting entry off the board: nobody else gets it. Its topic must be granted to read and to write.
 
     Args:
         pattern, where: as for :func:`query`.
         seconds: how long to wait for one, at most 60.
+        lease_seconds: hold it for so long; it is back on the board unless :func:`confirm` or :func:`renew` comes by then, as
+            when this attempt fails. The next one goes on with what is still held. Default: it is taken for good.
 
     Returns:
         The entry, as :func:`read` gives it; None when there was none in time.
@@ -260,7 +267,45 @@ def take(pattern: str, where: str = "", *, seconds: float = 0.0) -> dict[str, An
     Raises:
         CallError: as :func:`query`, ``fenced`` or ``closed``.
     """
-    return cast("dict[str, Any] | None", call("entry.take", {"pattern": pattern, "where": where, "seconds": seconds}))
+    args = {"pattern": pattern, "where": where, "seconds": seconds}
+    more = {} if lease_seconds is None else {"lease_seconds": lease_seconds}
+    return cast("dict[str, Any] | None", call("entry.take", {**args, **more}))
+
+
+def confirm(entry: str) -> dict[str, Any]:
+    """Have for good what :func:`take` gave under a lease: say so when what it asked for is done.
+
+    Returns:
+        As :func:`post`.
+
+    Raises:
+        CallError: ``lease`` (it lapsed, or is not held: somebody else may have it), ``fenced`` or ``closed``.
+    """
+    return cast("dict[str, Any]", call("entry.confirm", {"entry": entry}))
+
+
+def renew(entry: str, lease_seconds: float) -> dict[str, Any]:
+    """Hold what :func:`take` gave for so long from now on.
+
+    Returns:
+        As :func:`post`.
+
+    Raises:
+        CallError: as :func:`confirm`.
+    """
+    return cast("dict[str, Any]", call("entry.renew", {"entry": entry, "lease_seconds": lease_seconds}))
+
+
+def give_back(entry: str) -> dict[str, Any]:
+    """Let others have at once what :func:`take` gave under a lease.
+
+    Returns:
+        As :func:`post`.
+
+    Raises:
+        CallError: as :func:`confirm`.
+    """
+    return cast("dict[str, Any]", call("entry.give_back", {"entry": entry}))
 
 
 def model(model_id: str | None = None, **config: Any) -> Model:

@@ -1,4 +1,4 @@
-"""The commands about entries: entries post, read, query, watch, amend, retract, take, schema."""
+"""The commands about entries: entries post, read, query, watch, amend, retract, take, confirm, renew, give-back, schema."""
 
 from __future__ import annotations
 
@@ -148,14 +148,47 @@ def take(arguments: argparse.Namespace) -> int:
 
     async def taken(entries: Entries) -> int:
         seconds = _number("--wait", arguments.wait)
-        entry = await entries.take(arguments.pattern, arguments.where, seconds=seconds, operation=arguments.key)
+        lease = None if arguments.lease is None else _number("--lease", arguments.lease)
+        entry = await entries.take(
+            arguments.pattern, arguments.where, seconds=seconds, lease_seconds=lease, operation=arguments.key
+        )
         if entry is None:
             output.note("there was none")
             return NOT_SUCCEEDED
         output.line(entry.record() if arguments.json else entry.content)
+        if entry.fence is not None:
+            output.note(f"when it is done: arbiter entries confirm {entry.id} {entry.fence} --scope {arguments.scope}")
         return OK
 
     return in_scope(arguments, taken)
+
+
+def confirm(arguments: argparse.Namespace) -> int:
+    """Have for good what was taken under a lease."""
+
+    async def confirmed(entries: Entries) -> int:
+        return said(await entries.confirm(arguments.entry, arguments.fence, operation=arguments.key), arguments)
+
+    return in_scope(arguments, confirmed)
+
+
+def renew(arguments: argparse.Namespace) -> int:
+    """Hold it longer."""
+
+    async def renewed(entries: Entries) -> int:
+        lease = _number("S", arguments.lease)
+        return said(await entries.renew(arguments.entry, arguments.fence, lease, operation=arguments.key), arguments)
+
+    return in_scope(arguments, renewed)
+
+
+def give_back(arguments: argparse.Namespace) -> int:
+    """Let others have it."""
+
+    async def given(entries: Entries) -> int:
+        return said(await entries.give_back(arguments.entry, arguments.fence, operation=arguments.key), arguments)
+
+    return in_scope(arguments, given)
 
 
 def schemas(arguments: argparse.Namespace) -> int:

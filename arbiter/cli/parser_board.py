@@ -406,9 +406,21 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
     take = command("take", "take", "take the first fitting entry off the board: nobody else gets it", "the entry")
     take.add_argument("pattern", metavar="PATTERN", help="of topics")
     take.add_argument("--wait", metavar="S", default="0", help="how long to wait for one, in seconds (default 0)")
+    take.add_argument(
+        "--lease",
+        metavar="S",
+        help="hold it for so many seconds; it is back then unless you confirm (default: for good)",
+    )
+    confirm = command("confirm", "confirm", "have for good what was taken under a lease", "what was written")
+    renew = command("renew", "renew", "hold longer what was taken under a lease", "what was written")
+    back = command("give-back", "give_back", "let others have what was taken under a lease", "what was written")
+    for parser in (confirm, renew, back):
+        parser.add_argument("entry", metavar="ENTRY")
+        parser.add_argument("fence", metavar="FENCE", type=words.positive, help="as take told it")
+    renew.add_argument("lease", metavar="S", help="for so many seconds from now on")
     for parser in (query, watch, take):
         parser.add_argument("--where", metavar="TERMS", default="", help="conditions on the content")
-    for parser in (post, amend, retract, take):
+    for parser in (post, amend, retract, take, confirm, renew, back):
         parser.add_argument("--key", metavar="KEY", help="names this writing: the same once more has no further effect")
     promote = command("promote", "promote", "keep what an entry says in a scope that lasts longer", "what was written")
     promote.add_argument("entry", metavar="ENTRY")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from pydantic import Field, JsonValue
@@ -80,6 +81,15 @@ class _Take(Record):
     where: str = ""
     scope: str | None = None
     wait: float = Field(default=0.0, ge=0, le=WAIT_SECONDS)
+    lease_seconds: float | None = None
+
+
+class _Held(Record):
+    fence: int
+
+
+class _Renew(_Held):
+    lease_seconds: float
 
 
 async def post(asked: Asked) -> Response:
@@ -153,6 +163,33 @@ async def retract(asked: Asked) -> Response:
     return _written(await entries.retract(entry_id, said.reason, expect=said.expect, operation=key))
 
 
+async def confirm(asked: Asked) -> Response:
+    """Have for good what was taken under a lease."""
+    return await _held(asked, Entries.confirm)
+
+
+async def renew(asked: Asked) -> Response:
+    """Hold it for so long from now on."""
+    bodies.options(asked.request)
+    entries = await _of(asked, asked.path("entry"))
+    said = await bodies.model(asked.request, _Renew)
+    key = bodies.idempotency_key(asked.request)
+    return _written(await entries.renew(asked.path("entry"), said.fence, said.lease_seconds, operation=key))
+
+
+async def give_back(asked: Asked) -> Response:
+    """Let others have it at once."""
+    return await _held(asked, Entries.give_back)
+
+
+async def _held(asked: Asked, what: Callable[..., Awaitable[Written]]) -> Response:
+    bodies.options(asked.request)
+    entries = await _of(asked, asked.path("entry"))
+    said = await bodies.model(asked.request, _Held)
+    key = bodies.idempotency_key(asked.request)
+    return _written(await what(entries, asked.path("entry"), said.fence, operation=key))
+
+
 async def promote(asked: Asked) -> Response:
     """Keep what an entry says in a scope that lasts longer, which the token sees as well."""
     bodies.options(asked.request)
@@ -193,7 +230,11 @@ async def take(asked: Asked) -> Response:
         raise BadInput("Idempotency-Key", None, "Give one: after a lost answer the same key finds what was taken.")
     said = await bodies.model(asked.request, _Take)
     entries = await _within(asked, said.scope)
-    taking = asyncio.ensure_future(entries.take(said.pattern, said.where, seconds=said.wait, operation=key))
+    taking = asyncio.ensure_future(
+        entries.take(
+            said.pattern, said.where, seconds=said.wait, lease_seconds=said.lease_seconds, operation=key
+        )
+    )  # fmt: skip
     closing = asyncio.ensure_future(asked.closing.wait())
     try:
         await asyncio.wait({taking, closing}, return_when=asyncio.FIRST_COMPLETED)

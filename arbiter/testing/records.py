@@ -1,7 +1,7 @@
 """The end of the second story: what is kept of people, needs and peers beside runs.
 
 A person permits a request that would carry a secret; needs that capabilities served are learnt and forgotten; what somebody
-wrote is erased; what counts no more leaves a log; a peer is heard of.
+wrote is erased; what counts no more leaves a log; what is held under a lease is confirmed or given back; a peer is heard of.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pydantic import JsonValue
 
 from arbiter.sdk import Arbiter
 from blackboard.compaction import compact
+from blackboard.entry_taking import LEASE_SECONDS
 from blackboard.erasure import erase
-from blackboard.errors import Conflict, Fenced, ScriptRefused
+from blackboard.errors import Conflict, Fenced, LeaseLost, ScriptRefused
 from blackboard.events import Author
 from blackboard.lessons import Lessons
 from blackboard.peers import Peers
@@ -84,6 +85,31 @@ async def compacted(a: Arbiter) -> JsonValue:
     found = await desk.query("records.*")
     then = [entry.content for entry in (await desk.query("records.*", at=done.readable_from)).entries]
     return [[entry.content for entry in found.entries], then, list((await verify(desk)).faults)]
+
+
+async def leased(a: Arbiter) -> JsonValue:
+    """What is held under a lease is renewed and confirmed; what is given back another has for good."""
+    desk = a.entries.within("session:leases")
+    for name in ("held", "borrowed"):
+        await desk.post(f"records.{name}", name, operation=name)
+    held = await desk.take("records.held", lease_seconds=LEASE_SECONDS, operation="holds")
+    assert held is not None
+    assert held.fence is not None
+    await desk.renew(held.id, held.fence, LEASE_SECONDS, operation="goes on")
+    await desk.confirm(held.id, held.fence, operation="is done")
+    with contextlib.suppress(LeaseLost):  # it was given back
+        borrowed = await desk.take("records.borrowed", lease_seconds=LEASE_SECONDS, operation="borrows")
+        assert borrowed is not None
+        assert borrowed.fence is not None
+        await desk.give_back(borrowed.id, borrowed.fence, operation="gives back")
+    taken = await desk.take("records.borrowed", operation="takes")
+    found = await desk.query("records.*")
+    return [
+        held.content,
+        None if taken is None else taken.content,
+        len(found.entries),
+        list((await verify(desk)).faults),
+    ]
 
 
 async def heard(a: Arbiter) -> JsonValue:

@@ -8,7 +8,9 @@ local function head(id)
   if j then return cjson.decode(j), j end
 end
 local function keep(id, h) redis.call('HSET', HEADS, id, cjson.encode(h)) end
-local function live(h) return h.state == 'live' and not (h.exp and h.exp <= MS) end
+-- Somebody has it under a lease. When that is over, nothing has to be written for the entry to be there again.
+local function held(h) return h.state == 'live' and h.till and h.till > MS end
+local function live(h) return h.state == 'live' and not (h.exp and h.exp <= MS) and not held(h) end
 -- A position so that it sorts as text, as the events of the board have it.
 local function place(pos)
   local ms, seq = string.match(pos, '^(%d+)-(%d+)$')
@@ -70,6 +72,7 @@ end
 local function changeable(id, ver)
   local h = head(id)
   if not h then return nil, refuse('UNKNOWN', 'no entry ' .. id .. ' on this board') end
+  if held(h) then return nil, refuse('LEASED', 'entry ' .. id .. ' is held under a lease; wait until it was confirmed, given back or lapsed') end
   if not live(h) then return nil, refuse('ENDED', 'entry ' .. id .. ' is ' .. (h.state == 'live' and 'expired' or h.state)) end
   if ver ~= '' and tonumber(ver) ~= h.ver then
     return nil, refuse('STALE', 'entry ' .. id .. ' has version ' .. n2s(h.ver) .. ', not ' .. ver)
@@ -137,7 +140,18 @@ local function leave(id, h, state, fields)
   fields.topic, fields.version, fields.topic_version, fields.at_ms = h.topic, h.ver, topic_version(h.topic), MS
   tell('entry.' .. state, id, h, cjson.encode(fields))
   h.state = state
+  h.fence, h.till = fields.fence, nil
   off(id, h)
+  keep(id, h)
+  return remember(id, h)
+end
+-- Under a lease, or no more: it stays in the indexes, and live() tells whether it is found.
+local function lease(id, h, kind, by, fence, till)
+  h.says = h.says or h.ver
+  h.ver = h.ver + 1
+  h.fence, h.till = fence, till
+  tell('entry.' .. kind, id, h, cjson.encode({topic = h.topic, version = h.ver, topic_version = topic_version(h.topic),
+    at_ms = MS, author = by, fence = fence, until_ms = till}))
   keep(id, h)
   return remember(id, h)
 end

@@ -7,7 +7,8 @@
 --        6 heads  HASH   entry id -> header
 -- ARGV   1 owner: the run's id, or the scope with a colon in it, then for a write 2 operation, 3 fingerprint, 4 task or '',
 --        5 fence, 6 version the topic must have or ''; then the script's own. Contents never pass through cjson.
--- A header: topic, ver, first, pos (the fact with its content), last, state; exp, taint and links where there are any.
+-- A header: topic, ver, first, pos (the fact with its content), last, state; exp, taint and links where there are any. Of a
+-- lease: fence (version of the fact that took it), till (its end in ms), says (version that said what the entry says).
 local TASKS, RUNS, FEED, SCHEMAS, LOG, HEADS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local VERS, OPS, INDEX, LINKS, ENDS = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local OWNER = ARGV[1]

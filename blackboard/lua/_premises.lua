@@ -31,7 +31,7 @@ local function stop_what_rests_on(entry, by, why)
   end
 end
 local function said(h, entry)
-  if h.state == 'live' then return 'the entry it was made from was amended, to version ' .. n2s(h.ver) .. ': ' .. entry end
+  if h.state == 'live' then return 'the entry it was made from was amended, to version ' .. n2s(h.says or h.ver) .. ': ' .. entry end
   return 'the entry it was made from was ' .. h.state .. ': ' .. entry
 end
 -- A fact about an entry: what rests on it, or on what it contradicts, stops. by: the task that wrote it, whose own it is.
@@ -49,7 +49,8 @@ local function lost_since(made, seen)
   for _, entry in ipairs(made) do
     local j = redis.call('HGET', HEADS, entry)
     local h = j and cjson.decode(j)
-    if h and (h.state ~= 'live' or h.ver > 1) and since(h.last) then return said(h, entry) end
+    -- A lease takes nothing back: what an entry says is of its last fact with a content.
+    if h and (h.state ~= 'live' or (h.says or h.ver) > 1) and since(h.state == 'live' and h.pos or h.last) then return said(h, entry) end
     local from = entry .. '\0contradicts\0'
     for _, text in ipairs(redis.call('ZRANGEBYLEX', LINKS, '[' .. from, '(' .. entry .. '\0contradicts\1')) do
       local other = string.sub(text, #from + 1)

@@ -23,7 +23,7 @@ h.ver, h.taint = h.ver + 1, taint
 tell('entry.amended', id, h, splice(ARGV[9], {topic = h.topic, version = h.ver, topic_version = topic_version(h.topic),
   confidence = given.conf, author = by, taint = taint, links = given.links, expires_ms = h.exp, at_ms = MS,
   supersedes = place(before), posted = place(h.first), salt = given.salt, sha256 = given.sha256}))
-h.pos = h.last
+h.pos, h.fence, h.till, h.says = h.last, nil, nil, nil
 linkage(id, h, 'ZREM')
 h.links = given.links
 linkage(id, h, 'ZADD')

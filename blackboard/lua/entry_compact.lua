@@ -11,7 +11,7 @@ local ops, i = tonumber(ARGV[7]), 8 + tonumber(ARGV[7])
 local gone, units = {}, {}
 while ARGV[i] do
   local id, h, n = ARGV[i], head(ARGV[i]), tonumber(ARGV[i + 4])
-  if not h or (ARGV[i + 1] ~= '' and (h.last ~= ARGV[i + 1] or live(h))) then return {} end
+  if not h or (ARGV[i + 1] ~= '' and (h.last ~= ARGV[i + 1] or live(h) or held(h))) then return {} end
   for k = i + 5, i + 4 + n do
     if ARGV[i + 1] == '' and place(ARGV[k]) >= place(h.pos) then return {} end
     gone[#gone + 1] = ARGV[k]

@@ -173,6 +173,25 @@ async def test_what_was_amended_or_retracted_meanwhile_is_not_worked_on(stage: S
         assert found == [("a", 1, "picked"), ("b.x", 1, "obviated"), ("b.y", 1, "obviated"), ("b.x", 2, "picked")]
 
 
+async def test_what_somebody_holds_or_gave_back_meanwhile_is_worked_on(stage: Stage) -> None:
+    """A lease counts as a version of the entry, says nothing, and may lapse without a word."""
+
+    async def hold(entry: dict[str, Any]) -> None:
+        """Hold one of the others, and have held the second."""
+        notes = stage.notes()
+        await notes.take("b.x", lease_seconds=3600, task=current_task())
+        held = await notes.take("b.y", lease_seconds=3600, task=current_task())
+        assert held is not None
+        await notes.give_back(held.id, held.fence or 0, task=current_task())
+
+    first = capability(hold, triggers=[Trigger(topic="a", priority=9)])
+    reads = stage.source("reads", Trigger(topic="b.*", where="n>=1"))
+    async with arbiter(stage, first, reads) as a:
+        result = await a.run(inquiry("a", "b.x", "b.y", concurrency=1), timeout=20)
+        found = [(one.topic, one.entry_version, one.state) for one in await a.agenda(result.run_id).activations()]
+        assert found == [("a", 1, "picked"), ("b.x", 1, "picked"), ("b.y", 1, "picked")]
+
+
 async def test_the_limit_of_tasks_holds_for_activations(stage: Stage) -> None:
     endless = stage.source("endless", Trigger(topic="a"))
     async with arbiter(stage, endless) as a:

@@ -63,6 +63,18 @@ def test_entries_are_written_found_changed_and_taken(
     assert "retracted what was written on claims.note: a mistake" in said("watch", "--after", "-", "--count", "5")
 
 
+def test_what_was_taken_under_a_lease_is_renewed_confirmed_or_given_back(said: Any) -> None:
+    for number in (1, 2):
+        said("post", "todo.x", str(number))
+    (held,) = lines(said("take", "todo.x", "--lease", "3600", "--json").splitlines()[0])
+    assert (held["content"], held["state"], held["fence"]) == (1, "leased", 2)
+    assert json.loads(said("take", "todo.x", "--lease", "3600")) == 2
+    said("renew", held["id"], "2", "3600")
+    said("confirm", held["id"], "2")
+    assert "LEASE" in said("give-back", held["id"], "2", code=2)
+    assert "holds todo.x until" in said("watch", "--after", "-", "--count", "4")
+
+
 def test_schemas_of_topics_are_set_listed_kept_and_taken_away(said: Any) -> None:
     said("schema", "claims.>", '{"type": "object"}')
     assert lines(said("schema")) == [{"pattern": "claims.>", "schema": {"type": "object"}}]

@@ -141,6 +141,26 @@ async def test_a_token_of_a_tenant_sees_and_writes_only_its_own(site: Site) -> N
     assert await contents(client) == ["ours"]
 
 
+async def test_what_was_taken_under_a_lease_is_confirmed_or_given_back(site: Site) -> None:
+    client = site.client()
+    await written(client, "todo.a", "x")
+
+    async def take(key: str) -> Any:
+        sent: Any = {"json": {"pattern": "todo.*", "lease_seconds": 600}, "headers": {"Idempotency-Key": key}}
+        return (await client.post("/v1/entries/take", **sent)).json()["entry"]
+
+    held = await take("one")
+    assert (held["state"], held["fence"], await take("one"), await take("two")) == ("leased", 2, held, None)
+    place = f"/v1/entries/{held['id']}"
+    renewed = await client.post(f"{place}/renew", json={"fence": 2, "lease_seconds": 900})
+    assert renewed.json()["version"] == 3
+    assert (await client.post(f"{place}/give-back", json={"fence": 2})).json()["version"] == 4
+    assert (await client.post(f"{place}/confirm", json={"fence": 2})).status_code == 409
+    again = await take("three")
+    assert (await client.post(f"{place}/confirm", json={"fence": again["fence"]})).json()["version"] == 6
+    assert await contents(client) == []
+
+
 async def test_a_taking_needs_a_key_and_repeated_finds_the_same(site: Site) -> None:
     client, key = site.client(), {"Idempotency-Key": "once"}
     await written(client, "todo.a", "x")

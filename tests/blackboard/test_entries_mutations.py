@@ -7,8 +7,8 @@ from strict import Check, Mutation, Play, faults, refused, spec, verdict
 
 from blackboard import _script
 from blackboard.entries import Entries
-from blackboard.entry import place
-from blackboard.errors import BadInput, Conflict, Fenced, ScriptRefused, Stale
+from blackboard.entry import place, stream_id
+from blackboard.errors import BadInput, Conflict, Fenced, LeaseLost, ScriptRefused, Stale
 from blackboard.retention import retire
 from registry import schema
 
@@ -47,7 +47,7 @@ async def one_taker(play: Play) -> bool:
     await notes.post("a", 1)
     found = (await notes.query("a")).entries[0]
     keys = play.shard.declare_entries(notes.owner)
-    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', found.id, found.version]
+    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', "", found.id, found.version]
     first = await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
     args[1] = "other"
     second = await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
@@ -59,7 +59,7 @@ async def what_expired_is_not_taken(play: Play) -> bool:
     first = await notes.post("a", 1, seconds=5)
     await play.clock.advance(6)
     keys = play.shard.declare_entries(notes.owner)
-    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', first.id, 1]
+    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', "", first.id, 1]
     return not await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
 
 
@@ -70,13 +70,105 @@ async def what_was_taken_is_found_no_more(play: Play) -> bool:
     return not (await notes.query("a")).entries and not await faults(play.board)
 
 
+async def what_is_held_is_not_found(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1)
+    await notes.take("a", lease_seconds=5)
+    return not (await notes.query("a")).entries and await notes.take("a") is None
+
+
+async def what_lapsed_is_there_again(play: Play) -> bool:
+    notes = notes_of(play)
+    await notes.post("a", 1)
+    await notes.take("a", lease_seconds=5)
+    await play.clock.advance(5)
+    return len((await notes.query("a")).entries) == 1 and not await faults(play.board)
+
+
+async def who_comes_too_late_confirms_nothing(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1)
+    await notes.take("a", lease_seconds=5)
+    await play.clock.advance(5)
+    lapsed = await refused(notes.confirm(first.id, 2), LeaseLost)
+    await notes.take("a", lease_seconds=5)
+    return lapsed and await refused(notes.confirm(first.id, 2), LeaseLost) and (await notes.confirm(first.id, 3)).new
+
+
+async def a_confirmation_comes_twice(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1)
+    await notes.take("a", lease_seconds=5)
+    await notes.confirm(first.id, 2)
+    return not (await notes.confirm(first.id, 2)).new
+
+
+async def who_waits_is_told_when_a_lease_lapses(play: Play) -> bool:
+    notes = notes_of(play)
+    target = await notes.post("b", 1)
+    leases = {"a.x": 7, "a.y": 5, "a.z": 6, "c": 1}
+    for name, seconds in leases.items():
+        await notes.post(name, 1, links=[("supports", target.id)])
+        await notes.take(name, lease_seconds=seconds)
+    found = [await notes.query("a.*"), await notes.query("a.*", links_to=target.id), await notes.query("b")]
+    return [one.lapse for one in found] == [5, 5, None]
+
+
+async def the_lease_is_named(play: Play) -> bool:
+    """It has not ended, as what was taken for good has: whoever wants to change it may try again."""
+    notes = notes_of(play)
+    first = await notes.post("a", 1)
+    await notes.take("a", lease_seconds=5)
+    try:
+        await notes.retract(first.id)
+    except ScriptRefused as refusal:
+        return refusal.code == "LEASED"
+    return False
+
+
+async def an_amendment_after_a_lapse_ends_the_lease(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1)
+    await notes.take("a", lease_seconds=5)
+    await play.clock.advance(5)
+    await notes.amend(first.id, 2)
+    return not await faults(play.board)
+
+
+async def what_is_held_stays_in_the_log(play: Play) -> bool:
+    notes = notes_of(play)
+    first = await notes.post("a", 1, seconds=2)
+    entry = await notes.take("a", lease_seconds=5)
+    assert entry is not None
+    await play.clock.advance(3)
+    keys = [
+        *play.shard.declare_entries(notes.owner),
+        play.shard.rewritten(notes.owner),
+        play.shard.compacted(notes.owner),
+    ]
+    flat = [first.id, stream_id(entry.changed), "a", "2", 2, stream_id(first.position), stream_id(entry.changed)]
+    args = [notes.owner, "", 1, stream_id(entry.changed), "0", "{}", 0, *flat]
+    return not await _script.run(play.board.client, _script.load("entry_compact", "_entries"), keys, args)
+
+
 async def a_changed_entry_is_not_taken_as_it_was(play: Play) -> bool:
     notes = notes_of(play)
     first = await notes.post("a", {"n": 1})
     before = await notes.query("a", "n=1")
     await notes.amend(first.id, {"n": 2})
     keys = play.shard.declare_entries(notes.owner)
-    args = [notes.owner, "op", "print", "", "", "", '{"kind":"person","name":"x"}', first.id, before.entries[0].version]
+    args = [
+        notes.owner,
+        "op",
+        "print",
+        "",
+        "",
+        "",
+        '{"kind":"person","name":"x"}',
+        "",
+        first.id,
+        before.entries[0].version,
+    ]
     return not await _script.run(play.board.client, _script.load("entry_take", "_entries"), keys, args)
 
 
@@ -195,6 +287,36 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
         ("_entries", "if ver ~= '' and tonumber(ver) ~= h.ver then", "if false then"),
         stale_entry_is_refused,
     ),
+    ("held and found", ("_entries", " and not held(h) end", " end"), what_is_held_is_not_found),
+    ("held for ever", ("_entries", "h.till and h.till > MS", "h.till"), what_lapsed_is_there_again),
+    ("confirmed too late", ("_entries", "h.till and h.till > MS", "h.till"), who_comes_too_late_confirms_nothing),
+    (
+        "confirmed what another holds",
+        ("entry_lease", "if h.fence ~= fence or not held(h) then", "if not held(h) then"),
+        who_comes_too_late_confirms_nothing,
+    ),
+    (
+        "confirmed once",
+        ("entry_lease", "h.state == 'taken' and h.fence == fence", "false"),
+        a_confirmation_comes_twice,
+    ),
+    (
+        "the last lapse",
+        ("entry_query", "h.till - MS < tonumber(out[3])", "true"),
+        who_waits_is_told_when_a_lease_lapses,
+    ),
+    (
+        "the lapse of another topic",
+        ("entry_query", "if fits and held(h) and", "if h and held(h) and"),
+        who_waits_is_told_when_a_lease_lapses,
+    ),
+    ("held and changed", ("_entries", "if held(h) then return nil", "if false then return nil"), the_lease_is_named),
+    (
+        "a lease that outlives what was amended",
+        ("entry_amend", "h.pos, h.fence, h.till, h.says = h.last, nil, nil, nil", "h.pos = h.last"),
+        an_amendment_after_a_lapse_ends_the_lease,
+    ),
+    ("held and compacted", ("entry_compact", " or live(h) or held(h))", " or live(h))"), what_is_held_stays_in_the_log),
     ("taken twice", ("entry_take", "if h and live(h) and", "if h and"), what_expired_is_not_taken),
     ("taken twice, by two", ("entry_take", "and h.ver == tonumber(ARGV[i + 1])", "or true"), one_taker),
     (

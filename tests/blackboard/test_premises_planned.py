@@ -115,6 +115,28 @@ async def test_g2_what_is_lost_between_reading_and_deciding_stops_the_task_it_wa
     assert (await play.step(run)).round == 2
 
 
+@pytest.mark.parametrize("amended", [False, True])
+async def test_what_was_held_and_given_back_between_reading_and_deciding_stops_nothing(
+    play: Play, amended: bool
+) -> None:
+    """A lease counts as a version of the entry and says nothing."""
+    run = await play.run()
+    notes = Entries(play.board, f"run:{run}")
+    entry = await notes.post("claims.a", 1)
+    if amended:
+        await notes.amend(entry.id, 2)
+    step = await play.step(run)
+    seen = (await play.board.history(run))[-1].sequence
+    await play.clock.advance(0.01)
+    held = await notes.take("claims.a", lease_seconds=5)
+    assert held is not None
+    await notes.give_back(entry.id, held.fence or 0)
+    await play.decide(step, spec("a", made_from=(entry.id,)), seen=seen)
+    claim = await play.one()
+    assert await play.hold(claim) == ""
+    await play.board.complete(claim, done(claim))
+
+
 async def test_what_was_amended_before_it_was_read_stops_nothing(play: Play) -> None:
     run = await play.run()
     notes = Entries(play.board, f"run:{run}")

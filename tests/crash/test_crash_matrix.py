@@ -37,6 +37,8 @@ SELECTED = {
     "desk/wrapper:fail:1:before+sweeper:expire:1:twice": 2,
     "desk/client:entry_post:4:after": 2,
     "desk/client:entry_take:2:lost": 1,
+    "desk/client:entry_lease:2:after": 2,
+    "desk/client:entry_lease:1:late": 1,
     "desk/client:entry_amend:1:before": 2,
     "desk/client:entry_compact:2:after": 2,
     "desk/client:entry_compact:1:late": 1,

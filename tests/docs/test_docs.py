@@ -260,6 +260,9 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
     other = await entries.post("a", 2, links=[("supports", written.id)])
     await entries.amend(written.id, 3)
     await entries.retract(other.id, "no")
+    held = await entries.take("a", lease_seconds=60)
+    assert held is not None
+    await entries.give_back(held.id, held.fence or 0)
     await entries.take("a")
     (control,) = await board.claim("w", lanes)
     agenda = Agenda(board, run_id)
