@@ -33,12 +33,17 @@ class Secrets:
     Args:
         source: a callable, a mapping, or the path of a JSON file ``{"HANDLE": "value"}`` that only this user can read.
             Default: the file that ``ARBITER_SECRETS_FILE`` names, and ``ARBITER_SECRET_<HANDLE>`` (upper case, dashes as
-            underscores) in the environment.
+            underscores) in the environment. A file is read now, and again whenever a value is asked for.
+
+    Raises:
+        BadInput: the file is unfit.
     """
 
     def __init__(self, source: Source | Mapping[str, str] | Path | str | None = None) -> None:
         if source is None:
             self._source: Source = _from_environment
+            if named := os.environ.get(FILE):
+                _read(Path(named))
             for name, value in os.environ.items():
                 if name.startswith(PREFIX):
                     remember(name.removeprefix(PREFIX), value)
@@ -49,6 +54,7 @@ class Secrets:
                 remember(handle, value)
         elif isinstance(source, str | Path):
             path = Path(source)
+            _read(path)
             self._source = lambda handle: _read(path).get(handle)
         else:
             self._source = source

@@ -133,7 +133,7 @@ def test_every_typed_error_has_a_status_of_its_own_making(kind: type[Exception])
         "ArbiterError": 500, "BadInput": 422, "Oversized": 413, "EngineUnavailable": 503, "BoardFull": 507,
         "ScriptRefused": 409, "Fenced": 409, "UnknownRecord": 404, "Conflict": 409, "Stale": 409, "QuotaExceeded": 429,
         "Unconfirmed": 503, "BlobError": 500, "BlobMissing": 410, "BlobDamaged": 500, "BlobUnavailable": 503,
-        "MissingExtra": 503, "ModelUnavailable": 503, "IsolationUnavailable": 503,
+        "MissingExtra": 503, "ModelUnavailable": 503, "IsolationUnavailable": 503, "Compacted": 410, "LeaseLost": 409,
     }  # fmt: skip
     assert said["status"] == expected[kind.__name__]
     assert ("Retry-After" in headers) == (said["status"] in (429, 503))

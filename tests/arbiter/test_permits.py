@@ -91,7 +91,10 @@ async def test_g10_the_run_rests_until_a_person_who_was_shown_the_sources_permit
     assert not task.retries, "being asked about spends no attempt"
     assert await a.permits.list() == []
     told = [each.kind for each in reversed((await a.audit.list("kind=secret.*,run.*,grants.exceeded")).entries)]
-    assert told == ["secret.asked", "run.paused", "secret.approved", "run.resumed", "secret.used"]
+    # What is done to runs has a trail of its own: of two facts of one millisecond either may be told first.
+    assert [*told[:2], *sorted(told[2:4]), *told[4:]] == [
+        "secret.asked", "run.paused", "run.resumed", "secret.approved", "secret.used"
+    ]  # fmt: skip
 
 
 async def test_g10_what_a_person_refuses_ends_the_task_and_says_who_and_why(asking: Arbiter, echo: Echo) -> None:

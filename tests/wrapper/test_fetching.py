@@ -349,7 +349,10 @@ def test_secrets_come_from_the_environment_or_a_file_only_this_user_can_read(
     ]  # fmt: skip
     file.chmod(0o644)
     with pytest.raises(BadInput, match="chmod 600"):
-        Secrets(file).get("FILED")
+        found.get("FILED")
+    for named in (None, file, tmp_path / "nowhere.json"):  # noticed at the start, and not by the first that needs one
+        with pytest.raises(BadInput):
+            Secrets(named)
 
 
 def test_secrets_that_were_used_are_taken_out_of_the_log() -> None:
