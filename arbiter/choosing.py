@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from arbiter import tools
 from arbiter.recalling import WINDOW
 from blackboard import settings_file
-from blackboard.errors import BadInput
 from blackboard.taint import Taint, TaintPolicy
 from blackboard.types import Record
 from registry import Contract, Prices, Version
@@ -53,18 +52,7 @@ class Choosing(Record):
         Raises:
             BadInput: something in it is malformed, or its file cannot be read.
         """
-        if isinstance(choosing, cls):
-            return choosing
-        known = f"Use any of {', '.join(cls.model_fields)}."
-        given = cast("Mapping[str, Any] | str | Path | None", choosing)
-        content, origin = settings_file.given(given, "choosing", FILE, known)
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            path = [str(part) for part in first["loc"]]
-            remedy = known if first["type"] == "extra_forbidden" else f"{first['msg']}."
-            raise BadInput(".".join([origin, *path]), first["input"], remedy) from None
+        return settings_file.model(cls, choosing, "choosing", FILE)
 
     @property
     def contract(self) -> Contract:

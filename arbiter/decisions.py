@@ -153,19 +153,22 @@ class Decider:
 
     async def _of_the_board(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
         try:
-            if self._board is None:
-                raise BadInput(use.name, "no board", "Go on without it.")
             if use.name == board_tools.REMEMBER:
-                return await self._board.remember(use.id, given)
-            call, taint = await self._board.recall(use.id, given)
+                return await self._entries(use.name).remember(use.id, given)
+            call, taint = await self._entries(use.name).recall(use.id, given)
         except BadInput as problem:
             raise _Invalid(str(problem)) from None
         decision.recalled = merged(decision.recalled, taint)
         return call
 
+    def _entries(self, field: str) -> BoardTools:
+        if self._board is None:
+            raise BadInput(field, "no board", "Go on without it.")
+        return self._board
+
     async def _premises(self, given: Sequence[str]) -> tuple[str, ...]:
         try:
-            return tuple([(await self._board.entry(one)).id for one in given]) if self._board else ()
+            return tuple([(await self._entries("premises").entry(one)).id for one in given])
         except BadInput as problem:
             raise _Invalid(str(problem)) from None
 

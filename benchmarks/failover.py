@@ -22,7 +22,8 @@ from blackboard import _script, confirm
 from blackboard.confirm import Confirm
 from blackboard.engine import open_engine
 from blackboard.errors import Unconfirmed
-from blackboard.testing import RedisCluster, RedisServer, SentinelSet
+from blackboard.testing import RedisServer
+from blackboard.testing_several import RedisCluster, SentinelSet
 
 WRITERS = 4
 SECONDS = 2.0

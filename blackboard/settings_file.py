@@ -7,31 +7,54 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
 
 from blackboard.errors import BadInput
 
+M = TypeVar("M", bound=BaseModel)
 
-def given(
-    value: Mapping[str, Any] | str | Path | None, field: str, variable: str, remedy: str
-) -> tuple[Mapping[str, Any], str]:
-    """The settings a program was given, and what a refusal calls them.
+
+def model(
+    kind: type[M],
+    value: M | Mapping[str, Any] | str | Path | None,
+    field: str,
+    variable: str,
+    remedies: Mapping[str, str] | None = None,
+) -> M:
+    """The settings in what a program was given: themselves, a mapping, or their file.
 
     Args:
-        value: the settings, or their file. None takes the file that an environment variable names; without it there are none.
+        value: None takes the file that an environment variable names; without it, the defaults.
         field: what a refusal calls them unless they are from there.
         variable: name of the environment variable.
-        remedy: what to write in a file that holds no table.
+        remedies: what to do about a setting, by its name. Default: what is wrong with it.
 
     Raises:
-        BadInput: a file cannot be read, or holds something else.
+        BadInput: something in it is malformed, or its file cannot be read.
     """
-    if value is None:
-        named = os.environ.get(variable)
-        if not named:
-            return {}, field
-        value, field = named, variable
-    return (value if isinstance(value, Mapping) else table(value, field, remedy)), field
+    if isinstance(value, kind):
+        return value
+    names = ", ".join(kind.model_fields)
+    given = cast("Mapping[str, Any] | str | Path | None", value)
+    if given is None and (named := os.environ.get(variable)):
+        given, field = named, variable
+    content = (
+        {}
+        if given is None
+        else given
+        if isinstance(given, Mapping)
+        else table(given, field, f"Write an object with any of {names}.")
+    )
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = [str(part) for part in first["loc"]]
+        own = (remedies or {}).get(path[0] if path else "", f"{first['msg']}.")
+        remedy = f"Use any of {names}." if first["type"] == "extra_forbidden" else own
+        raise BadInput(".".join([field, *path]), first["input"], remedy) from None
 
 
 def table(path: Path | str, field: str, remedy: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, cast
 from urllib.parse import quote
 
-from pydantic import JsonValue, ValidationError, field_validator
+from pydantic import JsonValue, field_validator
 
 from blackboard import settings_file
 from blackboard.errors import BadInput
@@ -178,18 +178,7 @@ class TaintPolicy(Record):
         Raises:
             BadInput: something in it is malformed, or its file cannot be read.
         """
-        if isinstance(policy, cls):
-            return policy
-        content, origin = settings_file.given(
-            cast("Mapping[str, Any] | str | Path | None", policy),
-            "taint",
-            FILE,
-            "Write an object with any of trusted, fabricate, secret and approve.",
-        )
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise _refused(error, origin) from None
+        return settings_file.model(cls, policy, "taint", FILE, _REMEDIES)
 
     def untrusted(self, taint: Iterable[str]) -> Taint:
         """The sources of a taint that no pattern fits."""
@@ -212,10 +201,3 @@ _REMEDIES = {
     "secret": "Use allow, ask or refuse.",
     "approve": "Use allow, ask or refuse.",
 }
-
-
-def _refused(error: ValidationError, origin: str) -> BadInput:
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    remedy = _REMEDIES.get(path[0] if path else "", "Use any of trusted, fabricate, secret and approve.")
-    return BadInput(".".join([origin, *path]), first["input"], remedy)

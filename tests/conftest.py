@@ -19,7 +19,8 @@ from blackboard import _keys, redaction
 from blackboard._binary import carried
 from blackboard.board import Board
 from blackboard.engine import stop_local
-from blackboard.testing import RedisCluster, RedisServer, SentinelSet
+from blackboard.testing import RedisServer
+from blackboard.testing_several import RedisCluster, SentinelSet
 
 ENGINES = ("redis", "memory")
 """What every test that uses ``board`` runs on."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import JsonValue, ValidationError
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from arbiter.serving import Role
     from blackboard.board import Board
 
+T = TypeVar("T")
 LIMITS = ("rounds", "tasks", "fabrications", "tokens", "seconds")
 _LOOK_BACK = 1000
 """Runs among which the beginning of an id is looked up."""
@@ -30,6 +33,18 @@ def place(arguments: argparse.Namespace) -> dict[str, Any]:
         "namespace": arguments.namespace,
         "board": arguments.board,
     }
+
+
+def on_board(arguments: argparse.Namespace, kind: Callable[[Board], T], work: Callable[[T], Awaitable[int]]) -> int:
+    """Open the board, do something with what ``kind`` makes of it, and close it: the exit code."""
+
+    async def opened() -> int:
+        from blackboard.board import Board
+
+        async with await Board.open(**place(arguments)) as board:
+            return await work(kind(board))
+
+    return asyncio.run(opened())
 
 
 def request(word: str) -> str | dict[str, JsonValue]:

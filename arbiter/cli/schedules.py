@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rich.text import Text
@@ -14,7 +12,6 @@ from arbiter import narration
 from arbiter.cli import OK, options, output
 from arbiter.live import state_style
 from arbiter.schedules import schedule_of
-from blackboard.board import Board
 from blackboard.errors import UnknownRecord
 from blackboard.schedule import Scheduled
 from blackboard.schedules import Schedules
@@ -37,7 +34,7 @@ def add(arguments: argparse.Namespace) -> int:
         enabled = False if arguments.disabled else None
         return _said(await schedules.add(wanted, enabled=enabled, replace=arguments.replace), arguments)
 
-    return _on_board(arguments, added)
+    return options.on_board(arguments, Schedules, added)
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -54,7 +51,7 @@ def listing(arguments: argparse.Namespace) -> int:
             output.console().print(_table(found))
         return OK
 
-    return _on_board(arguments, listed)
+    return options.on_board(arguments, Schedules, listed)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -68,7 +65,7 @@ def show(arguments: argparse.Namespace) -> int:
             output.text("\n".join(f"{name:10} {value}" for name, value in _lines(one)))
         return OK
 
-    return _on_board(arguments, shown)
+    return options.on_board(arguments, Schedules, shown)
 
 
 def remove(arguments: argparse.Namespace) -> int:
@@ -85,7 +82,7 @@ def remove(arguments: argparse.Namespace) -> int:
             output.text(f"removed {arguments.name}")
         return OK
 
-    return _on_board(arguments, removed)
+    return options.on_board(arguments, Schedules, removed)
 
 
 def enable(arguments: argparse.Namespace) -> int:
@@ -94,7 +91,7 @@ def enable(arguments: argparse.Namespace) -> int:
     async def enabled(schedules: Schedules) -> int:
         return _said(await schedules.enable(arguments.name), arguments)
 
-    return _on_board(arguments, enabled)
+    return options.on_board(arguments, Schedules, enabled)
 
 
 def disable(arguments: argparse.Namespace) -> int:
@@ -103,7 +100,7 @@ def disable(arguments: argparse.Namespace) -> int:
     async def disabled(schedules: Schedules) -> int:
         return _said(await schedules.disable(arguments.name), arguments)
 
-    return _on_board(arguments, disabled)
+    return options.on_board(arguments, Schedules, disabled)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -117,15 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
             output.text(run_id)
         return OK
 
-    return _on_board(arguments, submitted)
-
-
-def _on_board(arguments: argparse.Namespace, work: Callable[[Schedules], Awaitable[int]]) -> int:
-    async def opened() -> int:
-        async with await Board.open(**options.place(arguments)) as board:
-            return await work(Schedules(board))
-
-    return asyncio.run(opened())
+    return options.on_board(arguments, Schedules, submitted)
 
 
 def _said(one: Scheduled, arguments: argparse.Namespace) -> int:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydantic import ValidationError
 
 from arbiter import narration
 from arbiter.cli import OK, options, output
-from blackboard.board import Board
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.standing import Standing, Standings, Stood
 from blackboard.triggers import AgendaTerms, Query
@@ -33,7 +30,7 @@ def add(arguments: argparse.Namespace) -> int:
             raise BadInput(".".join(map(str, first["loc"])) or "standing", first["input"], first["msg"]) from None
         return _said([await standings.add(wanted, after=arguments.after)], arguments)
 
-    return _on_board(arguments, added)
+    return options.on_board(arguments, Standings, added)
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -45,7 +42,7 @@ def listing(arguments: argparse.Namespace) -> int:
             output.note("no standing watches on this board")
         return _said(found, arguments)
 
-    return _on_board(arguments, listed)
+    return options.on_board(arguments, Standings, listed)
 
 
 def remove(arguments: argparse.Namespace) -> int:
@@ -61,15 +58,7 @@ def remove(arguments: argparse.Namespace) -> int:
             output.text(f"removed {arguments.name}")
         return OK
 
-    return _on_board(arguments, removed)
-
-
-def _on_board(arguments: argparse.Namespace, work: Callable[[Standings], Awaitable[int]]) -> int:
-    async def opened() -> int:
-        async with await Board.open(**options.place(arguments)) as board:
-            return await work(Standings(board))
-
-    return asyncio.run(opened())
+    return options.on_board(arguments, Standings, removed)
 
 
 def _said(found: list[Stood], arguments: argparse.Namespace) -> int:

@@ -207,7 +207,7 @@ def test_it_is_read_from_a_mapping_from_json_or_toml_and_from_the_environment(
         ('{"share": 2}', r"\.share", "less than or equal to 1"),
         ('{"prices": {"question": -1}}', r"\.prices\.question", "greater than or equal to 0"),
         ('{"effect": ["pure"]}', r"\.effect", "Use any of effects, without, prices"),
-        ("[]", "", "Use any of effects, without, prices"),
+        ("[]", "", "any of effects, without, prices"),
         ("{", "", "not JSON"),
         (None, "", "cannot be read"),
     ],

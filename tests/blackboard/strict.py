@@ -12,9 +12,10 @@ Test modules that use the fixture say ``play = watched_play``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +78,30 @@ def watch_scripts(monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> None
         return made[name, prelude]
 
     monkeypatch.setattr(_script, "load", load)
+
+
+@contextlib.contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, names: Sequence[str], at: int, replied: bool) -> Iterator[None]:
+    """Here a process dies, as a ``RuntimeError``, at its ``at``-th call of these scripts, counted from 0.
+
+    Args:
+        replied: whether the server has carried the call out by then.
+    """
+    run, calls = _script.run, 0
+
+    async def dying(client: Any, script: Any, *args: Any, **more: Any) -> Any:
+        nonlocal calls
+        if script.name in names:
+            calls += 1
+            if calls == at + 1:
+                if replied:
+                    await run(client, script, *args, **more)
+                raise RuntimeError("killed")
+        return await run(client, script, *args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_script, "run", dying)
+        yield
 
 
 class Clock:

@@ -21,7 +21,8 @@ from blackboard.errors import BadInput, EngineUnavailable
 from blackboard.events import RoundPlannedData, RunCompletedData
 from blackboard.heartbeat import Heartbeat
 from blackboard.sweeper import Sweeper
-from blackboard.testing import RedisCluster, RedisServer, SentinelSet
+from blackboard.testing import RedisServer
+from blackboard.testing_several import RedisCluster, SentinelSet
 from blackboard.types import Completion, Limits, Status, TaskSpec
 from blackboard.worker import Worker
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from compaction_support import compacted, log, sizes, some
 from entries_support import acme_notes
-from strict import Play, watched_play
+from strict import Play, killed, watched_play
 
 from blackboard import _script, compaction, entry_log
 from blackboard.blobs import Blob
@@ -94,22 +94,8 @@ async def test_a_process_that_dies_anywhere_leaves_what_the_next_one_finishes(
     await some(play, notes)
     last = (await notes.post("end", 1)).position
     before = await notes.query()
-    run, calls = _script.run, 0
-
-    async def dying(client: Any, script: Any, *args: Any, **more: Any) -> Any:
-        nonlocal calls
-        if script.name == "entry_compact":
-            calls += 1
-            if calls == dies_at + 1:
-                if replied:
-                    await run(client, script, *args, **more)
-                raise RuntimeError("killed")
-        return await run(client, script, *args, **more)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_script, "run", dying)
-        with contextlib.suppress(RuntimeError):
-            await compact(play.board, notes.scope, older_than=0)
+    with killed(monkeypatch, ("entry_compact",), dies_at, replied), contextlib.suppress(RuntimeError):
+        await compact(play.board, notes.scope, older_than=0)
     await play.sound()
     assert (await verify(notes)).faults == ()
     assert (await notes.query(at=last)) == before

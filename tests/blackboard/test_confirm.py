@@ -16,7 +16,8 @@ from blackboard.board import STEP_LANE, Board
 from blackboard.confirm import Confirm
 from blackboard.errors import BadInput, EngineUnavailable, Fenced, Unconfirmed
 from blackboard.events import RoundPlannedData
-from blackboard.testing import RedisCluster, RedisServer, SentinelSet
+from blackboard.testing import RedisServer
+from blackboard.testing_several import RedisCluster, SentinelSet
 from blackboard.types import Completion, Limits, Status, TaskSpec
 
 QUICK = Confirm(seconds=0.05)

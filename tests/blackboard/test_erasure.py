@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from strict import Play, done, spec, watched_play
+from strict import Play, done, killed, spec, watched_play
 
 from blackboard import _script, erasure
 from blackboard.audit import Audit
@@ -212,22 +212,7 @@ async def test_a_process_that_dies_anywhere_leaves_what_the_next_one_finishes(
     for number in range(210):  # more than one step copies
         await notes.post("x", number)
     own, _, _ = await some(notes)
-    run = _script.run
-    calls = 0
-
-    async def dying(client: Any, script: Any, *args: Any, **more: Any) -> Any:
-        nonlocal calls
-        if script.name not in ("entry_erase", "entry_rewrite", "entry_forget"):
-            return await run(client, script, *args, **more)
-        calls += 1
-        if calls == dies_at + 1:
-            if replied:
-                await run(client, script, *args, **more)
-            raise RuntimeError("killed")
-        return await run(client, script, *args, **more)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_script, "run", dying)
+    with killed(monkeypatch, ("entry_erase", "entry_rewrite", "entry_forget"), dies_at, replied):
         try:
             await erase(play.board, author="ann")
         except RuntimeError:

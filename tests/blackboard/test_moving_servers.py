@@ -17,7 +17,8 @@ from blackboard.budgets import Amounts, Budget, Budgets, Level
 from blackboard.catalog import Catalog
 from blackboard.schedule import Schedule
 from blackboard.schedules import Schedules
-from blackboard.testing import RedisCluster, RedisServer, SentinelSet
+from blackboard.testing import RedisServer
+from blackboard.testing_several import RedisCluster, SentinelSet
 
 LARGE = {"rows": ["x" * 1000] * 300}
 

@@ -18,7 +18,7 @@ from wrapper import entry_broker, sdk
 from wrapper.entry_broker import EntryBroker
 from wrapper.isolation import BrokerError, NotGranted
 
-TODO = Grants(topics=TopicGrants(read=("todo.>",), write=("todo.>",)))
+GRANTED = Grants(topics=TopicGrants(read=("todo.>",), write=("todo.>",)))
 LONG = 3600.0
 
 
@@ -30,7 +30,7 @@ class Scene:
         self.entries = Entries(board, f"run:{claim.run_id}")
         self.attempt()
 
-    def attempt(self, grants: Grants = TODO) -> None:
+    def attempt(self, grants: Grants = GRANTED) -> None:
         self.broker = EntryBroker(
             Manifest(name="some", description="Some.", input_schema={"type": "object"}, grants=grants),
             self.entries,
@@ -116,7 +116,7 @@ async def test_g10_code_holds_only_what_it_may_take_and_only_what_it_took(scene:
 
 
 async def test_a_function_holds_what_it_works_on_through_the_sdk(redis_server: RedisServer) -> None:
-    @capability(effects="writes", grants=TODO)
+    @capability(effects="writes", grants=GRANTED)
     def work() -> list[str]:
         """Do one thing, and leave another."""
         for name in ("todo.a", "todo.b"):
