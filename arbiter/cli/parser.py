@@ -6,6 +6,12 @@ import argparse
 from collections.abc import Sequence
 
 from arbiter.cli import parser_agenda, parser_board, parser_peers, parser_runs, words
+from arbiter.cli.mistakes import COMMAND, Parser
+from arbiter.cli.words import Listing
+
+DESCRIPTION = """\
+Plan a request, fabricate the capabilities it lacks, run it, answer.
+How a command is used, with examples: arbiter COMMAND --help"""
 
 EPILOG = """\
 environment:
@@ -25,47 +31,61 @@ exit codes: 0 done, 1 the run did not succeed, 2 refused, 70 defect, 130 interru
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command's name (``module:function``) and its options; exits with code 2 when they make no sense."""
-    return build().parse_args(argv)
+    arguments, unknown = build().parse_known_args(argv)
+    if unknown:
+        meant: Parser = arguments.parser
+        meant.unknown(unknown)
+    return arguments
 
 
-def build() -> argparse.ArgumentParser:
+def build() -> Parser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="arbiter",
-        description="Plan a request, fabricate the capabilities it lacks, run it, answer.",
-        epilog=EPILOG,
+        usage="arbiter COMMAND ... [-h] [--version]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = Listing(parser.add_subparsers(metavar=COMMAND, required=True, prog="arbiter", help=argparse.SUPPRESS))
+    commands.group("begin here")
     parser_runs.demo(commands)
+    parser_board.doctor(commands)
+    commands.group("ask for something")
     parser_runs.run(commands)
     parser_runs.submit(commands)
     parser_runs.call(commands)
+    parser_board.schedules(commands)
+    parser_agenda.standing(commands)
+    commands.group("serve")
     parser_runs.serve(commands)
+    parser_peers.serve_mcp(commands)
+    down = words.command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
+    down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
+    commands.group("look at what happened")
     parser_runs.look(commands)
+    parser_board.audit(commands)
+    commands.group("stop, and go on")
     parser_runs.stop(commands)
     parser_runs.dead(commands)
-    parser_runs.keep(commands)
-    parser_board.doctor(commands)
-    parser_runs.archive(commands)
+    commands.group("what can be done, and who vouches for it")
     parser_board.capabilities(commands)
     parser_peers.peers(commands)
-    parser_peers.serve_mcp(commands)
-    parser_board.eval(commands)
     parser_board.permits(commands)
     parser_board.keys(commands)
-    parser_board.schedules(commands)
+    parser_board.eval(commands)
+    commands.group("how much, and who may")
     parser_board.budgets(commands)
     parser_board.quotas(commands)
     parser_board.tokens(commands)
-    parser_board.audit(commands)
+    commands.group("the blackboard")
     parser_board.entries(commands)
     parser_agenda.agenda(commands)
-    parser_agenda.standing(commands)
-    down = words.command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
-    down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
+    commands.group("keep, and remove")
+    parser_runs.keep(commands)
+    parser_runs.archive(commands)
+    parser.description = f"{DESCRIPTION}\n\n{commands}"
+    parser.epilog = EPILOG
     return parser
 
 

@@ -144,7 +144,7 @@ measured as one pooled registry as well. See docs/matching.md."""
     everything = words.command(
         commands, "eval", "arbiter.cli.evaluation:matching", "measure the matcher on corpora", text
     )
-    inner = everything.add_subparsers(metavar="WHAT", required=True)
+    inner = everything.add_subparsers(metavar="COMMAND", required=True)
     one = words.command(inner, "matching", "arbiter.cli.evaluation:matching", "measure the matcher on corpora", text)
     one.add_argument("folder", metavar="DIR")
     one.add_argument(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import BooleanOptionalAction
+from argparse import SUPPRESS, BooleanOptionalAction
 
 from arbiter.cli import parser_peers, words
 from arbiter.cli.words import Commands
@@ -181,7 +181,8 @@ def look(commands: Commands) -> None:
     events = words.command(
         commands, "events", "arbiter.cli.runs:events", "print events: of one run, or of the latest runs"
     )
-    events.add_argument("--run", metavar="RUN", help="only this run")
+    events.add_argument("run", metavar="RUN", nargs="?", default=SUPPRESS, help="only this run, or --run RUN")
+    events.add_argument("--run", metavar="RUN", help=SUPPRESS)
     events.add_argument("--follow", "-f", action="store_true", help="go on with events as they happen")
     events.add_argument(
         "--limit", metavar="N", type=words.positive, default=20, help="how many runs to look back (default 20)"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
+from arbiter.cli.examples import epilog
+from arbiter.cli.mistakes import Parser
+
 MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE or recorded:FILE"
 WHERE = "terms such as: status=failed,timed_out tenant=acme since=1h until=2026-01-31 text~invoice rounds>3 tasks>=10 seconds>60"
 LETTERS = (
@@ -26,15 +29,48 @@ class Commands(Protocol):
         description: str,
         formatter_class: type[argparse.HelpFormatter],
         allow_abbrev: bool,
-    ) -> argparse.ArgumentParser: ...
+    ) -> Parser: ...
 
 
-def command(commands: Commands, name: str, command: str, does: str, text: str | None = None) -> argparse.ArgumentParser:
+class Listing:
+    """Commands that are listed in groups, which argparse does not know: adds them, and keeps what the help has to say."""
+
+    def __init__(self, commands: argparse._SubParsersAction[Parser]) -> None:  # pyright: ignore[reportPrivateUsage]
+        self._commands = commands
+        self._groups: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def group(self, title: str) -> None:
+        """What is added from here on stands under this title."""
+        self._groups.append((title, []))
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,
+        description: str,
+        formatter_class: type[argparse.HelpFormatter],
+        allow_abbrev: bool,
+    ) -> Parser:
+        self._groups[-1][1].append((name, help))
+        return self._commands.add_parser(
+            name, description=description, formatter_class=formatter_class, allow_abbrev=allow_abbrev
+        )
+
+    def __str__(self) -> str:
+        parts = [
+            f"{title}:\n" + "\n".join(f"  {name:<14}{does}" for name, does in listed) for title, listed in self._groups
+        ]
+        return "\n\n".join(parts)
+
+
+def command(commands: Commands, name: str, command: str, does: str, text: str | None = None) -> Parser:
     parser = commands.add_parser(
         name, help=does, description=text or does[0].upper() + does[1:] + ".",
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    parser.set_defaults(command=command)
+    parser.epilog = epilog(parser.prog)
+    parser.set_defaults(command=command, parser=parser)
     return parser
 
 
@@ -66,7 +102,9 @@ def request(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
         "request",
         help="text, a JSON object, @FILE (JSON or text), or - for standard input; a CloudEvents 1.0 event is one",
     )
-    parser.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
+    parser.add_argument(
+        "--tenant", metavar="NAME", default="default", help="whose run it is (default: the tenant named default)"
+    )
     if key:
         parser.add_argument(
             "--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run"

@@ -175,5 +175,5 @@ def test_a_defect_is_one_line_too_and_its_traceback_comes_on_request(
 def test_a_command_that_does_not_exist_is_a_usage_error() -> None:
     done = arbiter("dance")
     assert done.returncode == 2
-    assert "invalid choice: 'dance'" in done.stderr
+    assert "there is no command 'dance'" in done.stderr
     assert "Traceback" not in done.stderr
