@@ -81,7 +81,8 @@ async def _checked(registry: Registry, call: Call, given: JsonValue, tenant: str
     try:
         version = await registry.resolve(name, call.version)
     except UnknownRecord as error:
-        raise BadInput("call.capability", name, f"{error.detail[:1].upper()}{error.detail[1:].rstrip('.')}.") from None
+        said = error.detail if error.detail.endswith((".", "?")) else f"{error.detail}."
+        raise BadInput("call.capability", name, f"{said[:1].upper()}{said[1:]}") from None
     if not version.visible_to(tenant):
         raise BadInput("call.capability", name, f"There is no such capability for tenant {tenant!r}.")
     found = validate_input(version.manifest, given)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from arbiter import calls
 from arbiter.calls import Call
-from arbiter.fold import RunState, fold
+from arbiter.fold import RunState, current, fold
 from arbiter.inquiry import Inquiry
 from arbiter.keeping import Keeping, Request
 from arbiter.requests import accept
@@ -71,6 +71,8 @@ class Client(Keeping):
             QuotaExceeded: the board or the tenant has as many open runs as it may; the error says when to come again.
             Unconfirmed: with ``durable``, it was accepted, and no replica said in time that it has it.
         """
+        if limits is not None and not isinstance(cast(object, limits), Limits):
+            raise BadInput("limits", limits, "Write Limits(rounds=…, seconds=…).")
         named = None if sources is None else taint.given(sources)
         if isinstance(request, Call):
             return await calls.submit(
@@ -163,7 +165,10 @@ class Client(Keeping):
                     async for event in events:
                         state.apply(event)
         except TimeoutError:
-            raise TimeoutError(f"Run {run_id} is still {state.status} after {timeout:g} s; it goes on.") from None
+            nobody = ", and no process has begun it: start one that plans" if state.status == "queued" else ""
+            raise TimeoutError(
+                f"Run {run_id} is still {state.status} after {timeout:g} s{nobody}; it goes on."
+            ) from None
         return RunResult(await self._with_data(state))
 
     async def stream(
@@ -252,11 +257,7 @@ class Client(Keeping):
             UnknownRecord: no such run.
         """
         await self.board.summary(run_id)
-        state = fold(run_id, await self.board.history(run_id))
-        open_tasks = [task.id for task in state.tasks.values() if not task.done]
-        for id, (stands, attempts) in (await self.board.standing(run_id, open_tasks)).items():
-            state.tasks[id].state, state.tasks[id].attempts = stands, attempts
-        return RunResult(await self._with_data(state))
+        return RunResult(await self._with_data(await current(self.board, run_id)))
 
     async def _with_data(self, state: RunState) -> RunState:
         """The state with what a call returned, wherever it is stored."""

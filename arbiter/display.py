@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from arbiter.overview import CapabilityRow
 
 TABLE_ROWS = 200
+TEXT_ROWS = 20
 """Longest table of tasks; what is left out is said."""
 _ANSWER_CHARACTERS = 20_000
 
@@ -75,13 +76,14 @@ def run_text(state: RunState) -> str:
         lines.append(f"  from {narration.sources(state.taint)}")
     if state.error is not None:
         lines.append(f"  {narration.failure(state.error, 300)}")
-    for task in state.work[:TABLE_ROWS]:
+    shown = sorted(state.work, key=lambda task: task.state in ("succeeded", "cancelled"))[:TEXT_ROWS]
+    for task in [task for task in state.work if task in shown]:
         took = narration.busy_seconds(state, task, known_until(state))
         spent = "" if took is None else f"  {seconds(took)}"
         name = f"{task.round}.{one_line(task.key, 64)}" if task.round else one_line(task.capability, 64)
         lines.append(f"  {name}  {task.state}{spent}")
-    if len(state.work) > TABLE_ROWS:
-        lines.append(f"  and {len(state.work) - TABLE_ROWS} more")
+    if len(state.work) > TEXT_ROWS:
+        lines.append(f"  and {len(state.work) - TEXT_ROWS} more")
     if state.answer:
         lines += ["", printable(state.answer)]
     elif state.data is not None:
@@ -245,11 +247,18 @@ def _result(task: Task) -> str:
     if done is None:
         return _text(narration.failure(task.retries[-1]), 200) if task.retries else ""
     if done.error is not None:
-        return f'<span style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(done.error, 300), 300)}</span>'
+        why = f'<span style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(done.error, 300), 300)}</span>'
+        said = narration.trace(done.error)
+        return _folded(why, said) if said else why
     short = _text(done.data, 80)
     full = _whole(done.data)
     if len(full) <= 80:
         return f'<span style="{_MONO}">{short}</span>'
+    return _folded(short, full)
+
+
+def _folded(short: str, full: str) -> str:
+    """What can be unfolded: ``short`` is HTML, ``full`` is text."""
     return (
         f'<details><summary style="cursor:pointer;{_MONO}">{short}</summary>'
         f'<pre style="white-space:pre-wrap;max-height:20em;overflow:auto;color:inherit;background:transparent;{_MONO}">'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import JsonValue
 
@@ -14,6 +14,9 @@ from blackboard.events import Call, Called, Context, Event, FabricationStageData
 from blackboard.taint import UNKNOWN, Taint, merged, read
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Completion, Failure, Limits, Usage
+
+if TYPE_CHECKING:
+    from blackboard.board import Board
 
 TaskState = Literal[
     "blocked", "ready", "running", "delayed", "succeeded", "failed", "refused", "timed_out", "cancelled"
@@ -241,4 +244,16 @@ def fold(run_id: str, log: Iterable[Event]) -> RunState:
     state = RunState(run_id)
     for event in log:
         state.apply(event)
+    return state
+
+
+async def current(board: Board, run_id: str) -> RunState:
+    """The state of a run as it is now: what its log tells, and of tasks that are not over where they stand.
+
+    A run that is unknown has no events, and so a state without any.
+    """
+    state = fold(run_id, await board.history(run_id))
+    unfinished = [task.id for task in state.tasks.values() if not task.done]
+    for id, (stands, attempts) in (await board.standing(run_id, unfinished)).items():
+        state.tasks[id].state, state.tasks[id].attempts = stands, attempts
     return state

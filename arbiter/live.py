@@ -272,6 +272,8 @@ def _task_rows(state: RunState, task: Task, now: datetime) -> list[Row]:
         notes.append(one_line(done.data, 160))
     elif task.state == "delayed" and task.retries:
         notes.append(f"again soon, after {narration.failure(task.retries[-1])}")
+    elif task.state == "ready":
+        notes.append("waiting for a worker")
     elif task.state == "blocked":
         waits = [state.tasks[key].key for key in task.after if key in state.tasks and not state.tasks[key].done]
         notes.append(f"waits for {one_line(', '.join(waits), 80)}")
@@ -304,7 +306,9 @@ def _asking(state: RunState, step: Task, now: datetime) -> Row:
     elif step.state == "delayed" and step.retries:
         row.note = f"asks again soon, after {narration.failure(step.retries[-1])}"
     else:
-        row.note = "asking the model" if step.state == "running" else "waiting for an arbiter"
+        row.note = (
+            "asking the model" if step.state == "running" else "waiting for a process that plans, such as arbiter serve"
+        )
     return row
 
 

@@ -1,4 +1,4 @@
-"""Capabilities out of modules and files, named on a command line: ``module:ATTR`` or ``path.py[:ATTR]``."""
+"""Capabilities out of modules and files, named on a command line: ``module[:ATTR]`` or ``path.py[:ATTR]``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from registry import Capability
 
 
 def capabilities(places: Iterable[str]) -> list[Capability[..., Any]]:
-    """The capabilities in modules and files: ``module:ATTR`` or ``path.py[:ATTR]``.
+    """The capabilities in modules and files: ``module[:ATTR]`` or ``path.py[:ATTR]``.
+
+    Without ATTR they are what ``CAPABILITIES`` lists, or else every capability that has a public name in the module.
 
     Raises:
         BadInput: something that cannot be imported, is not there, or is no capability.
@@ -26,20 +28,31 @@ def capabilities(places: Iterable[str]) -> list[Capability[..., Any]]:
 
 
 def _capabilities(where: str) -> list[Capability[..., Any]]:
-    source, attribute = where, "CAPABILITIES"
+    source, attribute = where, ""
     if match := re.fullmatch(r"(.+):([A-Za-z_]\w*)", where):
         source, attribute = match.group(1), match.group(2)
     module = _module(where, source)
-    found = getattr(module, attribute, None)
+    every = _public(module)
+    found = getattr(module, attribute or "CAPABILITIES", None if attribute else list(every.values()) or None)
+    if found is None and attribute:
+        there = f"It has {', '.join(every)}." if every else "Nothing in it is decorated with arbiter.capability."
+        raise BadInput("capabilities", where, f"{source} has no {attribute}. {there}")
     if found is None:
-        raise BadInput("capabilities", where, f"{source} has no {attribute}. Name it behind a colon: {source}:ATTR.")
+        raise BadInput("capabilities", where, "Nothing in it is decorated with arbiter.capability, or made with it.")
     listed: Sequence[Any] = cast("Sequence[Any]", found) if isinstance(found, list | tuple) else [found]
     for one in listed:
         if not isinstance(one, Capability):
             raise BadInput(
-                "capabilities", where, f"{attribute} holds {one!r:.80}; decorate it with arbiter.capability."
+                "capabilities",
+                where,
+                f"{attribute or 'CAPABILITIES'} holds {one!r:.80}; decorate it with arbiter.capability.",
             )
     return list(listed)
+
+
+def _public(module: ModuleType) -> dict[str, Capability[..., Any]]:
+    named = vars(module).items()
+    return {name: value for name, value in named if isinstance(value, Capability) and not name.startswith("_")}
 
 
 def _module(where: str, source: str) -> ModuleType:

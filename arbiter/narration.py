@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import islice
 
 from pydantic import JsonValue
 
@@ -77,6 +78,24 @@ def tokens(usage: Usage) -> str:
 def failure(error: Failure | None, limit: int = 160) -> str:
     """``type: message`` of an error in one line."""
     return "" if error is None else one_line(f"{error.type}: {error.message}", limit)
+
+
+def trace(error: Failure | None) -> str:
+    """The traceback in the evidence of an error, as printable lines; empty where there is none."""
+    told = None if error is None else error.evidence.get("traceback")
+    lines = [str(line) for line in told] if isinstance(told, list) else str(told or "").splitlines()
+    return "\n".join(printable(line) for line in lines)
+
+
+def traces(state: RunState, most: int = 3) -> list[str]:
+    """Of the first ``most`` tasks that ended with a traceback: a line with their name, and it."""
+    ended = ((task, trace(task.completion.error)) for task in state.work if task.completion is not None)
+    said = (
+        f"Where {one_line(task.capability if state.call else task.key, 64)} failed:\n{told}"
+        for task, told in ended
+        if told
+    )
+    return list(islice(said, most))
 
 
 def asked(request: JsonValue, call: Called | None, limit: int = 120) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
+from arbiter import narration
 from arbiter.fold import RunState
 from blackboard.errors import ArbiterError
 from blackboard.types import Failure, Usage
@@ -22,6 +23,7 @@ class RunResult:
 
     @property
     def run_id(self) -> str:
+        """What the run is called on its board, as in ``arbiter show RUN``."""
         return self.state.run_id
 
     @property
@@ -31,6 +33,7 @@ class RunResult:
 
     @property
     def ok(self) -> bool:
+        """Whether the run succeeded."""
         return self.state.status == "succeeded"
 
     @property
@@ -45,21 +48,26 @@ class RunResult:
 
     @property
     def error(self) -> Failure | None:
+        """Why the run did not succeed; None if it did, or has not ended."""
         return self.state.error
 
     @property
     def usage(self) -> Usage:
+        """Tokens, calls of models and seconds that the run took in all."""
         return self.state.usage
 
     def raise_for_status(self) -> RunResult:
         """This result, if the run succeeded.
 
         Raises:
-            RunFailed: it did not, or has not ended; the message says why.
+            RunFailed: it did not, or has not ended; the message says why, its notes where in the code tasks failed.
         """
         if not self.ok:
             why = f": {self.error.message}" if self.error else ""
-            raise RunFailed(f"Run {self.run_id} is {self.status}{why}")
+            failed = RunFailed(f"Run {self.run_id} {self.status.replace('_', ' ')}{why}")
+            for said in narration.traces(self.state):
+                failed.add_note(said)
+            raise failed
         return self
 
     def __repr__(self) -> str:

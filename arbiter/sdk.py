@@ -136,9 +136,11 @@ class Arbiter(Client):
         choosing: Choosing | Mapping[str, Any] | str | Path | None = None,
         recalling: Recalling | None = None,
     ) -> None:
-        for role in roles:
-            if role not in ROLES:
-                raise BadInput("roles", role, f"Use any of {', '.join(ROLES)}.")
+        for role in (roles,) if isinstance(roles, str) else roles:
+            if role not in ROLES or isinstance(roles, str):
+                raise BadInput("roles", role, f"Write a list of any of {', '.join(ROLES)}.")
+        if isinstance(cast(object, capabilities), Capability):
+            raise BadInput("capabilities", capabilities, "Write a list, even of one.")
         for one in capabilities:
             _checked(one)
         if isinstance(isolation, str) or os.environ.get("ARBITER_ISOLATION"):
@@ -328,9 +330,7 @@ class Arbiter(Client):
                     request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, timeout=timeout
                 )
 
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        if not _in_a_loop():
             return asyncio.run(once())
         outcome: list[RunResult] = []
         raised: list[BaseException] = []
@@ -347,6 +347,14 @@ class Arbiter(Client):
         if raised:
             raise raised[0]
         return outcome[0]
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _checked(one: object) -> Capability[..., Any]:

@@ -11,7 +11,10 @@ import json
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent import futures
 from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
@@ -57,6 +60,8 @@ if TYPE_CHECKING:
 LOG_CHARACTERS = 16_000
 """How much of stdout and of stderr a completion carries: the end of it."""
 _REPEATABLE = ("reads", "writes")
+_BETWEEN = tuple(str(Path(file).parent) for file in (__file__, schema.__file__, asyncio.__file__, futures.__file__))
+"""Where the frames lie that lead from here to a function of the program."""
 _STOP_SECONDS = 0.5
 """How long an async function may take to stop before it is taken to go on."""
 
@@ -344,7 +349,7 @@ def _raised(error: Exception, repeatable: bool) -> Failure:
     if isinstance(error, ResultNotJson):
         return Failure(type="not_json", message=str(error)[:2000])
     kind = failing.kind(error)
-    trace = "".join(traceback.format_exception(error))[-4000:]
+    trace = "".join(traceback.format_exception(type(error), error, _from_its_code(error)))[-4000:]
     return Failure(
         type=kind,
         message=(f"{type(error).__name__}: {error}" if kind == "handler_error" else str(error))[:2000],
@@ -353,6 +358,14 @@ def _raised(error: Exception, repeatable: bool) -> Failure:
         names=tuple(failing.class_names(error)),
         retry_after_seconds=failing.wait(error),
     )
+
+
+def _from_its_code(error: Exception) -> TracebackType | None:
+    """The traceback without the frames that lead to the function, which say nothing to its author."""
+    at = error.__traceback__
+    while at is not None and at.tb_frame.f_code.co_filename.startswith(_BETWEEN):
+        at = at.tb_next
+    return at or error.__traceback__
 
 
 def _failed(claim: Claim, kind: str, message: str, version: Version | None = None) -> Completion:

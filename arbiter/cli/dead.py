@@ -99,7 +99,7 @@ def _said(full: FullLetter) -> str:
     for one in full.tries:
         worker = f" [{narration.one_line(one.worker, 80)}]" if one.worker else ""
         lines.append(f"attempt {one.attempt:<4} {output.when(one.at)}  {narration.failure(one.error, 400)}{worker}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *narration.trace(full.error).splitlines()])
 
 
 def redrive(arguments: argparse.Namespace) -> int:

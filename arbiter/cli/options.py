@@ -56,7 +56,7 @@ def request(word: str) -> str | dict[str, JsonValue]:
     if word == "-":
         return _parsed(sys.stdin.read(), "standard input", strict=False)
     if not word.startswith("@"):
-        return _parsed(word, "request", strict=False)
+        return _parsed(word, word, strict=False)
     file = Path(word[1:])
     try:
         text = file.read_text(encoding="utf-8")

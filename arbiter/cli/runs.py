@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import signal
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from arbiter import loading, narration
 from arbiter.cli import INTERRUPTED, NOT_SUCCEEDED, OK, TERMINATED, options, output
-from arbiter.fold import RunState, fold
+from arbiter.fold import RunState, current
 from arbiter.live import Progress, state_style, view
 from blackboard.board import Board
 from blackboard.errors import BadInput
@@ -68,8 +69,12 @@ async def _run(arguments: argparse.Namespace) -> int:
     return concluded(state, as_json=arguments.json)
 
 
+def _there(board: str) -> str:
+    return "" if board == "main" else f" --board {board}"
+
+
 def _goes_on(run_id: str, board: str) -> str:
-    there = "" if board == "main" else f" --board {board}"
+    there = _there(board)
     return f"It stays on the board: continue it with 'arbiter serve{there}', or end it with 'arbiter cancel {run_id}{there}'."
 
 
@@ -106,6 +111,9 @@ async def _submit(arguments: argparse.Namespace) -> int:
         output.line({"run_id": run_id})
     else:
         output.text(run_id)
+        if sys.stdout.isatty():  # somebody looks who may not know what comes next
+            there = _there(arguments.board)
+            output.note(f"'arbiter serve{there}' runs it; 'arbiter show {run_id}{there}' says how far it is.")
     return OK
 
 
@@ -195,17 +203,17 @@ def show(arguments: argparse.Namespace) -> int:
 async def _show(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         run_id = await options.run_id(board, arguments.run)
-        log = await board.history(run_id)
-    state = fold(run_id, log)
+        state = await current(board, run_id)
     if arguments.json:
         output.line(output.run_record(state, whole=True))
         return OK
     console = output.console()
-    now = log[-1].time if state.done else datetime.now(UTC)
-    console.print(view(state, now, ascii_only=console.options.ascii_only))
+    console.print(view(state, state.ended_at or datetime.now(UTC), ascii_only=console.options.ascii_only))
     console.print(Text(f"Sources: {narration.sources(state.taint)}"))
     if state.answer:
         output.text(f"\n{state.answer}")
+    for said in narration.traces(state):
+        output.text(f"\n{said}")
     return OK
 
 

@@ -15,7 +15,10 @@ LETTERS = (
     "until=2026-01-31 redriven=no"
 )
 RECORDS = "terms such as: kind=token.*,run.cancelled by~ann subject~r01 since=1d until=2026-01-31"
-CAPABILITIES = "functions to offer: module:ATTR or path.py[:ATTR]; ATTR defaults to CAPABILITIES; may be repeated"
+CAPABILITIES = (
+    "functions to offer: path.py or module, with :NAME for one or a list of them (default: CAPABILITIES, else all that "
+    "are there); may be repeated"
+)
 
 
 class Commands(Protocol):

@@ -78,7 +78,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["serve", "--capabilities", "no_such_module"], "no_such_module", "cannot be imported"),
         (["serve", "--capabilities", "/nowhere.py"], "/nowhere.py", "No such file"),
         (["serve", "--capabilities", "json:loads"], "json:loads", "arbiter.capability"),
-        (["serve", "--capabilities", "json"], "json", "has no CAPABILITIES"),
+        (["serve", "--capabilities", "json"], "json", "Nothing in it is decorated"),
+        (["serve", "--capabilities", "json:price"], "json has no price", "Nothing in it is decorated"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )

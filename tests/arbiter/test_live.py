@@ -74,7 +74,7 @@ def test_a_run_in_progress_tells_what_runs_what_waits_and_for_what() -> None:
 
 def test_a_decision_being_taken_is_a_line_of_its_own() -> None:
     log = Log().accepted("hello").step(1)
-    assert "waiting for an arbiter" in drawn(fold(log.run_id, log.events), log)
+    assert "waiting for a process that plans" in drawn(fold(log.run_id, log.events), log)
     log.claimed("s1", "arbiter", kind="step")
     assert "asking the model" in drawn(fold(log.run_id, log.events), log)
     log.retried("s1")

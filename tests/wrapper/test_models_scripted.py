@@ -257,7 +257,7 @@ async def test_a_file_may_take_text_and_code_from_files_beside_it(tmp_path):
     second = await converse(model, [user("go"), first.message, user("on")])
     assert second.text == "plain {{ not an expression }}"
     assert second.tool_uses[0].id == "tooluse_1_1"
-    assert model.label == f"scripted (kitchen, {path}) — not a real model"
+    assert model.label == "scripted (kitchen) — not a real model"
     assert describe(model) == model.label
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FORMS = ("bedrock:ID", "anthropic:ID", "openai:ID", "ollama:ID[@host]", "scripted:FILE", "recorded:FILE")
 """The forms of a model string."""
 _USE = f"Use {', '.join(FORMS)} or a Strands Model object."
+_DEFAULT = "No model was named, so it was the default: name another with model=, --model or ARBITER_MODEL."
 
 _LARGEST_REPLY_TOKENS = 8192
 """Anthropic's interface demands a bound; this one leaves room for a generated module."""
@@ -53,8 +54,13 @@ def resolve(spec: str | Model | None = None, **options: Any) -> Model:
         MissingExtra: the provider's client library is not installed; the message has the command.
         ModelUnavailable: a credential is missing or the provider's configuration is unusable.
     """
+    if spec is None and not os.environ.get("ARBITER_MODEL"):
+        try:
+            return _bedrock("", options)
+        except ModelUnavailable as error:
+            raise ModelUnavailable(f"{error} {_DEFAULT}") from None
     if spec is None:
-        spec = os.environ.get("ARBITER_MODEL") or "bedrock"
+        spec = os.environ["ARBITER_MODEL"]
     if not isinstance(spec, str):
         return _model_object(spec, options)
     provider, _, name = spec.strip().partition(":")

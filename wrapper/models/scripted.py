@@ -99,9 +99,11 @@ class ScriptedModel(Model):
 
     @property
     def label(self) -> str:
-        """For people, wherever a model is named: ``scripted (examples/demo/orders.json) — not a real model``."""
-        named = f"{self._label}, {self._script.origin}" if self._label else self._script.origin
-        return f"scripted ({named}) — not a real model"
+        """For people, wherever a model is named: ``scripted (cheesecake order) — not a real model``.
+
+        A script without a label goes by its file.
+        """
+        return f"scripted ({self._label or self._script.origin}) — not a real model"
 
     def update_config(self, **model_config: Any) -> None:
         """Keep configuration; none of it changes what is played."""
