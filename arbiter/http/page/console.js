@@ -155,7 +155,7 @@ function askForToken(wrong, signal) {
     show();
   } } },
   h("h1", {}, "Arbiter"), labelled(field, control),
-  h("p", { class: "quiet" }, "On the machine of the daemon it is in the file http/token of its data folder; for others ", h("code", {}, "arbiter tokens create"), " makes one. It is kept until this tab is closed."),
+  h("p", { class: "quiet" }, "On the machine of the daemon it is in ", h("code", {}, "~/.arbiter/http/token"), ", or http/token of the data folder it was given; for others ", h("code", {}, "arbiter tokens create"), " makes one. It is kept until this tab is closed."),
   told, h("button", { type: "submit", class: "first" }, "Sign in"));
   main.replaceChildren(form);
   main.dataset.ready = "true";

@@ -132,7 +132,7 @@ function section(each) {
       return h("section", {}, h("h2", {}, each.call ? `Calls ${each.call.capability}` : "Request"), block(each.request));
     case "error":
       return h("section", { class: "failure" }, h("h2", {}, each.error.type), h("p", { class: "long" }, each.error.message),
-        Object.keys(each.error.evidence ?? {}).length ? folded("Evidence", block(each.error.evidence)) : null);
+        facts(evidence(each.error)));
     default:
       return h("section", {}, h("h2", {}, "Answer"), block(each.answer));
   }
@@ -180,7 +180,7 @@ function result(task) {
     ["Input", block(task.input)],
     ["Result", done && done.data !== null ? block(done.data) : ""],
     ["Error", error ? block(error.message) : ""],
-    ["Evidence", error && Object.keys(error.evidence ?? {}).length ? block(error.evidence) : ""],
+    ...evidence(error),
     ["Waited for", task.after.map(short).join(", ")],
     ["Comes from", task.sources.join(", ")],
     ["Worker", done?.worker],
@@ -188,11 +188,20 @@ function result(task) {
     ["Standard error", done?.stderr ? block(done.stderr) : ""],
   ]));
   const ended = task.stages.filter((stage) => stage.outcome !== "started");
-  const stages = !ended.length ? null : folded(`${ended.length} stages, ${ended.filter((stage) => stage.outcome === "failed").length} failed`,
+  const stages = !ended.length ? null : folded(`${ended.length} stage${ended.length === 1 ? "" : "s"}, ${ended.filter((stage) => stage.outcome === "failed").length} failed`,
     h("ul", { class: "stages" }, ended.map((stage) => h("li", {}, badge(stage.outcome),
       ` ${stage.stage.replaceAll("_", " ")}${stage.round ? ` (repair ${stage.round})` : ""} `, h("small", {}, line(stage.detail, 200))))),
     !task.completion);
   return [folded(said || "details", inside), stages];
+}
+
+/** What an error has beside its message, as facts: the traceback as its author knows it, the rest as JSON. */
+function evidence(error) {
+  const { traceback, ...rest } = error?.evidence ?? {};
+  return [
+    ["Traceback", traceback ? block([traceback].flat().join("\n")) : ""],
+    ["Evidence", Object.keys(rest).length ? block(rest) : ""],
+  ];
 }
 
 function eventLine(event) {
