@@ -27,12 +27,13 @@ _MARK = "@@exit"
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced code block. ``line`` is that of its fence, counted from 1."""
+    """One fenced code block. ``line`` is that of its fence, counted from 1; one with a ``file`` is the content of it."""
 
     page: Path
     line: int
     language: str
     text: str
+    file: str = ""
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -63,7 +64,8 @@ def blocks(page: Path) -> list[Block]:
     for token in _tokens(page):
         if token.type in ("fence", "code_block"):
             start = token.map[0] + 1 if token.map else 0
-            found.append(Block(page, start, token.info.strip(), token.content))
+            language, _, file = token.info.strip().partition(" ")
+            found.append(Block(page, start, language, token.content, file))
     return found
 
 

@@ -61,7 +61,9 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyt
     try:
         with asyncio.Runner() as runner:
             for block in runnable:
-                if block.language == "python":
+                if block.file:
+                    (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+                elif block.language == "python":
                     _python(block, module, runner)
                 elif block.language == "console":
                     _console(block, tmp_path, environment)
