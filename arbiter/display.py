@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from arbiter.overview import CapabilityRow
 
 TABLE_ROWS = 200
-TEXT_ROWS = 20
 """Longest table of tasks; what is left out is said."""
+TEXT_ROWS = 20
+"""Longest list of tasks as text: those that did not succeed come first into it."""
 _ANSWER_CHARACTERS = 20_000
 
 _FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:13px;line-height:1.45"

@@ -35,13 +35,14 @@ def test_the_help_of_a_command_ends_with_its_examples(capsys: pytest.CaptureFixt
 
 
 def test_every_command_is_listed_once_under_a_title() -> None:
-    text = build().format_help()
+    parser = build()
+    text = parser.format_help()
     listed = [line.split()[0] for line in text.partition("begin here:")[2].partition("options:")[0].splitlines()
               if line.startswith("  ")]  # fmt: skip
     assert len(listed) == len(set(listed))
     for name in listed:
         with pytest.raises(SystemExit) as ended:
-            parse([name, "--help"])
+            parser.parse_args([name, "--help"])
         assert ended.value.code == 0
     assert {command.split()[1] for command in EXAMPLES} <= set(listed)
 
