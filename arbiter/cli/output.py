@@ -10,6 +10,7 @@ import sys
 import textwrap
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.table import Table
@@ -65,9 +66,9 @@ def table(head: list[tuple[str, dict[str, Any]]], rows: list[list[str | Text]]) 
     return made
 
 
-def when(seconds: float) -> str:
-    """A time on the server's clock in the local time zone."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def when(seconds: float, zone: str | None = None) -> str:
+    """A time on the server's clock as the wall clock of a time zone shows it. Default: the local one."""
+    return datetime.fromtimestamp(seconds, ZoneInfo(zone) if zone else None).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def exam_line(version: Version) -> str:

@@ -121,9 +121,14 @@ def _said(one: Scheduled, arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.line(_record(one))
     else:
-        coming = f", next {output.when(one.next_at)}" if one.next_at is not None else ""
-        output.text(f"{one.schedule.name} {one.status}{coming}")
+        coming = _when(one, one.next_at)
+        output.text(f"{one.schedule.name} {one.status}{f', next {coming} {one.schedule.timezone}' if coming else ''}")
     return OK
+
+
+def _when(one: Scheduled, at: float | None) -> str:
+    """A time as the wall clock of the schedule's own zone shows it, which its times are written for; empty for None."""
+    return "" if at is None else output.when(at, one.schedule.timezone)
 
 
 def _record(one: Scheduled) -> dict[str, Any]:
@@ -133,8 +138,8 @@ def _record(one: Scheduled) -> dict[str, Any]:
 
 def _lines(one: Scheduled) -> list[tuple[str, str]]:
     schedule = one.schedule
-    bounds = [f"from {output.when(schedule.start)}"] if schedule.start is not None else []
-    bounds += [f"until {output.when(schedule.end)}"] if schedule.end is not None else []
+    bounds = [f"from {_when(one, schedule.start)}"] if schedule.start is not None else []
+    bounds += [f"until {_when(one, schedule.end)}"] if schedule.end is not None else []
     window = f", within {narration.seconds(schedule.window_seconds)}" if schedule.window_seconds else ""
     request = (
         schedule.request if isinstance(schedule.request, str) else json.dumps(schedule.request, ensure_ascii=False)
@@ -143,8 +148,8 @@ def _lines(one: Scheduled) -> list[tuple[str, str]]:
         ("name", schedule.name),
         ("when", " ".join([f"{schedule.when} {schedule.timezone}{window}", *bounds])),
         ("status", one.status),
-        ("next", output.when(one.due_at) if one.due_at is not None else "-"),
-        ("last", f"{output.when(one.last_at)} run {one.last_run}" if one.last_at is not None else "-"),
+        ("next", _when(one, one.due_at) or "-"),
+        ("last", f"{_when(one, one.last_at)} run {one.last_run}" if one.last_at is not None else "-"),
         ("fired", str(one.fired)),
         ("skipped", f"{one.missed} missed, {one.overlapped} overlapping, {one.failed} refused"),
         ("tenant", schedule.tenant),
@@ -166,7 +171,7 @@ def _table(found: list[Scheduled]) -> Any:
             one.schedule.when,
             one.schedule.timezone,
             Text(one.status, state_style(_STYLE[one.status])),
-            output.when(one.next_at) if one.next_at is not None else "",
+            _when(one, one.next_at),
             str(one.fired),
             str(one.missed + one.overlapped + one.failed),
             narration.one_line(str(one.schedule.request), 200),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import uuid
 
 import pytest
 
+from arbiter.cli import main
 from arbiter.cli.examples import EXAMPLES
 from arbiter.cli.parser import build, parse
+from blackboard.testing import RedisServer
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -79,3 +82,15 @@ def test_a_listing_keeps_the_order_in_which_commands_were_added() -> None:
     parser = build()
     at = [parser.format_help().index(f"\n  {name} ") for name in ("demo", "run", "serve", "runs", "dead", "prune")]
     assert at == sorted(at)
+
+
+def test_the_next_time_of_a_schedule_is_that_of_its_own_zone(
+    capsys: pytest.CaptureFixture[str], redis_server: RedisServer
+) -> None:
+    on = ("--url", redis_server.url, "--board", f"t{uuid.uuid4().hex[:12]}")
+    for zone in ("Asia/Tokyo", "America/New_York"):
+        name = zone.rpartition("/")[2].lower()
+        assert main(["schedule", "add", name, "Count.", "--cron", "0 2 * * *", "--timezone", zone, *on]) == 0
+        assert capsys.readouterr().out.rstrip().endswith(f" 02:00:00 {zone}")
+        assert main(["schedule", "show", name, *on]) == 0
+        assert " 02:00:00\n" in capsys.readouterr().out

@@ -350,7 +350,9 @@ async def test_work_that_was_given_up_is_put_back(site: Site, seen: Tab) -> None
     page = seen.page
     await seen.go(f"runs/{run}")
     await page.locator("summary", has_text="put me back").click()
-    assert "\n    raise RuntimeError(reason)\nRuntimeError: put me back" in await seen.text(), "lines, and no JSON of them"
+    assert "\n    raise RuntimeError(reason)\nRuntimeError: put me back" in await seen.text(), (
+        "lines, and no JSON of them"
+    )
     await seen.go(f"dead-letters/{run}")
     assert "put me back" in await seen.text()
     await page.get_by_role("button", name="Put back").click()

@@ -73,7 +73,9 @@ def test_a_run_in_progress_tells_what_runs_what_waits_and_for_what() -> None:
 
 
 def test_a_task_that_nobody_has_taken_yet_waits_for_a_worker() -> None:
-    log = Log().accepted("hello").step(1).planned(1, [{"name": "price", "tasks": ["1.price"]}]).posted("1.price", "price")
+    log = (
+        Log().accepted("hello").step(1).planned(1, [{"name": "price", "tasks": ["1.price"]}]).posted("1.price", "price")
+    )
     assert "waiting for a worker" in drawn(fold(log.run_id, log.events), log)
     log.claimed("1.price", "price")
     assert "waiting for a worker" not in drawn(fold(log.run_id, log.events), log)
