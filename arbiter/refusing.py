@@ -12,6 +12,7 @@ from arbiter.serving import ROLES
 from blackboard.errors import BadInput
 from blackboard.types import Limits, type_name
 from registry import Capability
+from registry.signing import pinned
 
 _LONGEST_SECONDS = 1e9
 
@@ -46,6 +47,7 @@ def check(options: Mapping[str, Any]) -> None:
 
         networks(options["private_addresses"])
     _isolation(options["isolation"])
+    pinned()
 
 
 def _words(field: str, value: Any) -> list[str]:

@@ -240,3 +240,9 @@ def test_what_an_arbiter_could_never_work_with_is_refused_before_it_starts(given
         Arbiter("memory://", **given)
     assert error.value.field == field
     assert error.value.remedy
+
+
+def test_a_key_that_is_pinned_and_is_none_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARBITER_TRUSTED_KEYS", "0123, zzz")
+    with pytest.raises(BadInput, match=r"ARBITER_TRUSTED_KEYS: '.*' was refused\. Give ids of keys"):
+        Arbiter("memory://")
