@@ -12,7 +12,7 @@ from arbiter import tools
 from arbiter.recalling import WINDOW
 from blackboard import settings_file
 from blackboard.taint import Taint, TaintPolicy
-from blackboard.types import Record
+from blackboard.types import Settings
 from registry import Contract, Prices, Version
 from registry.matching.contract import GrantName
 from wrapper.models.estimate import estimate_request
@@ -26,7 +26,7 @@ FILE = "ARBITER_CHOOSING"
 """Names the file of a process that was given none."""
 
 
-class Choosing(Record):
+class Choosing(Settings):
     """What holds for the runs that are planned here."""
 
     effects: tuple[Literal["pure", "reads", "writes", "irreversible"], ...] | None = None

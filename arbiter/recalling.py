@@ -30,7 +30,7 @@ from blackboard.events import Context, Shown
 from blackboard.meaning import ABOUT_CHARACTERS, MOST_RANKED, Meaning
 from blackboard.results import result_entry
 from blackboard.taint import UNKNOWN, Taint, merged
-from blackboard.types import Record
+from blackboard.types import Settings
 from registry import schema
 from wrapper.models import quoted
 from wrapper.models.estimate import estimate_content
@@ -54,7 +54,7 @@ LISTED = 200
 """Most tasks of rounds that were left out that are listed by their keys, the newest."""
 
 
-class Recalling(Record):
+class Recalling(Settings):
     """How much of what is known the planning model is shown."""
 
     tokens: int | None = Field(default=None, ge=200)

@@ -14,8 +14,9 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
+from arbiter import refusing
 from arbiter.client import Client
 from arbiter.keeping import Request
 from arbiter.result import RunResult
@@ -24,7 +25,7 @@ from blackboard.audit import Audit
 from blackboard.board import LEASE_SECONDS, Board
 from blackboard.budgets import Budget, LevelReport
 from blackboard.confirm import Confirm
-from blackboard.errors import ArbiterError, BadInput
+from blackboard.errors import ArbiterError
 from blackboard.heartbeat import Heartbeat
 from blackboard.redaction import install, remember_credentials
 from blackboard.retention import RETENTION, Retention
@@ -67,7 +68,9 @@ class Arbiter(Client):
         tenant: whose runs they are.
         fabricator_model: another model for writing capabilities. Default: ``model``.
         examiner_model: another model for specifying them and setting their exams. Default: ``fabricator_model``.
-        fabrication: how far a fabrication goes. Default: ``FabricationSettings()``.
+        fabrication: how far a fabrication goes, and who grants what it asks for: a ``FabricationSettings``, a mapping, or the
+            path of a JSON or TOML file. Default: the file that ``ARBITER_FABRICATION`` names, then
+            ``FabricationSettings()``; see ``docs/grants.md``.
         budgets: set on the board when this starts; what is there already stays. See :meth:`set_budget`.
         prices: the price table for budgets of money: a ``Prices``, a mapping, or the path of a file. Default: the file that
             ``ARBITER_PRICES`` names.
@@ -99,7 +102,7 @@ class Arbiter(Client):
             replicas have them; see ``docs/operations.md``.
 
     Raises:
-        BadInput: an unknown role or isolation, a malformed taint policy or choosing, or something that is not a capability.
+        BadInput: an unknown role or isolation, a malformed policy or setting, or one with which work would never be done.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class Arbiter(Client):
         tenant: str = "default",
         fabricator_model: str | Model | None = None,
         examiner_model: str | Model | None = None,
-        fabrication: FabricationSettings | None = None,
+        fabrication: FabricationSettings | Mapping[str, Any] | str | Path | None = None,
         budgets: Sequence[Budget] = (),
         prices: Prices | Mapping[str, Price] | str | Path | None = None,
         lanes: Sequence[str] = (GENERIC_LANE,),
@@ -136,17 +139,6 @@ class Arbiter(Client):
         choosing: Choosing | Mapping[str, Any] | str | Path | None = None,
         recalling: Recalling | None = None,
     ) -> None:
-        for role in (roles,) if isinstance(roles, str) else roles:
-            if role not in ROLES or isinstance(roles, str):
-                raise BadInput("roles", role, f"Write a list of any of {', '.join(ROLES)}.")
-        if isinstance(cast(object, capabilities), Capability):
-            raise BadInput("capabilities", capabilities, "Write a list, even of one.")
-        for one in capabilities:
-            _checked(one)
-        if isinstance(isolation, str) or os.environ.get("ARBITER_ISOLATION"):
-            from wrapper.isolation.detection import wanted
-
-            wanted(isolation if isinstance(isolation, str) else None)
         from arbiter.choosing import Choosing
 
         self._options: dict[str, Any] = {
@@ -159,6 +151,11 @@ class Arbiter(Client):
             "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint), "matcher": matcher,
             "strategies": dict(strategies or {}), "choosing": Choosing.of(choosing), "recalling": recalling,
         }  # fmt: skip
+        refusing.check(self._options)
+        if fabrication is not None or "fabricator" in roles:
+            from fabricator import FabricationSettings
+
+            self._options["fabrication"] = FabricationSettings.of(fabrication)
         super().__init__(tenant, limits)
         self._strategies = self._options["strategies"]
         self._grace_seconds = grace_seconds
@@ -289,7 +286,7 @@ class Arbiter(Client):
             BadInput: something that is not a capability; decorate it with :func:`arbiter.capability`.
         """
         for one in capabilities:
-            manifest = _checked(one).manifest
+            manifest = refusing.capability(one).manifest
             await self.registry.register(manifest)
             self._functions[manifest.name] = one
         self._serving.look_again()
@@ -355,9 +352,3 @@ def _in_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _checked(one: object) -> Capability[..., Any]:
-    if not isinstance(one, Capability):
-        raise BadInput("capabilities", one, "Decorate the function, or wrap the agent, with arbiter.capability.")
-    return cast("Capability[..., Any]", one)

@@ -26,7 +26,7 @@ from pydantic import Field, field_validator
 from blackboard import _keys, _script
 from blackboard._script import retrying
 from blackboard.errors import ArbiterError, BadInput, BoardFull, EngineUnavailable
-from blackboard.types import Record
+from blackboard.types import Record, Settings
 
 if TYPE_CHECKING:
     from blackboard.board import Board
@@ -50,7 +50,7 @@ _LEVEL = re.compile(r"(board|(tenant|run|task|capability|model):[^\x00-\x1f\x7f]
 _SWEPT_AT_ONCE = 100
 
 
-class Budget(Record):
+class Budget(Settings):
     """The most that may be spent at a level. None is no bound in that unit; a level needs at least one."""
 
     level: str

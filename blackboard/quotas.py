@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from blackboard import _keys, _script
 from blackboard.budgets import Budgets
 from blackboard.errors import BadInput
-from blackboard.types import Record
+from blackboard.types import Record, Settings
 
 if TYPE_CHECKING:
     from blackboard.board import Board
@@ -29,7 +29,7 @@ _SUBJECT = re.compile(r"(board|tenant:[a-z0-9][a-z0-9._-]{0,63}|(capability|mode
 _BOUNDS = ("at_once", "per_second", "open_runs", "runs_per_second")
 
 
-class Quota(Record):
+class Quota(Settings):
     """What one subject may have. None is no bound; a quota needs at least one bound or a weight.
 
     Raises:

@@ -27,7 +27,7 @@ from blackboard.entry import scope_of
 from blackboard.entry_log import owners
 from blackboard.errors import ArbiterError, BlobUnavailable, BoardFull, ScriptRefused
 from blackboard.lessons import Lessons
-from blackboard.types import Record, Status
+from blackboard.types import Record, Settings, Status
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def _ages() -> dict[Status, float]:
     return {status: (30 if status is Status.SUCCEEDED else 90) * DAY for status in Status}
 
 
-class Retention(Record):
+class Retention(Settings):
     """Which finished runs are kept.
 
     The default keeps succeeded runs for 30 days, others for 90, and 100,000 runs in all.

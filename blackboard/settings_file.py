@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from blackboard.errors import BadInput
+from blackboard.refusing import refused
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -37,6 +38,8 @@ def model(
     if isinstance(value, kind):
         return value
     names = ", ".join(kind.model_fields)
+    if not isinstance(cast(object, value), Mapping | str | Path | None):
+        raise BadInput(field, value, f"Give a mapping with any of {names}, or the path of a file with one.")
     given = cast("Mapping[str, Any] | str | Path | None", value)
     if given is None and (named := os.environ.get(variable)):
         given, field = named, variable
@@ -51,10 +54,9 @@ def model(
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        path = [str(part) for part in first["loc"]]
-        own = (remedies or {}).get(path[0] if path else "", f"{first['msg']}.")
-        remedy = f"Use any of {names}." if first["type"] == "extra_forbidden" else own
-        raise BadInput(".".join([field, *path]), first["input"], remedy) from None
+        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+            raise BadInput(f"{field}.{first['loc'][0]}", first["input"], f"Use any of {names}.") from None
+        raise refused(error, field, remedies) from None
 
 
 def table(path: Path | str, field: str, remedy: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pydantic import JsonValue, field_validator
 
 from blackboard import settings_file
 from blackboard.errors import BadInput
-from blackboard.types import Record
+from blackboard.types import Settings
 
 Taint = tuple[str, ...]
 """Sources, sorted, each once."""
@@ -144,7 +144,7 @@ class Ruling(NamedTuple):
         return f"content from {', '.join(self.untrusted)}, which is not trusted"
 
 
-class TaintPolicy(Record):
+class TaintPolicy(Settings):
     """Which sources the operator trusts, and what content from the others may do.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -12,17 +12,22 @@ from pydantic import (
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
 
 from blackboard.errors import BadInput
+from blackboard.refusing import refused
 
 type_name = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 """Pattern of tenant, lane and namespace names: they become parts of keys and of agenda members."""
 
 type_capability = r"^[^\x00-\x1f\x7f]{1,128}$"
 """Pattern of a capability's name on the board, where it may be part of an agenda member; the registry allows less."""
+
+MOST_TOKENS = 10**15
+"""Largest bound on tokens: every engine counts that far exactly."""
 
 
 class Status(StrEnum):
@@ -39,6 +44,26 @@ class Record(BaseModel):
     """Base of every stored record: unknown fields are refused, values are immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settings(Record):
+    """Base of records that people write: making one refuses what is malformed.
+
+    Raises:
+        BadInput: on construction, naming the field, the value and the remedy. (``model_validate``, and a record it is a field
+            of, raise pydantic's ``ValidationError`` with the same words.)
+    """
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise refused(error) from None
+
+        # Tells pydantic that nothing else happens here, so that it does not come this way for a field of another record.
+        __init__.__pydantic_base_init__ = True
 
 
 class Stored(BaseModel):
@@ -129,7 +154,7 @@ _Rate = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 _Age = Annotated[float, Field(gt=0, le=86_400 * 30)]
 
 
-class RetryRule(Record):
+class RetryRule(Settings):
     """How failures with certain errors are tried again. What a rule leaves out is as in its policy."""
 
     errors: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*?!\[\]-]{1,100}$")], ...] = Field(
@@ -152,14 +177,14 @@ class RetryRule(Record):
         return {name: value for name, value in write(self).items() if value is not None}
 
 
-class RetryPolicy(Record):
+class RetryPolicy(Settings):
     """When a failed attempt is tried again: by the first rule that knows its error, else by the policy's own numbers.
 
     The wait before the next attempt is random between 0 and ``interval_seconds · rate^(n-1)``, at most ``cap_seconds``,
     after the n-th failure under the same rule. ``max_attempts`` and ``max_age_seconds`` bound the task as a whole.
 
     Raises:
-        ValueError: a number out of its range, or a rule that is wider than the whole policy.
+        BadInput: a number out of its range, or a rule that is wider than the whole policy.
     """
 
     max_attempts: int = Field(default=3, ge=1, le=100)
@@ -197,14 +222,14 @@ class RetryPolicy(Record):
         return said
 
 
-class Limits(Record):
+class Limits(Settings):
     """Finite bounds of one run. Reaching one ends the run with a clear outcome, except for ``fabrications``: a request beyond
     it is refused to the model, which goes on with what there is."""
 
     rounds: int = Field(default=20, ge=1, le=1000)
     tasks: int = Field(default=200, ge=1, le=100_000)
     fabrications: int = Field(default=5, ge=0, le=1000)
-    tokens: int = Field(default=1_000_000, ge=1)
+    tokens: int = Field(default=1_000_000, ge=1, le=MOST_TOKENS)
     seconds: float = Field(default=900.0, gt=0, le=86_400 * 30)
     task_seconds: float = Field(default=300.0, gt=0, le=86_400)
     """Deadline of one task from posting to its end, waiting and retries included."""

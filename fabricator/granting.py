@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from blackboard.taint import Gate, Taint, TaintPolicy
 from blackboard.topics import covers
-from blackboard.types import Record
+from blackboard.types import Settings
 from registry import Grants
 
 Ruling = Literal["allow", "ask", "deny"]
@@ -20,7 +20,7 @@ class Ruled(NamedTuple):
     denied: tuple[str, ...]
 
 
-class GrantPolicy(Record):
+class GrantPolicy(Settings):
     """The operator's rule for each kind of grant: ``allow`` it, ``ask`` a person, or ``deny`` it."""
 
     model: Ruling = "allow"

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from blackboard.types import Record
+from blackboard import settings_file
+from blackboard.errors import BadInput
+from blackboard.types import Settings
 from fabricator.granting import GrantPolicy
 from registry import Grants
+from registry.manifest import check_package
+
+FILE = "ARBITER_FABRICATION"
+"""Names the file of a process that was given none."""
 
 
-class FabricationSettings(Record):
-    """Bounds of one fabrication."""
+class FabricationSettings(Settings):
+    """Bounds of one fabrication.
+
+    Raises:
+        BadInput: a field that is malformed, or that contradicts another.
+    """
 
     repairs: int = Field(default=3, ge=0, le=20)
     """New candidates after the first one failed."""
@@ -35,6 +48,30 @@ class FabricationSettings(Record):
     extra_imports: tuple[str, ...] = ()
     """Top-level modules generated code may import beside the allow-list, such as ``numpy``; those that are not in the standard
     library become ``packages`` of its grants."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name in self.extra_imports:
+            check_package(name, "extra_imports")
+        if self.public_cases + self.sealed_cases > self.most_cases:
+            raise BadInput(
+                "most_cases",
+                self.most_cases,
+                f"No exam could have {self.public_cases} public and {self.sealed_cases} sealed cases; allow as many.",
+            )
+        return self
+
+    @classmethod
+    def of(cls, settings: Self | Mapping[str, Any] | str | Path | None) -> Self:
+        """The settings in what a program was given: themselves, a mapping, or the path of a JSON or TOML file.
+
+        Args:
+            settings: None takes the file that ``ARBITER_FABRICATION`` names; without it, the defaults.
+
+        Raises:
+            BadInput: something in it is malformed, or its file cannot be read.
+        """
+        return settings_file.model(cls, settings, "fabrication", FILE)
 
     @property
     def packages(self) -> tuple[str, ...]:

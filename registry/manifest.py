@@ -26,11 +26,13 @@ from pydantic import (
 )
 
 from blackboard.errors import BadInput
+from blackboard.refusing import refused
 from blackboard.topics import check_pattern
 from blackboard.triggers import MOST as MOST_TRIGGERS
 from blackboard.triggers import Declared, Trigger
-from blackboard.types import JsonObject, Record, RetryPolicy, type_name
+from blackboard.types import MOST_TOKENS, JsonObject, Record, RetryPolicy, Settings, type_name
 from registry.content import canonical, sha256, text_hash
+from registry.hosts import check_host
 from registry.schema import MAX_DEPTH, check_schema, problems, too_deep
 
 RESERVED_NAMES = frozenset(
@@ -66,8 +68,8 @@ _STRANDS = ("strands", "strands_tools")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 _NAME = r"^[a-z][a-z0-9_]{0,63}$"
-_MODEL = re.compile(r"(bedrock|anthropic|openai|ollama):[A-Za-z0-9._:/*-]{1,200}")
-_HOST = re.compile(r"^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$")
+_PROVIDERS = ("bedrock", "anthropic", "openai", "ollama")
+_MODEL = re.compile(rf"({'|'.join(_PROVIDERS)}):[A-Za-z0-9._:/*-]{{1,200}}")
 
 _REMEDIES = {
     "name": "Use 1 to 64 characters: a lower-case letter first, then lower-case letters, digits and underscores.",
@@ -79,7 +81,7 @@ _REMEDIES = {
 }
 
 
-class TopicGrants(Record):
+class TopicGrants(Settings):
     """The topics of its own run on which a capability's code may read and write entries."""
 
     read: tuple[str, ...] = Field(default=(), max_length=50)
@@ -91,11 +93,11 @@ class TopicGrants(Record):
     def _plausible(self) -> Self:
         for name in ("read", "write"):
             for pattern in getattr(self, name):
-                check_pattern(pattern, f"topics.{name}")
+                check_pattern(pattern, name)
         return self
 
 
-class Grants(Record):
+class Grants(Settings):
     """What a capability's code is allowed beside computing. Nothing by default."""
 
     model: bool = False
@@ -104,7 +106,8 @@ class Grants(Record):
     """Which models it may ask for, such as ``bedrock:us.amazon.nova-lite-v1:0`` or ``anthropic:*``. Without any, it talks to the
     one the wrapper is configured with, whatever it names."""
     http_hosts: tuple[str, ...] = ()
-    """Hosts it may reach through the broker, such as ``api.example.com``, ``*.example.com`` or ``host:8443``."""
+    """Hosts it may reach through the broker, such as ``api.example.com``, ``*.example.com``, ``host:8443`` or
+    ``[2001:db8::7]``."""
     http_methods: tuple[str, ...] = ("GET",)
     """Methods it may use there."""
     files: tuple[str, ...] = ()
@@ -118,24 +121,29 @@ class Grants(Record):
     """Topics of the board it may read and write, in the scope of its run."""
 
     @model_validator(mode="after")
-    def _plausible(self) -> Self:
+    def _plausible(self, info: ValidationInfo) -> Self:
+        if _was_checked(info):
+            return self
         for named in self.models:
             if not self.model:
                 raise BadInput("models", named, "Grant a model at all: model=True.")
             if not _MODEL.fullmatch(named):
                 raise BadInput(
-                    "models", named, "Write PROVIDER:ID as in bedrock:ID; '*' stands for any part of the id."
+                    "models",
+                    named,
+                    f"Write PROVIDER:ID with one of {', '.join(_PROVIDERS)}; '*' stands for any part of the id.",
                 )
         for host in self.http_hosts:
-            if not _HOST.match(host):
-                raise BadInput("http_hosts", host, "Give a host name in lower case, without scheme or path.")
+            check_host(host)
+        if self.http_hosts and not self.http_methods:
+            raise BadInput("http_methods", [], f"Name those that may be used at http_hosts: {', '.join(_METHODS)}.")
         for method in self.http_methods:
             if method not in _METHODS:
                 raise BadInput("http_methods", method, f"Use any of {', '.join(_METHODS)}.")
         handles: set[str] = set()
         for given in self.files:
             handle, path = _input(given)
-            if not path.startswith("/") or ".." in path.split("/"):
+            if not path.startswith("/") or ".." in path.split("/") or not path.isprintable():
                 raise BadInput("files", given, "Give an absolute path without '..', or HANDLE=/path.")
             if not _INPUT_HANDLE.fullmatch(handle) or handle in handles:
                 raise BadInput("files", given, "Give each file a handle of its own: HANDLE=/path.")
@@ -147,10 +155,7 @@ class Grants(Record):
             if at and host not in self.http_hosts:
                 raise BadInput("secrets", given, "Bind a secret to one of http_hosts, written the same way.")
         for name in self.packages:
-            if not _PACKAGE.fullmatch(name) or name in _ROOMS:
-                raise BadInput(
-                    "packages", name, "Give the name of an importable top-level module, not one of Arbiter's."
-                )
+            check_package(name, "packages")
             if name in sys.stdlib_module_names:
                 raise BadInput("packages", name, "Leave it out: the standard library needs no grant.")
         return self
@@ -192,18 +197,33 @@ class Grants(Record):
         return tuple(bound) if granted else None
 
 
+def check_package(name: str, field: str) -> None:
+    """Refuse what no code can be granted to import.
+
+    Raises:
+        BadInput: it is no name of a top-level module, or one of ours.
+    """
+    if not _PACKAGE.fullmatch(name) or name in _ROOMS:
+        raise BadInput(field, name, "Give the name of an importable top-level module, not one of Arbiter's.")
+
+
+def _was_checked(info: ValidationInfo) -> bool:
+    """Whether this is read from where only what was checked is written: by the rules of its day, which it is held to."""
+    return info.context is not None and info.context.get("checked")
+
+
 def _input(given: str) -> tuple[str, str]:
     handle, equals, path = given.partition("=")
     return (handle, path) if equals and not given.startswith("/") else (given.rpartition("/")[2], given)
 
 
-class CapabilityLimits(Record):
+class CapabilityLimits(Settings):
     """Finite bounds of one attempt. A run's own limits hold as well; the smaller one counts."""
 
     attempt_seconds: float = Field(default=60.0, gt=0, le=86_400)
     memory_mb: int = Field(default=1024, ge=16, le=1_048_576)
     output_bytes: int = Field(default=8 << 20, ge=2, le=1 << 30)
-    tokens: int = Field(default=200_000, ge=0)
+    tokens: int = Field(default=200_000, ge=0, le=MOST_TOKENS)
     """Model tokens one attempt may use, in and out together."""
     model_calls: int = Field(default=MODEL_CALLS, ge=0, le=1_000_000)
     """Requests to a model one attempt may make."""
@@ -303,7 +323,7 @@ class Manifest(Record):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                raise refused(error, "manifest") from None
+                raise refused(error, "manifest", _REMEDIES) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -351,9 +371,13 @@ class Manifest(Record):
 
     @model_validator(mode="after")
     def _complete(self, info: ValidationInfo) -> Self:
-        if info.context is not None and info.context.get("checked"):
+        if _was_checked(info):
             return self
         self.content_hash()
+        if self.grants.secrets and not self.grants.http_hosts:
+            raise BadInput(
+                "grants.secrets", [*self.grants.secrets], "A secret goes into requests only: grant http_hosts as well."
+            )
         check_schema("input_schema", self.input_schema, top="object")
         if self.output_schema is not None:
             check_schema("output_schema", self.output_schema)
@@ -403,21 +427,3 @@ class Manifest(Record):
     def tool_spec(self) -> dict[str, Any]:
         """The Bedrock ``ToolSpec`` of this capability: ``{"name", "description", "inputSchema": {"json": …}}``."""
         return {"name": self.name, "description": self.description, "inputSchema": {"json": self.input_schema}}
-
-
-def refused(error: ValidationError, what: str) -> BadInput:
-    """A pydantic error as :class:`BadInput`: the first field that is wrong, its value, and what to do."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    inner = first.get("ctx", {}).get("error")
-    if isinstance(inner, BadInput):
-        if inner.field not in (what, *path[-1:]):
-            path.append(inner.field)
-        return BadInput(".".join([what, *path]), inner.value, inner.remedy)
-    field = ".".join([what, *path])
-    if first["type"] == "missing":
-        return BadInput(field, None, "It is required.")
-    if first["type"] == "extra_forbidden":
-        return BadInput(field, first["input"], "There is no such field; remove it.")
-    remedy = _REMEDIES.get(path[0]) if len(path) == 1 else None
-    return BadInput(field, first["input"], remedy or f"{first['msg'].rstrip('.')}.")

@@ -114,8 +114,11 @@ class Reading:
         names = list(await self._catalog.names())
         if name in names:
             if sha is None:
-                return UnknownRecord("UNKNOWN", f"{name} has no active version; it was retired or never activated.")
-            return UnknownRecord("UNKNOWN", f"{name} has no version {sha!r}; its versions are listed by versions().")
+                why = "it was retired, revoked or never activated"
+                return UnknownRecord("UNKNOWN", f"the capability {name!r} has no active version: {why}.")
+            return UnknownRecord(
+                "UNKNOWN", f"the capability {name!r} has no version {sha!r}; its versions are listed by versions()."
+            )
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f" Did you mean {', '.join(close)}?" if close else ""
         return UnknownRecord("UNKNOWN", f"there is no capability {name!r}.{hint}")

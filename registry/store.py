@@ -9,10 +9,11 @@ from pydantic import JsonValue, ValidationError
 
 from blackboard.catalog import ANY, Catalog, Change, Verdict
 from blackboard.errors import BadInput, UnknownRecord
+from blackboard.refusing import refused
 from blackboard.trigger_index import TriggerIndex
 from registry.content import canonical, sha256
 from registry.finding import Finding
-from registry.manifest import ExamRecord, Manifest, refused
+from registry.manifest import ExamRecord, Manifest
 from registry.matching import (
     LexicalMatcher,
     Matcher,

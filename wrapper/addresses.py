@@ -8,13 +8,11 @@ import ssl
 from collections.abc import Iterable, Sequence
 
 from blackboard.errors import BadInput
+from registry.hosts import METADATA
 
 AUTHORITIES = "ARBITER_CA_FILE"
-_METADATA = frozenset(
-    ipaddress.ip_address(text)
-    for text in ("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
-)
-"""Where clouds hand out credentials; some of these look public. No setting opens them."""
+_LINK_LOCAL = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
+_SETTING = "private_addresses"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -24,31 +22,48 @@ def networks(named: Iterable[str]) -> tuple[Network, ...]:
     """Private addresses or networks that brokered requests may go to all the same.
 
     Raises:
-        BadInput: something that is none.
+        BadInput: something that is none, is public anyway, or has addresses in it that stay closed.
     """
-    found: list[Network] = []
-    for text in named:
-        try:
-            found.append(ipaddress.ip_network(text.strip()))
-        except ValueError:
+    if isinstance(named, str):
+        raise BadInput(_SETTING, named, "Give a list of addresses and networks.")
+    return tuple(map(_network, named))
+
+
+def _network(text: object) -> Network:
+    try:
+        network = ipaddress.ip_network(text.strip() if isinstance(text, str) else "")
+    except ValueError:
+        raise BadInput(_SETTING, text, "Give an address such as 10.0.0.7, or a network as 10.0.0.0/24.") from None
+    for closed in sorted(map(str, METADATA)):
+        if ipaddress.ip_address(closed) in network:
             raise BadInput(
-                "private_addresses", text, "Give an address such as 10.0.0.7, or a network as 10.0.0.0/24."
-            ) from None
-    return tuple(found)
+                _SETTING,
+                text,
+                f"{closed} hands out credentials of machines and stays closed; name networks without it.",
+            )
+    if any(network.version == local.version and network.overlaps(local) for local in _LINK_LOCAL):  # type: ignore[arg-type]
+        raise BadInput(
+            _SETTING, text, "Link-local addresses stay closed, whatever is named; give the machine another one."
+        )
+    if network.is_multicast or network.is_unspecified or (network.is_reserved and not network.is_loopback):
+        raise BadInput(_SETTING, text, "That is no address of one machine.")
+    if network.is_global:
+        raise BadInput(_SETTING, text, "Leave it out: it is public, and a granted host is reached there anyway.")
+    return network
 
 
 def forbidden(address: Address, allowed: Sequence[Network] = ()) -> str | None:
     """Why no request goes to an address; None when one may."""
     inner = _inside(address)
-    if address in _METADATA or inner in _METADATA:
-        return "it hands out credentials of machines"
-    if any(address in each for each in allowed):
-        return None
     one = inner or address
-    if one.is_loopback:
-        return "it is this machine"
+    if address in METADATA or one in METADATA:
+        return "it hands out credentials of machines"
     if one.is_link_local:
         return "it is link-local"
+    if any(address in each for each in allowed):
+        return None
+    if one.is_loopback:
+        return "it is this machine"
     if one.is_multicast or one.is_unspecified or one.is_reserved:
         return "it is no address of one machine"
     if not one.is_global or (isinstance(one, ipaddress.IPv6Address) and (one.sixtofour or one.teredo)):

@@ -176,7 +176,13 @@ class AttemptBroker:
         )
         if ruling is None or ruling.rule == "allow":
             return None
-        if ruling.rule == "refuse" or self._permit is None:
+        if ruling.rule == "refuse":
+            return Withheld(
+                ruling,
+                request.secrets,
+                "The operator's taint policy says so; with 'secret' at 'ask' there a person decides.",
+            )
+        if self._permit is None:
             return Withheld(ruling, request.secrets)
         if self._manifest.effects == "irreversible" and self._fetcher is not None and self._fetcher.reached:
             # An answer comes to another attempt, which begins anew.

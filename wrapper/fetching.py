@@ -27,6 +27,7 @@ from pydantic import JsonValue
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.taint import source
 from registry import Grants
+from registry.hosts import matches
 from wrapper.addresses import Address, Network, forbidden
 from wrapper.carrying import Carrying, Gate, open_gate
 from wrapper.isolation import BrokerError, NotGranted
@@ -50,6 +51,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _OURS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "keep-alive", "expect"}
 )
+log = logging.getLogger(__name__)
 # Its lines quote headers, with what was filled in.
 logging.getLogger("httpcore").setLevel(logging.INFO)
 
@@ -74,11 +76,11 @@ class _Target:
     @property
     def place(self) -> str:
         """Its name, with the port unless it is the scheme's own."""
-        return self.host if self.default_port else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.default_port else f"{host}:{self.port}"
 
     def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}{'' if self.default_port else f':{self.port}'}{self.path}"
+        return f"{self.scheme}://{self.place}{self.path}"
 
 
 def _target(url: str) -> _Target:
@@ -87,9 +89,14 @@ def _target(url: str) -> _Target:
     try:
         parts = urlsplit(url)
         port = parts.port
+        host = (parts.hostname or "").rstrip(".")
+        if ":" in host:
+            if "%" in host:
+                raise ValueError("an address in a URL has no zone")
+            host = str(ipaddress.IPv6Address(host))  # however it was written
     except ValueError as error:
         raise BrokerError("bad_request", f"The URL is no URL: {error}.") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not host:
         raise BrokerError("bad_request", "Give an absolute URL that begins with https:// or http://.")
     if parts.username is not None or parts.password is not None:
         raise BrokerError(
@@ -98,21 +105,11 @@ def _target(url: str) -> _Target:
     if port == 0:
         raise BrokerError("bad_request", "Port 0 is none.")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _Target(parts.scheme, parts.hostname.rstrip("."), port or {"http": 80, "https": 443}[parts.scheme], path)
+    return _Target(parts.scheme, host, port or {"http": 80, "https": 443}[parts.scheme], path)
 
 
 def _no_such_host(target: _Target) -> BrokerError:
     return BrokerError("http", f"There is no host {target.host}.")
-
-
-def matches(granted: str, host: str, port: int, default_port: bool) -> bool:
-    """Whether a granted host, such as ``api.example.com``, ``*.example.com`` or ``host:8443``, means this one."""
-    name, _, wanted = granted.partition(":")
-    if (int(wanted) != port) if wanted else not default_port:
-        return False
-    if name.startswith("*."):
-        return host.endswith(name[1:]) and len(host) > len(name) - 1
-    return host == name
 
 
 class _Pinned(httpcore.AsyncNetworkBackend):
@@ -315,9 +312,8 @@ class Fetcher:
     def _granted(self, target: _Target, method: str) -> _Target:
         grants = self._grants
         if not any(matches(each, target.host, target.port, target.default_port) for each in grants.http_hosts):
-            port = "" if target.default_port else f":{target.port}"
             raise NotGranted(
-                f"{target.host}{port} is not among the granted hosts: {', '.join(grants.http_hosts) or 'none'}."
+                f"{target.place} is not among the granted hosts: {', '.join(grants.http_hosts) or 'none'}."
             )
         if method not in grants.http_methods:
             raise NotGranted(f"{method} is not among the granted methods: {', '.join(grants.http_methods)}.")
@@ -339,7 +335,10 @@ class Fetcher:
             try:
                 secret = self._secrets.get(handle)
             except BadInput as error:
-                raise BrokerError("secret", str(error)) from None
+                log.error("%s", error)  # may name a path, which is not for the code
+                raise BrokerError(
+                    "secret", f"The secret {handle!r} cannot be used; the log of the wrapper says why."
+                ) from None
             if secret is None:
                 raise BrokerError("secret", f"This worker has no secret {handle!r}.")
             self.used[handle] = secret
@@ -371,8 +370,7 @@ class Fetcher:
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         self.reached.add(source("http", target.place))
         given = {name.lower() for name, _ in headers}
-        host = target.url().split("/")[2]
-        sent = [("host", host), *headers]
+        sent = [("host", target.place), *headers]
         sent += [(name, value) for name, value in _DEFAULTS if name not in given]
         if body or method in ("POST", "PUT", "PATCH"):
             sent.append(("content-length", str(len(body))))

@@ -36,7 +36,7 @@ class Secrets:
             underscores) in the environment. A file is read now, and again whenever a value is asked for.
 
     Raises:
-        BadInput: the file is unfit.
+        BadInput: the file is unfit, or a handle or a value in it, or in the mapping, is none that can be used.
     """
 
     def __init__(self, source: Source | Mapping[str, str] | Path | str | None = None) -> None:
@@ -49,15 +49,18 @@ class Secrets:
                     remember(name.removeprefix(PREFIX), value)
         elif isinstance(source, Mapping):
             given = cast("Mapping[str, str]", source)
+            _usable(given, "secrets")
             self._source = given.get
-            for handle, value in given.items():
-                remember(handle, value)
         elif isinstance(source, str | Path):
             path = Path(source)
-            _read(path)
-            self._source = lambda handle: _read(path).get(handle)
-        else:
+            _read(path, "secrets")
+            self._source = lambda handle: _read(path, "secrets").get(handle)
+        elif callable(source):
             self._source = source
+        else:
+            raise BadInput(
+                "secrets", type(source).__name__, "Give a mapping from handles to values, a callable, or a path."
+            )
 
     def get(self, handle: str) -> str | None:
         """The value; None when there is none.
@@ -70,9 +73,7 @@ class Secrets:
         value = self._source(handle)
         if value is None:
             return None
-        if len(value) < SHORTEST or not value.isascii() or not value.isprintable():
-            raise BadInput(f"secret {handle}", "(hidden)", "Use at least 4 printable ASCII characters.")
-        remember(handle, value)
+        _usable({handle: value}, "secrets")
         return value
 
 
@@ -83,21 +84,37 @@ def _from_environment(handle: str) -> str | None:
     return value
 
 
-def _read(path: Path) -> dict[str, str]:
+def _usable(given: Mapping[str, object], field: str) -> None:
+    """Refuse what could not be filled in, and keep the rest out of logs."""
+    for handle, value in given.items():
+        if not SECRET_HANDLE.fullmatch(handle):
+            raise BadInput(
+                field, handle, "Begin a handle with a letter; then letters, digits, '_' and '-', at most 64."
+            )
+        if not isinstance(value, str) or len(value) < SHORTEST or not value.isascii() or not value.isprintable():
+            raise BadInput(
+                f"{field}.{handle}", "(hidden)", f"Use at least {SHORTEST} printable ASCII characters, as text."
+            )
+        remember(handle, value)
+
+
+def _read(path: Path, field: str = FILE) -> dict[str, str]:
     try:
         with open(path, encoding="utf-8") as file:
             status = os.fstat(file.fileno())
             content: object = json.load(file)
     except (OSError, ValueError) as error:
-        raise BadInput(FILE, str(path), f"It cannot be read as a JSON object: {type(error).__name__}.") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise BadInput(
+            field, str(path), f"It cannot be read: {why}. Name a JSON file from handles to values."
+        ) from None
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid != os.geteuid() or mode & 0o077:
         raise BadInput(
-            FILE, f"{path}, mode {mode:04o}", f"Others may read it; chmod 600 {path} and let it belong to this user."
+            field, f"{path}, mode {mode:04o}", f"Others may read it; chmod 600 {path} and let it belong to this user."
         )
     if not isinstance(content, dict):
-        raise BadInput(FILE, str(path), "Give a JSON object from handles to values.")
-    found = {str(key): str(value) for key, value in cast("dict[object, object]", content).items()}
-    for handle, value in found.items():
-        remember(handle, value)
+        raise BadInput(field, str(path), "Give a JSON object from handles to values.")
+    found = cast("dict[str, str]", content)
+    _usable(found, field)
     return found

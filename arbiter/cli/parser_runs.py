@@ -42,6 +42,7 @@ def run(commands: Commands) -> None:
     words.isolation(run)
     words.source(run)
     words.taint(run)
+    words.fabrication(run)
     words.choosing(run)
     run.add_argument(
         "--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting after SECONDS; the run stays"
@@ -117,6 +118,7 @@ second signal gives everything back immediately."""
         )  # fmt: skip
         words.isolation(parser)
         words.taint(parser)
+        words.fabrication(parser)
         words.choosing(parser)
         parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"

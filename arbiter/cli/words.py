@@ -150,6 +150,13 @@ def taint(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def fabrication(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fabrication", metavar="FILE",
+        help="JSON or TOML: how far fabrications go, and who grants what they ask for (default: $ARBITER_FABRICATION)",
+    )  # fmt: skip
+
+
 def choosing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--choosing", metavar="FILE",

@@ -74,6 +74,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["serve", "--roles", "arbiter,chef"], "'chef'", "arbiter, fabricator, wrapper"),
         (["serve", "--roles", ","], "--roles", "arbiter, fabricator, wrapper"),
         (["serve", "--taint-policy", "/nowhere.json"], "taint: '/nowhere.json'", "cannot be read"),
+        (["serve", "--fabrication", "/nowhere.json"], "fabrication: '/nowhere.json'", "cannot be read"),
         (["submit", "hi", "--source", "two words"], "sources: 'two words'", "mail:inbox"),
         (["serve", "--capabilities", "no_such_module"], "no_such_module", "cannot be imported"),
         (["serve", "--capabilities", "/nowhere.py"], "/nowhere.py", "No such file"),

@@ -221,3 +221,28 @@ async def test_limits_given_to_a_call_hold_for_that_run(redis_server: RedisServe
         result = await a.run("Go on.", limits=Limits(rounds=1), timeout=20)
     assert result.error.type == "limit"
     assert add(1, 1) == {"sum": 2}
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"roles": "wrapper"}, "roles"), ({"roles": ["wraper"]}, "roles"), ({"lanes": "generic"}, "lanes"),
+        ({"lanes": ["UP er"]}, "lanes"), ({"concurrency": {"wraper": 2}}, "concurrency"),
+        ({"concurrency": {"wrapper": 0}}, "concurrency.wrapper"), ({"lease_seconds": -1}, "lease_seconds"),
+        ({"lease_seconds": float("nan")}, "lease_seconds"), ({"grace_seconds": float("inf")}, "grace_seconds"),
+        ({"limits": {"tokens": 5}}, "limits"), ({"isolation": object()}, "isolation"), ({"isolation": "docker"}, "isolation"),
+        ({"private_addresses": ["169.254.169.254"]}, "private_addresses"), ({"taint": ["person"]}, "taint"),
+        ({"capabilities": [len]}, "capabilities"),
+    ],
+)  # fmt: skip
+def test_what_an_arbiter_could_never_work_with_is_refused_before_it_starts(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadInput) as error:
+        Arbiter("memory://", **given)
+    assert error.value.field == field
+    assert error.value.remedy
+
+
+def test_a_key_that_is_pinned_and_is_none_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARBITER_TRUSTED_KEYS", "0123, zzz")
+    with pytest.raises(BadInput, match=r"ARBITER_TRUSTED_KEYS: '.*' was refused\. Give ids of keys"):
+        Arbiter("memory://")

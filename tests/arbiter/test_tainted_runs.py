@@ -150,6 +150,7 @@ async def test_g10_a_secret_is_not_used_on_content_from_where_is_not_trusted(
         "gate": "secret", "rule": "refuse", "sources": ["mail:inbox"], "secret": f"KEY@{host}"
     }  # fmt: skip
     assert f"KEY@{host} is not used on content from mail:inbox" in done.error.message
+    assert "with 'secret' at 'ask' there a person decides" in done.error.message
     assert (allowed.data, keys(seen)) == (200, [SECRET])
 
 

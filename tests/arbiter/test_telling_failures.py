@@ -92,8 +92,8 @@ def test_a_run_that_nobody_begins_says_so_to_whoever_waits(redis_server: RedisSe
 @pytest.mark.parametrize(
     ("given", "remedy"),
     [
-        ({"roles": "arbiter"}, "roles: 'arbiter' was refused. Write a list of any of"),
-        ({"roles": ["planner"]}, "roles: 'planner' was refused. Write a list of any of"),
+        ({"roles": "arbiter"}, "roles: 'arbiter' was refused. Write a list, even of one"),
+        ({"roles": ["planner"]}, "roles: 'planner' was refused. Use any of"),
         ({"capabilities": division}, "Write a list, even of one"),
     ],
 )

@@ -72,7 +72,7 @@ def make(**changes: Any) -> Manifest:
         ({"grants": {"files": ["/data/../etc"]}}, "manifest.grants.files", "absolute"),
         ({"input_schema": {"type": "array"}}, "manifest.input_schema.type", "object"),
         ({"input_schema": {}}, "manifest.input_schema.type", "object"),
-        ({"input_schema": "x"}, "manifest.input_schema", "dictionary"),
+        ({"input_schema": "x"}, "manifest.input_schema", "Give an object"),
         (
             {"input_schema": {"type": "object", "properties": {"a": {"type": "strng"}}}},
             "manifest.input_schema.properties.a.type",

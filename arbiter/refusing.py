@@ -1,0 +1,79 @@
+"""What a program gives an Arbiter, refused here where it could not work: a process that waits for ever says nothing."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from arbiter.serving import ROLES
+from blackboard.errors import BadInput
+from blackboard.types import Limits, type_name
+from registry import Capability
+from registry.signing import pinned
+
+_LONGEST_SECONDS = 1e9
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Look at the options of :class:`arbiter.Arbiter` that nothing else looks at before it serves.
+
+    Raises:
+        BadInput: one that is malformed, or with which work would never be done.
+    """
+    if isinstance(options["capabilities"], Capability):
+        raise BadInput("capabilities", options["capabilities"], "Write a list, even of one.")
+    for one in options["capabilities"]:
+        capability(one)
+    for role in _words("roles", options["roles"]):
+        if role not in ROLES:
+            raise BadInput("roles", role, f"Use any of {', '.join(ROLES)}.")
+    for lane in _words("lanes", options["lanes"]):
+        if not re.fullmatch(type_name, lane):
+            raise BadInput("lanes", lane, "Use 1 to 64 lower-case letters, digits, dots, dashes or underscores.")
+    for role, number in cast("Mapping[object, object]", options["concurrency"] or {}).items():
+        if role not in ROLES:
+            raise BadInput("concurrency", role, f"Use any of {', '.join(ROLES)}.")
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise BadInput(f"concurrency.{role}", number, "Give a whole number of attempts of 1 or more.")
+    for name, least in (("lease_seconds", 0.1), ("grace_seconds", 0.0)):
+        seconds = options[name]
+        if not math.isfinite(seconds) or not least <= seconds <= _LONGEST_SECONDS:
+            raise BadInput(name, seconds, f"Give a number of seconds of {least:g} or more.")
+    if not isinstance(options["limits"], Limits | None):
+        raise BadInput("limits", options["limits"], "Give Limits(rounds=…, tokens=…, …).")
+    if options["private_addresses"]:
+        from wrapper.addresses import networks
+
+        networks(options["private_addresses"])
+    _isolation(options["isolation"])
+    pinned()
+
+
+def _words(field: str, value: Any) -> list[str]:
+    if isinstance(value, str):
+        raise BadInput(field, value, "Write a list, even of one.")
+    return list(value)
+
+
+def _isolation(given: Any) -> None:
+    if given is None or isinstance(given, str):
+        if given is not None or os.environ.get("ARBITER_ISOLATION"):
+            from wrapper.isolation.detection import wanted
+
+            wanted(given)
+    elif missing := [name for name in ("label", "start", "run", "close") if not hasattr(given, name)]:
+        raise BadInput("isolation", given, f"It lacks {', '.join(missing)}; see wrapper.isolation.Isolation.")
+
+
+def capability(one: object) -> Capability[..., Any]:
+    """A capability of this program.
+
+    Raises:
+        BadInput: it is none.
+    """
+    if not isinstance(one, Capability):
+        raise BadInput("capabilities", one, "Decorate the function, or wrap the agent, with arbiter.capability.")
+    return cast("Capability[..., Any]", one)
