@@ -12,10 +12,16 @@ from blackboard.errors import BadInput
 AUTHORITIES = "ARBITER_CA_FILE"
 _METADATA = frozenset(
     ipaddress.ip_address(text)
-    for text in ("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "fd00:ec2::254")
-)
+    for text in (
+        "169.254.169.254", "169.254.170.2", "169.254.170.23", "168.63.129.16", "100.100.100.200", "192.0.0.192",
+        "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe",
+    )
+)  # fmt: skip
 """Where clouds hand out credentials; some of these look public. No setting opens them."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "3fff::/20")))
+"""What Python's tables take for public, by age or in part: of protocols, relays, sites and examples; see RFC 6890, 7526, 3879
+and 9637."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -51,8 +57,10 @@ def forbidden(address: Address, allowed: Sequence[Network] = ()) -> str | None:
         return "it is link-local"
     if one.is_multicast or one.is_unspecified or one.is_reserved:
         return "it is no address of one machine"
-    if not one.is_global or (isinstance(one, ipaddress.IPv6Address) and (one.sixtofour or one.teredo)):
-        return "it is private, or hides another address"
+    if not one.is_global or any(one in each for each in _SPECIAL):
+        return "it is private"
+    if isinstance(one, ipaddress.IPv6Address) and (one.sixtofour or one.teredo):
+        return "it hides another address"
     return None
 
 

@@ -100,6 +100,7 @@ class AttemptBroker:
         permit: asks a person whether a request may carry secrets, where the policy wants that; None refuses it.
         entries: those of the attempt's run; None finds nothing and keeps nothing.
         task: the claim under which they are written.
+        run_id: in an exam, the run that the code is told it is in.
     """
 
     def __init__(
@@ -114,11 +115,12 @@ class AttemptBroker:
         permit: Permit | None = None,
         entries: Entries | None = None,
         task: Holder | None = None,
+        run_id: str = "",
     ) -> None:
         self._manifest, self._model, self._outside, self._named = manifest, model, outside, named
         self._keep = keep or _not_kept
         self._uses, self._taint, self._permit = uses, taint, permit
-        self._entries = EntryBroker(manifest, entries, task, merged(taint, origin(manifest)))
+        self._entries = EntryBroker(manifest, entries, task, merged(taint, origin(manifest)), run_id)
         self._asked: set[str] = set()
         self._opened: set[str] = set()
         self._model_calls = 0

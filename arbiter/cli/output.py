@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arbiter.narration import one_line, printable
+from arbiter.narration import escaped, one_line, printable
 from arbiter.records import run_record as run_record
 from arbiter.records import summary_record as summary_record
 
@@ -27,7 +27,7 @@ _PIPE_WIDTH = 160
 
 def line(value: Any) -> None:
     """One JSON value on a line of its own, at once."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    print(escaped(json.dumps(value, ensure_ascii=False, default=str)), flush=True)
 
 
 def note(text: str) -> None:

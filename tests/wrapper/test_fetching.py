@@ -171,7 +171,7 @@ async def test_what_is_no_request_is_refused_before_anything_is_sent(
         "100.100.100.200", "168.63.129.16", "0.0.0.0", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "240.0.0.1",
         "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
         "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2001:db8::1",
-        "2001:0:5db8:d822:0:0:80ff:fffe",
+        "2001:0:5db8:d822:0:0:80ff:fffe", "192.0.0.192", "192.0.0.8", "192.88.99.1", "fec0::1", "3fff::1", "::ffff:192.88.99.1",
     ],
 )  # fmt: skip
 def test_no_request_goes_to_an_address_that_is_not_public(text: str) -> None:
@@ -184,7 +184,9 @@ def test_public_addresses_are_not_refused(text: str) -> None:
 
 
 def test_only_what_is_named_is_opened_and_never_where_credentials_are_handed_out() -> None:
-    opened = networks(["10.0.0.0/8", "169.254.0.0/16"])
+    opened = networks(["10.0.0.0/8", "169.254.0.0/16", "fd00::/8", "192.0.0.0/24"])
+    for text in ("169.254.170.23", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "192.0.0.192"):
+        assert forbidden(ipaddress.ip_address(text), opened) is not None, text
     assert forbidden(ipaddress.ip_address("10.1.2.3"), opened) is None
     assert forbidden(ipaddress.ip_address("10.1.2.3"), networks(["10.1.2.4"])) is not None
     assert forbidden(ipaddress.ip_address("169.254.169.254"), opened) is not None

@@ -383,6 +383,39 @@ attack(
     """,
 )
 attack(
+    "socket_memory",
+    tries="Makes its sockets hold megabytes each, gigabytes in all, which no limit of a process counts.",
+    layers=("seccomp",),
+    open_on=(),
+    shows="It was given the memory.",
+    shown=told,
+    body="""
+    pair = socket.socketpair()
+    before = pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        attempt(pair[0].setsockopt, socket.SOL_SOCKET, option, before)
+    if pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > before:
+        return w["token"]
+    """,
+)
+attack(
+    "record_locks",
+    tries="Has the kernel keep locks on parts of its files, any number of them, which no limit of a process counts.",
+    layers=("seccomp",),
+    open_on=(),
+    shows="A lock is really kept: it stands in the way of one of the other kind.",
+    shown=told,
+    body="""
+    import fcntl
+    with open("locked", "w") as one, open("locked", "w") as other:
+        fcntl.lockf(one, fcntl.LOCK_EX, 1, 10)
+        try:
+            fcntl.fcntl(other, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 10, 1, 0))
+        except BlockingIOError:
+            return w["token"]
+    """,
+)
+attack(
     "locked_memory",
     tries="Locks memory so that the machine cannot take it back.",
     layers=("seccomp",),
