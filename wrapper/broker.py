@@ -55,6 +55,7 @@ OUTPUTS = 32
 """Most outputs of one attempt."""
 _CHUNK_BYTES = 1024 * 1024
 _NAME_CHARACTERS = 100
+_KERNEL = ("/proc/", "/sys/", "/dev/")
 _CAUTIOUS = TaintPolicy()
 
 Permit = Callable[[Carrying, Taint], Awaitable[tuple["Answer", "Question"]]]
@@ -338,7 +339,12 @@ async def _not_kept(name: str, value: JsonValue) -> JsonValue:
 
 
 def _content(path: str) -> bytes:
-    """The content of a regular file; a pipe or a device would keep the reader for ever."""
+    """The content of a regular file; a pipe or a device would keep the reader for ever.
+
+    What the kernel makes up for whoever reads it is none, though it looks like one: it would be about this process.
+    """
+    if os.path.realpath(path).startswith(_KERNEL):
+        raise OSError(0, "it is no regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)

@@ -131,6 +131,11 @@ def test_arguments_decide_where_the_number_says_too_little(
 
 
 @every_machine
+def test_a_record_lock_is_set_for_who_asks_and_nobody_keeps_it(machine: str) -> None:
+    assert said(machine, "fcntl", 3, 6) == said(machine, "fcntl", 3, 7) == ERRNO | 0
+
+
+@every_machine
 def test_a_terminal_is_not_there_rather_than_forbidden(machine: str) -> None:
     assert said(machine, "ioctl", 0, 0x5401) == ERRNO | errno.ENOTTY
 
