@@ -105,6 +105,7 @@ class _Lines(logging.Handler):
         try:
             if not self._tracebacks and record.exc_info:
                 record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
-            print(printable(self.format(record)), file=sys.stderr, flush=True)
+            # What a record quotes may have lines of its own, which must not pass for records.
+            print(printable(self.format(record)).replace("\n", "\n  "), file=sys.stderr, flush=True)
         except (OSError, ValueError):
             self.handleError(record)
