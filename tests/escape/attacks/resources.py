@@ -45,6 +45,18 @@ attack(
     """,
 )
 attack(
+    "leader_gone",
+    tries="Ends the thread its process is known by and goes on in another one, with every signal blocked.",
+    wall=0.6,
+    body="""
+    def on():
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+        time.sleep(20)
+    threading.Thread(target=on).start()
+    libc.syscall(60 if _X86 else 93, 0)
+    """,
+)
+attack(
     "slow_import",
     tries="Does its work while it is imported, before anyone calls it.",
     wall=0.4,
