@@ -21,7 +21,7 @@ from blackboard.events import Called, Event, FabricationStageData
 from blackboard.taint import PERSON, read
 from blackboard.types import Failure, Usage
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _FAMILIAR = (PERSON, "model")
 _SPACE = re.compile(r"\s+")
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -30,6 +30,11 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 def printable(text: str) -> str:
     """Text without control characters and direction marks; line ends and tabs stay."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def escaped(text: str) -> str:
+    """JSON without what could control a terminal, which some read in UTF-8 too: the same value, written with escapes."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def one_line(value: JsonValue, limit: int = 120) -> str:

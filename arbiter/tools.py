@@ -185,26 +185,33 @@ def _offer(version: Version) -> ToolSpec:
 
 
 def _bare(schema: JsonValue, at: str, notes: dict[str, JsonValue]) -> Any:
-    """A schema without the words that are there for readers, which go to ``notes``."""
+    """A schema with nothing but its rules. What else it says, to readers or under keywords of its own, goes to ``notes``."""
     if not isinstance(schema, dict):
         return schema
     kept: dict[str, Any] = {}
     for name, value in schema.items():
         here = f"{at}/{name}"
-        if name in _WORDS:
-            notes[here] = value
-        elif name in _NAMED and isinstance(value, dict):
+        if name in _NAMED and isinstance(value, dict):
             kept[name] = {key: _bare(each, f"{here}/{key}", notes) for key, each in value.items()}
         elif name in _NESTED and isinstance(value, list):
             kept[name] = [_bare(each, f"{here}/{number}", notes) for number, each in enumerate(value)]
         elif name in _NESTED:
             kept[name] = _bare(value, here, notes)
-        else:
+        elif name in _RULES or (name == "default" and not isinstance(value, str | list | dict)):
             kept[name] = value
+        elif name not in ("$schema", "$id"):
+            notes[here] = value
     return kept
 
 
-_WORDS = frozenset({"description", "title", "$comment", "examples"})
+_RULES = frozenset(
+    {
+        "type", "enum", "const", "required", "dependentRequired", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+        "multipleOf", "minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems", "minContains", "maxContains",
+        "minProperties", "maxProperties", "$ref", "$dynamicRef", "$anchor", "$dynamicAnchor",
+    }
+)  # fmt: skip
+"""What decides about a value. Whatever else a schema has is text to readers, of which it may have any under any name."""
 _NAMED = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
 _NESTED = frozenset(
     {

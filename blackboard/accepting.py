@@ -184,10 +184,14 @@ class Accepting(Calling):
         return run_id if same else None
 
 
-def run_id_of(tenant: str, idempotency_key: str | None) -> str:
-    """A new id, or the one that belongs to a key of a tenant."""
+def run_id_of(tenant: str, idempotency_key: str | None, at: float | None = None) -> str:
+    """A new id, or the one that belongs to a key of a tenant.
+
+    Args:
+        at: when a new one was made, in seconds since the epoch. Default: now.
+    """
     if not re.match(type_name, tenant):
         raise BadInput("tenant", tenant, "Use 1-64 lower-case letters, digits, '.', '_' or '-'.")
     if idempotency_key is None:
-        return f"r{int(time.time() * 1000):011x}{secrets.token_hex(6)}"
+        return f"r{int((time.time() if at is None else at) * 1000):011x}{secrets.token_hex(6)}"
     return "r" + hashlib.sha256(f"{tenant}\0{idempotency_key}".encode()).hexdigest()[:23]

@@ -60,7 +60,12 @@ def confidence(value: float) -> None:
 
 
 def number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # JSON knows whole numbers of any length
+        return False
 
 
 def ms(seconds: float) -> str:

@@ -29,12 +29,12 @@ def difference(expected: JsonValue, got: JsonValue, path: str = "$") -> str | No
     if isinstance(expected, dict) and isinstance(got, dict):
         for key in expected:
             if key not in got:
-                return f"{path}.{key}: expected {_shown(expected[key])}, got nothing"
+                return f"{path}.{_cut(key)}: expected {_shown(expected[key])}, got nothing"
         for key in got:
             if key not in expected:
-                return f"{path}.{key}: expected no such member, got {_shown(got[key])}"
+                return f"{path}.{_cut(key)}: expected no such member, got {_shown(got[key])}"
         for key, value in expected.items():
-            if found := difference(value, got[key], f"{path}.{key}"):
+            if found := difference(value, got[key], f"{path}.{_cut(key)}"):
                 return found
         return None
     if isinstance(expected, list) and isinstance(got, list):
@@ -63,5 +63,8 @@ def _equal(one: JsonValue, other: JsonValue) -> bool:
 
 
 def _shown(value: JsonValue) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return _cut(json.dumps(value, ensure_ascii=False, sort_keys=True))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -70,7 +70,8 @@ class Bench:
         manifest: the candidate is examined under its limits and grants.
         source: of the candidate.
         case_seconds: most time of one run.
-        broker: makes what answers the candidate's calls in one run; None when nothing is granted.
+        broker: makes what answers the candidate's calls in one run, whose made-up id it is given; None when nothing is
+            granted.
         cancelled: ends a run early.
     """
 
@@ -81,7 +82,7 @@ class Bench:
         source: str,
         *,
         case_seconds: float,
-        broker: Callable[[], Broker] | None = None,
+        broker: Callable[[str], Broker] | None = None,
         cancelled: asyncio.Event | None = None,
     ) -> None:
         self._isolation, self._manifest, self._source = isolation, manifest, source
@@ -114,8 +115,9 @@ class Bench:
         return PartResult(len(cases), tuple(results))
 
     def _call(self, case: Case) -> Awaitable[Outcome]:
+        job = self._job(case.input)
         # What is granted is the broker's to say; without one nothing is answered.
-        return self._run(self._job(case.input), self._broker() if self._broker is not None else None)
+        return self._run(job, self._broker(job.task.run_id) if self._broker is not None and job.task else None)
 
     def _job(self, given: Mapping[str, JsonValue]) -> Job:
         """As production makes it, for a task of the same form, so that a candidate has nothing to tell an exam by."""

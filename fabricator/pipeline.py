@@ -309,9 +309,11 @@ class Fabrication(Gates):
         outside = None if self._asks(made) else self._outside
         uses = Uses(self._attempt.board, self._attempt.claim, made.name)
 
-        def broker() -> Broker:
+        def broker(run_id: str) -> Broker:
             brokers.append(
-                AttemptBroker(made, self._generator, outside, named=self._named, uses=uses, taint=self._need.taint)
+                AttemptBroker(
+                    made, self._generator, outside, named=self._named, uses=uses, taint=self._need.taint, run_id=run_id
+                )
             )
             return brokers[-1]
 

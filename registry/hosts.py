@@ -18,11 +18,14 @@ METADATA = frozenset(
     for text in (
         "169.254.169.254",
         "169.254.170.2",
+        "169.254.170.23",
         "168.63.129.16",
         "100.100.100.200",
+        "192.0.0.192",
         "fd00:ec2::23",
         "fd00:ec2::254",
         "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
     )
 )
 """Where clouds hand out credentials; some of these look public. Nothing opens them."""

@@ -206,7 +206,8 @@ def _line(error: ValidationError) -> str:
 def _path(parts: Any, start: str) -> str:
     text = "" if start == "value" else start
     for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        # A name may be as long as a value.
+        text += f"[{part}]" if isinstance(part, int) else f".{_short(part)}" if text else _short(str(part))
     return text or start
 
 

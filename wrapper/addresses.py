@@ -14,6 +14,9 @@ AUTHORITIES = "ARBITER_CA_FILE"
 _LINK_LOCAL = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
 _SETTING = "private_addresses"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "3fff::/20")))
+"""What Python's tables take for public, by age or in part: of protocols, relays, sites and examples; see RFC 6890, 7526, 3879
+and 9637."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -66,8 +69,10 @@ def forbidden(address: Address, allowed: Sequence[Network] = ()) -> str | None:
         return "it is this machine"
     if one.is_multicast or one.is_unspecified or one.is_reserved:
         return "it is no address of one machine"
-    if not one.is_global or (isinstance(one, ipaddress.IPv6Address) and (one.sixtofour or one.teredo)):
-        return "it is private, or hides another address"
+    if not one.is_global or any(one in each for each in _SPECIAL):
+        return "it is private"
+    if isinstance(one, ipaddress.IPv6Address) and (one.sixtofour or one.teredo):
+        return "it hides another address"
     return None
 
 

@@ -55,6 +55,7 @@ OUTPUTS = 32
 """Most outputs of one attempt."""
 _CHUNK_BYTES = 1024 * 1024
 _NAME_CHARACTERS = 100
+_KERNEL = ("/proc/", "/sys/", "/dev/")
 _CAUTIOUS = TaintPolicy()
 
 Permit = Callable[[Carrying, Taint], Awaitable[tuple["Answer", "Question"]]]
@@ -100,6 +101,7 @@ class AttemptBroker:
         permit: asks a person whether a request may carry secrets, where the policy wants that; None refuses it.
         entries: those of the attempt's run; None finds nothing and keeps nothing.
         task: the claim under which they are written.
+        run_id: in an exam, the run that the code is told it is in.
     """
 
     def __init__(
@@ -114,11 +116,12 @@ class AttemptBroker:
         permit: Permit | None = None,
         entries: Entries | None = None,
         task: Holder | None = None,
+        run_id: str = "",
     ) -> None:
         self._manifest, self._model, self._outside, self._named = manifest, model, outside, named
         self._keep = keep or _not_kept
         self._uses, self._taint, self._permit = uses, taint, permit
-        self._entries = EntryBroker(manifest, entries, task, merged(taint, origin(manifest)))
+        self._entries = EntryBroker(manifest, entries, task, merged(taint, origin(manifest)), run_id)
         self._asked: set[str] = set()
         self._opened: set[str] = set()
         self._model_calls = 0
@@ -342,7 +345,12 @@ async def _not_kept(name: str, value: JsonValue) -> JsonValue:
 
 
 def _content(path: str) -> bytes:
-    """The content of a regular file; a pipe or a device would keep the reader for ever."""
+    """The content of a regular file; a pipe or a device would keep the reader for ever.
+
+    What the kernel makes up for whoever reads it is none, though it looks like one: it would be about this process.
+    """
+    if os.path.realpath(path).startswith(_KERNEL):
+        raise OSError(0, "it is no regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)

@@ -17,7 +17,6 @@ from typing import Any, cast
 from pydantic import JsonValue
 
 from blackboard import topics
-from blackboard.accepting import run_id_of
 from blackboard.blobs import Blob
 from blackboard.entries import UNSET, Entries, Holder, Written
 from blackboard.entry import Entry, owner_of_entry
@@ -72,13 +71,19 @@ class EntryBroker:
             what is posted without keeping it: the code has nothing to tell its exam by.
         task: the attempt's claim.
         taint: what its writes carry from the first on.
+        run_id: which run the ids of entries that are not kept name: the one the code is told it is in.
     """
 
     def __init__(
-        self, manifest: Manifest, entries: Entries | None, task: Holder | None, taint: Iterable[str] = ()
+        self,
+        manifest: Manifest,
+        entries: Entries | None,
+        task: Holder | None,
+        taint: Iterable[str] = (),
+        run_id: str = "",
     ) -> None:
         self._name, self._grants = manifest.name, manifest.grants.topics
-        self._entries, self._task = entries, task
+        self._entries, self._task, self._run_id = entries, task, run_id
         self._taint = merged(taint)
         self.found: set[str] = set()
         """The taint of what was read."""
@@ -129,7 +134,8 @@ class EntryBroker:
         named = self._wrote(POST, size, topic, content, links, given)
         more = _typed(given, confidence=float, seconds=float, expect_topic=int)
         if self._entries is None:
-            return _told(_made_up(named))
+            # What a board would have said, of an entry that nobody keeps.
+            return _told(Written(f"{self._run_id}/e/{named[:24]}", 1, _now(), True))
         return _told(
             await self._entries.post(
                 topic, content, links=links or (), taint=self._taint, operation=named, task=self._task, **more
@@ -322,11 +328,6 @@ def _size(value: Any) -> int:
 
 def _now() -> str:
     return f"{time.time_ns() // 1_000_000:013d}-000000"
-
-
-def _made_up(operation: str) -> Written:
-    """What a board would have said, of an entry that nobody keeps."""
-    return Written(f"{run_id_of('exam', None)}/e/{operation[:24]}", 1, _now(), True)
 
 
 def _told(written: Written) -> JsonValue:

@@ -15,6 +15,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -43,10 +44,13 @@ ANSWER_BYTES = 2 * 1024 * 1024
 SECONDS = 30.0
 """Longest time of one fetch with all its redirects."""
 REDIRECTS = 5
+PARTS = 50_000
+"""Most pieces that an answer may come in, each of which costs this side more than the one who sends it."""
 FETCHES = 100
 """Most fetches of one attempt."""
 _URL_CHARACTERS = 8_000
 _HEADER_BYTES = 32 * 1024
+_PARTS_AT_ONCE = 200
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _OURS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "keep-alive", "expect"}
@@ -54,6 +58,8 @@ _OURS = frozenset(
 log = logging.getLogger(__name__)
 # Its lines quote headers, with what was filled in.
 logging.getLogger("httpcore").setLevel(logging.INFO)
+_resolvers = ThreadPoolExecutor(8, thread_name_prefix="arbiter-resolver")
+"""A name server that does not answer keeps a thread for as long as it likes, and must not keep those that others wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +293,11 @@ class Fetcher:
     def _redirected(
         self, status: int, place: str, method: str, target: _Target, headers: list[tuple[str, str]], body: bytes
     ) -> tuple[str, _Target, list[tuple[str, str]], bytes]:
-        after = _target(urljoin(target.url(), place).partition("#")[0])
+        try:
+            joined = urljoin(target.url(), place)
+        except ValueError as error:
+            raise BrokerError("http", f"The answer redirects to what is no URL: {error}.") from None
+        after = _target(joined.partition("#")[0])
         if status == 303 or (status in (301, 302) and method == "POST"):
             method, body = ("HEAD" if method == "HEAD" else "GET"), b""
             headers = [(name, value) for name, value in headers if not name.lower().startswith("content-")]
@@ -352,9 +362,10 @@ class Fetcher:
         return PLACEHOLDER.sub(value, text)
 
     async def _resolve(self, target: _Target) -> list[Address]:
-        loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(
+                _resolvers, lambda: socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+            )
         except (OSError, UnicodeError):
             raise _no_such_host(target) from None
         addresses = list(dict.fromkeys(ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in found))
@@ -386,8 +397,13 @@ class Fetcher:
         ):  # fmt: skip
             answered = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
             content = bytearray()
+            parts = 0
             async for part in answer.aiter_stream():
                 content += part
+                if (parts := parts + 1) > PARTS:
+                    raise BrokerError("limit", f"The answer comes in more than {PARTS:,} pieces.")
+                if parts % _PARTS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # what has arrived is given without a pause for others
                 if len(content) > ANSWER_BYTES:
                     raise BrokerError("limit", f"The answer is larger than {ANSWER_BYTES} bytes.")
             return answer.status, answered, bytes(content)
@@ -417,6 +433,7 @@ def _request(args: JsonValue) -> tuple[str, str, list[tuple[str, str]], bytes, f
         raise BrokerError("bad_request", "The URL is text and the headers are an object.")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise BrokerError("bad_request", "Give a number of seconds above 0.")
+    seconds = min(seconds, SECONDS)
     checked: list[tuple[str, str]] = []
     for name, value in cast("dict[str, Any]", headers).items():
         if not _TOKEN.fullmatch(name) or name.lower() in _OURS or name.lower().startswith("proxy-"):

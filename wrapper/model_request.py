@@ -48,6 +48,8 @@ def _check_blocks(blocks: JsonValue) -> None:
                 _check_source(kind, part.get("source"))
         if isinstance(result := block.get("toolResult"), dict):
             _check_blocks(result.get("content"))
+        if "guardContent" in block:
+            _check_blocks([block["guardContent"]])
 
 
 def _check_source(kind: str, source: JsonValue) -> None:

@@ -59,7 +59,17 @@ def prepare(
 
 
 def made_up_task(name: str) -> TaskContext:
-    """A task that is nobody's, for an exam: ids and numbers of the form a planner's call of this capability has."""
-    run_id = run_id_of("exam", None)
+    """A task that is nobody's, for an exam: ids and numbers of the form a planner's call of this capability has.
+
+    Its run is as old as one is whose planning model was asked first, and its claim as old as one whose code was loaded and
+    verified: both ages can be told from the numbers.
+    """
+    now = time.time()
+    run_id = run_id_of("exam", None, now - _aged(0.2, 100.0))
     task_id = f"{run_id}/{1 + secrets.randbelow(_ROUNDS)}.{name}"
-    return TaskContext(run_id, task_id, task_id, attempt=1, fence=time.time_ns() // 1000)
+    return TaskContext(run_id, task_id, task_id, attempt=1, fence=int((now - _aged(0.002, 0.02)) * 1e6))
+
+
+def _aged(least: float, most: float) -> float:
+    """Seconds between two bounds, each order of magnitude as likely as the others."""
+    return least * (most / least) ** (secrets.randbelow(1 << 20) / (1 << 20))

@@ -99,7 +99,7 @@ def watch(arguments: argparse.Namespace) -> int:
         async with contextlib.aclosing(stream) as events:
             async for event in events:
                 if arguments.json:
-                    print(event.model_dump_json(), flush=True)
+                    print(narration.escaped(event.model_dump_json()), flush=True)
                 else:
                     said = narration.narrate(event) or event.type
                     print(f"{event.sequence}  {narration.timestamped(event, said)}", flush=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arbiter.narration import one_line, printable
+from arbiter.narration import escaped, one_line, printable
 from arbiter.records import run_record as run_record
 from arbiter.records import summary_record as summary_record
 
@@ -28,7 +28,7 @@ _PIPE_WIDTH = 160
 
 def line(value: Any) -> None:
     """One JSON value on a line of its own, at once."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    print(escaped(json.dumps(value, ensure_ascii=False, default=str)), flush=True)
 
 
 def note(text: str) -> None:
@@ -106,6 +106,7 @@ class _Lines(logging.Handler):
         try:
             if not self._tracebacks and record.exc_info:
                 record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
-            print(printable(self.format(record)), file=sys.stderr, flush=True)
+            # What a record quotes may have lines of its own, which must not pass for records.
+            print(printable(self.format(record)).replace("\n", "\n  "), file=sys.stderr, flush=True)
         except (OSError, ValueError):
             self.handleError(record)

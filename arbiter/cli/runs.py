@@ -233,7 +233,7 @@ async def _events(arguments: argparse.Namespace) -> int:
     ):
         async for event in stream:
             if arguments.json:
-                print(event.model_dump_json(), flush=True)
+                print(narration.escaped(event.model_dump_json()), flush=True)
             elif (said := narration.narrate(event)) is not None:
                 print(narration.timestamped(event, said, with_run=arguments.run is None), flush=True)
     return OK

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import sys
 from pathlib import Path
 
 import pytest
 from cli_process import arbiter
 
-from arbiter.cli import main
+from arbiter.cli import main, output
 from blackboard.board import Board
 from blackboard.testing import RedisServer
 
@@ -179,3 +180,15 @@ def test_a_command_that_does_not_exist_is_a_usage_error() -> None:
     assert done.returncode == 2
     assert "there is no command 'dance'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_lines_that_a_record_of_the_log_quotes_cannot_pass_for_records(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    output.log_to_stderr(logging.INFO)
+    logging.getLogger("arbiter").warning("%s", "it failed\n12:00:00 INFO arbiter: approved\x1b[2J\x9b1m")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("WARNING arbiter: it failed")
+    assert second == "  12:00:00 INFO arbiter: approved\ufffd[2J\ufffd1m"

@@ -140,7 +140,7 @@ async def finished(url: str, board: str) -> str:
         """Triple a number."""
         return 3 * number
 
-    model = ScriptedModel([{"tool": "triple", "input": {"number": 3}}, "\x1b[31mnine"])
+    model = ScriptedModel([{"tool": "triple", "input": {"number": 3}}, "\x1b[31m\x9b1m\u202enine"])
     async with Arbiter(url, model, board=board, roles=("arbiter",), capabilities=[triple]) as served:
         return (await served.run("triple 3")).run_id
 
@@ -166,7 +166,10 @@ def test_a_stored_run_is_listed_and_shown_for_people_and_for_programs(
     assert "✔ triple" in shown
     assert "succeeded" in shown
     assert main(["show", run_id, "--json", *on]) == 0
-    [whole] = records(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert not set(printed) & {"\x1b", "\x9b", "\u202e"}, "what controls a terminal, which JSON may hold as it is"
+    [whole] = records(printed)
+    assert whole["answer"] == "\x1b[31m\x9b1m\u202enine"
     [task] = whole["task_list"]
     assert (task["key"], task["input"], task["completion"]["data"]) == ("triple", {"number": 3}, 9)
     assert [turn["round"] for turn in whole["round_list"]] == [1, 2]
@@ -176,7 +179,9 @@ def test_events_are_cloudevents_in_order_and_rebuild_the_run(
     run_id: str, on: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["events", "--run", run_id, "--json", *on]) == 0
-    log = records(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert not set(printed) & {"\x1b", "\x9b", "\u202e"}
+    log = records(printed)
     assert [event["sequence"] for event in log] == sorted(event["sequence"] for event in log)
     assert log[0]["type"] == f"{events.PREFIX}run.accepted{events.SUFFIX}"
     assert log[-1]["type"] == f"{events.PREFIX}run.completed{events.SUFFIX}"

@@ -272,9 +272,17 @@ async def test_g10_planted_injections_reach_the_model_inside_frames_and_nowhere_
     """A request, a description, a note in a schema, a result and an error, each with an injection, on the real wire."""
     noted = {
         "type": "object",
-        "properties": {"title": {"type": "string", "description": f"The title. {INJECTION}", "title": INJECTION}},
+        "properties": {
+            "title": {
+                "type": "string", "description": f"The title. {INJECTION}", "title": INJECTION, "format": INJECTION,
+                "default": INJECTION, "x-rule": [{"of": INJECTION}],
+            },
+        },
         "additionalProperties": False,
-    }
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:note:{INJECTION}",
+        "instructions": INJECTION,
+    }  # fmt: skip
     turns = [
         [
             {"tool": "read_mail", "input": {}, "id": "u1"},

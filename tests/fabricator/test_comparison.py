@@ -18,6 +18,14 @@ JSON: Any = st.recursive(
 )
 
 
+def test_a_name_as_long_as_a_value_is_not_told_whole() -> None:
+    name = "k" * 1_000_000
+    for expected, got in (({}, {name: 1}), ({name: 1}, {}), ({name: {"a": 1}}, {name: {"a": 2}})):
+        said = difference(expected, got)
+        assert said is not None
+        assert len(said) < 1_000
+
+
 @given(JSON)
 def test_every_value_equals_itself_after_a_round_trip_and_in_any_order(value: Any) -> None:
     def backwards(item: Any) -> Any:

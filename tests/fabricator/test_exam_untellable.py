@@ -7,6 +7,7 @@ exam and in a task, and what it saw is compared. What is made up for an exam has
 from __future__ import annotations
 
 import re
+import time
 from typing import Any, cast
 
 import pytest
@@ -115,9 +116,11 @@ GIVEN: dict[str, JsonValue] = {"a": 1, "b": ["text"]}
 
 async def _in_an_exam(isolation: ProcessIsolation) -> dict[str, Any]:
     model = ScriptedModel(["Good morning."] * 9)
-    bench = Bench(
-        isolation, MANIFEST, LOOKS, case_seconds=7.0, broker=lambda: AttemptBroker(MANIFEST, lambda: model, None)
-    )
+
+    def broker(run_id: str) -> AttemptBroker:
+        return AttemptBroker(MANIFEST, lambda: model, None, run_id=run_id)
+
+    bench = Bench(isolation, MANIFEST, LOOKS, case_seconds=7.0, broker=broker)
     result = await bench.examine([Case(name="a case", input=GIVEN, expected=None)])
     assert result.results[0].kind == "wrong_result", result
     return cast("dict[str, Any]", result.results[0].value)
@@ -154,6 +157,18 @@ async def test_each_run_of_an_exam_has_a_task_of_its_own(isolation: ProcessIsola
     assert all(re.fullmatch(r"r[0-9a-f]{23}/[1-9]\.looks_around", task.task_id) for task in tasks)
 
 
+async def test_the_numbers_of_an_exam_are_as_old_as_those_of_a_task() -> None:
+    """A run's id says when it was accepted and a fence when it was claimed; in a task both are a while ago."""
+    before = time.time()
+    tasks = [made_up_task("looks_around") for _ in range(50)]
+    after = time.time()
+    accepted = [int(task.run_id[1:12], 16) / 1000 for task in tasks]
+    claimed = [task.fence / 1e6 for task in tasks]
+    assert all(before - 101 <= at < after - 0.19 for at in accepted)
+    assert all(before - 0.03 <= at < after - 0.0019 for at in claimed)
+    assert len({round(after - at, 1) for at in accepted}) > 10, "an age of its own is as telling as none"
+
+
 @pytest.mark.parametrize("what", ["model", "file", "host", "secret"])
 async def test_what_is_not_granted_is_noticed_in_an_exam_too(isolation: ProcessIsolation, what: str) -> None:
     """Where nothing outside is reached, what was asked for is judged all the same."""
@@ -166,7 +181,7 @@ async def test_what_is_not_granted_is_noticed_in_an_exam_too(isolation: ProcessI
     manifest = MANIFEST.model_copy(update={"grants": MANIFEST.grants.model_copy(update={"model": what != "model"})})
     brokers: list[AttemptBroker] = []
 
-    def broker() -> AttemptBroker:
+    def broker(_: str) -> AttemptBroker:
         brokers.append(AttemptBroker(manifest, None, None))
         return brokers[-1]
 

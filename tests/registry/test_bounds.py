@@ -27,6 +27,14 @@ def said(schema: Any, value: Any) -> list[str]:
     return problems(json.dumps(schema), value)
 
 
+def test_a_name_as_long_as_a_value_is_not_told_whole() -> None:
+    value = {"k" * 1_000_000: dict.fromkeys("abc", "x")}
+    schema = {"additionalProperties": {"additionalProperties": {"type": "integer"}}}
+    lines = said(schema, value)
+    assert len(lines) == 3
+    assert all(len(line) < 1_000 and line.endswith("'x' is not of type 'integer'") for line in lines)
+
+
 # ---- expressions -------------------------------------------------------------------------------------------------------
 
 

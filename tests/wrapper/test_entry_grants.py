@@ -20,6 +20,7 @@ from wrapper import entry_broker
 from wrapper.broker import AttemptBroker
 from wrapper.entry_broker import EntryBroker
 from wrapper.isolation import BrokerError, NotGranted
+from wrapper.preparing import made_up_task
 
 ANY: dict[str, Any] = {"type": "object"}
 GRANTS = Grants(topics=TopicGrants(read=("claims.>", "todo.*"), write=("claims.invoice.*", "todo.*")))
@@ -252,6 +253,8 @@ async def test_writes_and_reads_of_an_attempt_are_bounded(scene: Scene, monkeypa
         ("post", {"topic": "todo.>", "content": 1}),
         ("post", {"topic": "todo.x", "content": 1, "confidence": "high"}),
         ("post", {"topic": "todo.x", "content": 1, "confidence": 2}),
+        ("post", {"topic": "todo.x", "content": 1, "confidence": 10**400}),
+        ("post", {"topic": "todo.x", "content": 1, "seconds": 10**400}),
         ("post", {"topic": "todo.x", "content": 1, "links": "x"}),
         ("post", {"topic": "todo.x", "content": 1, "links": [["supports"]]}),
         ("post", {"topic": "todo.x", "content": 1, "expect_topic": True}),
@@ -276,10 +279,11 @@ async def test_what_is_malformed_is_refused_and_writes_nothing(scene: Scene, met
 
 
 async def test_an_exam_judges_the_topics_and_answers_like_a_board_on_which_nothing_is_found() -> None:
-    broker = AttemptBroker(manifest("some"), None)
+    run_id = made_up_task("some").run_id
+    broker = AttemptBroker(manifest("some"), None, run_id=run_id)
     written: Any = await broker("entry.post", {"topic": "claims.invoice.1", "content": 1})
     assert (written["version"], written["new"]) == (1, True)
-    assert owner_of_entry(written["id"])
+    assert owner_of_entry(written["id"]) == run_id, "the run that the code is told it is in"
     assert await broker("entry.read", {"entry": written["id"]}) is None
     found: Any = await broker("entry.query", {"pattern": "claims.>"})
     assert (found["entries"], len(found["position"])) == ([], len(written["position"]))

@@ -18,6 +18,7 @@ import pytest
 from blackboard.errors import BadInput
 from blackboard.taint import source
 from registry import Grants
+from wrapper import fetching
 from wrapper.addresses import forbidden, networks
 from wrapper.fetching import ANSWER_BYTES, Fetcher, NotGranted
 from wrapper.isolation import BrokerError
@@ -49,6 +50,17 @@ class Site(BaseHTTPRequestHandler):
             try:
                 for _ in range(ANSWER_BYTES // 65536 + 40):
                     self.wfile.write(b"x" * 65536)
+            except OSError:
+                pass
+        elif path == "/crumbs":
+            self.protocol_version = "HTTP/1.1"
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                for _ in range(int(query) // 1000):
+                    self.wfile.write(b"1\r\nx\r\n" * 1000)
+                self.wfile.write(b"0\r\n\r\n")
             except OSError:
                 pass
         elif path == "/drip":
@@ -152,6 +164,7 @@ async def test_what_is_not_declared_is_more_than_was_granted(
         ("http://HOST/", {"method": "get"}),
         ("http://HOST/", {"body": "not base64!"}),
         ("http://HOST/", {"seconds": -1}),
+        ("http://HOST/", {"seconds": -(10**400)}),
         ("http://HOST/", {"verify": False}),
         ("http://HOST/{{secret:TOKEN}}", {}),
     ],
@@ -172,7 +185,7 @@ async def test_what_is_no_request_is_refused_before_anything_is_sent(
         "100.100.100.200", "168.63.129.16", "0.0.0.0", "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "240.0.0.1",
         "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
         "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2001:db8::1",
-        "2001:0:5db8:d822:0:0:80ff:fffe",
+        "2001:0:5db8:d822:0:0:80ff:fffe", "192.0.0.192", "192.0.0.8", "192.88.99.1", "fec0::1", "3fff::1", "::ffff:192.88.99.1",
     ],
 )  # fmt: skip
 def test_no_request_goes_to_an_address_that_is_not_public(text: str) -> None:
@@ -196,6 +209,10 @@ def test_only_what_is_named_is_opened_and_never_where_credentials_are_handed_out
         "fe80::1",
         "64:ff9b::a9fe:1",
         "fd20:ce::254",
+        "169.254.170.23",
+        "fd00:ec2::23",
+        "fd00:c1::a9fe:a9fe",
+        "192.0.0.192",
     ):
         assert forbidden(ipaddress.ip_address(closed), everything) is not None
 
@@ -204,7 +221,7 @@ def test_only_what_is_named_is_opened_and_never_where_credentials_are_handed_out
     ("named", "said"),
     [
         (["localhost"], "such as 10.0.0.7"), (["10.0.0.1/8"], "10.0.0.0/24"), ([10], "such as 10.0.0.7"),
-        ("10.0.0.1", "Give a list"), (["169.254.169.254"], "credentials"), (["fd00::/8"], "fd00:ec2::"),
+        ("10.0.0.1", "Give a list"), (["169.254.169.254"], "credentials"), (["fd00:ec2::/32"], "fd00:ec2::"),
         (["10.0.0.0/8", "100.64.0.0/10"], "100.100.100.200"), (["169.254.1.0/24"], "Link-local"), (["fe80::1"], "Link-local"),
         (["0.0.0.0/0"], "credentials"), (["224.0.0.1"], "no address of one machine"), (["8.8.8.8"], "public"),
     ],
@@ -291,13 +308,14 @@ async def test_redirects_are_followed_only_to_where_a_request_could_go(
     site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, kind = site
-    answer, said = await got(fetcher(host), f"http://{host}/to?302:/there?x=1")
+    answer, said = await got(fetcher(host), f"http://{host}/to?302:/there?x=1", seconds=10**400)
     assert (answer["url"], said["path"]) == (f"http://{host}/there?x=1", "/there?x=1")
     for place in ("http://169.254.169.254/latest/meta-data", "http://other.example/", "http://127.0.0.1:1/", "//evil/"):
         error = await refused(fetcher(host), f"http://{host}/to?302:{place}")
         assert (error.type, isinstance(error, NotGranted)) == ("denied", False), "the server's doing, not the code's"
     assert (await refused(fetcher(host), f"http://{host}/to?302:file:///etc/passwd")).type == "bad_request"
     assert (await refused(fetcher(host), f"http://{host}/to?302:/to?302:/to")).type
+    assert (await refused(fetcher(host), f"http://{host}/to?302:http://[::1")).type == "http", "what is no URL at all"
     resolving(monkeypatch, ["10.0.0.1"])
     port = host.split(":")[1]
     error = await refused(
@@ -322,6 +340,49 @@ async def test_an_answer_that_is_too_large_or_never_ends_is_cut(site: tuple[str,
     started = asyncio.get_running_loop().time()
     assert (await refused(fetcher(host, seconds=0.5), f"http://{host}/drip")).type == "timeout"
     assert asyncio.get_running_loop().time() - started < 5, "each byte in time, the whole not"
+
+
+async def test_an_answer_in_more_pieces_than_it_is_worth_is_cut_and_holds_nobody_up(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _ = site
+    monkeypatch.setattr(fetching, "PARTS", 5_000)
+    answer: Any = await fetcher(host).fetch({"url": f"http://{host}/crumbs?4000"})
+    assert len(base64.b64decode(answer["body"])) == 4000
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beside = asyncio.create_task(others())
+    assert (await refused(fetcher(host), f"http://{host}/crumbs?20000")).type == "limit"
+    beside.cancel()
+    assert turns > 5_000 // 200, "others had their turn while its pieces were taken"
+
+
+async def test_names_are_looked_up_without_the_threads_that_others_wait_for(
+    site: tuple[str, type[Site]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that never answers keeps a thread; there are as few as the machine has processors."""
+    host, _ = site
+    name = f"trusted.example:{host.split(':')[1]}"
+    answering = threading.Event()
+    threads: list[str] = []
+
+    def look_up(*_: Any, **__: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        answering.wait(30)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        assert (await refused(fetcher(name, seconds=0.05), f"http://{name}/")).type == "timeout"
+    finally:
+        answering.set()
+    assert [each.partition("_")[0] for each in threads] == ["arbiter-resolver"]
 
 
 async def test_a_secret_is_filled_in_for_its_host_and_taken_out_of_everything_that_comes_back(

@@ -186,13 +186,14 @@ async def test_files_that_cannot_be_given_are_told_by_their_handle(redis_server:
         "        try:\n            sdk.open_input(name)\n        except sdk.CallError as error:\n"
         "            said.append(str(error))\n    return said\n"
     )
-    names = ["large", "pipe", "none", "folder"]
+    names = ["large", "pipe", "none", "folder", "wrapper"]
     (tmp_path / "folder").mkdir()
+    (tmp_path / "wrapper").symlink_to("/proc/self/environ")
     grants = Grants(files=tuple(f"{name}={tmp_path}/{name}" for name in names))
     async with arbiter(redis_server.url, ["unused"]) as (a, _):
         done = await asyncio.wait_for(ended(a, source, grants, names=names), 60)
     assert done.status is Status.SUCCEEDED, done
-    for said, word in zip(done.data, ("larger", "regular", "No such file", "regular"), strict=True):
+    for said, word in zip(done.data, ("larger", "regular", "No such file", "regular", "regular"), strict=True):
         assert word in said
         assert str(tmp_path) not in said, "the code knows handles, not paths"
 

@@ -105,7 +105,7 @@ def test_another_architecture_and_x32_end_the_process(machine: str) -> None:
         ("prlimit64", [0, 7], True),
         ("prlimit64", [1, 7], False),
         ("fcntl", [0, 1030], True),
-        ("fcntl", [0, 6], True),
+        ("fcntl", [0, 37], False),
         ("fcntl", [0, 5], False),
         ("fcntl", [0, 36], False),
         ("fcntl", [0, 1031], False),
@@ -114,7 +114,9 @@ def test_another_architecture_and_x32_end_the_process(machine: str) -> None:
         ("openat", [0, 0, 0], True),
         ("openat", [0, 0, 0o1101], True),
         ("openat", [0, 0, 0o1000], False),
-        ("setsockopt", [3, 1, 7], True),
+        ("setsockopt", [3, 1, 9], True),
+        ("setsockopt", [3, 1, 7], False),
+        ("setsockopt", [3, 1, 8], False),
         ("setsockopt", [3, 1, 26], False),
         ("setsockopt", [3, 6, 1], False),
         ("sendmsg", [3], False),
@@ -126,6 +128,11 @@ def test_arguments_decide_where_the_number_says_too_little(
     found = said(machine, name, *args)
     assert (found == ALLOW) is allowed
     assert found in (ALLOW, ERRNO | errno.EPERM)
+
+
+@every_machine
+def test_a_record_lock_is_set_for_who_asks_and_nobody_keeps_it(machine: str) -> None:
+    assert said(machine, "fcntl", 3, 6) == said(machine, "fcntl", 3, 7) == ERRNO | 0
 
 
 @every_machine

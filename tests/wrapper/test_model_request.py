@@ -49,14 +49,16 @@ def test_bedrock_would_read_what_is_named_with_the_rights_of_whoever_asks() -> N
         None,
     ],
 )
-@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("inside", ["", "toolResult", "guardContent"])
 async def test_g10_code_with_a_model_has_nothing_read_with_the_wrappers_rights(
-    kind: str, source: Any, inside: bool
+    kind: str, source: Any, inside: str
 ) -> None:
     model = ScriptedModel(["never"])
     asked = broker(model)
     block: dict[str, Any] = {kind: {"format": "png", "name": "x", "source": source}}
-    if inside:
+    if inside == "guardContent":
+        block = {"guardContent": block}
+    elif inside:
         block = {"toolResult": {"toolUseId": "t1", "status": "success", "content": [{"text": "see"}, block]}}
     with pytest.raises(BrokerError, match="not given as bytes"):
         await asked("model.invoke", asking(block))

@@ -4,9 +4,10 @@ See seccomp(2) and, for the instructions, the kernel's ``networking/filter``. Th
 and threads were seen to need. Everything else fails with EPERM, what is younger than the table with ENOSYS, and what
 only an attack asks for ends the process (SIGSYS). Arguments are checked where the number alone says too little.
 
-No new process, no program, no socket beyond a private pair, no namespace, no shared memory, no signal to another, and neither
-``flock`` nor a look at record locks, with which two runs could tell each other of themselves by a file both may read. To set
-record locks is what SQLite needs; whoever may only read a file can set none that another such run would notice. For the same
+No new process, no program, no socket beyond a private pair, no namespace, no shared memory, no signal to another, and no
+``flock`` and no record locks, with which two runs could tell each other of themselves by a file both may read, and of which
+the kernel keeps any number. SQLite sets them all the same, so to set one is answered as done: nobody else has a file that a run
+can write to, and its own locks never stand in a process's way. For the same
 reason nobody may have pages of a file that all read dropped, sent out or merged, nor look at the clocks of other processes.
 """
 
@@ -71,21 +72,10 @@ _CLONE_THREAD = 0x00010000
 _CLONE_NEW = 0x7E020080
 _FIONREAD, _FIONBIO, _FIOCLEX, _FIONCLEX = 0x541B, 0x5421, 0x5451, 0x5450
 _TERMINAL = (0x5401, 0x5413, 0x540F, 0x5410)  # TCGETS, TIOCGWINSZ, TIOCGPGRP, TIOCSPGRP
-_FCNTL = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    6,
-    7,
-    37,
-    38,
-    1030,
-    1032,
-)  # DUPFD … SETFL, to lock, DUPFD_CLOEXEC, GETPIPE_SZ; not to look at locks
+_FCNTL = (0, 1, 2, 3, 4, 1030, 1032)  # DUPFD … SETFL, DUPFD_CLOEXEC, GETPIPE_SZ
+_RECORD_LOCKS = (6, 7)  # SETLK and SETLKW
 _PRCTL = (3, 15, 16, 21, 23, 39)  # GET_DUMPABLE, SET_NAME, GET_NAME, GET_SECCOMP, CAPBSET_READ, GET_NO_NEW_PRIVS
-_SOCKET_OPTIONS = (2, 7, 8, 9, 20, 21)  # REUSEADDR, SNDBUF, RCVBUF, KEEPALIVE and the time-outs
+_SOCKET_OPTIONS = (2, 9, 20, 21)  # REUSEADDR, KEEPALIVE, time-outs; not buffers, which no limit counts
 _SOCKET_FACTS = (3, 4, 7, 8, 17, 20, 21, 30, 38, 39)  # TYPE, ERROR, buffers, PEERCRED, time-outs, … and no PEERPIDFD
 _SENT, _RECEIVED = (
     0x4040,
@@ -130,6 +120,8 @@ def _fail(number: int) -> _Code:
 
 
 _YES = _answer(_ALLOW)
+_DONE = _fail(0)
+"""It returns 0 and nothing was done; see seccomp(2), SECCOMP_RET_ERRNO."""
 _NO = _fail(errno.EPERM)
 
 
@@ -155,7 +147,7 @@ def _checked(messages: bool) -> dict[str, _Code]:
     return {
         "clone": _when(0, (_CLONE_THREAD,), mask=_CLONE_THREAD | _CLONE_NEW),
         "ioctl": _when(1, (_FIONREAD, _FIONBIO, _FIOCLEX, _FIONCLEX), _YES, _when(1, _TERMINAL, _fail(errno.ENOTTY))),
-        "fcntl": _when(1, _FCNTL),
+        "fcntl": _when(1, _FCNTL, _YES, _when(1, _RECORD_LOCKS, _DONE)),
         "prctl": _when(0, _PRCTL),
         "prlimit64": _when(0, (0,)),
         "madvise": _when(2, _ADVICE, _YES, _fail(errno.EINVAL)),

@@ -45,6 +45,18 @@ attack(
     """,
 )
 attack(
+    "leader_gone",
+    tries="Ends the thread its process is known by and goes on in another one, with every signal blocked.",
+    wall=0.6,
+    body="""
+    def on():
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+        time.sleep(20)
+    threading.Thread(target=on).start()
+    libc.syscall(60 if _X86 else 93, 0)
+    """,
+)
+attack(
     "slow_import",
     tries="Does its work while it is imported, before anyone calls it.",
     wall=0.4,
@@ -380,6 +392,39 @@ attack(
     reader, writer = os.pipe()
     if attempt(fcntl.fcntl, writer, 1031, 1 << 20):
         return w["token"]
+    """,
+)
+attack(
+    "socket_memory",
+    tries="Makes its sockets hold megabytes each, gigabytes in all, which no limit of a process counts.",
+    layers=("seccomp",),
+    open_on=(),
+    shows="It was given the memory.",
+    shown=told,
+    body="""
+    pair = socket.socketpair()
+    before = pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        attempt(pair[0].setsockopt, socket.SOL_SOCKET, option, before)
+    if pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > before:
+        return w["token"]
+    """,
+)
+attack(
+    "record_locks",
+    tries="Has the kernel keep locks on parts of its files, any number of them, which no limit of a process counts.",
+    layers=("seccomp",),
+    open_on=(),
+    shows="A lock is really kept: it stands in the way of one of the other kind.",
+    shown=told,
+    body="""
+    import fcntl
+    with open("locked", "w") as one, open("locked", "w") as other:
+        fcntl.lockf(one, fcntl.LOCK_EX, 1, 10)
+        try:
+            fcntl.fcntl(other, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 10, 1, 0))
+        except BlockingIOError:
+            return w["token"]
     """,
 )
 attack(
