@@ -151,6 +151,7 @@ def _invalid(spec: Specification, name: str, settings: FabricationSettings) -> I
             input_schema=spec.input_schema,
             output_schema=spec.output_schema,
             effects=spec.effects,
+            grants=spec.grants,
         )
     except BadInput as error:
         yield str(error)

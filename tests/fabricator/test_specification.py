@@ -56,6 +56,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
         (change("comment", "x"), "comment: Extra inputs are not permitted"),
         (change("effects", "magic"), "effects"),
         (change("description", ""), "description"),
+        (change("grants", {"secrets": ["KEY"]}), "grant http_hosts as well"),
         (change("input_schema", {"type": "array"}), "input_schema.type"),
         (change("output_schema", {"type": "nonsense"}), "output_schema"),
         (change("input_schema.properties.class", {"type": "integer"}), "'class' cannot be a Python parameter"),
