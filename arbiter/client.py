@@ -165,7 +165,7 @@ class Client(Keeping):
                     async for event in events:
                         state.apply(event)
         except TimeoutError:
-            nobody = ", and no process has begun it: start one that plans" if state.status == "queued" else ""
+            nobody = ", and no process has begun it (does one serve this board?)" if state.status == "queued" else ""
             raise TimeoutError(
                 f"Run {run_id} is still {state.status} after {timeout:g} s{nobody}; it goes on."
             ) from None

@@ -77,8 +77,9 @@ def run_text(state: RunState) -> str:
         lines.append(f"  from {narration.sources(state.taint)}")
     if state.error is not None:
         lines.append(f"  {narration.failure(state.error, 300)}")
-    shown = sorted(state.work, key=lambda task: task.state in ("succeeded", "cancelled"))[:TEXT_ROWS]
-    for task in [task for task in state.work if task in shown]:
+    first = sorted(state.work, key=lambda task: task.state in ("succeeded", "cancelled"))[:TEXT_ROWS]
+    shown = {task.id for task in first}
+    for task in [task for task in state.work if task.id in shown]:
         took = narration.busy_seconds(state, task, known_until(state))
         spent = "" if took is None else f"  {seconds(took)}"
         name = f"{task.round}.{one_line(task.key, 64)}" if task.round else one_line(task.capability, 64)

@@ -64,7 +64,8 @@ class RunResult:
         """
         if not self.ok:
             why = f": {self.error.message}" if self.error else ""
-            failed = RunFailed(f"Run {self.run_id} {self.status.replace('_', ' ')}{why}")
+            verb = "" if self.status in ("failed", "timed_out") else "was " if self.state.done else "is "
+            failed = RunFailed(f"Run {self.run_id} {verb}{self.status.replace('_', ' ')}{why}")
             for said in narration.traces(self.state):
                 failed.add_note(said)
             raise failed
