@@ -10,8 +10,9 @@ do
   if took and seen and redis.call('HGET', KEYS[1], id) == seen and string.sub(seen, 1, #CLAIMED) == CLAIMED then
     local run = string.match(id, '^(.*)/')
     local r = redis.call('HGET', KEYS[9], run)
-    -- A run that goes on in its first version is a call, and nobody paused or cancelled it; a quota may count it.
-    if r and string.sub(r, 1, #GOING) == GOING and not string.find(r, '"held":', 1, true) then
+    -- A run that goes on in its first version is a call, and nobody paused or cancelled it. Nor does a quota count it: a claim
+    -- under quotas leaves another header, and one whose quotas are gone belongs to a run that was written anew with them.
+    if r and string.sub(r, 1, #GOING) == GOING then
       local function tell(kind, subject, version, data)
         local name = subject .. ':' .. version
         local at = redis.call('XADD', KEYS[k + 1], '*', 'type', kind, 'subject', subject, 'id', name, 'data', data)
