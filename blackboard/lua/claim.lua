@@ -13,11 +13,11 @@ local TOGETHER = 200                       -- tasks that are read, and written, 
 
 -- What was taken and is not written yet: id, header and event of each task, and the task.
 local ids, headers, events, tasks = {}, {}, {}, {}
-local out, taken = {}, 0
+local out, taken, mine = {}, 0, {}
 local function hand(id, t, header, event)
   local n = #ids + 1
   ids[n], headers[n], events[n], tasks[n] = id, header, event, t
-  taken = taken + 1
+  taken, mine[id] = taken + 1, true
 end
 -- Tells of what was taken, with what is kept beside the headers.
 local function describe()
@@ -155,7 +155,7 @@ local function take(name, lane, head)
       local id = string.match(member, '%z([^%z]*)$')
       local text = redis.call('HGET', TASKS, id)
       local t = text and cjson.decode(text)
-      local good = t and t.state == 'ready'
+      local good = t and t.state == 'ready' and not mine[id]  -- an agenda by an earlier version may have a task twice
       if good then
         local weight = quota('tenant:' .. head.tenant)
         head.turn = head.turn or select(2, clocks(name, head.tenant))
