@@ -204,6 +204,7 @@ local function serve(name, lane)
       at = at + 1
     end
     heads[at] = head
+    if not ids[1] then lane.heads = nil end  -- a part was written: as many tenants as are wanted now are looked at again
     return true
   end
   for _, head in ipairs(heads) do
