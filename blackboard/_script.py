@@ -101,11 +101,20 @@ PRELUDES: Mapping[str, tuple[str, ...]] = {
 }
 """The preludes that are not one file of that name."""
 
+USUAL: Mapping[tuple[str, str], str] = {("complete", "_board"): "_complete_call"}
+"""What a script begins with behind a prelude: its usual case, which returns before the prelude costs anything."""
+
 
 @cache
 def load(name: str, prelude: str = "_board") -> Script:
     """The script ``lua/<name>.lua`` behind a prelude: a file of that name, or what :data:`PRELUDES` says."""
-    return Script(name, assembled([source(one) for one in (*PRELUDES.get(prelude, (prelude,)), name)]))
+    return Script(name, assembled([source(one) for one in parts(name, prelude)]))
+
+
+def parts(name: str, prelude: str) -> tuple[str, ...]:
+    """The files a script is made of, its own last."""
+    usual = USUAL.get((name, prelude))
+    return (*((usual,) if usual else ()), *PRELUDES.get(prelude, (prelude,)), name)
 
 
 def source(name: str) -> str:

@@ -63,6 +63,8 @@ class Claim:
     """Id of the entry that its result becomes, on the board of a planned run; empty where it becomes none."""
     watched: bool = False
     """Whether that entry may trigger: its run has an agenda."""
+    usual: str = field(default="", compare=False, repr=False)
+    """Of a call without anything unusual, its header as the claim left it: the end of such a call needs no look at more."""
     received: float = field(default_factory=time.monotonic, compare=False)
     """When this process was handed it, on its own clock that only grows."""
 
@@ -142,6 +144,13 @@ def task_key(task_id: str) -> str:
     return task_id.rsplit("/", 1)[1].partition(".")[2]
 
 
+_USUAL = frozenset({
+    "kind", "cap", "version", "lane", "run", "tenant", "tuid", "key", "round", "prio", "slot", "att", "clm", "max", "fence",
+    "owner", "state", "ver", "at", "dl", "ats", "rp", "rr", "lim", "src",
+})  # fmt: skip
+"""Fields of a header that ask nothing of its end. Any other may: what waits on it, what counts it, who was told of it."""
+
+
 @lru_cache(maxsize=256)
 def _limits(**own: float) -> Limits:
     return Limits.model_validate(own)
@@ -177,6 +186,7 @@ def parse(row: Sequence[str], worker: str) -> Claim:
         taint=merged(read(t.get("src")), *brought),
         entry=f"{t['run']}/e/{t['ent']}" if "ent" in t else "",
         watched="ag" in t,
+        usual=header if t["round"] == 0 and t["kind"] == "capability" and t.keys() <= _USUAL else "",
         checkpoint=json.loads(checkpoint) if checkpoint else None,
         dependencies=tuple((task_key(outputs[i]), outputs[i + 1]) for i in range(0, len(outputs), 2)),
     )

@@ -194,10 +194,11 @@ class Working(Calling):
         completion = cleaned_completion(completion)
         body, data = await self._written(claim, completion)
         confirm, took = await self._asked(durable), _took(claim, completion)
+        usual = _usual(claim, completion)
         await self._ending(claim, completion, data, lambda *entry: self._call(
-            "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
-            claim.task_id, claim.fence, completion.status.value, body, _told(completion), took, *entry, confirm=confirm,
-            entered=bool(claim.entry),
+            "complete", self.shard_of(claim.run_id), (claim.lane,) if usual else self._released(claim), claim.run_id,
+            claim.task_id, claim.fence, completion.status.value, body, _told(completion), took, *usual, *entry,
+            confirm=confirm, entered=bool(claim.entry),
         ))  # fmt: skip
 
     async def fail(self, claim: Claim, completion: Completion, *, carried: Usage | None = None) -> str:
@@ -339,6 +340,13 @@ class Working(Calling):
 def _awoken(place: Shard, worker: str) -> str:
     """Where the last claim behind a doorbell is remembered: beside the worker's others, which may come meanwhile."""
     return place.last_claim(f"{worker}:bell")
+
+
+def _usual(claim: Claim, completion: Completion) -> tuple[str, ...]:
+    """What the end of a call as most of them are is told: its header, and whose outcome is counted. Nothing of any other."""
+    if not claim.usual or completion.status is not Status.SUCCEEDED:
+        return ()
+    return claim.usual, f"{claim.capability}|{claim.version}" if claim.version else ""
 
 
 def _took(claim: Claim, completion: Completion) -> str:

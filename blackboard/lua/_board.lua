@@ -36,6 +36,9 @@ local FEED_LENGTH = 100000
 local TRAIL = 100000                       -- entries that the audit of a shard keeps, about
 local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
+-- What the header of a new task begins with, and that of the run of a new call. Any other is in no order.
+local NEW = '{"state":"ready","ver":1,"att":0,"fence":"0",'
+local GOING = '{"state":"running","ver":1,'
 
 local T = redis.call('TIME')
 local US = T[1] * 1000000 + T[2]
@@ -62,9 +65,11 @@ end
 -- The arbiter's own: a decision about a run, or what picks from its agenda.
 local function deciding(t) return t.kind == 'step' or t.kind == 'control' end
 
+-- {<first>, ...fields}: puts the beginning of an object before further fields, which must not be empty.
+local function behind(first, fields) return first .. string.sub(cjson.encode(fields), 2) end
 -- {"<name>": <raw>, ...fields}: puts ready JSON into an object without decoding it. fields must not be empty.
 local function splice(name, raw, fields)
-  return '{"' .. name .. '":' .. raw .. ',' .. string.sub(cjson.encode(fields), 2)
+  return behind('{"' .. name .. '":' .. raw .. ',', fields)
 end
 
 -- An event goes to the shard's feed and, when it is part of the run's history, to the run's log with its data.
@@ -195,9 +200,16 @@ local function post(run, r, s, input)
     redis.call('ZADD', DUE, n2s(t.dl), 't:' .. s.id)
     if state == 'ready' then enqueue(s.id, t) end
   end
-  bump(s.id, t, now, 'task.posted', splice('input', input, {task = s.id, kind = t.kind, capability = t.cap,
+  local told = splice('input', input, {task = s.id, kind = t.kind, capability = t.cap,
     version = t.version, lane = t.lane, tool_use_id = t.tuid, key = t.key, round = t.round, after = t.deps,
-    state = state, deadline_ms = t.dl, taint = t.src, activation = t.act}), true)
+    state = state, deadline_ms = t.dl, taint = t.src, activation = t.act})
+  if now ~= 'ready' then
+    bump(s.id, t, now, 'task.posted', told, true)
+  else
+    t.att, t.fence, t.ver = nil, nil, nil
+    redis.call('HSET', TASKS, s.id, behind(NEW, t))
+    emit('task.posted', s.id, 1, run, told, true)
+  end
 end
 local function post_step(run, r)
   local n = r.round + 1

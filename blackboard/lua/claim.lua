@@ -9,23 +9,37 @@ local LOOK = 64                            -- tenants, and capabilities set asid
 local MOVES = 200                          -- tasks that are set aside at the most before a call returns
 local BUSY_MS = 1000                       -- after which room for another attempt is looked for again
 
-local function describe(id, t, header)
-  local row = {id, header, redis.call('HGET', DATA, id) or 'null', redis.call('HGET', CKPT, id) or ''}
-  for _, d in ipairs(t.deps or {}) do
-    row[#row + 1] = d
-    row[#row + 1] = redis.call('HGET', OUT, d) or 'null'
-  end
-  return row
+local TOGETHER = 200                       -- tasks that are read, and written, by one command
+
+-- What was taken and is not written yet: id, header and event of each task, and the task.
+local ids, headers, events, tasks = {}, {}, {}, {}
+local out, taken, mine = {}, 0, {}
+local function hand(id, t, header, event)
+  local n = #ids + 1
+  ids[n], headers[n], events[n], tasks[n] = id, header, event, t
+  taken, mine[id] = taken + 1, true
 end
-local out = {}
+-- Tells of what was taken, with what is kept beside the headers.
+local function describe()
+  local data, kept = redis.call('HMGET', DATA, unpack(ids)), redis.call('HMGET', CKPT, unpack(ids))
+  for i, id in ipairs(ids) do
+    local row = {id, headers[i], data[i] or 'null', kept[i] or ''}
+    for _, d in ipairs(tasks[i].deps or {}) do
+      row[#row + 1] = d
+      row[#row + 1] = redis.call('HGET', OUT, d) or 'null'
+    end
+    out[#out + 1] = row
+  end
+end
 local last = redis.call('GET', LAST)
 if last then
   local parts = cjson.decode(last)
   if parts[1] == nonce then
     for i = 2, #parts, 2 do
       local t = get(parts[i])
-      if t and t.state == 'claimed' and t.fence == parts[i + 1] then out[#out + 1] = describe(parts[i], t, cjson.encode(t)) end
+      if t and t.state == 'claimed' and t.fence == parts[i + 1] then hand(parts[i], t, cjson.encode(t)) end
     end
+    if taken > 0 then describe() end
     return out
   end
 end
@@ -55,8 +69,8 @@ local function spend(subject, t)
 end
 
 local memory, moves = {nonce}, 0
-local function members(lane, tenant)
-  return redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\2', 'LIMIT', 0, 2)
+local function members(lane, tenant, n)
+  return redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\2', 'LIMIT', 0, n)
 end
 -- The tenant's next task whose capability has room. Tasks whose capability has none are set aside behind the tenant's others,
 -- each once, in a range of their own for each capability, so that they keep nobody waiting.
@@ -82,69 +96,134 @@ local function pick(lane, tenant)
   end
   wait(0)
 end
--- Takes one task of the tenant; what is on its agenda without being ready is dropped on the way. False: it has none to give.
-local function take(name, lane, tenant, vt)
-  while true do
-    local two = LIMITED and {pick(lane, tenant)} or members(lane, tenant)
-    local member, more = two[1], two[2]
-    if not member then
-      if not more and not members(lane, tenant)[1] then redis.call('ZREM', lane.q, tenant) end
-      return false
+-- Writes what was taken from a lane. The first write grows something: a full server refuses new work and takes ends.
+local gone, served = {}, {}
+local function write(name, lane)
+  if not gone[1] then return end
+  if ids[1] then
+    local turns = {}
+    for tenant, head in pairs(served) do
+      turns[#turns + 1] = name .. ':' .. tenant
+      turns[#turns + 1] = n2v(head.vt) .. ' ' .. n2s(head.turn)
     end
-    local id = string.match(member, '%z([^%z]*)$')
-    local t = get(id)
-    local good = t and t.state == 'ready'
-    if good then  -- the first write grows something: a full server refuses new work and takes ends
-      local weight, served = quota('tenant:' .. tenant), t.slot and t.slot - (9 - t.prio) * HEAD_START or 0
-      local _, turn = clocks(name, tenant)
-      vt = vt + 1 / (weight and weight.w or 1)
-      redis.call('HSET', VT, name .. ':' .. tenant, n2v(vt) .. ' ' .. n2s(math.max(turn, served)))
-    end
-    redis.call('ZREM', lane.r, member)
-    if LIMITED then more = members(lane, tenant)[1] end
-    if more then redis.call('ZADD', lane.q, n2v(vt), tenant) else redis.call('ZREM', lane.q, tenant) end
-    if good then
-      for _, subject in ipairs({'board', 'tenant:' .. tenant, 'capability:' .. t.cap}) do spend(subject, t) end
-      t.park = nil
-      t.fence = n2s(math.max(tonumber(t.fence) + 1, US))
-      t.att, t.clm = t.att + 1, (t.clm or 0) + 1
-      t.owner = ARGV[A]
-      redis.call('ZADD', LEASE, till, id)
-      local header = bump(id, t, 'claimed', 'task.claimed', cjson.encode({attempt = t.att, worker = t.owner, fence = t.fence,
-        capability = t.cap, kind = t.kind, key = t.key, version = t.version}), false)
+    redis.call('HSET', VT, unpack(turns))
+  end
+  redis.call('ZREM', lane.r, unpack(gone))
+  for tenant, head in pairs(served) do
+    if members(lane, tenant, 1)[1] then redis.call('ZADD', lane.q, n2v(head.vt), tenant) else redis.call('ZREM', lane.q, tenant) end
+  end
+  if ids[1] then
+    local leases, written = {}, {}
+    for i, id in ipairs(ids) do
+      leases[2 * i - 1], leases[2 * i] = till, id
+      written[2 * i - 1], written[2 * i] = id, headers[i]
       memory[#memory + 1] = id
-      memory[#memory + 1] = t.fence
-      out[#out + 1] = describe(id, t, header)
-      return true
+      memory[#memory + 1] = tasks[i].fence
+    end
+    redis.call('ZADD', LEASE, unpack(leases))
+    redis.call('HSET', TASKS, unpack(written))
+    for i, id in ipairs(ids) do emit('task.claimed', id, tasks[i].ver, tasks[i].run, events[i], false) end
+    describe()
+  end
+  gone, served, ids, headers, events, tasks = {}, {}, {}, {}, {}, {}
+end
+-- The tenant's next task: what waits is read ahead, but where quotas decide it depends on what was taken before.
+local function next_of(lane, head)
+  if LIMITED then return pick(lane, head.tenant) end
+  if not head.waiting then head.waiting, head.at = members(lane, head.tenant, math.min(want - taken, TOGETHER)), 0 end
+  head.at = head.at + 1
+  return head.waiting[head.at]
+end
+-- The header of a task after a claim. Of a new one only the beginning is written anew: encoding costs more than all the rest.
+local WORKER = ',"owner":' .. string.sub(cjson.encode({ARGV[A]}), 2, -2) .. ',"clm":1,'
+local function claimed(t, text)
+  if LIMITED or string.sub(text, 1, #NEW) ~= NEW then return cjson.encode(t) end
+  return '{"state":"claimed","ver":2,"att":1,"fence":"' .. t.fence .. '"' .. WORKER .. string.sub(text, #NEW + 1)
+end
+-- Takes one task of the tenant; what is on its agenda without being ready is dropped on the way. False: it has none to give.
+local function take(name, lane, head)
+  while true do
+    local member = next_of(lane, head)
+    if not member then
+      write(name, lane)
+      head.waiting = nil
+      local more = members(lane, head.tenant, 1)[1]
+      if not more then redis.call('ZREM', lane.q, head.tenant) end
+      if not more or LIMITED then return false end
+    else
+      gone[#gone + 1] = member
+      local id = string.match(member, '%z([^%z]*)$')
+      local text = redis.call('HGET', TASKS, id)
+      local t = text and cjson.decode(text)
+      local good = t and t.state == 'ready' and not mine[id]  -- an agenda by an earlier version may have a task twice
+      if good then
+        local weight = quota('tenant:' .. head.tenant)
+        head.turn = head.turn or select(2, clocks(name, head.tenant))
+        head.vt = head.vt + 1 / (weight and weight.w or 1)
+        head.turn = math.max(head.turn, t.slot and t.slot - (9 - t.prio) * HEAD_START or 0)
+        served[head.tenant] = head
+        if LIMITED then
+          for _, subject in ipairs({'board', 'tenant:' .. head.tenant, 'capability:' .. t.cap}) do spend(subject, t) end
+        end
+        t.park = nil
+        t.fence = n2s(math.max(tonumber(t.fence) + 1, US))
+        t.att, t.clm = t.att + 1, (t.clm or 0) + 1
+        t.ver, t.state, t.owner = t.ver + 1, 'claimed', ARGV[A]
+        hand(id, t, claimed(t, text), cjson.encode({attempt = t.att, worker = t.owner, fence = t.fence, capability = t.cap,
+          kind = t.kind, key = t.key, version = t.version}))
+      end
+      if LIMITED or #gone >= TOGETHER then write(name, lane) end
+      if good then return true end
     end
   end
 end
--- One task of the lane, from the tenant with the least virtual time among those with room.
+-- One task of the lane, from the tenant with the least virtual time among those with room. Of the first tenants, as many as
+-- there are tasks wanted, one always has the least.
 local function serve(name, lane)
-  local heads = redis.call('ZRANGE', lane.q, 0, LIMITED and LOOK - 1 or 0, 'WITHSCORES')
+  local heads = lane.heads
+  if not heads then
+    local found = redis.call('ZRANGE', lane.q, 0, (LIMITED and LOOK or math.min(want - taken, TOGETHER)) - 1, 'WITHSCORES')
+    heads = {}
+    for i = 1, #found, 2 do heads[#heads + 1] = {tenant = found[i], vt = tonumber(found[i + 1])} end
+  end
   if not heads[1] then
+    write(name, lane)
     -- Tokens left by work that was taken without sleeping would wake sleepers for nothing; work to come rings anew.
     redis.call('DEL', lane.b)
     return false
   end
-  for i = 1, #heads, 2 do
-    if room('tenant:' .. heads[i]) and take(name, lane, heads[i], tonumber(heads[i + 1])) then return true end
+  if not LIMITED then
+    lane.heads = heads
+    local head, at = heads[1], 1
+    if not take(name, lane, head) then
+      lane.heads = nil
+      return true
+    end
+    while heads[at + 1] and (heads[at + 1].vt < head.vt or heads[at + 1].vt == head.vt and heads[at + 1].tenant < head.tenant) do
+      heads[at] = heads[at + 1]
+      at = at + 1
+    end
+    heads[at] = head
+    if not ids[1] then lane.heads = nil end  -- a part was written: as many tenants as are wanted now are looked at again
+    return true
   end
-  if not LIMITED then return redis.call('ZCARD', lane.q) > 0 end
+  for _, head in ipairs(heads) do
+    if room('tenant:' .. head.tenant) and take(name, lane, head) then return true end
+  end
   -- Whoever is held back by a quota of its own earns nothing meanwhile, and makes room for the look at the next ones.
-  if #heads == 2 * LOOK and redis.call('ZCARD', lane.q) > LOOK then
-    for i = 1, #heads, 2 do
-      if redis.call('ZSCORE', lane.q, heads[i]) then
-        redis.call('ZADD', lane.q, n2v(tonumber(heads[#heads]) + 1), heads[i])
-      end
+  if #heads == LOOK and redis.call('ZCARD', lane.q) > LOOK then
+    for _, head in ipairs(heads) do
+      if redis.call('ZSCORE', lane.q, head.tenant) then redis.call('ZADD', lane.q, n2v(heads[LOOK].vt + 1), head.tenant) end
     end
     wait(0)
   end
   return false
 end
 for i = 1, NL do
-  while #out < want and room('board') and serve(ARGV[1 + i], LANES[ARGV[1 + i]]) do end
+  local name, lane = ARGV[1 + i], LANES[ARGV[1 + i]]
+  while taken < want and room('board') and serve(name, lane) do end
+  write(name, lane)
 end
-if #out > 0 or want == 0 then redis.call('SET', LAST, cjson.encode(memory), 'PX', 600000) end
-if soon and #out < want then out[#out + 1] = {'', n2s(soon)} end
+if taken > 0 or want == 0 then redis.call('SET', LAST, cjson.encode(memory), 'PX', 600000) end
+if soon and taken < want then out[#out + 1] = {'', n2s(soon)} end
 return out

@@ -5,13 +5,14 @@ local reply = settled(run, ARGV[A + 1], ARGV[A + 2])
 if reply then return reply end
 local s = cjson.decode(ARGV[A + 6])
 if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
-local r = {tenant = ARGV[A + 1], sha = ARGV[A + 2], text = ARGV[A + 3], state = 'running', at = MS, ver = 0, round = 0, n = 1,
+local r = {tenant = ARGV[A + 1], sha = ARGV[A + 2], text = ARGV[A + 3], at = MS, round = 0, n = 1,
   call = s.id, dl = MS + tonumber(ARGV[A + 5]), lanes = {s.lane}}
 s.dl = math.min(r.dl, MS + s.ms)
 if s.rr then s.rr.at = MS end
 redis.call('ZADD', INDEX, n2s(MS), run)
 redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. run)
 admit(r)
-bump_run(run, r, 'run.accepted', ARGV[A + 4])
+redis.call('HSET', RUNS, run, behind(GOING, r))
+emit('run.accepted', run, 1, run, ARGV[A + 4], true)
 post(run, r, s, ARGV[A + 7])
 return {run, 1}

@@ -351,3 +351,16 @@ async def test_the_parts_of_a_quota_are_the_whole(play: Play, quotas: Quotas) ->
     quota = Quota(subject="board", at_once=most, open_runs=most)
     parts = [quotas._part(quota, shard.number) for shard in play.board.shards]  # pyright: ignore[reportPrivateUsage]
     assert sum(part["c"] for part in parts) == sum(part["o"] for part in parts) == most
+
+
+async def test_g12_a_claim_of_more_than_is_read_together_takes_from_the_tenants_in_turn() -> None:
+    async with await Board.open("memory://many-at-once") as board:
+        for tenant, tasks in {"a": 150, "b": 150, "c": 10}.items():
+            for _ in range(tasks):
+                await board.submit_call("count", {}, lane="work", tenant=tenant)
+        claimed = await board.claim("w", ["work"], n=250)
+        assert [one.tenant for one in claimed[:30]] == ["a", "b", "c"] * 10
+        assert Counter(one.tenant for one in claimed) == {"a": 120, "b": 120, "c": 10}
+        assert len({one.task_id for one in claimed}) == 250
+        assert Counter(one.tenant for one in await board.claim("w", ["work"], n=250)) == {"a": 30, "b": 30}
+        assert await board.claim("w", ["work"], n=5) == []
