@@ -184,7 +184,7 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ("no ping-pong", ("_activations", "times >= RUN.ag.rep", "false"), ping_pong_ends),
     ("a chain is forgotten", ("_noticing", "src.chain[#src.chain + 1] = above.tr", ""), ping_pong_ends),
     ("the rest of a storm is lost", ("_noticing", "redis.call('RPUSH'", "local _ = ('RPUSH'"), all_of_a_storm_is_made),
-    ("the rest of a storm is never made", ("agenda_decide", "  more(a, run)\n", ""), all_of_a_storm_is_made),
+    ("the rest of a storm is never made", ("agenda_decide", "more(a, run) and", ""), all_of_a_storm_is_made),
     (
         "no memory of decisions",
         ("agenda_decide", "if a.call == call then return 0 end", ""),
@@ -202,7 +202,7 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ),
     (
         "many control tasks",
-        ("_board", "if a.ctl or a.busy >= r.ag.c", "if a.busy >= r.ag.c"),
+        ("_board", "if a.ctl then return rouse(a.ctl) end", ""),
         one_control_task_at_a_time,
     ),
     (

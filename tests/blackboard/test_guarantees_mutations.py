@@ -364,9 +364,9 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
     "G4 wake does not look again": (wake_looks_again, ("wake", "or tonumber(at) > MS", "")),
     "G6 no lease is set": (lost_workers_are_noticed, ("claim", "redis.call('ZADD', LEASE, till, id)", "")),
     "G6 nobody is put on the agenda": (lost_workers_are_noticed, ("wake", "enqueue(ARGV[A], t)", "")),
-    "G5 one dependency is enough": (dependants_wait_for_all, ("_board", "if x.need == 0 then", "if true then")),
+    "G5 one dependency is enough": (dependants_wait_for_all, ("_board", "if x.need > 0 then", "if false then")),
     "G3 no cascade": (dependants_of_a_failure_end, ("_board", "x.state = 'doomed'", "break")),
-    "G3 attempts without end": (attempts_are_bounded, ("_board", "t.att >= t.max or", "")),
+    "G3 attempts without end": (attempts_are_bounded, ("_board", "t.cxl or t.att >= t.max", "t.cxl")),
     "G6 failures under a rule without end": (failures_under_a_rule_are_counted, ("_board", "t.rc[by.key] = n", "")),
     "G6 age ignored": (age_is_kept, ("_board", "if age and", "if false and")),
     "G6 age from another time": (age_is_kept, ("commit", "s.rr.at = MS", "s.rr.at = MS + 1000")),
@@ -387,7 +387,7 @@ BROKEN: dict[str, tuple[Check, Mutation]] = {
     ),
     "G9 tasks not logged": (
         the_log_tells_the_story,
-        ("_board", "state = state, deadline = t.dl}), true)", "state = state, deadline = t.dl}), false)"),
+        ("_board", "taint = t.src, activation = t.act}), true)", "taint = t.src, activation = t.act}), false)"),
     ),
     "G5 a call posts a step": (a_call_ends_its_run, ("_board", "elseif r.call then", "elseif false then")),
     "G3 no letter of a task": (
