@@ -51,7 +51,8 @@ class OpenRequest(Record):
     input: dict[str, JsonValue] = Field(default_factory=dict)
     """Of the awarded capability, unless its bid says another."""
     seconds: float = Field(default=SECONDS, gt=0, le=86_400 * 30)
-    """How long bids count, on the server's clock, from when it was posted or amended."""
+    """How long bids count, on the server's clock, from when it was posted or amended. It is awarded before that time once a bid
+    can be, and everybody it triggered is done."""
     otherwise: Literal["fabricate", "give_up"] = "give_up"
     """What happens without a bid that can be awarded."""
     missing: Missing | None = None
@@ -123,7 +124,7 @@ def read(entry: Entry) -> OpenRequest | str:
 def bids(entries: Iterable[Entry], request: Entry, seconds: float) -> list[Candidate]:
     """The bids on a request, in the order they came, with those refused that do not count."""
     found: list[Candidate] = []
-    until = _at_ms(request.position) + seconds * 1000
+    until = closes(request, seconds) * 1000
     for one in sorted(entries, key=lambda one: one.position):
         if not any(link.rel == "answers" and link.to == request.id for link in one.links):
             continue
@@ -139,6 +140,11 @@ def bids(entries: Iterable[Entry], request: Entry, seconds: float) -> list[Candi
             )
         )
     return found
+
+
+def closes(request: Entry, seconds: float) -> float:
+    """Until when bids count, in seconds since the epoch on the server's clock."""
+    return _at_ms(request.position) / 1000 + seconds
 
 
 def _at_ms(position: str) -> int:
