@@ -82,7 +82,7 @@ local function pick(lane, tenant)
   end
   wait(0)
 end
--- Takes one task of the tenant; what is on its agenda without being ready is dropped on the way. False: it has none to give.
+-- Takes one task of the tenant; what is on its agenda and not to be begun is dropped on the way. False: it has none to give.
 local function take(name, lane, tenant, vt)
   while true do
     local two = LIMITED and {pick(lane, tenant)} or members(lane, tenant)
@@ -93,7 +93,7 @@ local function take(name, lane, tenant, vt)
     end
     local id = string.match(member, '%z([^%z]*)$')
     local t = get(id)
-    local good = t and t.state == 'ready'
+    local good = t and t.state == 'ready' and not t.cxl  -- what was stopped before it began ends with the next sweep
     if good then  -- the first write grows something: a full server refuses new work and takes ends
       local weight, served = quota('tenant:' .. tenant), t.slot and t.slot - (9 - t.prio) * HEAD_START or 0
       local _, turn = clocks(name, tenant)

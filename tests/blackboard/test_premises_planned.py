@@ -54,6 +54,17 @@ async def test_g7_a_running_task_is_told_and_one_that_waits_ends_with_the_next_s
     assert told == [why, why]
 
 
+async def test_what_was_stopped_before_it_began_is_handed_to_nobody_and_ends_with_the_plain_reason(play: Play) -> None:
+    run, notes, entry = await resting(play, "a", "b")
+    await notes.retract(entry)
+    assert await play.take(n=2) == []
+    await play.sound()
+    await play.board.sweep()
+    why = f"the entry it was made from was retracted: {entry}"
+    assert await ended(play, run) == {"a": ("cancelled", why), "b": ("cancelled", why)}
+    assert (await play.step(run)).round == 2
+
+
 async def test_a_task_that_does_not_rest_on_the_entry_goes_on(play: Play) -> None:
     run, notes, entry = await resting(play, "a")
     other = await notes.post("claims.b", 1)
@@ -273,6 +284,12 @@ async def lost_before_the_decision(play: Play) -> bool:
     return "a" in await ended(play, run)
 
 
+async def nothing_stopped_is_begun(play: Play) -> bool:
+    _, notes, entry = await resting(play, "a")
+    await notes.retract(entry)
+    return await play.take() == []
+
+
 async def stopped_far_away(play: Play) -> bool:
     run, notes, first = await derived(play, 2)
     last = (await notes.query("derived.1")).entries[0].id
@@ -301,6 +318,7 @@ async def lost_far_away_before_the_decision(play: Play) -> bool:
         (stopped_in_time, ("_premises", "redis.call('ZADD', DUE, n2s(MS), 't:' .. id)", "redis.call('ZREM', DUE, '')")),
         (stopped_on_retraction, ("_premises", "if h.ver > 1", "if false")),
         (stopped_on_retraction, ("_premises", "if entries[one] then return one end", "")),
+        (nothing_stopped_is_begun, ("claim", "and not t.cxl", "")),
         (stopped_far_away, ("_premises", "queue[#queue + 1] = other", "")),
         (lost_far_away_before_the_decision, ("_premises", "queue[#queue + 1] = {link.to, from}", "")),
         (its_own_words_stop_nothing, ("_premises", "and id ~= by", "")),
