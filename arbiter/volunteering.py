@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -62,6 +62,29 @@ class OpenRequest(Record):
         if self.otherwise == "fabricate" and self.missing is None:
             raise BadInput("missing", None, "Say which capability is to be fabricated when nobody bids.")
         return self.model_dump(mode="json", exclude_none=True)
+
+
+class Asking(OpenRequest):
+    """An open request and the name of its topics, as a client says them in one object."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "asked"
+
+    def request(self) -> OpenRequest:
+        """The request alone."""
+        return OpenRequest.model_validate(self.model_dump(exclude={"name"}))
+
+
+def asked(said: Mapping[str, Any]) -> OpenRequest:
+    """A request from its fields.
+
+    Raises:
+        BadInput: one of them does not fit.
+    """
+    try:
+        return OpenRequest.model_validate(said)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BadInput(".".join(map(str, first["loc"])), first["input"], f"{first['msg'].rstrip('.')}.") from None
 
 
 class Bid(Record):

@@ -62,6 +62,7 @@ def build() -> argparse.ArgumentParser:
     parser_board.tokens(commands)
     parser_board.audit(commands)
     parser_board.entries(commands)
+    parser_agenda.ask(commands)
     parser_agenda.agenda(commands)
     parser_agenda.standing(commands)
     down = words.command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
