@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from arbiter.fold import fold
-from arbiter.inquiry import Inquiry, Posting
-from arbiter.volunteering import ANSWERS, REQUESTS, UNANSWERED, OpenRequest
+from arbiter.inquiry import ENTRIES, Inquiry, Posting
+from arbiter.volunteering import ANSWERS, AWARDS, BIDS, REQUESTS, UNANSWERED, OpenRequest
 from blackboard.entry import Entry
-from blackboard.errors import BadInput
+from blackboard.errors import BadInput, UnknownRecord
 from blackboard.topics import check_topic
 from blackboard.triggers import AgendaTerms, Query
+from blackboard.types import Limits
 
 if TYPE_CHECKING:
     from arbiter.client import Client
@@ -57,8 +59,15 @@ def inquiry(request: OpenRequest, name: str) -> Inquiry:
     return Inquiry([Posting(f"{REQUESTS}.{name}", request.content())], terms)
 
 
-async def post(client: Client, run_id: str, name: str, request: OpenRequest, operation: str | None) -> None:
-    """Post a request in a run that goes on; see :meth:`arbiter.client.Client.ask`."""
+async def begin(
+    client: Client, request: OpenRequest, name: str, run_id: str | None, key: str | None, tenant: str | None = None,
+    limits: Limits | None = None, sources: Sequence[str] | None = None,
+) -> str:  # fmt: skip
+    """Post a request, in a run that goes on or in one of its own; see :meth:`arbiter.client.Client.ask`. The id of the run."""
+    if run_id is None:
+        return await client.submit(
+            inquiry(request, name), idempotency_key=key, tenant=tenant, limits=limits, sources=sources
+        )
     check_topic(f"{REQUESTS}.{name}")
     state = fold(run_id, await client.board.history(run_id))
     if state.agenda is None:
@@ -66,7 +75,21 @@ async def post(client: Client, run_id: str, name: str, request: OpenRequest, ope
             "run_id", run_id, "Nobody hears it there: the run has no agenda. Submit it with agenda=AgendaTerms()."
         )
     notes = client.entries.within(f"run:{run_id}")
-    await notes.post(f"{REQUESTS}.{name}", request.content(), expect_topic=0, operation=operation)
+    await notes.post(f"{REQUESTS}.{name}", request.content(), expect_topic=0, operation=key, taint=sources or ())
+    return run_id
+
+
+async def follow(client: Client, run_id: str, name: str) -> AsyncGenerator[Entry, None]:
+    """What is written about a request, as it is, up to what it came to, or the end of the run."""
+    notes = client.entries.within(f"run:{run_id}")
+    async with contextlib.aclosing(notes.watch(f"*.{name}", after="-", load=False)) as facts:
+        async for fact in facts:
+            entry = await notes.read(fact.subject)
+            if entry is None:
+                continue
+            yield entry
+            if entry.topic in (f"{ANSWERS}.{name}", f"{UNANSWERED}.{name}"):
+                return
 
 
 async def wait(client: Client, run_id: str, name: str, timeout: float | None) -> Answered:
@@ -75,16 +98,53 @@ async def wait(client: Client, run_id: str, name: str, timeout: float | None) ->
     Raises:
         TimeoutError: nothing, within ``timeout`` seconds; the run goes on.
     """
-    notes = client.entries.within(f"run:{run_id}")
     ends = (f"{ANSWERS}.{name}", f"{UNANSWERED}.{name}")
     try:
-        async with asyncio.timeout(timeout):
-            async with contextlib.aclosing(notes.watch(f"*.{name}", after="-", load=False)) as facts:
-                async for fact in facts:
-                    if fact.data.topic in ends:
-                        return Answered(run_id, name, await notes.read(fact.subject))
+        async with asyncio.timeout(timeout), contextlib.aclosing(follow(client, run_id, name)) as entries:
+            async for entry in entries:
+                if entry.topic in ends:
+                    return Answered(run_id, name, entry)
     except TimeoutError:
         raise TimeoutError(
             f"{REQUESTS}.{name} of run {run_id} has no answer after {timeout:g} s; the run goes on."
         ) from None
     return Answered(run_id, name, None)
+
+
+async def record(client: Client, run_id: str, name: str) -> dict[str, JsonValue]:
+    """How a request stands, as JSON: ``status`` (``open``, ``answered``, ``unanswered``, or ``ended`` where its run is over),
+    ``bids``, ``award``, ``answer`` and ``reason``, each where there is one.
+
+    Raises:
+        UnknownRecord: no such run, or nothing was asked in it under that name.
+    """
+    notes = client.entries.within(f"run:{run_id}")
+    run = await client.board.summary(run_id)
+    found = (await notes.query(f"*.{name}", limit=1000)).entries
+    about: dict[str, list[Entry]] = {}
+    for one in found:
+        about.setdefault(one.topic.partition(".")[0], []).append(one)
+    if REQUESTS not in about and not await _asks(client, run_id, name):
+        raise UnknownRecord("UNKNOWN", f"no request {REQUESTS}.{name} in run {run_id}")
+    said: dict[str, JsonValue] = {"run_id": run_id, "name": name, "status": "open" if run.ended_at is None else "ended"}
+    said["bids"] = [_said(one) for one in about.get(BIDS, ())]
+    for award in about.get(AWARDS, ())[:1]:
+        said["award"] = _said(award)
+    for answer in about.get(ANSWERS, ())[:1]:
+        said |= {"status": "answered", "answer": answer.content}
+    for end in about.get(UNANSWERED, ())[:1]:
+        said |= {"status": "unanswered", "reason": Answered(run_id, name, end).reason}
+    return said
+
+
+async def _asks(client: Client, run_id: str, name: str) -> bool:
+    """Whether a run was started for a request, which its first step writes on the board."""
+    request = fold(run_id, await client.board.history(run_id)).request
+    begun = request.get(ENTRIES) if isinstance(request, dict) else None
+    return isinstance(begun, list) and any(
+        isinstance(one, dict) and one.get("topic") == f"{REQUESTS}.{name}" for one in begun
+    )
+
+
+def _said(entry: Entry) -> dict[str, JsonValue]:
+    return {"entry": entry.id, "confidence": entry.confidence, "content": entry.content}

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from arbiter.fold import Round, RunState, fold
 from arbiter.tools import OPEN
-from arbiter.volunteering import REQUESTS, Missing, OpenRequest
+from arbiter.volunteering import REQUESTS, OpenRequest, asked
 from blackboard.board import Board
 from blackboard.entries import Entries
 from blackboard.errors import ArbiterError, BadInput, Stale
@@ -50,14 +50,9 @@ def request_of(given: Mapping[str, JsonValue]) -> OpenRequest:
     said: dict[str, Any] = {name: value for name, value in given.items() if name in ("question", "input", "seconds")}
     if given.get("fabricate") is not None:
         said |= {"otherwise": "fabricate", "missing": given["fabricate"]}
-    try:
-        request = OpenRequest.model_validate(said)
-        missing = Missing.model_validate(given["fabricate"]) if request.missing is not None else None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise BadInput(".".join(map(str, first["loc"])), first["input"], f"{first['msg'].rstrip('.')}.") from None
-    if missing is not None and missing.name in RESERVED_NAMES:
-        raise BadInput("fabricate.name", missing.name, "It is reserved; choose another name.")
+    request = asked(said)
+    if request.missing is not None and request.missing.name in RESERVED_NAMES:
+        raise BadInput("fabricate.name", request.missing.name, "It is reserved; choose another name.")
     return request
 
 

@@ -12,9 +12,12 @@ from arbiter.fold import RunState
 from arbiter.tools import OPEN
 from arbiter.volunteering import ANSWERS, REQUESTS, UNANSWERED
 from blackboard.attempt import Attempt
+from blackboard.board import Board
+from blackboard.claims import Claim
 from blackboard.entries import Entries
 from blackboard.entry import Entry
 from blackboard.events import Call, RoundPlannedData
+from blackboard.plan import Wait
 from blackboard.taint import merged, read
 from blackboard.types import TaskSpec
 from registry import Registry
@@ -37,6 +40,7 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> bo
     tasks: list[TaskSpec] = []
     replies: list[Call] = []
     taint = state.taint
+    wait: Wait | None = None
     if open_ and not state.rounds[-1].attending:
         for one in open_:
             if await asking.post(entries, one):
@@ -50,21 +54,32 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> bo
         for one in open_:
             if (end := await _end(entries, one.name)) is not None:
                 taint = merged(taint, read(end.taint))
-                done = next((task for task in state.work if task.key == AWARD + one.name), None)
+                done = next((task for task in reversed(state.work) if task.key == AWARD + one.name), None)
                 said = end.content if isinstance(end.content, dict) else {}
                 why = str(said.get("reason") or "no reason is given")
-                replies.append(_reply(one, why) if done is None else _reply(one, "", done.id))
-            elif not told:
+                task = done.id if done is not None and end.topic == f"{ANSWERS}.{one.name}" else None
+                replies.append(_reply(one, why, task))
+            elif not told and one.name not in stock.waiting:
                 replies.append(_reply(one, "It was taken off the board."))
         if not told and not replies:
-            return False
+            if not open_ or stock.wait is None:  # what others asked for keeps the model from nothing while nobody bids
+                return False
+            told, wait = [*stock.waiting.values()], stock.wait
     said = "\n".join([*told, *(f"{REQUESTS}.{one.name} is over" for one in open_ if _in(replies, one))])
     planned = RoundPlannedData(
         round=claim.round, message={"role": "assistant", "content": [{"text": said[:SAID]}]}, calls=tuple(replies),
         taint=taint, attending=True,
     )  # fmt: skip
-    await board.commit_step(claim, planned, tasks, state.limits)
+    await board.commit_step(claim, planned, tasks, state.limits, wait=wait)
     return True
+
+
+async def close(board: Board, claim: Claim, state: RunState, registry: Registry) -> None:
+    """Say of each request that is open that there will be no answer: the model gives the run's with this step."""
+    entries = asking.entries_of(board, claim.run_id)
+    await Awarding(board, registry, claim, state, entries).close(
+        "the run was answered before anybody's bid could be awarded"
+    )
 
 
 async def _end(entries: Entries, name: str) -> Entry | None:

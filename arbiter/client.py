@@ -122,6 +122,7 @@ class Client(Keeping):
         idempotency_key: str | None = None,
         tenant: str | None = None,
         limits: Limits | None = None,
+        sources: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> Answered:
         """Ask openly for something, naming nobody: sources bid, the best bid is awarded the work, and its result comes back.
@@ -131,6 +132,7 @@ class Client(Keeping):
             run_id: a run with an agenda that goes on, to ask there. Default: a run of its own, to which ``tenant`` and
                 ``limits`` apply.
             idempotency_key: the same once more, with the same request, is the request that is there.
+            sources: as for :meth:`submit`.
             timeout: seconds to wait; the request stays all the same.
 
         Raises:
@@ -143,11 +145,7 @@ class Client(Keeping):
         """
         from arbiter import answering
 
-        if run_id is None:
-            inquiry = answering.inquiry(request, name)
-            run_id = await self.submit(inquiry, idempotency_key=idempotency_key, tenant=tenant, limits=limits)
-        else:
-            await answering.post(self, run_id, name, request, idempotency_key)
+        run_id = await answering.begin(self, request, name, run_id, idempotency_key, tenant, limits, sources)
         return await answering.wait(self, run_id, name, timeout)
 
     async def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:

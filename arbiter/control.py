@@ -17,7 +17,7 @@ from arbiter.fold import RunState
 from arbiter.rating import Rating
 from arbiter.states import States
 from blackboard.activation import Activation
-from blackboard.agenda import PAGE, Agenda, Pick, Strategy, View
+from blackboard.agenda import PAGE, Agenda, Compared, Pick, Strategy, View
 from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
@@ -101,11 +101,13 @@ class _Cycle:
         self._found: dict[Query, bool] = {}
         self._versions: dict[tuple[str, str], Version | None] = {}
         self._calls = 0
+        self._compared: Compared | None = None
 
     async def run(self) -> None:
         await self._registry.declare_triggers()
         strategy = await self._agenda.strategy(self._terms)
         view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
+        self._compared = await self._comparison(view)
         if view.shaken:
             await premises.stop_what_lost_its_own(self._board, self._entries, self._agenda, self._state, self._trigger)
         if view.strategy_version not in ("", strategy.version):
@@ -140,6 +142,15 @@ class _Cycle:
         order = self._order(view, (await self._met(strategy, view.fresh))[0])
         _, picks = await self._choose(order, k)
         return [(one, _why(one, strategy)) for one, _ in picks]
+
+    async def _comparison(self, view: View) -> Compared | None:
+        """The triggers that an entry fits which the board wrote itself: a script cannot tell."""
+        if view.uncompared is None:
+            return None
+        compiled = await self._board.triggers.current(self._board.shard_of(self._run))
+        entry = await self._entries.read(view.uncompared)
+        fitting = compiled.fitting(entry.topic, entry.content, entry.attributes) if entry and entry.counts else ()
+        return Compared(view.uncompared, compiled.version, " ".join(one.key for one in fitting))
 
     # ---- what is rated -----------------------------------------------------------------------------------------------
 
@@ -320,8 +331,9 @@ class _Cycle:
         )  # fmt: skip
         self._calls += 1
         await self._agenda.decide(
-            self._claim, self._calls, told, [pick for _, pick in picks], ends=ends, facts=facts, rated_all=rated_all
-        )
+            self._claim, self._calls, told, [pick for _, pick in picks], ends=ends, facts=facts, rated_all=rated_all,
+            compared=self._compared if ends else None,
+        )  # fmt: skip
 
 
 def _why(one: Activation, strategy: Strategy) -> str:

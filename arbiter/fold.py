@@ -135,6 +135,11 @@ class RunState:
         """The last round in which the model was asked; 0 where it was not yet. What was done for its open requests follows."""
         return next((turn.number for turn in reversed(self.rounds) if not turn.attending), 0)
 
+    @property
+    def decisions(self) -> int:
+        """How many rounds there were that count for ``limits.rounds``: those that attend to open requests do not."""
+        return sum(not turn.attending for turn in self.rounds)
+
     def apply(self, event: Event) -> None:
         """Advance by one event. An event at or before :attr:`sequence` that is in the log is ignored."""
         data = event.data

@@ -26,6 +26,7 @@ from blackboard.entry import Entry, owner_of_entry, scope_of
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import Author, Link, RoundPlannedData, RunCompletedData
 from blackboard.payloads import STEP_BYTES, dump
+from blackboard.plan import Wait
 from blackboard.topics import check_topic
 from blackboard.triggers import AgendaTerms, Query
 from blackboard.types import Failure, TaskSpec
@@ -95,11 +96,15 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
     entries = Entries(board, f"run:{claim.run_id}", checker=schema)
     terms = state.agenda or AgendaTerms()
 
-    async def commit(said: str, tasks: Sequence[TaskSpec] = (), outcome: RunCompletedData | None = None) -> None:
+    async def commit(
+        said: str, tasks: Sequence[TaskSpec] = (), outcome: RunCompletedData | None = None, *,
+        wait: Wait | None = None, attending: bool = False,
+    ) -> None:  # fmt: skip
         planned = RoundPlannedData(
-            round=claim.round, message={"role": "assistant", "content": [{"text": said}]}, taint=state.request_taint
-        )
-        await board.commit_step(claim, planned, tasks, state.limits, outcome, unplanned=True)
+            round=claim.round, message={"role": "assistant", "content": [{"text": said[:SAID]}]},
+            taint=state.request_taint, attending=attending,
+        )  # fmt: skip
+        await board.commit_step(claim, planned, tasks, state.limits, outcome, unplanned=True, wait=wait)
 
     if claim.round == 1:
         request = cast("Mapping[str, Any]", await board.load(claim.run_id, state.request))
@@ -112,12 +117,16 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
             )  # fmt: skip
         return await commit("What is known is on the board.")
     found = None if terms.until is None else await newest(entries, terms.until)
-    if found is None and claim.round < state.limits.rounds:
-        stock = await Awarding(board, registry, claim, state, entries).take_stock()
-        if stock.told:
-            return await commit("\n".join(stock.told)[:SAID], stock.tasks)
+    awarding = Awarding(board, registry, claim, state, entries)
+    if found is None and state.decisions + 1 < state.limits.rounds:
+        stock = await awarding.take_stock()
+        if stock.told or stock.wait is not None:
+            return await commit(
+                "\n".join(stock.told or stock.waiting.values()), stock.tasks, wait=stock.wait, attending=True
+            )
         if await _said_quiet(board, claim, state, entries):
             return await commit("Nothing is left to do, and those who wait for that were told.")
+    await awarding.close("the run came to its end before that")
     summary = await _summary(board, claim.run_id)
     outcome: dict[str, Any] = {"status": "succeeded", "rounds": claim.round}
     if terms.until is None:

@@ -102,7 +102,7 @@ class Planner:
                 await inquiry.take_step(attempt, state, self._registry)
                 return None
         try:
-            self._within_limits(state, claim.round)
+            self._within_limits(state)
             if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
                 self._states.keep(board, known)
                 return None
@@ -125,6 +125,8 @@ class Planner:
         except _Over as over:
             return claim.completion(over.status, error=over.failure, usage=over.usage)
         outcome = _final(reply, claim.round) if not reply.tool_uses else None
+        if outcome is not None and state.agenda is not None:
+            await attending.close(board, claim, state, self._registry)
         if outcome is not None and outcome.status == "succeeded":
             await board_tools.keep(board, state)
         await board.commit_step(
@@ -167,9 +169,9 @@ class Planner:
         except ArbiterError as error:
             log.warning("run %s taught nothing: %s", state.run_id, error)
 
-    def _within_limits(self, state: RunState, number: int) -> None:
+    def _within_limits(self, state: RunState) -> None:
         limits = state.limits
-        if number > limits.rounds:
+        if state.decisions >= limits.rounds:
             raise _Over("limit", f"The run reached its limit of {limits.rounds} rounds without a final answer.")
         if state.usage.total_tokens >= limits.tokens:
             raise _Over("limit", f"The run used {state.usage.total_tokens:,} of its {limits.tokens:,} tokens.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -51,7 +51,8 @@ class OpenRequest(Record):
     input: dict[str, JsonValue] = Field(default_factory=dict)
     """Of the awarded capability, unless its bid says another."""
     seconds: float = Field(default=SECONDS, gt=0, le=86_400 * 30)
-    """How long bids count, on the server's clock, from when it was posted or amended."""
+    """How long bids count, on the server's clock, from when it was posted or amended. It is awarded before that time once a bid
+    can be, and everybody it triggered is done."""
     otherwise: Literal["fabricate", "give_up"] = "give_up"
     """What happens without a bid that can be awarded."""
     missing: Missing | None = None
@@ -61,6 +62,29 @@ class OpenRequest(Record):
         if self.otherwise == "fabricate" and self.missing is None:
             raise BadInput("missing", None, "Say which capability is to be fabricated when nobody bids.")
         return self.model_dump(mode="json", exclude_none=True)
+
+
+class Asking(OpenRequest):
+    """An open request and the name of its topics, as a client says them in one object."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "asked"
+
+    def request(self) -> OpenRequest:
+        """The request alone."""
+        return OpenRequest.model_validate(self.model_dump(exclude={"name"}))
+
+
+def asked(said: Mapping[str, Any]) -> OpenRequest:
+    """A request from its fields.
+
+    Raises:
+        BadInput: one of them does not fit.
+    """
+    try:
+        return OpenRequest.model_validate(said)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise BadInput(".".join(map(str, first["loc"])), first["input"], f"{first['msg'].rstrip('.')}.") from None
 
 
 class Bid(Record):
@@ -123,7 +147,7 @@ def read(entry: Entry) -> OpenRequest | str:
 def bids(entries: Iterable[Entry], request: Entry, seconds: float) -> list[Candidate]:
     """The bids on a request, in the order they came, with those refused that do not count."""
     found: list[Candidate] = []
-    until = _at_ms(request.position) + seconds * 1000
+    until = closes(request, seconds) * 1000
     for one in sorted(entries, key=lambda one: one.position):
         if not any(link.rel == "answers" and link.to == request.id for link in one.links):
             continue
@@ -139,6 +163,11 @@ def bids(entries: Iterable[Entry], request: Entry, seconds: float) -> list[Candi
             )
         )
     return found
+
+
+def closes(request: Entry, seconds: float) -> float:
+    """Until when bids count, in seconds since the epoch on the server's clock."""
+    return _at_ms(request.position) / 1000 + seconds
 
 
 def _at_ms(position: str) -> int:

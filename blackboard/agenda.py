@@ -10,7 +10,7 @@ import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from blackboard import _script, activation, strategies
 from blackboard._calling import STEP_LANE
@@ -49,6 +49,8 @@ class View:
     """The parked ones that were asked for."""
     shaken: bool
     """Something was written that may have taken what runs its premise."""
+    uncompared: str | None = None
+    """An entry that the board wrote itself, which nobody has compared with triggers yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,15 @@ class Pick:
     spec: str
     input: str
     lane: str
+
+
+class Compared(NamedTuple):
+    """Which triggers an entry fits."""
+
+    entry: str
+    version: str
+    """Of the triggers of the shard."""
+    keys: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +200,17 @@ class Agenda:
         )  # fmt: skip
         a: dict[str, Any] = json.loads(head) if head else {}
         found: dict[str, list[Activation]] = {"fresh": [], "best": [], "parked": []}
+        uncompared = None
+        if rows[-2:-1] == ["uncompared"]:
+            uncompared = str(json.loads(rows[-1])["e"])
+            rows = rows[:-2]
         for i in range(0, len(rows), 2):
             found[rows[i]].append(activation.parse(self.run_id, rows[i + 1]))
         return View(
             running=int(a.get("busy", 0)), waiting=int(a.get("w", 0)), parked=int(a.get("p", 0)),
             facts=int(a.get("f", 0)), seen=int(a.get("seen", 0)), strategy_version=a.get("sv", ""),
             fresh=tuple(found["fresh"]), best=tuple(found["best"]), aside=tuple(found["parked"]),
-            shaken="pr" in a,
+            shaken="pr" in a, uncompared=uncompared,
         )  # fmt: skip
 
     async def some(self, numbers: Sequence[int]) -> list[Activation]:
@@ -219,7 +234,7 @@ class Agenda:
 
     async def decide(
         self, claim: Claim, number: int, told: AgendaDecidedData, picks: Sequence[Pick], *, ends: bool, facts: int,
-        rated_all: bool,
+        rated_all: bool, compared: Compared | None = None,
     ) -> None:  # fmt: skip
         """Commit what control decided: ratings, what is set aside, and what is picked, which becomes tasks of the run.
 
@@ -229,6 +244,7 @@ class Agenda:
             ends: the control task is over with it. Without it nothing is picked.
             facts: what :attr:`View.facts` was.
             rated_all: everything that waits is rated by this strategy now.
+            compared: which triggers :attr:`View.uncompared` fits; with ``ends`` its activations are made.
 
         Raises:
             Stale: an activation does not wait any more; nothing was written. Look again.
@@ -244,6 +260,8 @@ class Agenda:
         flat.append(len(picks))
         for one in picks:
             flat += [one.number, one.spec, one.input]
+        if compared is not None:
+            flat += compared
         await _script.run(
             self._board.client, _script.load("agenda_decide", "_agenda"), self._shard.declare_agenda(lanes, self.run_id),
             [len(lanes), *lanes, claim.task_id, claim.fence, int(ends), number, facts,

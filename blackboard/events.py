@@ -155,7 +155,7 @@ class RoundPlannedData(Stored):
     context: Context | None = None
     """What the conversation began with from this round on, where that was chosen anew."""
     attending: bool = False
-    """Taken for the open requests of a planned run, without asking the model; its calls are replies to those of the model."""
+    """Taken for open requests, without asking a model; in a planned run its calls are replies to those of the model."""
 
 
 class RoundPlanned(Event):

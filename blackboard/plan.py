@@ -32,6 +32,18 @@ class Undecided(NamedTuple):
     round: int = 0
 
 
+class Wait(NamedTuple):
+    """What a run waits for that has nothing else to do: something is written on its board, or a time is over."""
+
+    until_ms: int
+    """Since the epoch, on the server's clock."""
+    facts: int
+    """How many facts about entries the decision to wait knew; see :attr:`blackboard.agenda.View.facts`."""
+
+    def __str__(self) -> str:
+        return f"{self.until_ms} {self.facts}"
+
+
 def specs(
     claim: Claim | Undecided,
     tasks: Sequence[TaskSpec],

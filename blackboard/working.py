@@ -26,7 +26,7 @@ from blackboard.events import (
     TaskProgressed,
 )
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, join
-from blackboard.plan import specs
+from blackboard.plan import Wait, specs
 from blackboard.redaction import cleaned, cleaned_completion, cleaned_failure
 from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
 
@@ -300,6 +300,7 @@ class Working(Calling):
         durable: bool = False,
         unplanned: bool = False,
         seen: str = "",
+        wait: Wait | None = None,
     ) -> None:
         """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
 
@@ -310,6 +311,7 @@ class Working(Calling):
             outcome: given, the run ends with it and ``tasks`` must be empty.
             seen: position of the run's log at which this decision read it. A task made from an entry that was retracted,
                 amended or contradicted since is posted and stopped, and its end says so.
+            wait: without tasks, the next step comes with the next fact about an entry of the run, or when its time is over.
             unplanned: no model plans this run, so each task carries what the whole run may use.
 
         Raises:
@@ -333,7 +335,7 @@ class Working(Calling):
         await self._call(
             "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
             claim.task_id, claim.fence, told,
-            outcome.status if outcome else "", answer, len(written), *flat, confirm=await self._asked(durable),
+            outcome.status if outcome else "", answer, len(written), *flat, str(wait or ""), confirm=await self._asked(durable),
         )  # fmt: skip
 
 

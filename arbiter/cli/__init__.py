@@ -19,6 +19,7 @@
 ``budgets``       budgets, budgets show, budgets set
 ``tokens``        tokens list, create, revoke
 ``audit``         audit
+``asking``        ask
 ``agenda``        agenda list, explain, recommend, promote, block, unblock, rerate, focus
 ``entries``       entries post, read, query, watch, amend, retract, take, schema
 ``schedules``     schedule add, list, show, remove, enable, disable, run

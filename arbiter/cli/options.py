@@ -66,6 +66,18 @@ def request(word: str) -> str | dict[str, JsonValue]:
     return _parsed(text, str(file), strict=file.suffix == ".json")
 
 
+def given(text: str) -> dict[str, JsonValue]:
+    """The input of a capability: a JSON object, ``@FILE``, or ``-`` for standard input.
+
+    Raises:
+        BadInput: none.
+    """
+    said = request(text)
+    if isinstance(said, str):
+        raise BadInput("INPUT", said, 'Write the input as a JSON object, such as \'{"item": "box"}\'.')
+    return said
+
+
 def _parsed(text: str, origin: str, *, strict: bool) -> str | dict[str, JsonValue]:
     if not text.strip():
         raise BadInput("request", text, "Say what is to be done, as text or as a JSON object.")

@@ -80,6 +80,7 @@ def build() -> Parser:
     parser_board.tokens(commands)
     commands.group("the blackboard")
     parser_board.entries(commands)
+    parser_agenda.ask(commands)
     parser_agenda.agenda(commands)
     commands.group("keep, and remove")
     parser_runs.keep(commands)

@@ -52,6 +52,30 @@ was picked or not, and overruling that. An ACTIVATION is named by its id, RUN/a/
     )
 
 
+def ask(commands: Commands) -> None:
+    text = """\
+Ask for something without naming who shall do it, on a board that a daemon serves. Whoever watches
+the board bids, the best bid is awarded the work, and its result is printed; bids and award are told
+on standard error."""
+    ask = words.command(commands, "ask", "arbiter.cli.asking:ask", "ask openly, whoever can answer", text)
+    ask.add_argument("question", metavar="QUESTION", help="in words by which those who can would know it")
+    ask.add_argument("--input", metavar="INPUT", default="{}", help="of who is awarded it: a JSON object, or @FILE")
+    ask.add_argument("--seconds", metavar="N", type=words.seconds, help="how long to wait for a bid (default 60)")
+    ask.add_argument("--fabricate", metavar="NAME", help="the capability to have written when nobody bids")
+    ask.add_argument("--need", metavar="TEXT", help="what that must do, precisely enough to test it")
+    ask.add_argument("--name", metavar="NAME", default="asked", help="of its topics, requests.NAME … (default asked)")
+    ask.add_argument("--run", metavar="RUN", help="ask in this run, which has an agenda (default: one of its own)")
+    ask.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
+    ask.add_argument("--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run")
+    ask.add_argument("--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting; the run stays")
+    words.source(ask)
+    words.limits(
+        ask, ("tasks", "tasks"), ("fabrications", "fabrications"), ("tokens", "tokens"), ("seconds", "seconds")
+    )
+    words.as_json(ask, "how it stands")
+    words.place(ask)
+
+
 def standing(commands: Commands) -> None:
     text = """\
 Have what is written in a scope that lasts become runs: exactly one for each version of an entry that

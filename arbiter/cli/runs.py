@@ -20,7 +20,6 @@ from arbiter.cli import INTERRUPTED, NOT_SUCCEEDED, OK, TERMINATED, options, out
 from arbiter.fold import RunState, current
 from arbiter.live import Progress, state_style, view
 from blackboard.board import Board
-from blackboard.errors import BadInput
 from blackboard.events import Event
 from blackboard.runs import Where, find
 
@@ -61,10 +60,10 @@ async def _run(arguments: argparse.Namespace) -> int:
                     state = await progress.follow(run_id, served.stream(run_id=run_id))
         except TimeoutError:
             raise TimeoutError(
-                f"Run {run_id} has not ended after {arguments.timeout:g} s. {_goes_on(run_id, arguments.board)}"
+                f"Run {run_id} has not ended after {arguments.timeout:g} s. {goes_on(run_id, arguments.board)}"
             ) from None
         except asyncio.CancelledError:
-            output.note(f"interrupted: {_goes_on(run_id, arguments.board)}")
+            output.note(f"interrupted: {goes_on(run_id, arguments.board)}")
             raise
     return concluded(state, as_json=arguments.json)
 
@@ -73,7 +72,7 @@ def _there(board: str) -> str:
     return "" if board == "main" else f" --board {board}"
 
 
-def _goes_on(run_id: str, board: str) -> str:
+def goes_on(run_id: str, board: str) -> str:
     there = _there(board)
     return f"It stays on the board: continue it with 'arbiter serve{there}', or end it with 'arbiter cancel {run_id}{there}'."
 
@@ -123,10 +122,8 @@ def call(arguments: argparse.Namespace) -> int:
 
 
 async def _call(arguments: argparse.Namespace) -> int:
-    given = options.request(arguments.input)
+    given = options.given(arguments.input)
     limits = options.limits(arguments)
-    if isinstance(given, str):
-        raise BadInput("INPUT", given, 'Write the input as a JSON object, such as \'{"item": "box"}\'.')
     from arbiter.calls import Call
     from arbiter.sdk import Arbiter
 
@@ -139,7 +136,7 @@ async def _call(arguments: argparse.Namespace) -> int:
             try:
                 result = await client.result(run_id, timeout=arguments.timeout)
             except asyncio.CancelledError:
-                output.note(f"interrupted: {_goes_on(run_id, arguments.board)}")
+                output.note(f"interrupted: {goes_on(run_id, arguments.board)}")
                 raise
             return concluded(result.state, as_json=arguments.json)
     if arguments.json:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arbiter.health import ANSWER_SECONDS, Check
-from arbiter.http import console, entries, metrics, operating, permits, problems, runs
+from arbiter.http import asking, console, entries, metrics, operating, permits, problems, runs, standing
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
 from blackboard.errors import ArbiterError
@@ -42,6 +42,11 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/runs/{run}/cancel", "runs:write", runs.cancel),
     ("POST", "/v1/runs/{run}/pause", "runs:write", runs.pause),
     ("POST", "/v1/runs/{run}/resume", "runs:write", runs.resume),
+    ("POST", "/v1/asks", "runs:write", asking.ask),
+    ("GET", "/v1/asks/{run}/{name}", "runs:read", asking.show),
+    ("GET", "/v1/standing", "runs:read", standing.listing),
+    ("POST", "/v1/standing", "runs:write", standing.add),
+    ("POST", "/v1/standing/{name}/remove", "runs:write", standing.remove),
     ("POST", "/v1/entries", "entries:write", entries.post),
     ("GET", "/v1/entries", "entries:read", entries.find),
     ("POST", "/v1/entries/take", "entries:write", entries.take),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 
@@ -38,6 +40,16 @@ class Asked:
     def path(self, name: str) -> str:
         """A part of the path."""
         return str(self.request.path_params[name])
+
+    async def waited(self, something: Coroutine[Any, Any, object]) -> None:
+        """Wait until something is over, whatever comes of it, or this process ends."""
+        ending, closing = asyncio.ensure_future(something), asyncio.ensure_future(self.closing.wait())
+        try:
+            await asyncio.wait({ending, closing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            closing.cancel()
+            await asyncio.gather(ending, closing, return_exceptions=True)
 
     async def still_valid(self) -> None:
         """Whether the token still counts.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator
@@ -28,7 +27,8 @@ PAGE = 500
 """Most runs of a page."""
 WAIT_SECONDS = 60
 """Longest wait of one request for the end of a run."""
-_LIMITS = tuple(Limits.model_fields)
+LIMITS = tuple(Limits.model_fields)
+"""Options of whatever starts a run."""
 _SEQUENCE = re.compile(r"\d{1,15}-\d{1,15}")
 _INK = {"light": "#1f2328", "dark": "#e6e8eb"}
 _NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
@@ -70,11 +70,11 @@ class _Nothing(Record):
 
 async def submit(asked: Asked) -> Response:
     """Accept a request: text, JSON or a CloudEvent."""
-    bodies.options(asked.request, "tenant", "durable", "source", *_LIMITS)
+    bodies.options(asked.request, "tenant", "durable", "source", *LIMITS)
     client, request = asked.client, asked.request
     wanted = await bodies.request_of(request)
     run_id = await client.submit(
-        wanted, sources=_sources(asked, wanted), idempotency_key=bodies.idempotency_key(request),
+        wanted, sources=sources(asked, wanted), idempotency_key=bodies.idempotency_key(request),
         tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
         limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
     )  # fmt: skip
@@ -83,12 +83,12 @@ async def submit(asked: Asked) -> Response:
 
 async def call(asked: Asked) -> Response:
     """Accept a call of one capability, without a model."""
-    bodies.options(asked.request, "tenant", "durable", "source", *_LIMITS)
+    bodies.options(asked.request, "tenant", "durable", "source", *LIMITS)
     client, request = asked.client, asked.request
     wanted = await bodies.model(request, _CallBody)
     run_id = await client.submit(
         Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry),
-        sources=_sources(asked, wanted.input),
+        sources=sources(asked, wanted.input),
         idempotency_key=bodies.idempotency_key(request),
         tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
         limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
@@ -96,7 +96,7 @@ async def call(asked: Asked) -> Response:
     return _accepted(run_id)
 
 
-def _sources(asked: Asked, request: JsonValue) -> taint.Taint:
+def sources(asked: Asked, request: JsonValue) -> taint.Taint:
     """Where a request comes from: this machine's user, or whoever has the token, whatever else the client says."""
     by_itself = taint.of_request(request)
     if asked.token.id != LOCAL:
@@ -130,14 +130,7 @@ async def show(asked: Asked) -> Response:
     run_id, wait = asked.path("run"), bodies.number(asked.request, "wait", 0, WAIT_SECONDS)
     await visible(asked.board, asked.token, run_id)
     if wait:
-        ending = asyncio.ensure_future(asked.client.result(run_id, timeout=wait))
-        closing = asyncio.ensure_future(asked.closing.wait())
-        try:
-            await asyncio.wait({ending, closing}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ending.cancel()
-            closing.cancel()
-            await asyncio.gather(ending, closing, return_exceptions=True)
+        await asked.waited(asked.client.result(run_id, timeout=wait))
     result = await asked.client.show(run_id)
     return streams.answer(run_record(result.state, whole=True))
 

@@ -56,11 +56,12 @@ local function activate(a, run, src, keys)
   end
   return rest
 end
--- Goes on where a batch ended. False when nothing is left to make.
+-- Goes on where a batch ended. False when nothing is left to make; what is to be compared first stays.
 local function more(a, run)
   local head = redis.call('LINDEX', MORE, 0)
   if not head then return false end
   local src, keys = string.match(head, '^([^\n]*)\n(.*)$')
+  if keys == '?' then return true end
   local rest = activate(a, run, cjson.decode(src), keys)
   if string.find(rest, '%S') then redis.call('LSET', MORE, 0, src .. '\n' .. rest) else redis.call('LPOP', MORE) end
   return true

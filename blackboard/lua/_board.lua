@@ -181,24 +181,28 @@ local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
 
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
 -- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows
--- them), need, deps, outs, olanes, src (where its input comes from), ent and made (see _results); rr, lim, ent and the lists are
--- absent when empty.
+-- them), need, deps, outs, olanes, src (where its input comes from), ent and made (see _results), nap (ms until it is ready, if
+-- nothing rouses it before); rr, lim, ent, nap and the lists are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, act = s.act, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
     ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
-    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil}
+    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
   local state = t.need and t.need > 0 and 'blocked' or 'ready'
-  local now = state
+  local now = s.nap and 'delayed' or state
   if r.pz then
-    t.state = state
-    rest(s.id, t)
+    t.state = now
+    rest(s.id, t, s.nap)
     now = t.state
   else
     redis.call('ZADD', DUE, n2s(t.dl), 't:' .. s.id)
-    if state == 'ready' then enqueue(s.id, t) end
+    if s.nap then
+      redis.call('ZADD', WAIT, n2s(MS + s.nap), s.id)
+    elseif state == 'ready' then
+      enqueue(s.id, t)
+    end
   end
   local told = splice('input', input, {task = s.id, kind = t.kind, capability = t.cap,
     version = t.version, lane = t.lane, tool_use_id = t.tuid, key = t.key, round = t.round, after = t.deps,
@@ -226,17 +230,37 @@ local function agenda_of()
   return j and cjson.decode(j)
 end
 local function keep_agenda(a) redis.call('HSET', AGENDA, '', cjson.encode(a)) end
--- Posts the task that picks, where there is something to pick or to look at again, and room for it, or the premise of something
--- that runs may have gone (a.pr: the fact it may have gone with), and nobody decides already.
-local function attend(run, r, a)
-  if a.ctl or not (a.pr or a.m or a.busy < r.ag.c and (a.w > 0 or a.p > 0 and a.f > a.seen)) then return false end
-  local step = get(run .. '/s' .. n2s(r.round + 1))
-  if step and not terminal(step) then return false end
+-- nap: ms after which it looks, if nothing rouses it before. It naps only where nothing else of its run is open.
+local function post_control(run, r, a, nap)
   a.n = a.n + 1
   a.ctl = run .. '/c' .. n2s(a.n)
   keep_agenda(a)
   post(run, r, {id = a.ctl, kind = 'control', cap = 'arbiter', lane = STEP_LANE, tuid = 'control', key = 'c' .. n2s(a.n),
-    round = r.round, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
+    round = r.round, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats, nap = nap}, 'null')
+end
+-- Something happened that a task which naps may have waited for.
+local function rouse(id)
+  local t = get(id)
+  if not t.nap then return false end
+  t.nap, t.at = nil, MS
+  if t.state == 'paused' then
+    t.was, t.ms = 'ready', nil
+    redis.call('HSET', TASKS, id, cjson.encode(t))
+  else
+    redis.call('ZREM', WAIT, id)
+    enqueue(id, t)
+    bump(id, t, 'ready', 'task.ready', '', false)
+  end
+  return true
+end
+-- Posts the task that picks, where there is something to pick or to look at again, and room for it, or the premise of something
+-- that runs may have gone (a.pr: the fact it may have gone with), and nobody decides already.
+local function attend(run, r, a)
+  if a.ctl then return rouse(a.ctl) end
+  if not (a.pr or a.m or a.busy < r.ag.c and (a.w > 0 or a.p > 0 and a.f > a.seen)) then return false end
+  local step = get(run .. '/s' .. n2s(r.round + 1))
+  if step and not terminal(step) then return false end
+  post_control(run, r, a)
   return true
 end
 

@@ -49,7 +49,8 @@ local function origins(t, own)
   if #taint > MOST_LABELS then taint = {'(many)'} end
   return links[1] and links or nil, taint[1] and taint or nil
 end
--- Control makes the activations: they wait with those of an entry that fits more triggers than one script takes.
+-- Control makes the activations: they wait with those of an entry that fits more triggers than one script takes. Keys of '?':
+-- nobody who understands what it says has compared it with them yet, so control does.
 local function trigger(t, src, keys)
   local a = agenda_of() or new_agenda()
   a.f = a.f + 1
@@ -89,6 +90,6 @@ enter = function(id, t, status, completion, failure)
   redis.call('ZADD', FOUND, 0, topic .. '\0' .. place(at) .. '\0' .. entry)
   for _, link in ipairs(links or {}) do redis.call('ZADD', LINKS, 0, link.to .. '\0' .. link.rel .. '\0' .. entry) end
   if t.ag then
-    trigger(t, {e = entry, ev = 1, topic = topic, conf = facts.conf, hop = 1}, REPORT and ARGV[REPORT + 3] or '')
+    trigger(t, {e = entry, ev = 1, topic = topic, conf = facts.conf, hop = 1}, REPORT and ARGV[REPORT + 3] or REPORT and '' or '?')
   end
 end

@@ -1,7 +1,8 @@
 -- own: control task, fence, '1' when this ends it, a number that rises with each call of this attempt, facts it had seen, strategy
 -- it rated by ('' while some are not rated by it yet), agenda.decided data, how many are rated, number, rating and score ('' for
 -- none) of its meaning of each, how many are set aside, number, state (parked, obviated) and why of each, how many are picked,
--- number, spec and input of each.
+-- number, spec and input of each, the entry that was compared with triggers if one was, version of the triggers and keys of those
+-- that fit.
 -- What control found out and decided, in one step; what it picks becomes tasks of the run. Nothing is done when one of them
 -- is not any more what it was when control looked: it looks again.
 local id, ends = ARGV[A], ARGV[A + 2] == '1'
@@ -50,6 +51,11 @@ for i = 1, tonumber(following()) do
   if s.rr then s.rr.at = MS end
   picked[i] = {x, s, following()}
 end
+local compared, version, keys = following(), following(), following()
+local head = compared and redis.call('LINDEX', MORE, 0)
+local src = head and string.match(head, '^([^\n]*)\n%?$')
+if src and cjson.decode(src).e ~= compared then src = nil end
+if src and (redis.call('HGET', TRIGGERS, '') or '0') ~= version then return refuse('STALE', 'the triggers have changed') end
 if gone then return refuse('STALE', 'activation ' .. gone .. ' does not wait any more') end
 if a.busy + #picked > RUN.ag.c then return refuse('STALE', 'there is no room for ' .. #picked .. ' more') end
 
@@ -100,6 +106,7 @@ for _, one in ipairs(picked) do
 end
 if picked[1] then redis.call('HSET', RUNS, run, cjson.encode(RUN)) end
 if ends then
+  if src then redis.call('LSET', MORE, 0, src .. '\n' .. keys) end
   if not (more(a, run) and redis.call('LINDEX', MORE, 0)) then a.m = nil end
   keep_agenda(a)
   if not attend(run, RUN, a) and redis.call('SCARD', OPEN) == 0 then post_step(run, RUN) end

@@ -1,5 +1,5 @@
 -- own: most that are not rated yet, most of the best that are, from which parked one on, most of these. Read only: header of the
--- agenda, then kind (fresh, best, parked) and header of each.
+-- agenda, then kind (fresh, best, parked) and header of each; last, of kind uncompared, what control has to compare with triggers.
 local out = {redis.call('HGET', AGENDA, '') or ''}
 local function rows(kind, low, high, from, most)
   if tonumber(most) == 0 then return end
@@ -11,4 +11,10 @@ end
 rows('fresh', '-inf', '-inf', 0, ARGV[A])
 rows('best', '(-inf', '(+inf', 0, ARGV[A + 1])
 rows('parked', '+inf', '+inf', ARGV[A + 2], ARGV[A + 3])
+local head = redis.call('LINDEX', MORE, 0)
+local uncompared = head and string.match(head, '^([^\n]*)\n%?$')
+if uncompared then
+  out[#out + 1] = 'uncompared'
+  out[#out + 1] = uncompared
+end
 return out

@@ -140,7 +140,8 @@ local function claimed(t, text)
   if LIMITED or string.sub(text, 1, #NEW) ~= NEW then return cjson.encode(t) end
   return '{"state":"claimed","ver":2,"att":1,"fence":"' .. t.fence .. '"' .. WORKER .. string.sub(text, #NEW + 1)
 end
--- Takes one task of the tenant; what is on its agenda without being ready is dropped on the way. False: it has none to give.
+-- Takes one task of the tenant; what is on its agenda and not to be begun is dropped on the way: an agenda by an earlier version
+-- may have a task twice, and what was stopped before it began ends with the next sweep. False: it has none to give.
 local function take(name, lane, head)
   while true do
     local member = next_of(lane, head)
@@ -155,7 +156,7 @@ local function take(name, lane, head)
       local id = string.match(member, '%z([^%z]*)$')
       local text = redis.call('HGET', TASKS, id)
       local t = text and cjson.decode(text)
-      local good = t and t.state == 'ready' and not mine[id]  -- an agenda by an earlier version may have a task twice
+      local good = t and t.state == 'ready' and not t.cxl and not mine[id]
       if good then
         local weight = quota('tenant:' .. head.tenant)
         head.turn = head.turn or select(2, clocks(name, head.tenant))

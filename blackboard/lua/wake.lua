@@ -4,6 +4,7 @@ if not at or tonumber(at) > MS then return 0 end
 local t = get(ARGV[A])
 redis.call('ZREM', WAIT, ARGV[A])
 if t and t.state == 'delayed' then
+  t.nap = nil
   enqueue(ARGV[A], t)
   bump(ARGV[A], t, 'ready', 'task.ready', '', false)
 end

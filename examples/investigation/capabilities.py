@@ -157,7 +157,7 @@ def ask_for_names(entry: dict[str, Any]) -> int:
     request = OpenRequest(
         question="Who can tell which supplier each name on these letters means?",
         input={"names": [*names], "suppliers": suppliers[0]["content"]},
-        seconds=30, otherwise="fabricate", missing=Missing(name="match_supplier_names", need=NEED),
+        seconds=1, otherwise="fabricate", missing=Missing(name="match_supplier_names", need=NEED),
     )  # fmt: skip
     sdk.post("requests.senders", request.content(), links=[("derived_from", suppliers[0]["id"])], expect_topic=0)
     return len(names)

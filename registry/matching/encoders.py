@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from blackboard.errors import BadInput, ModelUnavailable
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 Vectors = Sequence[Sequence[float]]
 
+CALL_SECONDS = 30.0
+"""How long a call of an encoder may take, beside :data:`TEXT_SECONDS` for each text."""
+TEXT_SECONDS = 1.0
 _COHERE_AT_ONCE = 96
 _CHARACTERS = 2000
 
@@ -44,6 +48,48 @@ class CallableEncoder:
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         return self._function(texts)
+
+
+class LimitedEncoder:
+    """An encoder that answers in time or not at all, so that one that hangs holds up nothing that waits for it.
+
+    It runs in a thread of its own, which cannot be stopped: as long as one hangs, no other is begun.
+
+    Args:
+        encoder: what makes the vectors.
+        seconds: how long a call may take, beside ``per_text`` for each of its texts.
+
+    Raises:
+        ModelUnavailable: by a call, when the encoder did not answer in time, or still hangs in an earlier one.
+    """
+
+    def __init__(self, encoder: Encoder, seconds: float = CALL_SECONDS, per_text: float = TEXT_SECONDS) -> None:
+        self._encoder, self._seconds, self._per_text = encoder, seconds, per_text
+        self._hung: Thread | None = None
+        self.identity = encoder.identity
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        if self._hung is not None and self._hung.is_alive():
+            raise ModelUnavailable(f"The encoder {self.identity} still hangs in an earlier call.")
+        said: list[Vectors] = []
+        failed: list[Exception] = []
+
+        def work() -> None:
+            try:
+                said.append(self._encoder(texts))
+            except Exception as error:
+                failed.append(error)
+
+        thread = Thread(target=work, name="encoder", daemon=True)
+        thread.start()
+        seconds = self._seconds + self._per_text * len(texts)
+        thread.join(seconds)
+        if failed:
+            raise failed[0]
+        if not said:
+            self._hung = thread
+            raise ModelUnavailable(f"The encoder {self.identity} gave no vectors within {seconds:g} s.")
+        return said[0]
 
 
 class BedrockEncoder:

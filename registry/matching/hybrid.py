@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from blackboard.errors import BadInput
 from registry.matching.documents import Document
-from registry.matching.encoders import Encoder
+from registry.matching.encoders import Encoder, LimitedEncoder
 from registry.matching.interface import Batch, Candidate, Findings
 from registry.matching.lexical import LexicalMatcher
 from registry.matching.words import views
@@ -52,7 +52,7 @@ class HybridMatcher:
     """See this module. A :class:`~registry.matching.interface.Matcher`.
 
     Args:
-        encoder: makes the vectors.
+        encoder: makes the vectors; limited in time, see :class:`~registry.matching.encoders.LimitedEncoder`.
         store: keeps them. Default: nowhere but here.
         lexical: the other half. Default: a new :class:`~registry.matching.lexical.LexicalMatcher`.
         at_once: how many missing vectors a search makes at most before it answers; the rest is for :meth:`encode_some`.
@@ -75,7 +75,8 @@ class HybridMatcher:
             self._np: Any = import_module("numpy")
         except ImportError:
             raise BadInput("encoder", encoder.identity, "Install NumPy, or use LexicalMatcher.") from None
-        self._encoder, self._store, self._at_once, self._share = encoder, store, at_once, words
+        self._encoder = encoder if isinstance(encoder, LimitedEncoder) else LimitedEncoder(encoder)
+        self._store, self._at_once, self._share = store, at_once, words
         self._lexical = lexical if lexical is not None else LexicalMatcher()
         self._texts: dict[str, tuple[str, ...]] = {}
         self._missing: dict[str, None] = {}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any
 
+import arbiter_support
 import pytest
 
 from arbiter import (
@@ -32,6 +33,7 @@ from blackboard import events
 from blackboard.entries import Written
 from blackboard.invariants import faults
 from blackboard.strategies import Candidate
+from blackboard.testing import RedisServer
 
 Post = Callable[..., Awaitable[Written]]
 NOTHING = ScriptedModel(["Nobody asks."])
@@ -465,3 +467,27 @@ async def test_without_an_agenda_nothing_is_triggered(stage: Stage) -> None:
     async with arbiter(stage, capability(collect), stage.source("volunteer", Trigger(topic="found")), model=model) as a:
         await a.run("Collect it.", timeout=20)
         assert stage.ran == []
+
+
+async def test_a_task_that_runs_out_of_time_wakes_who_waits_for_failures(redis_server: RedisServer) -> None:
+    @capability
+    async def never() -> str:
+        """Take for ever."""
+        await asyncio.sleep(60)
+        return "never"
+
+    @capability(
+        triggers=[Trigger(topic="failures.never.*", where="status=timed_out", bind={"why": "content.error.message"})]
+    )
+    def note(why: str) -> str:
+        """Note why something failed."""
+        return f"noted: {why}"
+
+    turns, limits = [arbiter_support.call("never"), "done"], Limits(task_seconds=0.5)
+    async with arbiter_support.arbiter(
+        redis_server.url, turns, capabilities=(never, note), limits=limits, lease_seconds=0.6
+    ) as (a, _):
+        result = await a.run("Go.", agenda=AgendaTerms(), timeout=40)
+        made = await a.agenda(result.run_id).activations()
+        assert await faults(a.board) == []
+    assert [(one.capability, one.topic) for one in made] == [("note", "failures.never.never")]

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from arbiter_support import add, arbiter, call
-from test_volunteering import ACCOUNT, CODE, SPECIFICATION, bidder, fail, look_up
+from test_volunteering import ACCOUNT, CODE, SOON, SPECIFICATION, bidder, fail, look_up
 
 from arbiter import (
     AgendaTerms,
     Answered,
     Arbiter,
     BadInput,
+    Limits,
     OpenRequest,
     RunResult,
     ScriptedModel,
@@ -105,7 +106,7 @@ async def test_sources_bid_while_the_tasks_of_the_same_round_still_run(redis_ser
 
 
 async def test_a_request_that_nobody_bids_on_is_unanswered_and_the_model_is_told_why(redis_server: RedisServer) -> None:
-    async with arbiter(redis_server.url, [asking(), "Nobody knows."]) as (a, model):
+    async with arbiter(redis_server.url, [asking(seconds=SOON), "Nobody knows."]) as (a, model):
         result = await planned(a)
         assert await topics(a, result.run_id, "*.bank") == ["awards.bank", "requests.bank", "unanswered.bank"]
     assert result.status == "succeeded"
@@ -130,7 +131,7 @@ async def test_what_nobody_bids_for_is_fabricated_when_the_model_says_so(redis_s
         [
             {"system": "^You are the Examiner", "turns": [json.dumps(SPECIFICATION)]},
             {"system": "^You are the Fabricator", "turns": [CODE] * 4},
-            {"system": "^You are the Arbiter", "turns": [asking(fabricate=missing), "Bank of Acme."]},
+            {"system": "^You are the Arbiter", "turns": [asking(fabricate=missing, seconds=SOON), "Bank of Acme."]},
         ]
     )
     async with Arbiter(redis_server.url, model, board="open-fabricated", grace_seconds=1.0) as a:
@@ -142,7 +143,7 @@ async def test_what_nobody_bids_for_is_fabricated_when_the_model_says_so(redis_s
 
 
 async def test_a_name_is_used_once_and_without_an_agenda_nobody_is_asked(redis_server: RedisServer) -> None:
-    async with arbiter(redis_server.url, [[asking(), asking()], asking(), "done"]) as (a, model):
+    async with arbiter(redis_server.url, [[asking(seconds=SOON), asking()], asking(), "done"]) as (a, model):
         first = await planned(a)
         second = await a.run("Where does Acme bank?", timeout=60)
     again = [one.answer for turn in first.state.rounds for one in turn.calls if not one.valid]
@@ -217,7 +218,7 @@ async def test_a_program_asks_openly_in_a_run_of_its_own_or_in_one_that_goes_on(
         plain = await a.run("Without an agenda.", timeout=60)
         with pytest.raises(BadInput, match="no agenda"):
             await a.ask(asked, run_id=plain.run_id)
-        nobody = await a.ask(OpenRequest(question="Who sings?"), timeout=60)
+        nobody = await a.ask(OpenRequest(question="Who sings?", seconds=SOON), timeout=60)
     assert alone.succeeded
     assert alone.answer == {"supplier": "Acme", "account": ACCOUNT}
     assert answers[0].answer == alone.answer
@@ -226,3 +227,26 @@ async def test_a_program_asks_openly_in_a_run_of_its_own_or_in_one_that_goes_on(
     shown = json.dumps([one.messages[-1]["content"] for one in model.calls])
     assert "volunteered" in shown, "the model is told what others asked in its run"
     assert ACCOUNT in shown
+
+
+async def test_requests_do_not_use_up_the_rounds_of_the_model(redis_server: RedisServer) -> None:
+    sources = (look_up, bidder("sure", 0.9, capability="look_up"))
+    async with arbiter(redis_server.url, [asking(), "done"], capabilities=sources, limits=Limits(rounds=2)) as (a, _):
+        result = await planned(a)
+    assert (result.status, len(result.state.rounds), result.state.decisions) == ("succeeded", 5, 2)
+
+
+async def test_what_others_ask_keeps_the_model_from_nothing_and_is_closed_with_its_answer(
+    redis_server: RedisServer,
+) -> None:
+    async with arbiter(redis_server.url, ["done"], roles=()) as (a, _):
+        run_id = await a.submit("Where does Acme bank?", agenda=AgendaTerms())
+        await a.entries.within(f"run:{run_id}").post("requests.bank", {"question": "Whose?", "seconds": 3000})
+        async with Arbiter(redis_server.url, ScriptedModel(["done"]), board=a.board.name, roles=["arbiter"]) as other:
+            result = await other.result(run_id, timeout=60)
+        (said,) = (await a.entries.within(f"run:{run_id}").query("unanswered.bank")).entries
+        ended = await wait(a, run_id, "bank", 60)
+        assert await faults(a.board) == []
+    assert result.status == "succeeded"
+    assert "answered before" in said.content["reason"]
+    assert (ended.succeeded, ended.reason) == (False, said.content["reason"])

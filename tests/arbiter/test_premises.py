@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from arbiter_support import arbiter, call
 
-from arbiter import AgendaTerms, Arbiter, Grants, Inquiry, Posting, Query, RunResult, TopicGrants, Trigger, capability
+from arbiter import (
+    AgendaTerms,
+    Arbiter,
+    Grants,
+    Inquiry,
+    Posting,
+    Query,
+    RunResult,
+    ScriptedModel,
+    TopicGrants,
+    Trigger,
+    capability,
+)
 from blackboard.agenda import Agenda
 from blackboard.entries import Entries
 from blackboard.entry import Entry
@@ -126,6 +139,40 @@ async def test_a_task_is_cancelled_when_its_entry_is_contradicted(redis_server: 
     assert task.completion is not None
     assert task.completion.status == "cancelled"
     assert task.stopping == f"the entry it was made from is contradicted by {doubt.id}"
+
+
+@pytest.mark.parametrize("fact", ALL)
+async def test_a_task_is_cancelled_when_what_its_entry_is_derived_from_is_lost(
+    redis_server: RedisServer, fact: str
+) -> None:
+    slow = Slow(fact)
+    async with (
+        arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6, roles=()) as (a, _),
+        AsyncExitStack() as processes,
+    ):
+        run_id = await a.submit(Inquiry([Posting("letters", 1)], AgendaTerms(until=Query(topic="done"))))
+        entries = a.entries.within(f"run:{run_id}")
+        letter = await entries.post("letter", "120, please")
+        read = await entries.post("read", 120, links=[("derived_from", letter.id)])
+        claim = await entries.post("claims.a", {"amount": 120}, links=[("derived_from", read.id)])
+        await processes.enter_async_context(
+            Arbiter(
+                redis_server.url, ScriptedModel(["unused"]), board=a.board.name, roles=["arbiter"],
+                capabilities=[slow.source], lease_seconds=0.6, grace_seconds=1.0,
+            )
+        )  # fmt: skip
+        await asyncio.wait_for(slow.began.wait(), 20)
+        if fact == "retracted":
+            await entries.retract(letter.id)
+        elif fact == "amended":
+            await entries.amend(letter.id, "10, please")
+        else:
+            await entries.post("doubts", 1, links=[("contradicts", letter.id)])
+        result = await stopped(a, run_id)
+    (task,) = result.state.work
+    assert task.completion is not None
+    assert task.completion.status == "cancelled"
+    assert task.stopping.startswith(f"the entry it was made from, {claim.id}, is derived from one that ")
 
 
 async def test_a_task_goes_on_whatever_becomes_of_its_entry_unless_its_trigger_says_otherwise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -30,11 +31,15 @@ from arbiter.volunteering import Candidate, best
 from blackboard.board import Board
 from blackboard.entries import Entries
 from blackboard.entry import Entry
+from blackboard.events import RoundPlanned
+from blackboard.invariants import faults
 from blackboard.testing import RedisServer
 from wrapper import sdk
 
 BIDDER = Grants(topics=TopicGrants(read=("requests.>",), write=("bids.>",)))
 ASKED = OpenRequest(question="Who can find the bank details of a supplier?", input={"supplier": "Acme"})
+SOON = 0.2
+"""Seconds of a request that nobody bids on."""
 ACCOUNT = "DE02 1203 0000 0000 2020 51"
 
 
@@ -74,9 +79,29 @@ async def answered(
     a: Arbiter, request: OpenRequest | dict[str, Any] = ASKED, limits: Limits | None = None
 ) -> RunResult:
     """The run of an inquiry of one open request."""
+    return await a.run(inquiry(request), timeout=40, limits=limits)
+
+
+def inquiry(request: OpenRequest | dict[str, Any] = ASKED) -> Inquiry:
     content = request.content() if isinstance(request, OpenRequest) else request
-    terms = AgendaTerms(until=Query(topic="answers.bank"))
-    return await a.run(Inquiry([Posting("requests.bank", content)], terms), timeout=40, limits=limits)
+    return Inquiry([Posting("requests.bank", content)], AgendaTerms(until=Query(topic="answers.bank")))
+
+
+async def waits(a: Arbiter, run_id: str) -> None:
+    """Until the run waits for bids."""
+    async with contextlib.aclosing(a.stream(run_id=run_id)) as events:
+        async for event in events:
+            if isinstance(event, RoundPlanned) and "waits for bids" in str(event.data.message):
+                return
+    raise AssertionError("it did not wait")
+
+
+async def no_more_bids(a: Arbiter, run_id: str) -> None:
+    """End the time of the request, once the run waits for bids."""
+    await waits(a, run_id)
+    notes = a.entries.within(f"run:{run_id}")
+    request = await entry(a, run_id, "requests.bank")
+    await notes.amend(request.id, {**request.content, "seconds": 0.001})
 
 
 async def entry(a: Arbiter, run_id: str, topic: str) -> Entry:
@@ -112,7 +137,9 @@ async def test_a_bid_that_comes_late_or_cannot_be_carried_out_is_refused_with_it
         bidder("wrong", 0.9, capability="look_up", input={"x": 1}),
     )
     async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
-        result = await answered(a)
+        run_id = await a.submit(inquiry())
+        await no_more_bids(a, run_id)
+        result = await a.result(run_id, timeout=40)
         late = await answered(a, OpenRequest(question="Bank?", input={"supplier": "Acme"}, seconds=0.001))
         first = (await entry(a, result.run_id, "unanswered.bank")).content
         reasons = [one["refused"] for one in (await entry(a, result.run_id, "awards.bank")).content["candidates"]]
@@ -134,6 +161,78 @@ async def test_a_capability_that_fails_leaves_the_request_unanswered_with_the_re
     assert "no Acme here" in said["reason"]
 
 
+async def test_a_run_waits_for_bids_across_processes_and_a_bid_that_comes_is_awarded_at_once(
+    redis_server: RedisServer,
+) -> None:
+    async with arbiter(redis_server.url, ["unused"], capabilities=(look_up,)) as (a, _):
+        board = a.board.name
+        run_id = await a.submit(inquiry())
+        await waits(a, run_id)
+    async with Arbiter(
+        redis_server.url, ScriptedModel(["unused"]), board=board, roles=["arbiter"], capabilities=[look_up]
+    ) as b:
+        assert (await b.show(run_id)).status == "running"
+        request = await entry(b, run_id, "requests.bank")
+        await b.entries.within(f"run:{run_id}").post(
+            "bids.bank", {"capability": "look_up"}, links=[("answers", request.id)]
+        )
+        result = await b.result(run_id, timeout=40)
+        assert await faults(b.board) == []
+    assert result.status == "succeeded", "long before the minute of the request is over"
+
+
+@pytest.mark.parametrize("dies", [None, 3, 4])
+async def test_when_what_was_awarded_fails_the_next_bid_is_and_both_decisions_are_on_record(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, dies: int | None
+) -> None:
+    commit, died = Board.commit_step, list[int]()
+
+    async def dying(self: Board, claim: Any, *given: Any, **more: Any) -> None:
+        if claim.round == dies and not died:
+            died.append(claim.round)
+            raise ConnectionError("the process dies here")
+        await commit(self, claim, *given, **more)
+
+    monkeypatch.setattr(Board, "commit_step", dying)
+    sources = (fail, look_up, bidder("sure", 0.9, capability="fail"), bidder("unsure", 0.3, capability="look_up"))
+    async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
+        result = await answered(a)
+        award = await entry(a, result.run_id, "awards.bank")
+        history = await a.entries.within(f"run:{result.run_id}").history(award.id)
+        assert await entry(a, result.run_id, "answers.bank")
+    assert result.status == "succeeded"
+    assert died == ([] if dies is None else [dies])
+    assert [one.content["capability"] for one in history] == ["fail", "look_up"]
+    (failed,) = award.content["failed"]
+    assert (failed["capability"], failed["status"]) == ("fail", "failed")
+    assert "no Acme here" in failed["reason"]
+    assert [task.capability for task in result.state.work if task.key == "award.bank"] == ["fail", "look_up"]
+
+
+async def test_what_fails_and_has_no_next_bid_is_fabricated_where_the_request_says_so(
+    redis_server: RedisServer,
+) -> None:
+    model, sources = maker(), (fail, bidder("sure", 0.9, capability="fail"))
+    asked = FABRICATE.model_copy(update={"seconds": 60.0})
+    async with Arbiter(redis_server.url, model, board="failed-first", capabilities=sources, grace_seconds=1.0) as a:
+        result = await answered(a, asked)
+    assert result.answer == "Bank of Acme"
+    assert [task.capability for task in result.state.work if task.key == "award.bank"] == ["fail", "bank_of"]
+
+
+async def test_an_award_or_an_end_that_somebody_takes_off_the_board_does_not_keep_a_run_going(
+    redis_server: RedisServer,
+) -> None:
+    async with arbiter(redis_server.url, ["unused"], roles=()) as (a, _):
+        run_id = await a.submit(inquiry(ASKED.model_copy(update={"seconds": SOON})))
+        notes = a.entries.within(f"run:{run_id}")
+        for topic in ("awards.bank", "unanswered.bank"):
+            await notes.retract((await notes.post(topic, {"reason": "of mine"})).id)
+        async with Arbiter(redis_server.url, ScriptedModel(["unused"]), board=a.board.name, roles=["arbiter"]) as other:
+            result = await other.result(run_id, timeout=40)
+    assert (result.status, result.error and result.error.type) == ("failed", "stagnation")
+
+
 SPECIFICATION = {
     "name": "bank_of", "description": "The bank of a supplier, made of its name.",
     "input_schema": {"type": "object", "properties": {"supplier": {"type": "string"}}, "required": ["supplier"]},
@@ -146,7 +245,7 @@ SPECIFICATION = {
 }  # fmt: skip
 CODE = '```python\ndef handler(supplier: str) -> str:\n    """The bank."""\n    return "Bank of " + supplier\n```'
 MISSING = Missing(name="bank_of", need="Name the bank of a supplier, by the supplier's name.")
-FABRICATE = ASKED.model_copy(update={"otherwise": "fabricate", "missing": MISSING})
+FABRICATE = ASKED.model_copy(update={"otherwise": "fabricate", "missing": MISSING, "seconds": SOON})
 
 
 def maker(code: str = CODE) -> ScriptedModel:

@@ -279,6 +279,8 @@ async def refused(call: Awaitable[object], error: type[Exception] = Fenced) -> b
 
 async def verdict(check: Check, monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> bool:
     """Whether a check holds on a board of its own, whose scripts are changed so."""
+    for file, old, _ in mutations:  # here, because what stops the scene below counts as noticed
+        assert old in _script.source(file), f"{file}.lua has no {old!r} any more: the mutation tests nothing"
     name = "x" + uuid.uuid4().hex[:12]
     with monkeypatch.context() as patched:
         watch_scripts(patched, *mutations)

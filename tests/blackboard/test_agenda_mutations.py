@@ -206,7 +206,7 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ),
     (
         "many control tasks",
-        ("_board", "if a.ctl or not (a.pr", "if not (a.pr"),
+        ("_board", "if a.ctl then return rouse(a.ctl) end", ""),
         one_control_task_at_a_time,
     ),
     (

@@ -54,6 +54,17 @@ async def test_g7_a_running_task_is_told_and_one_that_waits_ends_with_the_next_s
     assert told == [why, why]
 
 
+async def test_what_was_stopped_before_it_began_is_handed_to_nobody_and_ends_with_the_plain_reason(play: Play) -> None:
+    run, notes, entry = await resting(play, "a", "b")
+    await notes.retract(entry)
+    assert await play.take(n=2) == []
+    await play.sound()
+    await play.board.sweep()
+    why = f"the entry it was made from was retracted: {entry}"
+    assert await ended(play, run) == {"a": ("cancelled", why), "b": ("cancelled", why)}
+    assert (await play.step(run)).round == 2
+
+
 async def test_a_task_that_does_not_rest_on_the_entry_goes_on(play: Play) -> None:
     run, notes, entry = await resting(play, "a")
     other = await notes.post("claims.b", 1)
@@ -173,6 +184,70 @@ async def lose(notes: Entries, entry: str, fact: str) -> None:
         await notes.post("claims.b", 2, links=[("contradicts", entry)])
 
 
+@pytest.mark.parametrize("fact", ["retracted", "amended", "contradicted"])
+async def test_g7_what_is_lost_several_derivations_away_stops_the_task_and_says_how_it_rests_on_it(
+    play: Play, fact: str
+) -> None:
+    run, notes, first = await derived(play, 3)
+    last = (await notes.query("derived.2")).entries[0].id
+    await play.plan(await play.step(run), spec("a", made_from=(last,)), spec("b"))
+    claims = {claim.key: claim for claim in await play.take(n=2)}
+    await lose(notes, first, fact)
+    assert [await play.hold(claims[key]) for key in ("a", "b")] == ["cancel", ""]
+    (why,) = [event.data.reason for event in await play.board.history(run) if event.kind == "task.cancelling"]
+    assert why.startswith(f"the entry it was made from, {last}, is derived from one that ")
+    for claim in claims.values():
+        await play.board.complete(claim, claim.completion(Status.CANCELLED))
+
+
+async def test_a_result_rests_on_what_its_task_was_made_from(play: Play) -> None:
+    run = await play.run()
+    notes = Entries(play.board, f"run:{run}")
+    entry = await notes.post("claims.a", 1)
+    await play.plan(await play.step(run), spec("load", made_from=(entry.id,)), spec("sum", ["load"]))
+    load = await play.one()
+    await play.board.complete(load, done(load))
+    claim = await play.one()
+    await notes.retract(entry.id)
+    assert await play.hold(claim) == "cancel"
+    await play.board.complete(claim, claim.completion(Status.CANCELLED))
+
+
+async def test_derivations_are_followed_over_so_many_entries_the_nearest_first(play: Play) -> None:
+    run, notes, first = await derived(play, 300)
+    near, far = [(await notes.query(f"derived.{n}")).entries[0].id for n in (254, 255)]
+    step = await play.step(run)
+    await play.plan(step, spec("near", made_from=(near,)), spec("far", made_from=(far,)))
+    claims = {claim.key: claim for claim in await play.take(n=2)}
+    await notes.retract(first)
+    assert [await play.hold(claims[key]) for key in ("near", "far")] == ["cancel", ""]
+    for claim in claims.values():
+        await play.board.complete(claim, claim.completion(Status.CANCELLED))
+
+
+async def test_what_was_derived_from_it_and_taken_away_stops_nothing(play: Play) -> None:
+    run, notes, _ = await derived(play, 1)
+    step = await play.step(run)
+    seen = (await play.board.history(run))[-1].sequence
+    entry = (await notes.query("derived.0")).entries[0].id
+    await play.clock.advance(0.01)
+    await notes.take("claims.first")
+    await play.decide(step, spec("a", made_from=(entry,)), seen=seen)
+    claim = await play.one()
+    assert await play.hold(claim) == ""
+    await play.board.complete(claim, done(claim))
+
+
+async def derived(play: Play, length: int) -> tuple[str, Entries, str]:
+    """A run whose entries are derived one from the other: the run, its entries, and the first, ``claims.first``."""
+    run = await play.run()
+    notes = Entries(play.board, f"run:{run}")
+    before = first = (await notes.post("claims.first", 1)).id
+    for n in range(length):
+        before = (await notes.post(f"derived.{n}", n, links=[("derived_from", before)])).id
+    return run, notes, first
+
+
 # ---- the checks have teeth ---------------------------------------------------------------------------------------------
 
 
@@ -209,13 +284,43 @@ async def lost_before_the_decision(play: Play) -> bool:
     return "a" in await ended(play, run)
 
 
+async def nothing_stopped_is_begun(play: Play) -> bool:
+    _, notes, entry = await resting(play, "a")
+    await notes.retract(entry)
+    return await play.take() == []
+
+
+async def stopped_far_away(play: Play) -> bool:
+    run, notes, first = await derived(play, 2)
+    last = (await notes.query("derived.1")).entries[0].id
+    await play.plan(await play.step(run), spec("a", made_from=(last,)))
+    claim = await play.one()
+    await notes.retract(first)
+    return await play.hold(claim) == "cancel"
+
+
+async def lost_far_away_before_the_decision(play: Play) -> bool:
+    run, notes, first = await derived(play, 2)
+    last = (await notes.query("derived.1")).entries[0].id
+    step = await play.step(run)
+    seen = (await play.board.history(run))[-1].sequence
+    await play.clock.advance(0.01)
+    await notes.retract(first)
+    await play.decide(step, spec("a", made_from=(last,)), seen=seen)
+    await play.board.sweep()
+    return "a" in await ended(play, run)
+
+
 @pytest.mark.parametrize(
     ("check", "mutation"),
     [
         (stopped_in_time, ("_premises", "if link.rel == 'contradicts'", "if false")),
         (stopped_in_time, ("_premises", "redis.call('ZADD', DUE, n2s(MS), 't:' .. id)", "redis.call('ZREM', DUE, '')")),
         (stopped_on_retraction, ("_premises", "if h.ver > 1", "if false")),
-        (stopped_on_retraction, ("_premises", "if one == entry then return true end", "")),
+        (stopped_on_retraction, ("_premises", "if entries[one] then return one end", "")),
+        (nothing_stopped_is_begun, ("claim", "and not t.cxl", "")),
+        (stopped_far_away, ("_premises", "queue[#queue + 1] = other", "")),
+        (lost_far_away_before_the_decision, ("_premises", "queue[#queue + 1] = {link.to, from}", "")),
         (its_own_words_stop_nothing, ("_premises", "and id ~= by", "")),
         (lost_before_the_decision, ("commit", "if why then", "if false then")),
     ],

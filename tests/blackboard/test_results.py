@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from agenda_support import activated, declare, look
+from agenda_support import activated, control, decide, declare, look, told
 from strict import Mutation, Play, broken, done, faults, spec, verdict, watched_play
 
 from blackboard import _script
+from blackboard.agenda import Agenda, Compared, View
 from blackboard.blobs import Blob
 from blackboard.entries import Entries
 from blackboard.entry import Entry
+from blackboard.errors import Stale
 from blackboard.events import RoundPlannedData
 from blackboard.results import result_entry
 from blackboard.sealing import verify
@@ -161,6 +164,62 @@ async def test_a_result_triggers_what_waits_for_it_once_and_the_chain_is_known(p
     await play.board.complete(task, done(task))
     assert await play.kinds(run, "agenda.activated") == ["agenda.activated /agenda"]
     assert (await play.step(run)).round == 2
+
+
+async def lost(play: Play) -> tuple[str, Agenda]:
+    """A run with an agenda one of whose tasks was lost with its worker, which nobody reports, and its agenda."""
+    await declare(play, "check", Trigger(topic="failures.>", where="error.type=lease_lost"))
+    run = await play.run(spec("gone", retry=ONCE), spec("other"), agenda=AgendaTerms())
+    await play.take()
+    await play.clock.advance(30)
+    await play.board.sweep()
+    return run, Agenda(play.board, run)
+
+
+async def compare(play: Play, run: str, view: View, number: int = 1) -> None:
+    """What control commits that has compared what is uncompared."""
+    entry = view.uncompared or ""
+    compiled = await play.board.triggers.current(play.shard)
+    keys = " ".join(one.key for one in compiled.by_key.values())
+    claim = await control(play)
+    await Agenda(play.board, run).decide(
+        claim, number, told(), [], ends=True, facts=view.facts, rated_all=True,
+        compared=Compared(entry, compiled.version, keys),
+    )  # fmt: skip
+
+
+async def test_a_failure_that_nobody_reports_triggers_once_control_has_compared_it(play: Play) -> None:
+    run, agenda = await lost(play)
+    view = await agenda.view()
+    (entry,) = await entries(play, run, "failures.count.gone")
+    assert view.uncompared == entry.id
+    await compare(play, run, view)
+    (one,) = await agenda.activations()
+    assert (one.capability, one.entry, one.topic) == ("check", entry.id, "failures.count.gone")
+    assert (await agenda.view()).uncompared is None
+
+
+async def test_control_that_knew_nothing_of_it_leaves_it_to_the_next(play: Play) -> None:
+    run, agenda = await lost(play)
+    before = replace(await agenda.view(), uncompared=None)
+    await decide(play, await control(play), before)
+    view = await agenda.view()
+    assert view.uncompared is not None
+    await compare(play, run, view)
+    assert len(await agenda.activations()) == 1
+
+
+async def test_it_is_compared_again_where_the_triggers_changed_meanwhile(play: Play) -> None:
+    run, agenda = await lost(play)
+    view, claim = await agenda.view(), await control(play)
+    compiled = await play.board.triggers.current(play.shard)
+    await declare(play, "more", Trigger(topic="failures.>"))
+    old = Compared(view.uncompared or "", compiled.version, "")
+    with pytest.raises(Stale):
+        await agenda.decide(claim, 1, told(), [], ends=True, facts=view.facts, rated_all=True, compared=old)
+    await decide(play, claim, replace(view, uncompared=None))
+    await compare(play, run, await agenda.view())
+    assert sorted(one.capability for one in await agenda.activations()) == ["check", "more"]
 
 
 async def test_a_result_compared_with_old_triggers_is_compared_again(play: Play) -> None:

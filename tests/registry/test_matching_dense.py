@@ -6,6 +6,8 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
+from threading import enumerate as enumerate_threads
 
 import boto3
 import pytest
@@ -19,7 +21,7 @@ from blackboard.errors import BadInput, ModelUnavailable
 from blackboard.testing import RedisServer
 from blackboard.vectors import Vectors
 from registry.matching import Document
-from registry.matching.encoders import BedrockEncoder, CallableEncoder
+from registry.matching.encoders import BedrockEncoder, CallableEncoder, LimitedEncoder
 from registry.matching.hybrid import HybridMatcher
 from registry.matching.sentences import SentenceEncoder
 
@@ -35,6 +37,38 @@ class Meaning:
     def __call__(self, texts: Sequence[str]) -> list[list[float]]:
         self.asked += texts
         return [[0.1, *(sum(text.lower().count(word) for word in topic) for topic in MEANINGS)] for text in texts]
+
+
+def test_an_encoder_that_hangs_is_given_up_after_its_time_and_not_begun_again_while_it_does() -> None:
+    let_go, begun = Event(), list[int]()
+
+    def hangs(texts: Sequence[str]) -> list[list[float]]:
+        begun.append(len(texts))
+        let_go.wait(60)
+        return [[1.0] for _ in texts]
+
+    limited = LimitedEncoder(CallableEncoder(hangs, "hangs:1"), seconds=0.01, per_text=0.0)
+    try:
+        with pytest.raises(ModelUnavailable, match=r"hangs:1 gave no vectors within 0\.01 s"):
+            limited(["a", "b"])
+        with pytest.raises(ModelUnavailable, match="still hangs"):
+            limited(["c"])
+        assert begun == [2]
+    finally:
+        let_go.set()
+    for thread in enumerate_threads():
+        if thread.name == "encoder":
+            thread.join(60)
+    assert LimitedEncoder(CallableEncoder(hangs, "hangs:1"))(["a"]) == [[1.0]]
+
+
+def test_what_an_encoder_raises_is_raised_and_a_matcher_limits_its_encoder() -> None:
+    def fails(texts: Sequence[str]) -> list[list[float]]:
+        raise ValueError(f"no vectors of {len(texts)}")
+
+    with pytest.raises(ValueError, match="no vectors of 1"):
+        LimitedEncoder(CallableEncoder(fails, "fails:1"))(["a"])
+    assert isinstance(built(CallableEncoder(Meaning(), "meaning:1"), {}).encoder, LimitedEncoder)
 
 
 TOOLS = {
