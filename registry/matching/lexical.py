@@ -58,6 +58,8 @@ _MEANING = 0.1
 """What a capability that means the same as the need gains, against all of the need's words."""
 _DIRECTION = 64
 """How many words of a name, description and names of parameters, and of a need, are read for what they mean together."""
+_SERVED = 0.85
+"""How much as near the needs it served must be as what a capability says of itself, to count the same."""
 _NAMED = 5
 """Of how many of the best the names are compared with the need."""
 _SAID = 0.3
@@ -120,6 +122,7 @@ class LexicalMatcher:
         self._texts: dict[int, array[int]] = {}
         self._impacts: dict[int, array[int]] = {}
         self._directions: dict[int, array[int]] = {}
+        self._served: dict[int, array[int]] = {}
         self._paired = array("I", bytes(4 * PAIRS))
         self._next = 0
 
@@ -143,9 +146,10 @@ class LexicalMatcher:
         for number in pairs(counted.sequence):
             self._paired[number] += 1
         about = [word for text in (document.name, document.description, document.parameters) for word in terms(text)]
-        direction = (self._meanings or meaning.shipped()).of(about[:_DIRECTION])
-        if direction is not None:
-            self._directions[slot] = direction
+        table = self._meanings or meaning.shipped()
+        for kept, words in ((self._directions, about), (self._served, terms(document.served))):
+            if (direction := table.of(words[:_DIRECTION])) is not None:
+                kept[slot] = direction
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
@@ -154,6 +158,7 @@ class LexicalMatcher:
             return
         del self._names[slot]
         self._directions.pop(slot, None)
+        self._served.pop(slot, None)
         text = self._texts.pop(slot)
         for number in pairs([self._terms[number - 1] if number else "" for number in text]):
             self._paired[number] -= 1
@@ -311,11 +316,13 @@ class LexicalMatcher:
         return added + _MEANING * asked.against * max(0.0, self._meant(asked, slot))
 
     def _meant(self, asked: _Asked, slot: int) -> float:
-        """How nearly a capability means what the need or a sentence of it does, from -1 to 1; 0 when nothing is known."""
-        direction = self._directions.get(slot)
-        if direction is None or not asked.meanings:
+        """How nearly a capability, or what it served, means what the need or a sentence of it does, from -1 to 1; 0 when
+        nothing is known. What it served is held against the whole need: it was a need itself."""
+        if not asked.meanings:
             return 0.0
-        return max(alike(each, direction) for each in asked.meanings)
+        direction, served = self._directions.get(slot), self._served.get(slot)
+        close = [alike(each, direction) for each in asked.meanings] if direction is not None else []
+        return max([*close, *([_SERVED * alike(asked.meanings[0], served)] if served is not None else [])], default=0.0)
 
     # ---- what is said about it --------------------------------------------------------------------------------------
 
