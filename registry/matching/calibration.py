@@ -2,7 +2,8 @@
 
 What is shipped beside this module was fitted on development corpora and on variations of them: in parts of three to four
 hundred capabilities, with names or all but names left out, with descriptions cut short, among thousands of others.
-``arbiter eval matching DIR --refit FILE`` does the same with corpora of yours. An installation refits it from its own outcomes: the shipped model is then what is believed until they say otherwise.
+``arbiter eval matching DIR --refit FILE`` fits one on corpora of yours. An installation refits it from its own outcomes: the
+shipped model is then what is believed until they say otherwise.
 
 Source: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), for the idea; the fit is Newton's method for a
 logistic model with a Gaussian prior.
