@@ -1,7 +1,9 @@
 """From how sure a ranking looks to how often such a ranking is right: a logistic model of a few signals.
 
-What is shipped beside this module was fitted on development corpora by ``arbiter eval matching DIR --refit FILE``. An
-installation refits it from its own outcomes: the shipped model is then what is believed until they say otherwise.
+What is shipped beside this module was fitted on development corpora and on variations of them: in parts of 3 to 400
+capabilities, with names or all but names left out, with descriptions cut short, among thousands of others.
+``arbiter eval matching DIR --refit FILE`` fits one on corpora of yours. An installation refits it from its own outcomes: the
+shipped model is then what is believed until they say otherwise.
 
 Source: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), for the idea; the fit is Newton's method for a
 logistic model with a Gaussian prior.
@@ -21,12 +23,11 @@ from registry.matching.interface import Signals
 
 _FILE = Path(__file__).with_name("calibration.json")
 _STEPS = 30
-_SMALL = math.log1p(100)
-"""Below a hundred capabilities, how far one stands before the tenth says little."""
+_LEAST = 1e-6
 
 
 class Calibration(Record):
-    """Weights of the logistic model, the constant first, then one for each feature in :func:`features`."""
+    """Weights of the logistic model, one for each feature in :func:`features`."""
 
     weights: tuple[float, ...]
     cases: int = 0
@@ -40,21 +41,17 @@ class Calibration(Record):
 
 
 def features(signals: Signals) -> tuple[float, ...]:
-    """What the model sees of a ranking; all of it between -1 and about 1."""
-    many = 1.0 if signals.size >= _SMALL else 0.0
-    return (
-        1.0,
-        4 * signals.score - 0.5,
-        signals.covered - 0.5,
-        signals.standing * many,
-        signals.known - 0.5,
-        signals.named,
-        signals.score * signals.covered * 4,
-        signals.answered,
-        1.0 - many,
-        many if signals.meant else 0.0,
-        signals.meant * many / 5,
-    )
+    """What the model sees of a ranking; all of it between -1 and about 1, or little more where meanings rank.
+
+    Few on purpose. A score's odds and how far it stands before others mean the same in registries of every size and for needs
+    in every style; what more was tried (the share of a need that is covered or known to anybody, a mention of the name) told
+    more in the corpora it was fitted on and less in others. Rankings by words and those by meanings as well have weights of
+    their own.
+    """
+    score = min(max(signals.score, _LEAST), 1 - _LEAST)
+    seen = (1.0, math.log(score / (1 - score)) / 4, signals.standing, signals.answered)
+    nothing = (0.0,) * len(seen)
+    return (*nothing, *seen) if signals.meant else (*seen, *nothing)
 
 
 def fit(cases: Sequence[tuple[Signals, bool]], prior: Calibration | None = None, strength: float = 2.0) -> Calibration:
@@ -70,13 +67,12 @@ def fit(cases: Sequence[tuple[Signals, bool]], prior: Calibration | None = None,
     """
     if not cases:
         raise BadInput("cases", 0, "Give at least one case to fit on.")
-    rows = [
-        (features(signals), 1.0 if right else 0.0) for signals, right in cases if signals.score > 0 or signals.meant > 0
-    ]
+    rows = [(features(signals), 1.0 if right else 0.0) for signals, right in cases if signals.found]
     size = len(features(Signals()))
     centre = list(prior.weights) if prior is not None else [0.0] * size
     weights = list(centre)
-    hold = [max(strength, 1e-3) * (1e-3 if at == 0 and prior is None else 1.0) for at in range(size)]
+    free = (0, size // 2) if prior is None else ()
+    hold = [max(strength, 1e-3) * (1e-3 if at in free else 1.0) for at in range(size)]
 
     def likely(tried: Sequence[float]) -> float:
         """How well weights explain the cases and the prior: the logarithm, up to a constant."""

@@ -2,7 +2,8 @@
 
 See :mod:`registry.matching.corpora` for what a corpus is. Knowing when nothing fits is measured twice, with as many
 cases where something fits as where nothing does: *near*, the labelled capabilities are taken away; *purged*, what
-resembles them is taken away too. Ranking never sees the difference.
+resembles them is taken away too. They are removed, and not only refused: a registry that still holds the words of what it
+is not to offer gives away that there is something.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from registry.matching.abstention import Abstention, Case, knowing
 from registry.matching.baselines import Bm25, fused
 from registry.matching.calibration import Calibration, shipped
 from registry.matching.corpora import Corpus, Query
+from registry.matching.documents import Document
 from registry.matching.interface import Matcher, Signals
 
 _DEEP = 100
@@ -113,7 +115,8 @@ def evaluate(
     gone = [_resembling(corpus, bm25, query.relevant) for query in queries]
     for name, matcher in matchers.items():
         say(f"{corpus.name}: does anything fit, by {name}")
-        report.abstention[name], cases = _abstain(matcher, queries, gone, chance, calibration or shipped())
+        documents = (later or {}).get(name, corpus).documents
+        report.abstention[name], cases = _abstain(matcher, documents, queries, gone, chance, calibration or shipped())
         if name in (fitted or [next(iter(matchers))]):
             report.cases += cases
     if small is not None:
@@ -163,6 +166,7 @@ def _summary(rows: Sequence[Mapping[str, float]], chance: random.Random) -> Rank
 
 def _abstain(
     matcher: Matcher,
+    documents: Mapping[str, Document],
     queries: Sequence[Query],
     gone: Sequence[set[str]],
     chance: random.Random,
@@ -175,16 +179,33 @@ def _abstain(
         names = [each.name for each in found.candidates]
         right = bool(names) and names[0] in query.relevant
         seen.append((found.signals, right))
+        # A contract or another tenant's ownership only refuses; a calibration has to know both.
+        seen.append((matcher.search(query.text, k=10, allowed=lambda id, alike=alike: id not in alike).signals, False))
         shown = not query.relevant.isdisjoint(names[:_SHOWN])
         present = Case(calibration.probability(found.signals), True, right, shown)
-        for kind, without in (("near", query.relevant), ("purged", alike)):
-            left = matcher.search(query.text, k=10, allowed=lambda id, without=without: id not in without)
-            cases[kind] += [present, Case(calibration.probability(left.signals), False, False, False)]
-            if kind == "purged":
-                seen.append((left.signals, False))
+        near, purged = _without(matcher, documents, (query.relevant, alike), query.text)
+        for kind, left in (("near", near), ("purged", purged)):
+            cases[kind] += [present, Case(calibration.probability(left), False, False, False)]
+        seen.append((purged, False))
     for each in cases.values():
         chance.shuffle(each)
     return {kind: knowing(each) for kind, each in cases.items()}, seen
+
+
+def _without(
+    matcher: Matcher, documents: Mapping[str, Document], gone: Sequence[Collection[str]], text: str
+) -> list[Signals]:
+    """What the ranking for a need looks like while capabilities are not there, more and more of them."""
+    removed: set[str] = set()
+    seen: list[Signals] = []
+    for ids in gone:
+        for id in sorted(set(ids) - removed):
+            matcher.remove(id)
+        removed.update(ids)
+        seen.append(matcher.search(text, k=10).signals)
+    for id in sorted(removed):
+        matcher.add(id, documents[id])
+    return seen
 
 
 def _small(
@@ -202,8 +223,7 @@ def _small(
         for query in chosen:
             found = matcher.search(query.text, k=10)
             yield found.signals, bool(found.candidates) and found.candidates[0].name in query.relevant
-            left = matcher.search(query.text, k=10, allowed=lambda id, gone=query.relevant: id not in gone)
-            yield left.signals, False
+            yield _without(matcher, corpus.documents, [query.relevant], query.text)[0], False
 
 
 def _resembling(corpus: Corpus, bm25: Bm25, relevant: frozenset[str]) -> set[str]:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from blackboard.errors import BadInput
 from registry.matching.documents import Document
 from registry.matching.encoders import Encoder, LimitedEncoder
-from registry.matching.interface import Batch, Candidate, Findings
+from registry.matching.interface import Batch, Candidate, Findings, Signals, standing
 from registry.matching.lexical import LexicalMatcher
 from registry.matching.words import views
 
@@ -191,15 +191,16 @@ class HybridMatcher:
             ranked.append((-round(meant + self._share * said / max(1 - said, 1e-9), 4), name, meant))
         ranked.sort()
         best = [by_words.get(name, Candidate(name, 0.0)) for _, name, _ in ranked[: max(k, _LOOKED_AT)]]
-        signals = self._lexical.judged(query, best)
-        if best:
-            # How far the best is before the tenth said less, with meanings, than the rest does.
-            signals = signals._replace(standing=0.0, meant=ranked[0][2])
         found = [
             each._replace(score=_score(-total), reasons=(*each.reasons, *_told(meant)))
             for each, (total, _, meant) in zip(best, ranked, strict=False)
         ]
-        return Findings(found[:k], signals)
+        if not found:
+            return Findings((), Signals())
+        apart = standing([each.score for each in found])
+        answered = self._lexical.answered(query, found[0].name)
+        # None is exactly 0: that says that words alone ranked.
+        return Findings(found[:k], Signals(found[0].score, apart, answered, meant=ranked[0][2] or 1e-4))
 
     def _nearest(self, close: Any, wanted: int, allowed: Callable[[str], bool] | None) -> set[str]:
         """The allowed ones that are nearest; looked for among more and more until there are as many as wanted."""

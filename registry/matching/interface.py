@@ -7,6 +7,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from registry.matching.documents import Document
 
+_LEAST = 1e-6
+"""Scores have six places."""
+
 
 class Candidate(NamedTuple):
     """A capability that may serve a need."""
@@ -23,26 +26,23 @@ class Signals(NamedTuple):
 
     score: float = 0.0
     """Of the best candidate."""
-    covered: float = 0.0
-    """Share of the need's weight in words that the best candidate has; words nobody knows count as not covered."""
     standing: float = 0.0
-    """How far the best stands before the tenth, as a share of its score; the whole score where there are fewer. 0 where
-    meanings ranked as well."""
-    known: float = 0.0
-    """Share of the need's weight in words that some capability has."""
-    named: float = 0.0
-    """Share of the weight of a name that the need mentions: of the best five, the one of which it is most."""
+    """How far the best stands before the tenth: 1 less the tenth's odds as a share of the best's; 1 where there are fewer."""
     answered: float = 0.0
     """Share of what the best candidate says of itself, by what its words weigh, that the need asks for."""
-    size: float = 0.0
-    """Natural logarithm of 1 and the number of capabilities."""
     meant: float = 0.0
     """How many deviations the best candidate is nearer to the need by its meaning than most; 0 where words alone ranked."""
 
     @property
     def found(self) -> bool:
         """Whether there is a best candidate."""
-        return self.score > 0 or self.meant != 0
+        return self.score > 0
+
+
+def standing(scores: Sequence[float]) -> float:
+    """How far the first of some scores stands before the tenth: see :attr:`Signals.standing`."""
+    first, tenth = scores[0], scores[9] if len(scores) > 9 else 0.0
+    return 1 - tenth * max(1 - first, _LEAST) / (max(first, _LEAST) * max(1 - tenth, _LEAST))
 
 
 class Findings(NamedTuple):

@@ -24,11 +24,11 @@ from typing import NamedTuple
 from registry.matching import meaning
 from registry.matching.counting import PAIRS, count, neighbours, pair, pairs
 from registry.matching.documents import Document
-from registry.matching.interface import Candidate, Findings, Signals
+from registry.matching.interface import Candidate, Findings, Signals, standing
 from registry.matching.meaning import Meanings, alike
 from registry.matching.postings import Places, Posting, add
 from registry.matching.related import Related, shipped
-from registry.matching.shares import share_answered, share_named
+from registry.matching.shares import share_answered
 from registry.matching.spelling import Spelling
 from registry.matching.words import plain_words, stem, terms, views
 
@@ -58,8 +58,8 @@ _MEANING = 0.1
 """What a capability that means the same as the need gains, against all of the need's words."""
 _DIRECTION = 64
 """How many words of a name, description and names of parameters, and of a need, are read for what they mean together."""
-_NAMED = 5
-"""Of how many of the best the names are compared with the need."""
+_SERVED = 0.85
+"""How much as near the needs it served must be as what a capability says of itself, to count the same."""
 _SAID = 0.3
 """From where on a meaning is given as a reason."""
 
@@ -120,6 +120,7 @@ class LexicalMatcher:
         self._texts: dict[int, array[int]] = {}
         self._impacts: dict[int, array[int]] = {}
         self._directions: dict[int, array[int]] = {}
+        self._served: dict[int, array[int]] = {}
         self._paired = array("I", bytes(4 * PAIRS))
         self._next = 0
 
@@ -143,9 +144,10 @@ class LexicalMatcher:
         for number in pairs(counted.sequence):
             self._paired[number] += 1
         about = [word for text in (document.name, document.description, document.parameters) for word in terms(text)]
-        direction = (self._meanings or meaning.shipped()).of(about[:_DIRECTION])
-        if direction is not None:
-            self._directions[slot] = direction
+        table = self._meanings or meaning.shipped()
+        for kept, words in ((self._directions, about), (self._served, terms(document.served))):
+            if (direction := table.of(words[:_DIRECTION])) is not None:
+                kept[slot] = direction
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
@@ -154,6 +156,7 @@ class LexicalMatcher:
             return
         del self._names[slot]
         self._directions.pop(slot, None)
+        self._served.pop(slot, None)
         text = self._texts.pop(slot)
         for number in pairs([self._terms[number - 1] if number else "" for number in text]):
             self._paired[number] -= 1
@@ -175,7 +178,7 @@ class LexicalMatcher:
         """
         asked = self._asked(query)
         if k <= 0 or not asked.entries:
-            return Findings((), Signals(size=math.log1p(len(self))))
+            return Findings((), Signals())
         scores = self._scores(asked, max(k, _ORDERED), allowed)
         ranked = self._ordered(asked, scores)
         best = [Candidate(self._names[slot], score / (score + asked.against)) for score, slot in ranked[: max(k, 10)]]
@@ -184,9 +187,9 @@ class LexicalMatcher:
         explained = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best[:last]]
         return Findings([*explained, *best[last:]][:k], signals)
 
-    def judged(self, query: str, best: Sequence[Candidate]) -> Signals:
-        """How sure a ranking looks that somebody else made of known capabilities, best first, with their scores here."""
-        return self._signals(self._asked(query), best)
+    def answered(self, query: str, name: str) -> float:
+        """Share of what a known capability says of itself that a need asks for: a signal for rankings made elsewhere."""
+        return self._answered(self._asked(query), self._slots[name])
 
     # ---- the need ---------------------------------------------------------------------------------------------------
 
@@ -311,11 +314,15 @@ class LexicalMatcher:
         return added + _MEANING * asked.against * max(0.0, self._meant(asked, slot))
 
     def _meant(self, asked: _Asked, slot: int) -> float:
-        """How nearly a capability means what the need or a sentence of it does, from -1 to 1; 0 when nothing is known."""
-        direction = self._directions.get(slot)
-        if direction is None or not asked.meanings:
+        """How nearly a capability, or what it served, means what the need or a sentence of it does, from -1 to 1; 0 when
+        nothing is known. What it served is held against the whole need: it was a need itself."""
+        if not asked.meanings:
             return 0.0
-        return max(alike(each, direction) for each in asked.meanings)
+        direction, served = self._directions.get(slot), self._served.get(slot)
+        close = [alike(each, direction) for each in asked.meanings] if direction is not None else []
+        if served is not None:
+            close.append(_SERVED * alike(asked.meanings[0], served))
+        return max(close, default=0.0)
 
     # ---- what is said about it --------------------------------------------------------------------------------------
 
@@ -342,32 +349,13 @@ class LexicalMatcher:
         return tuple(said)
 
     def _signals(self, asked: _Asked, best: Sequence[Candidate]) -> Signals:
-        size = math.log1p(len(self))
         if not best:
-            return Signals(size=size)
-        stems = list(asked.weights)
-        total = sum(asked.weights.values()) or 1.0
-        covered = known = 0.0
-        top = self._slots[best[0].name]
-        for group, (value, term) in self._found(asked, top).items():
-            weight = asked.weights[stems[group]]
-            covered += weight if term == stems[group] else min(weight, 3 * value)
-        for word, weight in asked.weights.items():
-            known += weight if word in self._postings else 0.0
-        first = best[0].score
-        tenth = best[9].score if len(best) > 9 else 0.0
-        return Signals(
-            score=first,
-            covered=covered / total,
-            standing=(first - tenth) / (first or 1.0),
-            known=known / total,
-            named=max(
-                share_named(self._texts[self._slots[each.name]], self._terms, self._weight, asked.weights)
-                for each in best[:_NAMED]
-            ),
-            answered=share_answered(self._texts[top], self._impacts[top], self._terms, self._weight, asked.meant),
-            size=size,
-        )
+            return Signals()
+        answered = self._answered(asked, self._slots[best[0].name])
+        return Signals(best[0].score, standing([each.score for each in best]), answered)
+
+    def _answered(self, asked: _Asked, slot: int) -> float:
+        return share_answered(self._texts[slot], self._impacts[slot], self._terms, self._weight, asked.meant)
 
     def _know(self, word: str) -> Posting:
         if self._spare:

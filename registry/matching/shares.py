@@ -3,26 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Container, Mapping, Sequence
-
-
-def share_named(text: array[int], terms: Sequence[str], weight: Callable[[str], float], asked: Container[str]) -> float:
-    """The share of a name's weight that a need mentions, from 0 to 1.
-
-    Args:
-        text: the words of a capability as numbers from 1, 0 before each of its texts, the name first.
-        terms: the words by number.
-        weight: what a word weighs.
-        asked: the words of the need.
-    """
-    everything = mentioned = 0.0
-    for number in dict.fromkeys(text[1 : text.index(0, 1)]):
-        word = terms[number - 1]
-        each = weight(word)
-        everything += each
-        if word in asked:
-            mentioned += each
-    return mentioned / (everything or 1.0)
+from collections.abc import Callable, Mapping, Sequence
 
 
 def share_answered(
@@ -37,7 +18,7 @@ def share_answered(
     What it served, its last text, is not its own: the more that is, the less of it a need asks for.
 
     Args:
-        text: see :func:`share_named`.
+        text: the words of a capability as numbers from 1, 0 before each of its texts.
         impacts: of each of its words the number, times 256, and what it counts for, in 255ths.
         terms: the words by number.
         weight: what a word weighs.

@@ -309,6 +309,20 @@ def test_of_those_with_the_same_words_the_one_that_means_what_a_sentence_of_the_
     assert not matcher._directions
 
 
+def test_what_served_such_needs_comes_first_though_no_word_of_them_is_the_same() -> None:
+    table = meaning.pack({"boat": [1.0, 0.0], "voyag": [0.9, 0.1], "invoic": [0.0, 1.0]})
+    matcher = LexicalMatcher(Related(pack({})), Meanings(table))
+    matcher.add("a", Document("a", "Plan", served="file invoices"))
+    matcher.add("b", Document("b", "Plan", served="go on voyages"))
+    assert names(matcher, "plan") == ["a", "b"]
+    assert names(matcher, "plan boats") == ["b", "a"]
+    said = matcher.search("plan boats").candidates[0].reasons[-1]
+    assert said.startswith("means alike 0.8"), "what it says of itself would count for more"
+    for name in ("a", "b"):
+        matcher.remove(name)
+    assert not matcher._served
+
+
 def test_a_direction_owes_nothing_to_order_or_to_words_nobody_knows() -> None:
     table = Meanings(meaning.pack({"boat": [1.0, 0.0], "sail": [0.5, 0.5]}))
     there = table.of(["boat", "zzz", "sail", "boat"])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blackboard.errors import BadInput
-from registry.matching import Document, LexicalMatcher, Prices, Signals, decide
+from registry.matching import Document, Findings, LexicalMatcher, Prices, Signals, decide
 from registry.matching.abstention import auroc, calibration_error
 from registry.matching.calibration import Calibration, features, fit, shipped
+from registry.matching.corpora import Corpus, Query
+from registry.matching.evaluation import evaluate
+from registry.matching.interface import standing
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ def cases(number: int, seed: int) -> list[tuple[Signals, bool]]:
     """Rankings whose best candidate is right as often as its score says."""
     chance = random.Random(seed)
     scores = [chance.uniform(0.01, 0.6) for _ in range(number)]
-    return [(Signals(score=score, size=3.0), chance.random() < score / 0.6) for score in scores]
+    return [(Signals(score=score), chance.random() < score / 0.6) for score in scores]
 
 
 def test_a_fit_says_what_is_so() -> None:
@@ -82,7 +86,7 @@ def test_a_fit_says_what_is_so() -> None:
 
 def test_a_refit_moves_from_the_prior_as_far_as_the_outcomes_say() -> None:
     prior = shipped()
-    wrong = [(Signals(score=0.4, covered=0.9, standing=0.5, known=1.0, size=3.0), False)]
+    wrong = [(Signals(score=0.4, standing=0.5, answered=0.5), False)]
     before = prior.probability(wrong[0][0])
     few, many = (fit(wrong * times, prior).probability(wrong[0][0]) for times in (2, 200))
     assert before > few > many
@@ -115,9 +119,40 @@ def test_what_is_asked_of_a_capability_is_a_share_of_what_it_says_of_itself() ->
     assert answered("send letters abroad", served) == pytest.approx(answered("send letters abroad"), abs=0.02)
 
 
-def test_a_name_that_a_need_mentions_counts_whatever_the_registry_calls_it() -> None:
-    matcher = LexicalMatcher()
-    matcher.add("17", Document("paint_fence", "Makes it blue."))
-    assert matcher.search("paint").signals.named == pytest.approx(0.5, abs=0.1)
-    assert matcher.search("paint a fence").signals.named == 1
-    assert matcher.search("blue").signals.named == 0
+def test_the_best_stands_the_further_out_the_less_the_tenth_has_and_furthest_where_there_are_fewer() -> None:
+    few = [0.5] * 9
+    assert standing(few) == 1
+    assert standing([*few, 0.5]) == 0
+    assert standing([*few, 0.2]) == pytest.approx(0.75)
+    assert 0 <= standing([1.0] * 10) <= standing([1.0] * 9 + [0.999]) < 1
+
+
+def test_rankings_by_words_and_by_meanings_are_judged_apart() -> None:
+    words = Signals(score=0.4, standing=0.5, answered=0.5)
+    cases = [(words, True), (words._replace(meant=2.0), False)] * 50
+    fitted = fit(cases)
+    assert fitted.probability(words) > 0.9
+    assert fitted.probability(words._replace(meant=2.0)) < 0.1
+
+
+def test_the_words_of_what_is_removed_do_not_tell_that_it_was_there() -> None:
+    """Knowing that nothing fits is measured on a registry that never had what is taken away."""
+    documents = {
+        "get_weather": Document("get_weather", "Current weather and forecast for a city."),
+        "send_email": Document("send_email", "Send an email to a recipient."),
+        "book_flight": Document("book_flight", "Book a flight between two airports."),
+    }
+
+    class Asked(LexicalMatcher):
+        """Notes what is there when a need is asked that only one capability serves."""
+
+        def search(self, query: str, **options: Any) -> Findings:
+            seen.append("get_weather" in self._slots)
+            return super().search(query, **options)
+
+    seen: list[bool] = []
+    corpus = Corpus("small", documents, [Query("weather forecast", frozenset({"get_weather"}))])
+    matcher = Asked()
+    evaluate(corpus, {"matcher": matcher})
+    assert seen.count(False) == 2, "near and purged"
+    assert len(matcher) == 3, "what was taken away is back"
