@@ -43,6 +43,7 @@ def run(commands: Commands) -> None:
     words.source(run)
     words.taint(run)
     words.choosing(run)
+    words.encoder(run)
     run.add_argument(
         "--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting after SECONDS; the run stays"
     )
@@ -118,6 +119,7 @@ second signal gives everything back immediately."""
         words.isolation(parser)
         words.taint(parser)
         words.choosing(parser)
+        words.encoder(parser)
         parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
         )
