@@ -105,7 +105,7 @@ def check_schema(field: str, schema: Mapping[str, JsonValue], *, top: Literal["o
     Raises:
         BadInput: naming the place inside the schema.
     """
-    from jsonschema.exceptions import best_match
+    from jsonschema import exceptions
 
     if too_deep(schema):
         raise BadInput(field, "…", f"Nest it at most {MAX_DEPTH} levels deep.")
@@ -115,7 +115,7 @@ def check_schema(field: str, schema: Mapping[str, JsonValue], *, top: Literal["o
     if top is not None and schema.get("type") != top:
         raise BadInput(f"{field}.type", schema.get("type"), f"Its top level must be {{'type': '{top}'}}.")
     try:
-        error = best_match(_rules().iter_errors(dict(schema)))
+        error: ValidationError | None = cast(Any, exceptions).best_match(_rules().iter_errors(dict(schema)))
     except (RecursionError, OverflowError):
         raise BadInput(field, "…", "One of its expressions is nested too deep or repeats too much.") from None
     if error is not None:
@@ -135,13 +135,13 @@ def _rules() -> Any:
     """The rules of JSON Schema 2020-12 for schemas, from the specification's own seven documents put together as one, so that
     no part of a schema is looked at seven times, each by way of an address: what a parameter costs is a fraction of that."""
     from jsonschema import Draft202012Validator, validators
-    from jsonschema_specifications import REGISTRY
+    from jsonschema_specifications import REGISTRY  # pyright: ignore[reportMissingTypeStubs]
 
     whole = cast("dict[str, Any]", Draft202012Validator.META_SCHEMA)
     known = dict[str, Any](whole["properties"])
     named = dict[str, Any]()
     for part in whole["allOf"]:
-        rules = cast("dict[str, Any]", REGISTRY.contents(urljoin(whole["$id"], part["$ref"])))
+        rules = cast("dict[str, Any]", cast(Any, REGISTRY).contents(urljoin(whole["$id"], part["$ref"])))
         known |= rules["properties"]
         named |= rules.get("$defs", {})
     known, named = json.loads(json.dumps([known, named]).replace('"$dynamicRef": "#meta"', '"$ref": "#"'))
