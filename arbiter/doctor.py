@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from importlib.util import find_spec
 from pathlib import Path
 
+from arbiter import encoding
 from blackboard.board import Board
 from blackboard.checkup import Finding, fail, local_server, ok, server, warn
 from blackboard.errors import ArbiterError, BadInput
@@ -42,6 +43,7 @@ async def examine(
     model: str | None = None,
     call: bool = False,
     isolation: str | None = None,
+    encoder: str | None = None,
 ) -> AsyncGenerator[Finding, None]:
     """Findings, one by one. Without a URL a local server is started, as by any other command.
 
@@ -49,6 +51,7 @@ async def examine(
         model: model string. Default: ``ARBITER_MODEL``, then Bedrock.
         call: also ask the model for a word, which costs a few tokens.
         isolation: the one to examine. Default: the one that would be used.
+        encoder: the one to examine. Default: what ``ARBITER_ENCODER`` names, if anything.
     """
     yield _python()
     yield _parser()
@@ -58,6 +61,8 @@ async def examine(
         yield finding
     yield await _keys(url, data_dir, namespace, board)
     yield await _matching(url, data_dir, namespace, board)
+    if (named := encoding.named(encoder)) is not None:
+        yield await _encoder(named, call)
     yield await _isolation(isolation)
     async for finding in _model(model, call):
         yield finding
@@ -129,6 +134,20 @@ async def _matching(url: str | None, data_dir: Path | str | None, namespace: str
         )
     needs = sum(map(len, told.changed.values()))
     return ok(name, f"probabilities {found or 'as shipped'}; {needs:,} needs learnt")
+
+
+async def _encoder(named: str, call: bool) -> Finding:
+    """Whether the encoder is there, and what it makes of a word; one that costs money is asked only by --call."""
+    name = "encoder"
+    try:
+        found = await asyncio.to_thread(encoding.encoder, named)
+        if named.startswith("bedrock:") and not call:
+            return ok(name, f"{found.identity}; not called, --call does")
+        began = time.perf_counter()
+        vector = (await asyncio.to_thread(found, ["ready"]))[0]
+    except (ArbiterError, ImportError) as error:
+        return fail(name, str(error), encoding.REMEDY)
+    return ok(name, f"{found.identity}; {len(vector)} numbers a text, one in {time.perf_counter() - began:.3f} s")
 
 
 async def _isolation(named: str | None) -> Finding:

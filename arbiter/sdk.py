@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from arbiter import refusing
+from arbiter import encoding, refusing
 from arbiter.client import Client
 from arbiter.keeping import Request
 from arbiter.result import RunResult
@@ -90,7 +90,9 @@ class Arbiter(Client):
         taint: which sources of content are trusted, and what content from the others may do in the roles of this process: a
             ``TaintPolicy``, a mapping, or the path of a JSON or TOML file. Default: the file that ``ARBITER_TAINT_POLICY``
             names, then ``TaintPolicy()``; see ``docs/taint.md``.
-        matcher: ranks the capabilities for a need. Default: a new ``LexicalMatcher``; see ``docs/matching.md``.
+        matcher: ranks the capabilities for a need, or the name of an encoder to rank by meaning as well: a folder,
+            ``package:NAME`` or ``bedrock:MODEL``. Default: the encoder that ``ARBITER_ENCODER`` names, then a new
+            ``LexicalMatcher``; see ``docs/matching.md``.
         strategies: by which agendas may be rated in the role ``arbiter``, by name, beside the built-in ones; see
             ``docs/agenda.md``.
         choosing: which capabilities the planning model is shown: effects and grants that are allowed, how much of the model's
@@ -134,7 +136,7 @@ class Arbiter(Client):
         secrets: Callable[[str], str | None] | Mapping[str, str] | Path | str | None = None,
         private_addresses: Sequence[str] = (),
         taint: TaintPolicy | Mapping[str, Any] | str | Path | None = None,
-        matcher: Matcher | None = None,
+        matcher: Matcher | str | None = None,
         strategies: Mapping[str, Rate] | None = None,
         choosing: Choosing | Mapping[str, Any] | str | Path | None = None,
         recalling: Recalling | None = None,
@@ -190,7 +192,7 @@ class Arbiter(Client):
             self._registry = Registry(
                 board.catalog,
                 board.outcomes,
-                options["matcher"],
+                await encoding.matcher(board, options["matcher"], options["namespace"], options["board"]),
                 signer=self._signer,
                 triggers=board.triggers,
                 spent=board.spent,

@@ -6,6 +6,8 @@ hash that stays behind shows to whoever kept both what was said, and lets nobody
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import secrets
@@ -16,12 +18,14 @@ from typing import TYPE_CHECKING
 from blackboard import entry_log, events
 from blackboard.entry import FACTS, place
 from blackboard.entry_log import Mark
+from blackboard.errors import Stale
 from blackboard.events import Event, ScopeCompactedData
 
 if TYPE_CHECKING:
     from blackboard.entry_reading import EntryReading
 
 _FAULTS = 100
+_ATTEMPTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +74,49 @@ async def verify(reading: EntryReading) -> Verified:
     Raises:
         Stale: the scope is being compacted all the time.
     """
-    mark, log = await entry_log.whole(reading.board, reading.owner)
-    facts = [
-        events.parse(at, fields, reading.owner, reading.board.source)
-        for at, fields in log
-        if fields["type"].startswith((FACTS, events.ScopeCompacted.kind))
-    ]
-    summaries = [one.data for one in facts if isinstance(one.data, ScopeCompactedData)]
-    told = _Told(mark, summaries[-1] if summaries else None)
-    if bool(mark.upto) != (len(summaries) == 1):
-        told.faults.append(f"there are {len(summaries)} summaries of what was compacted")
-    for event in facts:
-        if isinstance(event.data, events.EntryFactData):
-            told.fact(event, event.data)
+    for attempt in range(_ATTEMPTS):
+        if (found := await _gone_through(reading)) is not None:
+            return found
+        await asyncio.sleep(min(0.2, 0.01 * attempt))
+    raise Stale("STALE", f"{reading.owner} is being compacted all the time; ask again")
+
+
+async def _gone_through(reading: EntryReading) -> Verified | None:
+    """What one reading of the log says, a page at a time; None when it was compacted meanwhile."""
+    told: _Told | None = None
+    last, summaries = "0-0", 0
+    async with contextlib.aclosing(entry_log.pages(reading.board, reading.owner)) as pages:
+        async for one in pages:
+            if told is None:
+                told = _Told(one.mark, await _summary(reading, one.mark))
+            if one.mark != told.mark:
+                return None
+            for last, fields in one.events:
+                if not fields["type"].startswith((FACTS, events.ScopeCompacted.kind)):
+                    continue
+                event = events.parse(last, fields, reading.owner, reading.board.source)
+                if isinstance(event.data, events.EntryFactData):
+                    told.fact(event, event.data)
+                summaries += isinstance(event.data, ScopeCompactedData)
+    assert told is not None, "there is always a page"
+    if bool(told.mark.upto) != (summaries == 1):
+        told.faults.insert(0, f"there are {summaries} summaries of what was compacted")
     told.end()
     return Verified(
-        **told.count, compacted=told.summary.facts if told.summary else 0, readable_from=mark.readable_from,
-        position=place(log[-1][0] if log else "0-0"), faults=tuple(told.faults[:_FAULTS]),
+        **told.count, compacted=told.summary.facts if told.summary else 0, readable_from=told.mark.readable_from,
+        position=place(last), faults=tuple(told.faults[:_FAULTS]),
     )  # fmt: skip
+
+
+async def _summary(reading: EntryReading, mark: Mark) -> ScopeCompactedData | None:
+    """The fact in place of all that went; None where there is none, or where another took its place meanwhile."""
+    if not mark.at:
+        return None
+    found = await entry_log.page(reading.board, reading.owner, mark.at, mark.at, 1)
+    for position, fields in found.events:
+        data = events.parse(position, fields, reading.owner, reading.board.source).data
+        return data if isinstance(data, ScopeCompactedData) else None
+    return None
 
 
 def line(position: str, kind: str, identity: str, sha256: str) -> int:
@@ -109,14 +138,14 @@ class _Told:
     """What the facts of a log say, one after the other."""
 
     def __init__(self, mark: Mark, summary: ScopeCompactedData | None) -> None:
-        self.summary = summary
+        self.mark, self.summary = mark, summary
         self.count = {"facts": 0, "sealed": 0, "erased": 0, "unsealed": 0}
         self.faults: list[str] = []
         self._from = mark.readable_from or ""
         self._versions: dict[str, int] = {}
         self._topics: dict[str, int] = {}
         self._says: dict[str, str] = {}
-        self._kept: list[int] = []
+        self._kept, self._hash = 0, ""
         self._missing: dict[str, int] = {}
 
     def fact(self, event: Event, data: events.EntryFactData) -> None:
@@ -124,7 +153,7 @@ class _Told:
         subject, where = event.subject, f"fact {event.sequence} about {event.subject}"
         self.count["facts"] += 1
         if self.summary is not None and event.sequence <= self.summary.kept_upto:
-            self._kept.append(line_of(event))
+            self._kept, self._hash = self._kept + 1, added(self._hash, [line_of(event)])
         # Of an entry the oldest facts were compacted, up to one that says what it said by then.
         begins = subject not in self._versions and bool(self._from) and event.sequence <= self._from
         begins = begins and isinstance(data, events.EntryAmendedData)
@@ -157,7 +186,7 @@ class _Told:
                 )
         if self.summary.kept is None:
             return
-        found = len(self._kept), added("", self._kept)
+        found = self._kept, added(self._hash, ())
         if found != (self.summary.kept, self.summary.kept_sha256):
             self.faults.append(
                 f"up to {self.summary.kept_upto} there are {found[0]} facts, not the {self.summary.kept} that were left "

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
-from arbiter import narration
+from arbiter import encoding, narration
 from arbiter.cli import OK, options, output
 from arbiter.display import percent
 from arbiter.overview import CapabilityRow, overview
@@ -69,7 +69,8 @@ def search(arguments: argparse.Namespace) -> int:
 
 async def _search(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        registry = Registry(board.catalog, board.outcomes, spent=board.spent)
+        matcher = await encoding.matcher(board, arguments.encoder, arguments.namespace, arguments.board)
+        registry = Registry(board.catalog, board.outcomes, matcher, spent=board.spent)
         found = await registry.shortlist(arguments.need, k=arguments.limit, tenant=arguments.tenant)
         decision = await registry.decide(arguments.need, tenant=arguments.tenant)
     if arguments.json:

@@ -53,7 +53,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         examiner_model=arguments.examiner_model, capabilities=capabilities, peers=_peers(arguments), roles=roles,
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
         isolation=arguments.isolation, taint=arguments.taint_policy, fabrication=arguments.fabrication,
-        choosing=arguments.choosing,
+        choosing=arguments.choosing, matcher=arguments.encoder,
         concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
         retention=retention.policy(arguments.keep, arguments.keep_runs, arguments.compact), **options.place(arguments),
     )  # fmt: skip

@@ -24,7 +24,9 @@ async def _run(arguments: argparse.Namespace) -> int:
     failed = False
     console = output.console()
     place = options.place(arguments)
-    async for finding in examine(**place, model=arguments.model, call=arguments.call, isolation=arguments.isolation):
+    async for finding in examine(
+        **place, model=arguments.model, call=arguments.call, isolation=arguments.isolation, encoder=arguments.encoder
+    ):
         failed |= finding.level == "fail"
         if arguments.json:
             output.line(finding.model_dump(mode="json"))

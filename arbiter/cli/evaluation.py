@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.text import Text
 
+from arbiter import encoding
 from arbiter._drawing import risk_coverage
 from arbiter.cli import OK, output
 from blackboard.errors import BadInput
@@ -30,7 +31,10 @@ def matching(arguments: argparse.Namespace) -> int:
     model = calibration.shipped()
     if arguments.calibration:
         model = _read(arguments.calibration)
-    dense = _dense(Path(arguments.encoder), arguments.sha256) if arguments.encoder else None
+    if arguments.sha256 and "#" in arguments.encoder:
+        raise BadInput("--sha256", arguments.sha256, "The encoder's name has a hash already; leave one of them out.")
+    name = f"{arguments.encoder}#{arguments.sha256}" if arguments.sha256 else encoding.named(arguments.encoder)
+    dense = _dense(name) if name else None
     reports: list[evaluation.Report] = []
     for corpus in corpora.read(Path(arguments.folder)):
         later: dict[str, corpora.Corpus] = {}
@@ -81,16 +85,15 @@ class _Kept:
         self._vectors.update({(identity, each): vector for each, vector in vectors})
 
 
-def _dense(folder: Path, sha256: str | None) -> Callable[[], dict[str, Matcher]]:
-    """Makes empty matchers by meaning and by both, with the weights of a folder.
+def _dense(name: str) -> Callable[[], dict[str, Matcher]]:
+    """Makes empty matchers by meaning and by both, with an encoder.
 
     Raises:
-        BadInput: NumPy is not installed, or the folder does not hold these weights.
+        BadInput: see :func:`arbiter.encoding.encoder`.
     """
     from registry.matching.hybrid import HybridMatcher
-    from registry.matching.sentences import SentenceEncoder
 
-    encoder, kept = SentenceEncoder(folder, sha256), _Kept()
+    encoder, kept = encoding.encoder(name), _Kept()
     everything = sys.maxsize
     return lambda: {
         _MEANINGS: HybridMatcher(encoder, kept, at_once=everything, words=0),

@@ -16,6 +16,7 @@ local server is started, as by any other command."""
     doctor = words.command(commands, "doctor", "arbiter.cli.doctor:run", "say what is missing, and what to do", text)
     doctor.add_argument("--model", metavar="MODEL", help=words.MODEL)
     words.isolation(doctor)
+    words.encoder(doctor)
     doctor.add_argument("--call", action="store_true", help="also ask the model for a word; costs a few tokens")
     words.as_json(doctor, "one line for each answer")
     words.place(doctor)
@@ -47,6 +48,7 @@ def capabilities(commands: Commands) -> None:
     search.add_argument("need", metavar="NEED", help="what should be done, in words")
     search.add_argument("--limit", metavar="N", type=words.positive, default=10, help="how many (default 10)")
     search.add_argument("--tenant", metavar="NAME", default=argparse.SUPPRESS, help="only what this tenant may use")
+    words.encoder(search)
     search.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="everything as JSON")
     words.place(search, default=argparse.SUPPRESS)
 
@@ -151,7 +153,9 @@ measured as one pooled registry as well. See docs/matching.md."""
         "--limit", metavar="N", type=words.positive, default=500, help="needs of a corpus at most (default 500)"
     )
     one.add_argument("--seed", metavar="N", type=words.number, default=1, help="of samples and intervals (default 1)")
-    one.add_argument("--encoder", metavar="FOLDER", help="measure by meaning too, with the encoder's weights in it")
+    one.add_argument(
+        "--encoder", metavar="NAME", help="measure by meaning too: a folder of weights, package:NAME or bedrock:MODEL"
+    )
     one.add_argument("--sha256", metavar="HASH", help="refuse the encoder's weights if they are others than these")
     one.add_argument(
         "--served", metavar="N", type=words.positive,

@@ -44,6 +44,7 @@ def run(commands: Commands) -> None:
     words.taint(run)
     words.fabrication(run)
     words.choosing(run)
+    words.encoder(run)
     run.add_argument(
         "--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting after SECONDS; the run stays"
     )
@@ -120,6 +121,7 @@ second signal gives everything back immediately."""
         words.taint(parser)
         words.fabrication(parser)
         words.choosing(parser)
+        words.encoder(parser)
         parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
         )

@@ -45,7 +45,8 @@ async def _run(arguments: argparse.Namespace) -> int:
         model=arguments.model, fabricator_model=arguments.fabricator_model,
         examiner_model=arguments.examiner_model, capabilities=capabilities,
         grace_seconds=GRACE_SECONDS, isolation=arguments.isolation, taint=arguments.taint_policy,
-        fabrication=arguments.fabrication, choosing=arguments.choosing, **options.place(arguments),
+        fabrication=arguments.fabrication, choosing=arguments.choosing, matcher=arguments.encoder,
+        **options.place(arguments),
     ) as served:  # fmt: skip
         if not served.sandboxed:
             output.note(NO_SANDBOX)

@@ -164,6 +164,13 @@ def choosing(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def encoder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoder", metavar="NAME",
+        help="match by meaning too: a folder of weights, package:NAME or bedrock:MODEL (default: $ARBITER_ENCODER)",
+    )  # fmt: skip
+
+
 def which(parser: argparse.ArgumentParser, when: str = "") -> None:
     """Options that say which events are meant."""
     parser.add_argument("--since", metavar="TIME", help=f"{when}from then on; 24h, 7d or 2026-01-31T08:00")

@@ -24,6 +24,7 @@ from registry.matching.documents import Document
 from registry.matching.encoders import Encoder, LimitedEncoder
 from registry.matching.interface import Batch, Candidate, Findings, Signals, standing
 from registry.matching.lexical import LexicalMatcher
+from registry.matching.nearness import Nearness
 from registry.matching.words import views
 
 _WORDS = 25.0
@@ -83,9 +84,7 @@ class HybridMatcher:
         self._asked: dict[str, Any] = {}
         self._asking = Lock()
         self.background = False
-        self._rows: dict[str, int] = {}
-        self._names: list[str] = []
-        self._matrix: Any = None
+        self._vectors: Nearness | None = None
 
     def __len__(self) -> int:
         return len(self._lexical)
@@ -113,13 +112,8 @@ class HybridMatcher:
         self._lexical.remove(name)
         self._texts.pop(name, None)
         self._missing.pop(name, None)
-        row = self._rows.pop(name, None)
-        if row is None:
-            return
-        last = self._names.pop()
-        if last != name:
-            self._matrix[row] = self._matrix[len(self._names)]
-            self._names[row], self._rows[last] = last, row
+        if self._vectors is not None:
+            self._vectors.remove(name)
 
     def encode_some(self, most: int = _AT_ONCE) -> int:
         """Make at most so many of the missing vectors; returns how many are missing still."""
@@ -134,18 +128,27 @@ class HybridMatcher:
 
     def made(self, batch: Batch) -> Any:
         """The vectors of a batch. May be called from any thread."""
-        return self._vectors([text for _, texts in batch for text in texts])
+        return self._encoded([text for _, texts in batch for text in texts])
 
     def take(self, batch: Batch, vectors: Any) -> None:
         """Use vectors from now on, for those capabilities that are still as they were."""
         at = 0
+        taken: dict[str, Any] = {}
         for name, texts in batch:
             parts = vectors[at : at + len(texts)]
             at += len(texts)
             if name in self._missing and self._texts[name] == texts:
-                vector = parts[0] if len(parts) == 1 else parts[0] * (1 - _SERVED) + parts[1] * _SERVED
-                self._append(name, vector / max(float(self._np.linalg.norm(vector)), 1e-12))
-                del self._missing[name]
+                taken[name] = parts[0] if len(parts) == 1 else parts[0] * (1 - _SERVED) + parts[1] * _SERVED
+        if not taken:
+            return
+        rows = self._of_length_one(list(taken.values()))
+        if self._vectors is None:
+            self._vectors = Nearness(rows.shape[1])
+        if rows.shape[1] != self._vectors.dimensions:
+            raise BadInput("encoder", self._encoder.identity, "Its vectors must all have one length.")
+        self._vectors.add(list(taken), rows)
+        for name in taken:
+            del self._missing[name]
 
     def prepare(self, queries: Sequence[str]) -> None:
         """Make the vectors of needs that are about to be searched for. May be called from any thread."""
@@ -153,7 +156,7 @@ class HybridMatcher:
         texts = [text for text in dict.fromkeys(said) if text.strip()]
         new = [text for text in texts if text not in self._asked]
         if new:
-            found = dict(zip(new, self._vectors(new), strict=True))
+            found = dict(zip(new, self._encoded(new), strict=True))
             with self._asking:
                 self._asked.update(found)
                 while len(self._asked) > _ASKED:
@@ -164,69 +167,47 @@ class HybridMatcher:
         texts = views(query[:_READ])
         found = [self._asked.get(text) for text in texts]
         if all(each is not None for each in found):
-            return self._np.stack(found)
-        return None if self.background else self._vectors(texts)
+            return self._of_length_one(found)
+        return None if self.background else self._of_length_one(self._encoded(texts))
+
+    def _of_length_one(self, rows: Sequence[Any]) -> Any:
+        np = self._np
+        found = np.stack(rows)
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
     def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
         """The best at most ``k`` allowed capabilities; those with a vector also by meaning."""
         if self._missing and not self.background:
             self.encode_some(self._at_once)
-        words = self._lexical.search(query, k=_DEEP, allowed=allowed, told=3 * max(k, 0))
+        words = self._lexical.best(query, _DEEP if k > 0 else 0, allowed)
         # What has no vector would seem to mean nothing: while more than a hundredth has none, words alone rank.
         whole = len(self._missing) * 100 <= len(self._texts)
-        asked = self._query(query) if whole and self._names and query.strip() and k > 0 else None
-        if asked is None:
-            return Findings(words.candidates[: max(k, 0)], words.signals)
-        # Of several sentences each is meant.
-        close = (self._matrix[: len(self._names)] @ asked.T).max(axis=1)
-        spread = float(close.std(dtype=self._np.float64)) or 1.0
-        middle = float(close.mean(dtype=self._np.float64))
-        by_words = {each.name: each for each in words.candidates}
+        vectors = self._vectors if whole and query.strip() and k > 0 else None
+        asked = self._query(query) if vectors is not None and len(vectors) else None
+        if vectors is None or asked is None:
+            alone = self._lexical.explained(query, words[: max(k, _LOOKED_AT)])
+            return Findings(alone.candidates[: max(k, 0)], alone.signals)
+        by_words = {each.name: each for each in words}
+        meant = vectors.nearest(asked, max(k, _LOOKED_AT), by_words, allowed)
         ranked: list[tuple[float, str, float]] = []
-        for name in self._nearest(close, max(_DEEP, k), allowed) | by_words.keys():
-            row = self._rows.get(name)
-            # Rounded, so that sums made in another order give the same ranking.
-            meant = round((float(close[row]) - middle) / spread, 4) if row is not None else 0.0
+        for name in meant.keys() | by_words.keys():
             said = by_words[name].score if name in by_words else 0.0
-            ranked.append((-round(meant + self._share * said / max(1 - said, 1e-9), 4), name, meant))
+            close = meant.get(name, 0.0)
+            ranked.append((-round(close + self._share * said / max(1 - said, 1e-9), 4), name, close))
         ranked.sort()
         best = [by_words.get(name, Candidate(name, 0.0)) for _, name, _ in ranked[: max(k, _LOOKED_AT)]]
+        told, signals = self._lexical.explained(query, best)
         found = [
-            each._replace(score=_score(-total), reasons=(*each.reasons, *_told(meant)))
-            for each, (total, _, meant) in zip(best, ranked, strict=False)
+            each._replace(score=_score(-total), reasons=(*each.reasons, *_told(close)))
+            for each, (total, _, close) in zip(told, ranked, strict=False)
         ]
         if not found:
             return Findings((), Signals())
         apart = standing([each.score for each in found])
-        answered = self._lexical.answered(query, found[0].name)
         # None is exactly 0: that says that words alone ranked.
-        return Findings(found[:k], Signals(found[0].score, apart, answered, meant=ranked[0][2] or 1e-4))
+        return Findings(found[:k], Signals(found[0].score, apart, signals.answered, meant=ranked[0][2] or 1e-4))
 
-    def _nearest(self, close: Any, wanted: int, allowed: Callable[[str], bool] | None) -> set[str]:
-        """The allowed ones that are nearest; looked for among more and more until there are as many as wanted."""
-        look = wanted
-        while True:
-            look = min(len(self._names), look)
-            rows: list[int] = self._np.argpartition(-close, look - 1)[:look].tolist()
-            names = {self._names[row] for row in rows}
-            names = names if allowed is None else {name for name in names if allowed(name)}
-            if len(names) >= wanted or look == len(self._names):
-                return names
-            look *= 4
-
-    def _append(self, name: str, vector: Any) -> None:
-        np = self._np
-        if self._matrix is None:
-            self._matrix = np.zeros((64, len(vector)), dtype=np.float32)
-        if len(vector) != self._matrix.shape[1]:
-            raise BadInput("encoder", self._encoder.identity, "Its vectors must all have one length.")
-        if len(self._names) == len(self._matrix):
-            self._matrix = np.concatenate([self._matrix, np.zeros_like(self._matrix)])
-        self._rows[name] = len(self._names)
-        self._matrix[len(self._names)] = vector
-        self._names.append(name)
-
-    def _vectors(self, texts: Sequence[str]) -> Any:
+    def _encoded(self, texts: Sequence[str]) -> Any:
         """A row for each text, from the store as far as it has them."""
         np, identity = self._np, self._encoder.identity
         hashes = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in texts]

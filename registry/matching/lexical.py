@@ -123,6 +123,8 @@ class LexicalMatcher:
         self._served: dict[int, array[int]] = {}
         self._paired = array("I", bytes(4 * PAIRS))
         self._next = 0
+        self._latest: tuple[str, _Asked] | None = None
+        """The need that was searched for last, as long as nothing changes."""
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -130,6 +132,7 @@ class LexicalMatcher:
     def add(self, name: str, document: Document) -> None:
         """Know this capability; replaces what was known under the name."""
         self.remove(name)
+        self._latest = None
         slot, self._next = self._next, self._next + 1
         counted = count(document)
         impacts = array("I")
@@ -154,6 +157,7 @@ class LexicalMatcher:
         slot = self._slots.pop(name, None)
         if slot is None:
             return
+        self._latest = None
         del self._names[slot]
         self._directions.pop(slot, None)
         self._served.pop(slot, None)
@@ -169,31 +173,35 @@ class LexicalMatcher:
                 self._spare.append(posting.number)
                 self._spelling.remove(word)
 
-    def search(
-        self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None, told: int | None = None
-    ) -> Findings:
-        """The best at most ``k`` allowed capabilities that have anything to do with the need.
+    def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
+        """The best at most ``k`` allowed capabilities that have anything to do with the need."""
+        found = self.explained(query, self.best(query, max(k, 10) if k > 0 else 0, allowed))
+        return Findings(found.candidates[: max(k, 0)], found.signals)
 
-        ``told`` is of how many of them the reasons are given. Default: of all.
-        """
+    def best(self, query: str, k: int, allowed: Callable[[str], bool] | None = None) -> list[Candidate]:
+        """The candidates of :meth:`search`, without their reasons."""
         asked = self._asked(query)
         if k <= 0 or not asked.entries:
-            return Findings((), Signals())
-        scores = self._scores(asked, max(k, _ORDERED), allowed)
-        ranked = self._ordered(asked, scores)
-        best = [Candidate(self._names[slot], score / (score + asked.against)) for score, slot in ranked[: max(k, 10)]]
-        signals = self._signals(asked, best)
-        last = k if told is None else told
-        explained = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best[:last]]
-        return Findings([*explained, *best[last:]][:k], signals)
+            return []
+        ranked = self._ordered(asked, self._scores(asked, max(k, _ORDERED), allowed))
+        return [Candidate(self._names[slot], score / (score + asked.against)) for score, slot in ranked[:k]]
 
-    def answered(self, query: str, name: str) -> float:
-        """Share of what a known capability says of itself that a need asks for: a signal for rankings made elsewhere."""
-        return self._answered(self._asked(query), self._slots[name])
+    def explained(self, query: str, best: Sequence[Candidate]) -> Findings:
+        """Known capabilities that somebody ranked, best first, with their scores here: why, and how sure it looks."""
+        if not best:
+            return Findings((), Signals())
+        asked = self._asked(query)
+        told = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best]
+        return Findings(told, self._signals(asked, best))
 
     # ---- the need ---------------------------------------------------------------------------------------------------
 
     def _asked(self, query: str) -> _Asked:
+        if self._latest is None or self._latest[0] != query:
+            self._latest = query, self._taken_apart(query)
+        return self._latest[1]
+
+    def _taken_apart(self, query: str) -> _Asked:
         plain = plain_words(query[:_READ])
         stems = [stem(word) for word in plain]
         words = dict(zip(reversed(stems), reversed(plain), strict=True))
@@ -349,13 +357,9 @@ class LexicalMatcher:
         return tuple(said)
 
     def _signals(self, asked: _Asked, best: Sequence[Candidate]) -> Signals:
-        if not best:
-            return Signals()
-        answered = self._answered(asked, self._slots[best[0].name])
+        top = self._slots[best[0].name]
+        answered = share_answered(self._texts[top], self._impacts[top], self._terms, self._weight, asked.meant)
         return Signals(best[0].score, standing([each.score for each in best]), answered)
-
-    def _answered(self, asked: _Asked, slot: int) -> float:
-        return share_answered(self._texts[slot], self._impacts[slot], self._terms, self._weight, asked.meant)
 
     def _know(self, word: str) -> Posting:
         if self._spare:

@@ -109,7 +109,7 @@ def test_an_encoder_is_measured_alone_beside_words_and_fused(
             [1.0, *(float(text.lower().count(letter)) for letter in "abcdefghijklmnopqrstuvwxyz")] for text in texts
         ]
 
-    def encoder(folder: Path, sha256: str | None) -> CallableEncoder:
+    def encoder(folder: Path, sha256: str | None = None) -> CallableEncoder:
         return CallableEncoder(letters, f"{folder.name}:{sha256}")
 
     monkeypatch.setattr(sentences, "SentenceEncoder", encoder)

@@ -261,3 +261,26 @@ async def test_what_a_standing_watch_has_not_come_to_stays(play: Play, notes: En
     (late,) = [one for one in await standings.list() if one.standing.name == "late"]
     assert late.started == len([one for one in await log(notes) if one[1]["type"] in ("entry.posted", "entry.amended")])
     assert (await compacted(play, notes)).facts == 8
+
+
+async def test_a_log_that_is_compacted_while_it_is_verified_is_read_once_more_and_never_held_whole(
+    play: Play, notes: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await some(play, notes)
+    real, read = entry_log.page, list[int]()
+
+    async def few(board: Any, owner: str, start: str = "-", end: str = "+", count: int = 3) -> Any:
+        if len(read) == 1:
+            monkeypatch.setattr(entry_log, "page", real)
+            await compacted(play, notes)
+            monkeypatch.setattr(entry_log, "page", few)
+        page = await real(board, owner, start, end, min(count, 3))
+        read.append(len(page.events))
+        return page
+
+    monkeypatch.setattr(entry_log, "page", few)
+    found = await verify(notes)
+    assert (found.faults, found.compacted) == ((), 8)
+    assert len(read) > 3
+    assert max(read) == 3
+    assert found.facts == 3

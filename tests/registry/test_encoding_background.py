@@ -96,7 +96,7 @@ async def following(registry: Registry) -> Any:
 async def complete(registry: Registry) -> None:
     """Until the background has made every vector."""
     async with asyncio.timeout(20):
-        while not registry._offered.matcher._names or registry._offered.matcher.missing:  # type: ignore[attr-defined]
+        while not registry._offered.matcher._vectors or registry._offered.matcher.missing:  # type: ignore[attr-defined]
             await asyncio.sleep(0)
 
 

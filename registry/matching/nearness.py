@@ -1,0 +1,194 @@
+"""Which of very many vectors are nearest to a few, and by how much more than most: exactly, without multiplying them all.
+
+Every vector is kept twice: as it is, and in whole numbers of few digits, two vectors to a row. One product with such a row
+gives the products of both, in its high and its low digits, so a need is held against all of them in half the time that
+reading them takes. What may be among the nearest after that is multiplied in full. Mean and standard deviation of all
+products follow from the sum of the vectors and of their squares. Needs NumPy.
+
+Of several that are asked the nearest counts; how near most are to that is counted over the products in few digits, which is
+right to about a hundredth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
+from typing import Any
+
+_LONGEST = 2047.0
+"""The square of the longest vector in whole numbers, and so the largest product. Two such products fit into the 24 bits of a
+32-bit float, the one in units of :data:`_HIGH`, and neither is rounded."""
+_HIGH = 4096.0
+_SPARE = 128.0
+"""What is left of that for vectors that rounding makes longer than it does most."""
+_SURE = 6.0
+"""How many deviations of what rounding does to a product one may lie under the last of the nearest and still be looked
+at: one in a thousand million lies further."""
+_MANY = 8192
+"""From how many vectors on not all are multiplied in full."""
+_ALIKE = 1e-6
+"""A deviation below this is nothing but rounding: all are equally near."""
+_ROWS = 512
+"""How many rows are multiplied with each of the asked, before the next: they stay in the processor's cache meanwhile."""
+
+
+class Nearness:
+    """Vectors of length 1 by name.
+
+    Args:
+        dimensions: how many numbers each has.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        self._np: Any = import_module("numpy")
+        self.dimensions = dimensions
+        """How many numbers a vector has."""
+        self._scale = max(_LONGEST - _SPARE - dimensions / 12, 1.0) ** 0.5
+        """What a length of 1 is in whole numbers. Rounding a number adds a twelfth to its square."""
+        self._names: list[str] = []
+        self._rows: dict[str, int] = {}
+        self._vectors = self._np.zeros((64, dimensions), dtype=self._np.float32)
+        self._pairs = self._np.zeros((32, dimensions), dtype=self._np.float32)
+        self._lost = self._np.zeros(64, dtype=self._np.float32)
+        self._sum = self._np.zeros(dimensions)
+        self._squares = self._np.zeros((dimensions, dimensions))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, names: Sequence[str], vectors: Any) -> None:
+        """Know vectors, a row for each of the names, none of which is known yet."""
+        if not names:
+            return
+        np, start = self._np, len(self._names)
+        end = start + len(names)
+        if end > len(self._vectors):
+            size = max(end + end % 2, 2 * len(self._vectors))
+            self._vectors = _longer(np, self._vectors, size)
+            self._pairs, self._lost = _longer(np, self._pairs, size // 2), _longer(np, self._lost, size)
+        self._vectors[start:end] = vectors
+        self._names += names
+        self._rows.update(zip(names, range(start, end), strict=True))
+        self._round(start, end)
+        self._count(self._vectors[start:end], 1.0)
+
+    def remove(self, name: str) -> None:
+        """Forget a vector; nothing happens when it is not known."""
+        row = self._rows.pop(name, None)
+        if row is None:
+            return
+        self._count(self._vectors[row : row + 1], -1.0)
+        last = self._names.pop()
+        end = len(self._names)
+        if last != name:
+            self._vectors[row] = self._vectors[end]
+            self._names[row], self._rows[last] = last, row
+            self._round(row, row + 1)
+        self._vectors[end] = 0.0
+        self._round(end, end + 1)
+
+    def nearest(
+        self, asked: Any, wanted: int, also: Collection[str], allowed: Callable[[str], bool] | None = None
+    ) -> dict[str, float]:
+        """How many deviations nearer than most to one of the asked: those named, and of all others the allowed nearest.
+
+        Args:
+            asked: vectors of length 1, a row each; of several each is meant.
+            wanted: how many others.
+            also: names, of which those count that are known.
+            allowed: which others may be among them. Default: all.
+        """
+        np = self._np
+        close, doubt = self._products(asked)
+        middle = float(close.mean(dtype=np.float64)) if len(close) else 0.0
+        spread = float(close.std(dtype=np.float64)) if len(close) else 0.0
+        spread = spread if spread > _ALIKE else 1.0
+
+        def far(rows: Sequence[int]) -> list[float]:
+            """Rounded, so that sums made in another order give the same ranking."""
+            return ((self._exactly(asked, rows) - middle) / spread).round(4).tolist() if rows else []
+
+        named = {name: self._rows[name] for name in also if name in self._rows}
+        told = dict(zip(named, far(list(named.values())), strict=True))
+        if wanted <= 0 or len(named) == len(self._names):
+            return told
+        close[list(named.values())] = -np.inf
+        look, most = wanted, len(self._names) - len(named)
+        while True:
+            look = min(look, most)
+            rows = self._allowed(np.argpartition(close, len(close) - look)[len(close) - look :], allowed)
+            if len(rows) >= wanted or look == most:
+                break
+            look *= 4
+        if len(rows) >= wanted:
+            least = float(np.partition(self._exactly(asked, rows), len(rows) - wanted)[len(rows) - wanted])
+            rows = self._allowed(np.flatnonzero(close >= least - doubt), allowed)
+        best = sorted(zip([-each for each in far(rows)], [self._names[row] for row in rows], strict=True))
+        return told | {name: -each for each, name in best[:wanted]}
+
+    def _allowed(self, rows: Any, allowed: Callable[[str], bool] | None) -> list[int]:
+        found: list[int] = rows.tolist()
+        return found if allowed is None else [row for row in found if allowed(self._names[row])]
+
+    def _exactly(self, asked: Any, rows: Sequence[int]) -> Any:
+        """The products of some vectors with the nearest of the asked."""
+        chosen = self._vectors[rows]
+        return self._np.max([self._np.vecdot(chosen, each) for each in asked], axis=0)
+
+    def _products(self, asked: Any) -> tuple[Any, float]:
+        """The products of all vectors with the nearest of the asked, and what they may be wrong by."""
+        np, count = self._np, len(self._names)
+        if count < _MANY:
+            return np.max([np.vecdot(self._vectors[:count], each) for each in asked], axis=0), 0.0
+        whole, lost = self._rounded(asked)
+        rows = (count + 1) // 2
+        products = np.empty((len(whole), rows), dtype=np.float32)
+        for start in range(0, rows, _ROWS):
+            block = self._pairs[start : min(start + _ROWS, rows)]
+            for each, into in zip(whole, products, strict=True):
+                np.vecdot(block, each, out=into[start : start + len(block)])
+        close: Any = None
+        for each, exact in zip(products, asked.astype(np.float64), strict=True):
+            found = np.empty(2 * rows, dtype=np.float32)
+            found[1::2] = high = np.rint(each * np.float32(1 / _HIGH))
+            found[0::2] = each - high * np.float32(_HIGH)
+            found = found[:count]
+            # One rounding of what is asked is in all the products. Their true mean and deviation are known.
+            middle = float(exact @ self._sum) / count
+            spread = max(float(exact @ self._squares @ exact) / count - middle * middle, 0.0) ** 0.5
+            unit = spread / (float(found.std(dtype=np.float64)) or 1.0)
+            found *= np.float32(unit)
+            found += np.float32(middle - float(found.mean(dtype=np.float64)))
+            close = found if close is None else np.maximum(close, found, out=close)
+        worst = math.hypot(float(self._lost[:count].max()), float(lost.max())) / self.dimensions**0.5
+        return close, _SURE * worst
+
+    def _count(self, vectors: Any, sign: float) -> None:
+        """Take vectors into the sums, or out of them."""
+        exact = vectors.astype(self._np.float64)
+        self._sum += sign * exact.sum(axis=0)
+        self._squares += sign * (exact.T @ exact)
+
+    def _round(self, start: int, end: int) -> None:
+        """Put these vectors into the pairs."""
+        first, last = start // 2, (end + 1) // 2
+        whole, lost = self._rounded(self._vectors[2 * first : 2 * last])
+        self._lost[2 * first : 2 * last] = lost
+        self._pairs[first:last] = whole[0::2] + whole[1::2] * self._np.float32(_HIGH)
+
+    def _rounded(self, vectors: Any) -> tuple[Any, Any]:
+        """Vectors of length 1 in whole numbers, and what each lost by that: the length of what is between them."""
+        np = self._np
+        exact = vectors * np.float32(self._scale)
+        whole = np.rint(exact)
+        long = np.vecdot(whole, whole) > _LONGEST
+        # Seldom: where most were rounded up, what is behind the point is left out instead.
+        whole[long] = np.trunc(exact[long])
+        return whole, np.linalg.norm(exact - whole, axis=1) / np.float32(self._scale)
+
+
+def _longer(np: Any, values: Any, size: int) -> Any:
+    longer = np.zeros((size, *values.shape[1:]), dtype=values.dtype)
+    longer[: len(values)] = values
+    return longer
