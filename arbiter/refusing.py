@@ -23,8 +23,9 @@ def check(options: Mapping[str, Any]) -> None:
     Raises:
         BadInput: one that is malformed, or with which work would never be done.
     """
-    if isinstance(options["capabilities"], Capability):
-        raise BadInput("capabilities", options["capabilities"], "Write a list, even of one.")
+    given: object = options["capabilities"]
+    if isinstance(given, Capability):
+        raise BadInput("capabilities", cast(object, given), "Write a list, even of one.")
     for one in options["capabilities"]:
         capability(one)
     for role in _words("roles", options["roles"]):

@@ -358,7 +358,7 @@ async def test_an_examiner_may_abstain(fabricate: Any) -> None:
 
 
 async def test_grants_nobody_may_give_are_refused(fabricate: Any) -> None:
-    greedy = taxshop.spec(grants={"secrets": ["stripe"]})
+    greedy = taxshop.spec(grants={"secrets": ["stripe"], "http_hosts": ["api.stripe.com"], "http_methods": ["POST"]})
     settings = FabricationSettings(grants=GrantPolicy(secrets="deny"))
     done = await fabricate(taxshop.script(specs=[greedy, greedy, greedy]), settings=settings)
 
