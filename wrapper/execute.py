@@ -7,13 +7,12 @@ the code that ran.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent import futures
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +59,6 @@ if TYPE_CHECKING:
 LOG_CHARACTERS = 16_000
 """How much of stdout and of stderr a completion carries: the end of it."""
 _REPEATABLE = ("reads", "writes")
-_BETWEEN = tuple(str(Path(file).parent) for file in (__file__, schema.__file__, asyncio.__file__, futures.__file__))
-"""Where the frames lie that lead from here to a function of the program."""
 _STOP_SECONDS = 0.5
 """How long an async function may take to stop before it is taken to go on."""
 
@@ -222,7 +219,7 @@ class Executor:
             try:
                 await self._renew(manifest)
             except PeerUnavailable as error:
-                return claim.completion(Status.FAILED, error=_raised(error, True), version=version.sha)
+                return claim.completion(Status.FAILED, error=_raised(error, True, None), version=version.sha)
             capability = self._functions.get(manifest.name)
             fits = capability is not None and capability.manifest.content_hash() == version.sha
         if capability is None:
@@ -264,7 +261,8 @@ class Executor:
             value, usage = work.result()
         except Exception as error:
             more["usage"] = Usage(seconds=round(time.perf_counter() - started, 6))
-            return claim.completion(Status.FAILED, error=_raised(error, manifest.effects in _REPEATABLE), **more)
+            failure = _raised(error, manifest.effects in _REPEATABLE, capability.function)
+            return claim.completion(Status.FAILED, error=failure, **more)
         finally:
             stop.cancel()
             work.cancel()  # when this attempt itself is stopped, what it started must not go on unseen
@@ -341,7 +339,7 @@ async def _invoke(
         raise _Exited(f"The function called exit({error.code!r}) instead of returning.") from error
 
 
-def _raised(error: Exception, repeatable: bool) -> Failure:
+def _raised(error: Exception, repeatable: bool, function: object) -> Failure:
     if isinstance(error, BadInput):
         return Failure(type="input_schema", message=str(error))
     if isinstance(error, _Exited):
@@ -349,7 +347,7 @@ def _raised(error: Exception, repeatable: bool) -> Failure:
     if isinstance(error, ResultNotJson):
         return Failure(type="not_json", message=str(error)[:2000])
     kind = failing.kind(error)
-    trace = "".join(traceback.format_exception(type(error), error, _from_its_code(error)))[-4000:]
+    trace = "".join(traceback.format_exception(type(error), error, _from_its_code(error, function)))[-4000:]
     return Failure(
         type=kind,
         message=(f"{type(error).__name__}: {error}" if kind == "handler_error" else str(error))[:2000],
@@ -360,10 +358,11 @@ def _raised(error: Exception, repeatable: bool) -> Failure:
     )
 
 
-def _from_its_code(error: Exception) -> TracebackType | None:
-    """The traceback without the frames that lead to the function, which say nothing to its author."""
+def _from_its_code(error: Exception, function: object) -> TracebackType | None:
+    """The traceback without the frames that lead to the function's file, which say nothing to its author."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     at = error.__traceback__
-    while at is not None and at.tb_frame.f_code.co_filename.startswith(_BETWEEN):
+    while at is not None and code is not None and at.tb_frame.f_code.co_filename != code.co_filename:
         at = at.tb_next
     return at or error.__traceback__
 
