@@ -16,10 +16,9 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
 import certifi
 import httpcore
@@ -33,6 +32,7 @@ from wrapper.addresses import Address, Network, forbidden
 from wrapper.carrying import Carrying, Gate, open_gate
 from wrapper.isolation import BrokerError, NotGranted
 from wrapper.secrets import PLACEHOLDER, Secrets, redacted, redacted_bytes
+from wrapper.targets import Target, target_of
 
 if TYPE_CHECKING:
     from wrapper.uses import Uses
@@ -48,7 +48,6 @@ PARTS = 50_000
 """Most pieces that an answer may come in, each of which costs this side more than the one who sends it."""
 FETCHES = 100
 """Most fetches of one attempt."""
-_URL_CHARACTERS = 8_000
 _HEADER_BYTES = 32 * 1024
 _PARTS_AT_ONCE = 200
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
@@ -62,59 +61,7 @@ _resolvers = ThreadPoolExecutor(8, thread_name_prefix="arbiter-resolver")
 """A name server that does not answer keeps a thread for as long as it likes, and must not keep those that others wait for."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """A checked place to send a request to."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        return self.scheme, self.host, self.port
-
-    @property
-    def default_port(self) -> bool:
-        return self.port == {"http": 80, "https": 443}[self.scheme]
-
-    @property
-    def place(self) -> str:
-        """Its name, with the port unless it is the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.default_port else f"{host}:{self.port}"
-
-    def url(self) -> str:
-        return f"{self.scheme}://{self.place}{self.path}"
-
-
-def _target(url: str) -> _Target:
-    if len(url) > _URL_CHARACTERS or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise BrokerError("bad_request", "The URL is no URL; write host names as ASCII and escape the rest.")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        host = (parts.hostname or "").rstrip(".")
-        if ":" in host:
-            if "%" in host:
-                raise ValueError("an address in a URL has no zone")
-            host = str(ipaddress.IPv6Address(host))  # however it was written
-    except ValueError as error:
-        raise BrokerError("bad_request", f"The URL is no URL: {error}.") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise BrokerError("bad_request", "Give an absolute URL that begins with https:// or http://.")
-    if parts.username is not None or parts.password is not None:
-        raise BrokerError(
-            "bad_request", "Name and password do not belong into a URL; use a header and a granted secret."
-        )
-    if port == 0:
-        raise BrokerError("bad_request", "Port 0 is none.")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return _Target(parts.scheme, host, port or {"http": 80, "https": 443}[parts.scheme], path)
-
-
-def _no_such_host(target: _Target) -> BrokerError:
+def _no_such_host(target: Target) -> BrokerError:
     return BrokerError("http", f"There is no host {target.host}.")
 
 
@@ -224,7 +171,7 @@ class Fetcher:
         Errors for what is no request, or is not granted, as for :meth:`fetch`.
         """
         method, url, headers, *_ = self._counted(args)
-        target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
+        target = self._granted(target_of(PLACEHOLDER.sub("", url)), method)
         for found in PLACEHOLDER.finditer("\n".join([url, *(value for _, value in headers)])):
             self._bound(found[1], target)
         return _no_such_host(target)
@@ -237,11 +184,11 @@ class Fetcher:
         return request
 
     async def _follow(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> JsonValue:
-        target = self._granted(_target(PLACEHOLDER.sub("", url)), method)
+        target = self._granted(target_of(PLACEHOLDER.sub("", url)), method)
         await self._admit(Carrying((), method, url, headers, body), target)
         # Filled in only after the place was checked, so no secret decides where a request goes.
         filled = self._fill(url, target, escape=True)
-        target = self._granted(_target(filled), method)
+        target = self._granted(target_of(filled), method)
         for hop in range(REDIRECTS + 1):
             addresses = await self._resolve(target)
             sent = [(name, self._fill(value, target)) for name, value in headers]
@@ -266,7 +213,7 @@ class Fetcher:
             method, target, headers, body = self._redirected(status, place, method, target, headers, body)
         raise BrokerError("limit", f"More than {REDIRECTS} redirects.")
 
-    async def _admit(self, request: Carrying, target: _Target) -> None:
+    async def _admit(self, request: Carrying, target: Target) -> None:
         """Ask whether the request may carry its secrets. What a redirect takes along goes to the same place once more."""
         asked = "\n".join((request.url, *(value for _, value in request.headers)))
         handles = tuple(dict.fromkeys(PLACEHOLDER.findall(asked)))
@@ -279,7 +226,7 @@ class Fetcher:
         if (withheld := await self._gate(request._replace(secrets=named))) is not None:
             raise withheld
 
-    async def _told(self, target: _Target, asked: Iterable[str]) -> None:
+    async def _told(self, target: Target, asked: Iterable[str]) -> None:
         """Put the request's secrets on record before they go."""
         if self._uses is None:
             return
@@ -291,13 +238,13 @@ class Fetcher:
                 raise BrokerError("secret", f"Its use cannot be put on record: {error}") from None
 
     def _redirected(
-        self, status: int, place: str, method: str, target: _Target, headers: list[tuple[str, str]], body: bytes
-    ) -> tuple[str, _Target, list[tuple[str, str]], bytes]:
+        self, status: int, place: str, method: str, target: Target, headers: list[tuple[str, str]], body: bytes
+    ) -> tuple[str, Target, list[tuple[str, str]], bytes]:
         try:
             joined = urljoin(target.url(), place)
         except ValueError as error:
             raise BrokerError("http", f"The answer redirects to what is no URL: {error}.") from None
-        after = _target(joined.partition("#")[0])
+        after = target_of(joined.partition("#")[0])
         if status == 303 or (status in (301, 302) and method == "POST"):
             method, body = ("HEAD" if method == "HEAD" else "GET"), b""
             headers = [(name, value) for name, value in headers if not name.lower().startswith("content-")]
@@ -319,7 +266,7 @@ class Fetcher:
                 raise BrokerError("denied", "The answer redirects to another host with a secret in the URL.")
         return method, after, headers, body
 
-    def _granted(self, target: _Target, method: str) -> _Target:
+    def _granted(self, target: Target, method: str) -> Target:
         grants = self._grants
         if not any(matches(each, target.host, target.port, target.default_port) for each in grants.http_hosts):
             raise NotGranted(
@@ -329,14 +276,14 @@ class Fetcher:
             raise NotGranted(f"{method} is not among the granted methods: {', '.join(grants.http_methods)}.")
         return target
 
-    def _bound(self, handle: str, target: _Target) -> None:
+    def _bound(self, handle: str, target: Target) -> None:
         bound = self._grants.secret_hosts(handle)
         if bound is None:
             raise NotGranted(f"The secret {handle!r} is not granted.")
         if not any(matches(each, target.host, target.port, target.default_port) for each in bound):
             raise NotGranted(f"The secret {handle!r} is not granted for {target.host}.")
 
-    def _fill(self, text: str, target: _Target, *, escape: bool = False) -> str:
+    def _fill(self, text: str, target: Target, *, escape: bool = False) -> str:
         """A text with its secrets, for one place."""
 
         def value(found: re.Match[str]) -> str:
@@ -361,7 +308,7 @@ class Fetcher:
             return before + mark + PLACEHOLDER.sub(value, query)
         return PLACEHOLDER.sub(value, text)
 
-    async def _resolve(self, target: _Target) -> list[Address]:
+    async def _resolve(self, target: Target) -> list[Address]:
         try:
             found = await asyncio.get_running_loop().run_in_executor(
                 _resolvers, lambda: socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
@@ -377,7 +324,7 @@ class Fetcher:
         return addresses[:4]
 
     async def _once(
-        self, method: str, target: _Target, addresses: Sequence[Address], headers: list[tuple[str, str]], body: bytes
+        self, method: str, target: Target, addresses: Sequence[Address], headers: list[tuple[str, str]], body: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         self.reached.add(source("http", target.place))
         given = {name.lower() for name, _ in headers}

@@ -1,7 +1,8 @@
 """The command ``arbiter``.
 
 ``parser``        what can be said on the command line: ``parser_runs`` about runs, ``parser_peers`` about peers,
-                  ``parser_agenda`` about agendas, ``parser_board`` about the rest, ``words`` what several commands share,
+                  ``parser_agenda`` about agendas, ``parser_capabilities`` about capabilities, ``parser_board`` about the rest,
+                  ``words`` what several commands share,
                   ``examples`` how each is used, ``mistakes`` what a wrong line is answered with
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from arbiter.cli import parser_agenda, parser_board, parser_peers, parser_runs, words
+from arbiter.cli import parser_agenda, parser_board, parser_capabilities, parser_peers, parser_runs, words
 from arbiter.cli.mistakes import COMMAND, Parser
 from arbiter.cli.words import Listing
 
@@ -69,11 +69,11 @@ def build() -> Parser:
     parser_runs.stop(commands)
     parser_runs.dead(commands)
     commands.group("what can be done, and who vouches for it")
-    parser_board.capabilities(commands)
+    parser_capabilities.capabilities(commands)
     parser_peers.peers(commands)
-    parser_board.permits(commands)
-    parser_board.keys(commands)
-    parser_board.eval(commands)
+    parser_capabilities.permits(commands)
+    parser_capabilities.keys(commands)
+    parser_capabilities.eval(commands)
     commands.group("how much, and who may")
     parser_board.budgets(commands)
     parser_board.quotas(commands)
