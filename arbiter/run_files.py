@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 from blackboard import events
 from blackboard.blobs import Blob
 from blackboard.board import Board
-from blackboard.catalog import StoredVersion
+from blackboard.catalog_records import StoredVersion
 from blackboard.errors import BadInput, BlobDamaged, BlobMissing, Conflict, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES
 from blackboard.transfer import Entry, checked, put, take

@@ -12,9 +12,8 @@ right. The log of changes is complete and is not trimmed: it grows with registra
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Literal, cast
 from uuid import uuid4
 
@@ -22,12 +21,20 @@ import redis.asyncio
 
 from blackboard import _script
 from blackboard._script import retrying
-from blackboard.errors import ArbiterError, BadInput
-from blackboard.types import Record, type_name
-
-State = Literal["draft", "examined", "active", "retired"]
-Verdict = Literal["passed", "failed"]
-Verb = Literal["registered", "examined", "signed", "activated", "retired", "revoked"]
+from blackboard.catalog_records import (
+    Change,
+    Loadable,
+    Pointers,
+    Signed,
+    StoredVersion,
+    Verdict,
+    Written,
+    change,
+    stored,
+    written,
+)
+from blackboard.errors import BadInput
+from blackboard.types import type_name
 
 ANY = "*"
 """Value of ``expected_active`` that accepts whatever version is active; the empty string expects none."""
@@ -43,104 +50,6 @@ _MORE_KEYS = (
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000
 _READ_AT_ONCE = 200
-
-
-class StoredVersion(Record):
-    """One version as the catalog holds it; ``manifest`` and ``exam`` are JSON texts."""
-
-    name: str
-    sha: str
-    state: State
-    tenant: str
-    manifest: str
-    exam: str | None = None
-    artifact_sha: str | None = None
-    created_at: float
-    """Seconds since the epoch, on the server's clock."""
-    updated_at: float
-    signature: str | None = None
-    """JSON text; see :mod:`registry.signing`."""
-    signed_ms: int = 0
-    """When the signature was stored: milliseconds on the server's clock; 0 without one."""
-    revoked: bool = False
-
-
-class Signed(Record):
-    """A signature for the catalog to store with what it signs."""
-
-    text: str
-    key: str
-    """Id of the key."""
-    public: str
-    """The public key in hex, for a board that has no key yet."""
-    created: str
-    """The time the signature states: milliseconds, on the server's clock."""
-    by: str
-    """Who signs, in words, for the audit."""
-
-    def args(self) -> list[str]:
-        """As the scripts take it."""
-        return [self.text, self.key, self.public, self.created, self.by]
-
-
-class Loadable(Record):
-    """A version with its source and the trust entry (JSON text) of the key that signed it, all as of one moment."""
-
-    version: StoredVersion
-    source: str | None
-    trust: str | None
-
-
-class Written(Record):
-    """What a change did."""
-
-    name: str
-    sha: str
-    """The version the call was about; empty when it was about the active version and there was none."""
-    changed: bool
-    """False when everything already was as asked."""
-    revision: str
-    state: State | None = None
-    created_at: float = 0.0
-    updated_at: float = 0.0
-    artifact_sha: str | None = None
-    previous: str | None = None
-    """The version that was active before."""
-
-
-class Change(Record):
-    """One entry of the log of changes."""
-
-    cursor: str
-    """Position in the log; give it to :meth:`Catalog.changes` to go on after it."""
-    verb: Verb
-    name: str
-    sha: str
-    state: State
-    reason: str = ""
-    at: float
-    """Seconds since the epoch, on the server's clock."""
-
-    @property
-    def type(self) -> str:
-        """The CloudEvents type of this change."""
-        return f"dev.arbiter.capability.{self.verb}.v1"
-
-
-class Pointers(Record):
-    """Which versions are active, as far as a reader does not know it already."""
-
-    revision: str
-    full: bool
-    """True: ``active`` is the whole truth. False: only what changed since the revision the reader held."""
-    active: Mapping[str, str | None]
-    """Name to active sha; None where no version is active any more."""
-    learnt: str = ""
-    """Differs when something else was learnt meanwhile; see :mod:`blackboard.lessons`."""
-
-
-class RecordDamaged(ArbiterError):
-    """What the catalog holds of a version cannot be read; it must not be used."""
 
 
 class Catalog:
@@ -223,7 +132,7 @@ class Catalog:
                 *(by_rule or ("", "")),
             ],
         )
-        return _written(name, cast(list[str], reply))
+        return written(name, cast(list[str], reply))
 
     async def set_state(
         self,
@@ -269,7 +178,7 @@ class Catalog:
                 *(decided or ("", "")),
             ],
         )
-        return _written(name, cast(list[str], reply))
+        return written(name, cast(list[str], reply))
 
     async def get(self, name: str, sha: str | None = None) -> StoredVersion | None:
         """One version, or the active one; None when there is none."""
@@ -284,13 +193,13 @@ class Catalog:
             args = [part or "" for pair in chunk for part in pair]
             reply = cast(list[str], await _script.run(self._client, script, self._keys(), args))
             for (name, _), row in zip(chunk, range(0, len(reply), 5), strict=True):
-                found.append(_stored(name, *reply[row : row + 5]))
+                found.append(stored(name, *reply[row : row + 5]))
         return found
 
     async def load(self, name: str, sha: str | None = None) -> Loadable | None:
         """A version (default: the active one) with all that decides whether it may run; None when there is none."""
         reply = await self.call("catalog_load", [name, sha or ""])
-        version = _stored(name, *reply[:5]) if reply else None
+        version = stored(name, *reply[:5]) if reply else None
         if version is None:
             return None
         return Loadable(version=version, trust=reply[5] or None, source=reply[6] or None)
@@ -343,7 +252,7 @@ class Catalog:
         """The next changes after a cursor, oldest first; ``"0"`` starts at the beginning."""
         start = "-" if after == "0" else f"({after}"
         entries = cast(list[tuple[str, dict[str, str]]], await self._read("xrange", "events", start, "+", limit))
-        return [_change(cursor, fields) for cursor, fields in entries]
+        return [change(cursor, fields) for cursor, fields in entries]
 
     async def audit(self, verbs: Sequence[str], limit: int = 100) -> list[tuple[str, dict[str, str]]]:
         """The latest entries of the audit with one of these verbs, newest first."""
@@ -385,66 +294,3 @@ def _fits(field: str, text: str, most: int) -> None:
         raise BadInput(field, text, "It holds half of a surrogate pair; only text that UTF-8 can carry.") from None
     if size > most:
         raise BadInput(field, f"{size} bytes", f"Keep it within {most} bytes.")
-
-
-def _header(raw: str) -> dict[str, str]:
-    return cast(dict[str, str], json.loads(raw))
-
-
-def _written(name: str, reply: list[str]) -> Written:
-    changed, revision, raw, previous, identity = reply
-    header = _header(raw) if raw else {}
-    return Written.model_validate(
-        {
-            "name": name,
-            "sha": identity.partition("|")[2],
-            "changed": changed == "1",
-            "revision": revision,
-            "state": header.get("state"),
-            "created_at": _seconds(header.get("created")),
-            "updated_at": _seconds(header.get("updated")),
-            "artifact_sha": header.get("artifact") or None,
-            "previous": previous or None,
-        }
-    )
-
-
-def _stored(name: str, sha: str, raw: str, manifest: str, exam: str, signature: str) -> StoredVersion | None:
-    if not raw:
-        return None
-    try:
-        header = _header(raw)
-        return StoredVersion(
-            name=name,
-            sha=sha,
-            state=cast(State, header["state"]),
-            tenant=header["tenant"],
-            manifest=manifest,
-            exam=exam or None,
-            artifact_sha=header["artifact"] or None,
-            created_at=_seconds(header["created"]),
-            updated_at=_seconds(header["updated"]),
-            signature=signature or None,
-            signed_ms=int(header.get("signed") or 0),
-            revoked="revoked" in header,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RecordDamaged(
-            f"The record of {name} {sha[:12]} is damaged ({error!r:.200}); register it again."
-        ) from None
-
-
-def _change(cursor: str, fields: dict[str, str]) -> Change:
-    return Change(
-        cursor=cursor,
-        verb=cast(Verb, fields["verb"]),
-        name=fields["name"],
-        sha=fields["sha"],
-        state=cast(State, fields["state"]),
-        reason=fields["reason"],
-        at=_seconds(fields["at"]),
-    )
-
-
-def _seconds(milliseconds: str | None) -> float:
-    return int(milliseconds) / 1000 if milliseconds else 0.0

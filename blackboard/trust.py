@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast
 
-from blackboard.catalog import Catalog, Signed, StoredVersion
+from blackboard.catalog import Catalog
+from blackboard.catalog_records import Signed, StoredVersion
 from blackboard.errors import BadInput
 from blackboard.types import Record
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from blackboard.catalog import Catalog, StoredVersion
+from blackboard.catalog import Catalog
+from blackboard.catalog_records import StoredVersion
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.lessons import Lessons
 from blackboard.peers import Heard, Peers

@@ -8,7 +8,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from blackboard.catalog import Catalog, StoredVersion
+from blackboard.catalog import Catalog
+from blackboard.catalog_records import StoredVersion
 from blackboard.errors import BadInput, UnknownRecord
 from registry.manifest import Manifest
 from registry.versions import HashMismatch, Version, as_version, verified_manifest, verified_source

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationError
 
 from blackboard.audit import somebody as somebody
-from blackboard.catalog import Signed, StoredVersion
+from blackboard.catalog_records import Signed, StoredVersion
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.trust import KEY_ID, TrustedKey
 from blackboard.types import Record

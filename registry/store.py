@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import JsonValue, ValidationError
 
-from blackboard.catalog import ANY, Catalog, Change, Verdict
+from blackboard.catalog import ANY, Catalog
+from blackboard.catalog_records import Change, Verdict
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.refusing import refused
 from blackboard.trigger_index import TriggerIndex

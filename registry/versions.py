@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from blackboard.catalog import State, StoredVersion
+from blackboard.catalog_records import State, StoredVersion
 from blackboard.errors import ArbiterError
 from blackboard.types import Record
 from registry.content import sha256, text_hash

@@ -9,7 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
-from blackboard.catalog import Catalog, RecordDamaged, Signed
+from blackboard.catalog import Catalog
+from blackboard.catalog_records import RecordDamaged, Signed
 from blackboard.errors import BadInput, ScriptRefused, UnknownRecord
 from blackboard.trust import Trust
 from registry.lineage import suspects

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from blackboard.catalog import Catalog, Signed, Written
+from blackboard.catalog import Catalog
+from blackboard.catalog_records import Signed, Written
 from blackboard.engine import open_engine
 from blackboard.errors import BadInput, Conflict, ScriptRefused, UnknownRecord
 from blackboard.testing import RedisServer
