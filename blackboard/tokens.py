@@ -22,7 +22,7 @@ from blackboard.types import Record, type_name
 
 SCOPES: Mapping[str, str] = {
     "runs:read": "runs, their events and dead letters",
-    "runs:write": "submit and call, cancel, pause and resume, put dead letters back or discard them",
+    "runs:write": "submit, call and ask, cancel, pause and resume, put dead letters back or discard them",
     "entries:read": "what is written on the board for others to find",
     "entries:write": "write, amend, retract, take and promote it",
     "entries:erase": "have erased for good what somebody wrote, or a run or a tenant did",
