@@ -15,13 +15,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from blackboard import _script, entry_log, events
+from blackboard import _script, contents, entry_log, events
 from blackboard.audit import Audit
 from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.entry import ENDS, FACTS, owner_of, place, stream_id
 from blackboard.entry_log import PRELUDE, Mark, order
-from blackboard.errors import BadInput, BlobMissing, Stale
+from blackboard.errors import BadInput, Stale
 from blackboard.events import Event, ScopeCompactedData
 from blackboard.sealing import added, line_of, under
 from blackboard.standing import Standings
@@ -302,16 +302,9 @@ class _Scope:
         for digest, blob in blobs.items():
             if digest in kept:
                 continue
-            try:
-                text = await self._board.blobs.text(self._owner, blob)
-            except BlobMissing:
-                continue
-            await self._board.blobs.delete(self._owner, blob)
-            # Who wrote the same content meanwhile found it stored; who does from here on stores it once more.
-            if any(other is not None and other.digest == digest for other in map(_blob, await self._since(plan))):
-                await self._board.blobs.keep(self._owner, text, json.loads(text))
-            else:
-                self.done.contents += 1
+            self.done.contents += await contents.remove(
+                self._board, self._owner, blob, stream_id(plan.facts[-1].sequence)
+            )
 
     async def _since(self, plan: _Plan) -> list[Any]:
         """Facts that were written after the plan was made."""

@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from blackboard import _keys, _script, events, runs
+from blackboard import _keys, _script, contents, events, runs
 from blackboard.audit import Audit, somebody
 from blackboard.blobs import Blob
 from blackboard.board import Board
@@ -253,8 +253,7 @@ class _Scope:
             if ":" not in self._owner:  # tasks of the run may refer to it as well
                 self._done.left.append(f"a large content of run {self._owner} stays until the run is removed")
                 continue
-            await self._board.blobs.delete(self._owner, blob)
-            self._done.contents += 1
+            self._done.contents += await contents.remove(self._board, self._owner, blob, log[-1].position)
 
     async def _rewrite(self, chosen: Mapping[str, _Fact]) -> None:
         at_ms = round(await self._reading.server_time() * 1000)

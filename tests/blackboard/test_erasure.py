@@ -11,6 +11,7 @@ from strict import Play, done, killed, spec, watched_play
 
 from blackboard import _script, erasure
 from blackboard.audit import Audit
+from blackboard.blobs import Blob
 from blackboard.entries import Entries, Written
 from blackboard.erasure import Erased, erase
 from blackboard.errors import BadInput, BlobMissing, Conflict, ScriptRefused, UnknownRecord
@@ -136,6 +137,33 @@ async def test_large_contents_go_unless_somebody_else_refers_to_them(play: Play,
     kept = await notes.read(other.id)
     assert kept is not None
     assert kept.content == shared
+
+
+async def test_a_large_content_that_somebody_else_writes_while_it_is_erased_is_theirs(
+    play: Play, notes: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await notes.post("a", "x" * 300_000, author=ANN)
+    delete, wrote = play.board.blobs.delete, list[str]()
+
+    async def overtaken(owner: str, blob: Blob) -> None:
+        wrote.append((await notes.post("c", "x" * 300_000)).id)
+        await delete(owner, blob)
+
+    monkeypatch.setattr(play.board.blobs, "delete", overtaken)
+    told = await erase(play.board, author="ann")
+    assert (told.facts, told.contents) == (1, 0)
+    (other,) = (await notes.query()).entries
+    assert ([other.id], other.content) == (wrote, "x" * 300_000)
+
+
+async def test_a_damaged_content_is_erased_like_any_other(play: Play, notes: Entries) -> None:
+    first = await notes.post("a", "x" * 300_000, author=ANN)
+    blob = (await notes.read(first.id, load=False)).content  # type: ignore[union-attr]
+    assert isinstance(blob, Blob)
+    await play.board.blobs.store.put(notes.owner, blob.digest.removeprefix("sha256:"), b'"y"')
+    assert (await erase(play.board, author="ann")).contents == 1
+    with pytest.raises(BlobMissing):
+        await play.board.blobs.text(notes.owner, blob)
 
 
 async def test_a_run_is_erased_whole_and_what_was_made_of_it_elsewhere(play: Play, notes: Entries) -> None:
