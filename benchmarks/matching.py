@@ -48,7 +48,7 @@ async def measure(quick: bool, say: Callable[[str], None]) -> list[Row]:
 def _size(size: int, say: Callable[[str], None]) -> list[Row]:
     chance = random.Random(size)
     documents = {f"capability_{number}": _document(chance) for number in range(size)}
-    needs = [" ".join(_words(chance, chance.randint(4, 12))) for _ in range(_NEEDS)]
+    needs = [" ".join(words(chance, chance.randint(4, 12))) for _ in range(_NEEDS)]
     title = f"matching, {size:,} capabilities"
     LexicalMatcher().add("first", Document("first"))  # the shipped tables are read by now, once for all sizes
     before = _memory()
@@ -120,14 +120,14 @@ def _encoder() -> Callable[[Sequence[str]], Sequence[Sequence[float]]]:
 def _document(chance: random.Random) -> Document:
     """About as long as tools of public collections are described."""
     return Document(
-        "_".join(_words(chance, 3)),
-        " ".join(_words(chance, chance.randint(6, 24))),
-        " ".join(_words(chance, chance.randint(0, 5))),
-        " ".join(_words(chance, chance.randint(0, 20))),
+        "_".join(words(chance, 3)),
+        " ".join(words(chance, chance.randint(6, 24))),
+        " ".join(words(chance, chance.randint(0, 5))),
+        " ".join(words(chance, chance.randint(0, 20))),
     )
 
 
-def _words(chance: random.Random, count: int) -> list[str]:
+def words(chance: random.Random, count: int) -> list[str]:
     """Words by Zipf's law: the tenth is ten times as rare as the first."""
     return [_word(int(_VOCABULARY ** chance.random())) for _ in range(count)]
 

@@ -9,7 +9,6 @@ and the summary takes the place of the one before. A process that dies leaves wh
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

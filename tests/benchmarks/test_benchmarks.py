@@ -54,7 +54,17 @@ SMALL: dict[str, tuple[Small, Sequence[str]]] = {
     ),
     "entries": (
         lambda say: entries.found((20,), 3, 1, say),
-        [entries.WATCH, entries.XREAD, "query by topic, 20 live", "by pattern, 20 live", "by a condition, 20 live"],
+        [
+            entries.WATCH,
+            entries.XREAD,
+            entries.ONE,
+            entries.TEN,
+            "query by topic, 20 live",
+            "by pattern, 20 live",
+            "by a condition, 20 live",
+            "by meaning, 20 live",
+            "by meaning, the first question, 20 live",
+        ],
     ),
 }
 
