@@ -19,8 +19,8 @@ from blackboard.errors import BlobDamaged, BlobMissing
 async def remove(board: Calling, owner: str, blob: Blob, after: str) -> bool:
     """Remove a large content to which no fact up to a position refers; whether it is gone by this.
 
-    It is put back where a fact written since refers to it. Only a process that dies between the two leaves such a fact without
-    its content, until somebody writes the same content in this scope.
+    It is put back where a fact written since refers to it, unless it was damaged when it was looked at. Else only a process that
+    dies between the two leaves such a fact without its content, until somebody writes the same content in this scope.
 
     Args:
         after: the position, as the stream has it, up to which the caller has looked.
@@ -33,7 +33,7 @@ async def remove(board: Calling, owner: str, blob: Blob, after: str) -> bool:
     except BlobMissing:
         return False
     except BlobDamaged:
-        text = None  # nobody can use it: who writes it anew stores it whole
+        text = None  # nobody can use what is there
     await board.blobs.delete(owner, blob)
     async for page in entry_log.pages(board, owner, f"({after}"):
         for at, fields in page.events:
