@@ -29,7 +29,7 @@ from registry.matching.words import views
 
 _WORDS = 25.0
 _AT_ONCE = 256
-_DEEP = 400
+_DEEP = 100
 _LOOKED_AT = 10
 _SERVED = 0.5
 _READ = 4000

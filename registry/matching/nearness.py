@@ -11,7 +11,6 @@ right to about a hundredth.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from threading import Thread
@@ -101,7 +100,7 @@ class Nearness:
 
         def products() -> Any:
             thread.join()
-            return found[0]
+            return found[0] if found else self._products(asked)
 
         return products
 
@@ -123,7 +122,9 @@ class Nearness:
             products: what :meth:`begun` returned for the asked. Default: begun here.
         """
         np = self._np
-        close, doubt, middle, spread = self._close(asked, products() if products is not None else self._products(asked))
+        close, doubts, middle, spread = self._close(
+            asked, products() if products is not None else self._products(asked)
+        )
         spread = spread if spread > _ALIKE else 1.0
         named = {name: self._rows[name] for name in also if name in self._rows}
         told = dict(zip(named, self._far(asked, list(named.values()), middle, spread).tolist(), strict=True))
@@ -143,11 +144,11 @@ class Nearness:
             look *= 4
         if len(rows) >= wanted:
             least = float(np.partition(self._exactly(asked, rows), len(rows) - wanted)[len(rows) - wanted])
-            rows = self._allowed(np.flatnonzero(close >= least - doubt), allowed)
+            rows = self._allowed(np.flatnonzero(close + doubts >= least), allowed)
         far = self._far(asked, rows, middle, spread)
         if len(rows) > wanted:
-            chosen = np.flatnonzero(far >= np.partition(far, len(far) - wanted)[len(far) - wanted])
-            far, rows = far[chosen], [rows[at] for at in chosen.tolist()]
+            chosen: list[int] = np.flatnonzero(far >= np.partition(far, len(far) - wanted)[len(far) - wanted]).tolist()
+            far, rows = far[chosen], [rows[at] for at in chosen]
         best = sorted(zip((-far).tolist(), [self._names[row] for row in rows], strict=True))
         return told | {name: -each for each, name in best[:wanted]}
 
@@ -174,8 +175,8 @@ class Nearness:
         """How many deviations nearer than most; rounded, so that sums made in another order give the same ranking."""
         return ((self._exactly(asked, rows) - middle) / spread).round(4)
 
-    def _close(self, asked: Any, products: Any) -> tuple[Any, float, float, float]:
-        """The products of all vectors with the nearest of the asked, what they may be wrong by, their mean and deviation."""
+    def _close(self, asked: Any, products: Any) -> tuple[Any, Any, float, float]:
+        """The products of all vectors with the nearest of the asked, what each may be wrong by, their mean and deviation."""
         np, count = self._np, len(self._names)
         if count < _MANY:
             close = products.max(axis=1)
@@ -198,8 +199,8 @@ class Nearness:
         if len(asked) > 1:
             middle, spread = float(close.mean(dtype=np.float64)), float(close.std(dtype=np.float64))
         _, lost = self._rounded(asked)
-        worst = math.hypot(float(self._lost[:count].max()), float(lost.max())) / self.dimensions**0.5
-        return close, _SURE * worst, middle, spread
+        doubts = np.hypot(self._lost[:count], lost.max()) * np.float32(_SURE / self.dimensions**0.5)
+        return close, doubts, middle, spread
 
     def _count(self, vectors: Any, sign: float) -> None:
         """Take vectors into the sums, or out of them."""

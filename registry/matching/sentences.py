@@ -25,11 +25,11 @@ _PIECES = 256
 _AT_ONCE = 32
 _COLUMNS = 32
 _FEW = 20
-_SHORT = 80
-"""How many columns of weights are multiplied at once, and with how many rows, as long as a text is short, so many pieces in
-all. Up to a million multiplications a BLAS neither rearranges the weights nor divides the product among threads, which takes
-twice the time on a quiet machine and ten times on a busy one, where a thread waits for another. Of many rows it costs a
-tenth more than all columns at once."""
+_SHORT = 256
+"""How many columns of weights are multiplied at once, and with how many rows as long as there are few rows in all, those of a
+need. Up to a million multiplications a BLAS neither rearranges the weights nor divides the product among threads, either of
+which costs a short text more than it gains: twice the time, and ten times that on a busy machine, where threads wait for each
+other. Of many rows it costs a tenth more than all columns at once."""
 _READ = 4000
 """Characters of a text that can matter: 256 pieces are hardly ever longer."""
 _KINDS = {"F32": ("<f4", 4), "F16": ("<f2", 2)}
