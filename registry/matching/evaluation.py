@@ -97,8 +97,9 @@ def evaluate(
     if len(queries) > limit:
         queries = chance.sample(queries, limit)
     for name, matcher in matchers.items():
-        say(f"{corpus.name}: adding {len(corpus.documents):,} capabilities to {name}")
-        for id, document in (later or {}).get(name, corpus).documents.items():
+        for number, (id, document) in enumerate((later or {}).get(name, corpus).documents.items()):
+            if number % _AT_ONCE == 0:
+                say(f"{corpus.name}: adding to {name}, {number:,} of {len(corpus.documents):,} capabilities")
             matcher.add(id, document)
         _encode(
             matcher,
