@@ -25,11 +25,9 @@ _PIECES = 256
 _AT_ONCE = 32
 _COLUMNS = 32
 _FEW = 20
-_SHORT = 256
-"""How many columns of weights are multiplied at once, and with how many rows as long as there are few rows in all, those of a
-need. Up to a million multiplications a BLAS neither rearranges the weights nor divides the product among threads, either of
-which costs a short text more than it gains: twice the time, and ten times that on a busy machine, where threads wait for each
-other. Of many rows it costs a tenth more than all columns at once."""
+"""How many columns of weights are multiplied at once, and with how many rows. Up to a million multiplications a BLAS neither
+rearranges the weights, which takes a short text twice the time, nor divides the product among threads, which takes ten times
+the processor on a busy machine, where they wait for each other."""
 _READ = 4000
 """Characters of a text that can matter: 256 pieces are hardly ever longer."""
 _KINDS = {"F32": ("<f4", 4), "F16": ("<f2", 2)}
@@ -195,8 +193,7 @@ class SentenceEncoder:
     def _linear(self, rows: Any, name: str) -> Any:
         np = self._np
         blocks, bias = self._blocks[name]
-        few = _FEW if len(rows) <= _SHORT else len(rows)
-        parts = [rows[start : start + few] @ blocks for start in range(0, len(rows), few)]
+        parts = [rows[start : start + _FEW] @ blocks for start in range(0, len(rows), _FEW)]
         found = (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)).transpose(1, 0, 2)
         return found.reshape(len(rows), -1) + bias
 
