@@ -43,7 +43,7 @@ class Corpus:
         queries: list[Query] = []
         for path in sorted(folder.glob("queries*.jsonl")):
             for row in _rows(path, ("query", "relevant")):
-                there = frozenset(map(str, row["relevant"])) & documents.keys()
+                there = frozenset(id for id in map(str, row["relevant"]) if id in documents)
                 if there:
                     queries.append(Query(str(row["query"]), there))
         return cls(folder.name, documents, queries)

@@ -72,6 +72,8 @@ def neighbours(text: array[int], asked: Mapping[tuple[int, int], float]) -> floa
         text: the sequence of a document as numbers of words, 0 before each text.
         asked: the need's pairs, and what each weighs.
     """
+    if asked.keys().isdisjoint(pairwise(text)):
+        return 0.0
     found: dict[tuple[int, int], float] = {}
     seen = set[tuple[int, int]]()
     field, each, last = -1, 0.0, 0

@@ -19,13 +19,15 @@ from registry.matching.baselines import Bm25, fused
 from registry.matching.calibration import Calibration, shipped
 from registry.matching.corpora import Corpus, Query
 from registry.matching.documents import Document
-from registry.matching.interface import Matcher, Signals
+from registry.matching.interface import Encoding, Matcher, Signals
 
 _DEEP = 100
 _BOOTSTRAPS = 500
 _ALIKE = 0.35
 _TOGETHER = 10
 _SHOWN = 5
+_SAID = 10
+_AT_ONCE = 256
 
 Rank = Callable[[str], Sequence[str]]
 """From a need to ids, best first."""
@@ -95,33 +97,54 @@ def evaluate(
     if len(queries) > limit:
         queries = chance.sample(queries, limit)
     for name, matcher in matchers.items():
-        say(f"{corpus.name}: adding {len(corpus.documents):,} capabilities to {name}")
-        for id, document in (later or {}).get(name, corpus).documents.items():
+        for number, (id, document) in enumerate((later or {}).get(name, corpus).documents.items()):
+            if number % _AT_ONCE == 0:
+                say(f"{corpus.name}: adding to {name}, {number:,} of {len(corpus.documents):,} capabilities")
             matcher.add(id, document)
+        _encode(
+            matcher,
+            lambda done, name=name: say(f"{corpus.name}: {name}, {done:,} of {len(corpus.documents):,} vectors"),
+        )
     bm25 = Bm25(corpus.documents)
     report = Report(corpus.name, len(corpus.documents), len(queries))
     found: dict[str, list[Sequence[str]]] = {}
     for name, rank in {**{name: _ranks(each) for name, each in matchers.items()}, "BM25": _bm25(bm25)}.items():
         found[name] = []
         for number, query in enumerate(queries):
-            if number % 50 == 0:
-                say(f"{corpus.name}: {name}, {number} of {len(queries)} needs")
+            if number % _SAID == 0:
+                say(f"{corpus.name}: {name}, {number:,} of {len(queries):,} needs")
             found[name].append(rank(query.text))
     for name, parts in (fusions or {}).items():
         found[name] = [fused(lists) for lists in zip(*(found[part] for part in parts), strict=True)]
     for name, lists in found.items():
+        say(f"{corpus.name}: intervals, {name}")
         rows = [_measures(ids, query.relevant) for ids, query in zip(lists, queries, strict=True)]
         report.rankings[name] = _summary(rows, chance)
-    gone = [_resembling(corpus, bm25, query.relevant) for query in queries]
+    gone = {query.relevant: set[str]() for query in queries}
+    for number, relevant in enumerate(gone):
+        if number % _SAID == 0:
+            say(f"{corpus.name}: what resembles what is asked for, {number:,} of {len(gone):,}")
+        gone[relevant] = _resembling(corpus, bm25, relevant)
     for name, matcher in matchers.items():
-        say(f"{corpus.name}: does anything fit, by {name}")
         documents = (later or {}).get(name, corpus).documents
-        report.abstention[name], cases = _abstain(matcher, documents, queries, gone, chance, calibration or shipped())
+        report.abstention[name], cases = _abstain(
+            matcher, documents, queries, gone, chance, calibration or shipped(),
+            lambda done, name=name: say(f"{corpus.name}: does anything fit, {name}, {done}"),
+        )  # fmt: skip
         if name in (fitted or [next(iter(matchers))]):
             report.cases += cases
     if small is not None:
         report.cases += _small(corpus, queries, chance, small)
     return report
+
+
+def _encode(matcher: Matcher, say: Callable[[int], None]) -> None:
+    """Make all vectors, where there are any to be made."""
+    done = 0
+    while isinstance(matcher, Encoding) and (batch := matcher.pending(_AT_ONCE)):
+        say(done)
+        matcher.take(batch, matcher.made(batch))
+        done += len(batch)
 
 
 # ---- ranking ----------------------------------------------------------------------------------------------------------
@@ -155,7 +178,7 @@ def _summary(rows: Sequence[Mapping[str, float]], chance: random.Random) -> Rank
     values: dict[str, tuple[float, float, float]] = {}
     for name in rows[0]:
         column = [row[name] for row in rows]
-        means = sorted(sum(column[at] for at in sample) / len(column) for sample in samples)
+        means = sorted(sum(map(column.__getitem__, sample)) / len(column) for sample in samples)
         low, high = means[int(0.025 * len(means))], means[int(0.975 * len(means))]
         values[name] = (sum(column) / len(column), low, high)
     return Ranking(values)
@@ -168,24 +191,37 @@ def _abstain(
     matcher: Matcher,
     documents: Mapping[str, Document],
     queries: Sequence[Query],
-    gone: Sequence[set[str]],
+    gone: Mapping[frozenset[str], set[str]],
     chance: random.Random,
     calibration: Calibration,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, Abstention], list[tuple[Signals, bool]]]:
     cases: dict[str, list[Case]] = {"near": [], "purged": []}
     seen: list[tuple[Signals, bool]] = []
-    for query, alike in zip(queries, gone, strict=True):
+    # What is taken away for several needs is taken away once.
+    together: dict[frozenset[str], list[str]] = {}
+    for query in queries:
+        together.setdefault(query.relevant, []).append(query.text)
+    left: dict[tuple[frozenset[str], str], list[Signals]] = {}
+    for relevant, texts in together.items():
+        say(f"taken away for {len(left):,} of {len(queries):,} needs")
+        for text, signals in zip(texts, _without(matcher, documents, (relevant, gone[relevant]), texts), strict=True):
+            left[relevant, text] = signals
+    for number, query in enumerate(queries):
+        if number % _SAID == 0:
+            say(f"{number:,} of {len(queries):,} needs")
         found = matcher.search(query.text, k=10)
         names = [each.name for each in found.candidates]
         right = bool(names) and names[0] in query.relevant
         seen.append((found.signals, right))
         # A contract or another tenant's ownership only refuses; a calibration has to know both.
+        alike = gone[query.relevant]
         seen.append((matcher.search(query.text, k=10, allowed=lambda id, alike=alike: id not in alike).signals, False))
         shown = not query.relevant.isdisjoint(names[:_SHOWN])
         present = Case(calibration.probability(found.signals), True, right, shown)
-        near, purged = _without(matcher, documents, (query.relevant, alike), query.text)
-        for kind, left in (("near", near), ("purged", purged)):
-            cases[kind] += [present, Case(calibration.probability(left), False, False, False)]
+        near, purged = left[query.relevant, query.text]
+        for kind, signals in (("near", near), ("purged", purged)):
+            cases[kind] += [present, Case(calibration.probability(signals), False, False, False)]
         seen.append((purged, False))
     for each in cases.values():
         chance.shuffle(each)
@@ -193,16 +229,17 @@ def _abstain(
 
 
 def _without(
-    matcher: Matcher, documents: Mapping[str, Document], gone: Sequence[Collection[str]], text: str
-) -> list[Signals]:
-    """What the ranking for a need looks like while capabilities are not there, more and more of them."""
+    matcher: Matcher, documents: Mapping[str, Document], gone: Sequence[Collection[str]], texts: Sequence[str]
+) -> list[list[Signals]]:
+    """For each need, what its ranking looks like while capabilities are not there, more and more of them."""
     removed: set[str] = set()
-    seen: list[Signals] = []
+    seen: list[list[Signals]] = [[] for _ in texts]
     for ids in gone:
         for id in sorted(set(ids) - removed):
             matcher.remove(id)
         removed.update(ids)
-        seen.append(matcher.search(text, k=10).signals)
+        for text, signals in zip(texts, seen, strict=True):
+            signals.append(matcher.search(text, k=10).signals)
     for id in sorted(removed):
         matcher.add(id, documents[id])
     return seen
@@ -223,7 +260,7 @@ def _small(
         for query in chosen:
             found = matcher.search(query.text, k=10)
             yield found.signals, bool(found.candidates) and found.candidates[0].name in query.relevant
-            yield _without(matcher, corpus.documents, [query.relevant], query.text)[0], False
+            yield _without(matcher, corpus.documents, [query.relevant], [query.text])[0][0], False
 
 
 def _resembling(corpus: Corpus, bm25: Bm25, relevant: frozenset[str]) -> set[str]:

@@ -29,7 +29,7 @@ from registry.matching.words import views
 
 _WORDS = 25.0
 _AT_ONCE = 256
-_DEEP = 400
+_DEEP = 100
 _LOOKED_AT = 10
 _SERVED = 0.5
 _READ = 4000
@@ -179,16 +179,16 @@ class HybridMatcher:
         """The best at most ``k`` allowed capabilities; those with a vector also by meaning."""
         if self._missing and not self.background:
             self.encode_some(self._at_once)
-        words = self._lexical.best(query, _DEEP if k > 0 else 0, allowed)
         # What has no vector would seem to mean nothing: while more than a hundredth has none, words alone rank.
         whole = len(self._missing) * 100 <= len(self._texts)
         vectors = self._vectors if whole and query.strip() and k > 0 else None
         asked = self._query(query) if vectors is not None and len(vectors) else None
         if vectors is None or asked is None:
-            alone = self._lexical.explained(query, words[: max(k, _LOOKED_AT)])
-            return Findings(alone.candidates[: max(k, 0)], alone.signals)
+            return self._lexical.search(query, k=k, allowed=allowed)
+        products = vectors.begun(asked)
+        words = self._lexical.best(query, _DEEP, allowed)
         by_words = {each.name: each for each in words}
-        meant = vectors.nearest(asked, max(k, _LOOKED_AT), by_words, allowed)
+        meant = vectors.nearest(asked, max(k, _LOOKED_AT), by_words, allowed, products)
         ranked: list[tuple[float, str, float]] = []
         for name in meant.keys() | by_words.keys():
             said = by_words[name].score if name in by_words else 0.0

@@ -168,7 +168,7 @@ class LexicalMatcher:
             word = self._terms[(packed >> 8) - 1]
             posting = self._postings[word]
             posting.remove(slot, packed & 255)
-            if not posting:
+            if not posting.size:
                 del self._postings[word]
                 self._spare.append(posting.number)
                 self._spelling.remove(word)
@@ -247,7 +247,7 @@ class LexicalMatcher:
 
     def _weight(self, word: str) -> float:
         posting = self._postings.get(word)
-        return self._rarity(len(posting) if posting is not None else 0)
+        return self._rarity(posting.size if posting is not None else 0)
 
     def _rarity(self, known: int) -> float:
         return math.log(1 + (len(self._slots) + _ELSEWHERE - known + 0.5) / (known + 0.5))
@@ -281,13 +281,11 @@ class LexicalMatcher:
         """The score of one capability."""
         best: dict[int, float] = {}
         meant = asked.meant
-        for packed in self._impacts[slot]:
-            found = meant.get(packed >> 8)
-            if found is not None:
-                group, weight = found
-                value = weight * (packed & 255)
-                if value > best.get(group, 0.0):
-                    best[group] = value
+        for packed in [each for each in self._impacts[slot] if each >> 8 in meant]:
+            group, weight = meant[packed >> 8]
+            value = weight * (packed & 255)
+            if value > best.get(group, 0.0):
+                best[group] = value
         return sum(best.values())
 
     def _least(self, scores: dict[int, float], most: int, allowed: Callable[[str], bool] | None) -> float:

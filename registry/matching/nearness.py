@@ -11,9 +11,9 @@ right to about a hundredth.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
+from threading import Thread
 from typing import Any
 
 _LONGEST = 2047.0
@@ -22,15 +22,15 @@ _LONGEST = 2047.0
 _HIGH = 4096.0
 _SPARE = 128.0
 """What is left of that for vectors that rounding makes longer than it does most."""
-_SURE = 6.0
+_SURE = 5.0
 """How many deviations of what rounding does to a product one may lie under the last of the nearest and still be looked
-at: one in a thousand million lies further."""
+at: of those that belong to the nearest one in three million lies further."""
+_AHEAD = 2.0
+"""How many deviations nearer than most one is at least that is looked for among those first that are: one in fifty."""
 _MANY = 8192
 """From how many vectors on not all are multiplied in full."""
 _ALIKE = 1e-6
 """A deviation below this is nothing but rounding: all are equally near."""
-_ROWS = 512
-"""How many rows are multiplied with each of the asked, before the next: they stay in the processor's cache meanwhile."""
 
 
 class Nearness:
@@ -88,8 +88,29 @@ class Nearness:
         self._vectors[end] = 0.0
         self._round(end, end + 1)
 
+    def begun(self, asked: Any) -> Callable[[], Any]:
+        """Begin what :meth:`nearest` needs of all vectors, in a thread of its own where there are many: in one step that lets
+        others run. The function returned waits for it. No vector may come or go meanwhile."""
+        if len(self._names) < _MANY:
+            return lambda: self._products(asked)
+        found: list[Any] = []
+        # A thread kept ready would not be there in a forked process, and is hardly faster.
+        thread = Thread(target=lambda: found.append(self._products(asked)), name="nearness", daemon=True)
+        thread.start()
+
+        def products() -> Any:
+            thread.join()
+            return found[0] if found else self._products(asked)
+
+        return products
+
     def nearest(
-        self, asked: Any, wanted: int, also: Collection[str], allowed: Callable[[str], bool] | None = None
+        self,
+        asked: Any,
+        wanted: int,
+        also: Collection[str],
+        allowed: Callable[[str], bool] | None = None,
+        products: Callable[[], Any] | None = None,
     ) -> dict[str, float]:
         """How many deviations nearer than most to one of the asked: those named, and of all others the allowed nearest.
 
@@ -98,33 +119,37 @@ class Nearness:
             wanted: how many others.
             also: names, of which those count that are known.
             allowed: which others may be among them. Default: all.
+            products: what :meth:`begun` returned for the asked. Default: begun here.
         """
         np = self._np
-        close, doubt = self._products(asked)
-        middle = float(close.mean(dtype=np.float64)) if len(close) else 0.0
-        spread = float(close.std(dtype=np.float64)) if len(close) else 0.0
+        close, doubts, middle, spread = self._close(
+            asked, products() if products is not None else self._products(asked)
+        )
         spread = spread if spread > _ALIKE else 1.0
-
-        def far(rows: Sequence[int]) -> list[float]:
-            """Rounded, so that sums made in another order give the same ranking."""
-            return ((self._exactly(asked, rows) - middle) / spread).round(4).tolist() if rows else []
-
         named = {name: self._rows[name] for name in also if name in self._rows}
-        told = dict(zip(named, far(list(named.values())), strict=True))
+        told = dict(zip(named, self._far(asked, list(named.values()), middle, spread).tolist(), strict=True))
         if wanted <= 0 or len(named) == len(self._names):
             return told
         close[list(named.values())] = -np.inf
-        look, most = wanted, len(self._names) - len(named)
+        look, most = 4 * wanted, len(self._names) - len(named)
+        # Nearly always the nearest are far from most, and only those have to be put in order.
+        ahead = np.flatnonzero(close >= middle + _AHEAD * spread)
         while True:
             look = min(look, most)
-            rows = self._allowed(np.argpartition(close, len(close) - look)[len(close) - look :], allowed)
+            within = ahead if len(ahead) >= look else np.arange(len(close))
+            order = np.argpartition(close[within], len(within) - look)[len(within) - look :]
+            rows = self._allowed(within[order], allowed)
             if len(rows) >= wanted or look == most:
                 break
             look *= 4
         if len(rows) >= wanted:
             least = float(np.partition(self._exactly(asked, rows), len(rows) - wanted)[len(rows) - wanted])
-            rows = self._allowed(np.flatnonzero(close >= least - doubt), allowed)
-        best = sorted(zip([-each for each in far(rows)], [self._names[row] for row in rows], strict=True))
+            rows = self._allowed(np.flatnonzero(close + doubts >= least), allowed)
+        far = self._far(asked, rows, middle, spread)
+        if len(rows) > wanted:
+            chosen: list[int] = np.flatnonzero(far >= np.partition(far, len(far) - wanted)[len(far) - wanted]).tolist()
+            far, rows = far[chosen], [rows[at] for at in chosen]
+        best = sorted(zip((-far).tolist(), [self._names[row] for row in rows], strict=True))
         return told | {name: -each for each, name in best[:wanted]}
 
     def _allowed(self, rows: Any, allowed: Callable[[str], bool] | None) -> list[int]:
@@ -133,24 +158,34 @@ class Nearness:
 
     def _exactly(self, asked: Any, rows: Sequence[int]) -> Any:
         """The products of some vectors with the nearest of the asked."""
+        if not rows:
+            return self._np.empty(0, dtype=self._np.float32)
         chosen = self._vectors[rows]
         return self._np.max([self._np.vecdot(chosen, each) for each in asked], axis=0)
 
-    def _products(self, asked: Any) -> tuple[Any, float]:
-        """The products of all vectors with the nearest of the asked, and what they may be wrong by."""
+    def _products(self, asked: Any) -> Any:
+        """The products of all vectors, or of all pairs, with each of the asked, a column each."""
         np, count = self._np, len(self._names)
         if count < _MANY:
-            return np.max([np.vecdot(self._vectors[:count], each) for each in asked], axis=0), 0.0
-        whole, lost = self._rounded(asked)
-        rows = (count + 1) // 2
-        products = np.empty((len(whole), rows), dtype=np.float32)
-        for start in range(0, rows, _ROWS):
-            block = self._pairs[start : min(start + _ROWS, rows)]
-            for each, into in zip(whole, products, strict=True):
-                np.vecdot(block, each, out=into[start : start + len(block)])
+            return np.vecdot(self._vectors[:count, None], asked[None])
+        whole, _ = self._rounded(asked)
+        return np.vecdot(self._pairs[: (count + 1) // 2, None], whole[None])
+
+    def _far(self, asked: Any, rows: Sequence[int], middle: float, spread: float) -> Any:
+        """How many deviations nearer than most; rounded, so that sums made in another order give the same ranking."""
+        return ((self._exactly(asked, rows) - middle) / spread).round(4)
+
+    def _close(self, asked: Any, products: Any) -> tuple[Any, Any, float, float]:
+        """The products of all vectors with the nearest of the asked, what each may be wrong by, their mean and deviation."""
+        np, count = self._np, len(self._names)
+        if count < _MANY:
+            close = products.max(axis=1)
+            middle = float(close.mean(dtype=np.float64)) if count else 0.0
+            return close, 0.0, middle, float(close.std(dtype=np.float64)) if count else 0.0
         close: Any = None
-        for each, exact in zip(products, asked.astype(np.float64), strict=True):
-            found = np.empty(2 * rows, dtype=np.float32)
+        middle = spread = 0.0
+        for each, exact in zip(products.T, asked.astype(np.float64), strict=True):
+            found = np.empty(2 * len(each), dtype=np.float32)
             found[1::2] = high = np.rint(each * np.float32(1 / _HIGH))
             found[0::2] = each - high * np.float32(_HIGH)
             found = found[:count]
@@ -161,8 +196,11 @@ class Nearness:
             found *= np.float32(unit)
             found += np.float32(middle - float(found.mean(dtype=np.float64)))
             close = found if close is None else np.maximum(close, found, out=close)
-        worst = math.hypot(float(self._lost[:count].max()), float(lost.max())) / self.dimensions**0.5
-        return close, _SURE * worst
+        if len(asked) > 1:
+            middle, spread = float(close.mean(dtype=np.float64)), float(close.std(dtype=np.float64))
+        _, lost = self._rounded(asked)
+        doubts = np.hypot(self._lost[:count], lost.max()) * np.float32(_SURE / self.dimensions**0.5)
+        return close, doubts, middle, spread
 
     def _count(self, vectors: Any, sign: float) -> None:
         """Take vectors into the sums, or out of them."""

@@ -35,21 +35,18 @@ class Places:
 class Posting:
     """The places of a word, the strong ones apart."""
 
-    __slots__ = ("number", "strong", "weak")
+    __slots__ = ("number", "size", "strong", "weak")
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.number, self.size = number, 0
         self.strong: Places | None = None
         self.weak: Places | None = None
-
-    def __len__(self) -> int:
-        strong, weak = self.strong, self.weak
-        return (len(strong.slots) if strong is not None else 0) + (len(weak.slots) if weak is not None else 0)
 
     def places(self) -> list[Places]:
         return [places for places in (self.strong, self.weak) if places is not None]
 
     def add(self, slot: int, impact: int) -> None:
+        self.size += 1
         if impact >= _STRONG:
             self.strong = self.strong or Places()
             self.strong.add(slot, impact)
@@ -61,6 +58,7 @@ class Posting:
         places = self.strong if impact >= _STRONG else self.weak
         if places is not None:
             places.remove(slot)
+            self.size -= 1
 
 
 def add(scores: dict[int, float], best: dict[int, float], places: Places, weight: float) -> None:

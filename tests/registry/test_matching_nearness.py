@@ -55,7 +55,8 @@ def test_among_many_the_nearest_are_those_of_all_products(made: Any, sentences: 
     for start in range(0, 30, sentences):
         asked = vectors[start : start + sentences] if start % 2 else random(sentences, 96, 100 + start)
         right = by_products(vectors, asked, 20)
-        found = several.nearest(asked, 20, ())
+        found = several.nearest(asked, 20, (), products=several.begun(asked))
+        assert found == several.nearest(asked, 20, ())
         least = min(right.values())
         assert found == pytest.approx({name: right.get(name, least) for name in found}, rel=0.03)
         assert sum(found.values()) == pytest.approx(sum(right.values()), rel=0.03)
