@@ -330,7 +330,7 @@ class Fabrication(Gates):
             self._state.brought = [*merged(self._state.brought, sittings.sources)]
             await uses.close()
         # In production this would end it, whatever it made of the refusal.
-        if sittings.excess is not None and verdict.passed:
+        if sittings.excess and verdict.passed:
             said = f"It asked for more than the specification grants: {sittings.excess}"
             verdict = verdict.model_copy(update={"passed": False, "reason": said, "feedback": feedback.excessive(said)})
         return await self._judged(verdict, sittings.usage)

@@ -66,7 +66,12 @@ class Sittings:
         self._model, self._meaning, self._outside, self._named = model, meaning, outside, named
         self._uses, self._taint = uses, taint
         self._schemas: Mapping[str, JsonValue] | None = None
-        self._brokers: list[AttemptBroker] = []
+        self.usage = Usage()
+        """What model calls consumed, in all sittings that are over."""
+        self.sources: Taint = ()
+        """What was brought in."""
+        self.excess = ""
+        """What was first asked for beyond the grants, which ends a task in production."""
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[tuple[TaskContext, Broker]]:
@@ -77,7 +82,8 @@ class Sittings:
         """
         name, granted = self._manifest.name, self._manifest.grants.topics
         if granted == TopicGrants():
-            yield made_up_task(name), self._broker()
+            async with self._answered(made_up_task(name)) as answered:
+                yield answered
             return
         async with await _own_board() as board:
             await self._copy_schemas(board)
@@ -89,32 +95,25 @@ class Sittings:
             entries = Entries(board, f"run:{claim.run_id}", checker=schema, meaning=self._meaning)
             await asyncio.sleep(claim_age())
             try:
-                yield task_of(claim), self._broker(entries, claim)
+                async with self._answered(task_of(claim), entries, claim) as answered:
+                    yield answered
             finally:
                 self._meaning.forget(claim.run_id)
 
-    @property
-    def usage(self) -> Usage:
-        """What the model calls of all sittings consumed."""
-        return sum((each.usage for each in self._brokers), Usage())
-
-    @property
-    def sources(self) -> Taint:
-        """What was brought in."""
-        return merged(*(each.sources for each in self._brokers))
-
-    @property
-    def excess(self) -> str | None:
-        """What was asked for beyond the grants, which ends a task in production."""
-        return next((each.excess for each in self._brokers if each.exceeded.is_set()), None)
-
-    def _broker(self, entries: Entries | None = None, claim: Claim | None = None) -> AttemptBroker:
-        made = AttemptBroker(
+    @asynccontextmanager
+    async def _answered(
+        self, task: TaskContext, entries: Entries | None = None, claim: Claim | None = None
+    ) -> AsyncGenerator[tuple[TaskContext, Broker]]:
+        broker = AttemptBroker(
             self._manifest, self._model, self._outside, named=self._named, uses=self._uses, taint=self._taint,
             entries=entries, task=claim,
         )  # fmt: skip
-        self._brokers.append(made)
-        return made
+        try:
+            yield task, broker
+        finally:
+            self.usage += broker.usage
+            self.sources = merged(self.sources, broker.sources)
+            self.excess = self.excess or broker.excess
 
     async def _copy_schemas(self, board: Board) -> None:
         if self._schemas is None:
