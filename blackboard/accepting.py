@@ -116,6 +116,8 @@ class Accepting(Calling):
         redrive_of: str | None = None,
         durable: bool = False,
         taint: Taint = (),
+        place: Undecided | None = None,
+        key: str = CALL,
     ) -> str:
         """Accept a run that calls one capability without a model. When this returns, its only task is on the board.
 
@@ -139,6 +141,7 @@ class Accepting(Calling):
             redrive_of: the dead letter it is made of.
             durable: return only when a replica has it; see :mod:`blackboard.confirm`.
             taint: where the input comes from, as for :meth:`submit`.
+            place, key: give the run and its task the ids of a planned one. Default: a new run, or that of the key.
 
         Returns:
             The id of the run.
@@ -148,10 +151,11 @@ class Accepting(Calling):
             Conflict, QuotaExceeded, EngineUnavailable, Unconfirmed, BlobUnavailable: as :meth:`submit`.
         """
         limits = limits or _LIMITS
-        run_id = run_id_of(tenant, idempotency_key)
+        place = place or Undecided(run_id_of(tenant, idempotency_key))
+        run_id = place.run_id
         try:
             task = TaskSpec(
-                key=CALL, tool_use_id=CALL, kind=kind, capability=capability, version=version, lane=lane, input=input,
+                key=key, tool_use_id=CALL, kind=kind, capability=capability, version=version, lane=lane, input=input,
                 priority=priority, retry=retry or _RETRY, seconds=seconds,
                 attempt_seconds=seconds or min(attempt_seconds or limits.attempt_seconds, limits.attempt_seconds),
                 taint=taint,
@@ -160,7 +164,7 @@ class Accepting(Calling):
             first = error.errors(include_url=False)[0]
             raise BadInput(str(first["loc"][0]), first["input"], f"{first['msg'].rstrip('.')}.") from None
         own = {"tokens": limits.tokens, "seconds": limits.seconds}
-        ((spec, given),) = specs(Undecided(run_id), [task], limits, lim=own)
+        ((spec, given),) = specs(place, [task], limits, lim=own)
         body = await self.blobs.check(run_id, given, input)
         terms = {
             "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": {capability: version} if version else {},

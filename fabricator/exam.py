@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -20,11 +23,15 @@ from fabricator.comparison import difference
 from fabricator.specification import Case
 from registry import Manifest
 from registry.manifest import canonical
+from wrapper.context import TaskContext
 from wrapper.fitting import misfits
 from wrapper.isolation import Broker, Isolation, Job, Outcome
 from wrapper.preparing import made_up_task, prepare
 
 _TRIES = 3
+
+Sitting = Callable[[], AbstractAsyncContextManager[tuple[TaskContext, Broker | None]]]
+"""Opens what is there for one run: the task that the code is told it works at, and what answers its calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,7 @@ class Bench:
         manifest: the candidate is examined under its limits and grants.
         source: of the candidate.
         case_seconds: most time of one run.
-        broker: makes what answers the candidate's calls in one run, whose made-up id it is given; None when nothing is
-            granted.
+        sitting: opens what each run of a case has beside its input. Default: a made-up task, and nothing that is granted.
         cancelled: ends a run early.
     """
 
@@ -82,31 +88,31 @@ class Bench:
         source: str,
         *,
         case_seconds: float,
-        broker: Callable[[str], Broker] | None = None,
+        sitting: Sitting | None = None,
         cancelled: asyncio.Event | None = None,
     ) -> None:
         self._isolation, self._manifest, self._source = isolation, manifest, source
-        self._broker, self._cancelled = broker, cancelled
+        self._sitting, self._cancelled = sitting or self._alone, cancelled
         self._seconds = min(case_seconds, manifest.limits.attempt_seconds)
         # What is no UTF-8 ends as a syntax error of the candidate, so it is hashed all the same.
         self._sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
     def inspect(self) -> Awaitable[Outcome]:
         """What the source contains, read in a child; nothing of it is imported."""
-        return self._run(replace(self._job({}), op="inspect", grants=()))
+        return self._told(partial(self._apart, "inspect"))
 
     def load(self) -> Awaitable[Outcome]:
         """Import the module in a child and describe its handler.
 
         Code can tell this from a call, which does it no good: what it shows here, each case holds it to.
         """
-        return self._run(replace(self._job({}), op="import", grants=()))
+        return self._told(partial(self._apart, "import"))
 
     async def examine(self, cases: Sequence[Case]) -> PartResult:
         """Run one part of the exam, case by case."""
         results: list[CaseResult] = []
         for case in cases:
-            outcome = await self._call(case)
+            outcome = await self._told(partial(self._sit, case))
             if outcome.status is Status.CANCELLED:
                 break
             results.append(await self._judged(case, outcome))
@@ -114,26 +120,32 @@ class Bench:
                 break
         return PartResult(len(cases), tuple(results))
 
-    def _call(self, case: Case) -> Awaitable[Outcome]:
-        job = self._job(case.input)
-        # What is granted is the broker's to say; without one nothing is answered.
-        return self._run(job, self._broker(job.task.run_id) if self._broker is not None and job.task else None)
+    async def _apart(self, op: Literal["inspect", "import"]) -> Outcome:
+        """Look at the code without calling it; nothing is granted there."""
+        job = replace(self._job({}, made_up_task(self._manifest.name)), op=op, grants=())
+        return await self._isolation.run(job, None, self._cancelled)
 
-    def _job(self, given: Mapping[str, JsonValue]) -> Job:
+    async def _sit(self, case: Case) -> Outcome:
+        async with self._sitting() as (task, broker):
+            return await self._isolation.run(self._job(case.input, task), broker, self._cancelled)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncGenerator[tuple[TaskContext, Broker | None]]:
+        yield made_up_task(self._manifest.name), None
+
+    def _job(self, given: Mapping[str, JsonValue], task: TaskContext) -> Job:
         """As production makes it, for a task of the same form, so that a candidate has nothing to tell an exam by."""
-        name = self._manifest.name
-        task = made_up_task(name)
         return prepare(self._manifest, self._source, self._sha256, given, task, wall_seconds=self._seconds)
 
-    async def _run(self, job: Job, broker: Broker | None = None) -> Outcome:
-        """One run; repeated when what ended it was not the code: a killed zygote is no fault of the candidate.
+    async def _told(self, run: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        """One run; another one when what ended it was not the code: a killed zygote is no fault of the candidate.
 
         Raises:
             IsolationUnavailable: the isolation failed in every try.
         """
         tries = 1
         while True:
-            outcome = await self._isolation.run(job, broker, self._cancelled)
+            outcome = await run()
             error = outcome.error
             if error is None or not error.retryable:
                 return outcome

@@ -29,13 +29,14 @@ from fabricator.judging import Judge
 from fabricator.need import Need
 from fabricator.progress import Ended
 from fabricator.settings import FabricationSettings
+from fabricator.sitting import Sittings
 from fabricator.specification import Draft, Specification
 from fabricator.state import Candidate, DraftAnswer, Verdict, plain
 from registry import Manifest, Registry, Version, suspects
 from registry.lineage import FABRICATOR
 from registry.manifest import canonical, sha256
-from wrapper.broker import AttemptBroker, Outside
-from wrapper.isolation import Broker, Isolation
+from wrapper.broker import Outside
+from wrapper.isolation import Isolation
 from wrapper.models import ModelCallFailed, as_failure, describe
 from wrapper.uses import Uses
 
@@ -304,18 +305,11 @@ class Fabrication(Gates):
 
     async def _judge(self, spec: Specification, made: Manifest, source: str) -> Candidate:
         number = len(self._state.candidates) - 1
-        brokers: list[AttemptBroker] = []
-
-        outside = None if self._asks(made) else self._outside
         uses = Uses(self._attempt.board, self._attempt.claim, made.name)
-
-        def broker(run_id: str) -> Broker:
-            brokers.append(
-                AttemptBroker(
-                    made, self._generator, outside, named=self._named, uses=uses, taint=self._need.taint, run_id=run_id
-                )
-            )
-            return brokers[-1]
+        sittings = Sittings(
+            made, source, self._attempt.board, model=self._generator, meaning=self._registry.meaning,
+            outside=None if self._asks(made) else self._outside, named=self._named, uses=uses, taint=self._need.taint,
+        )  # fmt: skip
 
         async def passed(stage: str, detail: str, seconds: float) -> None:
             await self._report(stage, "passed", detail, seconds, number=number)
@@ -325,23 +319,21 @@ class Fabrication(Gates):
             made,
             source,
             case_seconds=self._settings.case_seconds,
-            broker=broker,
+            sitting=sittings.open,
             cancelled=self._attempt.cancelled,
         )
         judge = Judge(bench, spec, passed, self._go_on, self._settings.extra_imports)
         try:
             verdict = await judge.verdict()
         finally:
-            consumed = sum((each.usage for each in brokers), Usage())
-            self._state.usage += consumed
-            self._state.brought = [*merged(self._state.brought, *(each.sources for each in brokers))]
+            self._state.usage += sittings.usage
+            self._state.brought = [*merged(self._state.brought, sittings.sources)]
             await uses.close()
         # In production this would end it, whatever it made of the refusal.
-        excess = next((each.excess for each in brokers if each.exceeded.is_set()), None)
-        if excess is not None and verdict.passed:
-            said = f"It asked for more than the specification grants: {excess}"
+        if sittings.excess and verdict.passed:
+            said = f"It asked for more than the specification grants: {sittings.excess}"
             verdict = verdict.model_copy(update={"passed": False, "reason": said, "feedback": feedback.excessive(said)})
-        return await self._judged(verdict, consumed)
+        return await self._judged(verdict, sittings.usage)
 
     async def _judged(self, verdict: Verdict, consumed: Usage) -> Candidate:
         """Remember what came of the last candidate, and tell."""

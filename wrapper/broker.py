@@ -99,9 +99,8 @@ class AttemptBroker:
         taint: where the task's input comes from. What the attempt brings in under its own grants counts as well for its
             secrets as soon as it asked a model: until then only the code decides, which was signed with those grants.
         permit: asks a person whether a request may carry secrets, where the policy wants that; None refuses it.
-        entries: those of the attempt's run; None finds nothing and keeps nothing.
+        entries: those of the attempt's run; needed where topics are granted.
         task: the claim under which they are written.
-        run_id: in an exam, the run that the code is told it is in.
     """
 
     def __init__(
@@ -116,12 +115,11 @@ class AttemptBroker:
         permit: Permit | None = None,
         entries: Entries | None = None,
         task: Holder | None = None,
-        run_id: str = "",
     ) -> None:
         self._manifest, self._model, self._outside, self._named = manifest, model, outside, named
         self._keep = keep or _not_kept
         self._uses, self._taint, self._permit = uses, taint, permit
-        self._entries = EntryBroker(manifest, entries, task, merged(taint, origin(manifest)), run_id)
+        self._entries = EntryBroker(manifest, entries, task, merged(taint, origin(manifest)))
         self._asked: set[str] = set()
         self._opened: set[str] = set()
         self._model_calls = 0

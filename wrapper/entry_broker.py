@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -67,11 +66,9 @@ class EntryBroker:
 
     Args:
         manifest: whose ``grants.topics`` are enforced here.
-        entries: those of the attempt's run. None, as in an exam, answers like a board on which nothing is found, and takes
-            what is posted without keeping it: the code has nothing to tell its exam by.
+        entries: those of the attempt's run; None where no topic is granted.
         task: the attempt's claim.
         taint: what its writes carry from the first on.
-        run_id: which run the ids of entries that are not kept name: the one the code is told it is in.
     """
 
     def __init__(
@@ -80,10 +77,9 @@ class EntryBroker:
         entries: Entries | None,
         task: Holder | None,
         taint: Iterable[str] = (),
-        run_id: str = "",
     ) -> None:
         self._name, self._grants = manifest.name, manifest.grants.topics
-        self._entries, self._task, self._run_id = entries, task, run_id
+        self._given_entries, self._task = entries, task
         self._taint = merged(taint)
         self.found: set[str] = set()
         """The taint of what was read."""
@@ -133,9 +129,6 @@ class EntryBroker:
         size = _size(content)
         named = self._wrote(POST, size, topic, content, links, given)
         more = _typed(given, confidence=float, seconds=float, expect_topic=int)
-        if self._entries is None:
-            # What a board would have said, of an entry that nobody keeps.
-            return _told(Written(f"{self._run_id}/e/{named[:24]}", 1, _now(), True))
         return _told(
             await self._entries.post(
                 topic, content, links=links or (), taint=self._taint, operation=named, task=self._task, **more
@@ -146,7 +139,6 @@ class EntryBroker:
         entry = await self._entry(given.pop("entry"), self._grants.write, _WRITE)
         if entry is None:
             raise BrokerError("unknown", "There is no such entry.")
-        entries = self._open()
         links = await self._links(given)
         content = given.pop("content", UNSET)
         size = 0 if content is UNSET else _size(content)
@@ -156,7 +148,7 @@ class EntryBroker:
         else:
             more = _typed(given, confidence=float, seconds=float, expect=int)
         return _told(
-            await entries.amend(
+            await self._entries.amend(
                 entry.id, content, links=links, taint=self._taint, operation=named, task=self._task, **more
             )
         )
@@ -167,7 +159,7 @@ class EntryBroker:
             raise BrokerError("unknown", "There is no such entry.")
         named = self._wrote(RETRACT, 0, entry.id, given)
         more = _typed(given, reason=str, expect=int)
-        return _told(await self._open().retract(entry.id, operation=named, task=self._task, **more))
+        return _told(await self._entries.retract(entry.id, operation=named, task=self._task, **more))
 
     async def _take(self, given: dict[str, Any]) -> JsonValue:
         pattern = topics.check_pattern(given.pop("pattern"))
@@ -178,8 +170,6 @@ class EntryBroker:
             raise BrokerError("bad_request", f"Wait for at most {WAIT_SECONDS:g} seconds, and ask again.")
         lease = more.get("lease_seconds")
         named = self._wrote(TAKE, 0, pattern, more.get("where"), *(() if lease is None else (lease,)))
-        if self._entries is None:
-            return None
         take = partial(
             self._entries.take, pattern, more.get("where", ""), seconds=more.get("seconds", 0), lease_seconds=lease,
             task=self._task,
@@ -200,7 +190,7 @@ class EntryBroker:
         entry, lease = more.get("entry", ""), more.get("lease_seconds")
         if entry not in self._held:
             raise BrokerError("lease", "It is not held: take it with lease_seconds first.")
-        entries, fence = self._open(), self._held[entry]
+        entries, fence = self._entries, self._held[entry]
         named = self._wrote(method, 0, entry, fence)
         if method == RENEW:  # from now on, also where an attempt before this one did the same
             return _told(await entries.renew(entry, fence, lease or 0, task=self._task))
@@ -220,8 +210,6 @@ class EntryBroker:
         if not 1 <= more.setdefault("limit", FOUND) <= FOUND:
             raise BrokerError("bad_request", f"Ask for 1 to {FOUND} entries at a time.")
         self._counted()
-        if self._entries is None:
-            return {"entries": [], "after": None, "position": _now()}
         found = await self._entries.query(pattern, load=False, **more)
         given_out = [await self._given(entry, CONTENT_BYTES, left_out=True) for entry in found.entries]
         for record, rank in zip(given_out, found.ranks, strict=bool(found.ranks)):
@@ -241,10 +229,10 @@ class EntryBroker:
         if not any(topics.covers(wide, pattern) for wide in granted):
             raise NotGranted(f"{self._name} was not granted {what} {pattern}; its manifest must name it.")
 
-    def _open(self) -> Entries:
-        if self._entries is None:
-            raise BrokerError("unknown", "There is no such entry.")
-        return self._entries
+    @property
+    def _entries(self) -> Entries:
+        assert self._given_entries is not None, "asked for only behind a grant"
+        return self._given_entries
 
     async def _entry(self, entry_id: Any, granted: tuple[str, ...], what: str) -> Entry | None:
         """The entry of an id, whose topic must be granted; None when there is none."""
@@ -254,8 +242,6 @@ class EntryBroker:
         if not granted:
             raise NotGranted(f"{self._name} was granted no topic {what}; its manifest must name it.")
         self._counted()
-        if self._entries is None:
-            return None
         if owner != self._entries.owner:
             raise NotGranted(
                 f"{self._name} was not granted the entries of another scope than its run's: {entry_id:.100}."
@@ -317,17 +303,13 @@ class EntryBroker:
         if self._seen > READ_BYTES:
             raise BrokerError("limit", f"One attempt reads at most {READ_BYTES:,} bytes from the board.")
         if isinstance(entry.content, Blob):
-            whole = await self._open().read(entry.id)
+            whole = await self._entries.read(entry.id)
             record["content"] = None if whole is None else whole.content
         return {**record, "content": record.get("content")}
 
 
 def _size(value: Any) -> int:
     return len(json.dumps(value, separators=(",", ":")))
-
-
-def _now() -> str:
-    return f"{time.time_ns() // 1_000_000:013d}-000000"
 
 
 def _told(written: Written) -> JsonValue:

@@ -47,7 +47,7 @@ from wrapper.isolation import BrokerError, Isolation, Job, Outcome
 from wrapper.model_choice import NamedModels
 from wrapper.models import ModelCallFailed, as_failure
 from wrapper.models.converse import LONGEST_WAIT_SECONDS
-from wrapper.preparing import prepare
+from wrapper.preparing import prepare, task_of
 from wrapper.secrets import Secrets
 from wrapper.uses import Uses
 
@@ -147,7 +147,7 @@ class Executor:
             Entries(attempt.board, f"run:{claim.run_id}", checker=schema, meaning=self._registry.meaning), claim,
         )  # fmt: skip
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
-        job = prepare(manifest, source, version.artifact_sha or "", given, _context(claim), wall_seconds=seconds)
+        job = prepare(manifest, source, version.artifact_sha or "", given, task_of(claim), wall_seconds=seconds)
         try:
             outcome = await _ended_at_excess(isolation, job, broker, attempt.cancelled)
         finally:
@@ -310,11 +310,6 @@ async def _stopped(work: asyncio.Future[Any], capability: Capability[..., Any]) 
     return work.done() and not capability.in_thread
 
 
-def _context(claim: Claim) -> context.TaskContext:
-    # The task's id is its idempotency key: no other task ever has it, and every attempt at this one does.
-    return context.TaskContext(claim.run_id, claim.task_id, claim.task_id, claim.attempt, int(claim.fence))
-
-
 def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
     """The failure of code whose last model call failed. What was repeated there is not repeated once more by the task."""
     told = as_failure(cause, f"{error.message} ({cause})"[:4000])
@@ -330,7 +325,7 @@ def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
 async def _invoke(
     capability: Capability[..., Any], given: dict[str, JsonValue], attempt: Attempt, broker: FunctionBroker
 ) -> tuple[JsonValue, Usage]:
-    context.enter(replace(_context(attempt.claim), taint=merged(attempt.claim.taint, capability.sources)))
+    context.enter(replace(task_of(attempt.claim), taint=merged(attempt.claim.taint, capability.sources)))
     reporting.enter(attempt)
     broker.enter()
     try:

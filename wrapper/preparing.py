@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from blackboard.accepting import run_id_of
+from blackboard.claims import Claim
+from blackboard.plan import Undecided
 from registry import Manifest
 from wrapper.context import TaskContext
 from wrapper.isolation import Job, JobLimits
@@ -58,16 +60,27 @@ def prepare(
     )
 
 
-def made_up_task(name: str) -> TaskContext:
-    """A task that is nobody's, for an exam: ids and numbers of the form a planner's call of this capability has.
+def task_of(claim: Claim) -> TaskContext:
+    """What code is told about the task of a claim."""
+    # The task's id is its idempotency key: no other task ever has it, and every attempt at this one does.
+    return TaskContext(claim.run_id, claim.task_id, claim.task_id, claim.attempt, int(claim.fence))
 
-    Its run is as old as one is whose planning model was asked first, and its claim as old as one whose code was loaded and
-    verified: both ages can be told from the numbers.
-    """
-    now = time.time()
-    run_id = run_id_of("exam", None, now - _aged(0.2, 100.0))
-    task_id = f"{run_id}/{1 + secrets.randbelow(_ROUNDS)}.{name}"
-    return TaskContext(run_id, task_id, task_id, attempt=1, fence=int((now - _aged(0.002, 0.02)) * 1e6))
+
+def made_up_task(name: str) -> TaskContext:
+    """A task that is nobody's, for an exam: ids and numbers of the form a planner's call of this capability has."""
+    place = made_up_place()
+    task_id = f"{place.run_id}/{place.round}.{name}"
+    return TaskContext(place.run_id, task_id, task_id, attempt=1, fence=int((time.time() - claim_age()) * 1e6))
+
+
+def made_up_place() -> Undecided:
+    """Where such a task is. Its run is as old as one whose planning model was asked first, which its id tells."""
+    return Undecided(run_id_of("exam", None, time.time() - _aged(0.2, 100.0)), 1 + secrets.randbelow(_ROUNDS))
+
+
+def claim_age() -> float:
+    """Seconds between the claim of such a task, which its fence tells, and its start: its code is loaded and verified."""
+    return _aged(0.002, 0.02)
 
 
 def _aged(least: float, most: float) -> float:

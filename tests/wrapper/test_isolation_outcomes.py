@@ -213,7 +213,9 @@ async def test_memory_beyond_the_limit_is_refused_to_the_code(isolation: Process
     outcome = await call(
         isolation, "def handler():\n    return len(bytearray(300 << 20))", JobLimits(memory_bytes=64 << 20)
     )
-    assert failure(outcome, "handler_error")["exception"] == "MemoryError"
+    evidence = failure(outcome, "handler_error")
+    assert (evidence["exception"], evidence["limit"]) == ("MemoryError", "memory_bytes")
+    assert "64 MiB; use less, or raise limits.memory_mb" in str(outcome.error)
     assert (await call(isolation, "def handler():\n    return len(bytearray(30 << 20))")).value == 30 << 20
 
 

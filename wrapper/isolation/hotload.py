@@ -74,14 +74,18 @@ def perform(run: Mapping[str, object]) -> bytes:
         return _failure(end, end.__cause__, filename)
     except BaseException as error:
         # The boundary between the code and the report of what it did.
-        return _failure(_raised(error), error, filename)
+        return _failure(_raised(error, limits), error, filename)
 
 
-def _raised(error: BaseException) -> _Ended:
+def _raised(error: BaseException, limits: Mapping[str, int]) -> _Ended:
+    text = _text(error)
     facts: dict[str, object] = {"names": failing.class_names(error)}
     if (seconds := failing.wait(error)) is not None:
         facts["retry_after_seconds"] = seconds
-    return _Ended(failing.kind(error), _type_name(error), _text(error), **facts)
+    if isinstance(error, MemoryError):
+        facts["limit"] = "memory_bytes"
+        text = f"{text or 'no more memory'} (of its {limits['memory_bytes'] >> 20} MiB; use less, or raise limits.memory_mb)"
+    return _Ended(failing.kind(error), _type_name(error), text, **facts)
 
 
 def _value(run: Mapping[str, object], filename: str) -> object:
