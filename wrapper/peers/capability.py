@@ -33,7 +33,7 @@ class PeerCapability(Capability[..., Any]):
         self.tool = offer.tool
         peer = peer_of(offer.manifest)
         self.sources = () if peer is None else (source(*peer),)
-        self._send = send
+        self.function = self._send = send
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Not to be called like a function: a call of it is a task of the board."""
