@@ -117,16 +117,6 @@ class RedisCluster(_Several):
                 return next(node for node in self.nodes if node.port == port)
         raise LookupError(f"nobody serves slot {slot}")
 
-    def replicas_of(self, master: RedisServer) -> list[RedisServer]:
-        """The running replicas of a node, as they see it."""
-        found: list[RedisServer] = []
-        for node in self.nodes:
-            if node.running and node is not master:
-                said: Any = self.ask(node, "INFO", "replication")
-                if said["role"] == "slave" and said["master_port"] == master.port:
-                    found.append(node)
-        return found
-
     def move_slot(self, slot: int, target: RedisServer, *, between: Callable[[], None] = lambda: None) -> None:
         """Move a slot with its keys to another master while the cluster is used, as resharding does.
 
