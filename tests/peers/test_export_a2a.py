@@ -122,14 +122,12 @@ async def test_a_message_that_comes_twice_is_one_run(site: Site) -> None:
 
 async def test_a_task_that_is_cancelled_there_is_cancelled_here(site: Site) -> None:
     async with site.client() as client:
-        task_id = ""
         async with asyncio.timeout(20):
-            async for answer in client.send_message(message("gate")):
-                task_id = task_id or answer.task.id
-                if await site.arbiter.runs():
-                    break
-            while not (runs := await site.arbiter.runs()):
+            answers: Any = client.send_message(message("gate"))
+            task_id = (await anext(answers)).task.id
+            while not (runs := await site.arbiter.runs()):  # its task is told of first, and nothing more until it ends
                 await asyncio.sleep(0.01)
+            await answers.aclose()
         cancelled = await client.cancel_task(CancelTaskRequest(id=task_id))
         assert cancelled.status.state == TaskState.TASK_STATE_CANCELED
     assert (await site.arbiter.result(runs[0].id, timeout=20)).status == "cancelled"
