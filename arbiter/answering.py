@@ -79,6 +79,11 @@ async def begin(
     return run_id
 
 
+def ends(name: str) -> tuple[str, str]:
+    """The topics of what a request comes to."""
+    return f"{ANSWERS}.{name}", f"{UNANSWERED}.{name}"
+
+
 async def follow(client: Client, run_id: str, name: str) -> AsyncGenerator[Entry, None]:
     """What is written about a request, as it is, up to what it came to, or the end of the run."""
     notes = client.entries.within(f"run:{run_id}")
@@ -88,7 +93,7 @@ async def follow(client: Client, run_id: str, name: str) -> AsyncGenerator[Entry
             if entry is None:
                 continue
             yield entry
-            if entry.topic in (f"{ANSWERS}.{name}", f"{UNANSWERED}.{name}"):
+            if entry.topic in ends(name):
                 return
 
 
@@ -98,11 +103,10 @@ async def wait(client: Client, run_id: str, name: str, timeout: float | None) ->
     Raises:
         TimeoutError: nothing, within ``timeout`` seconds; the run goes on.
     """
-    ends = (f"{ANSWERS}.{name}", f"{UNANSWERED}.{name}")
     try:
         async with asyncio.timeout(timeout), contextlib.aclosing(follow(client, run_id, name)) as entries:
             async for entry in entries:
-                if entry.topic in ends:
+                if entry.topic in ends(name):
                     return Answered(run_id, name, entry)
     except TimeoutError:
         raise TimeoutError(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from arbiter import tools
 from arbiter.recalling import WINDOW
-from blackboard import settings_file
+from blackboard.settings_file import FileSettings
 from blackboard.taint import Taint, TaintPolicy
-from blackboard.types import Settings
 from registry import Contract, Prices, Version
 from registry.matching.contract import GrantName
 from wrapper.models.estimate import estimate_request
@@ -22,12 +20,13 @@ if TYPE_CHECKING:
 
 SHORTLIST = 12
 """Capabilities offered to the model at first; what it searches for and what is fabricated comes on top."""
-FILE = "ARBITER_CHOOSING"
-"""Names the file of a process that was given none."""
 
 
-class Choosing(Settings):
+class Choosing(FileSettings):
     """What holds for the runs that are planned here."""
+
+    called: ClassVar[str] = "choosing"
+    variable: ClassVar[str] = "ARBITER_CHOOSING"
 
     effects: tuple[Literal["pure", "reads", "writes", "irreversible"], ...] | None = None
     """Effects a capability may have; None allows all."""
@@ -41,18 +40,6 @@ class Choosing(Settings):
     """Capabilities in the tool list, at most."""
     window: int | None = Field(default=None, ge=1)
     """The model's context window in tokens. Default: what the model says, or 200,000."""
-
-    @classmethod
-    def of(cls, choosing: Self | Mapping[str, Any] | str | Path | None) -> Self:
-        """The settings in what a program was given: themselves, a mapping, or the path of a JSON or TOML file.
-
-        Args:
-            choosing: None takes the file that ``ARBITER_CHOOSING`` names; without it, the defaults.
-
-        Raises:
-            BadInput: something in it is malformed, or its file cannot be read.
-        """
-        return settings_file.model(cls, choosing, "choosing", FILE)
 
     @property
     def contract(self) -> Contract:

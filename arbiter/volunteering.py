@@ -15,6 +15,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from blackboard.entry import Entry
 from blackboard.errors import BadInput
+from blackboard.refusing import refused
 from blackboard.types import Record
 
 REQUESTS = "requests"
@@ -83,8 +84,7 @@ def asked(said: Mapping[str, Any]) -> OpenRequest:
     try:
         return OpenRequest.model_validate(said)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise BadInput(".".join(map(str, first["loc"])), first["input"], f"{first['msg'].rstrip('.')}.") from None
+        raise refused(error) from None
 
 
 class Bid(Record):

@@ -17,6 +17,7 @@ from blackboard.errors import BadInput
 from blackboard.events import ReplayOf
 from blackboard.payloads import PAYLOAD_BYTES, dump, fingerprint, join
 from blackboard.plan import Undecided, specs
+from blackboard.refusing import refused
 from blackboard.taint import Taint
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Limits, RetryPolicy, TaskSpec, type_name
@@ -161,8 +162,7 @@ class Accepting(Calling):
                 taint=taint,
             )  # fmt: skip
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise BadInput(str(first["loc"][0]), first["input"], f"{first['msg'].rstrip('.')}.") from None
+            raise refused(error) from None
         own = {"tokens": limits.tokens, "seconds": limits.seconds}
         ((spec, given),) = specs(place, [task], limits, lim=own)
         body = await self.blobs.check(run_id, given, input)

@@ -21,6 +21,7 @@ from blackboard.entries import Entries, Written
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.events import AgendaDecidedData, Author, Event
 from blackboard.explaining import Explanation, explained
+from blackboard.refusing import refused
 from blackboard.triggers import AgendaTerms
 
 PAGE = 500
@@ -321,6 +322,5 @@ def _strategy(content: object, version: str, terms: AgendaTerms) -> Strategy:
     try:
         made = AgendaTerms(**said)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise BadInput(".".join(map(str, first["loc"])), first["input"], f"{first['msg'].rstrip('.')}.") from None
+        raise refused(error) from None
     return Strategy(made.strategy, made.weights, version)

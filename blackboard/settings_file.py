@@ -7,56 +7,54 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from blackboard.errors import BadInput
 from blackboard.refusing import refused
+from blackboard.types import Settings
 
-M = TypeVar("M", bound=BaseModel)
 
+class FileSettings(Settings):
+    """Base of settings that a program is given as they are, as a mapping, or as their file."""
 
-def model(
-    kind: type[M],
-    value: M | Mapping[str, Any] | str | Path | None,
-    field: str,
-    variable: str,
-    remedies: Mapping[str, str] | None = None,
-) -> M:
-    """The settings in what a program was given: themselves, a mapping, or their file.
+    called: ClassVar[str]
+    """What a refusal calls them unless they are from the variable."""
+    variable: ClassVar[str]
+    """The environment variable that names the file of a process that was given none."""
+    remedies: ClassVar[Mapping[str, str]] = {}
+    """What to do about a setting, by its name, where something better can be said than what is wrong with it."""
 
-    Args:
-        value: None takes the file that an environment variable names; without it, the defaults.
-        field: what a refusal calls them unless they are from there.
-        variable: name of the environment variable.
-        remedies: what to do about a setting, by its name. Default: what is wrong with it.
+    @classmethod
+    def of(cls, value: Self | Mapping[str, Any] | str | Path | None) -> Self:
+        """The settings in what a program was given: themselves, a mapping, or the path of a JSON or TOML file.
 
-    Raises:
-        BadInput: something in it is malformed, or its file cannot be read.
-    """
-    if isinstance(value, kind):
-        return value
-    names = ", ".join(kind.model_fields)
-    if not isinstance(cast(object, value), Mapping | str | Path | None):
-        raise BadInput(field, value, f"Give a mapping with any of {names}, or the path of a file with one.")
-    given = cast("Mapping[str, Any] | str | Path | None", value)
-    if given is None and (named := os.environ.get(variable)):
-        given, field = named, variable
-    content = (
-        {}
-        if given is None
-        else given
-        if isinstance(given, Mapping)
-        else table(given, field, f"Write an object with any of {names}.")
-    )
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-            raise BadInput(f"{field}.{first['loc'][0]}", first["input"], f"Use any of {names}.") from None
-        raise refused(error, field, remedies) from None
+        Args:
+            value: None takes the file that the environment variable names; without it, the defaults.
+
+        Raises:
+            BadInput: something in it is malformed, or its file cannot be read.
+        """
+        if isinstance(value, cls):
+            return value
+        field, names = cls.called, ", ".join(cls.model_fields)
+        if not isinstance(cast(object, value), Mapping | str | Path | None):
+            raise BadInput(field, value, f"Give a mapping with any of {names}, or the path of a file with one.")
+        given = cast("Mapping[str, Any] | str | Path | None", value)
+        if given is None and (named := os.environ.get(cls.variable)):
+            given, field = named, cls.variable
+        if given is None:
+            given = {}
+        elif not isinstance(given, Mapping):
+            given = table(given, field, f"Write an object with any of {names}.")
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+                raise BadInput(f"{field}.{first['loc'][0]}", first["input"], f"Use any of {names}.") from None
+            raise refused(error, field, cls.remedies) from None
 
 
 def table(path: Path | str, field: str, remedy: str) -> dict[str, Any]:

@@ -129,11 +129,15 @@ class Standings:
         """All of them, by name."""
         return sorted(await self._read(""), key=lambda one: one.standing.name)
 
-    async def remove(self, name: str) -> bool:
-        """Watch no more; False when there was none. Runs it started go on."""
+    async def remove(self, name: str, *, tenant: str | None = None) -> bool:
+        """Watch no more; False when there was none. Runs it started go on.
+
+        Args:
+            tenant: given, one whose runs are another tenant's is none.
+        """
         for _ in range(_ATTEMPTS):
             known = await self._read(name)
-            if not known:
+            if not known or tenant not in (None, known[0].standing.tenant):
                 return False
             if await self._run("schedule_write", name, known[0].model_dump_json(), "", "", ""):
                 return True

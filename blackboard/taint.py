@@ -14,15 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import ClassVar, Literal, NamedTuple, cast
 from urllib.parse import quote
 
 from pydantic import JsonValue, field_validator
 
-from blackboard import settings_file
 from blackboard.errors import BadInput
-from blackboard.types import Settings
+from blackboard.settings_file import FileSettings
 
 Taint = tuple[str, ...]
 """Sources, sorted, each once."""
@@ -39,8 +37,6 @@ PER_KIND = 8
 MOST = 32
 """Most sources of one taint."""
 LABEL_CHARACTERS = 120
-
-FILE = "ARBITER_TAINT_POLICY"
 
 Gate = Literal["fabricate", "secret", "approve"]
 Rule = Literal["allow", "ask", "refuse"]
@@ -144,12 +140,21 @@ class Ruling(NamedTuple):
         return f"content from {', '.join(self.untrusted)}, which is not trusted"
 
 
-class TaintPolicy(Settings):
+class TaintPolicy(FileSettings):
     """Which sources the operator trusts, and what content from the others may do.
 
     Raises:
         ValueError: a pattern that is none, or a rule a gate does not have. :meth:`of` says it as ``BadInput``.
     """
+
+    called: ClassVar[str] = "taint"
+    variable: ClassVar[str] = "ARBITER_TAINT_POLICY"
+    remedies: ClassVar[Mapping[str, str]] = {
+        "trusted": "Give a list of labels such as 'event:/orders' or 'http:*.example.com'; '*' stands for any characters.",
+        "fabricate": "Use allow, ask or refuse.",
+        "secret": "Use allow, ask or refuse.",
+        "approve": "Use allow, ask or refuse.",
+    }
 
     trusted: tuple[str, ...] = (PERSON, "model:*", "generated:*")
     """Patterns of labels; ``*`` stands for any characters. What fits none is not trusted."""
@@ -168,18 +173,6 @@ class TaintPolicy(Settings):
                 raise ValueError("write labels such as 'event:/orders' or 'http:*.example.com'")
         return value
 
-    @classmethod
-    def of(cls, policy: Self | Mapping[str, Any] | str | Path | None) -> Self:
-        """The policy in what a program was given: itself, a mapping, or the path of a JSON or TOML file.
-
-        Args:
-            policy: None takes the file that ``ARBITER_TAINT_POLICY`` names; without it, the defaults.
-
-        Raises:
-            BadInput: something in it is malformed, or its file cannot be read.
-        """
-        return settings_file.model(cls, policy, "taint", FILE, _REMEDIES)
-
     def untrusted(self, taint: Iterable[str]) -> Taint:
         """The sources of a taint that no pattern fits."""
         return tuple(label for label in taint if not any(_fits(pattern, label) for pattern in self.trusted))
@@ -193,11 +186,3 @@ class TaintPolicy(Settings):
 def _fits(pattern: str, label: str) -> bool:
     # No pattern can hold the parentheses of the labels that stand for many: only one that fits all of the kind fits those.
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), label) is not None
-
-
-_REMEDIES = {
-    "trusted": "Give a list of labels such as 'event:/orders' or 'http:*.example.com'; '*' stands for any characters.",
-    "fabricate": "Use allow, ask or refuse.",
-    "secret": "Use allow, ask or refuse.",
-    "approve": "Use allow, ask or refuse.",
-}

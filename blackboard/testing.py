@@ -39,7 +39,30 @@ KEEPING = ("--appendfsync", "always")
 before it writes its log, while the disk is busy with what it wrote before."""
 
 
-class RedisServer:
+class Started:
+    """Something that runs while its ``with`` block does."""
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class RedisServer(Started):
     """A real Redis server in a temporary directory, as a context manager.
 
     Args:
@@ -157,19 +180,6 @@ class RedisServer:
         """End the server and remove its directory."""
         self.kill9()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _answers(self) -> bool:
         client = self.client()

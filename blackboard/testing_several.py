@@ -6,43 +6,26 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import redis
 from redis.crc import key_slot
 
 from blackboard.errors import EngineUnavailable
-from blackboard.testing import RedisServer
+from blackboard.testing import RedisServer, Started
 
 _SLOTS = 16384
 
 
-class _Several:
+class _Several(Started):
     """Servers that are started and stopped together."""
 
     nodes: list[RedisServer]
-
-    def start(self) -> None:
-        raise NotImplementedError
 
     def stop(self) -> None:
         """End every server and remove its directory."""
         for node in self.nodes:
             node.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 class RedisCluster(_Several):

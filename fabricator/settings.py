@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from blackboard import settings_file
 from blackboard.errors import BadInput
-from blackboard.types import Settings
+from blackboard.settings_file import FileSettings
 from fabricator.granting import GrantPolicy
 from registry import Grants
 from registry.manifest import check_package
 
-FILE = "ARBITER_FABRICATION"
-"""Names the file of a process that was given none."""
 
-
-class FabricationSettings(Settings):
+class FabricationSettings(FileSettings):
     """Bounds of one fabrication.
 
     Raises:
         BadInput: a field that is malformed, or that contradicts another.
     """
+
+    called: ClassVar[str] = "fabrication"
+    variable: ClassVar[str] = "ARBITER_FABRICATION"
 
     repairs: int = Field(default=3, ge=0, le=20)
     """New candidates after the first one failed."""
@@ -60,18 +57,6 @@ class FabricationSettings(Settings):
                 f"No exam could have {self.public_cases} public and {self.sealed_cases} sealed cases; allow as many.",
             )
         return self
-
-    @classmethod
-    def of(cls, settings: Self | Mapping[str, Any] | str | Path | None) -> Self:
-        """The settings in what a program was given: themselves, a mapping, or the path of a JSON or TOML file.
-
-        Args:
-            settings: None takes the file that ``ARBITER_FABRICATION`` names; without it, the defaults.
-
-        Raises:
-            BadInput: something in it is malformed, or its file cannot be read.
-        """
-        return settings_file.model(cls, settings, "fabrication", FILE)
 
     @property
     def packages(self) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ async def _ask(arguments: argparse.Namespace) -> int:
             ):
                 async for entry in entries:
                     _told(entry)
-                    found = Answered(run_id, arguments.name, entry)
+                    if entry.topic in answering.ends(arguments.name):
+                        found = Answered(run_id, arguments.name, entry)
         except TimeoutError:
             raise TimeoutError(f"No answer after {arguments.timeout:g} s. {goes_on(run_id, arguments.board)}") from None
         except asyncio.CancelledError:

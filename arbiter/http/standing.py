@@ -66,9 +66,8 @@ async def remove(asked: Asked) -> Response:
     """Watch no more; its runs go on."""
     bodies.options(asked.request)
     await bodies.model(asked.request, Record)
-    name, standings = asked.path("name"), Standings(asked.board)
-    there = any(one.standing.name == name and _mine(asked, one) for one in await standings.list())
-    if not there or not await standings.remove(name):
+    name = asked.path("name")
+    if not await Standings(asked.board).remove(name, tenant=asked.token.tenant):
         raise UnknownRecord("UNKNOWN", f"no standing watch {name} on this board")
     return JSONResponse({"name": name, "status": "removed"})
 

@@ -12,7 +12,6 @@ import pytest
 from arbiter_support import FUNCTIONS, answers, arbiter, call
 
 from arbiter import Arbiter, Capability, Choosing, capability
-from arbiter.choosing import FILE
 from arbiter.cli import main
 from arbiter.tools import PLAN, SEARCH, built_in
 from blackboard.errors import BadInput
@@ -183,7 +182,7 @@ async def test_a_search_with_an_unknown_type_is_answered_and_nothing_is_searched
 def test_it_is_read_from_a_mapping_from_json_or_toml_and_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(FILE, raising=False)
+    monkeypatch.delenv(Choosing.variable, raising=False)
     wanted = Choosing(effects=("pure", "reads"), without=("secrets",), prices=Prices(wrong_match=9), share=0.1)
     assert Choosing.of(None) == Choosing()
     assert Choosing.of(wanted) is wanted
@@ -195,7 +194,7 @@ def test_it_is_read_from_a_mapping_from_json_or_toml_and_from_the_environment(
         Choosing.of({"effects": ["pure", "reads"], "without": ["secrets"], "share": 0.1, "prices": {"wrong_match": 9}})
         == wanted
     )
-    monkeypatch.setenv(FILE, str(as_toml))
+    monkeypatch.setenv(Choosing.variable, str(as_toml))
     assert Choosing.of(None) == wanted
 
 
@@ -218,10 +217,10 @@ def test_with_a_malformed_file_nothing_starts(
     file = tmp_path / "choosing.json"
     if text is not None:
         file.write_text(text)
-    monkeypatch.setenv(FILE, str(file))
+    monkeypatch.setenv(Choosing.variable, str(file))
     with pytest.raises(BadInput, match=remedy) as refused:
         Arbiter("memory://")
-    assert re.fullmatch(FILE + field, refused.value.field)
+    assert re.fullmatch(Choosing.variable + field, refused.value.field)
     with pytest.raises(BadInput, match="choosing"):
         Arbiter("memory://", choosing=file)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 
@@ -11,6 +12,7 @@ from arbiter_support import arbiter
 from test_volunteering import ACCOUNT, bidder, look_up
 
 from blackboard.testing import RedisServer
+from blackboard.triggers import AgendaTerms
 
 QUESTION = "Who can find the bank details of a supplier?"
 
@@ -37,3 +39,20 @@ async def test_a_question_is_asked_of_whoever_can_answer_it(redis_server: RedisS
     assert "unanswered: nobody bid" in nobody.stderr
     assert refused.returncode == 2
     assert "missing.need" in refused.stderr
+
+
+async def test_where_the_run_ends_first_that_is_said_and_not_what_was_bid(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, ["unused"], roles=()) as (a, _):
+        run = await a.submit("Wait.", agenda=AgendaTerms())
+        place = ("--url", redis_server.url, "--board", a.board.name, "--run", run)
+        asking = asyncio.ensure_future(asyncio.to_thread(cli_process.arbiter, "ask", QUESTION, *place))
+        notes = a.entries.within(f"run:{run}")
+        async with asyncio.timeout(60), contextlib.aclosing(notes.watch("requests.*", after="-")) as requests:
+            async for _ in requests:
+                break
+        await notes.post("bids.asked", {"capability": "look_up", "reason": "I know how."})
+        await a.cancel(run)
+        asked = await asking
+    assert (asked.returncode, asked.stdout) == (1, "")
+    assert "bid: look_up" in asked.stderr
+    assert f"unanswered: run {run} ended before it was answered" in asked.stderr

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.events import RoundPlannedData
 from blackboard.taint import Taint
 from blackboard.types import Limits, TaskSpec
+from fabricator import FabricationSettings, Fabricator
 from registry import Registry
 from wrapper.isolation import ProcessIsolation
 from wrapper.isolation.detection import find
+from wrapper.models import ScriptedModel
 
 Post = Callable[..., Awaitable[Claim]]
 
@@ -55,6 +58,20 @@ def post(redis_board: Board) -> Post:
         return claim
 
     return post
+
+
+@pytest.fixture
+def fabricate(
+    redis_board: Board, registry: Registry, isolation: ProcessIsolation, post: Post
+) -> Callable[..., Awaitable[Any]]:
+    """Fabricate something by what a model says, as a task of a run."""
+
+    async def fabricate(model: ScriptedModel, name: str = "add_tax", **more: Any) -> Any:
+        settings = more.pop("settings", FabricationSettings())
+        claim = await post(name, **more)
+        return await Fabricator(registry, isolation, model, settings=settings).handle(Attempt(redis_board, claim))
+
+    return fabricate
 
 
 @pytest.fixture
