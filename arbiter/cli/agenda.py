@@ -107,8 +107,8 @@ def _listed(found: list[Activation], arguments: argparse.Namespace) -> int:
     elif found:
         right: dict[str, Any] = {"justify": "right"}
         head: list[tuple[str, dict[str, Any]]] = [
-            ("ACTIVATION", {"min_width": 20}), ("STATE", {}), ("RATING", right), ("DEPTH", right), ("CAPABILITY", {}),
-            ("TOPIC", {}), ("WHY", {}),
+            ("ACTIVATION", {"whole": True}), ("STATE", {"whole": True}), ("RATING", right), ("DEPTH", right),
+            ("CAPABILITY", {"min_width": 16}), ("TOPIC", {}), ("WHY", {}),
         ]  # fmt: skip
         rows: list[list[str | Text]] = [
             [
@@ -117,7 +117,7 @@ def _listed(found: list[Activation], arguments: argparse.Namespace) -> int:
             ]
             for one in found
         ]  # fmt: skip
-        output.console().print(output.table(head, rows))
+        output.print_table(head, rows)
     else:
         output.note("no such activations")
     return OK

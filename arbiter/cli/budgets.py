@@ -43,11 +43,11 @@ async def _report(arguments: argparse.Namespace, *levels: str) -> int:
     elif found:
         right = {"justify": "right"}
         head: list[tuple[str, dict[str, Any]]] = [
-            ("LEVEL", {"min_width": 12}), ("UNIT", {}), ("BUDGET", right), ("SPENT", right), ("RESERVED", right),
+            ("LEVEL", {"whole": True}), ("UNIT", {}), ("BUDGET", right), ("SPENT", right), ("RESERVED", right),
             ("LEFT", right), ("NOTE", {}),
         ]  # fmt: skip
         rows = [_row(report.level, unit, one) for report in found for unit, one in report.units.items()]
-        output.console().print(output.table(head, rows))
+        output.print_table(head, rows)
     else:
         output.note("no budgets on this board" if not levels else "no budget at any of these levels")
     return OK

@@ -50,11 +50,11 @@ async def _listing(arguments: argparse.Namespace) -> int:
     elif rows:
         right = {"justify": "right"}
         head: list[tuple[str, dict[str, Any]]] = [
-            ("NAME", {"min_width": 12}), ("VERSION", {"min_width": 12}), ("STATE", {"min_width": 6}), ("KIND", {"min_width": 8}),
-            ("EFFECTS", {"min_width": 7}), ("CALLS", {**right, "min_width": 5}), ("SUCCESS", {**right, "min_width": 7}),
-            ("TAKES", {**right, "min_width": 5}), ("HEALTH", {"min_width": 6}), ("DESCRIPTION", {}),
+            ("NAME", {"whole": True}), ("VERSION", {"whole": True}), ("STATE", {}), ("KIND", {"spare": True}),
+            ("EFFECTS", {"spare": True}), ("CALLS", right), ("SUCCESS", right), ("TAKES", right), ("HEALTH", {}),
+            ("DESCRIPTION", {"spare": True}),
         ]  # fmt: skip
-        output.console().print(output.table(head, [_row(row) for row in rows]))
+        output.print_table(head, [_row(row) for row in rows])
     else:
         output.note("no capabilities on this board")
     for name, why in unreadable.items():
@@ -83,10 +83,10 @@ async def _search(arguments: argparse.Namespace) -> int:
         for each in found
     ]  # fmt: skip
     head: list[tuple[str, dict[str, Any]]] = [
-        ("SCORE", {"justify": "right"}), ("NAME", {"min_width": 12}), ("WHY", {"min_width": 20}), ("DESCRIPTION", {}),
+        ("SCORE", {"justify": "right"}), ("NAME", {"whole": True}), ("WHY", {"min_width": 20}), ("DESCRIPTION", {}),
     ]  # fmt: skip
     if rows:
-        output.console().print(output.table(head, rows))
+        output.print_table(head, rows)
     chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
     output.note(f"the matcher would {decision.outcome}{chosen} (p {decision.probability:.2f})")
     return OK
@@ -287,7 +287,7 @@ def _print(
     head: list[tuple[str, dict[str, Any]]] = [
         (name, {}) for name in ("VERSION", "STATE", "REGISTERED", "EXAM", "TASKS")
     ]
-    console.print(output.table(head, rows))
+    output.print_table(head, rows)
     heading("Exam")
     exam = version.exam
     if exam is None:

@@ -33,7 +33,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
         for letter in page.letters:
             output.line(letter.model_dump(mode="json"))
     elif page.letters:
-        output.console().print(_table(page.letters))
+        _print_table(page.letters)
     else:
         output.note("no such dead letters on this board" if arguments.where else "no dead letters on this board")
     if page.after is not None:
@@ -43,7 +43,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _table(letters: tuple[Letter, ...]) -> Any:
+def _print_table(letters: tuple[Letter, ...]) -> None:
     rows: list[list[str | Text]] = [
         [
             narration.one_line(letter.id, 64),
@@ -59,11 +59,11 @@ def _table(letters: tuple[Letter, ...]) -> Any:
         for letter in letters
     ]
     head: list[tuple[str, dict[str, Any]]] = [
-        ("LETTER", {"min_width": 24}), ("STATUS", {"min_width": 9}), ("GIVEN UP", {"min_width": 19}), ("KIND", {}),
-        ("CAPABILITY", {}), ("TYPE", {}), ("ATTEMPTS", {"justify": "right"}), ("TENANT", {"max_width": 16}),
+        ("LETTER", {"whole": True}), ("STATUS", {"whole": True}), ("GIVEN UP", {"whole": True}), ("KIND", {}),
+        ("CAPABILITY", {"min_width": 16}), ("TYPE", {}), ("ATTEMPTS", {"justify": "right"}), ("TENANT", {"max_width": 16}),
         ("REDRIVEN AS", {}),
     ]  # fmt: skip
-    return output.table(head, rows)
+    output.print_table(head, rows)
 
 
 def show(arguments: argparse.Namespace) -> int:

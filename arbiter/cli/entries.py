@@ -78,7 +78,7 @@ def query(arguments: argparse.Namespace) -> int:
                 more = {} if rank is None else {"score": round(rank.score, 6), "reasons": list(rank.reasons)}
                 output.line(entry.record() | more)
         elif found.entries:
-            output.console().print(_table(list(found.entries)))
+            _print_table(list(found.entries))
             for rank in found.ranks:
                 output.text(f"{rank.score:.2f} {rank.id}: {narration.one_line('; '.join(rank.reasons), 200)}")
         else:
@@ -289,10 +289,10 @@ def _lines(entry: Entry) -> list[tuple[str, str]]:
     return [*found, ("content", narration.printable(json.dumps(entry.content, ensure_ascii=False)))]
 
 
-def _table(found: list[Entry]) -> Any:
+def _print_table(found: list[Entry]) -> None:
     right = {"justify": "right"}
     head: list[tuple[str, dict[str, Any]]] = [
-        ("ENTRY", {"min_width": 24}), ("TOPIC", {"min_width": 12}), ("V", right), ("CONF", right), ("AUTHOR", {}),
+        ("ENTRY", {"whole": True}), ("TOPIC", {"min_width": 12}), ("V", right), ("CONF", right), ("AUTHOR", {}),
         ("CONTENT", {}),
     ]  # fmt: skip
     rows: list[list[str | Text]] = [
@@ -302,4 +302,4 @@ def _table(found: list[Entry]) -> Any:
         ]
         for entry in found
     ]  # fmt: skip
-    return output.table(head, rows)
+    output.print_table(head, rows)

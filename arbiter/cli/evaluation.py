@@ -123,7 +123,7 @@ def _print(report: evaluation.Report) -> None:
     for name, ranking in report.rankings.items():
         cells = [ranking.values[column] for column in _COLUMNS]
         rows.append([name, *(f"{value:.3f} ({low:.2f}-{high:.2f})" for value, low, high in cells)])
-    console.print(output.table(head, rows))
+    output.print_table(head, rows)
     named = (
         "AUROC",
         "RIGHT",
@@ -141,4 +141,4 @@ def _print(report: evaluation.Report) -> None:
             numbers = [f"{number:.3f}" for number in (each.auroc, each.right, each.best_f1, each.error)]
             bands = [f"{band.share:.2f}, {band.right:.2f}" for band in (each.used, each.asked, each.fabricated)]
             rows.append([f"{kind}, {name}", *numbers, *bands, f"{each.cost:.3f}"])
-    console.print(output.table(head, rows))
+    output.print_table(head, rows)

@@ -32,7 +32,8 @@ async def _listing(arguments: argparse.Namespace) -> int:
             output.line({**key.model_dump(mode="json"), "state": _state(key, found.now_ms)})
     elif keys:
         head: list[tuple[str, dict[str, Any]]] = [
-            ("KEY", {"min_width": 32}), ("STATE", {}), ("SINCE", {}), ("BY", {}), ("NOTE", {}), ("REVOKED", {})
+            ("KEY", {"whole": True}), ("STATE", {"whole": True}), ("SINCE", {"whole": True}),
+            ("BY", {}), ("NOTE", {}), ("REVOKED", {})
         ]  # fmt: skip
         rows: list[list[str | Text]] = [
             [
@@ -45,7 +46,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
             ]
             for key in keys
         ]
-        output.console().print(output.table(head, rows))
+        output.print_table(head, rows)
     else:
         output.note("no keys on this board: it will trust the first that signs for it")
     return OK

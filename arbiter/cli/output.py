@@ -9,9 +9,10 @@ import shutil
 import sys
 import textwrap
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from registry import Version
 
 _PIPE_WIDTH = 160
+_GAP = 2
+_LEAST_WIDTH = 8
 
 
 def line(value: Any) -> None:
@@ -50,20 +53,60 @@ def _wrapped(part: str, width: int) -> str:
     return textwrap.fill(part, width, replace_whitespace=False, break_on_hyphens=False)
 
 
-def console() -> Console:
-    """Standard output for tables; a pipe gets room for whole lines."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH, soft_wrap=False)
+def console(width: int | None = None) -> Console:
+    """Standard output; a pipe gets room for whole lines. ``width``: more columns than there are, which a terminal wraps."""
+    if width is None and not sys.stdout.isatty():
+        width = _PIPE_WIDTH
+    return Console(highlight=False, width=width, soft_wrap=False)
 
 
-def table(head: list[tuple[str, dict[str, Any]]], rows: list[list[str | Text]]) -> Table:
-    """A plain table; ``head`` has the names of the columns and options for :class:`rich.table.Column`."""
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=False)
-    for name, options in head:
-        column: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis", **options}
-        made.add_column(name, **column)
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    return made
+def print_table(head: list[tuple[str, dict[str, Any]]], rows: list[list[str | Text]]) -> None:
+    """Print a plain table. Where it is too wide the widest columns are cut; no column goes without being called spare.
+
+    Args:
+        head: The names of the columns and options for :class:`rich.table.Column`. ``min_width`` is what a column is not cut
+            below, ``whole`` that it is never cut, ``spare`` that it may be left out of a narrow terminal, the last one first.
+        rows: A cell for each column.
+    """
+    columns = [_Column.of(name, options, [row[at] for row in rows]) for at, (name, options) in enumerate(head)]
+    there = console().width
+    while sum(each.least + _GAP for each in columns) > there and any(each.spare for each in columns):
+        columns.remove(next(each for each in reversed(columns) if each.spare))
+    widths = _fitting(columns, there - _GAP * len(columns))
+    made = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", expand=False)
+    for each, width in zip(columns, widths, strict=True):
+        made.add_column(each.name, width=width, no_wrap=True, overflow="ellipsis", justify=each.justify)
+    for cells in zip(*(each.cells for each in columns), strict=True):
+        made.add_row(*cells)
+    console(max(there, sum(widths) + _GAP * len(widths))).print(made)
+
+
+class _Column(NamedTuple):
+    name: str
+    cells: list[Text]
+    justify: Literal["left", "right"]
+    least: int
+    wanted: int
+    spare: bool
+
+    @classmethod
+    def of(cls, name: str, options: dict[str, Any], cells: list[str | Text]) -> _Column:
+        made = [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
+        natural = max([cell_len(name), *(cell.cell_len for cell in made)])
+        least = natural if options.get("whole") else max(cell_len(name), options.get("min_width", _LEAST_WIDTH))
+        wanted = min(natural, options.get("max_width", natural))
+        return cls(name, made, options.get("justify", "left"), min(least, wanted), wanted, options.get("spare", False))
+
+
+def _fitting(columns: list[_Column], room: int) -> list[int]:
+    """Widths that fit into the room: the widest column is cut first, none below its least."""
+    widths = [each.wanted for each in columns]
+    while sum(widths) > room:
+        longer = [(width, at) for at, width in enumerate(widths) if width > columns[at].least]
+        if not longer:
+            break
+        widths[max(longer)[1]] -= 1
+    return widths
 
 
 def when(seconds: float, zone: str | None = None) -> str:

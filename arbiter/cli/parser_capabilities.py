@@ -48,8 +48,8 @@ def capabilities(commands: Commands) -> None:
         "--least",
         metavar="SHARE",
         type=words.share,
-        default=0.75,
-        help="likeness from 0 to 1 to begin at (default 0.75)",
+        default=0.7,
+        help="likeness from 0 to 1 to begin at (default 0.7)",
     )
     same.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
     words.place(same, default=argparse.SUPPRESS)

@@ -34,8 +34,8 @@ async def _listing(arguments: argparse.Namespace) -> int:
             output.line(state.model_dump(mode="json"))
     elif found:
         head: list[tuple[str, dict[str, Any]]] = [
-            ("PEER", {"min_width": 12}), ("STATE", {"min_width": 11}), ("PROCESSES", {"justify": "right"}),
-            ("CAPABILITIES", {"justify": "right"}), ("SINCE", {"min_width": 19}), ("WHY", {}),
+            ("PEER", {"whole": True}), ("STATE", {"whole": True}), ("PROCESSES", {"justify": "right"}),
+            ("CAPABILITIES", {"justify": "right"}), ("SINCE", {"whole": True}), ("WHY", {}),
         ]  # fmt: skip
         rows: list[list[str | Text]] = [
             [
@@ -45,7 +45,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
             ]
             for state in found
         ]  # fmt: skip
-        output.console().print(output.table(head, rows))
+        output.print_table(head, rows)
     else:
         output.note("no peers on this board")
     return OK

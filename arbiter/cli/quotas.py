@@ -40,10 +40,10 @@ async def _listing(arguments: argparse.Namespace) -> int:
     elif found:
         right = {"justify": "right"}
         head: list[tuple[str, dict[str, Any]]] = [
-            ("SUBJECT", {"min_width": 12}), ("AT ONCE", right), ("PER SECOND", right), ("OPEN RUNS", right),
+            ("SUBJECT", {"whole": True}), ("AT ONCE", right), ("PER SECOND", right), ("OPEN RUNS", right),
             ("RUNS PER SECOND", right), ("WEIGHT", right),
         ]  # fmt: skip
-        output.console().print(output.table(head, [_row(one) for one in found]))
+        output.print_table(head, [_row(one) for one in found])
     else:
         output.note("no quotas on this board")
     return OK

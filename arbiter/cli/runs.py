@@ -180,16 +180,16 @@ async def _runs(arguments: argparse.Namespace) -> int:
     ]
     right = {"justify": "right"}
     head: list[tuple[str, dict[str, Any]]] = [
-        ("RUN", {"min_width": 24}),
-        ("STATUS", {"min_width": 9}),
-        ("ACCEPTED", {"min_width": 19}),
-        ("TOOK", {**right, "min_width": 7}),
-        ("ROUNDS", {**right, "min_width": 6}),
-        ("TASKS", {**right, "min_width": 5}),
+        ("RUN", {"whole": True}),
+        ("STATUS", {"whole": True}),
+        ("ACCEPTED", {"whole": True}),
+        ("TOOK", right),
+        ("ROUNDS", right),
+        ("TASKS", right),
         ("TENANT", {"max_width": 16}),
         ("REQUEST", {}),
     ]
-    output.console().print(output.table(head, rows))
+    output.print_table(head, rows)
     return OK
 
 

@@ -48,7 +48,7 @@ def listing(arguments: argparse.Namespace) -> int:
         elif not found:
             output.note("no schedules on this board")
         else:
-            output.console().print(_table(found))
+            _print_table(found)
         return OK
 
     return options.on_board(arguments, Schedules, listed)
@@ -158,11 +158,11 @@ def _lines(one: Scheduled) -> list[tuple[str, str]]:
     return [*found, ("error", narration.one_line(one.last_error, 500))] if one.last_error else found
 
 
-def _table(found: list[Scheduled]) -> Any:
+def _print_table(found: list[Scheduled]) -> None:
     right = {"justify": "right"}
     head: list[tuple[str, dict[str, Any]]] = [
-        ("NAME", {"min_width": 8}), ("WHEN", {"min_width": 12}), ("ZONE", {}), ("STATUS", {"min_width": 9}),
-        ("NEXT", {"min_width": 19}), ("FIRED", {**right, "min_width": 5}), ("SKIPPED", {**right, "min_width": 7}),
+        ("NAME", {"whole": True}), ("WHEN", {"min_width": 12}), ("ZONE", {}), ("STATUS", {"whole": True}),
+        ("NEXT", {"whole": True}), ("FIRED", right), ("SKIPPED", right),
         ("REQUEST", {}),
     ]  # fmt: skip
     rows: list[list[str | Text]] = [
@@ -178,4 +178,4 @@ def _table(found: list[Scheduled]) -> Any:
         ]
         for one in found
     ]
-    return output.table(head, rows)
+    output.print_table(head, rows)

@@ -48,7 +48,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
             output.line({**token.model_dump(mode="json"), "state": token.state(now)})
     elif tokens:
         head: list[tuple[str, dict[str, Any]]] = [
-            ("ID", {"min_width": 12}), ("NAME", {}), ("STATE", {"min_width": 7}), ("TENANT", {}), ("EXPIRES", {}),
+            ("ID", {"whole": True}), ("NAME", {}), ("STATE", {"whole": True}), ("TENANT", {}), ("EXPIRES", {}),
             ("BY", {}), ("SCOPES", {}),
         ]  # fmt: skip
         rows: list[list[str | Text]] = [
@@ -63,7 +63,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
             ]
             for token in tokens
         ]
-        output.console().print(output.table(head, rows))
+        output.print_table(head, rows)
     else:
         output.note("no tokens on this board")
     return OK

@@ -12,8 +12,9 @@ from registry.matching.documents import Document
 from registry.matching.interface import Searching
 from registry.matching.words import terms
 
-DEFAULT_LEAST = 0.75
-"""Likeness from which two capabilities are worth a look."""
+DEFAULT_LEAST = 0.7
+"""Likeness from which two capabilities are worth a look: 8 of 1,000 of a public corpus are so like another. Below it most
+only look alike, such as those that add and remove the same."""
 
 _WEIGHTS = (2.0, 1.0, 0.6, 0.3)
 _LOOKED_AT = 8
