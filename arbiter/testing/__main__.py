@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fnmatch
+import os
 import random
 import sys
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from arbiter.testing import report
+from arbiter.testing.cases import Case, Outcome
 from arbiter.testing.injection import BOUNDARIES
-from arbiter.testing.matrix import STORIES, Case, Matrix, Outcome, opened
+from arbiter.testing.matrix import STORIES, Matrix, opened
 from blackboard.errors import ArbiterError
 from blackboard.testing import RedisServer
 
@@ -33,7 +35,8 @@ def _arguments() -> argparse.Namespace:
     matrix.add_argument("--sample", type=int, metavar="N", help="play N cases, chosen by the seed")
     matrix.add_argument("--minutes", type=float, help="start no further case after so long")
     matrix.add_argument("--boundary", action="append", choices=sorted(BOUNDARIES), help="only these faults")
-    matrix.add_argument("--jobs", type=int, default=2, help="cases at a time (2)")
+    matrix.add_argument("--jobs", type=int, default=3 * (os.cpu_count() or 1),
+                        help="cases at a time (three per processor, since most of a case is waiting)")  # fmt: skip
     matrix.add_argument("--story", metavar="MODULE:FUNCTION", help="what the processes play, instead of the two here")
     matrix.add_argument("--list", action="store_true", help="print the case ids and play none")
     matrix.add_argument("--write", type=Path, metavar="PAGE", help="put the table between the marks of this page")

@@ -7,8 +7,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from arbiter.testing.cases import Outcome
 from arbiter.testing.injection import BOUNDARIES, ROLES
-from arbiter.testing.matrix import Outcome
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:

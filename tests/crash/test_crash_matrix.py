@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from arbiter.testing.cases import Case, Outcome
 from arbiter.testing.injection import BOUNDARIES, ROLES, Fault
-from arbiter.testing.matrix import Case, Outcome, opened
+from arbiter.testing.matrix import opened
 from arbiter.testing.story import Scene
 from blackboard.errors import BadInput
 
