@@ -17,7 +17,7 @@ _KILLS = ("before", "after")
 _ALIKE = 2
 """Of calls of one script by one role, so many are given every fault; the process is killed at further ones too."""
 _FEW = {"claim": 3, "release": 2, "beat": 2, "catalog_register": 1, "submit_call": 2, "trim_lane": 1, "budget_reserve": 2,
-        "budget_settle": 2}  # fmt: skip
+        "budget_settle": 2, "entry_log": 3}  # fmt: skip
 """Of these even so many are enough: one is like the other. The last one of each script always counts."""
 AFTER_A_CRASH = {
     "loop": ("wrapper:complete:1:before", "arbiter:commit:5:before", "fabricator:progress:9:after"),
