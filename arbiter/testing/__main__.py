@@ -74,7 +74,8 @@ async def _chosen(matrix: Matrix, options: argparse.Namespace) -> tuple[list[Cas
     cases = [
         case for case in every if not options.only or any(fnmatch.fnmatchcase(case.id, one) for one in options.only)
     ]
-    random.Random(options.seed).shuffle(cases)
+    # Each has its own place, since which calls are made often enough to count is not quite the same each time.
+    cases.sort(key=lambda case: random.Random(f"{options.seed} {case.id}").random())
     return every, cases[: options.sample] if options.sample else cases
 
 
@@ -115,7 +116,11 @@ async def _played(matrix: Matrix, cases: list[Case], options: argparse.Namespace
 
     async def worker() -> None:
         while waiting and time.monotonic() < until:
-            outcome = await matrix.run(waiting.pop())
+            try:
+                outcome = await matrix.run(waiting.pop())
+            except asyncio.CancelledError:
+                waiting.clear()
+                raise
             table.add(outcome)
             place = f"[{len(table.outcomes)}/{len(cases)}]"
             print(f"{place} {outcome.word:11} {outcome.seconds:5.1f} s  {outcome.case.id}", flush=True)
@@ -125,7 +130,11 @@ async def _played(matrix: Matrix, cases: list[Case], options: argparse.Namespace
                 print(f"      again: python -m arbiter.testing matrix --only '{outcome.case.id}'", flush=True)
 
     try:
-        await asyncio.gather(*(worker() for _ in range(max(1, options.jobs))))
+        async with (
+            asyncio.TaskGroup() as group
+        ):  # when it is interrupted, each ends its case before the server goes away
+            for _ in range(max(1, options.jobs)):
+                group.create_task(worker())
     finally:
         table.write()
 
