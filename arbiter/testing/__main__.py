@@ -130,9 +130,8 @@ async def _played(matrix: Matrix, cases: list[Case], options: argparse.Namespace
                 print(f"      again: python -m arbiter.testing matrix --only '{outcome.case.id}'", flush=True)
 
     try:
-        async with (
-            asyncio.TaskGroup() as group
-        ):  # when it is interrupted, each ends its case before the server goes away
+        # When it is interrupted, each ends its case before the server goes away.
+        async with asyncio.TaskGroup() as group:
             for _ in range(max(1, options.jobs)):
                 group.create_task(worker())
     finally:

@@ -25,7 +25,6 @@ for _name in (
     "fabricator.conversing",
     "fabricator.pipeline",
     "re2",
-    "strands.agent._agent_delegation",
     "strands.models",
     "wrapper.addresses",
     "wrapper.execute",
@@ -40,6 +39,7 @@ clock.install()
 _folder = files("blackboard") / "lua"
 _lua = {file.name.removesuffix(".lua") for file in _folder.iterdir() if file.name.endswith(".lua")}
 _BEHIND = {"entry": ("_entries", "_noticing"), "topic": ("_entries",)}
+"""Preludes by the first word of a script's name, where that is no prelude."""
 for _name in sorted(_lua):
     _kind = "_" + _name.partition("_")[0]
     for _prelude in _BEHIND.get(_kind[1:], (_kind,) if _kind in _lua else ("_board", "_results")):
