@@ -62,7 +62,7 @@ async def forgetful(scene: Scene) -> JsonValue:
 @pytest.mark.timeout(400)
 async def test_g1_to_g9_the_whole_loop_ends_the_same_whatever_call_it_dies_at() -> None:
     async with opened() as matrix:
-        at_a_time = asyncio.Semaphore(2)
+        at_a_time = asyncio.Semaphore(4)
 
         async def run(named: str) -> Outcome:
             async with at_a_time:
