@@ -24,9 +24,9 @@ from arbiter.keeping import Request
 from arbiter.result import RunResult
 from arbiter.sdk import Arbiter
 from arbiter.testing import clock, injection
+from arbiter.testing.cases import Case, Outcome, points
 from arbiter.testing.clock import Clock
 from arbiter.testing.injection import ASKED, BOUNDARIES, Dead, Life
-from arbiter.testing.matrix import Case, Outcome, points
 from blackboard import invariants
 from blackboard.budgets import LEASE_SECONDS as HOLD_SECONDS
 from blackboard.budgets import Budgets

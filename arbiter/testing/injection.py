@@ -25,6 +25,7 @@ from typing import Any, NoReturn, cast
 
 import redis
 
+from arbiter.testing.troubled import Troubled, TroubledThread
 from blackboard import _script, budgets
 from blackboard.budgets import Budgets
 from blackboard.errors import ArbiterError, BadInput, EngineUnavailable
@@ -184,7 +185,7 @@ class Life:
         if boundary in ASKED and self._ask is not None:
             await asyncio.to_thread(self._ask, boundary)
         troubled = boundary in ("lost", "dropped", "torn")
-        reply = await send(_Troubled(client, script, boundary) if troubled and boundary else client)
+        reply = await send(Troubled(client, script, boundary) if troubled and boundary else client)
         if boundary == "after":
             self.die()
         if boundary == "twice":
@@ -205,7 +206,7 @@ class Life:
         if boundary in ASKED and self._ask is not None:
             self._ask(boundary)
         if boundary in ("lost", "dropped", "torn"):
-            return send(_TroubledThread(client, script, boundary))
+            return send(TroubledThread(client, script, boundary))
         reply = send(client)
         if boundary == "after":
             self.die()
@@ -218,66 +219,6 @@ async def _again(send: Callable[[], Awaitable[Any]]) -> None:
     """A duplicate: nobody waits for its reply."""
     with contextlib.suppress(redis.RedisError, ArbiterError):
         await send()
-
-
-class _Troubled:
-    """A client whose next call loses its reply or its connection."""
-
-    def __init__(self, client: Any, script: _script.Script, how: str) -> None:
-        self._client, self._script, self._how, self._over = client, script, how, False
-
-    async def evalsha(self, sha: str, count: int, *rest: Any) -> Any:
-        if self._over:
-            return await self._client.evalsha(sha, count, *rest)
-        self._over = True
-        if self._how == "lost" or not _wired(self._client):
-            if self._how != "torn":
-                await self._client.eval(self._script.text, count, *rest)
-            raise redis.ConnectionError("the reply was lost")
-        pool = self._client.connection_pool
-        connection = await pool.get_connection()
-        try:
-            request = b"".join(connection.pack_command("EVAL", self._script.text, count, *rest))
-            await connection.send_packed_command([request[: len(request) // 2] if self._how == "torn" else request])
-        finally:
-            await connection.disconnect()
-            await pool.release(connection)
-        raise redis.ConnectionError("the connection was closed")
-
-    async def eval(self, text: str, count: int, *rest: Any) -> Any:
-        return await self._client.eval(text, count, *rest)
-
-
-class _TroubledThread:
-    """The same for the thread of the heartbeat."""
-
-    def __init__(self, client: Any, script: _script.Script, how: str) -> None:
-        self._client, self._script, self._how, self._over = client, script, how, False
-
-    def evalsha(self, sha: str, count: int, *rest: Any) -> Any:
-        if self._over:
-            return self._client.evalsha(sha, count, *rest)
-        self._over = True
-        if self._how == "lost" or not _wired(self._client):
-            if self._how != "torn":
-                self._client.eval(self._script.text, count, *rest)
-            raise redis.ConnectionError("the reply was lost")
-        connection = self._client.connection_pool.get_connection()
-        try:
-            request = b"".join(connection.pack_command("EVAL", self._script.text, count, *rest))
-            connection.send_packed_command([request[: len(request) // 2] if self._how == "torn" else request])
-        finally:
-            connection.disconnect()
-            self._client.connection_pool.release(connection)
-        raise redis.ConnectionError("the connection was closed")
-
-    def eval(self, text: str, count: int, *rest: Any) -> Any:
-        return self._client.eval(text, count, *rest)
-
-
-def _wired(client: Any) -> bool:
-    """Whether there is a socket to be cut: not for the engine in memory, nor for a cluster's client."""
-    return hasattr(client, "connection_pool") and not type(client).__module__.startswith("fakeredis")
 
 
 _ROLE: ContextVar[str] = ContextVar("arbiter_test_role", default="client")
@@ -320,10 +261,11 @@ def install() -> None:
     if _production:
         return
     run, run_sync = _script.run, _script.run_sync
-    work, sweep, beat, hold = Worker.run, Sweeper.run, Heartbeat._run, Heartbeat.hold  # pyright: ignore[reportPrivateUsage]
+    work, drain = Worker.run, Worker.drain
+    sweep, beat, hold = Sweeper.run, Heartbeat._run, Heartbeat.hold  # pyright: ignore[reportPrivateUsage]
     spare, pause = Budgets.keep_swept, budgets.SWEEP_SECONDS
     _production.update(
-        run=run, run_sync=run_sync, work=work, sweep=sweep, beat=beat, hold=hold, spare=spare, pause=pause
+        run=run, run_sync=run_sync, work=work, drain=drain, sweep=sweep, beat=beat, hold=hold, spare=spare, pause=pause
     )
 
     async def hooked(client: Any, script: Any, keys: Any, args: Any, *rest: Any, **more: Any) -> Any:
@@ -342,6 +284,13 @@ def install() -> None:
     async def working(self: Worker) -> None:
         _ROLE.set(self.name.partition("@")[0])
         await work(self)
+
+    async def draining(self: Worker, grace_seconds: float) -> None:
+        before = _ROLE.set(self.name.partition("@")[0])
+        try:
+            await drain(self, grace_seconds)
+        finally:
+            _ROLE.reset(before)
 
     async def sweeping(self: Sweeper) -> None:
         _ROLE.set("sweeper")
@@ -368,7 +317,8 @@ def install() -> None:
         beat(self)
 
     _script.run, _script.run_sync = hooked, hooked_sync
-    Worker.run, Sweeper.run, Budgets.keep_swept = working, sweeping, sparing
+    Worker.run, Worker.drain = working, draining
+    Sweeper.run, Budgets.keep_swept = sweeping, sparing
     cast(Any, Heartbeat).hold, Heartbeat._run = holding, beating  # pyright: ignore[reportPrivateUsage]
 
 
@@ -378,7 +328,8 @@ def uninstall() -> None:
     if not _production:
         return
     _script.run, _script.run_sync = _production["run"], _production["run_sync"]
-    Worker.run, Sweeper.run, Budgets.keep_swept = _production["work"], _production["sweep"], _production["spare"]
+    Worker.run, Worker.drain = _production["work"], _production["drain"]
+    Sweeper.run, Budgets.keep_swept = _production["sweep"], _production["spare"]
     budgets.SWEEP_SECONDS = _production["pause"]
     Heartbeat.hold, Heartbeat._run = _production["hold"], _production["beat"]  # pyright: ignore[reportPrivateUsage]
     _production.clear()

@@ -14,9 +14,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from typing import Any, cast
 
@@ -24,8 +23,9 @@ from pydantic import JsonValue
 
 from arbiter.fold import fold
 from arbiter.testing import clock
+from arbiter.testing.cases import AFTER_A_CRASH, Case, Outcome, points, worthwhile
 from arbiter.testing.clock import Clock
-from arbiter.testing.injection import ASKED, BOUNDARIES, Called, Fault
+from arbiter.testing.injection import ASKED, BOUNDARIES
 from arbiter.testing.player import Job, Told, play
 from arbiter.testing.story import LEASE_SECONDS
 from blackboard import invariants
@@ -36,100 +36,19 @@ from blackboard.errors import BadInput
 from blackboard.testing import KEEPING, RedisServer
 from registry import Registry
 
-STORIES = {"loop": "arbiter.testing.story:loop", "desk": "arbiter.testing.desk:desk"}
+STORIES = {
+    "loop": "arbiter.testing.story:loop",
+    "desk": "arbiter.testing.desk:desk",
+    "bids": "arbiter.testing.bids:bids",
+}
 """What is played, by its name in the id of a case."""
-CASE_SECONDS = 60.0
+CASE_SECONDS = 120.0
 MOST_LIVES = 6
 _STALL_SECONDS = 6.0
 _SERVERS = ("server", "stall", "full", "demoted")
 """Faults of the server: such a case has one of its own."""
 _FULL_SECONDS = 0.5
 _DEMOTED_SECONDS = 0.5
-_READS = (
-    "due", "budget_due", "budget_read", "schedule_due", "schedule_read", "catalog_versions", "catalog_pointers",
-    "catalog_load", "catalog_keys", "entry_read", "entry_query", "agenda_read",
-)  # fmt: skip
-_KILLS = ("before", "after")
-_ALIKE = 2
-"""Of calls of one script by one role, so many are given every fault; the process is killed at further ones too."""
-_FEW = {"claim": 3, "release": 2, "beat": 2, "catalog_register": 1, "submit_call": 2, "trim_lane": 1, "budget_reserve": 2,
-        "budget_settle": 2}  # fmt: skip
-"""Of these even so many are enough: one is like the other. The last one of each script always counts."""
-_AFTER_A_CRASH = {
-    "loop": ("wrapper:complete:1:before", "arbiter:commit:5:before", "fabricator:progress:9:after"),
-    "desk": ("wrapper:fail:1:before", "client:release:1:before"),
-}
-"""What kills the first process where the second is to find a lease that ended."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Case:
-    """One row of the enumeration. :attr:`id` reproduces it."""
-
-    story: str = "loop"
-    """One of the matrix's stories, by name."""
-    lives: tuple[str, ...] = ("",)
-    """The fault of each process in turn; after the last of them one without a fault."""
-    skew_seconds: float = 0.0
-    resend: int | None = None
-
-    @property
-    def id(self) -> str:
-        if self.skew_seconds:
-            what = f"skew:{self.skew_seconds:g}"
-        elif self.resend is not None:
-            what = f"resend:{self.resend}"
-        else:
-            what = "+".join(self.lives) or "undisturbed"
-        return what if self.story == "loop" else f"{self.story}/{what}"
-
-    @classmethod
-    def parse(cls, text: str) -> Case:
-        """The case with this id."""
-        story, _, what = text.rpartition("/")
-        story = story or "loop"
-        kind, _, value = what.partition(":")
-        if kind == "skew":
-            return cls(story, skew_seconds=float(value))
-        if kind == "resend":
-            return cls(story, resend=int(value))
-        if what == "undisturbed":
-            return cls(story)
-        return cls(story, tuple(str(Fault.parse(one)) for one in what.split("+")))
-
-    @property
-    def row(self) -> tuple[str, str]:
-        """Role and script, or what else it is about."""
-        if self.skew_seconds:
-            way = "ahead" if self.skew_seconds > 0 else "behind"
-            return "all", f"the process's own clock a day {way}"
-        if self.resend is not None:
-            how = "in another order" if self.resend else "backwards"
-            return "all", f"every call delivered again after the end, {how}"
-        fault = Fault.parse(self.lives[-1])
-        return fault.role, fault.script + (" after a crash" if len(self.lives) > 1 else "")
-
-    @property
-    def column(self) -> str:
-        return "case" if self.skew_seconds or self.resend is not None else Fault.parse(self.lives[-1]).boundary
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a case ended."""
-
-    case: Case
-    problems: list[str] = field(default_factory=list[str])
-    fired: bool = True
-    """False: the call never came, so nothing was tested."""
-    seconds: float = 0.0
-    lives: int = 1
-    calls: list[Called] = field(default_factory=list[Called])
-    answer: JsonValue = None
-
-    @property
-    def word(self) -> str:
-        return "failed" if self.problems else "passed" if self.fired else "not reached"
 
 
 class Matrix:
@@ -143,7 +62,8 @@ class Matrix:
     def __init__(self, server: RedisServer, stories: Mapping[str, str] = STORIES) -> None:
         self._server, self._stories = server, stories
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["arbiter.testing.preloaded"])
+        played = [named.partition(":")[0] for named in stories.values()]
+        self._context.set_forkserver_preload(["arbiter.testing.preloaded", *played])
         self._number = 0
         self._before: dict[str, Outcome] = {}
 
@@ -170,12 +90,15 @@ class Matrix:
         for story in self._stories:
             calls = points((await self.baseline(story)).calls)
             last = {(called.role, called.script): called.number for called in calls}
+            crashes = AFTER_A_CRASH.get(story, ())
             for called in calls:
+                if crashes and called.script == "expire":
+                    continue  # a lease that ended because the machine was busy: the next process might not see it
                 for boundary in wanted:
-                    if _worthwhile(called, boundary, last[called.role, called.script]):
+                    if worthwhile(called, boundary, last[called.role, called.script]):
                         found.append(Case(story, (str(called.at(boundary)),)))
             # What only happens in the process after one that died.
-            for first in _AFTER_A_CRASH.get(story, ()):
+            for first in crashes:
                 for boundary in wanted:
                     if boundary not in ASKED:
                         found.append(Case(story, (first, f"sweeper:expire:1:{boundary}")))
@@ -231,7 +154,7 @@ async def opened(stories: Mapping[str, str] = STORIES) -> AsyncGenerator[Matrix,
     """A matrix on a server of its own."""
     clock.install()
     try:
-        with RedisServer(options=KEEPING) as server:
+        with RedisServer(options=("--appendonly", "no")) as server:  # nobody kills this one
             yield Matrix(server, stories)
     finally:
         clock.uninstall()
@@ -276,27 +199,28 @@ class _Lives:
             for process in self._running:
                 if process.is_alive():
                     process.kill()
-                await asyncio.to_thread(process.join)
+                await _joined(process)
             await asyncio.gather(*self._relief)  # nobody can look at a server that is still in trouble
 
     async def _one(self, job: Job) -> Told | None:
         """Play one process to its end; None when it was killed."""
         here, there = self._context.Pipe()
         process = cast(ForkServerProcess, self._context.Process(target=play, args=(there, job)))
-        await asyncio.to_thread(process.start)
+        process.start()  # not in a thread: multiprocessing looks after all its processes, which no two threads may at a time
         self._running.append(process)
         there.close()
         while True:
+            await _readable(here.fileno())
             try:
-                said = await _received(here)
+                said = here.recv()
             except (EOFError, ConnectionResetError):
-                await asyncio.to_thread(process.join)
+                await _joined(process)
                 here.close()
                 if process.exitcode == -signal.SIGKILL:
                     return None
                 return Told(error=f"the process ended with {process.exitcode}")
             if isinstance(said, Told):
-                await asyncio.to_thread(process.join)
+                await _joined(process)
                 here.close()
                 return said
             await self._trouble(str(said), process, job)
@@ -339,62 +263,20 @@ class _Lives:
             cast(Any, operator).execute_command(*command)
 
 
-async def _received(connection: Connection) -> Any:
-    """What the process says next; waits in the event loop, so that a time-out of the case ends it."""
-    while not connection.poll():
-        await asyncio.sleep(0.005)
-    return connection.recv()
+async def _readable(fd: int) -> None:
+    """Return when something can be read there, or its other end was closed."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
 
 
-def points(calls: Sequence[Called]) -> list[Called]:
-    """The calls at which faults are worth making: all that change something, and of those that are all alike the first
-    ones and the last."""
-    last = {(called.role, called.script): called.number for called in calls}
-
-    def enough(called: Called) -> int:
-        if called.script in _READS:
-            return 1
-        return 2 if called.role == "sweeper" else _FEW.get(called.script, 1_000)
-
-    def counts(called: Called) -> bool:
-        if called.number <= enough(called):
-            return True
-        # How often a process sweeps, renews and asks for work is not the same each time.
-        steady = called.script not in (*_READS, "claim", "beat") and called.role != "sweeper"
-        return steady and called.number == last[called.role, called.script]
-
-    return [called for called in calls if counts(called)]
-
-
-def _worthwhile(called: Called, boundary: str, last: int) -> bool:
-    """Kills come at every call. What leaves the process alive comes at the first of a kind and the last; what only
-    somebody else can do is slow to make and comes at the calls that change most."""
-    number = called.number
-    if boundary in _KILLS:
-        return True
-    if boundary not in ASKED:
-        return number <= _ALIKE or number == last
-    if called.script in _READS:
-        return False
-    match boundary:
-        case "children" | "midway":
-            wanted = ("progress", "claim", "complete")[: 3 if boundary == "children" else 2]
-            return called.role in ("fabricator", "wrapper") and called.script in wanted
-        case "stall":
-            return number == 1 and called.script in ("submit", "commit", "complete", "progress", "claim", "beat")
-        case "full" | "demoted":
-            return number == 1
-        case "zombie":
-            return called.script in (
-                "commit",
-                "complete",
-                "fail",
-                "progress",
-                "retire_run",
-                "entry_post",
-            ) and number in (1, 4, 9, 17)
-        case _:
-            return number == 1
+async def _joined(process: ForkServerProcess) -> None:
+    if process.exitcode is None:
+        await _readable(process.sentinel)
+    process.join()
 
 
 async def _forget(board: Board) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from arbiter.testing.story import Scene, Story
 from blackboard import _script
 from blackboard.board import Board
 from blackboard.errors import BoardFull
+from wrapper.isolation import detection
 
 _SETTINGS = ("quota_write", "budget_write", "budget_pace", "catalog_peer_said")
 _MIDWAY_SECONDS = 0.01
@@ -63,6 +65,8 @@ def play(parent: Connection, job: Job) -> None:
     """The target of the process."""
     logging.disable(logging.CRITICAL)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115  what dies says much; the parent judges by the board
+    # What is isolated imports Strands when it needs it: half a second that nearly no story has any use for.
+    detection.find = partial(detection.find, preload_strands=False)
     parent.send(asyncio.run(_play(parent, job)))
     parent.close()
 

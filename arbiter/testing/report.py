@@ -7,8 +7,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from arbiter.testing.cases import Case, Outcome
 from arbiter.testing.injection import BOUNDARIES, ROLES
-from arbiter.testing.matrix import Outcome
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -20,12 +20,18 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(said)
 
 
-def markdown(outcomes: Sequence[Outcome], *, of: int, seed: int, seconds: float, server: str) -> str:
-    """The table and the facts about the run, as they stand between the marks in ``docs/crash-matrix.md``."""
-    named = [name for name in BOUNDARIES if any(outcome.case.column == name for outcome in outcomes)]
+def markdown(outcomes: Sequence[Outcome], *, of: Sequence[Case], seed: int, seconds: float, server: str) -> str:
+    """The table and the facts about the run, as they stand between the marks in ``docs/crash-matrix.md``.
+
+    Args:
+        of: every case there is, played or not.
+    """
+    words = {outcome.case: outcome.word for outcome in outcomes}
+    every = {**dict.fromkeys(of, ""), **words}
+    named = [name for name in BOUNDARIES if any(case.column == name for case in every)]
     cells: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for outcome in outcomes:
-        cells[outcome.case.row][outcome.case.column].append(outcome.word)
+    for case, word in every.items():
+        cells[case.row][case.column].append(word)
     order = [*ROLES, "all"]
     lines = [
         f"| role | call | {' | '.join(named)} |",
@@ -44,7 +50,7 @@ def markdown(outcomes: Sequence[Outcome], *, of: int, seed: int, seconds: float,
     when, python = time.strftime("%Y-%m-%d"), platform.python_version()
     lines += [
         "",
-        f"Run on {when} with seed {seed}, {_part(len(outcomes), of)}: {summary(outcomes)}; {restarts:,} processes were "
+        f"Run on {when} with seed {seed}, {_part(len(outcomes), len(every))}: {summary(outcomes)}; {restarts:,} processes were "
         f"killed and replaced; {seconds:,.0f} s on the clock, {total:,.0f} s of cases, on {server} and Python {python}.",
     ]
     failed = [outcome for outcome in outcomes if outcome.problems]
@@ -58,12 +64,14 @@ def markdown(outcomes: Sequence[Outcome], *, of: int, seed: int, seconds: float,
 
 
 def _part(played: int, of: int) -> str:
-    return "every case" if played == of else f"the first {played} of {of} cases in the order of that seed"
+    return "every case" if played == of else f"{played} of {of:,} cases"
 
 
 def _cell(words: Sequence[str]) -> str:
+    """How many passed; of how many, where some were not played."""
     if not words:
         return "–"
-    passed, failed = words.count("passed"), words.count("failed")
+    passed, failed, left = words.count("passed"), words.count("failed"), words.count("")
     said = str(passed) if passed or not failed else ""
-    return f"{said} **{failed} failed**".strip() if failed else said
+    said += f" **{failed} failed**" if failed else ""
+    return f"{said} of {len(words)}".strip() if left else said.strip()
