@@ -5,7 +5,6 @@
 local LAST = LOG
 local nonce, want = ARGV[A + 1], tonumber(ARGV[A + 3])
 local till, NOW = n2s(MS + tonumber(ARGV[A + 2])), n2s(US)
-local MEMBER = '^[^%z]*%z[^%z]*%z[^%z]*%z(.*)$'  -- of an agenda, with the id as its end
 local LOOK = 64                            -- tenants, and capabilities set aside, that are looked at for one with room
 local MOVES = 200                          -- tasks that are set aside at the most before a call returns
 local BUSY_MS = 1000                       -- after which room for another attempt is looked for again
@@ -45,6 +44,13 @@ if last then
   end
 end
 
+-- The id at the end of a member of an agenda.
+local find, sub = string.find, string.sub
+local function named(member)
+  local at = 0
+  for _ = 1, 3 do at = find(member, '\0', at + 1, true) end
+  return sub(member, at + 1)
+end
 local soon
 local function wait(ms)
   if not soon or ms < soon then soon = ms end
@@ -86,7 +92,7 @@ local function pick(lane, tenant)
   end
   while moves < MOVES do
     local m = redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'LIMIT', 0, 1)[1]
-    local id = m and string.match(m, MEMBER)
+    local id = m and named(m)
     local t = id and get(id)
     if not t or t.state ~= 'ready' or room('capability:' .. t.cap) then return m end
     t.park = 1
@@ -133,45 +139,42 @@ end
 local function next_of(lane, head)
   if LIMITED then
     local member = pick(lane, head.tenant)
-    local id = member and string.match(member, MEMBER)
+    local id = member and named(member)
     return member, id, id and redis.call('HGET', TASKS, id)
   end
   if not head.waiting then
     head.waiting, head.at, head.ids = members(lane, head.tenant, math.min(want - taken, TOGETHER)), 0, {}
-    for i, member in ipairs(head.waiting) do head.ids[i] = string.match(member, MEMBER) end
-    if head.ids[1] then head.texts = redis.call('HMGET', TASKS, unpack(head.ids)) end
+    for i, member in ipairs(head.waiting) do head.ids[i] = named(member) end
+    head.texts = head.ids[1] and redis.call('HMGET', TASKS, unpack(head.ids)) or {}
   end
   local at = head.at + 1
   head.at = at
-  return head.waiting[at], head.ids[at], head.texts and head.texts[at]
-end
--- A string of a header that is written as it is, by what stands before it; nil where there is none.
-local function plain(text, before)
-  local _, at = string.find(text, before, #NEW, true)
-  return at and string.match(text, '^([^"\\]*)"', at + 1)
-end
-local function number(text, before)
-  local _, at = string.find(text, before, #NEW, true)
-  return at and tonumber(string.match(text, '^(%d+)[,}]', at + 1))
+  return head.waiting[at], head.ids[at], head.texts[at]
 end
 -- What a claim needs of a new task's header, without decoding it, which costs as much as all the rest of a claim; nil where that
--- is not certain to be all: of rr the fields have names of others.
-local function glance(text)
-  if LIMITED or string.sub(text, 1, #NEW) ~= NEW or string.find(text, ',"rr":', #NEW, true)
-    or string.find(text, ',"deps":', #NEW, true) or string.find(text, ',"cxl":', #NEW, true) then return nil end
-  local version = plain(text, ',"version":"')
-  local t = {new = true, state = 'ready', ver = 1, att = 0, fence = '0', kind = plain(text, ',"kind":"'),
-    cap = plain(text, ',"cap":"'), key = plain(text, ',"key":"'), run = plain(text, ',"run":"'), version = version,
-    prio = number(text, ',"prio":'), slot = number(text, ',"slot":')}
-  if t.kind and t.cap and t.key and t.run and t.prio and t.slot
-    and (version or not string.find(text, ',"version":', #NEW, true)) then return t end
+-- is not certain to be all: where a text was escaped, or rr is there, whose fields have names of others.
+local function text_of(header, before)
+  local _, at = find(header, before, #NEW, true)
+  return at and sub(header, at + 1, find(header, '"', at + 1, true) - 1)
+end
+local function number_of(header, before)
+  local _, at = find(header, before, #NEW, true)
+  return at and tonumber(string.match(header, '^%d+', at + 1))
+end
+local function glance(header)
+  if LIMITED or sub(header, 1, #NEW) ~= NEW or find(header, '\\', #NEW, true) or find(header, ',"rr":', #NEW, true)
+    or find(header, ',"deps":', #NEW, true) or find(header, ',"cxl":', #NEW, true) then return nil end
+  local t = {new = true, state = 'ready', ver = 1, att = 0, fence = '0', kind = text_of(header, ',"kind":"'),
+    cap = text_of(header, ',"cap":"'), key = text_of(header, ',"key":"'), run = text_of(header, ',"run":"'),
+    version = text_of(header, ',"version":"'), prio = number_of(header, ',"prio":'), slot = number_of(header, ',"slot":')}
+  if t.kind and t.cap and t.key and t.run and t.prio and t.slot then return t end
 end
 -- The header of a task after a claim. Of a new one only the beginning is written anew: encoding costs more than all the rest.
-local WORKER = string.sub(cjson.encode({ARGV[A]}), 2, -2)
+local WORKER = sub(cjson.encode({ARGV[A]}), 2, -2)
 local CLAIMED = '{"state":"claimed","ver":2,"att":1,"fence":"'
-local function claimed(t, text)
-  if LIMITED or string.sub(text, 1, #NEW) ~= NEW then return cjson.encode(t) end
-  return CLAIMED .. t.fence .. '","owner":' .. WORKER .. ',"clm":1,' .. string.sub(text, #NEW + 1)
+local function claimed(t, header)
+  if LIMITED or sub(header, 1, #NEW) ~= NEW then return cjson.encode(t) end
+  return CLAIMED .. t.fence .. '","owner":' .. WORKER .. ',"clm":1,' .. sub(header, #NEW + 1)
 end
 -- What is told of a claim.
 local function event(t)
