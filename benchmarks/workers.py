@@ -197,7 +197,8 @@ async def _line() -> str:
 async def _work(url: str) -> None:
     async with await Board.open(url) as board:
         latencies: list[float] = []
-        await asyncio.gather(*(board.claim("nobody", ["empty"]) for _ in range(CONCURRENCY)))  # on all the connections it has
+        # On all the connections it has.
+        await asyncio.gather(*(board.claim("nobody", ["empty"]) for _ in range(CONCURRENCY)))
         print(json.dumps("ready"), flush=True)
         await _line()
         async with _Employed(board, latencies):

@@ -22,7 +22,7 @@ STEP_BYTES = 8 * 1024 * 1024
 """Largest message of a model, and largest answer, as JSON."""
 # A value that contains itself is too deep, like any other that is: looking for it at each level would take a fifth of the time.
 _COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
-_APART = frozenset({"data"})
+_APART = {"data"}
 _ENVELOPE_LEVELS = 8
 """How deep events and models put a value into others."""
 

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from redis.exceptions import RedisError
 
-from blackboard.attempt import Attempt, AtWork, Handler, internal_error, overdue, perform, send
+from blackboard.attempt import Attempt, AtWork, Handler, Held, internal_error, perform, send
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import BoardFull, EngineUnavailable, Fenced, Unconfirmed
@@ -56,40 +56,6 @@ def worker_name(role: str) -> str:
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, AtWork] = WeakKeyDictionary()
 
 
-class _Held:
-    """An attempt of this worker, and what happened to it."""
-
-    __slots__ = ("attempt", "drained", "late", "late_at", "left", "lost", "over", "task")
-
-    def __init__(self, attempt: Attempt) -> None:
-        self.attempt = attempt
-        self.task: asyncio.Task[None] | None = None
-        self.late_at = 0.0
-        """When it is late, on the event loop's clock."""
-        self.over = False
-        """Its handler has ended."""
-        self.left = False
-        """Its handler was told to stop and did not: somebody else ends the attempt."""
-        self.lost = self.late = self.drained = False
-        """Why it was told to."""
-
-    def told(self, word: str) -> None:
-        """What a heartbeat brought back."""
-        self.attempt.cancelled.set()
-        if word == "lost" and self.stop():
-            self.lost = True
-
-    def stop(self) -> bool:
-        """Tell the handler to stop; False when there is none at work."""
-        if self.over or self.left or self.task is None:
-            return False
-        return self.task.cancel()
-
-    def stopped(self) -> Completion | None:
-        """What became of an attempt whose handler said nothing more; None where others decide about it."""
-        return overdue(self.attempt.claim) if self.late and not self.lost else None
-
-
 class Worker:
     """Claims tasks from lanes and hands each to a handler.
 
@@ -116,7 +82,7 @@ class Worker:
         self._concurrency = concurrency
         self._share = max(1, concurrency // 2)
         """How many tasks a claim asks for at most: while one half is worked on, the server hands out the other."""
-        self._active: dict[asyncio.Task[None], _Held] = {}
+        self._active: dict[asyncio.Task[None], Held] = {}
         self._reporting: set[asyncio.Task[None]] = set()
         self._rung: set[_Place] = set()
         self._changed = asyncio.Event()
@@ -339,19 +305,19 @@ class Worker:
                     await self._board.ring(lanes, shard)
 
     def _start(self, claim: Claim) -> None:
-        held = _Held(Attempt(self._board, claim))
+        held = Held(Attempt(self._board, claim))
         held.task = asyncio.create_task(self._attempt(held), name=f"{claim.task_id}#{claim.attempt}")
         self._take(held, held.task)
         self._heartbeat.hold(claim, held.told)
         self._watch(held)
 
-    def _take(self, held: _Held, task: asyncio.Task[None]) -> None:
+    def _take(self, held: Held, task: asyncio.Task[None]) -> None:
         self._active[task] = held
         assert self._loop is not None
         self._loop.begin(task)
         task.add_done_callback(self._ended)
 
-    def _watch(self, held: _Held) -> None:
+    def _watch(self, held: Held) -> None:
         """See to it that the attempt is stopped when it is late. One timer for all: nearly none ever is."""
         loop = asyncio.get_running_loop()
         held.late_at = loop.time() + held.attempt.claim.attempt_seconds + _OVERTIME_SECONDS
@@ -371,10 +337,10 @@ class Worker:
         if following < math.inf:
             self._late = asyncio.get_running_loop().call_at(following, self._stop_late)
 
-    def _leave_later(self, held: _Held) -> None:
+    def _leave_later(self, held: Held) -> None:
         asyncio.get_running_loop().call_later(_STOP_SECONDS, self._leave, held)
 
-    def _leave(self, held: _Held) -> None:
+    def _leave(self, held: Held) -> None:
         """A handler that was told to stop goes on: its task ends without it."""
         if held.over or held.left or held.task not in self._active:
             return
@@ -396,7 +362,7 @@ class Worker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         full = self._room() <= 0
         if self._active.pop(task, None) is None:  # somebody else saw to its end
-            task.cancelled() or task.exception()
+            _ = task.cancelled() or task.exception()
             return
         self._reporting.discard(task)
         assert self._loop is not None
@@ -406,7 +372,7 @@ class Worker:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error)
 
-    async def _attempt(self, held: _Held, *, left: bool = False) -> None:
+    async def _attempt(self, held: Held, *, left: bool = False) -> None:
         """The handler's work and the report on it, in one task: what stops the handler is a cancellation of it.
 
         Args:
@@ -429,7 +395,7 @@ class Worker:
         finally:
             self._heartbeat.drop(claim)
 
-    async def _performed(self, held: _Held) -> Completion | None:
+    async def _performed(self, held: Held) -> Completion | None:
         """What became of the handler's work; None where somebody else decides about the task."""
         try:
             # The next claim goes first: the server works on it while the handlers work here, and not on all of it together.
