@@ -56,5 +56,6 @@ async def _reordered(play: Play, task_id: str) -> None:
     """Put what could be mistaken for another field before the others, where it may stand as well."""
     header = await play.header(task_id)
     first = {name: header[name] for name in ("state", "ver", "att", "fence", "at", "rr")}
+    first["rr"]["lost"] = dict(sorted(first["rr"]["lost"].items()))  # not the name of the rule first
     client: Any = play.board.client
     await client.hset(play.shard.tasks, task_id, json.dumps(first | header, separators=(",", ":")))
