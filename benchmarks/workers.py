@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio
+from redis.exceptions import ResponseError
 
 from benchmarks.board import PAYLOAD
 from benchmarks.measure import Sample, in_turn
@@ -65,8 +66,8 @@ async def several(processes: Sequence[int], tasks: int, repetitions: int, say: C
                 measured = await in_turn(
                     {
                         ours: lambda n=number: _ours(board, server, n, tasks),
-                        FLOOR: lambda n=number: _floor(server, n, tasks, calls, "one"),
-                        TOGETHER: lambda n=number: _floor(server, n, tasks, calls, "together"),
+                        FLOOR: lambda n=number: _floor(board, server, n, tasks, calls, "one"),
+                        TOGETHER: lambda n=number: _floor(board, server, n, tasks, calls, "together"),
                         SERIAL: lambda: asyncio.to_thread(serial, server, max(100, tasks // 5)),
                     },
                     repetitions, say,
@@ -85,6 +86,15 @@ async def _ended(board: Board) -> None:
     """Until no task is open: each has a deadline as long as it is."""
     client: Any = board.client
     while await client.zcard(board.shards[0].prefix + "due"):
+        await asyncio.sleep(0.01)
+
+
+async def _at_rest(board: Board) -> None:
+    """Until the server's log is written anew, which would otherwise go on in a process of its own while others are timed."""
+    client: Any = board.client
+    with contextlib.suppress(ResponseError):  # it does so already
+        await client.bgrewriteaof()
+    while (told := await client.info("persistence"))["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"]:
         await asyncio.sleep(0.01)
 
 
@@ -146,12 +156,14 @@ async def _noop(attempt: Attempt) -> Completion:
 
 async def _ours(board: Board, server: RedisServer, number: int, tasks: int) -> Sample:
     await queue(board, tasks)
+    await _at_rest(board)
     return await _started_together(
         [Child("benchmarks.workers", "work", server.url) for _ in range(number)], tasks, lambda: _ended(board)
     )
 
 
-async def _floor(server: RedisServer, number: int, tasks: int, calls: Path, how: str) -> Sample:
+async def _floor(board: Board, server: RedisServer, number: int, tasks: int, calls: Path, how: str) -> Sample:
+    await _at_rest(board)
     given = (server.url, str(calls), str(tasks // number), how)
     return await _started_together([Child("benchmarks.workers", "replay", *given) for _ in range(number)], tasks, None)
 
@@ -168,12 +180,13 @@ async def _started_together(children: Sequence[Child], tasks: int, ended: Callab
             child.tell("go")
         if ended is not None:
             await ended()
-            seconds = time.perf_counter() - began
+        else:
             for child in children:
-                child.tell("stop")
+                await child.says(_PATIENCE_SECONDS)
+        seconds = time.perf_counter() - began
+        for child in children:
+            child.tell("stop")
         found = [await child.says(_PATIENCE_SECONDS) for child in children]
-        if ended is None:
-            seconds = time.perf_counter() - began
     return Sample(tasks, seconds, [one for latencies in found for one in latencies])
 
 
@@ -184,6 +197,8 @@ async def _line() -> str:
 async def _work(url: str) -> None:
     async with await Board.open(url) as board:
         latencies: list[float] = []
+        # On all the connections it has.
+        await asyncio.gather(*(board.claim("nobody", ["empty"]) for _ in range(CONCURRENCY)))
         print(json.dumps("ready"), flush=True)
         await _line()
         async with _Employed(board, latencies):
@@ -198,6 +213,7 @@ async def _replay(url: str, recorded: list[Call], tasks: int, how: str) -> None:
         client: Any = board.client
         empty = await client.script_load(EMPTY)
         call = partial(redis.asyncio.Redis.evalsha, client) if how == "one" else client.evalsha
+        await asyncio.gather(*(call(empty, 0, 0) for _ in range(CONCURRENCY)))  # on all the connections it has
         print(json.dumps("ready"), flush=True)
         await _line()
         wanted = iter(recorded[k % len(recorded)] for k in range(len(recorded) * tasks // ends))
@@ -210,6 +226,8 @@ async def _replay(url: str, recorded: list[Call], tasks: int, how: str) -> None:
                 latencies.append(time.perf_counter() - start)
 
         await asyncio.gather(*(caller() for _ in range(CONCURRENCY)))
+        print(json.dumps("done"), flush=True)
+        await _line()
         print(json.dumps(latencies), flush=True)
 
 

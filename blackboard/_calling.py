@@ -68,15 +68,22 @@ class Calling:
         keys, script = shard.declare(lanes, run_id), _script.load(name)
         if run_id is not None and name in ENDING and entered:
             keys, script = [*keys, *shard.results(run_id)], _script.load(name, "_results")
+        return await self._sent(script, keys, [len(lanes), *lanes, *args], shard, seconds=seconds, confirm=confirm)
+
+    async def _sent(
+        self,
+        script: _script.Script,
+        keys: Sequence[str],
+        args: Sequence[str | int],
+        shard: _keys.Shard,
+        *,
+        seconds: float | None = None,
+        confirm: Confirm | None = None,
+    ) -> Any:
+        recover = self.engine.ensure
         if confirm is not None:
-            return await _confirm.run(
-                self.client, script, keys, [len(lanes), *lanes, *args], confirm, shard.confirmed,
-                recover=self.engine.ensure,
-            )  # fmt: skip
-        return await _script.run(
-            self.client, script, keys, [len(lanes), *lanes, *args], recover=self.engine.ensure,
-            seconds=seconds,
-        )  # fmt: skip
+            return await _confirm.run(self.client, script, keys, args, confirm, shard.confirmed, recover=recover)
+        return await _script.run(self.client, script, keys, args, recover=recover, seconds=seconds)
 
     async def _asked(self, durable: bool) -> Confirm | None:
         """What a call waits for. That the servers can confirm at all is looked at once."""

@@ -34,6 +34,7 @@ class Shard:
         self.confirmed = self.prefix + "confirmed"
         self.topics = self.prefix + "topics"
         self.triggers = self.prefix + "triggers"
+        self._call = [self.prefix + name for name in ("tasks", "data", "lease", "due", "ev", "runs")]
 
     def lane(self, lane: str) -> list[str]:
         return [f"{self.prefix}{kind}:{lane}" for kind in "qrb"]
@@ -85,6 +86,12 @@ class Shard:
         if run_id is not None:
             keys += [self.log(run_id), self.open(run_id), self.turns(run_id), self.agenda(run_id)[0]]
         return keys
+
+    def declare_call(self, run_id: str, counted: bool) -> list[str]:
+        """KEYS of the script that ends a call; ``counted``: the outcome of its version is."""
+        prefix = self.prefix
+        keys = [*self._call, f"{prefix}run:{run_id}:log", f"{prefix}run:{run_id}:open"]
+        return [*keys, self.outcomes, self.use] if counted else keys
 
     def agenda(self, run_id: str) -> list[str]:
         """A run's agenda, what waits on it, and what is still to be made of its entries."""

@@ -101,9 +101,6 @@ PRELUDES: Mapping[str, tuple[str, ...]] = {
 }
 """The preludes that are not one file of that name."""
 
-USUAL: Mapping[tuple[str, str], str] = {("complete", "_board"): "_complete_call"}
-"""What a script begins with behind a prelude: its usual case, which returns before the prelude costs anything."""
-
 
 @cache
 def load(name: str, prelude: str = "_board") -> Script:
@@ -113,8 +110,7 @@ def load(name: str, prelude: str = "_board") -> Script:
 
 def parts(name: str, prelude: str) -> tuple[str, ...]:
     """The files a script is made of, its own last."""
-    usual = USUAL.get((name, prelude))
-    return (*((usual,) if usual else ()), *PRELUDES.get(prelude, (prelude,)), name)
+    return (*PRELUDES.get(prelude, (prelude,)), name)
 
 
 def source(name: str) -> str:

@@ -71,6 +71,40 @@ class AtWork:
             self.idle.set()
 
 
+class Held:
+    """An attempt of this worker, and what happened to it."""
+
+    __slots__ = ("attempt", "drained", "late", "late_at", "left", "lost", "over", "task")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.task: asyncio.Task[None] | None = None
+        self.late_at = 0.0
+        """When it is late, on the event loop's clock."""
+        self.over = False
+        """Its handler has ended."""
+        self.left = False
+        """Its handler was told to stop and did not: somebody else ends the attempt."""
+        self.lost = self.late = self.drained = False
+        """Why it was told to."""
+
+    def told(self, word: str) -> None:
+        """What a heartbeat brought back."""
+        self.attempt.cancelled.set()
+        if word == "lost" and self.stop():
+            self.lost = True
+
+    def stop(self) -> bool:
+        """Tell the handler to stop; False when there is none at work."""
+        if self.over or self.left or self.task is None:
+            return False
+        return self.task.cancel()
+
+    def stopped(self) -> Completion | None:
+        """What became of an attempt whose handler said nothing more; None where others decide about it."""
+        return overdue(self.attempt.claim) if self.late and not self.lost else None
+
+
 async def perform(attempt: Attempt, handle: Handler) -> Completion | None:
     """The handler's completion; whatever it raises becomes one, because a task must end in any case.
 

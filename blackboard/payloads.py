@@ -20,7 +20,9 @@ REPORT_BYTES = 1024 * 1024
 """Largest report of a running attempt, and most of a completion beside its result, as JSON."""
 STEP_BYTES = 8 * 1024 * 1024
 """Largest message of a model, and largest answer, as JSON."""
-_COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+# A value that contains itself is too deep, like any other that is: looking for it at each level would take a fifth of the time.
+_COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+_APART = {"data"}
 _ENVELOPE_LEVELS = 8
 """How deep events and models put a value into others."""
 
@@ -33,9 +35,14 @@ def dump(value: Any, field: str, limit: int) -> str:
             more than about 200 levels. One such event would make the whole log unreadable.
         Oversized: larger than ``limit`` bytes.
     """
+    return _bounded(value, field, limit, read_back=True)
+
+
+def _bounded(value: Any, field: str, limit: int, *, read_back: bool) -> str:
     try:
         text = _COMPACT.encode(value)
-        from_json("[" * _ENVELOPE_LEVELS + text + "]" * _ENVELOPE_LEVELS)
+        if read_back:
+            from_json("[" * _ENVELOPE_LEVELS + text + "]" * _ENVELOPE_LEVELS)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error
     if len(text) > limit:
@@ -56,13 +63,15 @@ def dump_completion(claim: Claim, completion: Completion) -> tuple[str, str]:
         "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
         "attempts": claim.attempt, "worker": claim.worker, "taint": [*merged(claim.taint, completion.taint)],
     }  # fmt: skip
-    said = completion.model_dump(mode="json", exclude_none=True)
-    data = dump(said.pop("data", None), "completion.data", PAYLOAD_BYTES)
+    said = completion.model_dump(mode="json", exclude_none=True, exclude=_APART)
+    data = dump(completion.data, "completion.data", PAYLOAD_BYTES)
     if (error := said.pop("error", None)) is not None:
         # The message stands last, so that the script that decides can add to it why no attempt follows.
         message = error.pop("message")
         own["error"] = {**error, "message": message}
-    return dump(said | own, "completion", REPORT_BYTES), data
+    # Of what a handler wrote itself only these can hold what could not be read back.
+    told = bool(error or completion.stdout or completion.stderr)
+    return _bounded(said | own, "completion", REPORT_BYTES, read_back=told), data
 
 
 def join(fields: str, name: str, value: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import secrets
 import socket
@@ -18,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from redis.exceptions import RedisError
 
-from blackboard.attempt import Attempt, AtWork, Handler, internal_error, overdue, perform, send
+from blackboard.attempt import Attempt, AtWork, Handler, Held, internal_error, perform, send
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import BoardFull, EngineUnavailable, Fenced, Unconfirmed
@@ -81,7 +82,7 @@ class Worker:
         self._concurrency = concurrency
         self._share = max(1, concurrency // 2)
         """How many tasks a claim asks for at most: while one half is worked on, the server hands out the other."""
-        self._active: set[asyncio.Task[None]] = set()
+        self._active: dict[asyncio.Task[None], Held] = {}
         self._reporting: set[asyncio.Task[None]] = set()
         self._rung: set[_Place] = set()
         self._changed = asyncio.Event()
@@ -99,6 +100,8 @@ class Worker:
         """Shards where there may be work: all at first, then those whose bell rang or where a claim got all it asked."""
         self._nonces: dict[int, str] = {}
         self._deaf = False
+        self._late: asyncio.TimerHandle | None = None
+        """For when the first of the attempts is late."""
 
     async def run(self) -> None:
         """Claim and work until :meth:`drain` is called."""
@@ -279,10 +282,14 @@ class Worker:
         self._changed.set()
         if self._active:
             await asyncio.wait(self._active, timeout=grace_seconds)
-        for task in self._active - self._reporting:
-            task.cancel("drain")
-        if self._active:
-            await asyncio.wait(self._active)
+        for held in list(self._active.values()):
+            if held.stop():
+                held.drained = True
+                self._leave_later(held)
+        if self._late is not None:
+            self._late.cancel()
+        while self._active:  # those whose handlers go on are left to others meanwhile
+            await asyncio.wait(self._active, timeout=_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         bells = dict(self._bells)
         for bell in bells.values():
             bell.cancel()
@@ -298,11 +305,50 @@ class Worker:
                     await self._board.ring(lanes, shard)
 
     def _start(self, claim: Claim) -> None:
-        task = asyncio.create_task(self._attempt(claim), name=f"{claim.task_id}#{claim.attempt}")
-        self._active.add(task)
+        held = Held(Attempt(self._board, claim))
+        held.task = asyncio.create_task(self._attempt(held), name=f"{claim.task_id}#{claim.attempt}")
+        self._take(held, held.task)
+        self._heartbeat.hold(claim, held.told)
+        self._watch(held)
+
+    def _take(self, held: Held, task: asyncio.Task[None]) -> None:
+        self._active[task] = held
         assert self._loop is not None
         self._loop.begin(task)
         task.add_done_callback(self._ended)
+
+    def _watch(self, held: Held) -> None:
+        """See to it that the attempt is stopped when it is late. One timer for all: nearly none ever is."""
+        loop = asyncio.get_running_loop()
+        held.late_at = loop.time() + held.attempt.claim.attempt_seconds + _OVERTIME_SECONDS
+        if self._late is None or held.late_at < self._late.when():
+            if self._late is not None:
+                self._late.cancel()
+            self._late = loop.call_at(held.late_at, self._stop_late)
+
+    def _stop_late(self) -> None:
+        assert self._late is not None
+        now, self._late = self._late.when(), None
+        for held in self._active.values():
+            if held.late_at <= now and held.stop():
+                held.late_at, held.late = math.inf, True
+                self._leave_later(held)
+        following = min((held.late_at for held in self._active.values() if not held.over), default=math.inf)
+        if following < math.inf:
+            self._late = asyncio.get_running_loop().call_at(following, self._stop_late)
+
+    def _leave_later(self, held: Held) -> None:
+        asyncio.get_running_loop().call_later(_STOP_SECONDS, self._leave, held)
+
+    def _leave(self, held: Held) -> None:
+        """A handler that was told to stop goes on: its task ends without it."""
+        if held.over or held.left or held.task not in self._active:
+            return
+        held.left = True
+        del self._active[held.task]
+        assert self._loop is not None
+        self._loop.end(held.task)
+        self._take(held, asyncio.create_task(self._attempt(held, left=True), name=held.task.get_name()))
 
     def _room(self) -> int:
         """How many attempts may begin now.
@@ -310,11 +356,14 @@ class Worker:
         What only waits for its report to be taken leaves room: the next claim then travels with the report. Not without
         end: a server that takes no reports gets no further claims.
         """
-        return min(self._concurrency - len(self._active - self._reporting), 2 * self._concurrency - len(self._active))
+        active = len(self._active)
+        return min(self._concurrency - active + len(self._reporting), 2 * self._concurrency - active)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         full = self._room() <= 0
-        self._active.discard(task)
+        if self._active.pop(task, None) is None:  # somebody else saw to its end
+            _ = task.cancelled() or task.exception()
+            return
         self._reporting.discard(task)
         assert self._loop is not None
         self._loop.end(task)
@@ -323,38 +372,22 @@ class Worker:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error)
 
-    async def _attempt(self, claim: Claim) -> None:
-        attempt = Attempt(self._board, claim)
-        work = asyncio.ensure_future(perform(attempt, self._handle))
-        lost, late = asyncio.Event(), False
+    async def _attempt(self, held: Held, *, left: bool = False) -> None:
+        """The handler's work and the report on it, in one task: what stops the handler is a cancellation of it.
 
-        def told(word: str) -> None:
-            attempt.cancelled.set()
-            if word == "lost":
-                lost.set()
-                work.cancel("lost")
-
-        self._heartbeat.hold(claim, told)
+        Args:
+            left: only the report; the handler is still at work.
+        """
+        claim = held.attempt.claim
         try:
-            try:
-                await asyncio.wait({work}, timeout=claim.attempt_seconds + _OVERTIME_SECONDS)
-                late = not work.done()
-                if late:
-                    await self._stop(work, "late")
-            except asyncio.CancelledError:
-                if not work.done():  # what is finished is reported even now
-                    await self._give_back(claim, work)
-                    return
-            if work.done() and not work.cancelled():
-                completion = work.result()
-            elif lost.is_set():  # somebody else decides about the task now
+            completion = held.stopped() if left else await self._performed(held)
+            if held.left is not left:
                 return
-            elif late:
-                completion = overdue(claim)
-            else:
-                completion = internal_error(claim, "the handler was cancelled by something it waited for")
-            if completion is not None:
-                await self._report(attempt, completion)
+            if held.drained:  # whatever the stopped handler says
+                with contextlib.suppress(EngineUnavailable, BoardFull):
+                    await self._board.release(claim)
+            elif completion is not None:
+                await self._report(held.attempt, completion)
         except Fenced as fenced:
             log.info("%s: result dropped, %s", claim.task_id, fenced)
         except Unconfirmed as error:  # it is written; waiting longer would only keep the place
@@ -362,17 +395,25 @@ class Worker:
         finally:
             self._heartbeat.drop(claim)
 
-    async def _give_back(self, claim: Claim, work: asyncio.Future[Completion | None]) -> None:
-        """Stop the handler and release the task, whatever the stopped handler says."""
-        await self._stop(work, "drain")
-        with contextlib.suppress(Fenced, EngineUnavailable, BoardFull):
-            await self._board.release(claim)
-
-    @staticmethod
-    async def _stop(work: asyncio.Future[Completion | None], why: str) -> None:
-        work.cancel(why)
-        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # looked at, and not reported
-        await asyncio.wait({work}, timeout=_STOP_SECONDS)
+    async def _performed(self, held: Held) -> Completion | None:
+        """What became of the handler's work; None where somebody else decides about the task."""
+        try:
+            # The next claim goes first: the server works on it while the handlers work here, and not on all of it together.
+            await asyncio.sleep(0)
+            return await perform(held.attempt, self._handle)
+        except asyncio.CancelledError:
+            if not (held.lost or held.late or held.drained):
+                assert held.task is not None
+                if not held.task.cancelling():
+                    return internal_error(held.attempt.claim, "the handler was cancelled by something it waited for")
+                held.drained = True  # the event loop itself is being ended
+            return held.stopped()
+        except Exception:
+            if not held.drained:
+                raise
+            return None
+        finally:
+            held.over = True
 
     async def _report(self, attempt: Attempt, completion: Completion) -> None:
         me = asyncio.current_task()

@@ -17,6 +17,7 @@ from blackboard._calling import STEP_LANE, Calling
 from blackboard._keys import Shard
 from blackboard._sending import Kept
 from blackboard.claims import Claim
+from blackboard.confirm import Confirm
 from blackboard.errors import BadInput
 from blackboard.events import (
     FabricationStage,
@@ -194,11 +195,20 @@ class Working(Calling):
         completion = cleaned_completion(completion)
         body, data = await self._written(claim, completion)
         confirm, took = await self._asked(durable), _took(claim, completion)
-        usual = _usual(claim, completion)
+        if claim.usual and completion.status is Status.SUCCEEDED and await self._end_call(claim, body, took, confirm):
+            return
         await self._ending(claim, completion, data, lambda *entry: self._call(
-            "complete", self.shard_of(claim.run_id), (claim.lane,) if usual else self._released(claim), claim.run_id,
-            claim.task_id, claim.fence, completion.status.value, body, _told(completion), took, *usual, *entry,
+            "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
+            claim.task_id, claim.fence, completion.status.value, body, _told(completion), f"{took[0]} {took[1]}", *entry,
             confirm=confirm, entered=bool(claim.entry),
+        ))  # fmt: skip
+
+    async def _end_call(self, claim: Claim, body: str, took: tuple[int, int], confirm: Confirm | None) -> bool:
+        """The end of a call as most of them are; False where something happened to it, and nothing was written."""
+        counted = [f"{claim.capability}|{claim.version}", *took] if claim.version else []
+        return bool(await self._sent(
+            _script.load("complete_call", ""), self.shard_of(claim.run_id).declare_call(claim.run_id, bool(counted)),
+            [claim.task_id, claim.usual, body, *counted], self.shard_of(claim.run_id), confirm=confirm,
         ))  # fmt: skip
 
     async def fail(self, claim: Claim, completion: Completion, *, carried: Usage | None = None) -> str:
@@ -344,16 +354,9 @@ def _awoken(place: Shard, worker: str) -> str:
     return place.last_claim(f"{worker}:bell")
 
 
-def _usual(claim: Claim, completion: Completion) -> tuple[str, ...]:
-    """What the end of a call as most of them are is told: its header, and whose outcome is counted. Nothing of any other."""
-    if not claim.usual or completion.status is not Status.SUCCEEDED:
-        return ()
-    return claim.usual, f"{claim.capability}|{claim.version}" if claim.version else ""
-
-
-def _took(claim: Claim, completion: Completion) -> str:
+def _took(claim: Claim, completion: Completion) -> tuple[int, int]:
     """Milliseconds of the attempt in this process, and tokens of the task."""
-    return f"{max(0, round(1000 * (time.monotonic() - claim.received)))} {completion.usage.total_tokens}"
+    return max(0, round(1000 * (time.monotonic() - claim.received))), completion.usage.total_tokens
 
 
 def _told(completion: Completion) -> str:

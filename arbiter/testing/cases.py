@@ -131,13 +131,16 @@ def worthwhile(called: Called, boundary: str, last: int) -> bool:
             wanted = ("progress", "claim", "complete")[: 3 if boundary == "children" else 2]
             return called.role in ("fabricator", "wrapper") and called.script in wanted
         case "stall":
-            return number == 1 and called.script in ("submit", "commit", "complete", "progress", "claim", "beat")
+            return number == 1 and called.script in (
+                "submit", "commit", "complete", "complete_call", "progress", "claim", "beat"
+            )  # fmt: skip
         case "full" | "demoted":
             return number == 1
         case "zombie":
             return called.script in (
                 "commit",
                 "complete",
+                "complete_call",
                 "fail",
                 "progress",
                 "retire_run",

@@ -166,13 +166,20 @@ async def desk(scene: Scene) -> JsonValue:
         "budgets": (Budget(level="board", tokens=10**9), Budget(level="board/day", tokens=10**9)), "retention": None,
     }  # fmt: skip
     steps: tuple[Callable[[Arbiter], Awaitable[JsonValue]], ...] = (
-        _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _volunteered, _scheduled, _retired, _signed,
-        _recorded, _letters, records.permitted, records.taught, records.forgotten, records.compacted, records.leased,
-        records.heard,
+        _unbounded, _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _volunteered, _scheduled,
+        _retired, _signed, _recorded, _letters, records.permitted, records.taught, records.forgotten,
+        records.compacted, records.leased, records.heard,
     )  # fmt: skip
     async with scene.arbiter(**options) as a:
         _open.append(a)
         return {step.__name__: await step(a) for step in steps}
+
+
+async def _unbounded(a: Arbiter) -> JsonValue:
+    """A call that no quota counts yet: the usual one."""
+    run = await a.board.submit_call("plain", 1, lane=HELD_LANE, idempotency_key="plain")
+    await _worked(a, run)
+    return await _ended(a, run)
 
 
 async def _bounds(a: Arbiter) -> JsonValue:

@@ -4,7 +4,7 @@
 -- it comes after this one.
 local LAST = LOG
 local nonce, want = ARGV[A + 1], tonumber(ARGV[A + 3])
-local till = n2s(MS + tonumber(ARGV[A + 2]))
+local till, NOW = n2s(MS + tonumber(ARGV[A + 2])), n2s(US)
 local LOOK = 64                            -- tenants, and capabilities set aside, that are looked at for one with room
 local MOVES = 200                          -- tasks that are set aside at the most before a call returns
 local BUSY_MS = 1000                       -- after which room for another attempt is looked for again
@@ -44,6 +44,13 @@ if last then
   end
 end
 
+-- The id at the end of a member of an agenda.
+local find, sub = string.find, string.sub
+local function named(member)
+  local at = 0
+  for _ = 1, 3 do at = find(member, '\0', at + 1, true) end
+  return sub(member, at + 1)
+end
 local soon
 local function wait(ms)
   if not soon or ms < soon then soon = ms end
@@ -85,7 +92,7 @@ local function pick(lane, tenant)
   end
   while moves < MOVES do
     local m = redis.call('ZRANGEBYLEX', lane.r, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'LIMIT', 0, 1)[1]
-    local id = m and string.match(m, '%z([^%z]*)$')
+    local id = m and named(m)
     local t = id and get(id)
     if not t or t.state ~= 'ready' or room('capability:' .. t.cap) then return m end
     t.park = 1
@@ -127,24 +134,62 @@ local function write(name, lane)
   end
   gone, served, ids, headers, events, tasks = {}, {}, {}, {}, {}, {}
 end
--- The tenant's next task: what waits is read ahead, but where quotas decide it depends on what was taken before.
+-- The tenant's next task, its id and its header: what waits is read ahead, but where quotas decide it depends on what was taken
+-- before.
 local function next_of(lane, head)
-  if LIMITED then return pick(lane, head.tenant) end
-  if not head.waiting then head.waiting, head.at = members(lane, head.tenant, math.min(want - taken, TOGETHER)), 0 end
-  head.at = head.at + 1
-  return head.waiting[head.at]
+  if LIMITED then
+    local member = pick(lane, head.tenant)
+    local id = member and named(member)
+    return member, id, id and redis.call('HGET', TASKS, id)
+  end
+  if not head.waiting then
+    head.waiting, head.at, head.ids = members(lane, head.tenant, math.min(want - taken, TOGETHER)), 0, {}
+    for i, member in ipairs(head.waiting) do head.ids[i] = named(member) end
+    head.texts = head.ids[1] and redis.call('HMGET', TASKS, unpack(head.ids)) or {}
+  end
+  local at = head.at + 1
+  head.at = at
+  return head.waiting[at], head.ids[at], head.texts[at]
+end
+-- What a claim needs of a new task's header, without decoding it, which costs as much as all the rest of a claim; nil where that
+-- is not certain to be all: where a text was escaped, or rr is there, whose fields have names of others.
+local function text_of(header, before)
+  local _, at = find(header, before, #NEW, true)
+  return at and sub(header, at + 1, find(header, '"', at + 1, true) - 1)
+end
+local function number_of(header, before)
+  local _, at = find(header, before, #NEW, true)
+  return at and tonumber(string.match(header, '^%d+', at + 1))
+end
+local function glance(header)
+  if LIMITED or sub(header, 1, #NEW) ~= NEW or find(header, '\\', #NEW, true) or find(header, ',"rr":', #NEW, true)
+    or find(header, ',"deps":', #NEW, true) or find(header, ',"cxl":', #NEW, true) then return nil end
+  local t = {new = true, state = 'ready', ver = 1, att = 0, fence = '0', kind = text_of(header, ',"kind":"'),
+    cap = text_of(header, ',"cap":"'), key = text_of(header, ',"key":"'), run = text_of(header, ',"run":"'),
+    version = text_of(header, ',"version":"'), prio = number_of(header, ',"prio":'), slot = number_of(header, ',"slot":')}
+  if t.kind and t.cap and t.key and t.run and t.prio and t.slot then return t end
 end
 -- The header of a task after a claim. Of a new one only the beginning is written anew: encoding costs more than all the rest.
-local WORKER = ',"owner":' .. string.sub(cjson.encode({ARGV[A]}), 2, -2) .. ',"clm":1,'
-local function claimed(t, text)
-  if LIMITED or string.sub(text, 1, #NEW) ~= NEW then return cjson.encode(t) end
-  return '{"state":"claimed","ver":2,"att":1,"fence":"' .. t.fence .. '"' .. WORKER .. string.sub(text, #NEW + 1)
+local WORKER = sub(cjson.encode({ARGV[A]}), 2, -2)
+local CLAIMED = '{"state":"claimed","ver":2,"att":1,"fence":"'
+local function claimed(t, header)
+  if LIMITED or sub(header, 1, #NEW) ~= NEW then return cjson.encode(t) end
+  return CLAIMED .. t.fence .. '","owner":' .. WORKER .. ',"clm":1,' .. sub(header, #NEW + 1)
+end
+-- What is told of a claim.
+local function event(t)
+  if not t.new then
+    return cjson.encode({attempt = t.att, worker = t.owner, fence = t.fence, capability = t.cap, kind = t.kind, key = t.key,
+      version = t.version})
+  end
+  return '{"attempt":1,"worker":' .. WORKER .. ',"fence":"' .. t.fence .. '","capability":"' .. t.cap .. '","kind":"' .. t.kind
+    .. '","key":"' .. t.key .. (t.version and '","version":"' .. t.version or '') .. '"}'
 end
 -- Takes one task of the tenant; what is on its agenda and not to be begun is dropped on the way: an agenda by an earlier version
 -- may have a task twice, and what was stopped before it began ends with the next sweep. False: it has none to give.
 local function take(name, lane, head)
   while true do
-    local member = next_of(lane, head)
+    local member, id, text = next_of(lane, head)
     if not member then
       write(name, lane)
       head.waiting = nil
@@ -153,9 +198,7 @@ local function take(name, lane, head)
       if not more or LIMITED then return false end
     else
       gone[#gone + 1] = member
-      local id = string.match(member, '%z([^%z]*)$')
-      local text = redis.call('HGET', TASKS, id)
-      local t = text and cjson.decode(text)
+      local t = text and (glance(text) or cjson.decode(text))
       local good = t and t.state == 'ready' and not t.cxl and not mine[id]
       if good then
         local weight = quota('tenant:' .. head.tenant)
@@ -167,11 +210,10 @@ local function take(name, lane, head)
           for _, subject in ipairs({'board', 'tenant:' .. head.tenant, 'capability:' .. t.cap}) do spend(subject, t) end
         end
         t.park = nil
-        t.fence = n2s(math.max(tonumber(t.fence) + 1, US))
+        t.fence = t.fence == '0' and NOW or n2s(math.max(tonumber(t.fence) + 1, US))
         t.att, t.clm = t.att + 1, (t.clm or 0) + 1
         t.ver, t.state, t.owner = t.ver + 1, 'claimed', ARGV[A]
-        hand(id, t, claimed(t, text), cjson.encode({attempt = t.att, worker = t.owner, fence = t.fence, capability = t.cap,
-          kind = t.kind, key = t.key, version = t.version}))
+        hand(id, t, claimed(t, text), event(t))
       end
       if LIMITED or #gone >= TOGETHER then write(name, lane) end
       if good then return true end

@@ -78,7 +78,7 @@ async def _played(
     before, between = HAPPENINGS[happening]
     with monkeypatch.context() as patched:
         watch_scripts(patched)
-        patched.setattr(working, "_took", lambda *_: "12 3")
+        patched.setattr(working, "_took", lambda *_: (12, 3))
         patched.setattr(controlling.secrets, "token_hex", lambda *_: "f00d")
         async with await Board.open(f"memory://{uuid.uuid4().hex}", lease_seconds=1.0) as board:
             play = Play(board, Clock(board))
