@@ -11,15 +11,18 @@ from strict import Mutation, Play, broken, done, faults, spec, verdict, watched_
 
 from blackboard import _script
 from blackboard.agenda import Agenda, Compared, View
+from blackboard.attempt import Attempt, send
 from blackboard.blobs import Blob
+from blackboard.board import Board
 from blackboard.entries import Entries
 from blackboard.entry import Entry
-from blackboard.errors import Stale
+from blackboard.errors import Stale, Unfitting
 from blackboard.events import RoundPlannedData
 from blackboard.results import result_entry
 from blackboard.sealing import verify
 from blackboard.triggers import AgendaTerms, Trigger
 from blackboard.types import Limits, RetryPolicy, Status
+from registry import schema
 
 play = watched_play
 ONCE = RetryPolicy(max_attempts=1)
@@ -148,6 +151,34 @@ async def test_a_key_that_is_no_word_of_a_topic_is_written_as_one(play: Play) ->
     assert {entry.topic for entry in await entries(play, run)} == {"results.count.a_b___", "results.count." + "x" * 64}
 
 
+async def test_a_result_that_does_not_fit_the_schema_of_its_topic_ends_its_task_as_failed(play: Play) -> None:
+    run = await play.run(spec("bad"), spec("good"))
+    first, second = await play.take(n=2)
+    await strict(play)
+    with pytest.raises(Unfitting, match="nothing is here that judges"):
+        await play.board.complete(first, done(first, {"total": 1}))
+    play.board.checker = schema
+    with pytest.raises(Unfitting, match="'three' is not of type 'number'"):
+        await play.board.complete(first, done(first, {"total": "three"}))
+    assert await entries(play, run) == [], "the task goes on"
+    ended = first.completion(Status.SUCCEEDED, data={"total": "three"}, sources=("http:a.example",))
+    await send(Attempt(play.board, first), ended)
+    await send(Attempt(play.board, second), done(second, {"total": 3}))
+    failed, result = await entries(play, run)
+    assert (failed.topic, result.topic) == ("failures.count.bad", "results.count.good")
+    assert failed.content["error"]["type"] == "topic_schema"
+    assert "results.count.*" in failed.content["error"]["message"]
+    assert "http:a.example" in failed.taint, "the message says what the result said"
+
+
+async def strict(play: Play) -> None:
+    """What results and failures must look like from here on, as somebody in another process says it."""
+    async with await Board.open(play.board.engine.url, namespace=play.board.namespace, board=play.board.name) as other:
+        notes = Entries(other, checker=schema)
+        await notes.set_schema("results.count.*", {"type": "object", "properties": {"total": {"type": "number"}}})
+        await notes.set_schema("failures.>", {"type": "string"})
+
+
 # ---- agendas -----------------------------------------------------------------------------------------------------------
 
 
@@ -253,9 +284,20 @@ async def stale_triggers_are_refused(play: Play) -> bool:
     return len(await play.kinds(run, "agenda.activated")) == 1
 
 
+async def stale_schemas_are_refused(play: Play) -> bool:
+    play.board.checker = schema
+    await play.run(spec("a"), spec("b"), agenda=AgendaTerms())
+    claims = await play.take(n=2)
+    await strict(play)
+    for claim in claims:
+        await send(Attempt(play.board, claim), done(claim, {"total": "three"}))
+    return [one.topic for one in await entries(play, claims[0].run_id)] == ["failures.count.a", "failures.count.b"]
+
+
 @pytest.mark.parametrize(
     ("check", "mutation"),
     [
+        (stale_schemas_are_refused, ("_results", "if now ~= judged", "if false")),
         (every_end_is_there, ("_board", "if t.ent and enter and status", "if false and status")),
         (every_end_is_there, ("_results", "redis.call('ZADD', FOUND, 0,", "redis.call('ZREM', FOUND,")),
         (every_end_is_there, ("_results", "if REPORT then\n    facts", "if false then\n    facts")),
