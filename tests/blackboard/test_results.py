@@ -125,7 +125,20 @@ async def test_what_nobody_reports_is_an_entry_as_well(play: Play) -> None:
     assert told == {
         "failures.count.gone": ("failed", "lease_lost"), "failures.count.late": ("timed_out", "deadline")
     }  # fmt: skip
-    assert (await verify(Entries(play.board, f"run:{run}"))).unsealed == 2, "a script cannot hash"
+    found = await verify(Entries(play.board, f"run:{run}"))
+    assert (found.sealed, found.unsealed, found.faults) == (2, 0, ()), "a script cannot hash"
+    key, client = play.board.shard_of(run).log(run), play.board.client
+    log: Any = await client.xrange(key)
+    await client.delete(key)
+    for at, fields in log:
+        posted = fields["type"] == "entry.posted" and "lease_lost" in fields["data"]
+        changed = {**fields, "data": fields["data"].replace("lease_lost", "permanent")} if posted else fields
+        await client.xadd(key, changed, id=at)
+    (fault,) = (await verify(Entries(play.board, f"run:{run}"))).faults
+    assert "its content is not what was written" in fault
+    await client.delete(key)
+    for at, fields in log:
+        await client.xadd(key, fields, id=at)
 
 
 async def test_what_was_cancelled_has_no_entry(play: Play) -> None:
