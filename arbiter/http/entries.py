@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
 from arbiter.http import bodies, streams
-from arbiter.http.access import LOCAL, visible
+from arbiter.http.access import LOCAL, opens, visible
 from arbiter.http.asked import Asked
 from arbiter.http.problems import Forbidden
 from blackboard import erasure, predicates, promotion, taint, topics
@@ -273,7 +273,7 @@ async def _within(asked: Asked, scope: str | None) -> Entries:
 
     Raises:
         BadInput: there is no such scope.
-        Forbidden: the token is confined to another one.
+        Forbidden: the token is confined to another one, or was not let into the group.
         UnknownRecord: there is no such run, or it is not the tenant's.
     """
     mine = f"tenant:{asked.token.tenant or asked.client.tenant}"
@@ -281,10 +281,8 @@ async def _within(asked: Asked, scope: str | None) -> Entries:
     owner = owner_of(scope)
     if scope.startswith("run:"):
         await visible(asked.board, asked.token, owner)
-    elif asked.token.tenant is not None and scope != mine:
-        raise Forbidden(
-            f"This token is confined to tenant {asked.token.tenant}: it sees {mine} and that tenant's runs."
-        )
+    else:
+        opens(asked.token, scope)
     token = asked.token
     author = (
         Author(kind="person", name=somebody())

@@ -96,6 +96,28 @@ async def test_what_is_written_comes_from_its_token_and_says_who_wrote_it(site: 
     assert set((await person.get(f"/v1/entries/{first}")).json()["taint"]) == {"person", "token:ci"}
 
 
+async def test_what_a_group_writes_is_seen_by_tokens_that_were_let_into_it(site: Site) -> None:
+    red = site.client(await site.token("entries:read", "entries:write", "runs:write", "group:red"))
+    entry = (await written(red, "a", "among us", scope="group:red"))["id"]
+    assert await contents(red, scope="group:red") == await contents(site.client(), scope="group:red") == ["among us"]
+    ours = site.client(await site.token("entries:read", "entries:write", "group:red", tenant="acme"))
+    assert await contents(ours, scope="group:red") == ["among us"]
+    for scopes in ((), ("group:blue",)):
+        other = site.client(await site.token("entries:read", "entries:write", "runs:write", *scopes))
+        watch = {"name": "w", "scope": "group:red", "topic": ">"}
+        there = {"topic": "b", "content": 1, "links": [{"rel": "supports", "to": entry}]}
+        for answer, status in (
+            (await other.get("/v1/entries", params={"scope": "group:red"}), 403),
+            (await other.get("/v1/entries/events", params={"scope": "group:red"}), 403),
+            (await other.get(f"/v1/entries/{entry}"), 404),
+            (await other.post(f"/v1/entries/{entry}/promote", json={"to": "public"}), 404),
+            (await other.post("/v1/entries", json=there), 404),
+            (await other.post("/v1/standing", json=watch), 403),
+        ):
+            assert answer.status_code == status, answer.text
+    assert "lacks the scope group:red" in answer.json()["detail"]
+
+
 async def test_a_token_of_a_tenant_sees_and_writes_only_its_own(site: Site) -> None:
     board, whole = site.served.board, site.client()
     mine, theirs = await board.submit("mine", tenant="acme"), await board.submit("theirs", tenant="other")
