@@ -53,8 +53,8 @@ LOOK_SECONDS = 1.0
 
 _TAKES: dict[str, tuple[set[str], set[str]]] = {
     POST: ({"topic", "content"}, {"confidence", "links", "seconds", "expect_topic"}),
-    AMEND: ({"entry"}, {"content", "confidence", "links", "seconds", "expect"}),
-    RETRACT: ({"entry"}, {"reason", "expect"}),
+    AMEND: ({"entry"}, {"content", "confidence", "links", "seconds", "expect", "expect_topic"}),
+    RETRACT: ({"entry"}, {"reason", "expect", "expect_topic"}),
     TAKE: ({"pattern"}, {"where", "seconds", "lease_seconds"}),
     CONFIRM: ({"entry"}, set()),
     RENEW: ({"entry", "lease_seconds"}, set()),
@@ -151,9 +151,9 @@ class EntryBroker:
         size = 0 if content is UNSET else _size(content)
         named = self._wrote(AMEND, size, entry.id, None if content is UNSET else [content], links, given)
         if "seconds" in given and given["seconds"] is None:
-            more = _typed(given, confidence=float, expect=int) | {"seconds": None}
+            more = _typed(given, confidence=float, expect=int, expect_topic=int) | {"seconds": None}
         else:
-            more = _typed(given, confidence=float, seconds=float, expect=int)
+            more = _typed(given, confidence=float, seconds=float, expect=int, expect_topic=int)
         return _told(
             await self._entries.amend(
                 entry.id, content, links=links, taint=self._taint, operation=named, task=self._task, **more
@@ -165,7 +165,7 @@ class EntryBroker:
         if entry is None:
             raise BrokerError("unknown", "There is no such entry.")
         named = self._wrote(RETRACT, 0, entry.id, given)
-        more = _typed(given, reason=str, expect=int)
+        more = _typed(given, reason=str, expect=int, expect_topic=int)
         return _told(await self._entries.retract(entry.id, operation=named, task=self._task, **more))
 
     async def _take(self, given: dict[str, Any]) -> JsonValue:

@@ -249,12 +249,13 @@ def watch(
         yield fact
 
 
-def amend(entry: str, *, expect: int | None = None, **changes: Any) -> dict[str, Any]:
+def amend(entry: str, *, expect: int | None = None, expect_topic: int | None = None, **changes: Any) -> dict[str, Any]:
     """Let an entry of a granted topic say something else from here on.
 
     Args:
         entry: its id.
         expect: amend only this version of it.
+        expect_topic: and only if so many facts were written on its topic.
         changes: ``content``, ``confidence``, ``links`` or ``seconds``; what is not given stays.
 
     Returns:
@@ -265,11 +266,14 @@ def amend(entry: str, *, expect: int | None = None, **changes: Any) -> dict[str,
     """
     if "links" in changes:
         changes["links"] = [list(link) for link in changes["links"]]
-    return cast("dict[str, Any]", call("entry.amend", {"entry": entry, "expect": expect, **changes}))
+    given = {"entry": entry, "expect": expect, "expect_topic": expect_topic}
+    return cast("dict[str, Any]", call("entry.amend", given | changes))
 
 
-def retract(entry: str, reason: str = "", *, expect: int | None = None) -> dict[str, Any]:
-    """Say that what an entry of a granted topic says counts no more.
+def retract(
+    entry: str, reason: str = "", *, expect: int | None = None, expect_topic: int | None = None
+) -> dict[str, Any]:
+    """Say that what an entry of a granted topic says counts no more. ``expect`` and ``expect_topic`` as for :func:`amend`.
 
     Returns:
         As :func:`post`.
@@ -277,7 +281,8 @@ def retract(entry: str, reason: str = "", *, expect: int | None = None) -> dict[
     Raises:
         CallError: as :func:`amend`.
     """
-    return cast("dict[str, Any]", call("entry.retract", {"entry": entry, "reason": reason, "expect": expect}))
+    given = {"entry": entry, "reason": reason, "expect": expect, "expect_topic": expect_topic}
+    return cast("dict[str, Any]", call("entry.retract", given))
 
 
 def take(

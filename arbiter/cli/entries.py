@@ -132,7 +132,8 @@ def amend(arguments: argparse.Namespace) -> int:
         return said(
             await entries.amend(
                 arguments.entry, given, confidence=confidence, links=_links(arguments.link) if arguments.link else None,
-                taint=arguments.taint or (), seconds=seconds, expect=arguments.expect, operation=arguments.key,
+                taint=arguments.taint or (), seconds=seconds, expect=arguments.expect, expect_topic=arguments.expect_topic,
+                operation=arguments.key,
             ),
             arguments,
         )  # fmt: skip
@@ -146,7 +147,8 @@ def retract(arguments: argparse.Namespace) -> int:
     async def retracted(entries: Entries) -> int:
         return said(
             await entries.retract(
-                arguments.entry, arguments.reason, expect=arguments.expect, operation=arguments.key
+                arguments.entry, arguments.reason, expect=arguments.expect, expect_topic=arguments.expect_topic,
+                operation=arguments.key,
             ),
             arguments,
         )  # fmt: skip

@@ -56,11 +56,13 @@ class _Amend(Record):
     seconds: float | None = None
     """Null for no end of its life."""
     expect: int | None = None
+    expect_topic: int | None = None
 
 
 class _Retract(Record):
     reason: str = ""
     expect: int | None = None
+    expect_topic: int | None = None
 
 
 class _Promote(Record):
@@ -148,7 +150,7 @@ async def amend(asked: Asked) -> Response:
             entry_id, said.content if "content" in named else UNSET, confidence=said.confidence,
             links=await _links(asked, said.links), taint=_sources(asked, said.taint),
             seconds=said.seconds if "seconds" in named else UNSET, expect=said.expect,
-            operation=bodies.idempotency_key(asked.request),
+            expect_topic=said.expect_topic, operation=bodies.idempotency_key(asked.request),
         )
     )  # fmt: skip
 
@@ -160,7 +162,11 @@ async def retract(asked: Asked) -> Response:
     entries = await _of(asked, entry_id)
     said = await bodies.model(asked.request, _Retract)
     key = bodies.idempotency_key(asked.request)
-    return _written(await entries.retract(entry_id, said.reason, expect=said.expect, operation=key))
+    return _written(
+        await entries.retract(
+            entry_id, said.reason, expect=said.expect, expect_topic=said.expect_topic, operation=key
+        )
+    )  # fmt: skip
 
 
 async def confirm(asked: Asked) -> Response:

@@ -56,7 +56,9 @@ def test_entries_are_written_found_changed_and_taken(
     assert [one["content"]["amount"] for one in lines(said("read", first, "--history", "--json"))] == [120, 130, 130]
     assert '"amount": 120' in said("read", first, "--at", second["position"])
     assert "expires" in said("read", first)
-    said("retract", second["id"], "--reason", "a mistake")
+    for words in (("amend", second["id"], "x"), ("retract", second["id"])):
+        assert "claims.note has version 1, not 0" in said(*words, "--expect-topic", "0", code=2)
+    said("retract", second["id"], "--reason", "a mistake", "--expect-topic", "1")
     table = said("query")
     assert "claims.invoice.7" in table
     assert "claims.note" not in table

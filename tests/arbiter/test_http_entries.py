@@ -62,6 +62,9 @@ async def test_entries_are_written_found_changed_and_read_again(site: Site) -> N
     assert (changed.status_code, changed.json()["version"]) == (201, 2)
     stale = await client.post(f"/v1/entries/{first['id']}/amend", json={"confidence": 1, "expect": 1})
     assert stale.status_code == 409
+    for path in ("amend", "retract"):
+        late = await client.post(f"/v1/entries/{first['id']}/{path}", json={"expect_topic": 1})
+        assert (late.status_code, "has version 2, not 1" in late.json()["detail"]) == (409, True)
     lasting = await client.post(f"/v1/entries/{first['id']}/amend", json={"seconds": 60})
     assert lasting.status_code == 201
     entry = (await client.get(f"/v1/entries/{first['id']}")).json()

@@ -63,10 +63,12 @@ def handler():
             break
     sdk.amend(first["id"], content={"amount": 140})
     rest = next(sdk.watch("claims.>", after=fact["position"], seconds=60))["content"]
-    try:
-        sdk.amend(first["id"], content=1, expect=1)
-    except sdk.CallError as error:
-        stale = error.type
+    stale = []
+    for write, topic in ((sdk.amend, None), (sdk.amend, 1), (sdk.retract, 1)):
+        try:
+            write(first["id"], expect=3 if topic else 1, expect_topic=topic)
+        except sdk.CallError as error:
+            stale.append(error.type)
     return {
         "was": was, "told": told, "rest": rest,
         "best": [best["id"] == first["id"], 0 < best["score"] <= 1, len(best["reasons"]) > 0],
@@ -85,7 +87,7 @@ def handler():
         assert data["rest"] == {"amount": 140}, "it goes on exactly after the last one"
         assert data["linking"] == [data["again"]]
         assert data["best"] == [True, True, True], "of the granted topics, with what spoke for it"
-        assert (data["taken"], data["none"], data["left"], data["stale"]) == ("x", None, 1, "stale")
+        assert (data["taken"], data["none"], data["left"], data["stale"]) == ("x", None, 1, ["stale"] * 3)
         assert (data["state"], data["missing"]) == ("retracted", None)
         entries = a.entries.within(f"run:{done.orchestration_id}")
         (entry,) = (await entries.query("claims.>")).entries
