@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from arbiter import judging, premises
+from arbiter import judging, premises, volunteering
 from arbiter.fold import RunState
 from arbiter.rating import Rating
 from arbiter.states import States
@@ -22,6 +22,7 @@ from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.entries import Entries
+from blackboard.entry import Entry
 from blackboard.errors import BadInput, ModelUnavailable, Stale
 from blackboard.events import AgendaDecidedData, PickedActivation, RatedActivation, SetAside
 from blackboard.plan import TASKS_PER_ROUND, Undecided, specs
@@ -253,18 +254,36 @@ class _Cycle:
             return "obviated", f"something fits {trigger.unless}, which makes it pointless"
         if trigger.requires is not None and not await self._holds(trigger.requires):
             return "parked", f"nothing fits {trigger.requires} yet, which it requires"
+        left = await self._bidding(entry)
+        if left is not None and left <= 0:
+            return "obviated", f"bids on {entry.topic} do not count any more"
         try:
-            return await self._pick(one, version, trigger.given(entry.record()), entry.taint)
+            return await self._pick(one, version, trigger.given(entry.record()), entry.taint, left)
         except BadInput as problem:
             return "obviated", f"its input cannot be made of the entry: {problem}"[:2000]
 
-    async def _pick(self, one: Activation, version: Version, given: Any, taint: Sequence[str]) -> Pick:
+    async def _bidding(self, entry: Entry) -> float | None:
+        """How long bids on an open request count from now on, in seconds; None for any other entry."""
+        said = volunteering.read(entry) if entry.topic.startswith(f"{volunteering.REQUESTS}.") else ""
+        if isinstance(said, str):
+            return None
+        return volunteering.closes(entry, said.seconds) - await self._entries.server_time()
+
+    async def _pick(
+        self, one: Activation, version: Version, given: Any, taint: Sequence[str], seconds: float | None
+    ) -> Pick:
+        """The task of an activation.
+
+        Args:
+            seconds: after which it is of no use, and ends; None for as long as the run's tasks may take.
+        """
         manifest, limits = version.manifest, self._state.limits
         key = f"@{one.number}"
         task = TaskSpec(
             key=key, tool_use_id=key, capability=one.capability, version=version.sha, lane=manifest.action, input=given,
             retry=manifest.retry, attempt_seconds=min(manifest.limits.attempt_seconds, limits.attempt_seconds),
             taint=merged(read(taint), origin(manifest)), made_from=(one.entry,),
+            seconds=None if seconds is None else min(seconds, limits.task_seconds),
         )  # fmt: skip
         own: dict[str, Any] = (
             {} if self._terms.planned else {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}

@@ -1,4 +1,4 @@
-"""Capabilities out of modules and files, named on a command line: ``module[:ATTR]`` or ``path.py[:ATTR]``."""
+"""Capabilities and strategies out of modules and files, named on a command line: ``module[:ATTR]`` or ``path.py[:ATTR]``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from blackboard.errors import BadInput
+from blackboard.strategies import Rate
 from registry import Capability
 
 
@@ -27,11 +28,33 @@ def capabilities(places: Iterable[str]) -> list[Capability[..., Any]]:
     return [one for where in places for one in _capabilities(where)]
 
 
+def strategies(places: Iterable[str]) -> dict[str, Rate]:
+    """The functions that rate in modules and files, by name: what ``STRATEGIES`` maps, or ATTR.
+
+    Raises:
+        BadInput: something that cannot be imported, is not there, or is no such mapping.
+    """
+    found: dict[str, Rate] = {}
+    for where in places:
+        source, attribute = _parted(where)
+        name = attribute or "STRATEGIES"
+        said = cast(object, getattr(_module("strategies", where, source), name, None))
+        named = cast("dict[object, object]", said) if isinstance(said, dict) else {}
+        if not named or not all(isinstance(key, str) and callable(rate) for key, rate in named.items()):
+            raise BadInput("strategies", where, f'Let {source} have {name} = {{"name": a function that rates}}.')
+        found |= cast("dict[str, Rate]", named)
+    return found
+
+
+def _parted(where: str) -> tuple[str, str]:
+    """Module or file, and the attribute if one is named."""
+    match = re.fullmatch(r"(.+):([A-Za-z_]\w*)", where)
+    return (match.group(1), match.group(2)) if match else (where, "")
+
+
 def _capabilities(where: str) -> list[Capability[..., Any]]:
-    source, attribute = where, ""
-    if match := re.fullmatch(r"(.+):([A-Za-z_]\w*)", where):
-        source, attribute = match.group(1), match.group(2)
-    module = _module(where, source)
+    source, attribute = _parted(where)
+    module = _module("capabilities", where, source)
     every = _public(module)
     found = getattr(module, attribute or "CAPABILITIES", None if attribute else list(every.values()) or None)
     if found is None and attribute:
@@ -55,7 +78,7 @@ def _public(module: ModuleType) -> dict[str, Capability[..., Any]]:
     return {name: value for name, value in named if isinstance(value, Capability) and not name.startswith("_")}
 
 
-def _module(where: str, source: str) -> ModuleType:
+def _module(field: str, where: str, source: str) -> ModuleType:
     file = Path(source)
     try:
         if file.suffix != ".py":
@@ -72,7 +95,7 @@ def _module(where: str, source: str) -> ModuleType:
         spec.loader.exec_module(module)
         return module
     except Exception as error:  # the user's code: whatever it raises is reported as what it is
-        raise BadInput("capabilities", where, f"It cannot be imported: {_why(error)}.") from error
+        raise BadInput(field, where, f"It cannot be imported: {_why(error)}.") from error
 
 
 def _reachable(folder: Path) -> None:

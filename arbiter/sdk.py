@@ -32,7 +32,7 @@ from blackboard.retention import RETENTION, Retention
 from blackboard.strategies import Rate
 from blackboard.taint import TaintPolicy
 from blackboard.types import Limits
-from registry import Capability, Matcher, Registry, Signer
+from registry import Capability, Matcher, Registry, Signer, schema
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -188,6 +188,7 @@ class Arbiter(Client):
             options["url"], data_dir=options["data_dir"], namespace=options["namespace"], board=options["board"],
             lease_seconds=options["lease_seconds"], confirm=Confirm() if durable is True else durable or None,
         )  # fmt: skip
+        board.checker = schema
         try:
             self._registry = Registry(
                 board.catalog,

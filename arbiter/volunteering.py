@@ -52,8 +52,8 @@ class OpenRequest(Record):
     input: dict[str, JsonValue] = Field(default_factory=dict)
     """Of the awarded capability, unless its bid says another."""
     seconds: float = Field(default=SECONDS, gt=0, le=86_400 * 30)
-    """How long bids count, on the server's clock, from when it was posted or amended. It is awarded before that time once a bid
-    can be, and everybody it triggered is done."""
+    """How long bids count, on the server's clock, from when it was posted or amended; who was triggered by it gets as long. It is
+    awarded before that time once a bid can be, and everybody it triggered is done."""
     otherwise: Literal["fabricate", "give_up"] = "give_up"
     """What happens without a bid that can be awarded."""
     missing: Missing | None = None

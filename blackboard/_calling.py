@@ -18,6 +18,7 @@ from blackboard.claims import Claim
 from blackboard.confirm import Confirm
 from blackboard.engine import Engine
 from blackboard.feed import Feed
+from blackboard.schema_index import Checker, SchemaIndex
 from blackboard.trigger_index import TriggerIndex
 
 STEP_LANE = "arbiter"
@@ -43,6 +44,9 @@ class Calling:
         self.catalog = Catalog(self.client, namespace, board)
         self.feed = Feed(engine, self.shards, self.source)
         self.triggers = TriggerIndex(self.client, self.shards, engine.ensure)
+        self.schemas = SchemaIndex(self.client, self._read)
+        self.checker: Checker | None = None
+        """Judges what tasks come to, where topics of results have schemas; see :class:`~blackboard.schema_index.SchemaIndex`."""
         self.random = random.Random()
         """Source of jitter; replace it in tests."""
         self.confirm: Confirm | None = None

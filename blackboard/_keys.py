@@ -73,7 +73,7 @@ class Shard:
     def results(self, run_id: str) -> list[str]:
         """What a script that ends tasks needs beside :meth:`declare`, to write what they came to on their run's board."""
         heads, vers, _, index, links, _ = self.entries(run_id)
-        return [heads, vers, index, links, self.triggers, self.agenda(run_id)[2]]
+        return [heads, vers, index, links, self.triggers, self.agenda(run_id)[2], self.topics]
 
     def last_claim(self, worker: str) -> str:
         return f"{self.prefix}w:{worker}"

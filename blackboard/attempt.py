@@ -14,7 +14,16 @@ from pydantic import JsonValue
 from blackboard import claims
 from blackboard.board import Board
 from blackboard.claims import Claim
-from blackboard.errors import BadInput, BlobError, BoardFull, EngineUnavailable, Fenced, Oversized, Unconfirmed
+from blackboard.errors import (
+    BadInput,
+    BlobError,
+    BoardFull,
+    EngineUnavailable,
+    Fenced,
+    Oversized,
+    Unconfirmed,
+    Unfitting,
+)
 from blackboard.retries import ruling
 from blackboard.types import Completion, Failure, Status, Usage
 
@@ -157,8 +166,9 @@ async def send(attempt: Attempt, completion: Completion) -> None:
             await attempt.board.complete(claim, completion)
     except BadInput as error:
         kind = "result_too_large" if isinstance(error, Oversized) else "not_json"
-        failure = Failure(type=kind, message=str(error))
-        await attempt.board.complete(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+        failure = Failure(type="topic_schema" if isinstance(error, Unfitting) else kind, message=str(error))
+        ended = claim.completion(Status.FAILED, error=failure, usage=completion.usage, sources=completion.taint)
+        await attempt.board.complete(claim, ended)
     except BlobError as error:  # a result that could not be stored is no result
         failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
         await attempt.board.fail(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))

@@ -105,7 +105,8 @@ def signed(author: Author) -> str:
 def _named(refusal: ScriptRefused) -> ScriptRefused | BadInput:
     """A refusal of bad input by a script, as the edge says it."""
     if refusal.code == "LINK":
-        return BadInput("links", refusal.detail.removeprefix("links: "), "Link to older entries that are on the board.")
+        to, _, remedy = refusal.detail.partition(" ")
+        return BadInput("links", to, remedy)
     if refusal.code == "TAINT":
         return BadInput("taint", refusal.detail, "Derive it from fewer entries.")
     return refusal

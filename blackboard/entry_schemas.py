@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
@@ -13,31 +12,14 @@ from blackboard import _script, topics
 from blackboard._calling import Calling
 from blackboard._keys import Shard
 from blackboard.entry_reading import PRELUDE, EntryReading
-from blackboard.errors import BadInput, ScriptRefused, Stale
+from blackboard.errors import BadInput, Stale
 from blackboard.meaning import Meaning
 from blackboard.payloads import dump
+from blackboard.schema_index import Checker
 
 _ATTEMPTS = 20
 
 T = TypeVar("T")
-
-
-class Checker(Protocol):
-    """What knows JSON Schema: the module :mod:`registry.schema`, which this package must not import."""
-
-    def problems(self, schema_text: str, value: JsonValue, /) -> list[str]:
-        """What is wrong with a value under a schema; nothing when it fits."""
-        ...
-
-    def check_schema(self, field: str, schema: Mapping[str, JsonValue], /) -> None:
-        """Refuse what is no schema."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Schemas:
-    version: str
-    by_pattern: tuple[tuple[str, str], ...]
 
 
 class EntrySchemas(EntryReading):
@@ -53,7 +35,6 @@ class EntrySchemas(EntryReading):
     def __init__(self, board: Calling, scope: str, checker: Checker | None, meaning: Meaning | None = None) -> None:
         super().__init__(board, scope, meaning)
         self._checker = checker
-        self._schemas = _Schemas("0", ())
 
     @property
     def checker(self) -> Checker | None:
@@ -97,41 +78,9 @@ class EntrySchemas(EntryReading):
 
     async def schemas(self) -> dict[str, JsonValue]:
         """The schemas of the board's topics, by pattern."""
-        return {pattern: json.loads(text) for pattern, text in (await self._fetched()).by_pattern}
-
-    async def _fetched(self) -> _Schemas:
-        shard = self._shard
-        client: Any = self._board.client
-        said: dict[str, str] = await self._retry(lambda: client.hgetall(shard.topics))
-        version = said.pop("", "0")
-        return _Schemas(version, tuple(sorted(said.items())))
+        found = await self._board.schemas.fetch(self._shard)
+        return {pattern: json.loads(text) for pattern, text in found.by_pattern}
 
     async def _checked(self, topic: str, content: JsonValue, write: Callable[[str], Awaitable[T]]) -> T:
         """Write what fits the schemas as they are when it is written."""
-        for _ in range(_ATTEMPTS):
-            try:
-                self._judge(topic, content)
-            except BadInput:  # by schemas that may have been changed since
-                fetched = await self._fetched()
-                if fetched.version == self._schemas.version:
-                    raise
-                self._schemas = fetched
-                continue
-            try:
-                return await write(self._schemas.version)
-            except ScriptRefused as refusal:
-                if refusal.code != "SCHEMAS":
-                    raise
-                self._schemas = await self._fetched()
-        raise Stale("STALE", "the schemas of the board's topics are being changed by too many at once; try again")
-
-    def _judge(self, topic: str, content: JsonValue) -> None:
-        for pattern, text in self._schemas.by_pattern:
-            if not topics.matches(pattern, topic):
-                continue
-            if self._checker is None:
-                raise BadInput(
-                    "topic", topic, f"Topics {pattern} have a schema; open these entries with what checks it."
-                )
-            if found := self._checker.problems(text, content):
-                raise BadInput("content", "; ".join(found), f"Topics {pattern} have a schema; make it fit.")
+        return await self._board.schemas.judged(self._shard, self._checker, topic, content, write)

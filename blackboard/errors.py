@@ -28,6 +28,10 @@ class Oversized(BadInput):
     """Refused because of its size alone."""
 
 
+class Unfitting(BadInput):
+    """Refused because it does not fit the schema of the topic it was to be written on, or nothing is there that could tell."""
+
+
 class Compacted(BadInput):
     """A position before the first one that can still be read: what happened there was compacted.
 

@@ -22,7 +22,7 @@ MOST = 20
 CHARACTERS = 20_000
 """Longest text of them."""
 _TERM = re.compile(
-    r'(@?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(!=|>=|<=|=|~|>|<|\?)("(?:[^"\\]|\\.)*"|[^\s"]\S*|)(?=\s|\Z)'
+    r'(@?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(!=|>=|<=|=|~|>|<|\?)("(?:[^"\\]|\\.)*"|[^\s"=<>~?]\S*|)(?=\s|\Z)'
 )
 _ATTRIBUTES = ("@confidence", "@author", "@kind", "@taint", "@version")
 _REMEDY = (

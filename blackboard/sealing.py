@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from blackboard import entry_log, events
 from blackboard.entry import FACTS, place
 from blackboard.entry_log import Mark
@@ -24,6 +26,8 @@ from blackboard.events import Event, ScopeCompactedData
 if TYPE_CHECKING:
     from blackboard.entry_reading import EntryReading
 
+_LOOKED_AT = (FACTS, events.ScopeCompacted.kind, events.TaskCompleted.kind)
+_STATED = "failures."
 _FAULTS = 100
 _ATTEMPTS = 200
 
@@ -34,7 +38,7 @@ class Verified:
 
     facts: int
     sealed: int
-    """Facts whose content is what was written."""
+    """Facts whose content is what was written: by its hash or, of a failure the board states, by the end of its task."""
     erased: int
     """Facts whose content was erased, each saying by whom and when."""
     unsealed: int
@@ -92,11 +96,13 @@ async def _gone_through(reading: EntryReading) -> Verified | None:
             if one.mark != told.mark:
                 return None
             for last, fields in one.events:
-                if not fields["type"].startswith((FACTS, events.ScopeCompacted.kind)):
+                if not fields["type"].startswith(_LOOKED_AT):
                     continue
                 event = events.parse(last, fields, reading.owner, reading.board.source)
                 if isinstance(event.data, events.EntryFactData):
                     told.fact(event, event.data)
+                if isinstance(event, events.TaskCompleted):
+                    told.ended(event)
                 summaries += isinstance(event.data, ScopeCompactedData)
     assert told is not None, "there is always a page"
     if bool(told.mark.upto) != (summaries == 1):
@@ -147,6 +153,13 @@ class _Told:
         self._says: dict[str, str] = {}
         self._kept, self._hash = 0, ""
         self._missing: dict[str, int] = {}
+        self._failures: dict[str, JsonValue] = {}
+
+    def ended(self, event: events.TaskCompleted) -> None:
+        """The next end of a task. Of a failure it says what the entry says that the same script writes."""
+        status, error = event.data.status.value, event.data.error
+        if error is not None:
+            self._failures[event.subject] = {"status": status, "error": {"type": error.type, "message": error.message}}
 
     def fact(self, event: Event, data: events.EntryFactData) -> None:
         """The next one."""
@@ -172,7 +185,19 @@ class _Told:
             self.count["erased"] += 1
         if isinstance(data, events.EntryPostedData):
             self._says[subject] = event.sequence
-            self.faults += _content(where, data, self.count)
+            self.faults += self._content(where, data)
+
+    def _content(self, where: str, data: events.EntryPostedData) -> list[str]:
+        if data.erased is not None:
+            return [f"{where}: it was erased and says something"] if data.content is not None or data.salt else []
+        stated = self._failures.get(data.author.task or "") if not data.sha256 else None
+        if not data.sha256 and (stated is None or not data.topic.startswith(_STATED)):
+            self.count["unsealed"] += 1
+            return []
+        if data.content != stated if stated is not None else digest(data.salt, data.content) != data.sha256:
+            return [f"{where}: its content is not what was written"]
+        self.count["sealed"] += 1
+        return []
 
     def end(self) -> None:
         """After the last one: whether what is missing is what was compacted, and the rest is still there."""
@@ -199,15 +224,3 @@ def under(topic: str, patterns: Mapping[str, object]) -> str:
     words = topic.split(".")
     beginnings = (".".join([*words[:size], ">"]) for size in range(len(words) - 1, -1, -1))
     return next((one for one in (topic, *beginnings) if one in patterns), "")
-
-
-def _content(where: str, data: events.EntryPostedData, count: dict[str, int]) -> list[str]:
-    if data.erased is not None:
-        return [f"{where}: it was erased and says something"] if data.content is not None or data.salt else []
-    if not data.sha256:
-        count["unsealed"] += 1
-        return []
-    if digest(data.salt, data.content) != data.sha256:
-        return [f"{where}: its content is not what was written"]
-    count["sealed"] += 1
-    return []

@@ -34,6 +34,8 @@ SCOPES: Mapping[str, str] = {
     "audit:read": "the audit",
 }
 """What a token may do. They include nothing of each other."""
+GROUP = "group:"
+"""How a scope begins that opens the entries of a group, for what the others let a token do with entries."""
 WHOLE_BOARD = ("metrics:read", "audit:read")
 """Scopes that cannot be confined to a tenant."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -113,7 +115,7 @@ class Tokens:
 
         Args:
             name: for people; need not be unique.
-            scopes: any of :data:`SCOPES`.
+            scopes: any of :data:`SCOPES`, and ``group:NAME`` of each group whose entries it is to see.
             tenant: the one it is confined to.
             seconds: how long it is good for; None for ever.
             by: who makes it, for the audit. Default: the user of this process.
@@ -129,8 +131,8 @@ class Tokens:
             raise BadInput("name", name, "Use 1 to 64 letters, digits, dots, dashes or underscores.")
         asked = tuple(dict.fromkeys(scopes))
         for scope in asked:
-            if scope not in SCOPES:
-                raise BadInput("scope", scope, f"Use any of {', '.join(SCOPES)}.")
+            if scope not in SCOPES and not (scope.startswith(GROUP) and re.match(type_name, scope[len(GROUP) :])):
+                raise BadInput("scope", scope, f"Use any of {', '.join(SCOPES)}, and group:NAME.")
             if tenant is not None and scope in WHOLE_BOARD:
                 raise BadInput("scope", scope, "It shows the whole board; leave it out, or the tenant.")
         if not asked:

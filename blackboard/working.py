@@ -153,12 +153,24 @@ class Working(Calling):
     async def _ending(self, claim: Claim, completion: Completion, data: str, end: Callable[..., Awaitable[Any]]) -> Any:
         """Call the script that ends an attempt with what it is told of the entry that may come of it."""
         told = results.report(claim, completion, data)
-        if not (told and claim.watched):
-            return await end(*told)
-        topic, content = results.topic(claim, completion), results.content(completion)
-        return await self.triggers.noticed(
-            self.shard_of(claim.run_id), lambda *triggers: end(*told, *triggers), topic, content
+        if not told:
+            return await end()
+        shard, topic, content = (
+            self.shard_of(claim.run_id),
+            results.topic(claim, completion),
+            results.content(completion),
         )
+
+        async def write(schemas: str) -> Any:
+            if not claim.watched:
+                return await end(*told, "", "", schemas)
+            return await self.triggers.noticed(
+                shard, lambda *triggers: end(*told, *triggers, schemas), topic, content
+            )  # fmt: skip
+
+        if completion.status is not Status.SUCCEEDED:  # why it failed is said, whatever schemas there are
+            return await write("")
+        return await self.schemas.judged(shard, self.checker, topic, content, write)
 
     async def wait_for_work(self, lanes: Sequence[str], seconds: float, shard: int = 0) -> bool:
         """Sleep until a lane's doorbell rings, at most ``seconds``. Call it only after an empty claim."""
@@ -188,6 +200,7 @@ class Working(Calling):
 
         Raises:
             Fenced: the task is no longer held by this claim; the completion was dropped.
+            Unfitting: the result does not fit the schema of the topic it would stand on; the task is still held.
             BadInput: the result is larger than :data:`PAYLOAD_BYTES`, or the rest is larger than :data:`REPORT_BYTES`.
             BlobUnavailable: the store of large values cannot be used; the task is still held.
             Unconfirmed: with ``durable``, it was written and no replica said in time that it has it.

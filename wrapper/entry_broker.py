@@ -6,6 +6,8 @@ writes. An operation is named by the task and by what is written, so a second at
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -18,7 +20,7 @@ from pydantic import JsonValue
 from blackboard import topics
 from blackboard.blobs import Blob
 from blackboard.entries import UNSET, Entries, Holder, Written
-from blackboard.entry import Entry, owner_of_entry
+from blackboard.entry import FACTS, Entry, owner_of_entry, told
 from blackboard.errors import BadInput, BlobError, LeaseLost, ScriptRefused
 from blackboard.strategies import CONTROL
 from blackboard.taint import merged
@@ -27,11 +29,13 @@ from wrapper.isolation import BrokerError, NotGranted
 
 POST, AMEND, RETRACT, TAKE = "entry.post", "entry.amend", "entry.retract", "entry.take"
 CONFIRM, RENEW, GIVE_BACK = "entry.confirm", "entry.renew", "entry.give_back"
-READ, QUERY = "entry.read", "entry.query"
+READ, QUERY, WATCH = "entry.read", "entry.query", "entry.watch"
 WRITES = 200
 """Most writes of one attempt, takings included."""
 READS = 1000
 """Most readings of one attempt."""
+PAST = 10
+"""How many readings one of the past counts for: it reads the log of the run."""
 CONTENT_BYTES = 64 * 1024
 """Largest content that code may write, as JSON."""
 WRITTEN_BYTES = 1024 * 1024
@@ -43,18 +47,21 @@ WHOLE_BYTES = 1024 * 1024
 FOUND = 50
 """Most entries of one answer."""
 WAIT_SECONDS = 60.0
-"""Longest that a taking may wait."""
+"""Longest that a taking or a watch may wait."""
+LOOK_SECONDS = 1.0
+"""How long a watch looks for what is there already, however short it is to wait."""
 
 _TAKES: dict[str, tuple[set[str], set[str]]] = {
     POST: ({"topic", "content"}, {"confidence", "links", "seconds", "expect_topic"}),
-    AMEND: ({"entry"}, {"content", "confidence", "links", "seconds", "expect"}),
-    RETRACT: ({"entry"}, {"reason", "expect"}),
+    AMEND: ({"entry"}, {"content", "confidence", "links", "seconds", "expect", "expect_topic"}),
+    RETRACT: ({"entry"}, {"reason", "expect", "expect_topic"}),
     TAKE: ({"pattern"}, {"where", "seconds", "lease_seconds"}),
     CONFIRM: ({"entry"}, set()),
     RENEW: ({"entry", "lease_seconds"}, set()),
     GIVE_BACK: ({"entry"}, set()),
-    READ: ({"entry"}, set()),
-    QUERY: ({"pattern"}, {"where", "about", "links_to", "rel", "limit", "after"}),
+    READ: ({"entry"}, {"at"}),
+    QUERY: ({"pattern"}, {"where", "about", "links_to", "rel", "limit", "after", "at"}),
+    WATCH: ({"pattern"}, {"where", "after", "seconds"}),
 }
 """What each call takes: what it must say, and what it may."""
 _WRITE = "to write on"
@@ -108,7 +115,7 @@ class EntryBroker:
         answer: Callable[[dict[str, Any]], Awaitable[JsonValue]] = {
             POST: self._post, AMEND: self._amend, RETRACT: self._retract, TAKE: self._take,
             CONFIRM: partial(self._hold, CONFIRM), RENEW: partial(self._hold, RENEW),
-            GIVE_BACK: partial(self._hold, GIVE_BACK), READ: self._read, QUERY: self._query,
+            GIVE_BACK: partial(self._hold, GIVE_BACK), READ: self._read, QUERY: self._query, WATCH: self._watch,
         }[method]  # fmt: skip
         try:
             return await answer(given)
@@ -144,9 +151,9 @@ class EntryBroker:
         size = 0 if content is UNSET else _size(content)
         named = self._wrote(AMEND, size, entry.id, None if content is UNSET else [content], links, given)
         if "seconds" in given and given["seconds"] is None:
-            more = _typed(given, confidence=float, expect=int) | {"seconds": None}
+            more = _typed(given, confidence=float, expect=int, expect_topic=int) | {"seconds": None}
         else:
-            more = _typed(given, confidence=float, seconds=float, expect=int)
+            more = _typed(given, confidence=float, seconds=float, expect=int, expect_topic=int)
         return _told(
             await self._entries.amend(
                 entry.id, content, links=links, taint=self._taint, operation=named, task=self._task, **more
@@ -158,7 +165,7 @@ class EntryBroker:
         if entry is None:
             raise BrokerError("unknown", "There is no such entry.")
         named = self._wrote(RETRACT, 0, entry.id, given)
-        more = _typed(given, reason=str, expect=int)
+        more = _typed(given, reason=str, expect=int, expect_topic=int)
         return _told(await self._entries.retract(entry.id, operation=named, task=self._task, **more))
 
     async def _take(self, given: dict[str, Any]) -> JsonValue:
@@ -166,8 +173,7 @@ class EntryBroker:
         self._may(pattern, self._grants.read, "to read")
         self._may(pattern, self._grants.write, _WRITE)
         more = _typed(given, where=str, seconds=float, lease_seconds=float)
-        if not 0 <= more.get("seconds", 0) <= WAIT_SECONDS:
-            raise BrokerError("bad_request", f"Wait for at most {WAIT_SECONDS:g} seconds, and ask again.")
+        _bounded(more.get("seconds", 0))
         lease = more.get("lease_seconds")
         named = self._wrote(TAKE, 0, pattern, more.get("where"), *(() if lease is None else (lease,)))
         take = partial(
@@ -198,18 +204,39 @@ class EntryBroker:
         return _told(await call(entry, fence, operation=named, task=self._task))
 
     async def _read(self, given: dict[str, Any]) -> JsonValue:
-        entry = await self._entry(given["entry"], self._grants.read, "to read")
+        more = _typed({"at": given.get("at")}, at=str)
+        entry = await self._entry(given["entry"], self._grants.read, "to read", **more)
         return None if entry is None else await self._given(entry, WHOLE_BYTES)
+
+    async def _watch(self, given: dict[str, Any]) -> JsonValue:
+        """The next fact after a position, or None when none came in time."""
+        pattern = topics.check_pattern(given.pop("pattern"))
+        self._may(pattern, self._grants.read, "to read")
+        more = _typed(given, where=str, after=str, seconds=float)
+        seconds = _bounded(more.pop("seconds", WAIT_SECONDS))
+        self._counted()
+        event = None
+        async with contextlib.aclosing(self._entries.watch(pattern, load=False, **more)) as facts:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(seconds, LOOK_SECONDS)):
+                    event = await anext(facts, None)
+        if event is None:
+            return None
+        fact: dict[str, JsonValue] = {"fact": event.kind.removeprefix(FACTS)}
+        if (entry := told(event, None)) is not None:
+            return fact | await self._given(entry, CONTENT_BYTES, left_out=True)
+        version, topic = event.data.version, event.data.topic
+        return fact | {"id": event.subject, "topic": topic, "version": version, "position": event.sequence}
 
     async def _query(self, given: dict[str, Any]) -> JsonValue:
         pattern = topics.check_pattern(given.pop("pattern"))
         self._may(pattern, self._grants.read, "to read")
-        more = _typed(given, where=str, about=str, links_to=str, rel=str, limit=int, after=str)
+        more = _typed(given, where=str, about=str, links_to=str, rel=str, limit=int, after=str, at=str)
         if "links_to" in more:
             await self._entry(more["links_to"], self._grants.read, "to read")
         if not 1 <= more.setdefault("limit", FOUND) <= FOUND:
             raise BrokerError("bad_request", f"Ask for 1 to {FOUND} entries at a time.")
-        self._counted()
+        self._counted(PAST if "at" in more else 1)
         found = await self._entries.query(pattern, load=False, **more)
         given_out = [await self._given(entry, CONTENT_BYTES, left_out=True) for entry in found.entries]
         for record, rank in zip(given_out, found.ranks, strict=bool(found.ranks)):
@@ -234,19 +261,19 @@ class EntryBroker:
         assert self._given_entries is not None, "asked for only behind a grant"
         return self._given_entries
 
-    async def _entry(self, entry_id: Any, granted: tuple[str, ...], what: str) -> Entry | None:
+    async def _entry(self, entry_id: Any, granted: tuple[str, ...], what: str, at: str | None = None) -> Entry | None:
         """The entry of an id, whose topic must be granted; None when there is none."""
         if not isinstance(entry_id, str):
             raise BrokerError("bad_request", "Name an entry by its id.")
         owner = owner_of_entry(entry_id)
         if not granted:
             raise NotGranted(f"{self._name} was granted no topic {what}; its manifest must name it.")
-        self._counted()
+        self._counted(1 if at is None else PAST)
         if owner != self._entries.owner:
             raise NotGranted(
                 f"{self._name} was not granted the entries of another scope than its run's: {entry_id:.100}."
             )
-        entry = await self._entries.read(entry_id, load=False)
+        entry = await self._entries.read(entry_id, at=at, load=False)
         if entry is not None:
             self._may(entry.topic, granted, what)
         return entry
@@ -284,8 +311,8 @@ class EntryBroker:
         self._same[print_] += 1
         return f"{print_}:{self._same[print_]}"
 
-    def _counted(self) -> None:
-        self._reads += 1
+    def _counted(self, readings: int = 1) -> None:
+        self._reads += readings
         if self._reads > READS:
             raise BrokerError("limit", f"One attempt reads at most {READS} times from the board.")
 
@@ -303,9 +330,14 @@ class EntryBroker:
         if self._seen > READ_BYTES:
             raise BrokerError("limit", f"One attempt reads at most {READ_BYTES:,} bytes from the board.")
         if isinstance(entry.content, Blob):
-            whole = await self._entries.read(entry.id)
-            record["content"] = None if whole is None else whole.content
+            record["content"] = await self._entries.board.blobs.load(self._entries.owner, entry.content)
         return {**record, "content": record.get("content")}
+
+
+def _bounded(seconds: float) -> float:
+    if not 0 <= seconds <= WAIT_SECONDS:
+        raise BrokerError("bad_request", f"Wait for at most {WAIT_SECONDS:g} seconds, and ask again.")
+    return seconds
 
 
 def _size(value: Any) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,6 +42,7 @@ __all__ = [
     "renew",
     "retract",
     "take",
+    "watch",
     "write_output",
 ]
 
@@ -175,8 +176,11 @@ def post(
     return cast("dict[str, Any]", call("entry.post", args))
 
 
-def read(entry: str) -> dict[str, Any] | None:
+def read(entry: str, *, at: str | None = None) -> dict[str, Any] | None:
     """An entry of a granted topic, by its id, whatever became of it; None when there is none.
+
+    Args:
+        at: as it was at this position of the log.
 
     Returns:
         ``{"id", "topic", "version", "state", "content", "confidence", "author", "position", …}``.
@@ -184,7 +188,7 @@ def read(entry: str) -> dict[str, Any] | None:
     Raises:
         CallError: ``denied`` (its topic is not granted; also ends the run), ``bad_request`` or ``limit``.
     """
-    return cast("dict[str, Any] | None", call("entry.read", {"entry": entry}))
+    return cast("dict[str, Any] | None", call("entry.read", {"entry": entry, "at": at}))
 
 
 def query(
@@ -196,6 +200,7 @@ def query(
     rel: str | None = None,
     limit: int = 50,
     after: str | None = None,
+    at: str | None = None,
 ) -> dict[str, Any]:
     """The live entries of granted topics that fit.
 
@@ -206,6 +211,7 @@ def query(
         links_to: only entries that link to this one, of ``rel`` if it is given.
         limit: at most 50.
         after: where the answer before ended.
+        at: those that were live at this position of the log.
 
     Returns:
         ``{"entries": […], "after", "position"}``; a content above 64 KiB is left out, and :func:`read` gives it.
@@ -215,16 +221,41 @@ def query(
     """
     args = {
         "pattern": pattern, "where": where, "about": about, "links_to": links_to, "rel": rel, "limit": limit, "after": after,
+        "at": at,
     }  # fmt: skip
     return cast("dict[str, Any]", call("entry.query", args))
 
 
-def amend(entry: str, *, expect: int | None = None, **changes: Any) -> dict[str, Any]:
+def watch(
+    pattern: str, where: str = "", *, after: str | None = None, seconds: float = 10.0
+) -> Iterator[dict[str, Any]]:
+    """What happens to entries of granted topics, each fact once and in order, until none came for a time.
+
+    Args:
+        pattern, where: as for :func:`query`; retractions and takings are told whatever the entry said.
+        after: begin after this position: of an answer, an entry or a fact; ``-`` for all there is. Default: now.
+        seconds: how long to wait for the next fact, at most 60; it looks for a second in any case.
+
+    Yields:
+        What was posted or amended as :func:`query` gives it, with ``fact``; of anything else ``{"fact", "id", "topic", "version",
+        "position"}``. To watch on later, pass the ``position`` of the last one.
+
+    Raises:
+        CallError: as :func:`query`.
+    """
+    args = {"pattern": pattern, "where": where, "seconds": seconds}
+    while (fact := cast("dict[str, Any] | None", call("entry.watch", {**args, "after": after}))) is not None:
+        after = fact["position"]
+        yield fact
+
+
+def amend(entry: str, *, expect: int | None = None, expect_topic: int | None = None, **changes: Any) -> dict[str, Any]:
     """Let an entry of a granted topic say something else from here on.
 
     Args:
         entry: its id.
         expect: amend only this version of it.
+        expect_topic: and only if so many facts were written on its topic.
         changes: ``content``, ``confidence``, ``links`` or ``seconds``; what is not given stays.
 
     Returns:
@@ -235,11 +266,14 @@ def amend(entry: str, *, expect: int | None = None, **changes: Any) -> dict[str,
     """
     if "links" in changes:
         changes["links"] = [list(link) for link in changes["links"]]
-    return cast("dict[str, Any]", call("entry.amend", {"entry": entry, "expect": expect, **changes}))
+    given = {"entry": entry, "expect": expect, "expect_topic": expect_topic}
+    return cast("dict[str, Any]", call("entry.amend", given | changes))
 
 
-def retract(entry: str, reason: str = "", *, expect: int | None = None) -> dict[str, Any]:
-    """Say that what an entry of a granted topic says counts no more.
+def retract(
+    entry: str, reason: str = "", *, expect: int | None = None, expect_topic: int | None = None
+) -> dict[str, Any]:
+    """Say that what an entry of a granted topic says counts no more. ``expect`` and ``expect_topic`` as for :func:`amend`.
 
     Returns:
         As :func:`post`.
@@ -247,7 +281,8 @@ def retract(entry: str, reason: str = "", *, expect: int | None = None) -> dict[
     Raises:
         CallError: as :func:`amend`.
     """
-    return cast("dict[str, Any]", call("entry.retract", {"entry": entry, "reason": reason, "expect": expect}))
+    given = {"entry": entry, "reason": reason, "expect": expect, "expect_topic": expect_topic}
+    return cast("dict[str, Any]", call("entry.retract", given))
 
 
 def take(

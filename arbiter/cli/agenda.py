@@ -16,6 +16,7 @@ from blackboard.activation import Activation, run_of
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.events import Author
+from blackboard.strategies import DEFAULT, STRATEGIES
 from registry import Registry
 from registry.signing import somebody
 
@@ -83,6 +84,11 @@ def focus(arguments: argparse.Namespace) -> int:
             weights[name] = _number("--weight", value)
         written = await agenda.focus(arguments.strategy, weights, author=Author(kind="person", name=somebody()))
         output.line({"entry": written.id, "version": written.version}) if arguments.json else output.text(written.id)
+        if arguments.strategy not in STRATEGIES:
+            output.note(
+                f"{arguments.strategy} is none of the built-in ones ({', '.join(STRATEGIES)}): {DEFAULT} rates where the "
+                "process that picks does not have it"
+            )
         return OK
 
     return _with(arguments, focused)

@@ -40,6 +40,7 @@ def serve(arguments: argparse.Namespace) -> int:
 async def _serve(arguments: argparse.Namespace) -> int:
     roles = options.roles(arguments.roles)
     capabilities = loading.capabilities(arguments.capabilities)
+    strategies = loading.strategies(arguments.strategies)
     from arbiter.sdk import Arbiter
 
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -53,7 +54,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         examiner_model=arguments.examiner_model, capabilities=capabilities, peers=_peers(arguments), roles=roles,
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
         isolation=arguments.isolation, taint=arguments.taint_policy, fabrication=arguments.fabrication,
-        choosing=arguments.choosing, matcher=arguments.encoder,
+        choosing=arguments.choosing, matcher=arguments.encoder, strategies=strategies,
         concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
         retention=retention.policy(arguments.keep, arguments.keep_runs, arguments.compact), **options.place(arguments),
     )  # fmt: skip

@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +20,10 @@ from arbiter.cli.runs import attended
 from blackboard.board import Board
 from blackboard.entries import UNSET, Entries, Written
 from blackboard.entry import Entry
+from blackboard.entry_reading import MOST_FOUND
 from blackboard.errors import BadInput
 from blackboard.events import Author, Relation
+from blackboard.meaning import Ranked
 from registry import schema
 from registry.matching import passages
 from registry.signing import somebody
@@ -68,23 +71,31 @@ def query(arguments: argparse.Namespace) -> int:
     """Print the entries that fit."""
 
     async def listed(entries: Entries) -> int:
-        found = await entries.query(
-            arguments.pattern, arguments.where, about=arguments.about, links_to=arguments.links_to, rel=arguments.rel,
-            limit=arguments.limit, at=arguments.at,
-        )  # fmt: skip
-        if arguments.json:
-            ranks = found.ranks or (None,) * len(found.entries)
-            for entry, rank in zip(found.entries, ranks, strict=True):
-                more = {} if rank is None else {"score": round(rank.score, 6), "reasons": list(rank.reasons)}
-                output.line(entry.record() | more)
-        elif found.entries:
-            _print_table(list(found.entries))
-            for rank in found.ranks:
+        kept, ranks = list[Entry](), list[Ranked]()
+        left, after = arguments.limit, None
+        while left:
+            found = await entries.query(
+                arguments.pattern, arguments.where, about=arguments.about, links_to=arguments.links_to, rel=arguments.rel,
+                limit=left if arguments.about else min(MOST_FOUND, left), after=after, at=arguments.at,
+            )  # fmt: skip
+            if arguments.json:
+                for entry, rank in zip_longest(found.entries, found.ranks):
+                    more = {} if rank is None else {"score": round(rank.score, 6), "reasons": list(rank.reasons)}
+                    output.line(entry.record() | more)
+            else:
+                kept += found.entries
+                ranks += found.ranks
+            left, after = left - len(found.entries), found.after
+            if after is None:
+                break
+        if kept:
+            _print_table(kept)
+            for rank in ranks:
                 output.text(f"{rank.score:.2f} {rank.id}: {narration.one_line('; '.join(rank.reasons), 200)}")
-        else:
+        elif not arguments.json:
             output.note("no such entries")
-        if found.after is not None:
-            output.note(f"there may be more: --limit {min(1000, 10 * arguments.limit)}")
+        if after is not None:
+            output.note(f"there may be more: --limit {10 * arguments.limit}")
         return OK
 
     return in_scope(arguments, listed)
@@ -121,7 +132,8 @@ def amend(arguments: argparse.Namespace) -> int:
         return said(
             await entries.amend(
                 arguments.entry, given, confidence=confidence, links=_links(arguments.link) if arguments.link else None,
-                taint=arguments.taint or (), seconds=seconds, expect=arguments.expect, operation=arguments.key,
+                taint=arguments.taint or (), seconds=seconds, expect=arguments.expect, expect_topic=arguments.expect_topic,
+                operation=arguments.key,
             ),
             arguments,
         )  # fmt: skip
@@ -135,7 +147,8 @@ def retract(arguments: argparse.Namespace) -> int:
     async def retracted(entries: Entries) -> int:
         return said(
             await entries.retract(
-                arguments.entry, arguments.reason, expect=arguments.expect, operation=arguments.key
+                arguments.entry, arguments.reason, expect=arguments.expect, expect_topic=arguments.expect_topic,
+                operation=arguments.key,
             ),
             arguments,
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 COMMAND = "COMMAND"
@@ -27,6 +27,13 @@ class Parser(argparse.ArgumentParser):
         known = [o for action in self._actions if action.help != argparse.SUPPRESS for o in action.option_strings]
         said = [f"{word}{_perhaps(word.partition('=')[0], known)}" for word in words]
         self.error(f"{self.prog} does not know: {', '.join(said)}")
+
+    def _match_arguments_partial(self, actions: Sequence[argparse.Action], arg_strings_pattern: str) -> list[int]:
+        counts = super()._match_arguments_partial(actions, arg_strings_pattern)
+        # What may be left out is filled by the word that comes behind the options, if one does.
+        while counts and counts[-1] == 0 and "O" in arg_strings_pattern[sum(counts) :]:
+            counts.pop()
+        return counts
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.metavar == COMMAND and action.choices is not None and value not in action.choices:

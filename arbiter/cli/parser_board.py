@@ -145,7 +145,7 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     create.add_argument(
         "--scope", metavar="SCOPE", action="append", required=True,
         help="runs:read, runs:write, entries:read, entries:write, entries:erase, capabilities:read, capabilities:approve, "
-        "secrets:permit, limits:read, metrics:read or audit:read; may be repeated",
+        "secrets:permit, limits:read, metrics:read, audit:read, or group:NAME for entries of that group; may be repeated",
     )  # fmt: skip
     create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
     create.add_argument("--expires", metavar="SPAN", default="90d", help="12h, 90d, 52w or never (default 90d)")
@@ -194,7 +194,6 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
     post = command("post", "post", "write an entry and print its id", "what was written")
     post.add_argument("topic", metavar="TOPIC", help="such as claims.invoice.4711")
     post.add_argument("content", metavar="CONTENT", help="JSON, else text; @FILE, or - for standard input")
-    post.add_argument("--expect-topic", metavar="N", type=int, help="only if so many facts were written on the topic")
     amend = command("amend", "amend", "let an entry say something else from here on", "what was written")
     amend.add_argument("entry", metavar="ENTRY")
     amend.add_argument("content", metavar="CONTENT", nargs="?", help="as for post (default: as it is)")
@@ -210,6 +209,10 @@ are conditions on the content: amount>=100 status!=paid customer.name~acme due? 
     retract.add_argument("--reason", metavar="TEXT", default="", help="why")
     for parser in (amend, retract):
         parser.add_argument("--expect", metavar="N", type=int, help="only this version of it")
+    for parser in (post, amend, retract):
+        parser.add_argument(
+            "--expect-topic", metavar="N", type=int, help="only if so many facts were written on the topic"
+        )
     read = command("read", "read", "print an entry", "the entry")
     read.add_argument("entry", metavar="ENTRY")
     read.add_argument("--history", action="store_true", help="all it has said, oldest first")

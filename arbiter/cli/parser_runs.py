@@ -114,6 +114,11 @@ second signal gives everything back immediately."""
         )
         parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=words.CAPABILITIES)
         parser.add_argument(
+            "--strategies", metavar="WHERE", action="append", default=[],
+            help="functions that rate what waits on agendas, by name: path.py or module, with :NAME of a mapping (default: "
+            "STRATEGIES); may be repeated",
+        )  # fmt: skip
+        parser.add_argument(
             "--peers", metavar="FILE", action="append", default=[],
             help="MCP servers and A2A agents to offer: TOML or JSON, see docs/peers.md; may be repeated",
         )  # fmt: skip

@@ -20,7 +20,7 @@ from arbiter.http.problems import Forbidden, NotToken
 from blackboard.audit import Audit
 from blackboard.board import Board
 from blackboard.errors import ArbiterError, UnknownRecord
-from blackboard.tokens import SCOPES, Token, TokenRefused, Tokens
+from blackboard.tokens import GROUP, SCOPES, Token, TokenRefused, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +133,23 @@ def tenant_of(token: Token, asked: str | None, default: str) -> str:
     if token.tenant is not None and asked not in (None, token.tenant):
         raise Forbidden(f"This token is confined to tenant {token.tenant}.")
     return asked or token.tenant or default
+
+
+def opens(token: Token, scope: str) -> None:
+    """Whether a token sees the entries of a scope that is no run's: a tenant's token its tenant's, and groups that it names.
+
+    Raises:
+        Forbidden: it does not.
+    """
+    if scope.startswith(GROUP):
+        if token.id != LOCAL and scope not in token.scopes:
+            raise Forbidden(
+                f"This token lacks the scope {scope}: what a group writes is for those who were let in.", scope
+            )
+    elif token.tenant is not None and scope != f"tenant:{token.tenant}":
+        raise Forbidden(
+            f"This token is confined to tenant {token.tenant}: it sees tenant:{token.tenant} and that tenant's runs."
+        )
 
 
 async def visible(board: Board, token: Token, run_id: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
 from arbiter.http import bodies, streams
-from arbiter.http.access import LOCAL, visible
+from arbiter.http.access import LOCAL, opens, visible
 from arbiter.http.asked import Asked
 from arbiter.http.problems import Forbidden
 from blackboard import erasure, predicates, promotion, taint, topics
@@ -56,11 +56,13 @@ class _Amend(Record):
     seconds: float | None = None
     """Null for no end of its life."""
     expect: int | None = None
+    expect_topic: int | None = None
 
 
 class _Retract(Record):
     reason: str = ""
     expect: int | None = None
+    expect_topic: int | None = None
 
 
 class _Promote(Record):
@@ -148,7 +150,7 @@ async def amend(asked: Asked) -> Response:
             entry_id, said.content if "content" in named else UNSET, confidence=said.confidence,
             links=await _links(asked, said.links), taint=_sources(asked, said.taint),
             seconds=said.seconds if "seconds" in named else UNSET, expect=said.expect,
-            operation=bodies.idempotency_key(asked.request),
+            expect_topic=said.expect_topic, operation=bodies.idempotency_key(asked.request),
         )
     )  # fmt: skip
 
@@ -160,7 +162,11 @@ async def retract(asked: Asked) -> Response:
     entries = await _of(asked, entry_id)
     said = await bodies.model(asked.request, _Retract)
     key = bodies.idempotency_key(asked.request)
-    return _written(await entries.retract(entry_id, said.reason, expect=said.expect, operation=key))
+    return _written(
+        await entries.retract(
+            entry_id, said.reason, expect=said.expect, expect_topic=said.expect_topic, operation=key
+        )
+    )  # fmt: skip
 
 
 async def confirm(asked: Asked) -> Response:
@@ -273,7 +279,7 @@ async def _within(asked: Asked, scope: str | None) -> Entries:
 
     Raises:
         BadInput: there is no such scope.
-        Forbidden: the token is confined to another one.
+        Forbidden: the token is confined to another one, or was not let into the group.
         UnknownRecord: there is no such run, or it is not the tenant's.
     """
     mine = f"tenant:{asked.token.tenant or asked.client.tenant}"
@@ -281,10 +287,8 @@ async def _within(asked: Asked, scope: str | None) -> Entries:
     owner = owner_of(scope)
     if scope.startswith("run:"):
         await visible(asked.board, asked.token, owner)
-    elif asked.token.tenant is not None and scope != mine:
-        raise Forbidden(
-            f"This token is confined to tenant {asked.token.tenant}: it sees {mine} and that tenant's runs."
-        )
+    else:
+        opens(asked.token, scope)
     token = asked.token
     author = (
         Author(kind="person", name=somebody())

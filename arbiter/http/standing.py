@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from arbiter.http import bodies, streams
-from arbiter.http.access import tenant_of
+from arbiter.http.access import opens, tenant_of
 from arbiter.http.asked import Asked
 from arbiter.http.problems import Forbidden
 from blackboard.errors import UnknownRecord
@@ -48,6 +48,7 @@ async def add(asked: Asked) -> Response:
         )
     if asked.token.tenant is not None and scope != f"tenant:{tenant}":
         raise Forbidden(f"This token is confined to tenant {tenant}: it watches tenant:{tenant} only.")
+    opens(asked.token, scope)
     wanted = bodies.checked(
         Standing,
         {

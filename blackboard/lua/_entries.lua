@@ -95,9 +95,9 @@ local function linked(given, first)
   for _, link in ipairs(given.links or {}) do
     if string.sub(link.to, 1, #mine) == mine then
       local target = head(link.to)
-      if not target then return nil, refuse('LINK', 'links: there is no entry ' .. link.to .. ' to link to') end
+      if not target then return nil, refuse('LINK', link.to .. ' There is no such entry to link to.') end
       if first and place(target.first) >= place(first) then
-        return nil, refuse('LINK', 'links: ' .. link.to .. ' is not older than the entry that links to it; post a new entry that links to both')
+        return nil, refuse('LINK', link.to .. ' It is not older than the entry that links to it; post a new entry that links to both.')
       end
       if link.rel == 'derived_from' then label(target.taint) end
     end

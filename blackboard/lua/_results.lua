@@ -1,18 +1,26 @@
 -- Behind _board: what a task of a planned run comes to stands on the run's board as an entry, written by the script that ends
 -- the task. A task that is entered so has ent (what the id of its entry ends with), made (entries it was made from, beside the
 -- results of the tasks it waited for) and, where the run has an agenda, ag.
--- KEYS   then, of the run, heads, vers, index and links as in _entry_keys, and triggers and more as in _entry_board
+-- KEYS   then, of the run, heads, vers, index and links as in _entry_keys, triggers and more as in _entry_board, and schemas
 -- ARGV   behind the script's own, where a worker reports it: facts (conf, taint, salt, sha256), content, or where in the
---        completion it stands (first and last byte), version of the triggers it was compared with, keys of those that fit.
+--        completion it stands (first and last byte), version of the triggers it was compared with, keys of those that fit, version
+--        of the schemas it was judged by ('' where nobody judges it), which processes of an earlier version do not send.
 local R = FIXED + 3 * NL + 4
 local HEADS, VERS, FOUND, LINKS, TRIGGERS, MORE = KEYS[R + 1], KEYS[R + 2], KEYS[R + 3], KEYS[R + 4], KEYS[R + 5], KEYS[R + 6]
+local SCHEMAS = KEYS[R + 7]
 local MOST_LINKS, MOST_LABELS = 32, 256
 local REPORT                               -- where in ARGV the report is, once reported() has looked
 
 -- Guard: call before the first write. at: where in ARGV the report begins.
 reported = function(t, at)
   REPORT = t.ent and ARGV[at] and at
-  if not (REPORT and t.ag) then return nil end
+  if not REPORT then return nil end
+  local judged = ARGV[at + 4] or ''
+  if judged ~= '' then
+    local now = redis.call('HGET', SCHEMAS, '') or '0'
+    if now ~= judged then return refuse('SCHEMAS', now) end
+  end
+  if not t.ag then return nil end
   local now = redis.call('HGET', TRIGGERS, '') or '0'
   if now ~= ARGV[at + 2] then return refuse('TRIGGERS', now) end
 end

@@ -15,7 +15,8 @@ if x.st ~= 'waiting' and x.st ~= 'parked' and x.st ~= 'blocked' then
   return refuse('ENDED', 'activation ' .. ARGV[A + 2] .. ' is ' .. x.st .. ' already')
 end
 if (verb == 'unblock') ~= (x.st == 'blocked') then
-  return refuse('STATE', 'activation ' .. ARGV[A + 2] .. ' is ' .. x.st .. '; only what is blocked can be unblocked, and nothing else done with it')
+  return refuse('STATE', 'activation ' .. ARGV[A + 2] .. ' is ' .. x.st
+    .. (x.st == 'blocked' and '; unblock it first' or ', and only what is blocked can be unblocked'))
 end
 local a = agenda_of()
 record(a, run, 'changed', cjson.encode({number = x.q, change = verb, rating = verb == 'rerate' and tonumber(ARGV[A + 4]) or nil,

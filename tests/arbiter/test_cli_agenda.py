@@ -34,10 +34,10 @@ def run(redis_server: RedisServer, board_name: str) -> str:
 
 @pytest.fixture
 def said(redis_server: RedisServer, board_name: str, capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*words: str, code: int = 0) -> str:
+    def call(*words: str, code: int = 0, noted: bool = False) -> str:
         assert main(["agenda", *words, "--url", redis_server.url, "--board", board_name]) == code
         out, err = capsys.readouterr()
-        return out if code == 0 else err
+        return err if code or noted else out
 
     return call
 
@@ -63,6 +63,7 @@ def test_a_strategy_is_written_on_the_control_board(said: Any, run: str) -> None
     written = said("focus", run, "fair_share", "--weight", "look=2").strip()
     assert written.startswith(f"{run}/e/")
     assert "by fair_share" in said("recommend", run)
+    assert "none of the built-in ones" in said("focus", run, "fair_shar", noted=True)
 
 
 def test_what_cannot_be_meant_is_refused_with_words(said: Any, run: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from arbiter.cli import main
+from arbiter.cli import entries, main
 from blackboard.testing import RedisServer
 
 
@@ -43,16 +43,22 @@ def test_entries_are_written_found_changed_and_taken(
     assert found["author"]["kind"] == "person"
     (linking,) = lines(said("query", "--links-to", first, "--json"))
     assert (linking["content"], linking["taint"]) == ("not an invoice", ["mail"])
+    with monkeypatch.context() as small:
+        small.setattr(entries, "MOST_FOUND", 1)
+        assert len(lines(said("query", "--json"))) == 2, "page by page"
+        assert "claims.note" in said("query")
     (best,) = lines(said("query", "--about", "open invoice", "--limit", "1", "--json"))
     assert (best["id"], best["score"] > 0) == (first, True)
     assert "open" in said("query", "claims.*.7", "--about", "open").splitlines()[-1]
     assert "ask in 1 to" in said("query", "--about", " ", code=2).lower()
-    said("amend", first, '{"amount": 130}', "--expect", "1")
+    said("amend", first, "--expect", "1", '{"amount": 130}')
     said("amend", first, "--confidence", "0.9", "--seconds", "3600")
     assert [one["content"]["amount"] for one in lines(said("read", first, "--history", "--json"))] == [120, 130, 130]
     assert '"amount": 120' in said("read", first, "--at", second["position"])
     assert "expires" in said("read", first)
-    said("retract", second["id"], "--reason", "a mistake")
+    for words in (("amend", second["id"], "x"), ("retract", second["id"])):
+        assert "claims.note has version 1, not 0" in said(*words, "--expect-topic", "0", code=2)
+    said("retract", second["id"], "--reason", "a mistake", "--expect-topic", "1")
     table = said("query")
     assert "claims.invoice.7" in table
     assert "claims.note" not in table

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_process import Running, until
 
-from arbiter import RunResult
+from arbiter import AgendaTerms, Arbiter, Inquiry, Posting, RunResult
 from arbiter.fold import fold
 from blackboard.board import Board
 from blackboard.testing import RedisServer
@@ -25,7 +25,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from arbiter import capability
+from arbiter import Trigger, capability
 
 HERE, WHO = Path(__file__).parent, os.environ["WHO"]
 
@@ -39,7 +39,12 @@ async def patient(number: int) -> dict[str, str]:
     return {"by": WHO}
 
 
-CAPABILITIES = [patient]
+@capability(triggers=[Trigger(topic="mark")])
+def look(entry: dict) -> None:
+    """Look at a mark."""
+
+
+CAPABILITIES = [patient, look]
 '''
 
 
@@ -66,6 +71,12 @@ class Stage:
                 return await board.submit("be patient")
 
         return asyncio.run(submitted())
+
+    async def rated_by(self, strategy: str) -> str:
+        async with Arbiter(self.url, board=self.board, roles=()) as a:
+            run = await a.submit(Inquiry([Posting("mark", 1)], AgendaTerms(strategy=strategy)))
+            await a.result(run, timeout=60)
+            return str(await a.agenda(run).explain(f"{run}/a/1"))
 
     def go(self, who: str) -> None:
         (self.folder / f"{who}-may-go").touch()
@@ -111,10 +122,13 @@ def test_a_daemon_says_what_it_is_before_it_is_ready(stage: Stage) -> None:
     assert daemon.said[-1] == "drained"
 
 
-def test_a_daemon_that_was_told_to_use_no_sandbox_says_so(stage: Stage) -> None:
-    with stage.daemon("a", "--isolation", "process") as daemon:
+def test_a_daemon_says_that_it_uses_no_sandbox_and_rates_by_the_strategies_of_a_file(stage: Stage) -> None:
+    (stage.folder / "rates.py").write_text("STRATEGIES = {'odd': lambda candidate: 0.75}")
+    strategies = ["--strategies", str(stage.folder / "rates.py")]
+    with stage.daemon("a", "--isolation", "process", *strategies) as daemon:
         daemon.wait_for("ready")
         assert any("isolation" in line and "no sandbox" in line for line in daemon.said)
+        assert "rated 0.75 by odd (terms)" in asyncio.run(stage.rated_by("odd"))
         daemon.signal(signal.SIGTERM)
         assert daemon.end() == 0
 

@@ -47,6 +47,7 @@ def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(on: list[st
     ("words", "said"),
     [
         (["create", "--name", "ci", "--scope", "all"], "scope: 'all' was refused. Use any of runs:read,"),
+        (["create", "--name", "ci", "--scope", "group:Red"], "scope: 'group:Red' was refused"),
         (["create", "--name", "c i", "--scope", "runs:read"], "name: 'c i' was refused"),
         (["create", "--name", "ci", "--scope", "runs:read", "--expires", "soon"], "--expires: 'soon' was refused"),
         (["revoke", "nothing"], "no token nothing on this board"),

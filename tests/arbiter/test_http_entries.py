@@ -62,6 +62,9 @@ async def test_entries_are_written_found_changed_and_read_again(site: Site) -> N
     assert (changed.status_code, changed.json()["version"]) == (201, 2)
     stale = await client.post(f"/v1/entries/{first['id']}/amend", json={"confidence": 1, "expect": 1})
     assert stale.status_code == 409
+    for path in ("amend", "retract"):
+        late = await client.post(f"/v1/entries/{first['id']}/{path}", json={"expect_topic": 1})
+        assert (late.status_code, "has version 2, not 1" in late.json()["detail"]) == (409, True)
     lasting = await client.post(f"/v1/entries/{first['id']}/amend", json={"seconds": 60})
     assert lasting.status_code == 201
     entry = (await client.get(f"/v1/entries/{first['id']}")).json()
@@ -94,6 +97,28 @@ async def test_what_is_written_comes_from_its_token_and_says_who_wrote_it(site: 
     first = (await written(person, "a", 1))["id"]
     await program.post(f"/v1/entries/{first}/amend", json={"content": 2})
     assert set((await person.get(f"/v1/entries/{first}")).json()["taint"]) == {"person", "token:ci"}
+
+
+async def test_what_a_group_writes_is_seen_by_tokens_that_were_let_into_it(site: Site) -> None:
+    red = site.client(await site.token("entries:read", "entries:write", "runs:write", "group:red"))
+    entry = (await written(red, "a", "among us", scope="group:red"))["id"]
+    assert await contents(red, scope="group:red") == await contents(site.client(), scope="group:red") == ["among us"]
+    ours = site.client(await site.token("entries:read", "entries:write", "group:red", tenant="acme"))
+    assert await contents(ours, scope="group:red") == ["among us"]
+    for scopes in ((), ("group:blue",)):
+        other = site.client(await site.token("entries:read", "entries:write", "runs:write", *scopes))
+        watch = {"name": "w", "scope": "group:red", "topic": ">"}
+        there = {"topic": "b", "content": 1, "links": [{"rel": "supports", "to": entry}]}
+        for answer, status in (
+            (await other.get("/v1/entries", params={"scope": "group:red"}), 403),
+            (await other.get("/v1/entries/events", params={"scope": "group:red"}), 403),
+            (await other.get(f"/v1/entries/{entry}"), 404),
+            (await other.post(f"/v1/entries/{entry}/promote", json={"to": "public"}), 404),
+            (await other.post("/v1/entries", json=there), 404),
+            (await other.post("/v1/standing", json=watch), 403),
+        ):
+            assert answer.status_code == status, answer.text
+    assert "lacks the scope group:red" in answer.json()["detail"]
 
 
 async def test_a_token_of_a_tenant_sees_and_writes_only_its_own(site: Site) -> None:

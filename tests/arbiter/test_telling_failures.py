@@ -119,6 +119,17 @@ def test_a_file_offers_what_is_decorated_in_it(tmp_path: Path) -> None:
     assert [one.manifest.name for one in loading.capabilities([str(file)])] == ["packing"]
 
 
+def test_a_file_has_strategies_that_are_functions_by_their_names(tmp_path: Path) -> None:
+    file = tmp_path / "rates.py"
+    file.write_text("def one(candidate): return 1.0\nSTRATEGIES = {'one': one}\nBAD = {'one': 1}\nNONE = {}\n")
+    assert set(loading.strategies([str(file), f"{file}:STRATEGIES"])) == {"one"}
+    for name in ("one", "BAD", "NONE", "missing"):
+        with pytest.raises(BadInput, match=rf'Let .*rates.py have {name} = {{"name": a function that rates}}'):
+            loading.strategies([f"{file}:{name}"])
+    with pytest.raises(BadInput, match=r"strategies: .* It cannot be imported"):
+        loading.strategies([str(tmp_path / "nothing.py")])
+
+
 def test_show_says_where_the_function_failed(
     redis_server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,11 +29,11 @@ from arbiter import (
     Trigger,
     capability,
 )
-from arbiter.volunteering import Candidate, best
+from arbiter.volunteering import Candidate, best, bids
 from blackboard.board import Board
 from blackboard.entries import Entries
 from blackboard.entry import Entry
-from blackboard.events import RoundPlanned
+from blackboard.events import Author, Link, RoundPlanned
 from blackboard.invariants import faults
 from blackboard.testing import RedisServer
 from wrapper import sdk
@@ -50,11 +52,11 @@ def bidder(name: str, confidence: float, **bid: Any) -> Any:
         name=name, effects="writes", grants=BIDDER,
         triggers=[Trigger(topic="requests.*", where="question~bank", bind={"request": "id", "topic": "topic"})],
     )  # fmt: skip
-    def bids(request: str, topic: str) -> None:
+    def make(request: str, topic: str) -> None:
         """Bid."""
         sdk.post(topic.replace("requests", "bids"), bid, confidence=confidence, links=[("answers", request)])
 
-    return bids
+    return make
 
 
 @capability
@@ -140,15 +142,33 @@ async def test_a_bid_that_comes_late_or_cannot_be_carried_out_is_refused_with_it
         run_id = await a.submit(inquiry())
         await no_more_bids(a, run_id)
         result = await a.result(run_id, timeout=40)
-        late = await answered(a, OpenRequest(question="Bank?", input={"supplier": "Acme"}, seconds=0.001))
+        late = await answered(a, OpenRequest(question="A bank?", input={"supplier": "Acme"}, seconds=0.001))
         first = (await entry(a, result.run_id, "unanswered.bank")).content
         reasons = [one["refused"] for one in (await entry(a, result.run_id, "awards.bank")).content["candidates"]]
-        lates = [one["refused"] for one in (await entry(a, late.run_id, "awards.bank")).content["candidates"]]
+        lates = [one.why for one in await a.agenda(late.run_id).activations("obviated")]
     assert (result.status, result.error and result.error.type) == ("failed", "stagnation")
     assert any("no capability 'nobody'" in one for one in reasons)
     assert any("does not fit" in one for one in reasons)
     assert "give up" in first["reason"]
-    assert all("later than 0.001 s" in one for one in lates)
+    assert lates == ["bids on requests.bank do not count any more"] * 2, "they are not even asked"
+
+
+async def test_who_never_comes_to_its_bid_ends_with_the_time_of_the_request_which_is_awarded_then(
+    redis_server: RedisServer,
+) -> None:
+    @capability(triggers=[Trigger(topic="requests.*", priority=9)])
+    async def brood(entry: dict[str, Any]) -> None:
+        """Never come to a bid."""
+        await asyncio.Event().wait()
+
+    sources = (look_up, brood, bidder("sure", 0.9, capability="look_up"))
+    async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
+        result = await answered(a, ASKED.model_copy(update={"seconds": 4.0}))
+        assert (await a.agenda(result.run_id).activations("picked"))[0].capability == "brood"
+    assert result.status == "succeeded"
+    assert {task.capability: task.state for task in result.state.work} == {
+        "brood": "timed_out", "sure": "succeeded", "look_up": "succeeded",
+    }  # fmt: skip
 
 
 async def test_a_capability_that_fails_leaves_the_request_unanswered_with_the_reason(redis_server: RedisServer) -> None:
@@ -337,6 +357,19 @@ async def test_g2_a_step_that_dies_before_it_is_committed_leaves_one_award_one_t
 def test_an_announcement_says_what_to_fabricate() -> None:
     with pytest.raises(BadInput, match="missing"):
         OpenRequest(question="Who?", otherwise="fabricate").content()
+
+
+def test_a_bid_counts_up_to_the_end_of_the_time_of_its_request_and_not_later() -> None:
+    author = Author(kind="person", name="ann")
+    asked = Entry("r/e/1", "requests.bank", 1, {}, 1.0, author, "1000000000000-000000", "1000000000000-000000")
+    content, links = {"capability": "look_up"}, (Link(rel="answers", to=asked.id),)
+    intime, late = (
+        replace(asked, id=f"r/e/{ms}", topic="bids.bank", content=content, links=links, position=f"{ms}-000000")
+        for ms in (1000000002000, 1000000002001)
+    )
+    first, second = bids([late, intime], asked, 2.0)
+    assert (first.bid, first.refused) == (intime.id, "")
+    assert (second.bid, second.refused) == (late.id, "it came later than 2 s after the request")
 
 
 def values(*found: Sequence[float]) -> list[Candidate]:

@@ -11,15 +11,18 @@ from strict import Mutation, Play, broken, done, faults, spec, verdict, watched_
 
 from blackboard import _script
 from blackboard.agenda import Agenda, Compared, View
+from blackboard.attempt import Attempt, send
 from blackboard.blobs import Blob
+from blackboard.board import Board
 from blackboard.entries import Entries
 from blackboard.entry import Entry
-from blackboard.errors import Stale
+from blackboard.errors import Stale, Unfitting
 from blackboard.events import RoundPlannedData
 from blackboard.results import result_entry
 from blackboard.sealing import verify
 from blackboard.triggers import AgendaTerms, Trigger
 from blackboard.types import Limits, RetryPolicy, Status
+from registry import schema
 
 play = watched_play
 ONCE = RetryPolicy(max_attempts=1)
@@ -122,7 +125,20 @@ async def test_what_nobody_reports_is_an_entry_as_well(play: Play) -> None:
     assert told == {
         "failures.count.gone": ("failed", "lease_lost"), "failures.count.late": ("timed_out", "deadline")
     }  # fmt: skip
-    assert (await verify(Entries(play.board, f"run:{run}"))).unsealed == 2, "a script cannot hash"
+    found = await verify(Entries(play.board, f"run:{run}"))
+    assert (found.sealed, found.unsealed, found.faults) == (2, 0, ()), "a script cannot hash"
+    key, client = play.board.shard_of(run).log(run), play.board.client
+    log: Any = await client.xrange(key)
+    await client.delete(key)
+    for at, fields in log:
+        posted = fields["type"] == "entry.posted" and "lease_lost" in fields["data"]
+        changed = {**fields, "data": fields["data"].replace("lease_lost", "permanent")} if posted else fields
+        await client.xadd(key, changed, id=at)
+    (fault,) = (await verify(Entries(play.board, f"run:{run}"))).faults
+    assert "its content is not what was written" in fault
+    await client.delete(key)
+    for at, fields in log:
+        await client.xadd(key, fields, id=at)
 
 
 async def test_what_was_cancelled_has_no_entry(play: Play) -> None:
@@ -146,6 +162,34 @@ async def test_a_key_that_is_no_word_of_a_topic_is_written_as_one(play: Play) ->
     for claim in await play.take(n=2):
         await play.board.complete(claim, done(claim))
     assert {entry.topic for entry in await entries(play, run)} == {"results.count.a_b___", "results.count." + "x" * 64}
+
+
+async def test_a_result_that_does_not_fit_the_schema_of_its_topic_ends_its_task_as_failed(play: Play) -> None:
+    run = await play.run(spec("bad"), spec("good"))
+    first, second = await play.take(n=2)
+    await strict(play)
+    with pytest.raises(Unfitting, match="nothing is here that judges"):
+        await play.board.complete(first, done(first, {"total": 1}))
+    play.board.checker = schema
+    with pytest.raises(Unfitting, match="'three' is not of type 'number'"):
+        await play.board.complete(first, done(first, {"total": "three"}))
+    assert await entries(play, run) == [], "the task goes on"
+    ended = first.completion(Status.SUCCEEDED, data={"total": "three"}, sources=("http:a.example",))
+    await send(Attempt(play.board, first), ended)
+    await send(Attempt(play.board, second), done(second, {"total": 3}))
+    failed, result = await entries(play, run)
+    assert (failed.topic, result.topic) == ("failures.count.bad", "results.count.good")
+    assert failed.content["error"]["type"] == "topic_schema"
+    assert "results.count.*" in failed.content["error"]["message"]
+    assert "http:a.example" in failed.taint, "the message says what the result said"
+
+
+async def strict(play: Play) -> None:
+    """What results and failures must look like from here on, as somebody in another process says it."""
+    async with await Board.open(play.board.engine.url, namespace=play.board.namespace, board=play.board.name) as other:
+        notes = Entries(other, checker=schema)
+        await notes.set_schema("results.count.*", {"type": "object", "properties": {"total": {"type": "number"}}})
+        await notes.set_schema("failures.>", {"type": "string"})
 
 
 # ---- agendas -----------------------------------------------------------------------------------------------------------
@@ -253,9 +297,20 @@ async def stale_triggers_are_refused(play: Play) -> bool:
     return len(await play.kinds(run, "agenda.activated")) == 1
 
 
+async def stale_schemas_are_refused(play: Play) -> bool:
+    play.board.checker = schema
+    await play.run(spec("a"), spec("b"), agenda=AgendaTerms())
+    claims = await play.take(n=2)
+    await strict(play)
+    for claim in claims:
+        await send(Attempt(play.board, claim), done(claim, {"total": "three"}))
+    return [one.topic for one in await entries(play, claims[0].run_id)] == ["failures.count.a", "failures.count.b"]
+
+
 @pytest.mark.parametrize(
     ("check", "mutation"),
     [
+        (stale_schemas_are_refused, ("_results", "if now ~= judged", "if false")),
         (every_end_is_there, ("_board", "if t.ent and enter and status", "if false and status")),
         (every_end_is_there, ("_results", "redis.call('ZADD', FOUND, 0,", "redis.call('ZREM', FOUND,")),
         (every_end_is_there, ("_results", "if REPORT then\n    facts", "if false then\n    facts")),

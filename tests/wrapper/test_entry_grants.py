@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -53,11 +54,23 @@ def handler():
     taken = sdk.take("todo.one")
     none = sdk.take("todo.one", seconds=0.01)
     sdk.retract(again["id"], "wrong")
-    try:
-        sdk.amend(first["id"], content=1, expect=1)
-    except sdk.CallError as error:
-        stale = error.type
+    then = again["position"]
+    was = [sdk.read(first["id"], at=then)["content"], len(sdk.query("claims.>", at=then)["entries"])]
+    told = []
+    for fact in sdk.watch("claims.>", after=first["position"], seconds=60):
+        told.append([fact["fact"], fact["version"], fact.get("content")])
+        if len(told) == 3:
+            break
+    sdk.amend(first["id"], content={"amount": 140})
+    rest = next(sdk.watch("claims.>", after=fact["position"], seconds=60))["content"]
+    stale = []
+    for write, topic in ((sdk.amend, None), (sdk.amend, 1), (sdk.retract, 1)):
+        try:
+            write(first["id"], expect=3 if topic else 1, expect_topic=topic)
+        except sdk.CallError as error:
+            stale.append(error.type)
     return {
+        "was": was, "told": told, "rest": rest,
         "best": [best["id"] == first["id"], 0 < best["score"] <= 1, len(best["reasons"]) > 0],
         "found": [[one["topic"], one["content"], one["version"]] for one in found], "linking": [one["id"] for one in linking],
         "taken": taken["content"], "none": none, "left": len(sdk.query("claims.>")["entries"]), "stale": stale,
@@ -69,9 +82,12 @@ def handler():
         assert done.status is Status.SUCCEEDED, done
         data = done.data
         assert data["found"] == [["claims.invoice.7", {"amount": 130}, 2]]
+        assert data["was"] == [{"amount": 120}, 2], "before it was amended, and the other retracted"
+        assert data["told"] == [["posted", 1, {"amount": 80}], ["amended", 2, {"amount": 130}], ["retracted", 2, None]]
+        assert data["rest"] == {"amount": 140}, "it goes on exactly after the last one"
         assert data["linking"] == [data["again"]]
         assert data["best"] == [True, True, True], "of the granted topics, with what spoke for it"
-        assert (data["taken"], data["none"], data["left"], data["stale"]) == ("x", None, 1, "stale")
+        assert (data["taken"], data["none"], data["left"], data["stale"]) == ("x", None, 1, ["stale"] * 3)
         assert (data["state"], data["missing"]) == ("retracted", None)
         entries = a.entries.within(f"run:{done.orchestration_id}")
         (entry,) = (await entries.query("claims.>")).entries
@@ -85,6 +101,7 @@ MORE: dict[str, str] = {
     "a wider pattern": "sdk.query('>')",
     "a wider pattern, by meaning": "sdk.query('>', about='secrets')",
     "to take what is only read": "sdk.take('claims.order.*')",
+    "to watch another topic": "next(sdk.watch('secrets.>', after='-'))",
     "another run": "sdk.read('r0123456789abcdef/e/' + '0' * 24)",
     "another scope": "sdk.retract('public:/e/' + '0' * 24)",
 }
@@ -213,6 +230,21 @@ async def test_what_an_attempt_has_read_taints_what_it_writes(scene: Scene) -> N
     assert set(entries[written["id"]]) == {"web:example.com", "http:example.org", *scene.claim.taint}
 
 
+async def test_what_a_watch_or_the_past_has_shown_taints_what_is_written(scene: Scene) -> None:
+    page = await scene.entries.post("claims.page", "hello", taint=["web:example.com"])
+    mail = await scene.entries.post("claims.mail", "x" * 300_000, taint=["mail:example.com"])
+    await scene.entries.amend(mail.id, "short")
+    assert (await scene.ask("watch", pattern="claims.page", after="-"))["content"] == "hello"
+    assert len((await scene.ask("read", entry=mail.id, at=mail.position))["content"]) == 300_000
+    written = await scene.ask("post", topic="claims.invoice.1", content=2)
+    entry = await scene.entries.read(written["id"])
+    assert entry
+    assert {"web:example.com", "mail:example.com"} <= set(entry.taint)
+    waits = asyncio.create_task(scene.ask("watch", pattern="claims.page", seconds=60, after=page.position))
+    await scene.entries.retract(page.id, "said by somebody")
+    assert set(await waits) == {"fact", "id", "topic", "version", "position"}
+
+
 async def test_writes_and_reads_of_an_attempt_are_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     async def limited(method: str, **args: JsonValue) -> None:
         with pytest.raises(BrokerError) as refused:
@@ -238,6 +270,9 @@ async def test_writes_and_reads_of_an_attempt_are_bounded(scene: Scene, monkeypa
     for _ in range(3):
         await scene.ask("query", pattern="todo.*")
     await limited("query", pattern="todo.*")
+    await limited("watch", pattern="todo.*", after="-")
+    scene.broker = scene.attempt()
+    await limited("query", pattern="todo.*", at=large.position)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +296,10 @@ async def test_writes_and_reads_of_an_attempt_are_bounded(scene: Scene, monkeypa
         ("query", {"pattern": "todo.*", "limit": 51}),
         ("query", {"pattern": "todo.*", "limit": 1.5}),
         ("query", {"pattern": "todo.*", "rel": "supports"}),
+        ("query", {"pattern": "todo.*", "at": "nonsense"}),
+        ("read", {"entry": "x", "at": 7}),
+        ("watch", {"pattern": "todo.*", "after": "nonsense"}),
+        ("watch", {"pattern": "todo.*", "seconds": 61}),
         ("take", {"pattern": "todo.*", "seconds": 61}),
         ("take", {"pattern": "todo.*", "seconds": -1}),
         ("retract", {"entry": "x", "reason": "x" * 2001}),
