@@ -8,7 +8,6 @@ task's own record that waits, and what ends, cancels or pauses a task ends, canc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from blackboard._keys import Shard
 from blackboard.approval import Terms
 from blackboard.blobs import Blob
 from blackboard.claims import Claim
-from blackboard.errors import BadInput
+from blackboard.errors import BadInput, UnknownRecord
 from blackboard.payloads import PAYLOAD_BYTES, dump
 from blackboard.types import Record
 
@@ -37,7 +36,7 @@ class Waiting(Record):
     """A task that waits for a person, as that person sees it."""
 
     id: str
-    """Names it where a task's id is too long to write."""
+    """The task's id without a slash; its beginning will do where it says which is meant."""
     kind: Kind
     """``approval``: may the task be done with these arguments? ``question``: the model asks something."""
     task_id: str
@@ -96,11 +95,11 @@ class Approving(Calling):
 
     async def answer_person(
         self,
-        waiting: Waiting,
+        task_id: str,
         state: Literal["approved", "refused", "answered"],
         *,
         by: str,
-        lane: str,
+        tenant: str | None = None,
         text: str = "",
         label: str = "",
         given: JsonValue = None,
@@ -109,7 +108,7 @@ class Approving(Calling):
 
         Args:
             by: who answers.
-            lane: of the task.
+            tenant: only if it is that one's.
             text: the answer to a question, or why something is refused.
             label: the source of what is new in ``text`` or ``given``.
             given: what the task is to be given instead of what was asked about.
@@ -123,30 +122,36 @@ class Approving(Calling):
         """
         if len(text) > MOST_TEXT:
             raise BadInput("text", f"{len(text)} characters", f"Use at most {MOST_TEXT:,}.")
+        run_id = task_id.partition("/")[0]
+        shard = self.shard_of(run_id)
+        raw = await self._read(lambda: self.client.hget(shard.tasks, task_id))
+        header: dict[str, Any] = json.loads(raw) if raw else {}
+        if not header or tenant not in (None, header["tenant"]):
+            raise UnknownRecord("UNKNOWN", f"no task {task_id} waits for a person on this board")
         instead = ""
         if given is not None:
-            instead = await self.blobs.check(waiting.run_id, dump(given, "arguments", PAYLOAD_BYTES), given)
+            instead = await self.blobs.check(run_id, dump(given, "arguments", PAYLOAD_BYTES), given)
         await self._call(
-            "answer", self.shard_of(waiting.run_id), sorted({STEP_LANE, lane}), waiting.run_id,
-            waiting.task_id, secrets.token_hex(8), state, by, text, label, instead, confirm=self.confirm,
+            "answer", shard, sorted({STEP_LANE, header["lane"]}), run_id,
+            task_id, secrets.token_hex(8), state, by, text, label, instead, confirm=self.confirm,
         )  # fmt: skip
 
-    async def waiting_for_people(self) -> list[tuple[Waiting, str]]:
-        """Every task that waits for a person, the one whose time is over first first, each with its lane."""
-        found: list[tuple[Waiting, str]] = []
+    async def waiting_for_people(self) -> list[Waiting]:
+        """Every task that waits for a person, the one whose time is over first first."""
+        found: list[Waiting] = []
         for shard in self.shards:
             start = 0
             while ids := await self._waiting(shard, start):
                 found += await self._asked_of_people(shard, ids)
                 start += _PAGE
-        return sorted(found, key=lambda each: (each[0].until, each[0].id))
+        return sorted(found, key=lambda each: (each.until, each.id))
 
     async def _waiting(self, shard: Shard, start: int) -> list[tuple[str, float]]:
         return await self._read(
             lambda: cast(Any, self.client).zrange(shard.wait, start, start + _PAGE - 1, withscores=True)
         )
 
-    async def _asked_of_people(self, shard: Shard, ids: Sequence[tuple[str, float]]) -> list[tuple[Waiting, str]]:
+    async def _asked_of_people(self, shard: Shard, ids: Sequence[tuple[str, float]]) -> list[Waiting]:
         """Those of some waiting tasks, each given with when it is due in ms, that wait for a person."""
         raw = await self._read(lambda: self.client.hmget(shard.tasks, [id for id, _ in ids]))
         headers = {id: json.loads(text) for (id, _), text in zip(ids, raw, strict=True) if text}
@@ -162,29 +167,13 @@ class Approving(Calling):
             return pipe.execute()
 
         inputs, told = await self._read(read)
-        found: list[tuple[Waiting, str]] = []
+        found: list[Waiting] = []
         for (id, t), given, run in zip(asked.items(), inputs, told, strict=True):
             if given is None or run is None:
                 continue  # it ended meanwhile
             until = t["pz"] + t["ms"] if t["state"] == "paused" else due[id]
-            found.append((await self._shown(id, t, given, json.loads(run), until), t["lane"]))
+            found.append(_shown(id, t, given, json.loads(run), until))
         return found
-
-    async def _shown(self, id: str, t: dict[str, Any], text: str, run: dict[str, Any], until: float) -> Waiting:
-        ask = t["ask"]
-        blob = Blob.of(json.loads(text)) if text.startswith('{"$blob":') else None
-        if blob is not None:
-            shown, size = blob.beginning, blob.bytes
-        else:
-            shown, size = text, len(text)
-        return Waiting(
-            id=waiting_id(id), kind=ask["kind"], task_id=id, run_id=t["run"], tenant=t["tenant"], capability=t["cap"],
-            version=t.get("version"), arguments=shown[:SHOWN_CHARACTERS], argument_bytes=size,
-            whole=blob is None and size <= SHOWN_CHARACTERS, request=run["text"], sources=tuple(ask.get("taint", ())),
-            by=tuple(ask.get("by", ())), delegate=tuple(ask.get("delegate", ())),
-            delegate_at=(until - ask["ms"] + ask["dms"]) / 1000 if "dms" in ask else None,
-            asked_at=ask["at"] / 1000, until=until / 1000, otherwise=ask.get("otherwise"),
-        )  # fmt: skip
 
     async def arguments_of(self, waiting: Waiting) -> JsonValue:
         """All that a waiting task is given.
@@ -201,6 +190,23 @@ class Approving(Calling):
         return await self.blobs.load(waiting.run_id, Blob.of(value) or value)
 
 
-def waiting_id(task_id: str) -> str:
-    """The short name of a task that waits for a person."""
-    return hashlib.sha256(task_id.encode()).hexdigest()[:12]
+def task_of(id: str) -> str:
+    """The id of the task that a :attr:`Waiting.id` names."""
+    return id.replace(".", "/", 1)
+
+
+def _shown(id: str, t: dict[str, Any], text: str, run: dict[str, Any], until: float) -> Waiting:
+    ask = t["ask"]
+    blob = Blob.of(json.loads(text)) if text.startswith('{"$blob":') else None
+    if blob is not None:
+        shown, size = blob.beginning, blob.bytes
+    else:
+        shown, size = text, len(text)
+    return Waiting(
+        id=id.replace("/", ".", 1), kind=ask["kind"], task_id=id, run_id=t["run"], tenant=t["tenant"], capability=t["cap"],
+        version=t.get("version"), arguments=shown[:SHOWN_CHARACTERS], argument_bytes=size,
+        whole=blob is None and size <= SHOWN_CHARACTERS, request=run["text"], sources=tuple(ask.get("taint", ())),
+        by=tuple(ask.get("by", ())), delegate=tuple(ask.get("delegate", ())),
+        delegate_at=(until - ask["ms"] + ask["dms"]) / 1000 if "dms" in ask else None,
+        asked_at=ask["at"] / 1000, until=until / 1000, otherwise=ask.get("otherwise"),
+    )  # fmt: skip

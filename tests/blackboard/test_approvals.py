@@ -30,13 +30,12 @@ async def asked(play: Play, terms: Terms = HOUR, *, limits: Limits | None = None
 
 
 async def waits(play: Play) -> Waiting:
-    ((waiting, lane),) = await play.board.waiting_for_people()
-    assert lane == "work"
+    (waiting,) = await play.board.waiting_for_people()
     return waiting
 
 
 async def answer(play: Play, waiting: Waiting, state: Any = "approved", by: str = "ann", **more: Any) -> None:
-    await play.board.answer_person(waiting, state, by=by, lane="work", **more)
+    await play.board.answer_person(waiting.task_id, state, by=by, **more)
 
 
 async def code(call: Any) -> str:
@@ -308,7 +307,7 @@ async def rests(play: Play) -> bool:
     """Whether a question is found while its run is paused, spends no attempt, and outlasts the time of its run."""
     run, waiting = await asked(play, limits=Limits(seconds=60))
     await play.board.pause_run(run)
-    found = [each.task_id for each, _ in await play.board.waiting_for_people()]
+    found = [each.task_id for each in await play.board.waiting_for_people()]
     await play.board.resume_run(run)
     await play.clock.advance(600)
     await play.board.sweep()
