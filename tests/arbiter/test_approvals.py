@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from arbiter_support import arbiter
+from arbiter_support import answers, arbiter
 
 from arbiter import Approval, Arbiter, BadInput, Call, Conflict, Manifest, Status, UnknownRecord, capability
 from arbiter.fold import Task
 from blackboard.approvals import Waiting
 from blackboard.testing import RedisServer
+from wrapper.models.quoting import unquoted
 
 PAID: list[tuple[str, int]] = []
 
@@ -86,8 +87,7 @@ async def test_a_task_is_done_with_exactly_what_a_person_was_shown(url: str) -> 
         assert waiting.version == pay.manifest.content_hash()
         assert waiting.sources == ("model:scripted", "person")
         assert waiting.until - waiting.asked_at == 600
-        state = (await a.status(run)).work[-1]
-        assert state.for_person is not None
+        assert [task.key for task in (await a.show(run)).state.work if task.for_person] == ["pay"]
         assert await a.approvals.approve(waiting.id[:-2], by="bob") == waiting.task_id
         task = await ended(a, run)
         assert task.completion is not None
@@ -99,16 +99,16 @@ async def test_a_task_is_done_with_exactly_what_a_person_was_shown(url: str) -> 
 
 
 async def test_what_is_refused_ends_and_the_model_is_told_who_and_why(url: str) -> None:
-    script = [PLAN[0], {"expect": "bob refused it: too much", "text": "It was refused."}]
-    async with arbiter(url, script, capabilities=[pay, look_up]) as (a, _):
+    async with arbiter(url, PLAN, capabilities=[pay, look_up]) as (a, model):
         run = await a.submit("Pay ann 5 EUR.")
         await a.approvals.refuse((await asked(a, run)).id, reason="too much.", by="bob")
         assert error(await ended(a, run)) == (Status.REFUSED, "approval", "bob refused it: too much.")
         assert PAID == []
+        assert "bob refused it: too much." in str(model.calls[-1].messages[-1])
 
 
 async def test_whoever_approves_may_change_the_arguments_and_is_held_to_their_schema(url: str) -> None:
-    async with arbiter(url, [], capabilities=[pay]) as (a, _):
+    async with arbiter(url, ["unused"], capabilities=[pay]) as (a, _):
         run = await a.submit(Call("pay", {"to": "ann", "cents": 500}))
         waiting = await asked(a, run)
         with pytest.raises(BadInput, match="do not fit pay"):
@@ -127,7 +127,7 @@ async def test_silence_refuses_unless_it_was_said_to_approve(otherwise: Any, pai
         """Wire it."""
         return to
 
-    async with arbiter("memory://", [], capabilities=[wire]) as (a, _):
+    async with arbiter("memory://", ["unused"], capabilities=[wire]) as (a, _):
         result = await a.run(Call("wire", {"to": "ann"}), timeout=30)
         (task,) = result.state.work
         if paid:
@@ -139,7 +139,7 @@ async def test_silence_refuses_unless_it_was_said_to_approve(otherwise: Any, pai
 async def test_an_operator_has_people_asked_whatever_manifests_say_also_about_isolated_code() -> None:
     policy = {"effects": ["irreversible"], "terms": {"by": ["ann"], "seconds": 60}}
     wipe = Manifest(name="wipe", description="Wipe it.", input_schema={"type": "object"}, effects="irreversible")
-    async with arbiter("memory://", [], approval=policy) as (a, _):
+    async with arbiter("memory://", ["unused"], approval=policy) as (a, _):
         await a.registry.register(wipe, source="def handler():\n    return 'wiped'\n")
         await a.registry.register(
             wipe.model_copy(update={"name": "look", "effects": "reads"}), source="def handler():\n    return 1\n"
@@ -153,7 +153,7 @@ async def test_an_operator_has_people_asked_whatever_manifests_say_also_about_is
 
 
 async def test_the_wait_holds_no_place_and_several_can_be_told_apart(url: str) -> None:
-    async with arbiter(url, [], capabilities=[pay, look_up], concurrency={"wrapper": 1}) as (a, _):
+    async with arbiter(url, ["unused"], capabilities=[pay, look_up], concurrency={"wrapper": 1}) as (a, _):
         runs = [await a.submit(Call("pay", {"to": name, "cents": 1})) for name in ("ann", "bob")]
         waiting = [await asked(a, run) for run in runs]
         assert (await a.run(Call("look_up", {"name": "eve"}), timeout=30)).data == {"to": "Eve"}
@@ -165,12 +165,12 @@ async def test_the_wait_holds_no_place_and_several_can_be_told_apart(url: str) -
         assert await a.approvals.list(tenant="another") == []
         await a.cancel(runs[0])
         await a.approvals.approve(waiting[1].id)
-        assert (await a.result(runs[1], timeout=30)).succeeded
+        assert (await a.result(runs[1], timeout=30)).status == "succeeded"
         assert PAID == [("bob", 1)]
 
 
 async def test_large_arguments_are_shown_by_their_beginning_and_can_be_had_whole() -> None:
-    async with arbiter("memory://", [], capabilities=[pay]) as (a, _):
+    async with arbiter("memory://", ["unused"], capabilities=[pay]) as (a, _):
         long = "x" * 300_000
         waiting = await asked(a, await a.submit(Call("pay", {"to": long, "cents": 1})))
         assert not waiting.whole
@@ -188,8 +188,8 @@ QUESTION = {"question": "Which bank?", "options": ["Alpha", "Beta"], "purpose": 
 
 
 async def test_the_model_asks_a_person_and_the_answer_is_the_result_of_its_call(url: str) -> None:
-    script = [{"tool": "ask_person", "input": QUESTION}, {"expect": "Beta", "text": "Through Beta."}]
-    async with arbiter(url, script, approval={"questions": True}) as (a, _):
+    script = [{"tool": "ask_person", "input": QUESTION}, "Through Beta."]
+    async with arbiter(url, script, approval={"questions": True}) as (a, model):
         run = await a.submit("Pay ann.")
         waiting = await asked(a, run)
         assert (waiting.kind, waiting.capability, waiting.run_id) == ("question", "ask_person", run)
@@ -203,25 +203,32 @@ async def test_the_model_asks_a_person_and_the_answer_is_the_result_of_its_call(
         assert task.completion is not None
         assert (result.answer, task.completion.data) == ("Through Beta.", {"answer": "Beta", "answered": True})
         assert "person" in task.taint
+        assert '"answer": "Beta"' in unquoted(
+            model.calls[-1].messages[-1]["content"][0]["toolResult"]["content"][0]["text"]
+        )
 
 
 async def test_a_question_nobody_answers_goes_on_with_what_the_model_said_or_tells_that_nobody_did() -> None:
     script = [
         {"tool": "ask_person", "input": {**QUESTION, "otherwise": "Gamma"}},
-        {"expect": "not among the options", "tool": "ask_person", "input": {**QUESTION, "otherwise": "Alpha"}},
+        {"tool": "ask_person", "input": {**QUESTION, "otherwise": "Alpha"}},
         {"tool": "ask_person", "input": {"question": "Why?"}},
         "done",
     ]
     policy = {"questions": True, "terms": {"seconds": 0.1}}
     async with arbiter("memory://", script, approval=policy) as (a, _):
-        first, second = (await a.run("Pay ann.", timeout=30)).state.work
+        result = await a.run("Pay ann.", timeout=30)
+        assert "not among the options" in str(answers(result)[0])
+        first, second = result.state.work
         assert first.completion is not None
         assert first.completion.data == {"answer": "Alpha", "answered": False}
         assert error(second) == (Status.REFUSED, "approval", "Nobody answered in time.")
 
 
 async def test_a_model_that_may_ask_nobody_is_not_offered_it() -> None:
-    script = [{"tool": "ask_person", "input": QUESTION}, {"expect": "no capability 'ask_person'", "text": "done"}]
+    script = [{"tool": "ask_person", "input": QUESTION}, "done"]
     async with arbiter("memory://", script) as (a, model):
-        assert (await a.run("Pay ann.", timeout=30)).state.work == []
+        result = await a.run("Pay ann.", timeout=30)
+        assert result.state.work == []
+        assert "no capability 'ask_person'" in str(answers(result)[0])
         assert all(spec["name"] != "ask_person" for spec in model.calls[0].tool_specs or [])
