@@ -191,8 +191,8 @@ class Approving(Calling):
 
 
 def task_of(id: str) -> str:
-    """The id of the task that a :attr:`Waiting.id` names."""
-    return id.replace(".", "/", 1)
+    """The id of the task that a :attr:`Waiting.id` names; that of a task is itself."""
+    return id if "/" in id else id.replace(".", "/", 1)
 
 
 def _shown(id: str, t: dict[str, Any], text: str, run: dict[str, Any], until: float) -> Waiting:

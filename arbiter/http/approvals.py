@@ -9,6 +9,7 @@ from arbiter.http import bodies
 from arbiter.http.access import LOCAL
 from arbiter.http.asked import Asked
 from blackboard.approvals import MOST_TEXT
+from blackboard.audit import somebody
 from blackboard.taint import PERSON
 from blackboard.types import Record
 
@@ -44,8 +45,9 @@ async def approve(asked: Asked) -> Response:
     """Let a task be done."""
     bodies.options(asked.request)
     said = await bodies.model(asked.request, _Approve)
+    by, source = _who(asked)
     task = await asked.client.approvals.approve(
-        asked.path("task"), arguments=said.arguments, tenant=asked.token.tenant, by=asked.by, source=_source(asked)
+        asked.path("task"), arguments=said.arguments, tenant=asked.token.tenant, by=by, source=source
     )
     return JSONResponse({"task_id": task, "state": "approved"})
 
@@ -54,9 +56,8 @@ async def refuse(asked: Asked) -> Response:
     """Refuse a task, or to answer."""
     bodies.options(asked.request)
     said = await bodies.model(asked.request, _Refuse)
-    task = await asked.client.approvals.refuse(
-        asked.path("task"), reason=said.reason, tenant=asked.token.tenant, by=asked.by
-    )
+    by, _ = _who(asked)
+    task = await asked.client.approvals.refuse(asked.path("task"), reason=said.reason, tenant=asked.token.tenant, by=by)
     return JSONResponse({"task_id": task, "state": "refused"})
 
 
@@ -64,11 +65,16 @@ async def answer(asked: Asked) -> Response:
     """Answer what a planning model asks."""
     bodies.options(asked.request)
     said = await bodies.model(asked.request, _Answer)
+    by, source = _who(asked)
     task = await asked.client.approvals.answer(
-        asked.path("task"), said.answer, tenant=asked.token.tenant, by=asked.by, source=_source(asked)
+        asked.path("task"), said.answer, tenant=asked.token.tenant, by=by, source=source
     )
     return JSONResponse({"task_id": task, "state": "answered"})
 
 
-def _source(asked: Asked) -> str:
-    return PERSON if asked.token.id == LOCAL else asked.token.label
+def _who(asked: Asked) -> tuple[str, str]:
+    """Who answers, named as terms of an approval name them, and the source of what they say."""
+    if asked.token.id == LOCAL:
+        return somebody(), PERSON
+    name = f"token:{asked.token.name}"
+    return name, name
