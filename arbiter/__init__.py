@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
     from arbiter.volunteering import Bid, Missing, OpenRequest
     from blackboard import events
+    from blackboard.approval import Approval, ApprovalPolicy
     from blackboard.budgets import Budget, BudgetExhausted
     from blackboard.confirm import Confirm
     from blackboard.entries import Entries
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "A2aPeer": "wrapper.peers.a2a",
     "AgendaTerms": "blackboard.triggers",
+    "Approval": "blackboard.approval",
+    "ApprovalPolicy": "blackboard.approval",
     "Arbiter": "arbiter.sdk",
     "ArbiterError": "blackboard.errors",
     "Author": "blackboard.events",
@@ -125,6 +128,8 @@ __all__ = [
     "A2aPeer",
     "AgendaTerms",
     "Answered",
+    "Approval",
+    "ApprovalPolicy",
     "Arbiter",
     "ArbiterError",
     "Author",

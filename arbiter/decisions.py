@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from arbiter import asking, board_tools, tools
+from arbiter import asking, board_tools, questions, tools
 from arbiter.board_tools import BoardTools
 from arbiter.fold import RunState, Task
 from blackboard import references
@@ -75,6 +75,7 @@ class Decider:
         contract: what is no use to this run; a search leaves it out.
         prices: what mistakes of matching cost.
         board: finds entries; without it the model's tools for the board do not work.
+        people: whether the model may ask a person.
         room: of capabilities that were found, those offered already and those the tool list has room for.
     """
 
@@ -93,10 +94,11 @@ class Decider:
         prices: Prices | None = None,
         room: Callable[[list[Version]], list[Version]] | None = None,
         board: BoardTools | None = None,
+        people: bool = False,
     ) -> None:
         self._load, self._taint = load, taint
         self._forbidden, self._contract, self._prices = forbidden or Contract(), contract, prices
-        self._room, self._board = room, board
+        self._room, self._board, self._people = room, board, people
         self._registry, self._state, self._run_id, self._round = registry, state, run_id, round_number
         self._offered = dict(offered)
         self._earlier = {task.key: task for task in state.work if task.done}
@@ -127,7 +129,7 @@ class Decider:
             raise _Invalid(
                 f"The arguments could not be read: {use.error}. Nothing was done; call again with valid JSON."
             )
-        for spec in (*tools.built_in(), tools.open_request()):
+        for spec in (*tools.built_in(), tools.open_request(), tools.ask_person()):
             if spec["name"] == use.name:
                 self._check(use.name, canonical(cast(Any, spec["inputSchema"])["json"]), use.input)
         match use.name:
@@ -141,6 +143,11 @@ class Decider:
                 return await self._of_the_board(use, use.input, decision), []
             case tools.OPEN:
                 return self._open(use, use.input), []
+            case tools.ASK if self._people:
+                if (wrong := questions.problem(use.input)) is not None:
+                    raise _Invalid(f"Nobody was asked: {wrong}")
+                asked = questions.question(keys[use.id], use.id, use.input, self._taint)
+                return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(asked.key),)), [asked]
             case _:
                 task = await self._task(keys[use.id], use.id, use.name, use.input, (), decision)
                 return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(task.key),)), [task]

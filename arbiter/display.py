@@ -52,6 +52,11 @@ def run_html(state: RunState) -> str:
     ]
     if narration.foreign(state.taint):
         parts.append(f'<div style="opacity:.75">From {escape(narration.sources(state.taint))}</div>')
+    parts += [
+        f'<div style="color:{STATE_COLOURS["delayed"]}">{_text(task.key, 64)} {_text(narration.for_person(asked), 1000)}</div>'
+        for task in state.work
+        if (asked := task.for_person) is not None
+    ]
     if state.error is not None:
         parts.append(
             f'<div style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(state.error, 1000), 1000)}</div>'
@@ -83,7 +88,8 @@ def run_text(state: RunState) -> str:
         took = narration.busy_seconds(state, task, known_until(state))
         spent = "" if took is None else f"  {seconds(took)}"
         name = f"{task.round}.{one_line(task.key, 64)}" if task.round else one_line(task.capability, 64)
-        lines.append(f"  {name}  {task.state}{spent}")
+        waits = f"  {narration.for_person(task.for_person)}" if task.for_person is not None else ""
+        lines.append(f"  {name}  {task.state}{spent}{waits}")
     if len(state.work) > TEXT_ROWS:
         lines.append(f"  and {len(state.work) - TEXT_ROWS} more")
     if state.answer:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Literal, cast
 from pydantic import JsonValue
 
 from blackboard import events
-from blackboard.events import Call, Called, Context, Event, FabricationStageData
+from blackboard.events import (
+    ApprovalAnsweredData,
+    ApprovalAskedData,
+    Call,
+    Called,
+    Context,
+    Event,
+    FabricationStageData,
+)
 from blackboard.taint import UNKNOWN, Taint, merged, read
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Completion, Failure, Limits, Usage
@@ -29,7 +37,7 @@ class Task:
 
     id: str
     key: str
-    kind: Literal["step", "control", "fabrication", "capability"]
+    kind: Literal["step", "control", "fabrication", "question", "capability"]
     capability: str
     tool_use_id: str
     round: int
@@ -51,10 +59,19 @@ class Task:
     stages: list[FabricationStageData] = field(default_factory=list[FabricationStageData])
     stopping: str = ""
     """Why it was told to stop while it ran."""
+    asked: ApprovalAskedData | None = None
+    """What a person was asked before it went on."""
+    said: ApprovalAnsweredData | None = None
+    """What became of that."""
 
     @property
     def done(self) -> bool:
         return self.completion is not None
+
+    @property
+    def for_person(self) -> ApprovalAskedData | None:
+        """What it waits for a person to say; None where it does not."""
+        return self.asked if self.said is None and not self.done else None
 
     @property
     def taint(self) -> Taint:
@@ -201,6 +218,12 @@ class RunState:
                 self.tasks[event.subject].stages.append(data)
             case events.TaskCancelling():
                 self.tasks[event.subject].stopping = data.reason
+            case events.ApprovalAsked():
+                self.tasks[event.subject].asked = data
+                self.tasks[event.subject].state = "delayed"
+            case events.ApprovalAnswered():
+                self.tasks[event.subject].said = data
+                self.tasks[event.subject].state = "ready"
             case events.TaskCompleted():
                 task = self.tasks[event.subject]
                 task.completion, task.ended_at = data, event.time

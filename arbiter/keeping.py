@@ -30,6 +30,7 @@ from blackboard.types import Limits
 from registry import Registry, schema
 
 if TYPE_CHECKING:
+    from arbiter.approving import Approvals
     from arbiter.dead_letters import DeadLetters
     from arbiter.overview import Capabilities
     from arbiter.peers import Peers
@@ -241,6 +242,17 @@ class Keeping(ABC):
         from arbiter.dead_letters import DeadLetters
 
         return DeadLetters(self.board, self.registry)
+
+    @property
+    def approvals(self) -> Approvals:
+        """The tasks that wait for a person, to list, approve, refuse and answer.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        from arbiter.approving import Approvals
+
+        return Approvals(self.board, self.registry)
 
     @property
     def permits(self) -> Permits:

@@ -270,6 +270,8 @@ def _task_rows(state: RunState, task: Task, now: datetime) -> list[Row]:
         notes.append(narration.failure(done.error))
     elif done is not None and done.data is not None and task.kind != "fabrication":
         notes.append(one_line(done.data, 160))
+    elif task.for_person is not None:
+        notes.append(narration.for_person(task.for_person))
     elif task.state == "delayed" and task.retries:
         notes.append(f"again soon, after {narration.failure(task.retries[-1])}")
     elif task.state == "ready":

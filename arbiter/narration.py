@@ -16,8 +16,9 @@ from pydantic import JsonValue
 
 from arbiter.fold import RunState, Task
 from blackboard import events
+from blackboard.approvals import Waiting
 from blackboard.blobs import Blob
-from blackboard.events import Called, Event, FabricationStageData
+from blackboard.events import ApprovalAskedData, Called, Event, FabricationStageData
 from blackboard.taint import PERSON, read
 from blackboard.types import Failure, Usage
 
@@ -78,6 +79,30 @@ def count(number: int, noun: str) -> str:
 def tokens(usage: Usage) -> str:
     """Tokens of a usage, behind ``~`` when they were estimated."""
     return ("~" if usage.estimated and usage.total_tokens else "") + count(usage.total_tokens, "token")
+
+
+def words(names: Iterable[str]) -> str:
+    """Names in one line."""
+    return one_line(", ".join(names), 200)
+
+
+def moment(at: float | None) -> str:
+    """A time of the server in the local zone: ``2026-11-26 15:00:00``."""
+    return "" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def otherwise(asked: Waiting | ApprovalAskedData) -> str:
+    """What counts when nobody answers."""
+    if asked.kind == "question":
+        return "it stays unanswered" if asked.otherwise is None else f"the answer is {one_line(asked.otherwise, 80)}"
+    return "refused" if asked.otherwise is None else "approved"
+
+
+def for_person(asked: ApprovalAskedData) -> str:
+    """What a task waits for, in one line."""
+    what = "an answer" if asked.kind == "question" else "approval"
+    who = f" by {words(asked.by)}" if asked.by else " by a person"
+    return f"waits for {what}{who} until {moment(asked.until_ms / 1000)}, then {otherwise(asked)}"
 
 
 def failure(error: Failure | None, limit: int = 160) -> str:
@@ -208,6 +233,16 @@ def narrate(event: Event) -> str | None:
             return f"{one_line(data.node, 64)} {place} {data.status}{tries}{why}"
         case events.TaskCancelling(data=data):
             return f"{one_line(event.subject.partition('/')[2], 64)} is being stopped: {one_line(data.reason)}"
+        case events.ApprovalAsked(data=data):
+            given = "" if data.input is None else f": {one_line(data.input)}"
+            return f"{one_line(data.capability, 64)} {place} {for_person(data)}{given}"
+        case events.ApprovalAnswered(data=data) if data.state == "expired":
+            return f"{place}: nobody answered in time"
+        case events.ApprovalAnswered(data=data):
+            by = f" by {one_line(data.by, 80)}" if data.by else ", as nobody answered"
+            changed = ", with other arguments" if data.input is not None else ""
+            why = f": {one_line(data.text)}" if data.text else ""
+            return f"{place} {data.state}{by}{changed}{why}"
         case events.RunPaused(data=data):
             return f"paused: {one_line(data.reason)}"
         case events.RunResumed():

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from arbiter import asking, attending, board_tools, conversation, inquiry, prompts, tools
+from arbiter import asking, attending, board_tools, conversation, inquiry, prompts, questions, tools
 from arbiter.board_tools import BoardTools
 from arbiter.choosing import SHORTLIST, Choosing
 from arbiter.control import Control
@@ -21,6 +21,7 @@ from arbiter.outcomes import lessons, outcomes
 from arbiter.recalling import Recaller, Recalling, View
 from arbiter.showing import shown
 from arbiter.states import Known, States
+from blackboard.approval import ApprovalPolicy
 from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.budgets import BudgetExhausted
@@ -68,6 +69,7 @@ class Planner:
         policy: which sources of content are trusted to teach the registry what its capabilities are for.
         choosing: which capabilities the model is shown.
         recalling: how much of the board, and of what is remembered, the model is shown.
+        approval: whether the model may ask a person, and how one is asked.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class Planner:
         policy: TaintPolicy | None = None,
         choosing: Choosing | None = None,
         recalling: Recalling | None = None,
+        approval: ApprovalPolicy | None = None,
     ) -> None:
         self._registry, self._model, self._attempts, self._spending = registry, model, attempts, spending
         self._control = Control(registry, strategies)
         self._policy = policy if policy is not None else TaintPolicy()
         self._choosing = choosing if choosing is not None else Choosing()
         self._recalling = recalling if recalling is not None else Recalling()
+        self._approval = approval if approval is not None else ApprovalPolicy()
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
@@ -94,6 +98,8 @@ class Planner:
         claim, board = attempt.claim, attempt.board
         if claim.kind == "control":
             return await self._control.handle(attempt)
+        if claim.kind == "question":
+            return await questions.handle(attempt, self._approval)
         known = await self._states.read(board, claim)
         state = known.state
         if state.agenda is not None:
@@ -119,6 +125,7 @@ class Planner:
                 forbidden=self._choosing.contract, contract=contract, prices=self._choosing.prices,
                 room=lambda more: self._choosing.fitting([*offered.values(), *more], self._model(), needed=offered),
                 board=BoardTools(state, Recaller(board, state, self._recalling, self._registry.meaning)),
+                people=self._approval.questions,
             )  # fmt: skip
             decision = await decider.decide(reply.tool_uses)
             self._affordable(state, decision, reply.usage)
@@ -259,7 +266,7 @@ class Planner:
             reply = await converse(
                 model,
                 conversation.messages(known.state, known.said, view),
-                tools=tools.specs(offered, agenda=known.state.agenda is not None),
+                tools=tools.specs(offered, agenda=known.state.agenda is not None, questions=self._approval.questions),
                 system=prompts.SYSTEM,
                 attempts=self._attempts,
                 durable=True,

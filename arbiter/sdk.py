@@ -21,6 +21,7 @@ from arbiter.client import Client
 from arbiter.keeping import Request
 from arbiter.result import RunResult
 from arbiter.serving import GENERIC_LANE, ROLES, Role, Serving
+from blackboard.approval import ApprovalPolicy
 from blackboard.audit import Audit
 from blackboard.board import LEASE_SECONDS, Board
 from blackboard.budgets import Budget, LevelReport
@@ -90,6 +91,9 @@ class Arbiter(Client):
         taint: which sources of content are trusted, and what content from the others may do in the roles of this process: a
             ``TaintPolicy``, a mapping, or the path of a JSON or TOML file. Default: the file that ``ARBITER_TAINT_POLICY``
             names, then ``TaintPolicy()``; see ``docs/taint.md``.
+        approval: which tasks wait for a person beside those whose capability says so, how a person is asked, and whether the
+            planning model may ask one: an ``ApprovalPolicy``, a mapping, or the path of a JSON or TOML file. Default: the file
+            that ``ARBITER_APPROVAL_POLICY`` names, then ``ApprovalPolicy()``; see ``docs/approvals.md``.
         matcher: ranks the capabilities for a need, or the name of an encoder to rank by meaning as well: a folder,
             ``package:NAME`` or ``bedrock:MODEL``. Default: the encoder that ``ARBITER_ENCODER`` names, then a new
             ``LexicalMatcher``; see ``docs/matching.md``.
@@ -136,6 +140,7 @@ class Arbiter(Client):
         secrets: Callable[[str], str | None] | Mapping[str, str] | Path | str | None = None,
         private_addresses: Sequence[str] = (),
         taint: TaintPolicy | Mapping[str, Any] | str | Path | None = None,
+        approval: ApprovalPolicy | Mapping[str, Any] | str | Path | None = None,
         matcher: Matcher | str | None = None,
         strategies: Mapping[str, Rate] | None = None,
         choosing: Choosing | Mapping[str, Any] | str | Path | None = None,
@@ -151,6 +156,7 @@ class Arbiter(Client):
             "lanes": lanes, "concurrency": concurrency, "lease_seconds": lease_seconds, "grace_seconds": grace_seconds,
             "retention": retention, "durable": durable, "signing_key": signing_key, "isolation": isolation,
             "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint), "matcher": matcher,
+            "approval": ApprovalPolicy.of(approval),
             "strategies": dict(strategies or {}), "choosing": Choosing.of(choosing), "recalling": recalling,
         }  # fmt: skip
         refusing.check(self._options)

@@ -118,7 +118,7 @@ class Serving:
             planner = Planner(
                 registry, self.model, spending=self.spending, strategies=self._options["strategies"],
                 policy=self._options["taint"], choosing=self._options["choosing"],
-                recalling=self._options["recalling"],
+                recalling=self._options["recalling"], approval=self._options["approval"],
             )  # fmt: skip
             employ("arbiter", [STEP_LANE], planner.handle)
             self._keep(StandingRuns(board).run, "standing")
@@ -143,8 +143,9 @@ class Serving:
             named = self._options["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
             model = self.model if named else None
             executor = Executor(
-                registry, self._isolate, self._functions, model, self.spending, self._outside(), self._renew
-            )
+                registry, self._isolate, self._functions, model, self.spending, self._outside(), self._renew,
+                self._options["approval"],
+            )  # fmt: skip
             self._place = registry, Peers(board.catalog), worker_name("peers")
             employ("wrapper", self._work_lanes, executor.handle)
         if self.roles:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import JsonValue
 
 from arbiter import board_tools
+from arbiter.questions import ASK
 from blackboard.taint import PERSON
 from registry import Version, origin
 from registry.matching.contract import JSON_TYPES
@@ -163,13 +164,48 @@ def open_request() -> ToolSpec:
     )
 
 
-def specs(capabilities: list[Version], *, agenda: bool = False) -> list[ToolSpec]:
+def ask_person() -> ToolSpec:
+    """The tool by which the model asks a person."""
+    return _spec(
+        ASK,
+        "Ask a person, whose answer is the result of this call: for a decision or a fact that only people have. It may take "
+        "hours, and perhaps nobody answers; other calls of the same turn are carried out meanwhile.",
+        {
+            "question": {"type": "string", "minLength": 1, "maxLength": 4000, "description": "What you want to know."},
+            "options": {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": 200},
+                "minItems": 2,
+                "maxItems": 20,
+                "description": "The answers to choose from. Leave it away for an answer in words.",
+            },
+            "purpose": {"type": "string", "maxLength": 2000, "description": "What the answer is needed for."},
+            "seconds": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "maximum": 2592000,
+                "description": "How long to wait. Leave it away unless the request says it.",
+            },
+            "otherwise": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 2000,
+                "description": "The answer to go on with if nobody answers. Without it you are told that nobody did.",
+            },
+        },
+        ["question"],
+    )
+
+
+def specs(capabilities: list[Version], *, agenda: bool = False, questions: bool = False) -> list[ToolSpec]:
     """The whole tool list: the arbiter's own first, so that the beginning of the prompt never changes.
 
     Args:
         agenda: the run has one.
+        questions: the model may ask a person.
     """
-    return [*built_in(), *([open_request()] if agenda else ()), *map(_offer, capabilities)]
+    more = [*([open_request()] if agenda else ()), *([ask_person()] if questions else ())]
+    return [*built_in(), *more, *map(_offer, capabilities)]
 
 
 def _offer(version: Version) -> ToolSpec:

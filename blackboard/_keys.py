@@ -26,6 +26,7 @@ class Shard:
         self.runs = self.prefix + "runs"
         self.index = self.prefix + "index"
         self.tasks = self.prefix + "tasks"
+        self.data = self.prefix + "data"
         self.outcomes = self.prefix + "outcomes"
         self.use = self.prefix + "use"
         self.dead = self.prefix + "dead"

@@ -34,6 +34,9 @@ kind                    subject, and what is in ``detail``
 ``run.paused``          the same
 ``run.resumed``         the same
 ``task.cancelled``      a task; ``tenant``
+``task.approved``       the same: a person let it be done, with the arguments that ``approval.answered`` or ``.asked`` tells
+``task.refused``        the same: a person did not
+``task.answered``       the same: a person answered what a planning model asked
 ``letters.discarded``   the first of the dead letters; ``tenant``
 ``activation.promoted`` an activation of a run's agenda; ``tenant``
 ``activation.blocked``  the same
@@ -69,11 +72,12 @@ if TYPE_CHECKING:
     from blackboard.board import Board
 
 KINDS = (
-    "key.trusted", "key.revoked", "version.signed", "version.activated", "version.revoked", "grants.approved", "grants.refused",
-    "matching.calibrated", "token.made", "token.revoked", "token.refused", "isolation.lowered", "http.public", "secret.used",
-    "secret.asked", "secret.approved", "secret.refused", "grants.used", "grants.exceeded", "run.cancelled", "run.paused",
-    "run.resumed", "task.cancelled", "letters.discarded", "activation.promoted", "activation.blocked",
-    "activation.unblocked", "activation.rerated", "entries.erased", "entries.compacted",
+    "key.trusted", "key.revoked", "version.signed", "version.activated", "version.revoked", "grants.approved",
+    "grants.refused", "matching.calibrated", "token.made", "token.revoked", "token.refused", "isolation.lowered",
+    "http.public", "secret.used", "secret.asked", "secret.approved", "secret.refused", "grants.used", "grants.exceeded",
+    "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "task.approved", "task.refused", "task.answered",
+    "letters.discarded", "activation.promoted", "activation.blocked", "activation.unblocked", "activation.rerated",
+    "entries.erased", "entries.compacted",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""

@@ -1,7 +1,7 @@
 """The board's operations: each state change is one script, called through the one typed binding here.
 
 Every mutating call is idempotent and is repeated while the server is unreachable, so callers need no retries of their
-own. The operations are in the modules this class is made of: accepting, reading, working, controlling, sweeping.
+own. The operations are in the modules this class is made of: accepting, reading, working, controlling, sweeping, approvals.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from blackboard import confirm as _confirm
 from blackboard._calling import STEP_LANE as STEP_LANE
 from blackboard.accepting import Accepting
 from blackboard.accepting import run_id_of as run_id_of
+from blackboard.approvals import Approving
 from blackboard.blobs import Blobs
 from blackboard.confirm import Confirm
 from blackboard.controlling import PAUSE_SECONDS as PAUSE_SECONDS
@@ -33,7 +34,7 @@ FORMAT = "1"
 MOST_SHARDS = 256
 
 
-class Board(Accepting, Reading, Working, Sweeping):
+class Board(Accepting, Reading, Working, Sweeping, Approving):
     """One blackboard. Open it with :meth:`open`; use it as an asynchronous context manager or call :meth:`close`."""
 
     @classmethod

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from blackboard import references, retries
+from blackboard.approval import Said
 from blackboard.blobs import Blob, Blobs
 from blackboard.errors import BlobError
 from blackboard.taint import UNKNOWN, Taint, merged, read
@@ -26,7 +27,7 @@ class Claim:
     task_id: str
     run_id: str
     kind: str
-    """``step``, ``control``, ``fabrication`` or ``capability``."""
+    """``step``, ``control``, ``fabrication``, ``question`` or ``capability``."""
     capability: str
     version: str | None
     tool_use_id: str
@@ -63,6 +64,8 @@ class Claim:
     """Id of the entry that its result becomes, on the board of a planned run; empty where it becomes none."""
     watched: bool = False
     """Whether that entry may trigger: its run has an agenda."""
+    said: Said | None = None
+    """What a person said to this task, who was asked about exactly the input it has now."""
     usual: str = field(default="", compare=False, repr=False)
     """Of a call without anything unusual, its header as the claim left it: the end of such a call needs no look at more."""
     received: float = field(default_factory=time.monotonic, compare=False)
@@ -187,6 +190,10 @@ def parse(row: Sequence[str], worker: str) -> Claim:
         entry=f"{t['run']}/e/{t['ent']}" if "ent" in t else "",
         watched="ag" in t,
         usual=header if t["round"] == 0 and t["kind"] == "capability" and t.keys() <= _USUAL else "",
+        said=Said(*(t["said"].get(name, "") for name in Said._fields)) if "said" in t else None,
         checkpoint=json.loads(checkpoint) if checkpoint else None,
-        dependencies=tuple((task_key(outputs[i]), outputs[i + 1]) for i in range(0, len(outputs), 2)),
+        # What was answered is about the input as it is: nothing is filled in afterwards.
+        dependencies=()
+        if "said" in t
+        else tuple((task_key(outputs[i]), outputs[i + 1]) for i in range(0, len(outputs), 2)),
     )

@@ -167,7 +167,7 @@ class RoundPlanned(Event):
 
 class TaskPostedData(Stored):
     task: str
-    kind: Literal["step", "control", "fabrication", "capability"]
+    kind: Literal["step", "control", "fabrication", "question", "capability"]
     capability: str
     version: str | None = None
     lane: str
@@ -276,6 +276,54 @@ class TaskCancelling(Event):
 
     kind: ClassVar[str] = "task.cancelling"
     data: TaskCancellingData
+
+
+class ApprovalAskedData(Stored):
+    task: str
+    kind: Literal["approval", "question"]
+    """``approval``: may the task be done with this input? ``question``: the planning model asks something."""
+    capability: str
+    version: str | None = None
+    input: JsonValue = None
+    """What is asked about: the task's whole input, references to other tasks filled in, or the question."""
+    until_ms: float
+    """When the time is over, in milliseconds since the epoch on the server's clock; a pause of the run moves it on."""
+    otherwise: str | None = None
+    """What counts then: ``approve``, or the answer to a question; nothing where it is refused or stays unanswered."""
+    by: tuple[str, ...] = ()
+    """Who may answer; empty for whoever can reach the board."""
+    delegate: tuple[str, ...] = ()
+    """Who may answer as well from ``delegate_ms`` on."""
+    delegate_ms: float | None = None
+    """The same as ``until_ms``, of the delegates."""
+    taint: tuple[str, ...] = ()
+    """Sources of what is asked about."""
+
+
+class ApprovalAsked(Event):
+    """A task waits for a person. Subject: the task."""
+
+    kind: ClassVar[str] = "approval.asked"
+    data: ApprovalAskedData
+
+
+class ApprovalAnsweredData(Stored):
+    task: str
+    state: Literal["approved", "refused", "answered", "expired"]
+    """``expired``: nobody answered in time, and nothing counts instead."""
+    by: str = ""
+    """Who answered; empty where the time was over."""
+    text: str = ""
+    """The answer to a question, or why it was refused."""
+    input: JsonValue = None
+    """What the task is given instead of what was asked about, where whoever approved it changed that."""
+
+
+class ApprovalAnswered(Event):
+    """A person answered, or the time for it was over; the task is ready again. Subject: the task."""
+
+    kind: ClassVar[str] = "approval.answered"
+    data: ApprovalAnsweredData
 
 
 class RunPausedData(Stored):
@@ -624,7 +672,8 @@ TYPES: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
         RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
-        FabricationStage, TaskCancelling, TaskCompleted, RunPaused, RunResumed, RunCancelling, RunCompleted,
+        FabricationStage, TaskCancelling, TaskCompleted, ApprovalAsked, ApprovalAnswered,
+        RunPaused, RunResumed, RunCancelling, RunCompleted,
         EntryPosted, EntryAmended, EntryRetracted, EntryLeased, EntryReturned, EntryTaken, EntryErased, ScopeCompacted,
         AgendaActivated, AgendaDecided, AgendaChanged,
     )
@@ -678,6 +727,7 @@ def apart(event: Event) -> Blob | None:
 
 _MAY_BE_APART: dict[type[Event], str] = {
     RunAccepted: "request", TaskPosted: "input", TaskCompleted: "data", EntryPosted: "content", EntryAmended: "content",
+    ApprovalAsked: "input", ApprovalAnswered: "input",
 }  # fmt: skip
 _UNTYPED = {Event, TaskReady, TaskReleased, TaskProgressed}
 _JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)

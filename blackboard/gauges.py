@@ -19,7 +19,7 @@ class Gauges(Record):
     claimed: int = 0
     """Tasks that somebody works on."""
     delayed: int = 0
-    """Tasks that wait for another attempt."""
+    """Tasks that wait for another attempt or for a person."""
     ready: Mapping[str, int] = Field(default_factory=dict)
     """Tasks that wait for a worker, by lane."""
     letters: int = 0

@@ -226,6 +226,8 @@ class _Reading:
                     told[subject] |= {"state": data["status"]}
                 case "run.resumed":
                     moved |= told.keys()
+                case "approval.asked":
+                    moved.add(subject)
                 case "run.cancelling":
                     state["state"] = "cancelling"
                 case "run.completed":
@@ -249,7 +251,7 @@ class _Reading:
             same = {"cap": "capability", "lane": "lane", "tuid": "tool_use_id", "key": "key", "kind": "kind"}
             for short, name in same.items():
                 self.check(t[short] == data[name], "G9 task", task, name, t[short], data[name])
-            later = task in moved and t["dl"] > data["deadline_ms"]  # a pause moves deadlines on
+            later = task in moved and t["dl"] > data["deadline_ms"]  # a pause and a wait for a person move deadlines on
             self.check(
                 t["dl"] == data["deadline_ms"] or later, "G9 task", task, "deadline", t["dl"], data["deadline_ms"]
             )
@@ -262,7 +264,8 @@ class _Reading:
             state[t["state"]].add(task)
         lease, wait, due = [set(await client.zrange(names + k, 0, -1)) for k in ("lease", "wait", "due")]
         self.check(lease == state["claimed"], "G6 leases", lease ^ state["claimed"])
-        self.check(wait == state["delayed"], "G6 timers", wait ^ state["delayed"])
+        asked = {task for task in state["paused"] if "ask" in self.tasks[task]}
+        self.check(wait == state["delayed"] | asked, "G6 timers", wait ^ (state["delayed"] | asked))
         awake = {t for t in self.open if self.open[t]["state"] != "paused"}
         live = {"t:" + t for t in awake} | {"r:" + r for r, h in self.runs.items() if h["state"] not in TERMINAL}
         self.check(due == live, "G6 deadlines", due ^ live)

@@ -29,6 +29,7 @@ SCOPES: Mapping[str, str] = {
     "capabilities:read": "capabilities, and what waits for approval",
     "capabilities:approve": "approve or refuse the grants a version asks for",
     "secrets:permit": "requests that would carry a secret: see them, approve or refuse them",
+    "tasks:approve": "tasks that wait for a person: see them, approve, refuse or answer them",
     "limits:read": "budgets and quotas",
     "metrics:read": "metrics of the process and the board",
     "audit:read": "the audit",

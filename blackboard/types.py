@@ -248,7 +248,7 @@ class TaskSpec(Record):
 
     key: str
     tool_use_id: str
-    kind: Literal["capability", "fabrication"] = "capability"
+    kind: Literal["capability", "fabrication", "question"] = "capability"
     capability: str = Field(pattern=type_capability)
     version: str | None = None
     lane: str = Field(pattern=type_name)

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import JsonValue
 
+from blackboard.approval import Approval
 from blackboard.errors import BadInput
 from blackboard.taint import Taint, given
 from blackboard.triggers import Trigger
@@ -139,6 +140,7 @@ def capability(
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
     triggers: Sequence[Trigger | Mapping[str, Any]] = (),
+    approval: Approval | Mapping[str, Any] | bool | None = None,
     sources: Sequence[str] = (),
 ) -> Capability[P, R]: ...
 
@@ -155,6 +157,7 @@ def capability(
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
     triggers: Sequence[Trigger | Mapping[str, Any]] = (),
+    approval: Approval | Mapping[str, Any] | bool | None = None,
     sources: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], Capability[P, R]]: ...
 
@@ -172,6 +175,7 @@ def capability(
     grants: Grants | None = None,
     tenant: str = EVERY_TENANT,
     triggers: Sequence[Trigger | Mapping[str, Any]] = (),
+    approval: Approval | Mapping[str, Any] | bool | None = None,
     sources: Sequence[str] = (),
 ) -> Any:
     """Make a capability of a typed function, of a Strands agent or of a Strands tool; also usable as a decorator, with or
@@ -188,6 +192,8 @@ def capability(
         limits, grants: bounds and permissions of one attempt.
         tenant: who may use it; ``*`` is everybody.
         triggers: what it waits for on the board of a run: see ``docs/agenda.md``.
+        approval: a person is asked before each task of it is done: True, or an :class:`~blackboard.approval.Approval` that says
+            who, how long, and what silence means. See ``docs/approvals.md``.
         sources: where its results come from beside its input, such as ``("mail:inbox",)``: what a function of this program
             reaches, nobody else sees. See ``docs/taint.md``.
 
@@ -208,6 +214,7 @@ def capability(
         grants=grants,
         tenant=tenant,
         triggers=tuple(triggers),
+        approval=Approval.of(approval),
         sources=given(sources) if sources else (),
     )
     if target is not None:

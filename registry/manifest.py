@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -25,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from blackboard.approval import Approval
 from blackboard.errors import BadInput
 from blackboard.refusing import refused
 from blackboard.topics import check_pattern
@@ -39,6 +41,7 @@ RESERVED_NAMES = frozenset(
     {
         "search_capabilities",
         "request_capability",
+        "ask_person",
         "post_plan",
         "open_request",
         "recall",
@@ -310,6 +313,8 @@ class Manifest(Record):
     retry: RetryPolicy = RetryPolicy()
     triggers: tuple[Trigger, ...] = Field(default=(), max_length=MOST_TRIGGERS)
     """What it waits for on the board of a run: an entry that fits one of them makes an activation of it."""
+    approval: Annotated[Approval | None, BeforeValidator(Approval.of)] = None
+    """A person is asked before each task of it is done, and how; see ``docs/approvals.md``. True leaves that to the operator."""
     tenant: str = Field(default=EVERY_TENANT, pattern=rf"^\*$|{type_name}")
     """Who sees it; ``*`` is everybody."""
     provenance: dict[str, JsonValue] = Field(default_factory=dict)
@@ -410,8 +415,9 @@ class Manifest(Record):
         return type(self)(**{**fields, **(update or {})})
 
     def text(self) -> str:
-        """The JSON text that is stored. Without the later field where it says nothing new, as for :class:`Grants`."""
-        return canonical(self.model_dump(mode="json", exclude=None if self.triggers else {"triggers"}))
+        """The JSON text that is stored. Without the later fields where they say nothing new, as for :class:`Grants`."""
+        new = {"triggers": self.triggers, "approval": self.approval is not None}
+        return canonical(self.model_dump(mode="json", exclude={name for name, says in new.items() if not says}))
 
     def content_hash(self, source: str | None = None) -> str:
         """Identity of a version: SHA-256 over the canonical JSON of this manifest and the hash of its source.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from blackboard.approval import ApprovalPolicy
 from blackboard.attempt import Attempt
 from blackboard.claims import Claim
 from blackboard.entries import Entries
@@ -37,7 +38,7 @@ from registry import (
     origin,
     schema,
 )
-from wrapper import context, failing, reporting
+from wrapper import approving, context, failing, reporting
 from wrapper.broker import AttemptBroker, Keep, Outside
 from wrapper.carrying import Carrying
 from wrapper.failing import PeerUnavailable
@@ -78,6 +79,7 @@ class Executor:
         spending: reserves each of those calls; without it they only count.
         outside: what granted requests may reach. Default: public addresses, and secrets from the environment.
         renew: asks the peer that a manifest belongs to what it offers, when ``functions`` do not have it as it is there.
+        approval: which tasks a person is asked about beside those whose manifests say so, and how.
     """
 
     def __init__(
@@ -89,15 +91,17 @@ class Executor:
         spending: Spending | None = None,
         outside: Outside | None = None,
         renew: Callable[[Manifest], Awaitable[None]] | None = None,
+        approval: ApprovalPolicy | None = None,
     ) -> None:
         self._renew = renew
+        self._approval = approval or ApprovalPolicy()
         self._outside = outside or Outside(Secrets())
         self._registry, self._isolation, self._functions, self._model = registry, isolation, functions, model
         self._spending = spending
         self._named_models = NamedModels()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
-        """The completion of one attempt; None when its run rests until a person was heard, and the task was given back."""
+        """The completion of one attempt; None when it waits until a person was heard, and the task was given back."""
         claim = attempt.claim
         try:
             given = claim.input()
@@ -117,6 +121,10 @@ class Executor:
             return _failed(
                 claim, "input_schema", f"The input does not fit: {'; '.join(found) or 'not an object'}", version
             )
+        if (why := approving.refusal(claim.said)) is not None:
+            return claim.completion(Status.REFUSED, error=why, version=version.sha)
+        if await approving.asked(attempt, version.manifest, given, self._approval):
+            return None
         if source is not None:
             return await self._isolated(attempt, version, source, given)
         return await self._in_process(attempt, version, given)

@@ -14,6 +14,7 @@
 ``doctor``        doctor
 ``archive``       export, import, events --archive
 ``capabilities``  capabilities, capabilities show, search, duplicates
+``approvals``     approvals, approvals show, approve, refuse, answer
 ``peers``         peers list, check
 ``exporting``     serve-mcp
 ``evaluation``    eval matching

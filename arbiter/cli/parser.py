@@ -71,6 +71,7 @@ def build() -> Parser:
     commands.group("what can be done, and who vouches for it")
     parser_capabilities.capabilities(commands)
     parser_peers.peers(commands)
+    parser_capabilities.approvals(commands)
     parser_capabilities.permits(commands)
     parser_capabilities.keys(commands)
     parser_capabilities.eval(commands)

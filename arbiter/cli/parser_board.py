@@ -145,7 +145,8 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     create.add_argument(
         "--scope", metavar="SCOPE", action="append", required=True,
         help="runs:read, runs:write, entries:read, entries:write, entries:erase, capabilities:read, capabilities:approve, "
-        "secrets:permit, limits:read, metrics:read, audit:read, or group:NAME for entries of that group; may be repeated",
+        "tasks:approve, secrets:permit, limits:read, metrics:read, audit:read, or group:NAME for entries of that group; "
+        "may be repeated",
     )  # fmt: skip
     create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
     create.add_argument("--expires", metavar="SPAN", default="90d", help="12h, 90d, 52w or never (default 90d)")

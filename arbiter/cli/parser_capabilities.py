@@ -124,6 +124,29 @@ run rests until the request was approved or refused here. See docs/taint.md."""
         words.place(parser, default=argparse.SUPPRESS)
 
 
+def approvals(commands: Commands) -> None:
+    text = """\
+A task whose capability says so, or whose effects the approval policy names, is not begun before a person
+approved what it is given; a planning model may ask a person, too. See docs/approvals.md."""
+    everything = words.command(
+        commands, "approvals", "arbiter.cli.approvals:waiting", "list tasks that wait for a person; answer them", text
+    )
+    everything.add_argument("--run", metavar="RUN", help="only of this run")
+    words.as_json(everything, "one line for each task")
+    words.place(everything)
+    inner = everything.add_subparsers(metavar="COMMAND")
+    show = words.command(inner, "show", "arbiter.cli.approvals:show", "print all that a task is given", text)
+    approve = words.command(inner, "approve", "arbiter.cli.approvals:approve", "let a task be done", text)
+    refuse = words.command(inner, "refuse", "arbiter.cli.approvals:refuse", "refuse a task, which ends", text)
+    answer = words.command(inner, "answer", "arbiter.cli.approvals:answer", "answer what a model asks", text)
+    for parser in (show, approve, refuse, answer):
+        parser.add_argument("id", metavar="ID", help="of the task, or its beginning")
+        words.place(parser, default=argparse.SUPPRESS)
+    approve.add_argument("--arguments", metavar="JSON", help="what it is to be given instead; @FILE reads a file")
+    refuse.add_argument("--reason", metavar="WORDS", default="", help="for the model, and on record")
+    answer.add_argument("answer", metavar="ANSWER", help="in words; one of the options, where there are any")
+
+
 def eval(commands: Commands) -> None:
     text = """\
 Measure how well the matcher finds capabilities and how well it knows that none fits, beside BM25 and

@@ -43,6 +43,7 @@ def run(commands: Commands) -> None:
     words.source(run)
     words.taint(run)
     words.fabrication(run)
+    words.approval(run)
     words.choosing(run)
     words.encoder(run)
     run.add_argument(
@@ -125,6 +126,7 @@ second signal gives everything back immediately."""
         words.isolation(parser)
         words.taint(parser)
         words.fabrication(parser)
+        words.approval(parser)
         words.choosing(parser)
         words.encoder(parser)
         parser.add_argument(

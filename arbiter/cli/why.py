@@ -1,4 +1,5 @@
-"""The command why: what the matcher decided in a run and what led to it, and what of the board its model was shown."""
+"""The command why: what the matcher decided in a run and what led to it, what of the board its model was shown, and which
+tasks waited for a person."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from arbiter import narration
 from arbiter.cli import OK, options, output
-from arbiter.fold import fold
+from arbiter.fold import Task, fold
 from arbiter.outcomes import outcomes
 from blackboard.board import Board
 from blackboard.events import Context
@@ -53,9 +54,32 @@ async def _why(arguments: argparse.Namespace) -> int:
                     served.right
                 ]
                 console.print(Text(f"  served in the end by {', '.join(served.served)}: {judged}"), soft_wrap=True)
+    for task in state.work:
+        if task.asked is None:
+            continue
+        found = True
+        said = task.said.model_dump(mode="json") if task.said else None
+        if arguments.json:
+            output.line({"task": task.id, "asked": task.asked.model_dump(mode="json"), "said": said})
+        else:
+            console.print(Text(waited(task), "bold"), soft_wrap=True)
     if not found:
-        output.note("no decision of the matcher, and nothing that was chosen to be shown, is recorded in this run")
+        output.note(
+            "no decision of the matcher, nothing that was chosen to be shown, and no wait for a person is recorded in this run"
+        )
     return OK
+
+
+def waited(task: Task) -> str:
+    """What a task waits for a person to say, or what was said, in words."""
+    name = f"{narration.one_line(task.key, 64)} ({narration.one_line(task.capability, 64)})"
+    if task.asked is not None and task.said is None:
+        ended = f", and ended as {task.state} meanwhile" if task.done else ""
+        return f"{name} {narration.for_person(task.asked)}{ended}"
+    said = task.said
+    by = f" by {narration.one_line(said.by, 80)}" if said and said.by else ", as nobody answered in time"
+    why = f": {narration.one_line(said.text, 200)}" if said and said.text else ""
+    return f"{name} was {said.state if said else ''}{by}{why}"
 
 
 def shown(number: int, context: Context) -> str:

@@ -150,6 +150,13 @@ def taint(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def approval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--approval-policy", metavar="FILE",
+        help="JSON or TOML: which tasks wait for a person, and how one is asked (default: $ARBITER_APPROVAL_POLICY)",
+    )  # fmt: skip
+
+
 def fabrication(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fabrication", metavar="FILE",

@@ -7,6 +7,7 @@
 ``bodies``       what may come in: text, JSON, CloudEvents in structured and binary mode, options
 ``runs``         submitting, looking, following as Server-Sent Events, stopping
 ``operating``    dead letters, capabilities, approvals, budgets, quotas, audit
+``approvals``    tasks that wait for a person
 ``permits``      requests that would carry a secret
 ``console``      the page for people, and under which policy browsers run it; its files are in ``page``
 ``metrics``      what Prometheus reads

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arbiter.health import ANSWER_SECONDS, Check
-from arbiter.http import asking, console, entries, metrics, operating, permits, problems, runs, standing
+from arbiter.http import approvals, asking, console, entries, metrics, operating, permits, problems, runs, standing
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
 from blackboard.errors import ArbiterError
@@ -68,6 +68,11 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("GET", "/v1/approvals", "capabilities:read", operating.approvals),
     ("POST", "/v1/approvals/{name}/approve", "capabilities:approve", operating.approve),
     ("POST", "/v1/approvals/{name}/refuse", "capabilities:approve", operating.refuse),
+    ("GET", "/v1/task-approvals", "tasks:approve", approvals.listing),
+    ("GET", "/v1/task-approvals/{task}", "tasks:approve", approvals.arguments),
+    ("POST", "/v1/task-approvals/{task}/approve", "tasks:approve", approvals.approve),
+    ("POST", "/v1/task-approvals/{task}/refuse", "tasks:approve", approvals.refuse),
+    ("POST", "/v1/task-approvals/{task}/answer", "tasks:approve", approvals.answer),
     ("GET", "/v1/permits", "secrets:permit", permits.listing),
     ("POST", "/v1/permits/{permit}/approve", "secrets:permit", permits.approve),
     ("POST", "/v1/permits/{permit}/refuse", "secrets:permit", permits.refuse),

@@ -1,7 +1,8 @@
 """The end of the second story: what is kept of people, needs and peers beside runs.
 
-A person permits a request that would carry a secret; needs that capabilities served are learnt and forgotten; what somebody
-wrote is erased; what counts no more leaves a log; what is held under a lease is confirmed or given back; a peer is heard of.
+A person permits a request that would carry a secret, and approves a task; needs that capabilities served are learnt and
+forgotten; what somebody wrote is erased; what counts no more leaves a log; what is held under a lease is confirmed or given
+back; a peer is heard of.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 from pydantic import JsonValue
 
 from arbiter.sdk import Arbiter
+from blackboard.approval import Terms
 from blackboard.compaction import compact
 from blackboard.entry_taking import LEASE_SECONDS
 from blackboard.erasure import erase
@@ -27,6 +29,7 @@ LANE = "records"
 _QUESTION = Question(
     "fetch", "0" * 64, ("token@example.com",), ("mail:inbox",), "POST", "https://example.com/", (("a", "b"),), b"body"
 )
+_TERMS = Terms(86_400.0 * 30, "refuse", (), (), 86_400.0)
 _NEED = "twice as much"
 _LASTING_SECONDS = 86_400.0 * 300
 
@@ -42,6 +45,22 @@ async def permitted(a: Arbiter) -> JsonValue:
                     await permits.approve(_QUESTION.id_for(claim.task_id), sources=_QUESTION.sources, by="desk")
                 await a.board.complete(claim, claim.completion(Status.SUCCEEDED, data={"done": True}))
     return [f"{each.state} by {each.by}" for each in await permits.list(everything=True) if each.run_id == run]
+
+
+async def approved(a: Arbiter) -> JsonValue:
+    """A task waits for a person, and one says that it may be done."""
+    run = await a.board.submit_call("pay", 1, lane=LANE, idempotency_key="approved")
+    while (await a.board.summary(run)).ended_at is None:
+        for claim in await a.board.claim("records", [LANE]):
+            with contextlib.suppress(Fenced):
+                if claim.said is None:
+                    await a.board.ask_person(claim, 1, _TERMS)
+                else:
+                    await a.board.complete(claim, claim.completion(Status.SUCCEEDED, data={"said": claim.said.state}))
+        for waiting in await a.approvals.list(run_id=run):
+            with contextlib.suppress(ScriptRefused):  # it was answered before this process died
+                await a.approvals.approve(waiting.id, by="desk")
+    return (await a.show(run)).data
 
 
 async def taught(a: Arbiter) -> JsonValue:

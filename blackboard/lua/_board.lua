@@ -34,6 +34,7 @@ local LETTERS = 10000                      -- dead letters of a shard; beyond, t
 local CORRECTED = {bad_input = 1, input_schema = 1, unresolved_reference = 1}
 local FEED_LENGTH = 100000
 local TRAIL = 100000                       -- entries that the audit of a shard keeps, about
+local NEVER = '9007199254740991'           -- when what rests is due
 local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
 -- What the header of a new task begins with, and that of the run of a new call. Any other is in no order.
@@ -171,13 +172,23 @@ end
 -- Lays a task of a paused run to rest: off the agenda, its timers stopped. ms: what is left of a delay.
 local function rest(id, t, ms)
   if t.state == 'ready' and LANES[t.lane] then redis.call('ZREM', LANES[t.lane].r, agenda(id, t)) end
-  redis.call('ZREM', WAIT, id)
+  -- What waits for a person is found there, also while its run rests.
+  if t.ask then redis.call('ZADD', WAIT, NEVER, id) else redis.call('ZREM', WAIT, id) end
   redis.call('ZREM', DUE, 't:' .. id)
   t.was, t.pz, t.ms, t.park = t.state, MS, ms, nil
   t.state = 'paused'
 end
 -- Time stands still for a paused run, so its deadline moves on.
 local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
+-- And for a task that waits for a person, ms at the most; negative: what is left of that. The caller writes the task's header.
+local function stand_still(id, t, r, ms)
+  t.dl, r.dl = t.dl + ms, r.dl + ms
+  if t.rr and t.rr.at then t.rr.at = t.rr.at + ms end
+  redis.call('HSET', RUNS, t.run, cjson.encode(r))
+  if r.pz then return end
+  redis.call('ZADD', DUE, n2s(t.dl), 't:' .. id)
+  redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. t.run)
+end
 
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
 -- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows

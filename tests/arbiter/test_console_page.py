@@ -35,6 +35,12 @@ async def gate(name: str) -> str:
     return f"through {name}"
 
 
+@capability(approval=True)
+def pay_out(to: str) -> str:
+    """Pay somebody."""
+    return f"paid {to}"
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium() -> AsyncIterator[Any]:
     async with browser() as started:
@@ -47,7 +53,7 @@ async def site(
 ) -> AsyncIterator[Site]:
     folder = tmp_path_factory.mktemp("console")
     turns = (call("add", a=1, b=2), f"It is three. {MARKUP}")
-    async with running(redis_server.url, folder, turns, capabilities=(add, broken, gate)) as one:
+    async with running(redis_server.url, folder, turns, capabilities=(add, broken, gate, pay_out)) as one:
         yield one
 
 
@@ -342,6 +348,25 @@ async def test_a_request_with_a_secret_is_refused_by_who_was_shown_all_of_it(sit
     (record,) = await site.audit("kind=secret.refused by~http")
     assert record.reason == "ann is not owed"
     assert record.detail["permit"] == permit
+
+
+async def test_a_task_is_done_with_what_a_person_was_shown_and_changed(site: Site, seen: Tab) -> None:
+    run = await site.served.submit(Call("pay_out", {"to": MARKUP}))
+    page = seen.page
+    await seen.go("waiting")
+    card = page.get_by_role("article").filter(has_text="May pay_out be done?")
+    await card.wait_for()
+    assert json.dumps({"to": MARKUP}, separators=(",", ":")) in await card.inner_text()
+    await card.get_by_role("button", name="Change").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Arguments").fill('{"to": 5}')
+    await dialog.get_by_role("button", name="Approve").click()
+    await dialog.get_by_role("alert").filter(has_text="do not fit pay_out").wait_for()
+    await dialog.get_by_label("Arguments").fill('{"to": "ann"}')
+    await dialog.get_by_role("button", name="Approve").click()
+    await card.wait_for(state="detached")
+    assert (await site.served.result(run, timeout=60)).data == "paid ann"
+    assert [each.subject for each in await site.audit("kind=task.approved")] == [f"{run}/0.call"]
 
 
 async def test_work_that_was_given_up_is_put_back(site: Site, seen: Tab) -> None:

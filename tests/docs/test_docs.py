@@ -21,6 +21,7 @@ from doc_pages import README, ROOT, Block, pages
 
 from blackboard import events
 from blackboard.agenda import Agenda
+from blackboard.approval import Terms
 from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.engine import stop_local
@@ -255,6 +256,9 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
     await board.fail(claim, claim.completion(Status.FAILED, error=failure))
     while not (found := await board.claim("w", ["generic"])):
         await board.sweep()
+    await board.ask_person(found[0], {"n": 1}, Terms(60.0, "refuse", (), (), 30.0))
+    await board.answer_person(found[0].task_id, "approved", by="ann", given={"n": 2}, label="person")
+    found = await board.claim("w", ["generic"])
     await board.complete(found[0], found[0].completion(Status.SUCCEEDED, {"n": 1}))
     (second,) = await board.claim("w", ["generic"])
     entries = Entries(board, f"run:{run_id}")

@@ -13,7 +13,7 @@ import { waiting } from "./waiting.js";
 /** Path, name, the scopes of which one is needed, the listing, and the view of one thing in it. */
 const VIEWS = [
   ["runs", "Runs", ["runs:read"], runs, run],
-  ["waiting", "Waiting", ["capabilities:read", "secrets:permit"], waiting],
+  ["waiting", "Waiting", ["tasks:approve", "capabilities:read", "secrets:permit"], waiting],
   ["capabilities", "Capabilities", ["capabilities:read"], capabilities, capability],
   ["dead-letters", "Dead letters", ["runs:read"], letters, letter],
   ["limits", "Budgets", ["limits:read"], limits],
@@ -119,6 +119,7 @@ async function counted() {
   const mine = known, never = new AbortController().signal;
   const asked = [];
   if (!lacks("capabilities:read") && !lacks("capabilities:approve")) asked.push("v1/approvals");
+  if (!lacks("tasks:approve")) asked.push("v1/task-approvals");
   if (!lacks("secrets:permit")) asked.push("v1/permits");
   while (known === mine && asked.length) {
     if (!document.hidden) {

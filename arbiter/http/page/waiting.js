@@ -1,4 +1,4 @@
-// What waits for a person: grants that a version asks for, and requests that would carry a secret.
+// What waits for a person: tasks, grants that a version asks for, and requests that would carry a secret.
 
 import { ask, part, repeated } from "./api.js";
 import { confirmed } from "./dialogs.js";
@@ -6,19 +6,21 @@ import { block, button, facts, folded, h, keyed, when } from "./dom.js";
 
 export async function waiting(page) {
   page.title("Waiting for a person");
-  const versions = h("div"), requests = h("div"), none = h("p", { class: "quiet" }, "Nothing waits.");
+  const tasks = h("div"), versions = h("div"), requests = h("div"), none = h("p", { class: "quiet" }, "Nothing waits.");
   const closed = (scope) => page.lacks(scope);
   const again = repeated(async () => {
-    const [grants, permits] = await Promise.all(["capabilities:read", "secrets:permit"].map((scope, number) =>
-      closed(scope) ? { waiting: [] } : ask("GET", ["v1/approvals", "v1/permits"][number], { signal: page.signal })));
+    const [approvals, grants, permits] = await Promise.all(["tasks:approve", "capabilities:read", "secrets:permit"].map((scope, number) =>
+      closed(scope) ? { waiting: [] } : ask("GET", ["v1/task-approvals", "v1/approvals", "v1/permits"][number], { signal: page.signal })));
+    keyed(tasks, approvals.waiting, (each) => each.id, (each) => task(each, again));
     keyed(versions, grants.waiting, (each) => `${each.name}|${each.sha}`, (each) => version(page, each, again));
     keyed(requests, permits.waiting, (each) => each.id, (each) => permit(each, again));
-    none.hidden = grants.waiting.length + permits.waiting.length > 0;
+    none.hidden = approvals.waiting.length + grants.waiting.length + permits.waiting.length > 0;
     page.settled();
   }, { signal: page.signal, ms: 5_000, failed: page.failed });
   page.show(
     h("h1", {}, "Waiting for a person"),
     none,
+    closed("tasks:approve") ? h("p", { class: "closed" }, `Tasks: ${closed("tasks:approve")}`) : tasks,
     closed("secrets:permit") ? h("p", { class: "closed" }, `Requests with secrets: ${closed("secrets:permit")}`) : requests,
     closed("capabilities:read") ? h("p", { class: "closed" }, `Grants: ${closed("capabilities:read")}`) : versions,
   );
@@ -28,6 +30,46 @@ const SEEN = { name: "seen", kind: "checkbox", required: true, label: "I have se
 const REASON = { name: "reason", label: "Reason, for the record" };
 const warned = (sources) => (sources.length
   ? h("p", { class: "warning" }, `It comes from what is not trusted: ${sources.join(", ")}`) : null);
+
+function task(each, again) {
+  const question = each.kind === "question", path = `v1/task-approvals/${part(each.id)}`;
+  const silence = each.otherwise === null ? (question ? "stays unanswered" : "is refused")
+    : question ? `the answer is ${each.otherwise}` : "is approved";
+  const shown = () => h("div", {},
+    block(each.whole ? each.arguments : `${each.arguments}…`),  // as it is: a browser would round long numbers
+    facts([
+      ["Asked", when(each.asked_at)], ["Without an answer", h("span", {}, silence, " at ", when(each.until))],
+      ["For", [...each.by, ...each.delegate.map((name) => `${name} (from ${new Date(each.delegate_at * 1000).toLocaleString()})`)].join(", ") || "whoever may"],
+      ["Arguments", `${each.whole ? "" : "only their beginning is shown; "}${each.argument_bytes.toLocaleString()} bytes`],
+      ["Comes from", each.sources.join(", ")], ["The run was asked", each.request],
+      ["Capability", question ? "" : h("a", { href: `#/capabilities/${part(each.capability)}${each.version ? `?sha=${part(each.version)}` : ""}` }, each.capability)],
+      ["Run", h("a", { href: `#/runs/${part(each.run_id)}`, class: "code" }, each.run_id)], ["Task", each.task_id], ["Tenant", each.tenant],
+    ]));
+  const decided = (title, action, path, kind, fields, body) => async () => {
+    const done = await confirmed({
+      title, action, kind, fields, shown: shown(), does: (said) => ask("POST", path, { body: body(said) }),
+    });
+    if (done) again();
+  };
+  const options = question && each.whole ? JSON.parse(each.arguments).options : null;
+  const answer = options
+    ? { name: "answer", kind: "choice", label: "Answer", choices: options.map((each) => [each, each]) }
+    : { name: "answer", kind: "text area", label: "Answer", required: true };
+  const instead = { name: "arguments", kind: "text area", label: "Arguments", required: true, value: each.whole ? each.arguments : "" };
+  const changed = (said) => {
+    if (/[0-9]{16}/.test(said.arguments)) throw new Error("A browser would round a number that long: use arbiter approvals approve --arguments.");
+    return { arguments: JSON.parse(said.arguments) };
+  };
+  return h("article", { class: "card" },
+    h("h2", {}, question ? "A question of the planning model" : `May ${each.capability} be done?`), shown(),
+    h("div", { class: "row" },
+      question
+        ? button("Answer", decided("Answer the question", "Answer", `${path}/answer`, "first", [answer], (said) => said), { kind: "first" })
+        : [button("Approve", decided(`Let ${each.capability} be done with exactly this?`, "Approve", `${path}/approve`, "first", [], () => ({})), { kind: "first" }),
+          button("Change", decided(`Let ${each.capability} be done with other arguments?`, "Approve", `${path}/approve`, "first", [instead], changed))],
+      button("Refuse", decided(question ? "Refuse to answer?" : `Refuse? The task ends then.`, "Refuse", `${path}/refuse`, "danger",
+        [REASON], ({ reason }) => ({ reason })), { kind: "danger" })));
+}
 
 function version(page, each, again) {
   const shown = () => h("div", {},
