@@ -31,6 +31,8 @@ RELATIONS = ("supports", "contradicts", "answers", "derived_from")
 _PAGE = 100
 _FILTERED = 250
 """How many entries one call brings where conditions are told here: more of them hold the server up for others."""
+_TURN = 5 * 50
+"""After how many texts of a reply others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,8 @@ async def now(reading: EntryReading, search: Search, load: bool = True) -> Found
                 lapse = int(ms) / 1000 if lapse is None else min(lapse, int(ms) / 1000)
             looked += max(len(rows) // 5, _FILTERED if search.where else _PAGE)
             for at in range(0, len(rows), 5):
+                if at % _TURN == 0:
+                    await asyncio.sleep(0)  # what is to be brought meanwhile is sent, and others have their turn
                 entry_id, header, kind, fact, where = rows[at : at + 5]
                 if said and not _may_fit(fact, said):
                     continue

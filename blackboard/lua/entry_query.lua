@@ -1,14 +1,15 @@
--- own: 'topic' or 'link', lower and upper bound in that index, pattern, how many, and how the pattern begins up to its first
--- '*', and what stands behind that up to the next '*' or '>', with the byte that ends it; '' where nothing does. Read only, of bounded length: the
--- last position of the log, the member to go on after or '', ms until the first lease lapses of what is held and would fit
--- otherwise, or '', then for each live entry five texts: id, header, type and data of its fact, and its member. A list in a
--- list would be sent by a call of the system of its own.
+-- own: 'topic' or 'link', lower and upper bound in that index, pattern, how many, how the pattern begins up to its first '*', and
+-- what stands behind that up to the next '*' or '>', with the byte that ends it ('': nothing does). Read only, of bounded length:
+-- the last position of the log, the member to go on after or '', ms until the first lease lapses of what is held and would fit
+-- otherwise, or '', then for each live entry five texts: id, header, type and data of its fact, and its member. A list in a list
+-- would be sent by a call of the system of its own.
 local links, before, behind = ARGV[2] == 'link', ARGV[7], ARGV[8]
 local index = links and LINKS or INDEX
 local newest = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
 -- The pattern as one of Lua's, which one comparison tells: as topics.covers() decides it for a topic.
 local wanted = '^' .. string.gsub(ARGV[5], '[%-.*>]', {['-'] = '%-', ['.'] = '%.', ['*'] = '[^.%z]+', ['>'] = '[^%z]+'})
-local within = wanted .. '%z'
+-- A topic is in its place of the index, which spares what does not fit a look at its header.
+local named = links and '%z([^%z]*)$' or wanted .. '%z[^%z]*%z([^%z]*)$'
 wanted = wanted .. '$'
 -- Whether a text stands before another in the index, which sorts by bytes: Lua compares as the language of the system has it.
 local function earlier(one, other)
@@ -18,16 +19,13 @@ local function earlier(one, other)
   end
   return #one < #other
 end
+local most = 5 * tonumber(ARGV[6])
 local out, bytes, from = {newest and newest[1] or '0-0', '', ''}, 0, ARGV[3]
 for _ = 1, 10 do
   local page = redis.call('ZRANGEBYLEX', index, from, ARGV[4], 'LIMIT', 0, 100)
   for _, text in ipairs(page) do
-    local id, h, kept = nil, nil, nil
-    -- A topic is in its place of the index, which spares the others a look at their header.
-    if links or string.find(text, within) then
-      id = string.match(text, '%z([^%z]*)$')
-      h, kept = head(id)
-    end
+    local id, h, kept = string.match(text, named), nil, nil
+    if id then h, kept = head(id) end
     local fits = h and (not links or string.find(h.topic, wanted))
     if fits and held(h) and (out[3] == '' or h.till - MS < tonumber(out[3])) then out[3] = n2s(h.till - MS) end
     if fits and live(h) then
@@ -35,7 +33,7 @@ for _ = 1, 10 do
       local at = #out
       out[at + 1], out[at + 2], out[at + 3], out[at + 4], out[at + 5] = id, kept, kind, data, text
       bytes = bytes + #data
-      if at + 2 >= 5 * tonumber(ARGV[6]) or bytes > 1048576 then
+      if at + 2 >= most or bytes > 1048576 then
         out[2] = text
         return out
       end
