@@ -226,9 +226,10 @@ async def test_a_thousand_entries_that_do_not_fit_are_passed_over(notes: Entries
     wanted = await notes.post("x.zzz.yes", "here")
     assert ids(await notes.query("x.*.yes")) == [wanted.id]
     for pattern in ("x.*.399", "x.*.no", "x.*.2.>", "x.*.39.*", "*.all.7", "*.*.398", "x.*.a", "x.*.zz"):
-        found = (await notes.query(pattern, "@version=1", limit=1000)).entries
+        found = await notes.query(pattern, "@version=1", limit=1000)
         fitting = [f"{topic}\0" for topic in written if topics.covers(pattern, topic)]
-        assert [f"{one.topic}\0" for one in found] == sorted(fitting), pattern
+        assert [f"{one.topic}\0" for one in found.entries] == sorted(fitting), pattern
+        assert found.after is None
     taken = await notes.take("x.*.yes")
     assert taken is not None
     assert taken.id == wanted.id
