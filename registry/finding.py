@@ -51,6 +51,8 @@ for needs in everyday language right capabilities score as little as 0.03."""
 
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Finding.keep_encoded` looks for what changed."""
+_TURN = 20
+"""After how many capabilities of the first list others have their turn, a few milliseconds."""
 HEARD_SECONDS = 1.0
 """How long what processes say of peers is taken for what they say now."""
 
@@ -367,6 +369,12 @@ class Finding(Vouching):
             pointers = await self._catalog.pointers(self._revision)
             named = [(name, sha) for name, sha in pointers.active.items() if sha is not None]
             stored = await self._catalog.get_many(named) if named else []
+            if self._revision is None:  # nobody reads before the first list is there
+                for number, ((name, _), each) in enumerate(zip(named, stored, strict=True), 1):
+                    self._take(name, each)
+                    if not number % _TURN:
+                        await asyncio.sleep(0)
+                named, stored = [], []
             told = await self._lessons.follow() if pointers.learnt != self._learnt else None
             # From here on nothing waits, so no reader sees half of a refresh.
             gone = [name for name, sha in pointers.active.items() if sha is None]

@@ -7,7 +7,6 @@ field weights.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -51,11 +50,18 @@ def count(document: Document) -> Counted:
             continue
         words = terms(text)[:read]
         each = weight / (1 + shorter * (len(words) / usual - 1))
-        once = dict.fromkeys(words, each)
-        if len(once) < len(words):
-            once = {word: each * min(times, _REPEATED) for word, times in Counter(words).items()}
-        for word, value in once.items():
-            counted[word] = counted.get(word, 0.0) + value
+        said = dict.fromkeys(words, each)
+        if len(said) < len(words):
+            seen = set[str]()
+            for word in words:
+                if word in seen:
+                    said[word] = each * _REPEATED
+                seen.add(word)
+        if counted:
+            for word, value in said.items():
+                counted[word] = counted.get(word, 0.0) + value
+        else:
+            counted = said
         sequence += words
     # Most words of a document count the same: there are few different values.
     impacts = {value: max(1, round(255 * value / (_SATURATION + value))) for value in set(counted.values())}
@@ -74,7 +80,9 @@ def pair(first: int, second: int) -> int:
 
 def pairs(marks: Sequence[int]) -> set[int]:
     """The numbers of the pairs in texts that are divided by marks of 0."""
-    return {pair(first, second) for first, second in pairwise(marks) if first and second}
+    return {
+        (31 * first + second) % PAIRS for first, second in pairwise(marks) if first and second
+    }  # pair(), without a call
 
 
 def neighbours(text: array[int], asked: Mapping[tuple[int, int], float]) -> float:

@@ -128,7 +128,8 @@ class LexicalMatcher:
 
     def add(self, name: str, document: Document) -> None:
         """Know this capability; replaces what was known under the name."""
-        self.remove(name)
+        if name in self._slots:
+            self.remove(name)
         self._latest = None
         slot, self._next = self._next, self._next + 1
         impacts, sequence = count(document)
@@ -141,7 +142,7 @@ class LexicalMatcher:
             numbers[word] = posting.number
             packed.append(posting.number << 8 | impact)
         self._slots[name], self._names[slot], self._impacts[slot] = slot, name, array("I", packed)
-        text = self._texts[slot] = array("I", [numbers[word] for word in sequence])
+        text = self._texts[slot] = array("I", map(numbers.__getitem__, sequence))
         for number in self._pairs(text):
             self._paired[number] += 1
 
