@@ -101,6 +101,11 @@ class Meaning:
         """Whose indexes are in memory, the one that was asked for last at the end."""
         return tuple(self._indexes)
 
+    def size(self, owner: str) -> int:
+        """How many entries of a scope its index has; it grows while the first question is answered."""
+        index = self._indexes.get(owner)
+        return 0 if index is None else len(index.known)
+
     def forget(self, owner: str) -> None:
         """Drop the index of a scope; the next question builds it anew."""
         self._indexes.pop(owner, None)

@@ -21,6 +21,7 @@ from blackboard.entries import UNSET, Entries, Written
 from blackboard.entry import Entry
 from blackboard.errors import BadInput
 from blackboard.events import Author, Relation
+from blackboard.meaning import Meaning
 from registry import schema
 from registry.matching import passages
 from registry.signing import somebody
@@ -67,11 +68,18 @@ def read(arguments: argparse.Namespace) -> int:
 def query(arguments: argparse.Namespace) -> int:
     """Print the entries that fit."""
 
+    meaning = passages.meaning()
+
     async def listed(entries: Entries) -> int:
-        found = await entries.query(
-            arguments.pattern, arguments.where, about=arguments.about, links_to=arguments.links_to, rel=arguments.rel,
-            limit=arguments.limit, at=arguments.at,
-        )  # fmt: skip
+        def far() -> str:
+            known = meaning.size(entries.owner)
+            return f"reading what is to be ranked: {known:,} entries" if known else "looking at what there is"
+
+        async with output.progress(far):
+            found = await entries.query(
+                arguments.pattern, arguments.where, about=arguments.about, links_to=arguments.links_to,
+                rel=arguments.rel, limit=arguments.limit, at=arguments.at,
+            )  # fmt: skip
         if arguments.json:
             ranks = found.ranks or (None,) * len(found.entries)
             for entry, rank in zip(found.entries, ranks, strict=True):
@@ -87,7 +95,7 @@ def query(arguments: argparse.Namespace) -> int:
             output.note(f"there may be more: --limit {min(1000, 10 * arguments.limit)}")
         return OK
 
-    return in_scope(arguments, listed)
+    return in_scope(arguments, listed, meaning)
 
 
 def watch(arguments: argparse.Namespace) -> int:
@@ -211,8 +219,10 @@ def schemas(arguments: argparse.Namespace) -> int:
     return in_scope(arguments, done)
 
 
-def in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[int]]) -> int:
-    """Do something with the entries of the scope that was named."""
+def in_scope(
+    arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[int]], meaning: Meaning | None = None
+) -> int:
+    """Do something with the entries of the scope that was named; by meaning where something ranks them."""
 
     async def opened() -> int:
         async with await Board.open(**options.place(arguments)) as board:
@@ -220,10 +230,8 @@ def in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[
             if scope.startswith("run:"):
                 scope = f"run:{await options.run_id(board, scope[4:])}"
             return await work(
-                Entries(
-                    board, scope, checker=schema, author=Author(kind="person", name=somebody()), meaning=passages.meaning()
-                )
-            )  # fmt: skip
+                Entries(board, scope, checker=schema, author=Author(kind="person", name=somebody()), meaning=meaning)
+            )
 
     return attended(opened())
 
