@@ -230,6 +230,9 @@ async def test_a_thousand_entries_that_do_not_fit_are_passed_over(notes: Entries
         fitting = [f"{topic}\0" for topic in written if topics.covers(pattern, topic)]
         assert [f"{one.topic}\0" for one in found.entries] == sorted(fitting), pattern
         assert found.after is None
+    some = await notes.query("x.*.no", "@version=1", limit=300)
+    rest = await notes.query("x.*.no", "@version=1", limit=300, after=some.after)
+    assert (len(some.entries), len({*ids(some), *ids(rest)}), rest.after) == (300, 570, None)
     taken = await notes.take("x.*.yes")
     assert taken is not None
     assert taken.id == wanted.id
