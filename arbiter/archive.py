@@ -25,7 +25,7 @@ from blackboard import events
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.events import Event
-from blackboard.feed import Told, ids_after, told
+from blackboard.feed_since import Told, ids_after, told
 from blackboard.runs import Where, find
 from blackboard.types import RunSummary
 

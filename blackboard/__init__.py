@@ -7,7 +7,8 @@
 * :mod:`blackboard.claims`, :mod:`blackboard.references`: what a worker is handed, with references to earlier results.
 * :mod:`blackboard.worker`, :mod:`blackboard.attempt`, :mod:`blackboard.heartbeat`, :mod:`blackboard.sweeper`: the claim loop and
   the leases of every role, what a handler sees and reports, and what does what is due.
-* :mod:`blackboard.events`, :mod:`blackboard.feed`: typed CloudEvents, and following them.
+* :mod:`blackboard.events`, :mod:`blackboard.feed`, :mod:`blackboard.feed_since`: typed CloudEvents, following them, and what was
+  missed.
 * :mod:`blackboard.catalog`, :mod:`blackboard.lessons`: storage primitives of the registry, and what it learnt from use.
 * :mod:`blackboard.engine`: what a URL stands for; the supervised local server.
 * :mod:`blackboard.types`, :mod:`blackboard.errors`: the records and the error tree all rooms share.

@@ -241,6 +241,17 @@ def place(stream: str) -> str:
     return f"{int(ms):013d}-{int(number):06d}"
 
 
+def checked_position(position: str) -> str:
+    """The position of a fact, if it looks like one.
+
+    Raises:
+        BadInput: it does not.
+    """
+    if not re.fullmatch(r"\d{1,15}-\d{1,15}", position):
+        raise BadInput("position", position, "Pass the position of a fact, or the sequence of an event.")
+    return position
+
+
 def stream_id(position: str) -> str:
     """A position as the stream has it."""
     ms, _, number = position.partition("-")

@@ -81,7 +81,7 @@ class Call:
     async def maybe(self, name: str, expect_topic: int | None, *args: str | int) -> Written | None:
         """Call a script that may find nothing to do."""
         task, entries = self._task, self._entries
-        send = entries._writing if name in _NOTICED else entries._reading  # pyright: ignore[reportPrivateUsage]
+        send = entries._writing if name in _NOTICED else entries.call  # pyright: ignore[reportPrivateUsage]
         reply = await send(
             name, self.operation, self._print, task.task_id if task else "", str(task.fence) if task else "",
             "" if expect_topic is None else expect_topic, *args,

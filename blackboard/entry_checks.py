@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from blackboard import taint
 from blackboard.entry import owner_of_entry
-from blackboard.entry_reading import RELATIONS
+from blackboard.entry_search import RELATIONS
 from blackboard.errors import BadInput
 from blackboard.events import Author, Link, Relation
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 from blackboard import _keys, _script
@@ -66,14 +67,16 @@ def order(stream: str) -> tuple[int, int]:
 async def page(board: Calling, owner: str, start: str = "-", end: str = "+", count: int = _PAGE) -> Page:
     """At most ``count`` events of a log, about a megabyte, from ``start`` to ``end`` as ``XRANGE`` has them."""
     shard: _keys.Shard = board.shard_of(owner)
-    upto, ms, at, more, *events = await _script.run(
+    reply: list[str] = await _script.run(
         board.client, _script.load("entry_log", PRELUDE), [*shard.declare_entries(owner), shard.compacted(owner)],
         [owner, start, end, count], recover=board.engine.ensure,
     )  # fmt: skip
-    found = [
-        (str(position), dict(zip(flat[::2], flat[1::2], strict=True)))
-        for position, flat in cast("list[tuple[str, list[str]]]", events)
-    ]
+    upto, ms, at, more = reply[:4]
+    found: list[Logged] = []
+    left = iter(reply[4:])
+    for position in left:
+        fields = list(islice(left, int(next(left))))
+        found.append((position, dict(zip(fields[::2], fields[1::2], strict=True))))
     return Page(Mark(upto, float(ms or 0), at), found, bool(int(more)))
 
 

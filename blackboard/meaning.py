@@ -8,7 +8,6 @@ vectors of an encoder. Filters come first: what does not fit topic, conditions a
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +15,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 from blackboard import entry_log, events, topics
 from blackboard.blobs import Blob
-from blackboard.entry import FACTS, Entry, place
-from blackboard.entry_log import order
+from blackboard.entry import ENDS, FACTS, Entry, place
+from blackboard.entry_log import Logged, order
 from blackboard.errors import BadInput
-from blackboard.events import Event, Link
-from blackboard.predicates import Predicate
 
 if TYPE_CHECKING:
     from blackboard.entry_reading import EntryReading
+    from blackboard.entry_search import Search
 
 ABOUT_CHARACTERS = 4000
 """Longest question."""
@@ -36,6 +35,8 @@ MOST_CHARACTERS = 20_000_000
 """Characters of content that one process keeps indexes of; scopes that were not asked for longest are dropped first."""
 MOST_RANKED = 100
 """Most entries of an answer that is ranked."""
+_SAYS = (events.EntryPosted.kind, events.EntryAmended.kind)
+_HELD = (events.EntryLeased.kind, events.EntryReturned.kind)
 _READ = 20
 _ATTEMPTS = 8
 _FITTING = 1000
@@ -100,6 +101,11 @@ class Meaning:
         """Whose indexes are in memory, the one that was asked for last at the end."""
         return tuple(self._indexes)
 
+    def size(self, owner: str) -> int:
+        """How many entries of a scope its index has; it grows while the first question is answered."""
+        index = self._indexes.get(owner)
+        return 0 if index is None else len(index.known)
+
     def forget(self, owner: str) -> None:
         """Drop the index of a scope; the next question builds it anew."""
         self._indexes.pop(owner, None)
@@ -151,7 +157,8 @@ class Meaning:
 class _Known:
     version: int
     topic: str
-    links: tuple[Link, ...]
+    links: tuple[tuple[str, str], ...]
+    """What it links to, and how."""
     expires_at: float | None
     characters: int
 
@@ -181,11 +188,18 @@ class Index:
 
     def put(self, entry: Entry) -> None:
         """Know an entry as it is now."""
-        text = text_of(entry.content)
-        self.drop(entry.id)
-        self.known[entry.id] = _Known(entry.version, entry.topic, entry.links, entry.expires_at, len(text) + 100)
+        links = tuple((link.to, link.rel) for link in entry.links)
+        self._know(entry.id, entry.version, entry.topic, entry.content, links, entry.expires_at)
+
+    def _know(
+        self, entry_id: str, version: int, topic: str, content: JsonValue, links: tuple[tuple[str, str], ...],
+        expires_at: float | None,
+    ) -> None:  # fmt: skip
+        text = text_of(content)
+        self.drop(entry_id)
+        self.known[entry_id] = _Known(version, topic, links, expires_at, len(text) + 100)
         self.characters += len(text) + 100
-        self.ranking.add(entry.id, entry.topic, text)
+        self.ranking.add(entry_id, topic, text)
 
     def again(self, asked: Iterable[str], entries: Iterable[Entry]) -> None:
         """Know what some entries that were held are now: those of them that there are."""
@@ -203,19 +217,24 @@ class Index:
             self.characters -= known.characters
             self.ranking.remove(entry_id)
 
-    def apply(self, log: Sequence[tuple[str, Event]]) -> None:
-        """Go on by some facts of the log."""
-        for position, event in log:
-            self.position, self.mark = position, event.id
-            data = event.data
-            self.held.pop(event.subject, None)
-            if isinstance(event, events.EntryPosted | events.EntryAmended):
-                self.put(_entry(event))
-            elif isinstance(event, events.EntryLeased | events.EntryReturned):
-                self.drop(event.subject)
-                self.held[event.subject] = getattr(data, "until_ms", 0) / 1000
-            elif isinstance(data, events.EntryFactData):
-                self.drop(event.subject)
+    def apply(self, log: Sequence[Logged]) -> None:
+        """Go on by some facts of the log, read without making events of them: there may be very many."""
+        for position, fields in log:
+            self.position, self.mark = position, fields["id"]
+            kind, subject, data = fields["type"], fields["subject"], from_json(fields["data"])
+            self.held.pop(subject, None)
+            if kind in _SAYS:
+                links = tuple((link["to"], link["rel"]) for link in data.get("links") or ())
+                until = data.get("expires_ms")
+                content = Blob.of(data["content"]) or data["content"]
+                self._know(
+                    subject, data["version"], data["topic"], content, links, None if until is None else until / 1000
+                )
+            elif kind in _HELD:
+                self.drop(subject)
+                self.held[subject] = data.get("until_ms", 0) / 1000
+            elif kind in ENDS:
+                self.drop(subject)
 
     def expire(self, now: float) -> None:
         """Forget what has expired. Time only goes on here, also when another server's clock is behind."""
@@ -235,7 +254,7 @@ class Index:
         def fit(entry_id: str) -> bool:
             known = self.known[entry_id]
             return topics.matches(pattern, known.topic) and (
-                links_to is None or any(link.to == links_to and rel in (None, link.rel) for link in known.links)
+                links_to is None or any(to == links_to and rel in (None, how) for to, how in known.links)
             )
 
         return fit
@@ -246,9 +265,8 @@ class Index:
 
 
 async def query(
-    reading: EntryReading, meaning: Meaning, about: str, pattern: str, wanted: Sequence[Predicate],
-    links_to: str | None, rel: str | None, limit: int,
-) -> tuple[list[Entry], list[Ranked], str]:  # fmt: skip
+    reading: EntryReading, meaning: Meaning, about: str, search: Search
+) -> tuple[list[Entry], list[Ranked], str]:
     """The live entries that fit, best first, with what spoke for each, and the position they are of."""
     index = meaning.of(reading.owner)
     entries: list[Entry] = []
@@ -258,10 +276,10 @@ async def query(
         try:
             for _ in range(_ATTEMPTS):
                 position = await _follow(reading, meaning, index)
-                fits = index.fits(pattern, links_to, rel)
-                if wanted:
-                    fits = index.same(await _fitting(reading, pattern, wanted, links_to, rel))
-                ranked = await _apart(partial(index.ranking.search, about, k=limit, allowed=fits))
+                fits = index.fits(search.pattern, search.links_to, search.rel)
+                if search.where:
+                    fits = index.same(await _fitting(reading, search))
+                ranked = await _apart(partial(index.ranking.search, about, k=search.limit, allowed=fits))
                 entries, same = await _read(reading, index, ranked)
                 if same:
                     break
@@ -301,12 +319,7 @@ async def _follow(reading: EntryReading, meaning: Meaning, index: Index) -> str:
         if not new:
             break
         position, fields = new[-1]
-        facts = [
-            (at, events.parse(at, each, reading.owner, board.source))
-            for at, each in new
-            if each["type"].startswith(FACTS)
-        ]
-        await _apart(partial(index.apply, facts))
+        await _apart(partial(index.apply, [one for one in new if one[1]["type"].startswith(FACTS)]))
         index.position, index.mark = position, fields["id"]
         meaning.within_bounds(reading.owner)
         if not read.more:
@@ -321,14 +334,14 @@ async def _follow(reading: EntryReading, meaning: Meaning, index: Index) -> str:
     return place(index.position)
 
 
-async def _fitting(
-    reading: EntryReading, pattern: str, wanted: Sequence[Predicate], links_to: str | None, rel: str | None
-) -> dict[str, int]:
+async def _fitting(reading: EntryReading, search: Search) -> dict[str, int]:
     """Every entry that fits conditions on its content, and its version."""
     fitting: dict[str, int] = {}
     after: str | None = None
     while True:
-        found = await reading.query(pattern, wanted, links_to=links_to, rel=cast(Any, rel), limit=_FITTING, after=after)
+        found = await reading.query(
+            search.pattern, search.where, links_to=search.links_to, rel=cast(Any, search.rel), limit=_FITTING, after=after
+        )  # fmt: skip
         fitting |= {entry.id: entry.version for entry in found.entries}
         after = found.after
         if after is None:
@@ -352,15 +365,6 @@ async def _apart(work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work)
 
 
-def _entry(event: events.EntryPosted | events.EntryAmended) -> Entry:
-    data = event.data
-    return Entry(
-        id=event.subject, topic=data.topic, version=data.version, content=data.content, confidence=data.confidence,
-        author=data.author, position=event.sequence, posted=event.sequence, links=data.links,
-        expires_at=None if data.expires_ms is None else data.expires_ms / 1000,
-    )  # fmt: skip
-
-
 def text_of(content: JsonValue) -> str:
     """A content in words: names and values in their order, at most :data:`TEXT_CHARACTERS`."""
     if isinstance(content, Blob):
@@ -370,13 +374,20 @@ def text_of(content: JsonValue) -> str:
     left: list[object] = [content]
     while left and size < TEXT_CHARACTERS:
         one = left.pop()
-        if isinstance(one, Mapping):
-            for name, value in reversed(list(cast("Mapping[str, JsonValue]", one).items())):
-                left += [value, f"{name}:"]
+        if isinstance(one, str):
+            word = one[:TEXT_CHARACTERS]
+        elif isinstance(one, dict):
+            for name, value in reversed(cast("dict[str, JsonValue]", one).items()):
+                left.append(value)
+                left.append(f"{name}:")
+            continue
         elif isinstance(one, list):
             left += reversed(cast("list[object]", one))
-        elif one is not None:
-            word = one if isinstance(one, str) else json.dumps(one)
-            words.append(word[:TEXT_CHARACTERS])
-            size += len(word) + 1
+            continue
+        elif one is None:
+            continue
+        else:
+            word = str(one).lower() if isinstance(one, bool) else str(one)
+        words.append(word)
+        size += len(word) + 1
     return " ".join(words)[:TEXT_CHARACTERS]

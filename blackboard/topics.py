@@ -79,3 +79,17 @@ def span(pattern: str) -> tuple[str, str]:
             return (f"[{prefix}", f"({prefix[:-1]}/") if prefix else ("-", "+")
         start.append(word)
     return f"[{pattern}\0", f"({pattern}\1"
+
+
+def behind(pattern: str) -> tuple[str, str]:
+    """How every topic of a pattern begins up to the word of its first ``*``, and what stands in the index behind that word up
+    to the next ``*`` or ``>``; two empty texts where there is no ``*``, or nothing to look for behind it."""
+    words = pattern.split(".")
+    if "*" not in words:
+        return "", ""
+    star = words.index("*")
+    rest = words[star + 1 :]
+    ends = next((at for at, word in enumerate(rest) if word in ("*", ">")), len(rest))
+    if not ends:
+        return "", ""
+    return "".join(f"{one}." for one in words[:star]), ".".join(rest[:ends]) + ("\0" if ends == len(rest) else ".")

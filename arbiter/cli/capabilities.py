@@ -21,7 +21,7 @@ from arbiter.records import Counts, by_name, standing_record, version_record
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.types import Status
-from registry import Registry, Signer, Version, suspects
+from registry import LexicalMatcher, Registry, Signer, Version, suspects
 from registry.matching.duplicates import contradictions
 
 _STYLES = {"failing": "red", "away": "yellow", "unsigned": "yellow"}
@@ -70,9 +70,11 @@ def search(arguments: argparse.Namespace) -> int:
 async def _search(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         matcher = await encoding.matcher(board, arguments.encoder, arguments.namespace, arguments.board)
+        matcher = matcher if matcher is not None else LexicalMatcher()
         registry = Registry(board.catalog, board.outcomes, matcher, spent=board.spent)
-        found = await registry.shortlist(arguments.need, k=arguments.limit, tenant=arguments.tenant)
-        decision = await registry.decide(arguments.need, tenant=arguments.tenant)
+        async with output.progress(lambda: f"reading what there is: {len(matcher):,} capabilities"):
+            found = await registry.shortlist(arguments.need, k=arguments.limit, tenant=arguments.tenant)
+            decision = await registry.decide(arguments.need, tenant=arguments.tenant)
     if arguments.json:
         matches = [{"name": each.name, "score": each.score, "reasons": list(each.reasons)} for each in found]
         output.line({"found": matches, "decision": decision.model_dump(mode="json")})

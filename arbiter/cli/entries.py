@@ -23,7 +23,7 @@ from blackboard.entry import Entry
 from blackboard.entry_reading import MOST_FOUND
 from blackboard.errors import BadInput
 from blackboard.events import Author, Relation
-from blackboard.meaning import Ranked
+from blackboard.meaning import Meaning, Ranked
 from registry import schema
 from registry.matching import passages
 from registry.signing import somebody
@@ -70,14 +70,22 @@ def read(arguments: argparse.Namespace) -> int:
 def query(arguments: argparse.Namespace) -> int:
     """Print the entries that fit."""
 
+    meaning = passages.meaning()
+
     async def listed(entries: Entries) -> int:
+        def far() -> str:
+            known = meaning.size(entries.owner)
+            return f"reading what is to be ranked: {known:,} entries" if known else "looking at what there is"
+
         kept, ranks = list[Entry](), list[Ranked]()
         left, after = arguments.limit, None
         while left:
-            found = await entries.query(
-                arguments.pattern, arguments.where, about=arguments.about, links_to=arguments.links_to, rel=arguments.rel,
-                limit=left if arguments.about else min(MOST_FOUND, left), after=after, at=arguments.at,
-            )  # fmt: skip
+            async with output.progress(far):
+                found = await entries.query(
+                    arguments.pattern, arguments.where, about=arguments.about, links_to=arguments.links_to,
+                    rel=arguments.rel, limit=left if arguments.about else min(MOST_FOUND, left), after=after,
+                    at=arguments.at,
+                )  # fmt: skip
             if arguments.json:
                 for entry, rank in zip_longest(found.entries, found.ranks):
                     more = {} if rank is None else {"score": round(rank.score, 6), "reasons": list(rank.reasons)}
@@ -98,7 +106,7 @@ def query(arguments: argparse.Namespace) -> int:
             output.note(f"there may be more: --limit {10 * arguments.limit}")
         return OK
 
-    return in_scope(arguments, listed)
+    return in_scope(arguments, listed, meaning)
 
 
 def watch(arguments: argparse.Namespace) -> int:
@@ -224,8 +232,10 @@ def schemas(arguments: argparse.Namespace) -> int:
     return in_scope(arguments, done)
 
 
-def in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[int]]) -> int:
-    """Do something with the entries of the scope that was named."""
+def in_scope(
+    arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[int]], meaning: Meaning | None = None
+) -> int:
+    """Do something with the entries of the scope that was named; by meaning where something ranks them."""
 
     async def opened() -> int:
         async with await Board.open(**options.place(arguments)) as board:
@@ -233,10 +243,8 @@ def in_scope(arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[
             if scope.startswith("run:"):
                 scope = f"run:{await options.run_id(board, scope[4:])}"
             return await work(
-                Entries(
-                    board, scope, checker=schema, author=Author(kind="person", name=somebody()), meaning=passages.meaning()
-                )
-            )  # fmt: skip
+                Entries(board, scope, checker=schema, author=Author(kind="person", name=somebody()), meaning=meaning)
+            )
 
     return attended(opened())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
 import shutil
 import sys
 import textwrap
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
@@ -20,6 +23,7 @@ from rich.text import Text
 from arbiter.narration import escaped, one_line, printable
 from arbiter.records import run_record as run_record
 from arbiter.records import summary_record as summary_record
+from blackboard.ending import end
 
 if TYPE_CHECKING:
     from registry import Version
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 160
 _GAP = 2
 _LEAST_WIDTH = 8
+PATIENCE_SECONDS = 2.0
+"""How long a command is silent before it says how far it is."""
+_AGAIN_SECONDS = 0.5
 
 
 def line(value: Any) -> None:
@@ -37,6 +44,32 @@ def line(value: Any) -> None:
 def note(text: str) -> None:
     """A line for people, beside the result."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.asynccontextmanager
+async def progress(said: Callable[[], str], after: float = PATIENCE_SECONDS) -> AsyncGenerator[None, None]:
+    """Tells who waits at a terminal how far it is, on a line that goes again.
+
+    Args:
+        said: what to tell.
+        after: seconds of silence.
+    """
+
+    async def tell() -> None:
+        await asyncio.sleep(after)
+        shown.append(True)
+        while True:
+            print(f"\r\x1b[K{said()}", end="", file=sys.stderr, flush=True)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    shown = list[bool]()
+    telling = [asyncio.create_task(tell())] if sys.stderr.isatty() else []
+    try:
+        yield
+    finally:
+        await end(telling)
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def text(value: str) -> None:

@@ -17,14 +17,14 @@ local function place(pos)
   return string.format('%013.0f-%06.0f', tonumber(ms), tonumber(seq))
 end
 local function member(id, h) return h.topic .. '\0' .. place(h.first) .. '\0' .. id end
--- An entry as readers get it: id, header as it is kept, type and data of the fact with its content.
-local function row(id, h, kept)
+-- Type and data of the fact with the content of an entry.
+local function fact(h)
   local kind, data = nil, nil
   local found = redis.call('XRANGE', LOG, h.pos, h.pos)[1][2]
   for i = 1, #found, 2 do
     if found[i] == 'type' then kind = found[i + 1] elseif found[i] == 'data' then data = found[i + 1] end
   end
-  return {id, kept, kind, data}
+  return kind, data
 end
 
 -- ---- guards: call before the first write ------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ field weights.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -46,23 +45,44 @@ def count(document: Document) -> Counted:
     counted: dict[str, float] = {}
     sequence: list[str] = []
     for text, (weight, usual, shorter, read) in zip(document, _FIELDS, strict=True):
+        sequence.append("")
+        if not text:
+            continue
         words = terms(text)[:read]
         each = weight / (1 + shorter * (len(words) / usual - 1))
-        for word, times in Counter(words).items():
-            counted[word] = counted.get(word, 0.0) + each * min(times, _REPEATED)
-        sequence += ["", *words]
-    impacts = {word: max(1, round(255 * value / (_SATURATION + value))) for word, value in counted.items()}
-    return Counted(impacts, sequence)
+        said = dict.fromkeys(words, each)
+        if len(said) < len(words):
+            seen = set[str]()
+            for word in words:
+                if word in seen:
+                    said[word] = each * _REPEATED
+                seen.add(word)
+        if counted:
+            for word, value in said.items():
+                counted[word] = counted.get(word, 0.0) + value
+        else:
+            counted = said
+        sequence += words
+    # Most words of a document count the same: there are few different values.
+    impacts = {value: max(1, round(255 * value / (_SATURATION + value))) for value in set(counted.values())}
+    return Counted({word: impacts[value] for word, value in counted.items()}, sequence)
 
 
-def pair(first: str, second: str) -> int:
-    """The number a pair of neighbours is counted under."""
-    return crc32(f"{first} {second}".encode()) % PAIRS
+def mark(word: str) -> int:
+    """What stands for a word in the numbers of its pairs; never 0."""
+    return crc32(word.encode("utf-8", "replace")) or 1
 
 
-def pairs(sequence: Sequence[str]) -> set[int]:
-    """The numbers of the pairs in texts that are divided by empty words."""
-    return {pair(first, second) for first, second in pairwise(sequence) if first and second}
+def pair(first: int, second: int) -> int:
+    """The number a pair of neighbours is counted under, from their marks."""
+    return (31 * first + second) % PAIRS
+
+
+def pairs(marks: Sequence[int]) -> set[int]:
+    """The numbers of the pairs in texts that are divided by marks of 0."""
+    return {
+        (31 * first + second) % PAIRS for first, second in pairwise(marks) if first and second
+    }  # pair(), without a call
 
 
 def neighbours(text: array[int], asked: Mapping[tuple[int, int], float]) -> float:

@@ -22,10 +22,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from registry.matching import meaning
-from registry.matching.counting import PAIRS, count, neighbours, pair, pairs
+from registry.matching.counting import PAIRS, count, mark, neighbours, pair, pairs
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Signals, standing
-from registry.matching.meaning import Meanings, alike
+from registry.matching.meaning import Direction, Meanings, alike
 from registry.matching.postings import Places, Posting, add
 from registry.matching.related import Related, shipped
 from registry.matching.shares import share_answered
@@ -56,8 +56,6 @@ _ORDERED = 30
 """Of how many of the best the order of the words and their meaning are looked at."""
 _MEANING = 0.1
 """What a capability that means the same as the need gains, against all of the need's words."""
-_DIRECTION = 64
-"""How many words of a name, description and names of parameters, and of a need, are read for what they mean together."""
 _SERVED = 0.85
 """How much as near the needs it served must be as what a capability says of itself, to count the same."""
 _SAID = 0.3
@@ -86,8 +84,8 @@ class _Asked(NamedTuple):
     """Numbers of the words looked for to the word of the need and what they weigh."""
     pairs: dict[tuple[int, int], float]
     against: float
-    meanings: Sequence[Sequence[int]]
-    """Vectors of the need and of each of its sentences."""
+    meanings: Sequence[Direction]
+    """Of the need and of each of its sentences."""
 
 
 class LexicalMatcher:
@@ -112,15 +110,14 @@ class LexicalMatcher:
     ) -> None:
         self._related, self._meanings, self._read_at_most = related, meanings, read_at_most
         self._postings: dict[str, Posting] = {}
-        self._terms: list[str] = []
+        self._terms: list[str] = [""]
+        self._marks = array("I", [0])
         self._spare: list[int] = []
         self._spelling = Spelling(lambda word: bool((self._related or shipped()).of(word)))
         self._slots: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._texts: dict[int, array[int]] = {}
         self._impacts: dict[int, array[int]] = {}
-        self._directions: dict[int, array[int]] = {}
-        self._served: dict[int, array[int]] = {}
         self._paired = array("I", bytes(4 * PAIRS))
         self._next = 0
         self._latest: tuple[str, _Asked] | None = None
@@ -131,26 +128,23 @@ class LexicalMatcher:
 
     def add(self, name: str, document: Document) -> None:
         """Know this capability; replaces what was known under the name."""
-        self.remove(name)
+        if name in self._slots:
+            self.remove(name)
         self._latest = None
         slot, self._next = self._next, self._next + 1
-        counted = count(document)
-        impacts = array("I")
-        for word, impact in counted.impacts.items():
-            posting = self._postings.get(word)
-            if posting is None:
-                posting = self._know(word)
+        impacts, sequence = count(document)
+        numbers = {"": 0}
+        packed: list[int] = []
+        postings = self._postings
+        for word, impact in impacts.items():
+            posting = postings[word] if word in postings else self._know(word)
             posting.add(slot, impact)
-            impacts.append(posting.number << 8 | impact)
-        self._slots[name], self._names[slot], self._impacts[slot] = slot, name, impacts
-        self._texts[slot] = array("I", [self._postings[word].number if word else 0 for word in counted.sequence])
-        for number in pairs(counted.sequence):
+            numbers[word] = posting.number
+            packed.append(posting.number << 8 | impact)
+        self._slots[name], self._names[slot], self._impacts[slot] = slot, name, array("I", packed)
+        text = self._texts[slot] = array("I", map(numbers.__getitem__, sequence))
+        for number in self._pairs(text):
             self._paired[number] += 1
-        about = [word for text in (document.name, document.description, document.parameters) for word in terms(text)]
-        table = self._meanings or meaning.shipped()
-        for kept, words in ((self._directions, about), (self._served, terms(document.served))):
-            if (direction := table.of(words[:_DIRECTION])) is not None:
-                kept[slot] = direction
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
@@ -159,13 +153,10 @@ class LexicalMatcher:
             return
         self._latest = None
         del self._names[slot]
-        self._directions.pop(slot, None)
-        self._served.pop(slot, None)
-        text = self._texts.pop(slot)
-        for number in pairs([self._terms[number - 1] if number else "" for number in text]):
+        for number in self._pairs(self._texts.pop(slot)):
             self._paired[number] -= 1
         for packed in self._impacts.pop(slot):
-            word = self._terms[(packed >> 8) - 1]
+            word = self._terms[packed >> 8]
             posting = self._postings[word]
             posting.remove(slot, packed & 255)
             if not posting.size:
@@ -224,10 +215,11 @@ class LexicalMatcher:
         beside: dict[tuple[int, int], float] = {}
         for first, second in dict.fromkeys(pairwise(stems[: 4 * _ASKED])):
             if first in self._postings and second in self._postings:
-                weight = _PAIR * self._rarity(self._paired[pair(first, second)])
-                beside[self._postings[first].number, self._postings[second].number] = weight
+                both = self._postings[first].number, self._postings[second].number
+                seen = self._paired[pair(self._marks[both[0]], self._marks[both[1]])]
+                beside[both] = _PAIR * self._rarity(seen)
         table = self._meanings or meaning.shipped()
-        directions = [table.of(terms(view)[:_DIRECTION]) for view in views(query[:_READ])]
+        directions = [table.of(terms(view)) for view in views(query[:_READ])]
         meanings = [direction for direction in directions if direction is not None]
         return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings)
 
@@ -324,11 +316,21 @@ class LexicalMatcher:
         nothing is known. What it served is held against the whole need: it was a need itself."""
         if not asked.meanings:
             return 0.0
-        direction, served = self._directions.get(slot), self._served.get(slot)
-        close = [alike(each, direction) for each in asked.meanings] if direction is not None else []
-        if served is not None:
-            close.append(_SERVED * alike(asked.meanings[0], served))
+        table = self._meanings or meaning.shipped()
+        about, served = self._said(slot)
+        close: list[float] = []
+        if (direction := table.of(about)) is not None:
+            close += [alike(each, direction) for each in asked.meanings]
+        if (direction := table.of(served)) is not None:
+            close.append(_SERVED * alike(asked.meanings[0], direction))
         return max(close, default=0.0)
+
+    def _said(self, slot: int) -> tuple[list[str], list[str]]:
+        """The words of name, description and names of parameters, and those of the needs it served."""
+        text, terms = self._texts[slot], self._terms
+        ends = [at for at, number in enumerate(text) if not number]
+        about = [terms[number] for number in text[: ends[3]] if number]
+        return about, [terms[number] for number in text[ends[4] + 1 :]]
 
     # ---- what is said about it --------------------------------------------------------------------------------------
 
@@ -340,7 +342,7 @@ class LexicalMatcher:
                 group, weight = meant
                 value = weight * (packed & 255)
                 if value > found.get(group, (0.0, ""))[0]:
-                    found[group] = (value, self._terms[(packed >> 8) - 1])
+                    found[group] = (value, self._terms[packed >> 8])
         return found
 
     def _reasons(self, asked: _Asked, slot: int) -> tuple[str, ...]:
@@ -359,13 +361,18 @@ class LexicalMatcher:
         answered = share_answered(self._texts[top], self._impacts[top], self._terms, self._weight, asked.meant)
         return Signals(best[0].score, standing([each.score for each in best]), answered)
 
+    def _pairs(self, text: array[int]) -> set[int]:
+        marks = self._marks
+        return pairs([marks[number] for number in text])
+
     def _know(self, word: str) -> Posting:
         if self._spare:
             number = self._spare.pop()
-            self._terms[number - 1] = word
+            self._terms[number], self._marks[number] = word, mark(word)
         else:
-            self._terms.append(word)
             number = len(self._terms)
+            self._terms.append(word)
+            self._marks.append(mark(word))
         posting = self._postings[word] = Posting(number)
         self._spelling.add(word)
         return posting

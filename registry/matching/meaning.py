@@ -8,17 +8,29 @@ a text's vector follows from the text alone. Words it does not have count for no
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from operator import mul
 from pathlib import Path
+from typing import NamedTuple
 
 _FILE = Path(__file__).with_name("meaning.bin")
-_ONE = 10_000.0
-"""What a length of 1 is in the whole numbers of a vector."""
 _HEAD = 8
+_READ = 64
+"""How many words of a text are read for what they mean together."""
+_BITS = 16
+"""Of each number of a vector within the one large number that stands for all of it: enough for the sum of 64 signed bytes."""
+_FLIPPED = bytes(byte ^ 0x80 for byte in range(256))
+
+
+class Direction(NamedTuple):
+    """The sum of some words' vectors."""
+
+    point: tuple[int, ...]
+    """The sum, as seen from the origin of its table."""
+    length: float
 
 
 class Meanings:
@@ -35,28 +47,44 @@ class Meanings:
         """How many numbers a vector has."""
         names = plain[_HEAD : _HEAD + size].decode().split("\n")
         self._numbers = {word: number for number, word in enumerate(names)}
-        self._vectors = memoryview(plain[_HEAD + size :]).cast("b")
+        self._vectors = plain[_HEAD + size :]
+        self._sums: dict[int, int] = {}
+        """Vectors as one large number each, which are added up at once; made when they are first needed."""
+        self._unsigned, self._flipped = (_repeated(1 << at, self.dimensions) for at in (_BITS - 1, 7))
+        self._origin = (1 << _BITS - 1,) * self.dimensions
 
-    def of(self, words: Iterable[str]) -> array[int] | None:
-        """The direction of the sum of the words' vectors, each word counted once; None when it knows none of them."""
+    def of(self, words: Sequence[str]) -> Direction | None:
+        """The direction of the sum of the first 64 words' vectors, each word counted once; None when it knows none of them."""
+        numbers, sums = self._numbers, self._sums
+        known = [number for word in dict.fromkeys(words[:_READ]) if (number := numbers.get(word)) is not None]
+        if not known:
+            return None
+        total = self._unsigned
+        for number in known:
+            total += sums[number] if number in sums else self._summed(number)
+        point = array("H")
+        point.frombytes(total.to_bytes(_BITS // 8 * self.dimensions, sys.byteorder))
+        found = tuple(point)
+        length = math.dist(found, self._origin)
+        return Direction(found, length) if length else None
+
+    def _summed(self, number: int) -> int:
+        """A vector as one large number."""
         size = self.dimensions
-        rows = [
-            self._vectors[number * size : (number + 1) * size]
-            for word in dict.fromkeys(words)
-            if (number := self._numbers.get(word)) is not None
-        ]
-        if not rows:
-            return None
-        total = list(map(sum, zip(*rows, strict=True)))
-        length = math.sqrt(sum(map(mul, total, total)))
-        if not length:
-            return None
-        return array("h", [round(_ONE * each / length) for each in total])
+        apart = bytearray(2 * size)
+        apart[::2] = self._vectors[number * size : (number + 1) * size].translate(_FLIPPED)
+        found = self._sums[number] = int.from_bytes(apart, "little") - self._flipped
+        return found
 
 
-def alike(one: Sequence[int], other: Sequence[int]) -> float:
-    """How nearly two vectors point the same way: the cosine, from -1 to 1."""
-    return sum(map(mul, one, other)) / (_ONE * _ONE)
+def _repeated(number: int, times: int) -> int:
+    return sum(number << _BITS * at for at in range(times))
+
+
+def alike(one: Direction, other: Direction) -> float:
+    """How nearly two directions of one table are the same: the cosine, from -1 to 1."""
+    apart = math.dist(one.point, other.point)
+    return (one.length**2 + other.length**2 - apart**2) / (2 * one.length * other.length)
 
 
 def pack(table: dict[str, Sequence[float]]) -> bytes:

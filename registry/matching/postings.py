@@ -19,11 +19,6 @@ class Places:
         self.impacts = bytearray()
         self.peak = 0
 
-    def add(self, slot: int, impact: int) -> None:
-        self.slots.append(slot)
-        self.impacts.append(impact)
-        self.peak = max(self.peak, impact)
-
     def remove(self, slot: int) -> None:
         at = bisect_left(self.slots, slot)
         impact = self.impacts[at]
@@ -48,11 +43,17 @@ class Posting:
     def add(self, slot: int, impact: int) -> None:
         self.size += 1
         if impact >= _STRONG:
-            self.strong = self.strong or Places()
-            self.strong.add(slot, impact)
+            places = self.strong
+            if places is None:
+                places = self.strong = Places()
         else:
-            self.weak = self.weak or Places()
-            self.weak.add(slot, impact)
+            places = self.weak
+            if places is None:
+                places = self.weak = Places()
+        places.slots.append(slot)
+        places.impacts.append(impact)
+        if impact > places.peak:
+            places.peak = impact
 
     def remove(self, slot: int, impact: int) -> None:
         places = self.strong if impact >= _STRONG else self.weak

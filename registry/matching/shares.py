@@ -30,7 +30,7 @@ def share_answered(
         number, impact = packed >> 8, packed & 255
         if own is not None and number not in own:
             continue
-        value = weight(terms[number - 1]) * impact / 255
+        value = weight(terms[number]) * impact / 255
         everything += value
         if number in meant:
             answered += min(value, meant[number][1] * impact)

@@ -42,7 +42,10 @@ class Spelling:
         number, self._next = self._next, self._next + 1
         self._numbers[word], self._words[number] = number, word
         for piece in _keys(word):
-            self._pieces.setdefault(piece, array("I")).append(number)
+            there = self._pieces.get(piece)
+            if there is None:
+                there = self._pieces[piece] = array("I")
+            there.append(number)
         self._forget(word)
 
     def remove(self, word: str) -> None:
@@ -101,6 +104,8 @@ class Spelling:
 
     def _forget(self, word: str) -> None:
         """Drop the answers that a word which came or went may change."""
+        if not self._found:
+            return
         pieces = _pieces(word)
         shared: Counter[str] = Counter()
         for piece in pieces:

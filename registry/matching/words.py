@@ -16,12 +16,17 @@ was we were what when where which who why will with would you your
 _STOP = frozenset(_STOP_WORDS.split())
 _BETWEEN = re.compile(r"[.;!?]\s+|\n+")
 _VIEWS = 8
+_REMEMBERED = 40
+"""Characters of a piece between blanks whose words are remembered."""
 _ENDINGS = ("ations", "ation", "ating", "ated", "ator", "ing", "ed", "ment", "ly", "er", "or", "ion")
 
 
 def terms(text: str) -> list[str]:
     """The words of a text as they are compared, in their order: see this module."""
-    return [stem(word) for word in plain_words(text)]
+    found: list[str] = []
+    for piece in text.split():
+        found += _terms(piece) if len(piece) <= _REMEMBERED else map(stem, plain_words(piece))
+    return found
 
 
 def plain_words(text: str) -> list[str]:
@@ -37,6 +42,11 @@ def views(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=65_536)
+def _terms(piece: str) -> tuple[str, ...]:
+    """What a piece of text, mostly one word with its punctuation, is compared as."""
+    return tuple(map(stem, plain_words(piece)))
+
+
 def stem(word: str) -> str:
     """A word without the commonest English endings, so that *invoices*, *invoiced* and *invoicing* are one.
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import json
+import sys
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arbiter.cli import entries, main
+from arbiter.cli import entries, main, output
 from blackboard.testing import RedisServer
 
 
@@ -148,3 +152,36 @@ def test_what_counts_no_more_is_taken_out_of_a_log(said: Any) -> None:
     assert "claims.a" in said("query")
     assert "soon" in said("compact", "--older-than", "soon", code=2)
     assert "scope" in said("compact", "--scope", "run:r1", code=2)
+
+
+async def test_who_waits_at_a_terminal_is_told_how_far_it_is_on_a_line_that_goes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    async with output.progress(lambda: "34 entries", after=0):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert written.getvalue() == "", "nobody is at a terminal"
+    monkeypatch.setattr(written, "isatty", lambda: True)
+    async with asyncio.timeout(30), output.progress(lambda: "34 entries", after=0):
+        while "34 entries" not in written.getvalue():
+            await asyncio.sleep(0)
+    assert written.getvalue().endswith("34 entries\r\x1b[K")
+
+
+def test_a_question_by_meaning_tells_how_many_entries_were_read_for_it(
+    said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def progress(far: Callable[[], str]) -> AsyncGenerator[None, None]:
+        yield
+        told.append(far())
+
+    monkeypatch.setattr(output, "progress", progress)
+    said("post", "claims.a", "a boat")
+    said("post", "claims.b", "a train")
+    assert "claims.a" in said("query", "--about", "boat")
+    assert told == ["reading what is to be ranked: 2 entries"]

@@ -9,7 +9,7 @@ import pytest
 from strict import Play
 
 from blackboard.entries import Entries
-from blackboard.entry_reading import Found
+from blackboard.entry_search import Found
 from registry import schema
 
 NOBODY = "public:/e/" + "0" * 24

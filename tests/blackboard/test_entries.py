@@ -9,7 +9,7 @@ import pytest
 from entries_support import NOBODY, acme_notes, ids
 from strict import Play, watched_play
 
-from blackboard import predicates
+from blackboard import predicates, topics
 from blackboard.entries import Entries
 from blackboard.errors import BadInput, Conflict, ScriptRefused, Stale, UnknownRecord
 from blackboard.events import Author
@@ -219,10 +219,20 @@ async def test_a_search_goes_on_where_the_page_before_ended(notes: Entries) -> N
 
 @pytest.mark.engines("redis", "memory", "cluster")
 async def test_a_thousand_entries_that_do_not_fit_are_passed_over(notes: Entries) -> None:
+    written = [f"x.{n}.no" for n in range(570)] + [f"x.all.39.{n}" for n in range(130)]
+    written += [f"x.{'all' if n % 3 else 'all-b'}.{n}" for n in range(400)]
     for number in range(0, 1100, 100):
-        await asyncio.gather(*(notes.post(f"x.{n}.no", n) for n in range(number, number + 100)))
+        await asyncio.gather(*(notes.post(topic, 0) for topic in written[number : number + 100]))
     wanted = await notes.post("x.zzz.yes", "here")
     assert ids(await notes.query("x.*.yes")) == [wanted.id]
+    for pattern in ("x.*.399", "x.*.no", "x.*.2.>", "x.*.39.*", "*.all.7", "*.*.398", "x.*.a", "x.*.zz"):
+        found = await notes.query(pattern, "@version=1", limit=1000)
+        fitting = [f"{topic}\0" for topic in written if topics.covers(pattern, topic)]
+        assert [f"{one.topic}\0" for one in found.entries] == sorted(fitting), pattern
+        assert found.after is None
+    some = await notes.query("x.*.no", "@version=1", limit=300)
+    rest = await notes.query("x.*.no", "@version=1", limit=300, after=some.after)
+    assert (len(some.entries), len({*ids(some), *ids(rest)}), rest.after) == (300, 570, None)
     taken = await notes.take("x.*.yes")
     assert taken is not None
     assert taken.id == wanted.id

@@ -15,7 +15,7 @@ from blackboard import meaning as meanings
 from blackboard import topics
 from blackboard.board import Board
 from blackboard.entries import Entries
-from blackboard.entry_reading import Found
+from blackboard.entry_search import Found
 from blackboard.errors import BadInput, ModelUnavailable
 from blackboard.meaning import Meaning, text_of
 from registry.matching import Document, LexicalMatcher

@@ -11,7 +11,7 @@ import pytest
 from entries_support import acme_notes, ids, told
 from strict import Play, done, spec, watched_play
 
-from blackboard import feed
+from blackboard import feed, feed_since
 from blackboard.entries import Entries
 from blackboard.errors import BadInput, Fenced, ScriptRefused
 from blackboard.events import Author
@@ -131,7 +131,7 @@ async def test_whoever_follows_the_board_hears_of_entries_of_every_scope(play: P
         written = await notes.post("a", {"n": 1})
         event = await following
     assert (event.subject, event.data.content, event.partitionkey) == (written.id, {"n": 1}, "tenant:acme")
-    told = await feed.told(play.board, play.board.shard_of(notes.owner), before, 10)
+    told = await feed_since.told(play.board, play.board.shard_of(notes.owner), before, 10)
     assert [one.subject for one in told.events] == [written.id]
 
 

@@ -7,7 +7,7 @@ import pytest
 from arbiter import Arbiter, ScriptedModel, capability
 from blackboard.peers import Peers
 from blackboard.testing import RedisServer
-from registry import finding
+from registry import listing
 from registry.peers import mcp
 
 OFFERS = mcp.listing(
@@ -18,7 +18,7 @@ OFFERS = mcp.listing(
 async def test_what_nobody_reaches_is_offered_to_the_model_in_no_round(
     redis_server: RedisServer, board_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "HEARD_SECONDS", 0.0)  # what is said counts at once
+    monkeypatch.setattr(listing, "HEARD_SECONDS", 0.0)  # what is said counts at once
     offered: list[set[str]] = []
 
     class Watched(ScriptedModel):

@@ -125,7 +125,7 @@ async def test_the_encoder_and_the_store_are_called_in_threads_and_the_loop_goes
 async def test_missing_vectors_are_made_in_the_background_after_the_start_and_after_changes(
     client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.finding.FOLLOW_SECONDS", 0.0)
+    monkeypatch.setattr("registry.listing.FOLLOW_SECONDS", 0.0)
     encoder = Encoder()
     registry = made(client, encoder)
     await stocked(registry)
@@ -148,7 +148,7 @@ async def test_missing_vectors_are_made_in_the_background_after_the_start_and_af
 async def test_a_new_encoder_embeds_anew_in_the_background_and_every_answer_meanwhile_is_right(
     client: redis.asyncio.Redis, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.finding.FOLLOW_SECONDS", 0.0)
+    monkeypatch.setattr("registry.listing.FOLLOW_SECONDS", 0.0)
     monkeypatch.setattr(HybridMatcher, "pending", _one_at_a_time(HybridMatcher.pending))
     store = Store(server)
     old = made(client, Encoder(), store=store)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blackboard.catalog import Catalog
 from registry import Contract, Grants, Manifest, Prices, Registry
+from registry.offered import Offered
 
 CODE = "def handler() -> None:\n    pass\n"
 WORDS = ("invoice", "order", "parse", "match", "weather", "currency", "film", "doctor")
@@ -52,6 +55,30 @@ async def test_a_matcher_started_from_nothing_equals_one_that_followed(
     assert await follower.shortlist(asked, tenant="another") == [
         each for each in await fresh.shortlist(asked) if each.version.visible_to("another")
     ]
+
+
+async def test_others_have_their_turn_while_the_first_list_is_made_and_one_that_was_cancelled_lacks_nothing(
+    client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Registry(Catalog(client, "test"))
+    for number in range(45):
+        await writer.register(make(f"alpha_{number}", "parse"), source=CODE, sign=False)
+    await writer.learn("r", "acme", 1.0, [("alpha_7", "greenbacks")])
+    follower, add, seen = Registry(Catalog(client, "test")), Offered.add, list[str]()
+    listing = asyncio.create_task(follower.list())
+
+    def added(self: Offered, manifest: Manifest) -> None:
+        add(self, manifest)
+        seen.append(manifest.name)
+        if len(seen) == 1:  # comes about as soon as others have their turn, which is before the last one is added
+            asyncio.get_running_loop().call_soon(listing.cancel)
+
+    monkeypatch.setattr(Offered, "add", added)
+    with pytest.raises(asyncio.CancelledError):
+        await listing
+    assert 0 < len(seen) < 45
+    assert len(await follower.list()) == 45
+    assert [match.name for match in await follower.shortlist("greenbacks", tenant="acme")] == ["alpha_7"]
 
 
 async def test_what_served_a_need_is_found_by_its_words_and_only_by_the_tenant_whose_they_were(
