@@ -89,11 +89,12 @@ async def _ended(board: Board) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _at_rest(board: Board) -> None:
-    """Until the server's log is written anew, which would otherwise go on in a process of its own while others are timed."""
+async def _at_rest(board: Board, *, anew: bool) -> None:
+    """Until the server does not write its log anew, in a process of its own beside what is timed; ``anew``: it does so first."""
     client: Any = board.client
-    with contextlib.suppress(ResponseError):  # it does so already
-        await client.bgrewriteaof()
+    if anew:
+        with contextlib.suppress(ResponseError):  # it does so already
+            await client.bgrewriteaof()
     while (told := await client.info("persistence"))["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"]:
         await asyncio.sleep(0.01)
 
@@ -156,14 +157,14 @@ async def _noop(attempt: Attempt) -> Completion:
 
 async def _ours(board: Board, server: RedisServer, number: int, tasks: int) -> Sample:
     await queue(board, tasks)
-    await _at_rest(board)
+    await _at_rest(board, anew=True)
     return await _started_together(
         [Child("benchmarks.workers", "work", server.url) for _ in range(number)], tasks, lambda: _ended(board)
     )
 
 
 async def _floor(board: Board, server: RedisServer, number: int, tasks: int, calls: Path, how: str) -> Sample:
-    await _at_rest(board)
+    await _at_rest(board, anew=False)  # nothing was queued for it
     given = (server.url, str(calls), str(tasks // number), how)
     return await _started_together([Child("benchmarks.workers", "replay", *given) for _ in range(number)], tasks, None)
 
