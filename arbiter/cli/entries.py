@@ -20,7 +20,7 @@ from arbiter.cli.runs import attended
 from blackboard.board import Board
 from blackboard.entries import UNSET, Entries, Written
 from blackboard.entry import Entry
-from blackboard.entry_reading import MOST_FOUND
+from blackboard.entry_search import MOST_FOUND
 from blackboard.errors import BadInput
 from blackboard.events import Author, Relation
 from blackboard.meaning import Meaning, Ranked
