@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 from pydantic import JsonValue
 
 from blackboard.errors import BadInput
+from registry import sight
 from registry.content import canonical
 
 if TYPE_CHECKING:
@@ -105,8 +106,6 @@ def check_schema(field: str, schema: Mapping[str, JsonValue], *, top: Literal["o
     Raises:
         BadInput: naming the place inside the schema.
     """
-    from jsonschema import exceptions
-
     if too_deep(schema):
         raise BadInput(field, "…", f"Nest it at most {MAX_DEPTH} levels deep.")
     text = canonical(schema)
@@ -114,6 +113,23 @@ def check_schema(field: str, schema: Mapping[str, JsonValue], *, top: Literal["o
         raise BadInput(field, f"{len(text):,} characters", f"Write it in at most {MAX_CHARACTERS:,}.")
     if top is not None and schema.get("type") != top:
         raise BadInput(f"{field}.type", schema.get("type"), f"Its top level must be {{'type': '{top}'}}.")
+    usual = sight.valid(schema)
+    if not usual:
+        _check_rules(field, schema)
+    _check_references(field, schema, schema)
+    if not usual:
+        _check_expressions(field, schema)
+    for said in _problems(text, {}, _FEW_STEPS):
+        if said.startswith(_BROKEN):
+            raise BadInput(field, said, "Correct the references in it.")
+        if _SIMPLER in said:
+            raise BadInput(field, said, "Let fewer references branch.")
+
+
+def _check_rules(field: str, schema: Mapping[str, JsonValue]) -> None:
+    """The rules of the specification."""
+    from jsonschema import exceptions
+
     try:
         error: ValidationError | None = cast(Any, exceptions).best_match(_rules().iter_errors(dict(schema)))
     except (RecursionError, OverflowError):
@@ -121,13 +137,6 @@ def check_schema(field: str, schema: Mapping[str, JsonValue], *, top: Literal["o
     if error is not None:
         where = _path(error.absolute_path, field)
         raise BadInput(where, error.instance, f"It is not JSON Schema 2020-12: {_short(error.message)}.")
-    _check_references(field, schema, schema)
-    _check_expressions(field, schema)
-    for said in _problems(text, {}, _FEW_STEPS):
-        if said.startswith(_BROKEN):
-            raise BadInput(field, said, "Correct the references in it.")
-        if _SIMPLER in said:
-            raise BadInput(field, said, "Let fewer references branch.")
 
 
 @lru_cache(maxsize=1)

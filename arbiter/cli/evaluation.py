@@ -39,12 +39,14 @@ def matching(arguments: argparse.Namespace) -> int:
     for corpus in corpora.read(Path(arguments.folder)):
         later: dict[str, corpora.Corpus] = {}
         matchers: dict[str, Matcher] = {_WORDS: LexicalMatcher()}
+        small: list[Callable[[], Matcher]] = [LexicalMatcher]
         fusions = {"RRF": (_WORDS, _BM25)}
         if arguments.served:
             corpus, later[_SERVED] = corpora.learned(corpus, arguments.served, arguments.seed)
             matchers[_SERVED] = LexicalMatcher()
         if dense is not None:
             matchers |= dense()
+            small.append(lambda dense=dense: dense()[_BOTH])
             fusions["RRF of dense"] = (_MEANINGS, _BM25)
             if arguments.served:
                 later[f"{_BOTH}, served"] = later[_SERVED]
@@ -52,8 +54,7 @@ def matching(arguments: argparse.Namespace) -> int:
         say = _progress()
         report = evaluation.evaluate(
             corpus, matchers, limit=arguments.limit, seed=arguments.seed, say=say, calibration=model,
-            fusions=fusions, small=LexicalMatcher if arguments.refit else None, later=later,
-            fitted=(_WORDS, _BOTH),
+            fusions=fusions, small=small if arguments.refit else (), later=later, fitted=(_WORDS, _BOTH),
         )  # fmt: skip
         say("")
         reports.append(report)

@@ -46,12 +46,13 @@ def features(signals: Signals) -> tuple[float, ...]:
     Few on purpose. A score's odds and how far it stands before others mean the same in registries of every size and for needs
     in every style; what more was tried (the share of a need that is covered or known to anybody, a mention of the name) told
     more in the corpora it was fitted on and less in others. Rankings by words and those by meanings as well have weights of
-    their own.
+    their own; deviations from most are the more the more capabilities there are.
     """
     score = min(max(signals.score, _LEAST), 1 - _LEAST)
     seen = (1.0, math.log(score / (1 - score)) / 4, signals.standing, signals.answered)
     nothing = (0.0,) * len(seen)
-    return (*nothing, *seen) if signals.meant else (*seen, *nothing)
+    # By words alone the size of the registry told nothing that held in another corpus.
+    return (*nothing, *seen, math.log1p(signals.known) / 10) if signals.meant else (*seen, *nothing, 0.0)
 
 
 def fit(cases: Sequence[tuple[Signals, bool]], prior: Calibration | None = None, strength: float = 2.0) -> Calibration:

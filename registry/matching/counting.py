@@ -24,6 +24,9 @@ _FIELDS = (
 )
 """Of each text of a document: its weight, the usual number of words, how far a longer one counts less (BM25's b), and
 how many words of it are read."""
+_SERVED = 0.7
+"""What all words of a capability count for that is known to have served needs. It has so much more to be found by that those
+that are new would come after it for needs that are theirs; a longer text counts less for the same reason."""
 _SATURATION = 1.6
 _REPEATED = 2
 """How often a word counts in one text. Whoever says it a third time says nothing more of what the thing does."""
@@ -44,12 +47,13 @@ def count(document: Document) -> Counted:
     """See :class:`Counted`."""
     counted: dict[str, float] = {}
     sequence: list[str] = []
-    for text, (weight, usual, shorter, read) in zip(document, _FIELDS, strict=True):
+    texts = [terms(text)[:read] if text else [] for text, (_, _, _, read) in zip(document, _FIELDS, strict=True)]
+    whole = _SERVED if texts[-1] else 1.0
+    for words, (weight, usual, shorter, _) in zip(texts, _FIELDS, strict=True):
         sequence.append("")
-        if not text:
+        if not words:
             continue
-        words = terms(text)[:read]
-        each = weight / (1 + shorter * (len(words) / usual - 1))
+        each = whole * weight / (1 + shorter * (len(words) / usual - 1))
         said = dict.fromkeys(words, each)
         if len(said) < len(words):
             seen = set[str]()
@@ -97,6 +101,7 @@ def neighbours(text: array[int], asked: Mapping[tuple[int, int], float]) -> floa
     found: dict[tuple[int, int], float] = {}
     seen = set[tuple[int, int]]()
     field, each, last = -1, 0.0, 0
+    whole = _SERVED if text[-1] else 1.0
     for at, number in enumerate(text):
         if not number:
             field, each, seen = field + 1, 0.0, set[tuple[int, int]]()
@@ -104,7 +109,7 @@ def neighbours(text: array[int], asked: Mapping[tuple[int, int], float]) -> floa
             seen.add(both)
             if not each:
                 weight, usual, shorter, _ = _FIELDS[field]
-                each = weight / (1 + shorter * (_length(text, at) / usual - 1))
+                each = whole * weight / (1 + shorter * (_length(text, at) / usual - 1))
             found[both] = found.get(both, 0.0) + each
         last = number
     return sum(asked[both] * value / (_SATURATION + value) for both, value in found.items())

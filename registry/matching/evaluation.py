@@ -74,7 +74,7 @@ def evaluate(
     say: Callable[[str], None] = lambda _: None,
     calibration: Calibration | None = None,
     fusions: Mapping[str, Sequence[str]] | None = None,
-    small: Callable[[], Matcher] | None = None,
+    small: Sequence[Callable[[], Matcher]] = (),
     later: Mapping[str, Corpus] | None = None,
     fitted: Collection[str] | None = None,
 ) -> Report:
@@ -88,7 +88,7 @@ def evaluate(
         say: is told how far it is.
         calibration: from signals to probabilities. Default: the shipped one.
         fusions: what is fused, by the name it is reported under; names of matchers, and ``BM25``.
-        small: makes empty matchers; parts of the corpus, as small as a young registry, then add cases to fit on.
+        small: make empty matchers; parts of the corpus, as small as a young registry, then add cases of each to fit on.
         later: for some matchers, the corpus with other documents under the same ids, instead of it.
         fitted: names of the matchers whose rankings a calibration is to be fitted on. Default: the first.
     """
@@ -133,8 +133,8 @@ def evaluate(
         )  # fmt: skip
         if name in (fitted or [next(iter(matchers))]):
             report.cases += cases
-    if small is not None:
-        report.cases += _small(corpus, queries, chance, small)
+    for make in small:
+        report.cases += _small(corpus, queries, chance, make)
     return report
 
 

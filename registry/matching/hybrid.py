@@ -205,7 +205,8 @@ class HybridMatcher:
             return Findings((), Signals())
         apart = standing([each.score for each in found])
         # None is exactly 0: that says that words alone ranked.
-        return Findings(found[:k], Signals(found[0].score, apart, signals.answered, meant=ranked[0][2] or 1e-4))
+        nearer = ranked[0][2] or 1e-4
+        return Findings(found[:k], Signals(found[0].score, apart, signals.answered, nearer, len(vectors)))
 
     def _encoded(self, texts: Sequence[str]) -> Any:
         """A row for each text, from the store as far as it has them."""

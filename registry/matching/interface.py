@@ -32,6 +32,8 @@ class Signals(NamedTuple):
     """Share of what the best candidate says of itself, by what its words weigh, that the need asks for."""
     meant: float = 0.0
     """How many deviations the best candidate is nearer to the need by its meaning than most; 0 where words alone ranked."""
+    known: float = 0.0
+    """How many capabilities it was held against by meaning: of many the best is more deviations from most than of few."""
 
     @property
     def found(self) -> bool:

@@ -122,12 +122,12 @@ class Nearness:
             products: what :meth:`begun` returned for the asked. Default: begun here.
         """
         np = self._np
-        close, doubts, middle, spread = self._close(
-            asked, products() if products is not None else self._products(asked)
-        )
-        spread = spread if spread > _ALIKE else 1.0
         named = {name: self._rows[name] for name in also if name in self._rows}
-        told = dict(zip(named, self._far(asked, list(named.values()), middle, spread).tolist(), strict=True))
+        exactly = self._exactly(asked, list(named.values()))
+        # What was begun is waited for as late as can be.
+        close, lost, middle, spread = self._close(asked, products() if products is not None else self._products(asked))
+        spread = spread if spread > _ALIKE else 1.0
+        told = dict(zip(named, _far(exactly, middle, spread).tolist(), strict=True))
         if wanted <= 0 or len(named) == len(self._names):
             return told
         close[list(named.values())] = -np.inf
@@ -144,13 +144,22 @@ class Nearness:
             look *= 4
         if len(rows) >= wanted:
             least = float(np.partition(self._exactly(asked, rows), len(rows) - wanted)[len(rows) - wanted])
-            rows = self._allowed(np.flatnonzero(close + doubts >= least), allowed)
-        far = self._far(asked, rows, middle, spread)
+            rows = self._allowed(self._reaching(close, least, lost), allowed)
+        far = _far(self._exactly(asked, rows), middle, spread)
         if len(rows) > wanted:
             chosen: list[int] = np.flatnonzero(far >= np.partition(far, len(far) - wanted)[len(far) - wanted]).tolist()
             far, rows = far[chosen], [rows[at] for at in chosen]
         best = sorted(zip((-far).tolist(), [self._names[row] for row in rows], strict=True))
         return told | {name: -each for each, name in best[:wanted]}
+
+    def _reaching(self, close: Any, least: float, lost: float) -> Any:
+        """Rows whose product may be as large as the least, for what rounding can have done to it."""
+        np = self._np
+        if not lost:
+            return np.flatnonzero(close >= least)
+        reach = np.float32(_SURE / self.dimensions**0.5)
+        rows = np.flatnonzero(close >= least - np.hypot(self._lost[: len(close)].max(), lost) * reach)
+        return rows[close[rows] + np.hypot(self._lost[rows], lost) * reach >= least]
 
     def _allowed(self, rows: Any, allowed: Callable[[str], bool] | None) -> list[int]:
         found: list[int] = rows.tolist()
@@ -171,12 +180,8 @@ class Nearness:
         whole, _ = self._rounded(asked)
         return np.vecdot(self._pairs[: (count + 1) // 2, None], whole[None])
 
-    def _far(self, asked: Any, rows: Sequence[int], middle: float, spread: float) -> Any:
-        """How many deviations nearer than most; rounded, so that sums made in another order give the same ranking."""
-        return ((self._exactly(asked, rows) - middle) / spread).round(4)
-
-    def _close(self, asked: Any, products: Any) -> tuple[Any, Any, float, float]:
-        """The products of all vectors with the nearest of the asked, what each may be wrong by, their mean and deviation."""
+    def _close(self, asked: Any, products: Any) -> tuple[Any, float, float, float]:
+        """The products of all vectors with the nearest of the asked, what rounding took of that, their mean and deviation."""
         np, count = self._np, len(self._names)
         if count < _MANY:
             close = products.max(axis=1)
@@ -186,21 +191,21 @@ class Nearness:
         middle = spread = 0.0
         for each, exact in zip(products.T, asked.astype(np.float64), strict=True):
             found = np.empty(2 * len(each), dtype=np.float32)
-            found[1::2] = high = np.rint(each * np.float32(1 / _HIGH))
+            high = np.rint(each * np.float32(1 / _HIGH))
+            found[1::2] = high
             found[0::2] = each - high * np.float32(_HIGH)
             found = found[:count]
             # One rounding of what is asked is in all the products. Their true mean and deviation are known.
             middle = float(exact @ self._sum) / count
             spread = max(float(exact @ self._squares @ exact) / count - middle * middle, 0.0) ** 0.5
-            unit = spread / (float(found.std(dtype=np.float64)) or 1.0)
+            mean = float(np.add.reduce(found)) / count
+            unit = spread / (max(float(np.add.reduce(found * found)) / count - mean * mean, 0.0) ** 0.5 or 1.0)
             found *= np.float32(unit)
-            found += np.float32(middle - float(found.mean(dtype=np.float64)))
+            found += np.float32(middle - mean * unit)
             close = found if close is None else np.maximum(close, found, out=close)
         if len(asked) > 1:
             middle, spread = float(close.mean(dtype=np.float64)), float(close.std(dtype=np.float64))
-        _, lost = self._rounded(asked)
-        doubts = np.hypot(self._lost[:count], lost.max()) * np.float32(_SURE / self.dimensions**0.5)
-        return close, doubts, middle, spread
+        return close, float(self._rounded(asked)[1].max()), middle, spread
 
     def _count(self, vectors: Any, sign: float) -> None:
         """Take vectors into the sums, or out of them."""
@@ -224,6 +229,11 @@ class Nearness:
         # Seldom: where most were rounded up, what is behind the point is left out instead.
         whole[long] = np.trunc(exact[long])
         return whole, np.linalg.norm(exact - whole, axis=1) / np.float32(self._scale)
+
+
+def _far(products: Any, middle: float, spread: float) -> Any:
+    """How many deviations nearer than most; rounded, so that sums made in another order give the same ranking."""
+    return ((products - middle) / spread).round(4)
 
 
 def _longer(np: Any, values: Any, size: int) -> Any:

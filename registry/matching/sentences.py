@@ -23,13 +23,16 @@ from blackboard.errors import BadInput
 
 _PIECES = 256
 _AT_ONCE = 32
-_COLUMNS = 32
-_FEW = 20
-"""How many columns of weights are multiplied at once, and with how many rows. Up to a million multiplications a BLAS neither
-rearranges the weights, which takes a short text twice the time, nor divides the product among threads, which takes ten times
-the processor on a busy machine, where they wait for each other."""
+_PRODUCT = 1_000_000
+_ROWS = 20
+_COLUMNS = 64
+"""How many multiplications a product has at most, with how many rows and how many columns of weights. Up to a million a BLAS
+neither rearranges the weights, which takes a short text twice the time, nor divides the product among threads, which takes
+ten times the processor on a busy machine, where they wait for each other."""
 _READ = 4000
 """Characters of a text that can matter: 256 pieces are hardly ever longer."""
+_SERIES = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+"""Of the error function, from the highest power down."""
 _KINDS = {"F32": ("<f4", 4), "F16": ("<f2", 2)}
 
 
@@ -125,7 +128,8 @@ class SentenceEncoder:
         weight = np.concatenate([self._tensors.pop(f"{part}.weight") for part in parts])
         bias = np.concatenate([self._tensors.pop(f"{part}.bias") for part in parts])
         columns, size = weight.shape
-        width = max(each for each in range(1, _COLUMNS + 1) if columns % each == 0)
+        most = min(_COLUMNS, max(1, _PRODUCT // (_ROWS * size)))
+        width = max(each for each in range(1, most + 1) if columns % each == 0)
         return np.ascontiguousarray(weight.reshape(columns // width, width, size).transpose(0, 2, 1)), bias
 
     def _pieces(self, text: str) -> list[int]:
@@ -165,42 +169,55 @@ class SentenceEncoder:
         hidden += get["embeddings.position_embeddings.weight"][:longest]
         hidden += get["embeddings.token_type_embeddings.weight"][0]
         hidden = self._norm(hidden.reshape(texts * longest, self.dimensions), "embeddings.LayerNorm")
-        hiding = (mask - 1.0)[:, None, None, :] * np.float32(1e9)
+        # Texts of one length have nothing to hide.
+        hiding = None if mask.all() else (mask - 1.0)[:, None, :, None] * np.float32(1e9)
         for number in range(self._layers):
             layer = f"encoder.layer.{number}."
-            hidden = self._norm(hidden + self._attend(hidden, hiding, layer), f"{layer}attention.output.LayerNorm")
-            inner = self._gelu(self._linear(hidden, f"{layer}intermediate.dense"))
-            hidden = self._norm(hidden + self._linear(inner, f"{layer}output.dense"), f"{layer}output.LayerNorm")
+            attended = self._attend(hidden.reshape(texts, longest, -1), hiding, layer)
+            attended += hidden
+            hidden = self._norm(attended, f"{layer}attention.output.LayerNorm")
+            inner = self._linear(self._gelu(self._linear(hidden, f"{layer}intermediate.dense")), f"{layer}output.dense")
+            inner += hidden
+            hidden = self._norm(inner, f"{layer}output.LayerNorm")
         summed = (hidden.reshape(texts, longest, self.dimensions) * mask[:, :, None]).sum(axis=1)
         mean = summed / mask.sum(axis=1, keepdims=True)
         return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
 
     def _attend(self, hidden: Any, hiding: Any, layer: str) -> Any:
         np = self._np
-        texts, length = hiding.shape[0], hiding.shape[-1]
-        each = self.dimensions // self._heads
-        flat = self._linear(hidden, f"{layer}attention.self")
-        query, key, value = flat.reshape(texts, length, 3, self._heads, each).transpose(2, 0, 3, 1, 4)
-        scores = query @ key.transpose(0, 1, 3, 2)
-        scores *= np.float32(each**-0.5)
-        scores += hiding
-        scores -= scores.max(axis=-1, keepdims=True)
+        texts, length, size = hidden.shape
+        flat = self._linear(hidden.reshape(texts * length, size), f"{layer}attention.self")
+        query, key, value = flat.reshape(texts, length, 3, self._heads, -1).transpose(2, 0, 3, 1, 4)
+        # A column for each piece that asks: along columns of few numbers NumPy is faster than along rows.
+        scores = key @ query.transpose(0, 1, 3, 2)
+        scores *= np.float32((size // self._heads) ** -0.5)
+        if hiding is not None:
+            scores += hiding
+        scores -= np.maximum.reduce(scores, axis=2, keepdims=True)
         np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)
-        seen = (scores @ value).transpose(0, 2, 1, 3).reshape(texts * length, self.dimensions)
-        return self._linear(seen, f"{layer}attention.output.dense")
+        scores /= np.add.reduce(scores, axis=2, keepdims=True)
+        seen = np.empty((texts, length, self._heads, size // self._heads), dtype=np.float32)
+        np.matmul(scores.transpose(0, 1, 3, 2), value, out=seen.transpose(0, 2, 1, 3))
+        return self._linear(seen.reshape(texts * length, size), f"{layer}attention.output.dense")
 
     def _linear(self, rows: Any, name: str) -> Any:
         np = self._np
         blocks, bias = self._blocks[name]
-        parts = [rows[start : start + _FEW] @ blocks for start in range(0, len(rows), _FEW)]
-        found = (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)).transpose(1, 0, 2)
-        return found.reshape(len(rows), -1) + bias
+        found = np.empty((len(rows), len(bias)), dtype=np.float32)
+        parts = found.reshape(len(rows), len(blocks), -1).transpose(1, 0, 2)
+        for start in range(0, len(rows), _ROWS):
+            np.matmul(rows[start : start + _ROWS], blocks, out=parts[:, start : start + _ROWS])
+        found += bias
+        return found
 
     def _norm(self, rows: Any, name: str) -> Any:
+        """Every row with mean 0 and deviation 1, scaled and moved; in place."""
         np = self._np
-        rows = rows - rows.mean(axis=-1, keepdims=True)
-        rows /= np.sqrt(np.vecdot(rows, rows)[:, None] / np.float32(self.dimensions) + np.float32(self._epsilon))
+        rows -= (np.add.reduce(rows, axis=1) / np.float32(self.dimensions))[:, None]
+        spread = np.vecdot(rows, rows)
+        spread /= np.float32(self.dimensions)
+        spread += np.float32(self._epsilon)
+        rows /= np.sqrt(spread, out=spread)[:, None]
         rows *= self._tensors[f"{name}.weight"]
         rows += self._tensors[f"{name}.bias"]
         return rows
@@ -208,17 +225,22 @@ class SentenceEncoder:
     def _gelu(self, x: Any) -> Any:
         """x times the normal distribution's share below x; the error function by Abramowitz and Stegun, 7.1.26."""
         np = self._np
-        size = np.abs(x) * np.float32(0.7071067811865476)
-        t = np.reciprocal(size * np.float32(0.3275911) + np.float32(1.0))
-        series = t * np.float32(1.061405429)
-        for each in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-            series += np.float32(each)
+        size = np.abs(x)
+        t = size * np.float32(0.3275911 * 0.5**0.5)
+        t += np.float32(1.0)
+        np.reciprocal(t, out=t)
+        series = t * np.float32(_SERIES[0] / 2)
+        for each in _SERIES[1:]:
+            series += np.float32(each / 2)
             series *= t
+        series *= size
         size *= size
-        np.negative(size, out=size)
+        size *= np.float32(-0.5)
         series *= np.exp(size, out=size)
-        # series is what is left beyond the size of x, twice; the other side is told by the sign.
-        return x * np.where(x < 0, series * np.float32(0.5), 1.0 - series * np.float32(0.5))
+        # The series is what is left beyond the size of x, times that size.
+        np.maximum(x, np.float32(0.0), out=x)
+        x -= series
+        return x
 
 
 def _words(text: str) -> Iterator[str]:

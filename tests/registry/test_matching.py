@@ -306,6 +306,14 @@ def test_of_those_with_the_same_words_the_one_that_means_what_a_sentence_of_the_
     assert matcher.search("plan boats").candidates[0].reasons[-1].startswith("means alike 0.9")
 
 
+def test_of_two_that_say_the_same_the_new_one_comes_before_the_one_that_served_other_needs() -> None:
+    matcher = LexicalMatcher()
+    matcher.add("a", Document("a", "Convert money", served="order flowers for a birthday"))
+    matcher.add("b", Document("b", "Convert money"))
+    assert [each.name for each in matcher.search("convert money").candidates] == ["b", "a"]
+    assert [each.name for each in matcher.search("convert money for flowers").candidates] == ["a", "b"]
+
+
 def test_what_served_such_needs_comes_first_though_no_word_of_them_is_the_same() -> None:
     table = meaning.pack({"boat": [1.0, 0.0], "voyag": [0.9, 0.1], "invoic": [0.0, 1.0]})
     matcher = LexicalMatcher(Related(pack({})), Meanings(table))

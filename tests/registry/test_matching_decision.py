@@ -135,6 +135,11 @@ def test_rankings_by_words_and_by_meanings_are_judged_apart() -> None:
     assert fitted.probability(words._replace(meant=2.0)) < 0.1
 
 
+def test_as_near_by_meaning_says_less_among_many_than_among_few() -> None:
+    few = Signals(score=0.9, standing=0.8, answered=0.3, meant=3.0, known=20)
+    assert shipped().probability(few) > 1.2 * shipped().probability(few._replace(known=20_000))
+
+
 def test_the_words_of_what_is_removed_do_not_tell_that_it_was_there() -> None:
     """Knowing that nothing fits is measured on a registry that never had what is taken away."""
     documents = {

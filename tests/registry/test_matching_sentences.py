@@ -24,6 +24,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in (("LAYERS", 2), ("HEADS", 3), ("SIZE", 66), ("INNER", 134), ("POSITIONS", 300)):
         monkeypatch.setattr(weights, name, value)
     weights.write(tmp_path, WORDS)
+    # Large enough for a piece to attend to some pieces more than to others.
+    path = tmp_path / "model.safetensors"
+    raw = path.read_bytes()
+    start = 8 + struct.unpack("<Q", raw[:8])[0]
+    path.write_bytes(raw[:start] + (4 * np.frombuffer(raw[start:], "<f4")).tobytes())
     return tmp_path
 
 

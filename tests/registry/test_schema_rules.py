@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from blackboard.errors import BadInput
+from registry import sight
 from registry.schema import check_schema
 
 WRONG: list[Any] = [
@@ -40,3 +43,34 @@ def test_what_the_specification_refuses_is_refused_at_its_place(schema: Any) -> 
 def test_what_the_specification_allows_is_allowed(schema: Any) -> None:
     Draft202012Validator.check_schema(schema)
     check_schema("schema", schema)
+
+
+TEXTS = ["string", "number", "", "x", "(a)+", "(a", "a{9,1}"]
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2), st.floats(-2, 2), st.sampled_from(TEXTS), st.just({}),
+    st.lists(st.sampled_from(["a", "b", 1]), max_size=3),
+)  # fmt: skip
+KEYWORDS = st.sampled_from([*sight._VALUES, *sight._ONE, *sight._LISTS, "properties", "contains", "$ref"])  # pyright: ignore[reportPrivateUsage]
+SCHEMAS: Any = st.recursive(
+    st.dictionaries(KEYWORDS, VALUES, max_size=2),
+    lambda parts: st.dictionaries(
+        KEYWORDS, st.one_of(VALUES, parts, st.lists(parts, max_size=2), st.dictionaries(st.sampled_from("ab"), parts, max_size=2))
+    ),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@given(SCHEMAS)
+def test_what_is_valid_at_sight_is_what_the_specification_allows(schema: Any) -> None:
+    if sight.valid(schema):
+        Draft202012Validator.check_schema(schema)
+
+
+def test_usual_parameters_are_valid_at_sight_and_what_is_refused_is_not() -> None:
+    usual = {"type": "string", "description": "The city.", "minLength": 1, "pattern": "^[a-z]+$", "enum": ["a", "b"]}
+    part = {"anyOf": [usual, {"type": "array", "items": {"type": "integer", "minimum": 0}}], "default": None}
+    assert sight.valid(
+        {"type": "object", "properties": {f"p{number}": part for number in range(3)}, "required": ["p1"]}
+    )
+    for wrong in WRONG:
+        assert not sight.valid(wrong)
