@@ -69,13 +69,21 @@ class Approving(Calling):
     """The operations about tasks that wait for a person."""
 
     async def ask_person(
-        self, claim: Claim, given: JsonValue, terms: Terms, *, kind: Kind = "approval", otherwise: str | None = None
+        self,
+        claim: Claim,
+        given: JsonValue,
+        terms: Terms,
+        *,
+        kind: Kind = "approval",
+        otherwise: str | None = None,
+        version: str | None = None,
     ) -> None:
         """Let a task rest until a person answered, or the time of the terms is over; it is no longer held afterwards.
 
         Args:
             given: what it is asked about: all of the task's input, which is its input from here on.
             otherwise: what counts when nobody answers: ``approve``, or the answer to a question. None: nothing does.
+            version: of the capability; the task keeps to it from here on.
 
         Raises:
             Fenced: the task is no longer held by this claim.
@@ -86,7 +94,7 @@ class Approving(Calling):
         ms, later = int(terms.seconds * 1000), int(terms.delegate_seconds * 1000)
         asked: dict[str, Any] = {
             "kind": kind, "ms": ms, "otherwise": otherwise, "by": [*terms.by], "delegate": [*terms.delegate],
-            "dms": later if terms.delegate else None, "taint": [*claim.taint],
+            "dms": later if terms.delegate else None, "taint": [*claim.taint], "version": version,
         }  # fmt: skip
         await self._call(
             "ask", self.shard_of(claim.run_id), self._released(claim), claim.run_id,

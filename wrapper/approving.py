@@ -7,22 +7,23 @@ from pydantic import JsonValue
 from blackboard.approval import ApprovalPolicy, Said
 from blackboard.attempt import Attempt
 from blackboard.types import Failure
-from registry import Manifest
+from registry import Version
 
 
-async def asked(attempt: Attempt, manifest: Manifest, given: JsonValue, policy: ApprovalPolicy) -> bool:
+async def asked(attempt: Attempt, version: Version, given: JsonValue, policy: ApprovalPolicy) -> bool:
     """Whether a person has to be asked about a task first; then it is let go of, and comes again with what was said.
 
     Raises:
         Fenced: the task is no longer held.
         BlobUnavailable: what it was given is large, and the store of large values cannot be used.
     """
+    manifest = version.manifest
     wanted = policy.needed(manifest.name, manifest.effects, manifest.approval)
     if wanted is None or attempt.claim.said is not None:
         return False
     terms = policy.settle(wanted)
     otherwise = "approve" if terms.otherwise == "approve" else None
-    await attempt.board.ask_person(attempt.claim, given, terms, otherwise=otherwise)
+    await attempt.board.ask_person(attempt.claim, given, terms, otherwise=otherwise, version=version.sha)
     return True
 
 

@@ -123,7 +123,7 @@ class Executor:
             )
         if (why := approving.refusal(claim.said)) is not None:
             return claim.completion(Status.REFUSED, error=why, version=version.sha)
-        if await approving.asked(attempt, version.manifest, given, self._approval):
+        if await approving.asked(attempt, version, given, self._approval):
             return None
         if source is not None:
             return await self._isolated(attempt, version, source, given)

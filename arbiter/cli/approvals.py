@@ -61,7 +61,7 @@ async def _waiting(arguments: argparse.Namespace, approvals: Approvals) -> None:
 
 
 def _lines(each: Waiting) -> list[str]:
-    # Arguments are JSON in ASCII as the board keeps it: nothing of it can pass for words of ours, or move the cursor.
+    # Arguments are JSON in ASCII as the board keeps them: nothing in them can pass for words of ours, or move the cursor.
     asks = "asks" if each.kind == "question" else f"{each.capability} {(each.version or '')[:12]} waits for approval"
     more = "" if each.whole else f" ... {each.argument_bytes:,} bytes in all: arbiter approvals show {each.id}"
     who = ""
@@ -72,7 +72,7 @@ def _lines(each: Waiting) -> list[str]:
         who = f"; for {narration.words(each.by)}{later}"
     return [
         f"{narration.one_line(each.id, 200)} {asks}, until {narration.moment(each.until)}, then {narration.otherwise(each)}{who}",
-        f"  {each.arguments}{more}",
+        f"  {narration.escaped(each.arguments)}{more}",
         f"  from {narration.sources(each.sources)}; tenant {each.tenant}; the run was asked: "
         f"{narration.one_line(json.dumps(each.request), 200)}",
     ]  # fmt: skip

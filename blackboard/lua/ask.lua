@@ -1,7 +1,7 @@
 -- own: task, fence, ms, what is asked of whom (JSON: kind, ms, what counts without an answer, by, delegate and the dms after which
--- that one may answer, taint; none that is empty), input, as JSON that is not decoded. Puts a task to rest until a person answered or the ms are over: no lease, no
--- attempt spent. Time stands still for it and for its run. What it was given stands where its input stood, so that what is
--- answered is about exactly that.
+-- that one may answer, taint, version of the capability where nobody had chosen one; none that is empty), input, as JSON that is
+-- not decoded. Puts a task to rest until a person answered or the ms are over: no lease, no attempt spent. Time stands still for
+-- it and for its run. What it was given stands where its input stood, so that what is answered is about exactly that.
 local id, ms = ARGV[A], tonumber(ARGV[A + 2])
 local t, no, other = held(id, ARGV[A + 1])
 if not t then
@@ -17,6 +17,7 @@ let_go(id, t)
 t.att = t.att - 1
 t.ask = cjson.decode(ARGV[A + 3])
 t.ask.at = MS
+t.version, t.ask.version = t.version or t.ask.version, nil
 redis.call('HSET', DATA, id, ARGV[A + 4])
 stand_still(id, t, r, ms)
 t.state = 'delayed'

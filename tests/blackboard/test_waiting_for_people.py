@@ -186,6 +186,13 @@ async def test_what_is_edited_takes_the_place_of_what_was_asked_about_and_brings
     assert "token:desk" in claim.taint
 
 
+async def test_what_is_approved_is_of_the_version_that_was_shown(play: Play) -> None:
+    _, waiting = await asked(play, version="v1")
+    assert waiting.version == "v1"
+    await answer(play, waiting)
+    assert (await play.one()).version == "v1"
+
+
 async def test_a_question_is_answered_with_words_and_an_approval_is_not(play: Play) -> None:
     _, waiting = await asked(play)
     assert await code(answer(play, waiting, "answered", text="blue")) == "KIND"
