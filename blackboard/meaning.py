@@ -228,9 +228,7 @@ class Index:
                 links = tuple((link["to"], link["rel"]) for link in data.get("links") or ())
                 until = data.get("expires_ms")
                 content = Blob.of(data["content"]) or data["content"]
-                self._know(
-                    subject, data["version"], data["topic"], content, links, None if until is None else until / 1000
-                )
+                self._know(subject, data["version"], data["topic"], content, links, until and until / 1000)
             elif kind in _HELD:
                 self.drop(subject)
                 self.held[subject] = data.get("until_ms", 0) / 1000
@@ -386,8 +384,7 @@ def text_of(content: JsonValue) -> str:
             word = one[:TEXT_CHARACTERS]
         elif isinstance(one, dict):
             for name, value in reversed(cast("dict[str, JsonValue]", one).items()):
-                left.append(value)
-                left.append(f"{name}:")
+                left += (value, f"{name}:")
             continue
         elif isinstance(one, list):
             left += reversed(cast("list[object]", one))
