@@ -19,6 +19,7 @@ from pydantic_core import from_json
 
 from blackboard import entry_log, events, topics
 from blackboard.blobs import Blob
+from blackboard.ending import end
 from blackboard.entry import ENDS, FACTS, Entry, place
 from blackboard.entry_log import Logged, order
 from blackboard.errors import BadInput
@@ -227,9 +228,7 @@ class Index:
                 links = tuple((link["to"], link["rel"]) for link in data.get("links") or ())
                 until = data.get("expires_ms")
                 content = Blob.of(data["content"]) or data["content"]
-                self._know(
-                    subject, data["version"], data["topic"], content, links, None if until is None else until / 1000
-                )
+                self._know(subject, data["version"], data["topic"], content, links, until and until / 1000)
             elif kind in _HELD:
                 self.drop(subject)
                 self.held[subject] = data.get("until_ms", 0) / 1000
@@ -303,27 +302,34 @@ async def query_past(
 
 async def _follow(reading: EntryReading, meaning: Meaning, index: Index) -> str:
     """Go on to the end of the log. The last fact that is known is read again: when it is gone, all is read anew."""
-    board = reading.board
-    while True:
-        read = await entry_log.page(board, reading.owner, index.position if index.mark else "-")
-        # The one summary of what was compacted gives its place to the next one: it is no place to go on from.
-        page = [one for one in read.events if one[1]["type"] != events.ScopeCompacted.kind]
-        lost = index.mark and (not page or page[0][0] != index.position or page[0][1].get("id") != index.mark)
-        # What was taken out of the part that is still to be read may have said that something known is over.
-        missed = index.compacted not in (None, read.mark.at) and order(index.position) < order(read.mark.upto)
-        if lost or missed:
-            index.clear(meaning.ranking())
-            continue
-        index.compacted = read.mark.at
-        new = page[1:] if index.mark else page
-        if not new:
-            break
-        position, fields = new[-1]
-        await _apart(partial(index.apply, [one for one in new if one[1]["type"].startswith(FACTS)]))
-        index.position, index.mark = position, fields["id"]
-        meaning.within_bounds(reading.owner)
-        if not read.more:
-            break
+    board, owner = reading.board, reading.owner
+    ahead: asyncio.Task[entry_log.Page] | None = None
+    try:
+        while True:
+            read = await (ahead or entry_log.page(board, owner, index.position if index.mark else "-"))
+            ahead = None
+            # The one summary of what was compacted gives its place to the next one: it is no place to go on from.
+            page = [one for one in read.events if one[1]["type"] != events.ScopeCompacted.kind]
+            lost = index.mark and (not page or page[0][0] != index.position or page[0][1].get("id") != index.mark)
+            # What was taken out of the part that is still to be read may have said that something known is over.
+            missed = index.compacted not in (None, read.mark.at) and order(index.position) < order(read.mark.upto)
+            if lost or missed:
+                index.clear(meaning.ranking())
+                continue
+            index.compacted = read.mark.at
+            new = page[1:] if index.mark else page
+            if not new:
+                break
+            position, fields = new[-1]
+            if read.more:  # comes while this page is put into the index
+                ahead = asyncio.create_task(entry_log.page(board, owner, position))
+            await _apart(partial(index.apply, [one for one in new if one[1]["type"].startswith(FACTS)]))
+            index.position, index.mark = position, fields["id"]
+            meaning.within_bounds(owner)
+            if not read.more:
+                break
+    finally:
+        await end([ahead] if ahead is not None else ())
     now = await reading.server_time()
     back = index.back(now)
     for start in range(0, len(back), _READ):
@@ -378,8 +384,7 @@ def text_of(content: JsonValue) -> str:
             word = one[:TEXT_CHARACTERS]
         elif isinstance(one, dict):
             for name, value in reversed(cast("dict[str, JsonValue]", one).items()):
-                left.append(value)
-                left.append(f"{name}:")
+                left += (value, f"{name}:")
             continue
         elif isinstance(one, list):
             left += reversed(cast("list[object]", one))

@@ -84,9 +84,8 @@ def pair(first: int, second: int) -> int:
 
 def pairs(marks: Sequence[int]) -> set[int]:
     """The numbers of the pairs in texts that are divided by marks of 0."""
-    return {
-        (31 * first + second) % PAIRS for first, second in pairwise(marks) if first and second
-    }  # pair(), without a call
+    # As pair() has it; a call for each would take longer than all the rest.
+    return {(31 * first + second) % PAIRS for first, second in pairwise(marks) if first and second}
 
 
 def neighbours(text: array[int], asked: Mapping[tuple[int, int], float]) -> float:

@@ -125,6 +125,18 @@ async def test_a_log_that_lost_its_end_is_read_anew(board: Board) -> None:
     assert set(ids(await notes.query(about="boat"))) == {first.id, third.id}
 
 
+async def test_a_log_of_many_pages_is_read_whole(redis_board: Board) -> None:
+    notes = Entries(redis_board, "tenant:acme", meaning=meaning())
+    posted: list[str] = []
+    for start in range(0, 1200, 100):
+        written = await asyncio.gather(*(notes.post("a", f"boat w{number}") for number in range(start, start + 100)))
+        posted += [one.id for one in written]
+    for number in (0, 499, 500, 501, 1199):
+        assert ids(await notes.query(about=f"w{number}", limit=1)) == [posted[number]]
+    await notes.amend(posted[3], "a train")
+    assert ids(await notes.query(about="train")) == [posted[3]]
+
+
 async def test_an_index_whose_question_was_cancelled_is_built_anew(play: Play, monkeypatch: Any) -> None:
     kept = meaning()
     notes = Entries(play.board, "session:s", meaning=kept)
