@@ -155,15 +155,20 @@ def test_the_readmes_first_command_shows_the_main_job(tmp_path: Path) -> None:
 
 def test_a_submission_is_tested_by_the_readmes_second_command() -> None:
     script = (ROOT / ".ci" / "run").read_text("utf-8")
-    assert re.search(r'^bash .*"\$\(readme_command 2\)"$', script, re.MULTILINE), ".ci/run takes it from the README"
-    function = re.search(r"^readme_command\(\) \{.*?^\}$", script, re.MULTILINE | re.DOTALL)
-    assert function is not None
+    taken = re.search(r"^readme_command\(\) \{.*?^\}$.*?^command=.*?$", script, re.MULTILINE | re.DOTALL)
+    assert taken is not None, ".ci/run takes it from the README"
+    steps = re.findall(r'^bash -euo pipefail -c ("\$\{command.*?\}")', script, re.MULTILINE)
     said = subprocess.run(
-        ["bash", "-c", f"{function[0]}\nreadme_command 2"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["bash", "-c", f"{taken[0]}\nprintf '%s\\n' {' '.join(steps)}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    second = _readme_commands()[1]
-    assert said.stdout.strip() == second
-    assert "-m pytest" in second
+    made, tested = (step.strip() for step in said.stdout.splitlines())
+    assert f"{made} && {tested}" == _readme_commands()[1]
+    assert "-m pytest" in tested
+    assert "-m pytest" not in made
 
 
 # ---- links -------------------------------------------------------------------------------------------------------------
