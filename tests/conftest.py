@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from blackboard import _keys, redaction
@@ -72,6 +73,11 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).decode())
 """One key for every process of a test run, so that none is made in the home of whoever runs the tests."""
+
+
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
+"""How long an example takes to make or to run says nothing on a machine that others use."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -125,7 +125,7 @@ STEP = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEP, max_size=15))
 def test_any_sequence_of_calls_keeps_the_invariants(steps: list[tuple[str, str, int, bool]]) -> None:
     """At most one active version of a name, the pointer names it, and the log rebuilds the states (G9)."""

@@ -387,7 +387,7 @@ TAMPER = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(changes=st.lists(TAMPER, min_size=1, max_size=3))
 def test_g10_whatever_is_tampered_with_only_what_was_signed_runs(changes: list[tuple[str, str, int, int]]) -> None:
     """Random changes of what is stored: a version either loads exactly as it was signed, or does not load."""
