@@ -102,7 +102,8 @@ class Serving:
     async def start(self, board: Board, registry: Registry, heartbeat: Heartbeat) -> None:
         """Begin to serve the roles."""
         if self.roles:
-            from wrapper.spending import Prices, Spending
+            from wrapper.prices import Prices
+            from wrapper.spending import Spending
 
             self.spending = Spending(Budgets(board), Prices.of(self._options["prices"]))
 
@@ -240,7 +241,7 @@ class Serving:
             which = "model"
         if which not in self._resolved:
             from wrapper.models import resolve
-            from wrapper.spending import bound_output
+            from wrapper.worst_case import bound_output
 
             given = self._options[which]
             made = resolve(given)

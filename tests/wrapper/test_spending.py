@@ -31,7 +31,8 @@ from blackboard.errors import BadInput
 from blackboard.quotas import Quota, Quotas
 from blackboard.testing import RedisServer
 from wrapper.models import ModelTransient, as_failure, converse, describe
-from wrapper.spending import OUTPUT_TOKENS, Spending, bound_output, most_input, most_output
+from wrapper.spending import Spending
+from wrapper.worst_case import OUTPUT_TOKENS, bound_output, most_input, most_output
 
 HELLO: Any = [{"role": "user", "content": [{"text": "hello"}]}]
 ANY = {"type": "object", "additionalProperties": True}
