@@ -124,7 +124,7 @@ class Serving:
             employ("arbiter", [STEP_LANE], planner.handle)
             self._keep(StandingRuns(board).run, "standing")
         if "fabricator" in self.roles:
-            from arbiter.decisions import FABRICATOR_LANE
+            from arbiter.fabrications import FABRICATOR_LANE
             from fabricator import Fabricator
 
             fabricator = Fabricator(
