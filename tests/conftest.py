@@ -50,6 +50,8 @@ REACHED = {
 """Those that run in every way: what asks every shard, blocking reads, binary replies, threads with a connection of their own."""
 ONE_HOME = {"test_worker", "test_worker_holding", "test_round_trips", "test_blobs", "test_retention", "test_feed"}
 """Modules whose tests look for work on the first shard: every run of theirs is there."""
+for _each in CONFORMANCE | REACHED | ONE_HOME:  # one that is renamed must not fall out unnoticed
+    assert (Path(__file__).parent / "blackboard" / f"{_each}.py").is_file(), _each
 
 
 def _module(name: str) -> str:
