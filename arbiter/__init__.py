@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from wrapper.models import RecordedModel, ScriptedModel
     from wrapper.peers.a2a import A2aPeer
     from wrapper.peers.mcp import McpPeer
-    from wrapper.spending import Price, Prices
+    from wrapper.prices import Price, Prices
 
 _HOMES = {
     "A2aPeer": "wrapper.peers.a2a",
@@ -97,8 +97,8 @@ _HOMES = {
     "OpenRequest": "arbiter.volunteering",
     "Permanent": "wrapper.failing",
     "Posting": "arbiter.inquiry",
-    "Price": "wrapper.spending",
-    "Prices": "wrapper.spending",
+    "Price": "wrapper.prices",
+    "Prices": "wrapper.prices",
     "Query": "blackboard.triggers",
     "Quota": "blackboard.quotas",
     "QuotaExceeded": "blackboard.errors",

@@ -19,7 +19,7 @@ from typing import Any, cast
 from pydantic import JsonValue
 
 from arbiter import volunteering
-from arbiter.decisions import FABRICATION, fabrication
+from arbiter.fabrications import FABRICATION, fabrication
 from arbiter.fold import RunState, Task
 from arbiter.volunteering import ANSWERS, AWARDS, BIDS, REQUESTS, UNANSWERED, Candidate, OpenRequest
 from blackboard.agenda import Agenda

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from arbiter import calls
 from arbiter.calls import Call
-from arbiter.decisions import FABRICATOR_LANE
+from arbiter.fabrications import FABRICATOR_LANE
 from blackboard import dead_letters
 from blackboard.board import Board, run_id_of
 from blackboard.dead_letters import FullLetter, Letter, Where

@@ -7,8 +7,7 @@ an invalid call is posted.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
 
@@ -16,48 +15,23 @@ from pydantic import JsonValue
 
 from arbiter import asking, board_tools, questions, tools
 from arbiter.board_tools import BoardTools
+from arbiter.decided import Decision, direct_keys, without_orphans
+from arbiter.fabrications import FABRICATION, fabrication
 from arbiter.fold import RunState, Task
 from blackboard import references
 from blackboard.errors import BadInput, BlobError, UnknownRecord
 from blackboard.events import Call
 from blackboard.results import result_entry
 from blackboard.taint import Taint, merged
-from blackboard.types import RetryPolicy, RetryRule, Status, TaskSpec
+from blackboard.types import Status, TaskSpec
 from registry import Contract, HashMismatch, Prices, Registry, Version, schema
 from registry.manifest import RESERVED_NAMES, canonical
-from registry.matching import MatchDecision
 from wrapper.models import ToolUse
 
-FABRICATOR_LANE = "fabricator"
-FABRICATION = "fabricate_"
-"""Beginning of the key of a fabrication's task."""
 REQUEST = "request"
 """What a reference calls the request itself, unless a task has this key."""
 _OWN = (tools.SEARCH, tools.REQUEST, tools.PLAN, tools.OPEN, *board_tools.NAMES)
 _LISTED_PROBLEMS = 10
-_FABRICATION_RETRY = RetryPolicy(
-    max_attempts=10, rules=(RetryRule(errors=("model_error",)), RetryRule(errors=("*",), max_attempts=3))
-)
-"""A fabrication makes many model calls and goes on where its last attempt stopped, so a busy provider is waited for."""
-
-
-@dataclass(slots=True)
-class Decision:
-    """What one reply of the model comes to."""
-
-    calls: list[Call] = field(default_factory=list[Call])
-    tasks: list[TaskSpec] = field(default_factory=list[TaskSpec])
-    pins: dict[str, str] = field(default_factory=dict[str, str])
-    found: list[str] = field(default_factory=list[str])
-    """Capabilities to offer from the next round on."""
-    matches: list[MatchDecision] = field(default_factory=list[MatchDecision])
-    """What the matcher decided about each search."""
-    recalled: Taint = ()
-    """Where entries come from that calls are answered with."""
-
-    @property
-    def invalid(self) -> bool:
-        return any(not call.valid for call in self.calls)
 
 
 class _Invalid(Exception):
@@ -110,7 +84,7 @@ class Decider:
         """Check every call; the answers of invalid ones say what to do instead."""
         decision = Decision()
         direct = [use for use in uses if use.name not in _OWN]
-        keys = dict(zip([use.id for use in direct], _direct_keys(direct), strict=True))
+        keys = dict(zip([use.id for use in direct], direct_keys(direct), strict=True))
         self._keys = set(keys.values())
         for use in uses:
             try:
@@ -119,7 +93,7 @@ class Decider:
                 call, tasks = Call(tool_use_id=use.id, name=use.name, answer=str(problem), valid=False), []
             decision.calls.append(call)
             decision.tasks += tasks
-        return _without_orphans(decision, self._task_id)
+        return without_orphans(decision, self._task_id)
 
     def _task_id(self, key: str) -> str:
         return f"{self._run_id}/{self._round}.{key}"
@@ -398,55 +372,5 @@ class Decider:
             raise _Invalid(f"The input of {name} does not fit its schema: {'; '.join(said)}.")
 
 
-def fabrication(state: RunState, name: str, need: str, hint: JsonValue, tool_use_id: str, taint: Taint) -> TaskSpec:
-    """The task of the Fabricator to write a capability that a run lacks."""
-    return TaskSpec(
-        key=FABRICATION + name,
-        tool_use_id=tool_use_id,
-        kind="fabrication",
-        capability="fabricator",
-        lane=FABRICATOR_LANE,
-        input={"name": name, "need": need, "input_hint": hint, "request": state.request, "tenant": state.tenant},
-        # As long as the run: a specification, several candidates and their exams are many model calls.
-        retry=_FABRICATION_RETRY,
-        seconds=state.limits.seconds,
-        attempt_seconds=state.limits.seconds,
-        taint=taint,
-    )
-
-
 def _data(task: Task) -> JsonValue:
     return task.completion.data if task.completion else None
-
-
-def _direct_keys(uses: list[ToolUse]) -> Iterator[str]:
-    seen: dict[str, int] = {}
-    taken = {use.name for use in uses}
-    for use in uses:
-        seen[use.name] = seen.get(use.name, 0) + 1
-        key = use.name if seen[use.name] == 1 else f"{use.name}_{seen[use.name]}"
-        while key in taken and key != use.name:
-            seen[use.name] += 1
-            key = f"{use.name}_{seen[use.name]}"
-        yield key
-
-
-def _without_orphans(decision: Decision, task_id: Any) -> Decision:
-    """Withdraw calls that wait for a task of the same turn whose own call turned out invalid."""
-    while True:
-        keys = {task.key for task in decision.tasks}
-        orphans = {task.key: [key for key in task.after if key not in keys] for task in decision.tasks}
-        orphans = {key: missing for key, missing in orphans.items() if missing}
-        if not orphans:
-            return decision
-        lost = {task_id(key): missing for key, missing in orphans.items()}
-        for i, call in enumerate(decision.calls):
-            hit = [missing for task, missing in lost.items() if task in call.tasks]
-            if hit:
-                decision.tasks = [task for task in decision.tasks if task_id(task.key) not in call.tasks]
-                decision.calls[i] = Call(
-                    tool_use_id=call.tool_use_id,
-                    name=call.name,
-                    valid=False,
-                    answer=f"Nothing was posted: it waits for {', '.join(hit[0])}, which was invalid in this turn.",
-                )

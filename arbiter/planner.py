@@ -15,7 +15,9 @@ from arbiter import asking, attending, board_tools, conversation, inquiry, promp
 from arbiter.board_tools import BoardTools
 from arbiter.choosing import SHORTLIST, Choosing
 from arbiter.control import Control
-from arbiter.decisions import FABRICATION, Decider, Decision
+from arbiter.decided import Decision
+from arbiter.decisions import Decider
+from arbiter.fabrications import FABRICATION
 from arbiter.fold import RunState
 from arbiter.outcomes import lessons, outcomes
 from arbiter.recalling import Recaller, Recalling, View

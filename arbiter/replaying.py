@@ -21,6 +21,7 @@ from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.events import PREFIX, SUFFIX, ReplayOf, RunAccepted, RunAcceptedData
+from blackboard.refusing import refused
 from blackboard.taint import of_request
 from blackboard.types import Limits
 
@@ -197,7 +198,7 @@ async def replay_runs(
             try:
                 data = RunAcceptedData.model_validate(event.get("data"))
             except ValidationError as error:
-                raise BadInput("event", event["id"], f"It is no {RunAccepted.kind}: {error}") from error
+                raise BadInput("event", event["id"], f"It is no {RunAccepted.kind}: {refused(error)}") from None
             taint = data.taint
             whose, bounds, request = tenant or data.tenant, limits or data.limits, data.request
             if (blob := Blob.of(request)) is not None:

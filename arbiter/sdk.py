@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fabricator import FabricationSettings
     from wrapper.isolation import Isolation
     from wrapper.peers import Peer
-    from wrapper.spending import Price, Prices
+    from wrapper.prices import Price, Prices
 
 GRACE_SECONDS = 10.0
 

@@ -102,7 +102,8 @@ class Serving:
     async def start(self, board: Board, registry: Registry, heartbeat: Heartbeat) -> None:
         """Begin to serve the roles."""
         if self.roles:
-            from wrapper.spending import Prices, Spending
+            from wrapper.prices import Prices
+            from wrapper.spending import Spending
 
             self.spending = Spending(Budgets(board), Prices.of(self._options["prices"]))
 
@@ -123,7 +124,7 @@ class Serving:
             employ("arbiter", [STEP_LANE], planner.handle)
             self._keep(StandingRuns(board).run, "standing")
         if "fabricator" in self.roles:
-            from arbiter.decisions import FABRICATOR_LANE
+            from arbiter.fabrications import FABRICATOR_LANE
             from fabricator import Fabricator
 
             fabricator = Fabricator(
@@ -241,7 +242,7 @@ class Serving:
             which = "model"
         if which not in self._resolved:
             from wrapper.models import resolve
-            from wrapper.spending import bound_output
+            from wrapper.worst_case import bound_output
 
             given = self._options[which]
             made = resolve(given)

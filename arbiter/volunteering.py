@@ -175,7 +175,4 @@ def _at_ms(position: str) -> int:
 
 
 def _first(error: ValidationError | BadInput) -> str:
-    if isinstance(error, BadInput):
-        return str(error)[:300]
-    one = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, one['loc'])) or 'content'}: {one['msg']}"[:300]
+    return str(error if isinstance(error, BadInput) else refused(error, whole="content"))[:300]

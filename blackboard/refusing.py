@@ -20,16 +20,35 @@ _REMEDIES = {
     "string_type": "Give text.",
     "bool_type": "Give true or false.",
     "bool_parsing": "Give true or false.",
+    "int_type": "Give a whole number.",
+    "int_parsing": "Give a whole number.",
+    "int_from_float": "Give a whole number.",
+    "float_type": "Give a number.",
+    "float_parsing": "Give a number.",
+    "finite_number": "Give a finite number.",
+    "literal_error": "Use {expected}.",
+    "greater_than": "Give more than {gt}.",
+    "greater_than_equal": "Give {ge} or more.",
+    "less_than": "Give less than {lt}.",
+    "less_than_equal": "Give {le} or less.",
+    "string_too_short": "Use at least {min_length} characters.",
+    "string_too_long": "Use at most {max_length} characters.",
+    "too_short": "Give at least {min_length}.",
+    "too_long": "Give at most {max_length}.",
+    "value_error": "{error}.",
 }
-"""By the type of pydantic's error; of any other its own words are used."""
+"""By the type of pydantic's error, with what it names; of any other its own words are used."""
 
 
-def refused(error: ValidationError, what: str = "", remedies: Mapping[str, str] | None = None) -> BadInput:
+def refused(
+    error: ValidationError, what: str = "", remedies: Mapping[str, str] | None = None, *, whole: str = ""
+) -> BadInput:
     """The first thing that is wrong.
 
     Args:
         what: what a refusal calls the whole; nothing stands before the field's name by default.
         remedies: what to do about a field of the whole, by its name, where something better can be said.
+        whole: what a refusal names that is about no field; ``what`` by default.
     """
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
@@ -38,7 +57,7 @@ def refused(error: ValidationError, what: str = "", remedies: Mapping[str, str] 
         if inner.field not in (what, *path[-1:]):
             path.append(inner.field)
         return BadInput(_dotted(what, path), inner.value, inner.remedy)
-    field = _dotted(what, path)
+    field = _dotted(what, path) or whole
     if first["type"] == "missing":
         return BadInput(field, None, _REMEDIES["missing"])
     if first["type"] == "extra_forbidden":
@@ -55,6 +74,11 @@ def _dotted(what: str, path: list[str]) -> str:
 
 
 def _said(kind: str, message: str, context: Mapping[str, Any]) -> str:
-    if kind == "literal_error":
-        return f"Use {context['expected']}."
-    return _REMEDIES.get(kind) or f"{message.rstrip('.')}."
+    remedy = _REMEDIES.get(kind, message)
+    if kind in _REMEDIES:
+        remedy = remedy.format_map({name: _short(value) for name, value in context.items()})
+    return f"{remedy.rstrip('.')}."
+
+
+def _short(value: object) -> object:
+    return f"{value:.15g}" if isinstance(value, float) else value

@@ -149,7 +149,8 @@ class _Walk:
     """One shard's runs from the newest on."""
 
     def __init__(self, board: Board, shard: _keys.Shard, where: Where, after: tuple[int, str] | None) -> None:
-        self._client, self._shard, self._where, self._after = cast(Any, board.client), shard, where, after
+        self._client, self._shard, self._where = cast(Any, board.client), shard, where
+        self._told = self._after = after
         self._page: list[RunSummary] = []
         self._over = False
 
@@ -168,13 +169,13 @@ class _Walk:
             return
         ids = [run_id for run_id, _ in rows]
         headers: list[str | None] = await _script.retrying(lambda: self._client.hmget(self._shard.runs, ids))
-        since, after = self._where.since, self._after
+        since, told = self._where.since, self._told
         for (run_id, score), raw in zip(rows, headers, strict=True):
             if since is not None and score < since * 1000:
                 self._over = True
                 break
             # Runs of the same millisecond may have been told already, when the page before ended in another shard.
-            if raw and (after is None or (int(score), run_id) < after):
+            if raw and (told is None or (int(score), run_id) < told):
                 self._page.append(summarise(run_id, json.loads(raw)))
         self._page.reverse()
         self._after = (int(rows[-1][1]), rows[-1][0])

@@ -29,6 +29,7 @@ from blackboard.events import (
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, join
 from blackboard.plan import Wait, specs
 from blackboard.redaction import cleaned, cleaned_completion, cleaned_failure
+from blackboard.refusing import refused
 from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
 
 _BELL_SLACK_SECONDS = 5.0
@@ -300,7 +301,7 @@ class Working(Calling):
             try:
                 FabricationStageData.model_validate(data)
             except ValidationError as error:
-                raise BadInput("data", data, f"It does not fit {kind}: {error}") from error
+                raise refused(error, "data") from None
         if kind == FabricationStage.kind:
             data = cleaned(data)
         told, kept = dump(data, "data", REPORT_BYTES), ""

@@ -11,7 +11,7 @@ from blackboard.errors import BadInput
 from blackboard.settings_file import FileSettings
 from fabricator.granting import GrantPolicy
 from registry import Grants
-from registry.manifest import check_package
+from registry.grants import check_package
 
 
 class FabricationSettings(FileSettings):

@@ -21,7 +21,7 @@ from blackboard.errors import IsolationUnavailable, MissingExtra
 from blackboard.taint import Taint, merged
 from blackboard.types import Usage
 from registry import Manifest, schema
-from registry.manifest import TopicGrants
+from registry.grants import TopicGrants
 from wrapper.broker import AttemptBroker, Outside
 from wrapper.context import TaskContext
 from wrapper.isolation import Broker

@@ -18,8 +18,9 @@ and nothing to the right of it.
 
 from registry.declare import Capability, capability
 from registry.finding import Match
+from registry.grants import Grants, TopicGrants
 from registry.lineage import origin, suspects
-from registry.manifest import CapabilityLimits, Example, ExamRecord, Grants, Manifest, TopicGrants
+from registry.manifest import CapabilityLimits, Example, ExamRecord, Manifest
 from registry.matching import (
     Candidate,
     Contract,

@@ -28,7 +28,8 @@ from blackboard.taint import Taint, given
 from blackboard.triggers import Trigger
 from blackboard.types import RetryPolicy, Usage
 from registry import strands_tools
-from registry.manifest import EVERY_TENANT, LOCAL, CapabilityLimits, Example, Grants, Manifest
+from registry.grants import Grants
+from registry.manifest import EVERY_TENANT, LOCAL, CapabilityLimits, Example, Manifest
 from registry.signature import Signature, caller_namespace, plain
 
 P = ParamSpec("P")

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from blackboard.errors import ArbiterError, BadInput
+from blackboard.refusing import refused
 
 _REFERENCE = "#/$defs/{model}"
 _NOTHING = inspect.Parameter.empty
@@ -97,9 +98,7 @@ class Signature:
             try:
                 arguments[key] = self._adapters[key].validate_python(each)
             except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                where = ".".join([key, *(str(part) for part in first["loc"])])
-                raise BadInput(where, first["input"], f"{first['msg']}.") from None
+                raise refused(error, key) from None
         return arguments
 
     def result(self, value: object) -> JsonValue:

@@ -27,7 +27,7 @@ from blackboard.trust import KEY_ID, TrustedKey
 from blackboard.types import Record
 from registry import keyfile
 from registry.content import canonical, sha256
-from registry.manifest import Grants
+from registry.grants import Grants
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from blackboard import _keys, redaction
@@ -24,60 +25,67 @@ from blackboard.testing_several import RedisCluster, SentinelSet
 
 ENGINES = ("redis", "memory")
 """What every test that uses ``board`` runs on."""
-CLUSTER = "cluster"
-"""Three masters with replicas, six shards: what the whole conformance suite runs on besides."""
-SPREAD = ("shards", CLUSTER, "sentinel", "valkey", "local")
-"""What one part of it runs on besides: three shards on one server, Sentinels, Valkey, the supervised server of a data directory.
-
-It is the part in which clients differ: scripts, blocking reads, binary replies, threads with a connection of their own.
-"""
+SERVERS = ("cluster", "valkey")
+"""What the whole conformance suite runs on besides: three masters with replicas and six shards, where keys of one call must be
+in one slot; and Valkey, which runs the scripts by itself."""
+WAYS = ("shards", "sentinel", "local")
+"""Other ways to a server that runs the scripts already: three shards on one server, Sentinels, the supervised server of a data
+directory. The part of the suite runs here in which these ways differ."""
 REDIS8 = os.environ.get("ARBITER_TEST_REDIS8")
 """Path of a Redis 8 server program, which no wheel that the tests need carries: where it is named, all of it runs there too."""
-CONFORMANCE: dict[str, tuple[str, ...]] = {
-    "test_protocol_tasks": ("shards", CLUSTER, "sentinel", "valkey"),
-    "test_protocol_runs": SPREAD,
-    "test_protocol_quotas": ("shards", CLUSTER, "sentinel", "valkey"),
-    "test_protocol_control": ("shards", CLUSTER, "sentinel", "valkey"),
-    "test_protocol_retries": ("shards", CLUSTER, "sentinel", "valkey"),
-    "test_calls": ("shards", CLUSTER, "sentinel", "valkey"),
-    "test_dead_letters": ("shards", CLUSTER, "sentinel", "valkey"),
-    "test_feed": SPREAD,
-    "test_worker": (CLUSTER, "sentinel", "valkey"),
-    "test_worker_holding": (CLUSTER, "sentinel", "valkey"),
-    "test_round_trips": SPREAD,
-    "test_blobs": SPREAD,
-    "test_schedules": (CLUSTER, "sentinel", "valkey"),
-    "test_budgets": (CLUSTER, "sentinel", "valkey"),
-    "test_retention": (CLUSTER, "sentinel", "valkey"),
-    "test_runs_found": (CLUSTER, "sentinel", "valkey"),
-    "test_audit": ("shards", CLUSTER, "valkey"),
-    "test_entries": SPREAD,
-    "test_entries_moving": SPREAD,
-    "test_entries_refused": SPREAD,
-    "test_compaction": ("shards", CLUSTER, "valkey"),
-    "test_compaction_faults": ("shards", CLUSTER, "valkey"),
-    "test_erasure": ("shards", CLUSTER, "valkey"),
-    "test_triggers": ("shards", CLUSTER, "valkey"),
-    "test_agenda": ("shards", CLUSTER, "sentinel", "valkey"),
-}
+EVERYWHERE = os.environ.get("ARBITER_TEST_ENGINES") == "all"
+"""Whether the whole suite runs in those other ways too."""
+CONFORMANCE = {
+    "test_protocol_tasks", "test_protocol_leases", "test_protocol_runs", "test_protocol_quotas",
+    "test_protocol_control", "test_protocol_retries", "test_calls", "test_dead_letters", "test_feed", "test_worker",
+    "test_worker_holding", "test_round_trips", "test_blobs", "test_schedules", "test_budgets", "test_retention",
+    "test_runs_found", "test_audit", "test_entries", "test_entries_moving", "test_entries_refused", "test_compaction",
+    "test_compaction_faults", "test_erasure", "test_triggers", "test_agenda",
+}  # fmt: skip
+"""The modules of the conformance suite."""
+REACHED = {
+    "test_protocol_runs", "test_feed", "test_round_trips", "test_blobs", "test_entries", "test_entries_moving",
+    "test_entries_refused",
+}  # fmt: skip
+"""Those that run in every way: what asks every shard, blocking reads, binary replies, threads with a connection of their own."""
 ONE_HOME = {"test_worker", "test_worker_holding", "test_round_trips", "test_blobs", "test_retention", "test_feed"}
 """Modules whose tests look for work on the first shard: every run of theirs is there."""
+for _each in CONFORMANCE | REACHED | ONE_HOME:  # one that is renamed must not fall out unnoticed
+    assert (Path(__file__).parent / "blackboard" / f"{_each}.py").is_file(), _each
 
 
 def _module(name: str) -> str:
     return name.rpartition(".")[2]
 
 
+def _engines(module: str) -> tuple[str, ...]:
+    newest = ("redis8",) if REDIS8 else ()
+    if module not in CONFORMANCE:
+        return (*ENGINES, *newest)
+    return (*ENGINES, *SERVERS, *(WAYS if EVERYWHERE or module in REACHED else ()), *newest)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Half as many again as there are processors: for a third of its time the suite waits for servers and processes."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None
+    return max(2, len(os.sched_getaffinity(0)) * 3 // 2) if hasattr(os, "sched_getaffinity") else None
+
+
 os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).decode())
 """One key for every process of a test run, so that none is made in the home of whoever runs the tests."""
+
+
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
+"""How long an example takes to make or to run says nothing on a machine that others use."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "board" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("engines")
-        newest = ("redis8",) if REDIS8 else ()
-        conformance = (*ENGINES, *CONFORMANCE.get(_module(metafunc.module.__name__), ()), *newest)
-        metafunc.parametrize("board", only.args if only else conformance, indirect=True)
+        metafunc.parametrize("board", only.args if only else _engines(_module(metafunc.module.__name__)), indirect=True)
 
 
 @pytest.fixture(autouse=True)

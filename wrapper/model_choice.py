@@ -12,7 +12,7 @@ from blackboard.errors import ArbiterError
 from registry import Grants
 from wrapper.isolation import BrokerError, NotGranted
 from wrapper.models import describe, resolve
-from wrapper.spending import bound_output
+from wrapper.worst_case import bound_output
 
 if TYPE_CHECKING:
     from strands.models import Model

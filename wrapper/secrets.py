@@ -16,7 +16,7 @@ from typing import cast
 
 from blackboard.errors import BadInput
 from blackboard.redaction import SHORTEST, Redaction, redacted, redacted_bytes, remember
-from registry.manifest import SECRET_HANDLE
+from registry.grants import SECRET_HANDLE
 
 PREFIX = "ARBITER_SECRET_"
 FILE = "ARBITER_SECRETS_FILE"

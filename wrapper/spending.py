@@ -4,36 +4,31 @@ A :class:`Spending` puts itself between a caller and a model: each request first
 :mod:`blackboard.budgets` of everything it counts for, and is not made when that does not fit. When the reply is there, the
 reservation is settled with what it consumed. Repeated requests of one call are reserved one by one.
 
-The worst case is an upper bound of the tokens sent and the most the model may answer. Sent tokens are bounded by the bytes of
-the request, because no tokenizer in use makes more than one token from a byte; so a call of mostly prose reserves about four
-times what it will consume, until it is settled. The answer is bounded by ``max_tokens`` of the model's configuration, without
-one by a default, which is right only if the provider is told of it (:func:`bound_output`).
+The worst case is an upper bound of the tokens sent and the most the model may answer (:mod:`wrapper.worst_case`), at the price
+of the model (:mod:`wrapper.prices`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
-import os
 import random
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from blackboard.budgets import LEASE_SECONDS, MOST, Amounts, Budget, BudgetExhausted, Budgets, Hold, Level, Paced
 from blackboard.claims import Claim
-from blackboard.errors import ArbiterError, BadInput
+from blackboard.errors import ArbiterError
 from blackboard.types import Limits, Usage
 from wrapper.models.describe import describe
 from wrapper.models.estimate import estimate_request
 from wrapper.models.reply import ReplyBuilder
+from wrapper.prices import Prices
+from wrapper.worst_case import OUTPUT_TOKENS, most_input, most_output
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -42,96 +37,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTPUT_TOKENS = 8192
-"""The most a model is taken to answer when its configuration has no ``max_tokens``."""
 CALL_SECONDS = 120.0
 """Bound of one request to a model, as :func:`wrapper.models.converse` has it."""
-PRICES_VARIABLE = "ARBITER_PRICES"
-_FRAME_TOKENS = 1024
-"""What providers add to a request: role marks, and a system prompt of their own where tools are offered."""
-_MEDIA_TOKENS = 16_384
-"""Bound of one image, document or video that is sent."""
 _SLACK_SECONDS = 5.0
 _KEPT_SECONDS = 3600.0
 _FABRICATION_SECONDS = 86_400.0
 """How long a fabrication that was counted is remembered, so that another attempt at it is not counted again."""
-_MEDIA = ("image", "document", "video", "audio")
-
-_BEDROCK_OUTPUT = {"nova": 5000, "llama": 2048, "titan": 3072, "command": 4000, "mistral": 4096, "claude-3-haiku": 4096}
-"""Models of Bedrock that refuse a request for 8,192 tokens of answer, by a part of their names, and what they allow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a million tokens cost, in units of the currency: ``Price("3", "15")``. Tokens read from a cache count as input."""
-
-    input: Decimal
-    output: Decimal
-
-    def __init__(self, input: str | int | float | Decimal, output: str | int | float | Decimal) -> None:
-        for field, value in (("input", input), ("output", output)):
-            object.__setattr__(self, field, _decimal(field, value))
-
-    def cost(self, given: int, answered: int) -> int:
-        """Millionths of the currency, rounded up."""
-        # A price for a million tokens in units is the price of one token in millionths.
-        return int((self.input * given + self.output * answered).to_integral_value(ROUND_CEILING))
-
-
-class Prices:
-    """The price table.
-
-    Args:
-        table: prices by the beginning of the model's name, such as ``bedrock:us.anthropic.claude-sonnet-4``; the longest
-            that fits counts.
-        unpriced: what a model without a price costs: ``refuse`` (it is not asked where a budget of money exists, and asked
-            where none does), ``free``, or the name of an entry of the table, whose price it then has.
-
-    Raises:
-        BadInput: a price that is no number, or an unknown ``unpriced``.
-    """
-
-    def __init__(self, table: Mapping[str, Price] | None = None, *, unpriced: str = "refuse") -> None:
-        self._table = {"scripted": Price(0, 0), **(table or {})}
-        if unpriced not in ("refuse", "free") and unpriced not in self._table:
-            raise BadInput("unpriced", unpriced, "Use refuse, free, or the name of an entry of the table.")
-        self.unpriced = unpriced
-
-    @classmethod
-    def load(cls, path: str | Path) -> Prices:
-        """The table in a JSON file: ``{"<beginning of a name>": {"input": "3", "output": "15"}, "unpriced": "refuse"}``.
-
-        Raises:
-            BadInput: the file cannot be read or is no price table.
-        """
-        try:
-            raw: Any = json.loads(Path(path).read_text("utf-8"))
-            table = dict(raw)
-            unpriced = str(table.pop("unpriced", "refuse"))
-            return cls({name: Price(one["input"], one["output"]) for name, one in table.items()}, unpriced=unpriced)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            if isinstance(error, BadInput):
-                raise
-            remedy = 'Name a JSON file such as {"anthropic:claude": {"input": "3", "output": "15"}}.'
-            raise BadInput("prices", str(path), f"{type(error).__name__}: {error}. {remedy}") from error
-
-    @classmethod
-    def of(cls, given: Prices | Mapping[str, Price] | str | Path | None) -> Prices:
-        """From what a program was given; None takes the file that ``ARBITER_PRICES`` names, and without it no prices."""
-        if isinstance(given, Prices):
-            return given
-        if given is None:
-            given = os.environ.get(PRICES_VARIABLE) or {}
-        return cls(given) if isinstance(given, Mapping) else cls.load(given)
-
-    def cost(self, model: str, given: int, answered: int) -> int | None:
-        """Millionths of the currency; None for a model without a price that is not to be asked."""
-        fits = [name for name in self._table if model.startswith(name)]
-        if fits:
-            return self._table[max(fits, key=len)].cost(given, answered)
-        if self.unpriced == "refuse":
-            return None
-        return 0 if self.unpriced == "free" else self._table[self.unpriced].cost(given, answered)
 
 
 class Spending:
@@ -332,74 +243,6 @@ class _Guarded:
                 log.warning("the reservation of a call could not be renewed: %s", error)
 
 
-def most_input(messages: Sequence[Mapping[str, Any]], tools: Sequence[object] = (), system: str | None = None) -> int:
-    """The most tokens a request can be: one for each byte, and bounds for media and for what providers add."""
-    blocks = [block for message in messages for block in message["content"]]
-    # Nearly all of a long conversation is text; the rest is looked into only where there may be media.
-    texts = [str(block["text"]) for block in blocks if block.keys() == {"text"}]
-    others: list[object] = [block for block in blocks if block.keys() != {"text"}]
-    media = 0
-    written = _json(others)
-    if '"source"' in written:
-        parted = [_without_media(block) for block in others]
-        written, media = _json([kept for kept, _ in parted]), sum(found for _, found in parted)
-    size = sum(map(_bytes, (system or "", _json(list(tools)), written, *texts)))
-    return size + media * _MEDIA_TOKENS + _FRAME_TOKENS + 16 * len(messages)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=lambda one: "" if isinstance(one, bytes) else str(one))
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-
-
-def _without_media(value: object) -> tuple[object, int]:
-    """The value without its images, documents and videos, and how many there were."""
-    found = 0
-    if isinstance(value, Mapping):
-        kept: dict[str, object] = {}
-        for key, inner in cast("Mapping[str, object]", value).items():
-            if key in _MEDIA and isinstance(inner, Mapping) and "source" in inner:
-                found += 1
-            else:
-                kept[key], more = _without_media(cast(object, inner))
-                found += more
-        return kept, found
-    if isinstance(value, list):
-        items = [_without_media(each) for each in cast("list[object]", value)]
-        return [each for each, _ in items], sum(more for _, more in items)
-    return value, 0
-
-
-def most_output(model: Model, otherwise: int = OUTPUT_TOKENS) -> int:
-    """The most tokens a model may answer, as it is configured; ``otherwise`` when it has no bound."""
-    config = _mapping(model.get_config())
-    for place in (config, _mapping(config.get("params")), _mapping(config.get("options"))):
-        for key in ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict"):
-            value: object = place.get(key)
-            if isinstance(value, int) and value > 0:
-                return value
-    return otherwise
-
-
-def bound_output(model: Model, tokens: int = OUTPUT_TOKENS) -> Model:
-    """Tell a model of a known provider that has no bound on its answer the bound that is reserved for it."""
-    if most_output(model, 0):
-        return model
-    kind, config = type(model).__name__, _mapping(model.get_config())
-    if kind == "BedrockModel":
-        name = str(config.get("model_id"))
-        small = [most for part, most in _BEDROCK_OUTPUT.items() if part in name]
-        model.update_config(max_tokens=min([tokens, *small]))
-    elif kind == "OpenAIModel":
-        model.update_config(params={**_mapping(config.get("params")), "max_completion_tokens": tokens})
-    elif kind == "OllamaModel":
-        model.update_config(max_tokens=tokens)
-    return model
-
-
 def _closing(stream: AsyncGenerator[Any, None]) -> Any:
     return aclosing(stream) if hasattr(stream, "aclose") else _Open(stream)
 
@@ -416,19 +259,5 @@ class _Open:
     async def __aexit__(self, *_: object) -> None: ...
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-
-
 def _printable(name: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in name)[:200] or "?"
-
-
-def _decimal(field: str, value: object) -> Decimal:
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        number = Decimal(-1)
-    if not number.is_finite() or not 0 <= number < 10**6:
-        raise BadInput(field, value, "Give the price of a million tokens as a number from 0 to a million.")
-    return number

@@ -81,9 +81,7 @@ def _budget(level: str, given: Mapping[Unit, str]) -> Budget:
     try:
         return Budget.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        unit = str(first["loc"][0])
-        raise BadInput(f"--{unit}", given.get(unit), f"{first['msg'].rstrip('.')}.") from None  # type: ignore[call-overload]
+        raise options.flagged(error, given) from None
 
 
 def _whole(unit: Unit, text: str, number: Decimal) -> int:

@@ -6,13 +6,14 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import JsonValue, ValidationError
 
 from blackboard.errors import BadInput, UnknownRecord
+from blackboard.refusing import refused
 from blackboard.types import Limits
 
 if TYPE_CHECKING:
@@ -102,9 +103,19 @@ def limits(arguments: argparse.Namespace) -> Limits:
     try:
         return Limits.model_validate(given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0])
-        raise BadInput(f"--limit-{field}", first["input"], f"{first['msg'].rstrip('.')}.") from None
+        raise flagged(error, given, "--limit-") from None
+
+
+def flagged(error: ValidationError, given: Mapping[Any, object], prefix: str = "--") -> BadInput:
+    """The first thing that is wrong, as :func:`~blackboard.refusing.refused` says it, but named by the flag that gave it.
+
+    Args:
+        given: what came by flags, as it was written, by the name of the field.
+    """
+    problem = refused(error)
+    if problem.field not in given:
+        return problem
+    return BadInput(prefix + problem.field.replace("_", "-"), given[problem.field], problem.remedy)
 
 
 def roles(text: str) -> tuple[Role, ...]:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from arbiter.cli import OK, options, output
 from blackboard.board import Board
-from blackboard.errors import BadInput
 from blackboard.quotas import Quota, QuotaReport, Quotas, checked_subject
 
 _FIELDS = ("at_once", "per_second", "burst", "open_runs", "runs_per_second", "runs_burst", "weight")
@@ -69,11 +68,7 @@ async def _write(arguments: argparse.Namespace) -> int:
     try:
         quota = Quota.model_validate({"subject": arguments.subject, **given})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if not first["loc"]:
-            raise BadInput("quota", arguments.subject, first["msg"].removeprefix("Value error, ")) from None
-        field = str(first["loc"][0])
-        raise BadInput(f"--{field.replace('_', '-')}", first["input"], f"{first['msg'].rstrip('.')}.") from None
+        raise options.flagged(error, given) from None
     async with await Board.open(**options.place(arguments)) as board:
         await Quotas(board).set(quota)
     output.note(f"{quota.subject} has its quota")

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from arbiter import narration
 from arbiter.cli import OK, options, output
-from blackboard.errors import BadInput, UnknownRecord
+from blackboard.errors import UnknownRecord
+from blackboard.refusing import refused
 from blackboard.standing import Standing, Standings, Stood
 from blackboard.triggers import AgendaTerms, Query
 
@@ -26,8 +27,7 @@ def add(arguments: argparse.Namespace) -> int:
                 limits=options.limits(arguments),
             )  # fmt: skip
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise BadInput(".".join(map(str, first["loc"])) or "standing", first["input"], first["msg"]) from None
+            raise refused(error, whole="standing") from None
         return _said([await standings.add(wanted, after=arguments.after)], arguments)
 
     return options.on_board(arguments, Standings, added)

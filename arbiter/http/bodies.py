@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from arbiter.http.problems import Malformed, TooSlow, Unsupported
 from blackboard.errors import BadInput, Oversized
+from blackboard.refusing import refused
 from blackboard.types import Limits
 
 BODY_BYTES = 8 * 1024 * 1024
@@ -88,9 +89,7 @@ def checked(kind: type[B], value: Any) -> B:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "body"
-        raise BadInput(field, first["input"], f"{first['msg'].rstrip('.')}.") from None
+        raise refused(error, whole="body") from None
 
 
 async def request_of(request: Request) -> str | dict[str, JsonValue]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from arbiter.decisions import FABRICATOR_LANE
+from arbiter.fabrications import FABRICATOR_LANE
 from arbiter.serving import GENERIC_LANE
 from blackboard.board import STEP_LANE
 from blackboard.gauges import gauges

@@ -203,8 +203,8 @@ def test_it_is_read_from_a_mapping_from_json_or_toml_and_from_the_environment(
     [
         ('{"effects": ["reads", "harmless"]}', r"\.effects\.1", "pure.*irreversible"),
         ('{"without": ["money"]}', r"\.without\.0", "secrets"),
-        ('{"share": 2}', r"\.share", "less than or equal to 1"),
-        ('{"prices": {"question": -1}}', r"\.prices\.question", "greater than or equal to 0"),
+        ('{"share": 2}', r"\.share", "Give 1 or less"),
+        ('{"prices": {"question": -1}}', r"\.prices\.question", "Give 0 or more"),
         ('{"effect": ["pure"]}', r"\.effect", "Use any of effects, without, prices"),
         ("[]", "", "any of effects, without, prices"),
         ("{", "", "not JSON"),

@@ -3,97 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 
-import fakeredis
+import catalog_support
 import pytest
 import redis.asyncio
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from catalog_support import everything, keys, put, sha, sign_and_revoke, signed
 
 from blackboard.catalog import Catalog
-from blackboard.catalog_records import Signed, Written
-from blackboard.engine import open_engine
 from blackboard.errors import BadInput, Conflict, ScriptRefused, UnknownRecord
-from blackboard.testing import RedisServer
 from blackboard.trust import Trust
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
-def connect(server: RedisServer) -> redis.asyncio.Redis:
-    return redis.asyncio.Redis.from_url(
-        server.url, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0), max_connections=64
-    )
-
-
-@pytest.fixture(params=["redis", "fakeredis", "cluster", "sentinel"])
-async def client(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
-    if request.param == "fakeredis":
-        opened = fakeredis.FakeAsyncRedis(decode_responses=True)
-        yield opened
-        await opened.aclose()
-        return
-    several = {"cluster": "redis_cluster", "sentinel": "sentinel_set"}.get(request.param)
-    engine = await open_engine(request.getfixturevalue(several).url if several else server.url)
-    for key in await keys(engine.client()):
-        await engine.client().delete(key)
-    yield engine.client()
-    await engine.close()
-
-
-async def keys(client: redis.asyncio.Redis) -> list[str]:
-    """The keys of the registry under test, wherever they are."""
-    return sorted([key async for key in client.scan_iter(match="arb:[{]test/main#reg[}]:*", count=1000)])
-
-
-@pytest.fixture
-def catalog(client: redis.asyncio.Redis) -> Catalog:
-    return Catalog(client, "test", "main")
-
-
-def sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-async def put(catalog: Catalog, name: str, version: str, **more: object) -> Written:
-    source = f"def handler(): return {version!r}"
-    given = {
-        "name": name,
-        "sha": sha(name + version),
-        "tenant": "*",
-        "manifest": json.dumps({"name": name, "version": version, "list": [], "big": 1795249573459123456}),
-        "source": source,
-        "artifact_sha": sha(source),
-        **more,
-    }
-    return await catalog.register(**given)
-
-
-async def everything(client: redis.asyncio.Redis) -> dict[str, object]:
-    """The whole content of the database, except the remembered replies."""
-    content: dict[str, object] = {}
-    for key in await keys(client):
-        if ":op:" in key:
-            continue
-        kind = await client.type(key)
-        read = {"hash": client.hgetall, "string": client.get}.get(kind)
-        if read is not None:
-            content[key] = await read(key)
-        elif kind == "list":
-            content[key] = await client.lrange(key, 0, -1)
-        else:
-            content[key] = await client.xrange(key)
-    return content
+server = catalog_support.server
+client = catalog_support.client
+catalog = catalog_support.catalog
 
 
 async def test_a_registered_version_comes_back_as_it_went_in(catalog: Catalog) -> None:
@@ -314,126 +238,6 @@ async def test_one_version_registered_at_once_by_many_is_registered_once(catalog
     assert [change.verb for change in await catalog.changes()] == ["registered", "activated"]
 
 
-async def test_a_half_registered_version_is_never_visible(server: RedisServer) -> None:
-    """G2: whoever follows pointers or the log finds the manifest and the artifact of what they name, at any moment."""
-    writing, reading = connect(server), connect(server)
-    await writing.flushall()
-    done = asyncio.Event()
-
-    async def write() -> None:
-        for number in range(150):
-            await put(Catalog(writing, "test"), f"cap_{number % 7}", str(number))
-        done.set()
-
-    async def read() -> int:
-        catalog, seen, cursor = Catalog(reading, "test"), 0, "0"
-        while not done.is_set():
-            pointers = await catalog.pointers()
-            changes = await catalog.changes(cursor, limit=20)
-            cursor = changes[-1].cursor if changes else cursor
-            named = [(name, sha) for name, sha in pointers.active.items()]
-            named += [(change.name, change.sha) for change in changes]
-            for version in await catalog.get_many(named):
-                assert version is not None
-                assert json.loads(version.manifest)["name"] == version.name
-                assert version.artifact_sha is not None
-                assert await catalog.artifact(version.artifact_sha)
-                seen += 1
-        return seen
-
-    try:
-        _, seen = await asyncio.gather(write(), read())
-        assert seen > 50
-    finally:
-        await writing.aclose()
-        await reading.aclose()
-
-
-async def test_the_catalog_survives_a_killed_server() -> None:
-    with RedisServer() as server:
-        client = connect(server)
-        catalog = Catalog(client, "test")
-        written = await put(catalog, "add", "1")
-        server.restart()
-        stored = await catalog.get("add")
-        assert stored is not None
-        assert stored.sha == written.sha
-        assert not (await put(catalog, "add", "1")).changed
-        await client.aclose()
-
-
-async def test_every_key_a_script_touches_is_declared_and_in_one_slot(server: RedisServer) -> None:
-    """Refuses, on the server, every key that is not in KEYS."""
-    from blackboard import _script
-
-    guard = """
-local __declared = {}
-for _, key in ipairs(KEYS) do __declared[key] = true end
-local __call = redis.call
-local redis = setmetatable({call = function(command, ...)
-  local key = ...
-  if key and not __declared[key] then error('undeclared key ' .. tostring(key)) end
-  return __call(command, ...)
-end}, {__index = redis})
-"""
-    client = connect(server)
-    await client.flushall()
-    catalog = Catalog(client, "test")
-    names = (
-        "catalog_register", "catalog_state", "catalog_versions", "catalog_pointers", "catalog_load", "catalog_sign",
-        "catalog_trust", "catalog_revoke", "catalog_keys", "catalog_permit_ask", "catalog_permit_answer", "catalog_permits",
-    )  # fmt: skip
-    plain = {name: _script.load(name, "_catalog") for name in names}
-    saved = {name: (script.text, script.sha) for name, script in plain.items()}
-    try:
-        for name, script in plain.items():
-            guarded = _script.Script(name, guard + script.text)
-            script.text, script.sha = guarded.text, guarded.sha
-        await put(catalog, "add", "1", exam="{}", verdict="passed")
-        await put(catalog, "add", "2")
-        await catalog.set_state("add", sha("add1"), "active")
-        await catalog.set_state("add", None, "retired")
-        await catalog.get("add", sha("add1"))
-        await sign_and_revoke(catalog)
-        for number, ms in enumerate(("0", "60000")):
-            id = str(number)
-            asked = [id, ms, "r1", "r1/1.a", "default", "{}", "{}", "w", "1"]
-            assert (await catalog.call("catalog_permit_ask", asked))[0] == "waiting"
-        assert await catalog.call("catalog_permit_answer", ["1", "approved", "ann", "", "{}"]) == ["1"]
-        assert len(await catalog.call("catalog_permits", [""])) == 4, "the one that was over made room"
-        pointers = await catalog.pointers()
-        await put(catalog, "add", "3")
-        assert (await catalog.pointers(pointers.revision)).active == {"add": sha("add3")}
-    finally:
-        for name, script in plain.items():
-            script.text, script.sha = saved[name]
-    keys = await client.keys("*")
-    assert keys
-    assert all(key.startswith("arb:{test/main#reg}:") for key in keys)
-    await client.aclose()
-
-
-def signed(now_ms: int, key: str = "1" * 32) -> Signed:
-    return Signed(text="{}", key=key, public="ab", created=str(now_ms), by="ann")
-
-
-async def sign_and_revoke(catalog: Catalog) -> None:
-    """Every change about keys and signatures, once."""
-    trust = Trust(catalog)
-    await put(catalog, "key", "1", signed=signed((await trust.read()).now_ms))
-    await trust.add("2" * 32, "cd", by="ann")
-    await trust.revoke("1" * 32, by="ann", after_ms=1, before_ms=2)
-    stored = await catalog.get("key")
-    assert stored is not None
-    await trust.sign(stored, signed((await trust.read()).now_ms, "2" * 32), "sign-1")
-    loaded = await catalog.load("key")
-    assert loaded is not None
-    assert (loaded.source, loaded.version.signature) == ("def handler(): return '1'", "{}")
-    assert loaded.trust is not None
-    assert json.loads(loaded.trust)["public"] == "cd"
-    await trust.revoke_version("key", stored.sha, by="ann")
-
-
 async def test_changes_about_keys_sent_twice_have_no_second_effect(
     catalog: Catalog, client: redis.asyncio.Redis
 ) -> None:
@@ -450,74 +254,3 @@ async def test_changes_about_keys_sent_twice_have_no_second_effect(
     assert [entry.verb for entry in reversed(await trust.audit())] == [
         "trusted", "signed", "trusted", "revoked", "signed", "revoked"
     ]  # fmt: skip
-
-
-STEP = st.tuples(
-    st.sampled_from(["register", "draft", "pass", "fail", "activate", "retire", "retire_active"]),
-    st.sampled_from(["a", "b"]),
-    st.integers(0, 2),
-    st.booleans(),
-)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEP, max_size=15))
-def test_any_sequence_of_calls_keeps_the_invariants(steps: list[tuple[str, str, int, bool]]) -> None:
-    """At most one active version of a name, the pointer names it, and the log rebuilds the states (G9)."""
-
-    async def play() -> None:
-        client = fakeredis.FakeAsyncRedis(decode_responses=True)
-        catalog = Catalog(client, "test")
-        held: dict[str, str | None] = {}
-        revision: str | None = None
-        for number, (what, name, version, twice) in enumerate(steps):
-            for _ in range(2 if twice else 1):
-                await step(catalog, what, name, version, f"op{number}")
-            pointers = await catalog.pointers(revision)
-            held, revision = ({} if pointers.full else held) | dict(pointers.active), pointers.revision
-            states = await read_states(catalog)
-            told = {(change.name, change.sha): change.state for change in await catalog.changes(limit=1000)}
-            assert told == states
-            assert {key for key, state in states.items() if state == "active"} == {
-                (name, one) for name, one in held.items() if one
-            }
-        await client.aclose()
-
-    asyncio.run(play())
-
-
-async def step(catalog: Catalog, what: str, name: str, version: int, operation: str) -> None:
-    one = sha(name + str(version))
-    try:
-        match what:
-            case "register":
-                await put(catalog, name, str(version), operation=operation)
-            case "draft":
-                await put(catalog, name, str(version), activate=False, operation=operation)
-            case "pass":
-                await put(
-                    catalog, name, str(version), activate=False, exam="[1]", verdict="passed", operation=operation
-                )
-            case "fail":
-                await put(
-                    catalog, name, str(version), activate=False, exam="[0]", verdict="failed", operation=operation
-                )
-            case "activate":
-                await catalog.set_state(name, one, "active", operation=operation)
-            case "retire":
-                await catalog.set_state(name, one, "retired", operation=operation)
-            case _:
-                await catalog.set_state(name, None, "retired", operation=operation)
-    except ScriptRefused:
-        pass
-
-
-async def read_states(catalog: Catalog) -> dict[tuple[str, str], str]:
-    found: dict[tuple[str, str], str] = {}
-    for name in await catalog.names():
-        wanted = [(name, one) for one in await catalog.shas(name)]
-        for version in await catalog.get_many(wanted):
-            assert version is not None
-            assert (name, version.sha) not in found
-            found[name, version.sha] = version.state
-    return found

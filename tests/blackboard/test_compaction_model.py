@@ -115,7 +115,7 @@ def url(request: pytest.FixtureRequest) -> str:
     return "memory://compaction-model" if request.param == "memory" else request.getfixturevalue("redis_server").url
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(history=SEVERAL, step=st.sampled_from([1, 2, 200]))
 def test_g9_whatever_is_compacted_of_whatever_history_the_rest_reads_and_ranks_as_before(
     url: str, monkeypatch: pytest.MonkeyPatch, history: list[tuple[Any, ...]], step: int

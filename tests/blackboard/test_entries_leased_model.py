@@ -153,7 +153,7 @@ def url(request: pytest.FixtureRequest) -> str:
     return "memory://entries-leased" if request.param == "memory" else request.getfixturevalue("redis_server").url
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(history=st.lists(ACTIONS, min_size=3, max_size=30), in_run=st.booleans())
 def test_whoever_holds_lapses_and_dies_each_entry_has_one_holder_and_none_is_lost(
     url: str, monkeypatch: pytest.MonkeyPatch, history: list[tuple[Any, ...]], in_run: bool

@@ -248,7 +248,7 @@ def expected(entries: Any, about: str, pattern: str) -> list[tuple[str, float]]:
     return [(one.name, one.score) for one in found.candidates]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(ACTIONS, max_size=20), WORDS.map(" ".join), st.sampled_from([">", "a.>", "a"]))
 async def test_g9_an_index_that_followed_every_change_equals_one_built_from_nothing(
     redis_board: Board, actions: list[tuple[Any, ...]], about: str, pattern: str

@@ -219,7 +219,7 @@ def url(request: pytest.FixtureRequest) -> str:
     return "memory://entries-model" if request.param == "memory" else request.getfixturevalue("redis_server").url
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(history=st.lists(ACTIONS, max_size=25), pattern=PATTERNS, in_run=st.booleans())
 def test_whatever_is_written_in_whatever_order_the_board_has_what_it_says(
     url: str, monkeypatch: pytest.MonkeyPatch, history: list[tuple[Any, ...]], pattern: str, in_run: bool

@@ -232,6 +232,7 @@ async def test_it_is_on_record_before_it_begins_and_without_the_name(
     assert len((await Audit(play.board).list("kind=entries.erased")).entries) == 1
 
 
+@pytest.mark.engines("redis", "memory")
 @pytest.mark.parametrize("replied", [False, True])
 @pytest.mark.parametrize("dies_at", range(5))
 async def test_a_process_that_dies_anywhere_leaves_what_the_next_one_finishes(

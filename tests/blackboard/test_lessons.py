@@ -82,7 +82,7 @@ LESSON = st.tuples(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(taught=st.lists(LESSON, max_size=8), order=st.randoms(use_true_random=False), forgotten=st.integers(0, 3))
 async def test_lessons_come_to_the_same_in_any_order_and_however_often_and_a_follower_sees_them(
     client: redis.asyncio.Redis,

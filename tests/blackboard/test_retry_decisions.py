@@ -99,7 +99,7 @@ class Model:
         return None if self.now + delay > last * 1000 else delay
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(policy=POLICIES, failures=FAILURES)
 def test_g4_g6_whether_and_when_another_attempt_follows_is_what_the_model_says(
     monkeypatch: pytest.MonkeyPatch, policy: RetryPolicy, failures: list[Failing]

@@ -81,10 +81,13 @@ async def test_pages_follow_one_another_without_gap_or_repetition(
     assert found == [run_id for run_id in reversed(made) if int(run_id[1:]) % 2]
 
 
-async def test_runs_of_several_shards_come_in_one_order(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", [1, 3])
+async def test_runs_of_several_shards_come_in_one_order(
+    board: Board, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from blackboard import _keys
 
-    monkeypatch.setattr(runs, "_PAGE", 3)
+    monkeypatch.setattr(runs, "_PAGE", page)
     board.shards = [_keys.Shard(board.namespace, board.name, k) for k in range(3)]
     made = [await stored(board, n, at=(NOW + n // 4) * 1000) for n in range(20)]
     found, after = list[str](), None

@@ -44,7 +44,7 @@ _CONTENTS = st.dictionaries(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     triggers=st.lists(st.tuples(_PATTERNS, _WHERE), max_size=12),
     topic=_TOPICS,

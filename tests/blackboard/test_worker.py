@@ -177,15 +177,15 @@ async def test_reports_made_at_once_are_all_kept_in_order(crew: Crew, monkeypatc
 
 
 async def test_concurrency_is_used_and_never_exceeded(crew: Crew) -> None:
-    now, most, used = 0, 0, asyncio.Event()
+    now, most, full = 0, 0, asyncio.Event()
 
     async def handle(attempt: Attempt) -> Completion:
         nonlocal now, most
         now += 1
         most = max(most, now)
         if now == 3:
-            used.set()
-        await used.wait()
+            full.set()
+        await full.wait()
         await asyncio.sleep(0.01)
         now -= 1
         return await finish(attempt)

@@ -18,7 +18,7 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-CONSOLE_SECONDS = 60.0
+CONSOLE_SECONDS = 150.0
 
 _EXITS = re.compile(r"\s+# exits (\d+)$")
 _CUT = re.compile(r"\.\.\.|…")

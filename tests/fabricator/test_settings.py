@@ -28,10 +28,10 @@ from fabricator import FabricationSettings, GrantPolicy
         ({"extra_imports": ["num py"]}, "extra_imports", "importable"),
         ({"extra_imports": ["arbiter"]}, "extra_imports", "not one of Arbiter's"),
         ({"extra_imports": "numpy"}, "extra_imports", "Give a list"),
-        ({"repairs": -1}, "repairs", "greater than or equal to 0"),
+        ({"repairs": -1}, "repairs", "0 or more"),
         ({"case_seconds": math.nan}, "case_seconds", "finite"),
         ({"model_seconds": math.inf}, "model_seconds", "finite"),
-        ({"near_duplicate": 2}, "near_duplicate", "less than or equal to 1"),
+        ({"near_duplicate": 2}, "near_duplicate", "1 or less"),
         ({"public_cases": 50, "most_cases": 10}, "most_cases", "No exam could have"),
     ],
 )

@@ -28,7 +28,7 @@ PHRASE = st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
 STEP = st.tuples(st.sampled_from(("register", "teach", "forget")), st.sampled_from(NAMES), PHRASE)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEP, min_size=1, max_size=12), need=st.lists(st.sampled_from(WORDS), min_size=1, max_size=3))
 async def test_a_matcher_started_from_nothing_equals_one_that_followed(
     client: redis.asyncio.Redis, steps: list[tuple[str, str, str]], need: list[str]

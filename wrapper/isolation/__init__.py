@@ -18,6 +18,7 @@ file                 question it answers                             runs in
 ``parking``          who keeps children ready, and for whom          host
 ``children``         what a child and its origin are to the host     host
 ``zygote_link``      how the host speaks to one zygote               host
+``forked``           what a child of a zygote is to the host         host
 ``conversation``     one run: frames, deadline, cancel, verdict      host
 ``zygote``           who forks and buries children                   zygote (trusted, no generated code)
 ``spawning``         how the host starts one interpreter a run       host

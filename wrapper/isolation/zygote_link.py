@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
@@ -25,6 +23,7 @@ from blackboard.errors import IsolationUnavailable
 from wrapper.isolation import box, directories, framing
 from wrapper.isolation.cgroups import Groups, NoGroups
 from wrapper.isolation.children import READY_SECONDS, Child, LinkLost
+from wrapper.isolation.forked import Forked, kill_orphan, pid_of
 from wrapper.isolation.threads import in_thread
 
 log = logging.getLogger("arbiter.isolation")
@@ -36,72 +35,11 @@ _BOOT = (
     "sys.path.remove(root); root in sys.path or sys.path.append(root); main()"
 )
 _ROOT = str(Path(__file__).resolve().parents[2])
-_WHOLE_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
 _NO_REASON = "The zygote ended while it started."
 
 
 class ZygoteLost(LinkLost):
     """The zygote ended while something was asked of it."""
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class Forked(Child):
-    """A child of a zygote."""
-
-    pidfd: int
-
-    def signal(self, sig: signal.Signals) -> None:
-        """Signal this very process; nothing happens when it is gone."""
-        try:
-            signal.pidfd_send_signal(self.pidfd, sig)
-        except OSError:
-            pass
-
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return not self.exited.done() and not _ended(self.pidfd)
-
-    def kill(self) -> None:
-        """Kill this very process, and whatever is in a group with it."""
-        self.signal(signal.SIGKILL)
-        if self.group is not None:
-            self.group.kill()
-
-    def close(self) -> None:
-        """Give back every descriptor. Idempotent."""
-        if not self.closed:
-            Child.close(self)
-            os.close(self.pidfd)
-
-
-def _ended(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _pid_of(pidfd: int) -> int:
-    """The number this process knows another one by; the one it knows itself by may be of another namespace."""
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        for line in file:
-            if line.startswith("Pid:"):
-                return int(line[4:])
-    return -1
-
-
-def _kill_orphan(child: Forked) -> None:
-    """Kill a child and its group when no zygote is left to do it."""
-    try:
-        signal.pidfd_send_signal(child.pidfd, signal.SIGKILL, None, _WHOLE_GROUP)
-        return
-    except OSError:
-        pass
-    if not _ended(child.pidfd) and child.pid > 0:  # running, so its pid and group are still its own
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except OSError:
-            pass
-    child.signal(signal.SIGKILL)
 
 
 class ZygoteLink:
@@ -337,7 +275,7 @@ class ZygoteLink:
     def _hear(self, message: dict[str, object], fds: list[int]) -> None:
         match message["op"]:
             case "ready":
-                self._pid = _pid_of(fds[0])
+                self._pid = pid_of(fds[0])
                 os.close(fds[0])
                 self.landlock = cast(int, message["landlock"])
                 self._greeting.set_result(None)
@@ -371,7 +309,7 @@ class ZygoteLink:
         end.setblocking(False)
         directory = directories.of_run(self._base, number)
         child = Forked(
-            number=number, pid=_pid_of(pidfd), channel=end, pidfd=pidfd, stdout=out, stderr=err, directory=directory,
+            number=number, pid=pid_of(pidfd), channel=end, pidfd=pidfd, stdout=out, stderr=err, directory=directory,
             exited=self._loop.create_future(), link=self,
         )  # fmt: skip
         self._children[number] = child
@@ -401,7 +339,7 @@ class ZygoteLink:
         self._forks.clear()
         for child in list(self._children.values()):
             if not child.closed:
-                _kill_orphan(child)
+                kill_orphan(child)
             if not child.exited.done():
                 child.exited.set_result(None)
 
