@@ -133,7 +133,12 @@ class Finding(Listing):
             tenant: only what this tenant may use.
             contract: what the sub-task brings, needs and allows; what does not fit is left out, with the reason.
             prices: what mistakes cost.
+
+        Raises:
+            BadInput: a need without a word.
         """
+        if not need.strip():
+            raise BadInput("need", need, "Say in words what is to be done.")
         return (await self.find(need, tenant=tenant, contract=contract, prices=prices)).decision
 
     async def find(

@@ -25,11 +25,11 @@ from blackboard.testing_several import RedisCluster, SentinelSet
 
 ENGINES = ("redis", "memory")
 """What every test that uses ``board`` runs on."""
-SERVERS = ("cluster", "valkey")
+SERVERS = ("cluster", "sentinel", "valkey")
 """What the whole conformance suite runs on besides: three masters with replicas and six shards, where keys of one call must be
-in one slot; and Valkey, which runs the scripts by itself."""
-WAYS = ("shards", "sentinel", "local")
-"""Other ways to a server that runs the scripts already: three shards on one server, Sentinels, the supervised server of a data
+in one slot; a master that Sentinels name; and Valkey, which runs the scripts by itself."""
+WAYS = ("shards", "local")
+"""Other ways to a server that runs the scripts already: three shards on one server, and the supervised server of a data
 directory. The part of the suite runs here in which these ways differ."""
 REDIS8 = os.environ.get("ARBITER_TEST_REDIS8")
 """Path of a Redis 8 server program, which no wheel that the tests need carries: where it is named, all of it runs there too."""

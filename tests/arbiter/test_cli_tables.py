@@ -1,7 +1,7 @@
 """Tables on narrow and wide terminals."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -37,7 +37,6 @@ def test_a_narrow_terminal_does_without_what_is_spare_and_keeps_names_whole(
     assert len(row) <= 50
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 300), st.integers(1, 30), st.booleans()), min_size=1, max_size=9),
     st.integers(10, 200),

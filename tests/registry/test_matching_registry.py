@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blackboard.catalog import Catalog
+from blackboard.errors import BadInput
 from registry import Contract, Grants, Manifest, Prices, Registry
 from registry.offered import Offered
 
@@ -194,3 +195,9 @@ async def test_of_equals_the_one_with_the_better_record_comes_first_and_a_new_on
     now = 44.0
     assert await order() == ["aq", "bq", "xq"], "it takes ten seconds and five thousand tokens"
     assert (await registry.shortlist("weather forecast"))[1].reasons[-1] == "succeeded 50 of 50, 10 s, 5,000 tokens"
+
+
+async def test_a_need_without_a_word_is_refused(client: redis.asyncio.Redis) -> None:
+    registry = Registry(Catalog(client, "test"))
+    with pytest.raises(BadInput, match=r"need: ' ' was refused. Say in words what is to be done."):
+        await registry.decide(" ")
