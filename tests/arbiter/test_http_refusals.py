@@ -130,7 +130,7 @@ def _named(kind: type[Exception]) -> Exception:
 def test_every_typed_error_has_a_status_of_its_own_making(kind: type[Exception]) -> None:
     said, headers = problems.body(_named(kind))
     expected = {
-        "ArbiterError": 500, "BadInput": 422, "Oversized": 413, "EngineUnavailable": 503, "BoardFull": 507,
+        "ArbiterError": 500, "BadInput": 422, "Unfitting": 422, "Oversized": 413, "EngineUnavailable": 503, "BoardFull": 507,
         "ScriptRefused": 409, "Fenced": 409, "UnknownRecord": 404, "Conflict": 409, "Stale": 409, "QuotaExceeded": 429,
         "Unconfirmed": 503, "BlobError": 500, "BlobMissing": 410, "BlobDamaged": 500, "BlobUnavailable": 503,
         "MissingExtra": 503, "ModelUnavailable": 503, "IsolationUnavailable": 503, "Compacted": 410, "LeaseLost": 409,

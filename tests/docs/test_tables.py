@@ -41,7 +41,7 @@ def test_every_word_for_the_end_of_an_attempt_is_in_the_table() -> None:
         failing.kind(error)
         for error in (failing.PeerUnavailable(), failing.RetryLater(), failing.Permanent(), ValueError())
     }
-    said = _said_in("wrapper") | lapsed | raised | {"internal_error", "bad_input", "board_full"}
+    said = _said_in("wrapper") | lapsed | raised | {"internal_error", "bad_input", "board_full", "topic_schema"}
     said -= {"type"}
     assert _words("capabilities.md", "Every way an attempt can end") == said
 
@@ -166,7 +166,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"up to {topics.WORDS} words with dots between them, {topics.CHARACTERS} characters",
             f"One attempt writes at most {entry_broker.WRITES} times, {size(entry_broker.CONTENT_BYTES)} at a time and "
             f"{size(entry_broker.WRITTEN_BYTES)} in all, and reads at most {entry_broker.READS:,} times and "
-            f"{size(entry_broker.READ_BYTES)}.",
+            f"{size(entry_broker.READ_BYTES)};",
         ],
         "models.md": [f"more than {inspect.getmodule(converse).LONGEST_WAIT_SECONDS:g} s ends the call"],  # type: ignore[union-attr]
         "blackboard.md": [f"A claim is a lease, {board.LEASE_SECONDS:g} s by default", "about the last 100,000 events"],
