@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 HELD_LANE = "desk"
 """Nobody serves it: the story claims from it itself."""
 _SOON = RetryPolicy(max_attempts=20, interval_seconds=0.01, cap_seconds=0.01)
+_PATIENT = RetryPolicy(max_attempts=20, interval_seconds=0.1, cap_seconds=0.1)
+"""Of what writes on the board itself: it outlasts a server that has no memory left for a while."""
 _RULED = RetryPolicy(
     max_attempts=20,
     rules=(
@@ -130,7 +132,7 @@ async def wait_for_word(number: int) -> int:
 
 
 @capability(
-    effects="writes", retry=_SOON,
+    effects="writes", retry=_PATIENT,
     triggers=[Trigger(topic="ask.question", requires=Query(topic="ask.word"), bind={"number": "content"})],
 )  # fmt: skip
 async def answer(number: int) -> int:
