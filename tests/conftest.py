@@ -65,14 +65,6 @@ def _engines(module: str) -> tuple[str, ...]:
     return (*ENGINES, *SERVERS, *(WAYS if EVERYWHERE or module in REACHED else ()), *newest)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int | None:
-    """Half as many again as there are processors: for a third of its time the suite waits for servers and processes."""
-    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
-        return None
-    return max(2, len(os.sched_getaffinity(0)) * 3 // 2) if hasattr(os, "sched_getaffinity") else None
-
-
 os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).decode())
 """One key for every process of a test run, so that none is made in the home of whoever runs the tests."""
 

@@ -138,7 +138,7 @@ class Arena:
             await self._release.wait()
             return None
 
-        job = Job.of(_SIBLING, input={"mine": self._sibling_secret}, limits=JobLimits(wall_seconds=300))
+        job = Job.of(_SIBLING, input={"mine": self._sibling_secret}, limits=JobLimits(wall_seconds=3600))
         before = set(descendants(self.isolation.zygote_pid or 0))
         self._sibling = asyncio.create_task(self.isolation.run(job, broker))
         asked = asyncio.create_task(waits.wait())
