@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import islice
+from zoneinfo import ZoneInfo
 
 from pydantic import JsonValue
 
@@ -86,9 +87,11 @@ def words(names: Iterable[str]) -> str:
     return one_line(", ".join(names), 200)
 
 
-def moment(at: float | None) -> str:
-    """A time of the server in the local zone: ``2026-11-26 15:00:00``."""
-    return "" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def moment(at: float | None, zone: str | None = None) -> str:
+    """A time of the server as the wall clock of a time zone shows it, the local one by default: ``2026-11-26 15:00:00``."""
+    if at is None:
+        return ""
+    return datetime.fromtimestamp(at, ZoneInfo(zone) if zone else None).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def otherwise(asked: Waiting | ApprovalAskedData) -> str:

@@ -225,7 +225,8 @@ def _finish(directory: DataDir, begun: Started) -> Local:
         if begun.held_data:
             # Where a server was killed while it wrote the end of its log, the next one leaves out the script that is there in
             # half, and the half in the log: the one after that would do it. A log that is written anew has no such half.
-            client.bgrewriteaof()  # pyright: ignore[reportUnknownMemberType]
+            with contextlib.suppress(redis.ResponseError):  # whoever began this start and died has asked for it already
+                client.bgrewriteaof()  # pyright: ignore[reportUnknownMemberType]
         _log_writes(client, sync)  # nobody attaches before this
         client.set(_MARK, str(begun.binary))
     finally:

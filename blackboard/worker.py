@@ -408,7 +408,7 @@ class Worker:
                     return internal_error(held.attempt.claim, "the handler was cancelled by something it waited for")
                 held.drained = True  # the event loop itself is being ended
             return held.stopped()
-        except Exception:
+        except (Fenced, EngineUnavailable, Unconfirmed):
             if not held.drained:
                 raise
             return None

@@ -38,7 +38,8 @@ EVERYWHERE = os.environ.get("ARBITER_TEST_ENGINES") == "all"
 CONFORMANCE = {
     "test_protocol_tasks", "test_protocol_leases", "test_protocol_runs", "test_protocol_quotas",
     "test_protocol_control", "test_protocol_retries", "test_calls", "test_dead_letters", "test_feed", "test_worker",
-    "test_worker_holding", "test_round_trips", "test_blobs", "test_schedules", "test_budgets", "test_retention",
+    "test_worker_holding", "test_round_trips", "test_blobs", "test_schedules", "test_schedules_racing", "test_budgets",
+    "test_budgets_at_once", "test_retention",
     "test_runs_found", "test_audit", "test_entries", "test_entries_moving", "test_entries_refused", "test_compaction",
     "test_compaction_faults", "test_erasure", "test_triggers", "test_agenda",
 }  # fmt: skip

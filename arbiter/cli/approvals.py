@@ -7,8 +7,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
-from rich.text import Text
-
 from arbiter import narration
 from arbiter.approving import Approvals
 from arbiter.cli import OK, options, output
@@ -50,14 +48,7 @@ async def _with(arguments: argparse.Namespace, does: Callable[[argparse.Namespac
 
 async def _waiting(arguments: argparse.Namespace, approvals: Approvals) -> None:
     found = [each for each in await approvals.list() if each.run_id.startswith(arguments.run or "")]
-    for each in found:
-        if arguments.json:
-            output.line(each.model_dump(mode="json"))
-        else:
-            for line in _lines(each):
-                output.console().print(Text(line), soft_wrap=True)
-    if not found and not arguments.json:
-        output.note("no task waits for a person")
+    output.listing(found, _lines, arguments.json, "no task waits for a person")
 
 
 def _lines(each: Waiting) -> list[str]:

@@ -46,5 +46,5 @@ def _tell(arguments: argparse.Namespace, entry: Entry) -> None:
         output.line(entry.model_dump(mode="json"))
         return
     detail = json.dumps(dict(entry.detail), ensure_ascii=False) if entry.detail else ""
-    said = f"{output.when(entry.at)}  {entry.kind:<17} {entry.subject}  by {entry.by}  {entry.reason}  {detail}"
+    said = f"{narration.moment(entry.at)}  {entry.kind:<17} {entry.subject}  by {entry.by}  {entry.reason}  {detail}"
     output.console().print(Text(narration.one_line(said.rstrip(), 1000)), soft_wrap=True)

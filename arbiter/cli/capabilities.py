@@ -280,7 +280,7 @@ def _print(
         [
             each.sha[:12],
             each.state,
-            output.when(each.created_at),
+            narration.moment(each.created_at),
             output.exam_line(each),
             _ended(counts.get(each.sha, {})),
         ]
@@ -296,7 +296,7 @@ def _print(
         console.print(f"none: a {manifest.kind} is the program's own code" if manifest.kind != "artifact" else "none")
     else:
         examiner = narration.one_line(exam.examiner, 100) or "unknown"
-        console.print(Text(f"{output.exam_line(version)}, on {output.when(exam.when)}, by {examiner}"))
+        console.print(Text(f"{output.exam_line(version)}, on {narration.moment(exam.when)}, by {examiner}"))
         for said in exam.failures:
             console.print(Text(f"  {narration.one_line(said, 300)}", "red"))
     heading("Signature")
@@ -305,7 +305,7 @@ def _print(
     elif standing["key"] is None:
         console.print("none")
     else:
-        console.print(Text(f"key {standing['key']}, on {output.when(standing['created_at'])}"))
+        console.print(Text(f"key {standing['key']}, on {narration.moment(standing['created_at'])}"))
         if standing["by"]:
             console.print(Text(f"  {narration.one_line(standing['by'], 300)}"))
     if standing is not None and standing["refused"]:

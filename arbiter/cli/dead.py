@@ -48,7 +48,7 @@ def _print_table(letters: tuple[Letter, ...]) -> None:
         [
             narration.one_line(letter.id, 64),
             Text(letter.status, state_style(letter.status)),
-            output.when(letter.at),
+            narration.moment(letter.at),
             letter.kind,
             narration.one_line(letter.capability or "", 40),
             narration.one_line(letter.type, 40),
@@ -90,7 +90,7 @@ def _said(full: FullLetter) -> str:
         ("capability", letter.capability),
         ("version", letter.version),
         ("tenant", letter.tenant),
-        ("given up", f"{output.when(letter.at)}, {letter.status}"),
+        ("given up", f"{narration.moment(letter.at)}, {letter.status}"),
         ("because", narration.failure(full.error, 2000) or letter.type),
         ("redriven as", letter.redriven_as),
         ("payload", narration.one_line(full.payload, 2000)),
@@ -98,7 +98,9 @@ def _said(full: FullLetter) -> str:
     lines = [f"{name:<12} {narration.printable(value)}" for name, value in rows if value]
     for one in full.tries:
         worker = f" [{narration.one_line(one.worker, 80)}]" if one.worker else ""
-        lines.append(f"attempt {one.attempt:<4} {output.when(one.at)}  {narration.failure(one.error, 400)}{worker}")
+        lines.append(
+            f"attempt {one.attempt:<4} {narration.moment(one.at)}  {narration.failure(one.error, 400)}{worker}"
+        )
     return "\n".join([*lines, *narration.trace(full.error).splitlines()])
 
 

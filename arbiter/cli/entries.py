@@ -306,7 +306,7 @@ def _lines(entry: Entry) -> list[tuple[str, str]]:
     found += [("link", f"{link.rel} {link.to}") for link in entry.links]
     found += [("taint", narration.one_line(label, 200)) for label in entry.taint]
     if entry.expires_at is not None:
-        found.append(("expires", output.when(entry.expires_at)))
+        found.append(("expires", narration.moment(entry.expires_at)))
     return [*found, ("content", narration.printable(json.dumps(entry.content, ensure_ascii=False)))]
 
 

@@ -39,7 +39,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
             [
                 key.id,
                 _state(key, found.now_ms),
-                output.when(key.added_at),
+                narration.moment(key.added_at),
                 narration.one_line(key.by, 60),
                 narration.one_line(key.note, 60),
                 "; ".join(map(_span, key.revoked)),
@@ -57,8 +57,8 @@ def _state(key: TrustedKey, now_ms: int) -> str:
 
 
 def _span(span: Span) -> str:
-    words = [f"from {output.when(span.after / 1000)}"] if span.after else []
-    words += [f"before {output.when(span.before / 1000)}"] if span.before is not None else []
+    words = [f"from {narration.moment(span.after / 1000)}"] if span.after else []
+    words += [f"before {narration.moment(span.before / 1000)}"] if span.before is not None else []
     return " ".join(words) or "all of it"
 
 
@@ -162,6 +162,6 @@ async def _audit(arguments: argparse.Namespace) -> int:
         if arguments.json:
             output.line(entry.model_dump(mode="json"))
         else:
-            said = f"{output.when(entry.at)}  {entry.verb:<8} {entry.subject}  by {entry.by}  {entry.reason}"
+            said = f"{narration.moment(entry.at)}  {entry.verb:<8} {entry.subject}  by {entry.by}  {entry.reason}"
             output.console().print(Text(narration.one_line(said, 500)), soft_wrap=True)
     return OK

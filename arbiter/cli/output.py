@@ -10,10 +10,8 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import AsyncGenerator, Callable
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from zoneinfo import ZoneInfo
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -26,7 +24,11 @@ from arbiter.records import summary_record as summary_record
 from blackboard.ending import end
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from registry import Version
+
+R = TypeVar("R", bound="BaseModel")
 
 _PIPE_WIDTH = 160
 _GAP = 2
@@ -114,6 +116,18 @@ def print_table(head: list[tuple[str, dict[str, Any]]], rows: list[list[str | Te
     console(max(there, sum(widths) + _GAP * len(widths))).print(made)
 
 
+def listing(found: Sequence[R], lines: Callable[[R], Iterable[str]], as_json: bool, nothing: str) -> None:
+    """Print records, one line of JSON each or some lines for people, and to those a note when there is none."""
+    for each in found:
+        if as_json:
+            line(each.model_dump(mode="json"))
+        else:
+            for one in lines(each):
+                console().print(Text(one), soft_wrap=True)
+    if not found and not as_json:
+        note(nothing)
+
+
 class _Column(NamedTuple):
     name: str
     cells: list[Text]
@@ -140,11 +154,6 @@ def _fitting(columns: list[_Column], room: int) -> list[int]:
             break
         widths[max(longer)[1]] -= 1
     return widths
-
-
-def when(seconds: float, zone: str | None = None) -> str:
-    """A time on the server's clock as the wall clock of a time zone shows it. Default: the local one."""
-    return datetime.fromtimestamp(seconds, ZoneInfo(zone) if zone else None).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def exam_line(version: Version) -> str:

@@ -40,7 +40,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
         rows: list[list[str | Text]] = [
             [
                 state.peer, "available" if state.available else "unavailable", str(state.processes),
-                str(len(state.capabilities)), "" if state.since is None else output.when(state.since),
+                str(len(state.capabilities)), "" if state.since is None else narration.moment(state.since),
                 narration.one_line(state.reason, 200),
             ]
             for state in found

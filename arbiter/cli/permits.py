@@ -6,8 +6,6 @@ import argparse
 import asyncio
 import json
 
-from rich.text import Text
-
 from arbiter import narration
 from arbiter.cli import OK, options, output
 from blackboard.board import Board
@@ -22,14 +20,7 @@ def waiting(arguments: argparse.Namespace) -> int:
 async def _waiting(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         found = await Permits(board).list(everything=arguments.all)
-    for permit in found:
-        if arguments.json:
-            output.line(permit.model_dump(mode="json"))
-        else:
-            for line in _lines(permit):
-                output.console().print(Text(line), soft_wrap=True)
-    if not found and not arguments.json:
-        output.note("no request waits for a person")
+    output.listing(found, _lines, arguments.json, "no request waits for a person")
     return OK
 
 

@@ -170,7 +170,7 @@ async def _runs(arguments: argparse.Namespace) -> int:
         [
             one.id,
             Text(one.status, state_style(one.status)),
-            output.when(one.created_at),
+            narration.moment(one.created_at),
             narration.seconds(one.ended_at - one.created_at) if one.ended_at is not None else "",
             str(one.round),
             str(one.tasks),

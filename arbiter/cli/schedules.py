@@ -128,7 +128,7 @@ def _said(one: Scheduled, arguments: argparse.Namespace) -> int:
 
 def _when(one: Scheduled, at: float | None) -> str:
     """A time as the wall clock of the schedule's own zone shows it, which its times are written for; empty for None."""
-    return "" if at is None else output.when(at, one.schedule.timezone)
+    return "" if at is None else narration.moment(at, one.schedule.timezone)
 
 
 def _record(one: Scheduled) -> dict[str, Any]:

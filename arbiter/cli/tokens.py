@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from arbiter import narration
 from arbiter.cli import OK, options, output
 from blackboard.board import Board
 from blackboard.runs import span
@@ -57,7 +58,7 @@ async def _listing(arguments: argparse.Namespace) -> int:
                 token.name,
                 token.state(now),
                 token.tenant or "all",
-                NEVER if token.expires_at is None else output.when(token.expires_at),
+                NEVER if token.expires_at is None else narration.moment(token.expires_at),
                 token.by,
                 " ".join(token.scopes),
             ]

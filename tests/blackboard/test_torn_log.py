@@ -12,6 +12,8 @@ import local_support
 import redis.asyncio
 from local_support import kill
 
+from blackboard import _local
+from blackboard._datadir import DataDir
 from blackboard.engine import open_engine
 from blackboard.testing import KEEPING, RedisServer
 
@@ -87,3 +89,18 @@ async def test_g2_nor_with_that_of_the_server_that_tests_kill() -> None:
         server.restart()
         async with client() as third:
             assert await _written(third) == (["1", "3"], ["1", "3"])
+
+
+async def test_a_start_that_is_finished_by_somebody_else_asks_for_the_new_log_once(data_dir: Path) -> None:
+    client = (await open_engine(data_dir=data_dir)).client()
+    await client.mset({str(number): "x" for number in range(100)})
+    kill(data_dir)
+    client = (await open_engine(data_dir=data_dir)).client()
+    await _rewritten(client)
+    await client.config_set("rdb-key-save-delay", "100000")  # µs for each key: it lasts
+    await client.bgrewriteaof()
+    directory = DataDir(data_dir)
+    begun = directory.read().server
+    assert begun is not None
+    assert begun.held_data
+    assert _local._finish(directory, begun).socket == begun.socket  # pyright: ignore[reportPrivateUsage]

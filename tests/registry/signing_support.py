@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from blackboard.catalog import Catalog
+from blackboard.catalog_records import Signed
 from blackboard.testing import RedisServer
 from registry import ExamRecord, Grants, HashMismatch, Manifest, Registry, SignatureRefused, Signer
 
@@ -23,6 +24,19 @@ EXAM = ExamRecord(public_cases=3, sealed_cases=1, passed=True, examiner="one", w
 
 def key(number: int = 1) -> Signer:
     return Signer(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32), f"key {number}")
+
+
+def signed(created_ms: int) -> Signed:
+    """What key 1 says of a version that does not exist, as of a time."""
+    return key().signed(
+        name="echo",
+        sha="1" * 64,
+        manifest="{}",
+        artifact_sha="2" * 64,
+        exam=None,
+        grants=Grants(),
+        created_ms=created_ms,
+    )
 
 
 @pytest.fixture(params=["redis", "memory"])

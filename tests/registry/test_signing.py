@@ -13,7 +13,7 @@ import redis.asyncio
 import signing_support
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from signing_support import CODE, EXAM, PREFIX, another, key, make, refusal
+from signing_support import CODE, EXAM, PREFIX, another, key, make, refusal, signed
 
 from blackboard.catalog import Catalog
 from blackboard.errors import Conflict, UnknownRecord
@@ -240,10 +240,7 @@ def test_no_other_signature_is_one(where: int, digit: str) -> None:
         created="1",
         key=key().key,
     )
-    signed = key().signed(
-        name="echo", sha="1" * 64, manifest="{}", artifact_sha="2" * 64, exam=None, grants=Grants(), created_ms=1
-    )
-    good = Signature.read(signed.text).signature
+    good = Signature.read(signed(1).text).signature
     other = good[:where] + digit + good[where + 1 :]
     verifier, public = Verifier(), bytes.fromhex(key().public)
     assert verifier._holds(said, good, public)  # pyright: ignore[reportPrivateUsage]

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 import redis.asyncio
 import signing_support
-from signing_support import CODE, PREFIX, another, key, make, refusal
+from signing_support import CODE, PREFIX, another, key, make, refusal, signed
 
 from blackboard.catalog import Catalog
 from blackboard.errors import BadInput, ScriptRefused, UnknownRecord
-from registry import Grants, Registry
+from registry import Registry
 
 client = signing_support.client
 registry = signing_support.registry
@@ -103,18 +103,15 @@ async def test_a_signature_cannot_be_dated_back(registry: Registry, client: redi
     """With a stolen key, but only the board's own scripts, what is signed after the theft stays after it."""
     now = (await registry.trust.read()).now_ms
     for off in (-601_000, 601_000):
-        signed = key().signed(
-            name="echo",
-            sha="1" * 64,
-            manifest="{}",
-            artifact_sha="2" * 64,
-            exam=None,
-            grants=Grants(),
-            created_ms=now + off,
-        )
         with pytest.raises(ScriptRefused, match="clock") as caught:
             await Catalog(client, "test").register(
-                name="echo", sha="1" * 64, tenant="*", manifest="{}", source="x", artifact_sha="2" * 64, signed=signed
+                name="echo",
+                sha="1" * 64,
+                tenant="*",
+                manifest="{}",
+                source="x",
+                artifact_sha="2" * 64,
+                signed=signed(now + off),
             )
         assert caught.value.code == "CLOCK"
     assert await client.dbsize() == 0
