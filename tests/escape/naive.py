@@ -115,7 +115,7 @@ class NaiveIsolation:
             os.dup2(theirs.fileno(), 3)
 
         self._process = subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-c", _WORKER, _ROOT],
+            [sys.executable, "-u", "-c", _WORKER, _ROOT],  # what it printed is there when it says that it is done
             cwd=self._folder,
             stdin=subprocess.PIPE,
             stdout=self._out,
