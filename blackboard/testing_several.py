@@ -15,6 +15,8 @@ from blackboard.errors import EngineUnavailable
 from blackboard.testing import RedisServer, Started
 
 _SLOTS = 16384
+_FAILOVER_MS = 2000
+"""Of a step of a failover. Sentinels whose votes were split, or who knew no replica fit to follow, try again after twice that."""
 
 
 class _Several(Started):
@@ -188,7 +190,7 @@ class SentinelSet(_Several):
         settings = (
             f"sentinel monitor {service} 127.0.0.1 {first.port} 2",
             f"sentinel down-after-milliseconds {service} {down_after_ms}",
-            f"sentinel failover-timeout {service} 4000",
+            f"sentinel failover-timeout {service} {_FAILOVER_MS}",
         )
         self.sentinels: list[RedisServer] = [_SentinelServer(binary, settings) for _ in range(3)]
         self.nodes = [*self.servers, *self.sentinels]
@@ -218,15 +220,19 @@ class SentinelSet(_Several):
         raise LookupError("no Sentinel is running")
 
     def _known(self) -> bool:
+        """Whether each Sentinel knows the others and has heard from every replica that it follows: one it only heard of is not
+        made primary."""
+        expected = len(self.servers) - 1
         for sentinel in self.sentinels:
             client: Any = sentinel.client()
             try:
                 facts: dict[str, Any] = client.sentinel_master(self.service)
+                replicas: list[dict[str, Any]] = client.sentinel_slaves(self.service)
             finally:
                 client.close()
             if facts["num-other-sentinels"] != len(self.sentinels) - 1:
                 return False
-            if facts["num-slaves"] != len(self.servers) - 1:
+            if sum(each["flags"] == "slave" and each["master-link-status"] == "ok" for each in replicas) != expected:
                 return False
         return True
 
@@ -241,7 +247,7 @@ class SentinelSet(_Several):
             client.close()
 
 
-def _until(true: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+def _until(true: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:

@@ -47,7 +47,7 @@ async def test_a_call_returns_what_the_capability_returned_and_no_model_is_asked
 ) -> None:
     url = redis_server.url if engine == "redis" else f"memory://{uuid.uuid4().hex}"
     async with Arbiter(url, board="t" + uuid.uuid4().hex[:12], capabilities=[add], roles=()) as a:
-        result = await asyncio.wait_for(a.run(Call("add", {"a": 2, "b": 3})), 20)
+        result = await asyncio.wait_for(a.run(Call("add", {"a": 2, "b": 3})), 30)
         assert (await a.show(result.run_id)).data == {"sum": 5}
     assert (result.status, result.data, result.answer) == ("succeeded", {"sum": 5}, None)
     assert result.state.call is not None

@@ -22,7 +22,7 @@ async def ask(address: str, request: str) -> tuple[int, dict[str, str]]:
     else:
         reader, writer = await asyncio.open_unix_connection(address)
     writer.write(request.encode())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         said = (await reader.read()).decode()
     writer.close()
     if not said:

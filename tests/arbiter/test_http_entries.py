@@ -295,7 +295,7 @@ async def test_a_busy_stream_ends_as_well_when_its_token_is_revoked(
         assert [line async for line in _upto(lines, "data: ")]
         await Tokens(site.served.board.catalog).revoke("ci")
         await written(site.client(), "a", 2)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             rest = [line async for line in lines]
     assert "event: problem" in rest
     assert not any(line.startswith("id: ") for line in rest), "what happens afterwards is not told"
@@ -318,7 +318,7 @@ async def test_a_process_that_ends_lets_go_of_whoever_waits_and_follows(
         async with client.stream("GET", "/v1/entries/events") as response:
             lines = response.aiter_lines()
             assert await anext(lines) == "retry: 1000"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await site.api.close()
                 ended = await waiting
                 async for _ in lines:

@@ -174,7 +174,7 @@ async def raw(site: Site, sent: bytes) -> bytes:
     """Everything that is answered to these bytes until the connection is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(sent)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         answered = await reader.read()
     writer.close()
     return answered
@@ -193,7 +193,7 @@ async def test_a_head_that_does_not_come_is_given_up(site: Site, monkeypatch: py
     first = f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     writer.write(first)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         assert b"live" in await reader.readuntil(b"}")
         writer.write(b"GET /live")
         assert await reader.read() == b""
@@ -236,7 +236,7 @@ async def test_closing_ends_what_waits_and_streams(redis_server: RedisServer, tm
         async with client.stream("GET", f"/v1/runs/{run}/events") as response:
             lines = response.aiter_lines()
             assert await anext(lines) == "retry: 1000"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await site.api.close()
                 assert (await waiting).json()["status"] == "queued"
                 async for _ in lines:

@@ -61,7 +61,7 @@ def taught(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
 async def ran(a: Arbiter, taught: asyncio.Queue[str], request: str, **more: Any) -> RunResult:
     result = await a.run(request, timeout=20, **more)
     if result.status == "succeeded":
-        assert await asyncio.wait_for(taught.get(), 20) == result.run_id
+        assert await asyncio.wait_for(taught.get(), 30) == result.run_id
     return result
 
 

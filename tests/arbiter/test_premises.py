@@ -60,7 +60,7 @@ async def begun(a: Arbiter, slow: Slow, **terms: Any) -> tuple[str, Entry]:
     """A run in which the source works on the claim: its id, and the claim."""
     until = AgendaTerms(until=Query(topic="done"), **terms)
     run_id = await a.submit(Inquiry([Posting("claims.a", {"amount": 1})], until))
-    await asyncio.wait_for(slow.began.wait(), 20)
+    await asyncio.wait_for(slow.began.wait(), 30)
     slow.began.clear()
     (claim,) = (await a.entries.within(f"run:{run_id}").query("claims.a")).entries
     return run_id, claim
@@ -116,7 +116,7 @@ async def test_a_task_is_stopped_when_its_entry_is_amended_and_what_it_says_now_
     async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6) as (a, _):
         run_id, claim = await begun(a, slow, concurrency=1)
         await a.entries.within(f"run:{run_id}").amend(claim.id, {"amount": 2})
-        await asyncio.wait_for(slow.began.wait(), 20)
+        await asyncio.wait_for(slow.began.wait(), 30)
         slow.let_go.set()
         result = await stopped(a, run_id)
     assert slow.seen == [1, 2]
@@ -161,7 +161,7 @@ async def test_a_task_is_cancelled_when_what_its_entry_is_derived_from_is_lost(
                 capabilities=[slow.source], lease_seconds=0.6, grace_seconds=1.0,
             )
         )  # fmt: skip
-        await asyncio.wait_for(slow.began.wait(), 20)
+        await asyncio.wait_for(slow.began.wait(), 30)
         if fact == "retracted":
             await entries.retract(letter.id)
         elif fact == "amended":
@@ -184,7 +184,7 @@ async def test_a_task_goes_on_whatever_becomes_of_its_entry_unless_its_trigger_s
         entries = a.entries.within(f"run:{run_id}")
         await entries.post("claims.b", 1, links=[("contradicts", claim.id)])
         await entries.retract(claim.id)
-        await asyncio.wait_for(_looked(a, run_id, 2), 20)
+        await asyncio.wait_for(_looked(a, run_id, 2), 30)
         slow.let_go.set()
         result = await stopped(a, run_id)
     assert (result.status, result.answer) == ("succeeded", "1")
@@ -210,14 +210,14 @@ async def test_what_a_task_writes_about_its_own_entry_does_not_stop_it(redis_ser
         await sdk.call_async("entry.amend", {"entry": entry["id"], "content": {"amount": 5}})
         doubt = {"topic": "claims.b", "content": 1, "links": [["contradicts", entry["id"]]]}
         await sdk.call_async("entry.post", doubt)
-        await asyncio.wait_for(done.wait(), 20)
+        await asyncio.wait_for(done.wait(), 30)
         await sdk.call_async("entry.post", {"topic": "done", "content": 5})
         return 5
 
     async with arbiter(redis_server.url, ["unused"], capabilities=(corrects,)) as (a, _):
         until = AgendaTerms(until=Query(topic="done"))
         run_id = await a.submit(Inquiry([Posting("claims.a", {"amount": 1})], until))
-        await asyncio.wait_for(_looked(a, run_id, 2), 20)
+        await asyncio.wait_for(_looked(a, run_id, 2), 30)
         done.set()
         result = await stopped(a, run_id)
     assert (result.status, result.answer) == ("succeeded", "5")
@@ -232,7 +232,7 @@ async def test_a_planner_is_told_that_a_task_lost_its_premise_and_decides_anew(r
         made = await sdk.call_async("entry.post", {"topic": "claims.a", "content": {"amount": amount}})
         assert isinstance(made, dict)
         if amount == 1:
-            await asyncio.wait_for(slow.began.wait(), 20)
+            await asyncio.wait_for(slow.began.wait(), 30)
             await sdk.call_async("entry.retract", {"entry": made["id"]})
         slow.let_go.set() if amount == 2 else None
         return str(made["id"])

@@ -89,7 +89,7 @@ async def test_a_run_can_be_cancelled_and_shown(redis_server: RedisServer) -> No
     turns = [call("wait_for_ever"), "never"]
     async with arbiter(redis_server.url, turns, capabilities=(wait_for_ever,), lease_seconds=0.6) as (a, _):
         run_id = await a.submit("Wait.")
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 30)
         assert await a.cancel(run_id, "enough") == "cancelling"
         result = await a.result(run_id, timeout=10)
         shown = await a.show(run_id)

@@ -202,7 +202,7 @@ async def served(board: Board, run_id: str, handle: Any) -> Completion:
     worker = Worker(board, heartbeat, "w", ["work"], handle)
     running = asyncio.create_task(worker.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for event in board.watch(run_id):
                 if isinstance(event, TaskCompleted) and event.data.node != "arbiter":
                     return event.data

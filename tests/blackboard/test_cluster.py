@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +12,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from blackboard import _keys, events
+from blackboard import _keys, events, feed, worker
 from blackboard.attempt import Attempt, Handler
 from blackboard.board import STEP_LANE, Board
 from blackboard.engine import open_engine
@@ -27,6 +26,13 @@ from blackboard.types import Completion, Limits, Status, TaskSpec
 from blackboard.worker import Worker
 
 TASKS = 3
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks by the clock: what happens here happens because somebody was told of it."""
+    monkeypatch.setattr(worker, "BELL_SECONDS", 3600.0)
+    monkeypatch.setattr(feed, "RECONCILE_SECONDS", 3600.0)
 
 
 async def play(attempt: Attempt) -> Completion | None:
@@ -101,10 +107,8 @@ async def test_runs_on_every_shard_are_worked_on_and_a_sleeping_worker_is_woken_
         await asyncio.sleep(0.2)  # asleep again
         for shard in range(len(wide.shards)):
             key = next(f"s{n}" for n in range(1000) if _keys.shard_number(_run_id(f"s{n}"), 5) == shard)
-            began = time.monotonic()
             run = await wide.submit("go", idempotency_key=key)
-            await asyncio.wait_for(followed(wide, run), 4)  # the bell alone, without the look every 5 s
-            assert time.monotonic() - began < 4
+            await asyncio.wait_for(followed(wide, run), 30)
     assert {run.status for run in await wide.runs()} == {"succeeded"}
 
 
@@ -178,7 +182,7 @@ async def test_g3_runs_survive_the_death_of_a_primary_of_the_cluster_and_the_mov
             target = next(node for node in cluster.nodes[:3] if node is not source)
             watcher = asyncio.create_task(followed(two, run))
             await asyncio.to_thread(cluster.move_slot, slot, target)
-            assert await asyncio.wait_for(watcher, 15) == [event.id for event in await two.history(run)]
+            assert await asyncio.wait_for(watcher, 30) == [event.id for event in await two.history(run)]
             assert cluster.owner_of(slot) is target
 
             # A primary dies; the shards of the others go on meanwhile.
@@ -187,7 +191,7 @@ async def test_g3_runs_survive_the_death_of_a_primary_of_the_cluster_and_the_mov
             watchers = {run: asyncio.create_task(followed(two, run)) for run in runs}
             victim.kill9()
             late = await on_every_shard_but(one, cluster, victim)
-            await asyncio.wait_for(asyncio.gather(*(followed(two, run) for run in late)), 15)
+            await asyncio.wait_for(asyncio.gather(*(followed(two, run) for run in late)), 30)
             seen = await asyncio.wait_for(asyncio.gather(*watchers.values()), 30)
             for run, ids in zip(watchers, seen, strict=True):
                 logged = [event.id for event in await two.history(run)]
@@ -214,7 +218,7 @@ async def test_g3_runs_survive_the_death_of_the_primary_behind_sentinels(board_n
             await Board.open(several.url, board=board_name, lease_seconds=3.0) as two,
             working(one, two),
         ):
-            await asyncio.wait_for(followed(one, await one.submit("before")), 5)
+            await asyncio.wait_for(followed(one, await one.submit("before")), 30)
             runs = [await one.submit("go") for _ in range(5)]
             watchers = [asyncio.create_task(followed(two, run)) for run in runs]
             several.master().kill9()
@@ -239,7 +243,7 @@ async def test_g1_a_board_says_that_it_is_replicated_and_waits_while_a_replica_i
                 await asyncio.sleep(0.2)
                 assert not submitting.done()
                 primary.config_set("min-replicas-to-write", 1)
-                assert (await board.summary(await asyncio.wait_for(submitting, 5))).status == "queued"
+                assert (await board.summary(await asyncio.wait_for(submitting, 30))).status == "queued"
         finally:
             primary.config_set("min-replicas-to-write", 0)
 
@@ -285,7 +289,7 @@ async def test_g9_a_watcher_of_a_rewound_log_is_told_what_the_log_says_now(
                 if connection["cmd"].startswith("xread"):
                     raw.client_kill_filter(_id=connection["id"])
             expected = events.parse(new, fields, run, board.source).sequence
-            async with asyncio.timeout(4):
+            async with asyncio.timeout(30):
                 while expected not in seen:
                     await asyncio.sleep(0.01)
             assert len(told) == len(set(told))
@@ -304,7 +308,7 @@ async def test_g6_heartbeats_keep_long_tasks_on_several_shards_of_a_cluster(
     async with await Board.open(redis_cluster.url, board=board_name, lease_seconds=0.6, shards=3) as board:
         async with working(board, concurrency=12, handle=slowly):
             runs = await on_every_shard(board)
-            await asyncio.wait_for(asyncio.gather(*(followed(board, run) for run in runs)), 10)
+            await asyncio.wait_for(asyncio.gather(*(followed(board, run) for run in runs)), 30)
         for run in runs:
             ends = [event for event in await board.history(run) if event.type == "dev.arbiter.task.completed.v1"]
             assert {event.data.attempts for event in ends} == {1}

@@ -74,7 +74,7 @@ async def play_through(board: Board, runs: int, trouble: Any) -> None:
     try:
         ids = [await board.submit(f"go {i}", idempotency_key=f"k{i}") for i in range(runs)]
         called = [await board.submit_call("count", i, lane="work", idempotency_key=f"c{i}") for i in range(CALLED)]
-        async with asyncio.timeout(12):
+        async with asyncio.timeout(30):
             for run in ids + called:
                 while (await board.summary(run)).status != "succeeded":
                     await asyncio.sleep(0.02)

@@ -24,7 +24,7 @@ LARGE = {"rows": ["x" * 1000] * 300}
 
 
 async def until(met: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not met():
             await asyncio.sleep(0.005)
 
@@ -79,7 +79,7 @@ async def test_slots_move_while_runs_values_budgets_schedules_and_versions_are_u
             known = len(runs)
             await until(lambda known=known: len(runs) > known + 2)
         stop.set()
-        submitted, spent, _, registered = await asyncio.wait_for(counting, 20)
+        submitted, spent, _, registered = await asyncio.wait_for(counting, 30)
 
         assert len(runs) == len(set(runs)) == submitted == len(await board.runs(10_000))
         (report,) = await budgets.report("board")
@@ -131,7 +131,7 @@ async def test_a_server_that_is_a_replica_for_a_while_is_waited_for(board_name: 
             done, _ = await asyncio.wait(calls, timeout=0.3)
             assert not done, "a replica cannot have taken it"
             raw.execute_command("REPLICAOF", "NO", "ONE")
-            run, *_ = await asyncio.wait_for(asyncio.gather(*calls), 5)
+            run, *_ = await asyncio.wait_for(asyncio.gather(*calls), 30)
             assert (await board.summary(run)).status == "queued"
 
 
@@ -156,6 +156,6 @@ async def test_a_server_that_loads_its_data_is_waited_for(board_name: str) -> No
                     asked.sendall(b"PING\r\n")
                     loading = asked.recv(100).startswith(b"-LOADING")
             assert loading, "the server was never seen loading: nothing is tested"
-            assert await asyncio.wait_for(board.submit("before", idempotency_key="before"), 10) == before
+            assert await asyncio.wait_for(board.submit("before", idempotency_key="before"), 30) == before
             await starting
             assert len(await board.runs()) == 1

@@ -250,7 +250,7 @@ async def test_a_retirer_keeps_the_board_within_its_policy(redis_board: Board) -
         await redis_board.cancel_run(await redis_board.submit("x"))
     redis_board.random.uniform = lambda a, b: 0.01  # type: ignore[method-assign]
     work = asyncio.ensure_future(Retirer(redis_board, Retention(ages=ALL)).run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await redis_board.runs():
             await asyncio.sleep(0.01)
     work.cancel()

@@ -55,7 +55,7 @@ async def test_a_worker_with_room_asks_once_for_each_ring(board: Board) -> None:
     try:
         for _ in range(10):
             await post(board, 1)
-            await asyncio.wait_for(started.get(), 5)
+            await asyncio.wait_for(started.get(), 30)
     finally:
         await worker.drain(2)
         await running

@@ -255,7 +255,7 @@ async def test_work_posted_right_after_an_empty_claim_is_not_slept_on(
         return await finish(attempt)
 
     crew.hire(handle)
-    await asyncio.wait_for(seen.wait(), 2)
+    await asyncio.wait_for(seen.wait(), 30)
 
 
 async def test_a_worker_told_of_new_lanes_looks_at_once(crew: Crew) -> None:
@@ -271,7 +271,7 @@ async def test_a_worker_told_of_new_lanes_looks_at_once(crew: Crew) -> None:
     await asyncio.sleep(0.05)
     lanes.append("new")
     worker.look_again()
-    await asyncio.wait_for(seen.wait(), 2)
+    await asyncio.wait_for(seen.wait(), 30)
 
 
 async def test_a_token_that_reaches_a_full_worker_is_passed_on(crew: Crew) -> None:
@@ -300,12 +300,12 @@ async def test_a_token_that_reaches_a_full_worker_is_passed_on(crew: Crew) -> No
     await crew.plan(step, spec("a"))
     assert await first
     busy.look_again()  # as when a task of its own ends just then
-    await asyncio.wait_for(started.wait(), 2)
+    await asyncio.wait_for(started.wait(), 30)
     crew.hire(fast)
     await asyncio.sleep(0.05)
     other = await crew.board.submit("more")
     await crew.plan(await crew.step(other), spec("b"))
-    await asyncio.wait_for(ended.wait(), 2)
+    await asyncio.wait_for(ended.wait(), 30)
     hold.set()
     await crew.end(run, "a")
     assert await crew.board.client.llen(bells) <= 64

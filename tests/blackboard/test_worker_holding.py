@@ -52,10 +52,10 @@ async def test_g4_the_loser_of_a_task_is_stopped_and_its_result_dropped(quick: C
 
     run = await quick.run(spec("a"))
     quick.hire(slow)
-    await asyncio.wait_for(begun.wait(), 2)
+    await asyncio.wait_for(begun.wait(), 30)
     await quick.board.client.zadd(quick.shard.prefix + "lease", {f"{run}/1.a": 1})  # as if it had been silent
     await quick.board.sweep()
-    await asyncio.wait_for(stopped.wait(), 2)
+    await asyncio.wait_for(stopped.wait(), 30)
     for worker, running in quick.workers:
         await worker.drain(0)
         await running
@@ -112,12 +112,12 @@ async def test_g7_a_handler_hears_of_the_cancellation_and_its_report_ends_the_ru
 
     async def handle(attempt: Attempt) -> Completion:
         begun.set()
-        await asyncio.wait_for(attempt.cancelled.wait(), 2)
+        await asyncio.wait_for(attempt.cancelled.wait(), 30)
         return attempt.claim.completion(Status.CANCELLED)
 
     run = await quick.run(spec("a"))
     quick.hire(handle)
-    await asyncio.wait_for(begun.wait(), 2)
+    await asyncio.wait_for(begun.wait(), 30)
     assert await quick.board.cancel_run(run) == "cancelling"
     await quick.until(lambda: said(quick.status(run), "cancelled"))
 
@@ -135,11 +135,11 @@ async def test_draining_claims_nothing_more_and_lets_running_work_finish(crew: C
 
     run = await crew.run(spec("a"), spec("b"))
     worker = crew.hire(handle)
-    await asyncio.wait_for(begun.wait(), 2)
+    await asyncio.wait_for(begun.wait(), 30)
     drained = asyncio.create_task(worker.drain(5))
     await asyncio.sleep(0)
     go.set()
-    await asyncio.wait_for(drained, 2)
+    await asyncio.wait_for(drained, 30)
     assert sorted([await crew.state(f"{run}/1.{k}") for k in "ab"]) == ["ready", "succeeded"]
 
 
@@ -156,7 +156,7 @@ async def test_draining_gives_back_at_once_what_does_not_finish_and_another_take
 
     run = await crew.run(spec("a", retry=ONCE))
     worker = crew.hire(endless)
-    await asyncio.wait_for(begun.wait(), 2)
+    await asyncio.wait_for(begun.wait(), 30)
     crew.hire(finish)
     await asyncio.sleep(0.02)
     started = time.monotonic()
@@ -179,7 +179,7 @@ async def test_a_handler_that_swallows_its_cancellation_cannot_keep_a_drained_ta
 
     run = await crew.run(spec("a"))
     worker = crew.hire(stubborn)
-    await asyncio.wait_for(begun.wait(), 2)
+    await asyncio.wait_for(begun.wait(), 30)
     await worker.drain(0)
     assert await crew.state(f"{run}/1.a") == "ready"
 
@@ -199,8 +199,8 @@ async def test_a_handler_that_will_not_stop_cannot_hold_up_the_drain(
 
     run = await crew.run(spec("a"))
     worker = crew.hire(deaf)
-    await asyncio.wait_for(begun.wait(), 2)
-    await asyncio.wait_for(worker.drain(0), 1)
+    await asyncio.wait_for(begun.wait(), 30)
+    await asyncio.wait_for(worker.drain(0), 30)
     assert await crew.state(f"{run}/1.a") == "ready"
     over.set()
 
@@ -216,7 +216,7 @@ async def test_draining_does_not_interrupt_a_report_under_way(crew: Crew, monkey
     monkeypatch.setattr(crew.board, "complete", slowly)
     run = await crew.run(spec("a"))
     worker = crew.hire(finish)
-    await asyncio.wait_for(sending.wait(), 2)
+    await asyncio.wait_for(sending.wait(), 30)
     await worker.drain(0)
     assert await crew.state(f"{run}/1.a") == "succeeded"
 
@@ -236,9 +236,9 @@ async def test_what_was_claimed_while_the_drain_began_is_given_back(
     run = await crew.run(spec("a"))
     monkeypatch.setattr(crew.board, "claim_or_wait", slowly)
     worker = crew.hire(raises)
-    await asyncio.wait_for(asked.wait(), 2)
+    await asyncio.wait_for(asked.wait(), 30)
     await worker.drain(0)
-    await asyncio.wait_for(crew.workers[0][1], 2)
+    await asyncio.wait_for(crew.workers[0][1], 30)
     assert await crew.state(f"{run}/1.a") == "ready"
     assert (await crew.header(f"{run}/1.a"))["att"] == 0
 
@@ -291,7 +291,7 @@ async def test_a_sweeper_survives_what_the_server_refuses(crew: Crew, monkeypatc
 
     monkeypatch.setattr(crew.board, "sweep", refused)
     crew.sweep(0.01)
-    await asyncio.wait_for(swept.wait(), 2)
+    await asyncio.wait_for(swept.wait(), 30)
 
 
 async def test_g6_after_a_server_start_leases_get_their_time_before_they_are_taken(

@@ -41,7 +41,7 @@ class Crew(Play):
         """Do what is due until the test ends."""
         self.sweepers.append(asyncio.create_task(Sweeper(self.board, interval_seconds=every_seconds).run()))
 
-    async def until(self, check: Callable[[], Any], seconds: float = 20) -> None:
+    async def until(self, check: Callable[[], Any], seconds: float = 30) -> None:
         async with asyncio.timeout(seconds):
             while True:
                 found = check()
@@ -69,7 +69,7 @@ async def _crew(board: Board) -> AsyncIterator[Crew]:
         await worker.drain(0)
     crew.heartbeat.close()
     for _, running in crew.workers:
-        await asyncio.wait_for(running, 2)
+        await asyncio.wait_for(running, 30)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ async def test_an_asynchronous_function_ends_with_the_attempt_that_called_it(
             ended.set()
 
     turns = [call("waits"), "done"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async with arbiter(redis_server.url, turns, capabilities=(waits,), lease_seconds=0.3, grace_seconds=0.0) as (
             a,
             _,

@@ -243,7 +243,7 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
     trigger = Declared.of("waits", "v", 0, "generic", "*", Trigger(topic="a"))
     await board.triggers.write("waits", "1", [trigger])
     watching = asyncio.ensure_future(notes.watch(board, run_id))
-    await asyncio.wait_for(notes.listens.wait(), 20)
+    await asyncio.wait_for(notes.listens.wait(), 30)
     (step,) = await board.claim("w", lanes)
     tasks = [
         TaskSpec(key="a", tool_use_id="t1", capability="one", version="v", lane="generic"),
@@ -289,7 +289,7 @@ async def test_real_events_fit_the_documented_schemas_and_are_where_the_page_say
     await board.cancel_task(second.task_id, "not this one")
     await board.cancel_run(run_id, "enough")
     await board.complete(second, second.completion(Status.CANCELLED, error=failure))
-    await asyncio.wait_for(watching, 20)
+    await asyncio.wait_for(watching, 30)
 
     logged = {event.kind for event in await board.history(run_id)}
     seen = {event.kind for event in notes.seen}

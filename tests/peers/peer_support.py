@@ -101,7 +101,7 @@ async def followed(
         await following.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Let the loop go on until something is so."""
     async with asyncio.timeout(seconds):
         while not condition():

@@ -122,7 +122,7 @@ async def test_a_message_that_comes_twice_is_one_run(site: Site) -> None:
 
 async def test_a_task_that_is_cancelled_there_is_cancelled_here(site: Site) -> None:
     async with site.client() as client:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             answers: Any = client.send_message(message("gate"))
             task_id = (await anext(answers)).task.id
             while not (runs := await site.arbiter.runs()):  # its task is told of first, and nothing more until it ends

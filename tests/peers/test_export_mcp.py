@@ -129,7 +129,7 @@ async def test_the_same_key_is_the_same_run(site: Site) -> None:
 async def test_a_caller_that_goes_away_leaves_nothing_running(site: Site) -> None:
     async with site.client() as client:
         waiting = asyncio.create_task(client.call_tool("gate", {}))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not (runs := await site.arbiter.runs()):
                 await asyncio.sleep(0.01)
         waiting.cancel()
@@ -188,7 +188,7 @@ async def test_who_listens_is_told_when_what_is_offered_changes(site: Site, monk
             return "la"
 
         await site.arbiter.register(sing)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             async for _ in events:
                 break
         assert "sing" in [tool.name for tool in (await client.list_tools()).tools]

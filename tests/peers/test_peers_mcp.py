@@ -139,7 +139,7 @@ async def test_a_program_gets_its_secret_dies_in_a_call_is_not_asked_twice_and_i
 
 async def test_a_server_that_says_its_tools_changed_is_asked_at_once(shop: Shop) -> None:
     await shop.call("shop_grow")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not {"shop_wrap"} <= (names := await shop.names()) or "shop_greet" in names:
             await asyncio.sleep(0.02)
     assert (await shop.call("shop_wrap", item="box")).data == {"result": "wrapped box"}

@@ -95,7 +95,7 @@ async def following(registry: Registry) -> Any:
 
 async def complete(registry: Registry) -> None:
     """Until the background has made every vector."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not registry._offered.matcher._vectors or registry._offered.matcher.missing:  # type: ignore[attr-defined]
             await asyncio.sleep(0)
 
@@ -213,4 +213,4 @@ async def test_a_capability_that_changed_while_its_vector_was_made_does_not_get_
 
 
 async def test_a_matcher_without_an_encoder_needs_nobody_in_the_background(client: redis.asyncio.Redis) -> None:
-    await asyncio.wait_for(Registry(Catalog(client, "test")).keep_encoded(), 5)
+    await asyncio.wait_for(Registry(Catalog(client, "test")).keep_encoded(), 30)

@@ -311,7 +311,7 @@ def descendants(pid: int) -> list[int]:
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 await asyncio.sleep(0.005)
     except TimeoutError:

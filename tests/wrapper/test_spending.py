@@ -202,7 +202,7 @@ async def test_g8_a_cancelled_call_gives_back_what_it_cannot_have_used(spending:
     await spending.budgets.set(Budget(level="board", tokens=50_000))
     model = ScriptedModel(["hi"], latency_seconds=60)
     under_way = asyncio.ensure_future(converse(spending.guard(model, claim()), HELLO))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (await tokens(spending, "board")).reserved:
             await asyncio.sleep(0.005)
     under_way.cancel()
