@@ -32,6 +32,7 @@ from benchmarks.measure import Sample, in_turn
 from benchmarks.processes import Child
 from benchmarks.raw import SERIAL, serial
 from benchmarks.report import Row, rows
+from blackboard import garbage
 from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.heartbeat import Heartbeat
@@ -200,6 +201,7 @@ async def _work(url: str) -> None:
         latencies: list[float] = []
         # On all the connections it has.
         await asyncio.gather(*(board.claim("nobody", ["empty"]) for _ in range(CONCURRENCY)))
+        garbage.long_lived()
         print(json.dumps("ready"), flush=True)
         await _line()
         async with _Employed(board, latencies):
@@ -215,6 +217,7 @@ async def _replay(url: str, recorded: list[Call], tasks: int, how: str) -> None:
         empty = await client.script_load(EMPTY)
         call = partial(redis.asyncio.Redis.evalsha, client) if how == "one" else client.evalsha
         await asyncio.gather(*(call(empty, 0, 0) for _ in range(CONCURRENCY)))  # on all the connections it has
+        garbage.long_lived()
         print(json.dumps("ready"), flush=True)
         await _line()
         wanted = iter(recorded[k % len(recorded)] for k in range(len(recorded) * tasks // ends))

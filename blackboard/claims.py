@@ -20,9 +20,12 @@ from blackboard.taint import UNKNOWN, Taint, merged, read
 from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claim:
-    """What a worker was handed. ``fence`` proves that it still holds the task; only the latest fence is accepted."""
+    """What a worker was handed. ``fence`` proves that it still holds the task; only the latest fence is accepted.
+
+    Nobody changes one; it is not frozen because making a frozen one of so many fields takes a tenth of an attempt.
+    """
 
     task_id: str
     run_id: str

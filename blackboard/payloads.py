@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
 from pydantic import JsonValue
@@ -27,6 +28,10 @@ _ENVELOPE_LEVELS = 8
 """How deep events and models put a value into others."""
 
 
+_SURE_LEVELS = 100
+"""As deep as this JSON can be read back for certain."""
+
+
 def dump(value: Any, field: str, limit: int) -> str:
     """Compact JSON of a value.
 
@@ -35,16 +40,16 @@ def dump(value: Any, field: str, limit: int) -> str:
             more than about 200 levels. One such event would make the whole log unreadable.
         Oversized: larger than ``limit`` bytes.
     """
-    return _bounded(value, field, limit, read_back=True)
-
-
-def _bounded(value: Any, field: str, limit: int, *, read_back: bool) -> str:
     try:
         text = _COMPACT.encode(value)
-        if read_back:
+        if not _plain(text):
             from_json("[" * _ENVELOPE_LEVELS + text + "]" * _ENVELOPE_LEVELS)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(field, type(value).__name__, f"It must be JSON: {error}.") from error
+    return _no_longer(text, field, limit)
+
+
+def _no_longer(text: str, field: str, limit: int) -> str:
     if len(text) > limit:
         raise Oversized(
             field,
@@ -54,6 +59,11 @@ def _bounded(value: Any, field: str, limit: int, *, read_back: bool) -> str:
     return text
 
 
+def _plain(text: str) -> bool:
+    """Whether JSON is certain to be read back without trying: no half of a surrogate pair is in it, and it can't be too deep."""
+    return "\\ud" not in text and text.count("[") + text.count("{") <= _SURE_LEVELS
+
+
 def dump_completion(claim: Claim, completion: Completion) -> tuple[str, str]:
     """The completion as it is stored, without its data, and the data. :func:`join` puts them together.
 
@@ -61,17 +71,21 @@ def dump_completion(claim: Claim, completion: Completion) -> tuple[str, str]:
     """
     own: dict[str, Any] = {
         "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
-        "attempts": claim.attempt, "worker": claim.worker, "taint": [*merged(claim.taint, completion.taint)],
+        "attempts": claim.attempt, "worker": claim.worker, "taint": merged(claim.taint, completion.taint),
     }  # fmt: skip
-    said = completion.model_dump(mode="json", exclude_none=True, exclude=_APART)
+    if any(getattr(completion, name) != value for name, value in own.items()):
+        completion = completion.model_copy(update=own)
     data = dump(completion.data, "completion.data", PAYLOAD_BYTES)
-    if (error := said.pop("error", None)) is not None:
-        # The message stands last, so that the script that decides can add to it why no attempt follows.
-        message = error.pop("message")
-        own["error"] = {**error, "message": message}
     # Of what a handler wrote itself only these can hold what could not be read back.
-    told = bool(error or completion.stdout or completion.stderr)
-    return _bounded(said | own, "completion", REPORT_BYTES, read_back=told), data
+    if completion.error or completion.stdout or completion.stderr or not math.isfinite(completion.usage.seconds):
+        said = completion.model_dump(mode="json", exclude_defaults=True, exclude=_APART)
+        if (error := said.pop("error", None)) is not None:
+            # The message stands last, so that the script that decides can add to it why no attempt follows.
+            message = error.pop("message")
+            said["error"] = {**error, "message": message}
+        return dump(said, "completion", REPORT_BYTES), data
+    fields = completion.model_dump_json(exclude_defaults=True, exclude=_APART)
+    return _no_longer(fields, "completion", REPORT_BYTES), data
 
 
 def join(fields: str, name: str, value: str) -> str:

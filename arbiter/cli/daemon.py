@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from arbiter import loading, narration
 from arbiter.cli import INTERRUPTED, OK, TERMINATED, options, output, retention
 from arbiter.health import Check, Health
+from blackboard import garbage
 from blackboard.errors import BadInput
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
             await api.close()
         await served.close(0)
         raise
+    garbage.long_lived()
     if health is not None:
         output.note(f"health at {health.address}: /live and /ready")
     first = await told
