@@ -82,6 +82,8 @@ class Worker:
         self._concurrency = concurrency
         self._share = max(1, concurrency // 2)
         """How many tasks a claim asks for at most: while one half is worked on, the server hands out the other."""
+        self._begun: list[Claim] = []
+        """What the next turn of the event loop starts."""
         self._active: dict[asyncio.Task[None], Held] = {}
         self._reporting: set[asyncio.Task[None]] = set()
         self._rung: set[_Place] = set()
@@ -162,7 +164,10 @@ class Worker:
                 back.add_done_callback(self._returning.discard)
                 self._look.add(shard)
             else:
-                self._start(claim)
+                # The next claim goes first: the server works on it while the handlers work here, and not on all of it together.
+                if not self._begun:
+                    asyncio.get_running_loop().call_soon(self._start_all)
+                self._begun.append(claim)
         if asked and len(claims) == asked:  # getting less than was asked for says that the shard's lanes are empty now
             self._look.add(shard)
         if wait is not None:  # quotas hold work back; no bell rings when their time has come
@@ -280,6 +285,8 @@ class Worker:
         """Stop claiming, wait for running work at most ``grace_seconds``, then give the rest back at once."""
         self._draining = True
         self._changed.set()
+        while self._begun:
+            await asyncio.sleep(0)
         if self._active:
             await asyncio.wait(self._active, timeout=grace_seconds)
         for held in list(self._active.values()):
@@ -303,6 +310,11 @@ class Worker:
             for shard, lanes in bells:
                 with contextlib.suppress(EngineUnavailable, RedisError):
                     await self._board.ring(lanes, shard)
+
+    def _start_all(self) -> None:
+        begun, self._begun = self._begun, []
+        for claim in begun:
+            self._start(claim)
 
     def _start(self, claim: Claim) -> None:
         held = Held(Attempt(self._board, claim))
@@ -356,7 +368,7 @@ class Worker:
         What only waits for its report to be taken leaves room: the next claim then travels with the report. Not without
         end: a server that takes no reports gets no further claims.
         """
-        active = len(self._active)
+        active = len(self._active) + len(self._begun)
         return min(self._concurrency - active + len(self._reporting), 2 * self._concurrency - active)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -398,8 +410,6 @@ class Worker:
     async def _performed(self, held: Held) -> Completion | None:
         """What became of the handler's work; None where somebody else decides about the task."""
         try:
-            # The next claim goes first: the server works on it while the handlers work here, and not on all of it together.
-            await asyncio.sleep(0)
             return await perform(held.attempt, self._handle)
         except asyncio.CancelledError:
             if not (held.lost or held.late or held.drained):
