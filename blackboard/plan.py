@@ -98,8 +98,12 @@ def specs(
             "ats": int((task.attempt_seconds or limits.attempt_seconds) * 1000),
         }  # fmt: skip
         spec |= retries.header(task.retry) | more
+        head: dict[str, Any] = {
+            "kind": task.kind, "cap": task.capability, "key": task.key, "run": claim.run_id, "prio": task.priority,
+        }  # fmt: skip
         if task.version:
-            spec["version"] = task.version
+            spec["version"] = head["version"] = task.version
+        spec["head"] = json.dumps(head, separators=(",", ":"))[1:-1] + ","
         if task.taint:
             spec["src"] = [*task.taint]
         if entered:

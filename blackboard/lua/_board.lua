@@ -32,12 +32,13 @@ local QUOTAS, USE, DEAD, DEADX, AUDIT = KEYS[13], KEYS[14], KEYS[15], KEYS[16], 
 local LETTERS = 10000                      -- dead letters of a shard; beyond, the oldest go
 -- Mistakes of the caller, who is told and corrects them: no work was given up.
 local CORRECTED = {bad_input = 1, input_schema = 1, unresolved_reference = 1}
-local FEED_LENGTH = 100000
+local FEED_LENGTH = '100000'
 local TRAIL = 100000                       -- entries that the audit of a shard keeps, about
 local NEVER = '9007199254740991'           -- when what rests is due
 local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
--- What the header of a new task begins with, and that of the run of a new call. Any other is in no order.
+-- What the header of a new task begins with, and that of the run of a new call. Any other is in no order. Where a claim needs no
+-- more, slot stands behind NEW and then head, which whoever makes a task writes: kind, cap, key, run, prio, version if it has one.
 local NEW = '{"state":"ready","ver":1,"att":0,"fence":"0",'
 local GOING = '{"state":"running","ver":1,'
 
@@ -222,13 +223,19 @@ local function post(run, r, s, input)
     bump(s.id, t, now, 'task.posted', told, true)
   else
     t.att, t.fence, t.ver = nil, nil, nil
-    redis.call('HSET', TASKS, s.id, behind(NEW, t))
+    local first = NEW
+    if s.head and not t.deps and not t.rr then
+      first = NEW .. '"slot":' .. n2s(t.slot) .. ',' .. s.head
+      t.slot, t.kind, t.cap, t.key, t.run, t.prio, t.version = nil, nil, nil, nil, nil, nil, nil
+    end
+    redis.call('HSET', TASKS, s.id, behind(first, t))
     emit('task.posted', s.id, 1, run, told, true)
   end
 end
 local function post_step(run, r)
   local n = r.round + 1
   post(run, r, {id = run .. '/s' .. n, kind = 'step', cap = 'arbiter', lane = STEP_LANE, tuid = 'step', key = 's' .. n,
+    head = '"kind":"step","cap":"arbiter","key":"s' .. n .. '","run":"' .. run .. '","prio":5,',
     round = n, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
 end
 
