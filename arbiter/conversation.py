@@ -73,7 +73,7 @@ def _volunteered(state: RunState, turns: Sequence[Round]) -> list[dict[str, Json
     mine = [
         task
         for task in state.work
-        if task.round in numbers and (task.activation is not None or (turns[1:] and task.id not in told))
+        if task.round in numbers and task.id not in told
     ]
     if not mine:
         return []

@@ -154,7 +154,7 @@ async def test_many_who_write_and_sweep_at_the_end_of_its_time_end_it_once(play:
 
 
 MUTATIONS: dict[str, tuple[object, Mutation]] = {
-    "nobody is roused": (the_next_fact_ends_it, ("_board", "return rouse(a.ctl) end", "return false end")),
+    "nobody is roused": (the_next_fact_ends_it, ("_board", "and rouse(a.ctl) end", "and false end")),
     "no timer": (its_time_ends_it, ("_board", "redis.call('ZADD', WAIT, n2s(MS + s.nap), s.id)", "")),
     "no wait": (the_next_fact_ends_it, ("commit", "a.f <= tonumber(facts)", "false")),
     "late facts": (what_was_written_while_it_was_decided_ends_it, ("commit", "a.f <= tonumber(facts)", "true")),
