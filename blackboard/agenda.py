@@ -197,18 +197,22 @@ class Agenda:
         return await self._change(which, "rerate", by, reason, operation, rating)
 
     async def focus(
-        self, strategy: str, weights: Mapping[str, float] | None = None, *, author: Author | None = None
-    ) -> Written:
+        self, strategy: str, weights: Mapping[str, float] | None = None, *, author: Author | None = None,
+        taint: Sequence[str] = (),
+    ) -> Written:  # fmt: skip
         """Write the run's strategy on its control board, from the next pick on; what waits is rated anew.
 
         Whoever may write the topic ``control.strategy`` may do the same by an entry.
+
+        Args:
+            author, taint: of the entry.
 
         Raises:
             BadInput: a malformed name or weight. Whether there is such a strategy, the process that picks knows.
         """
         content: dict[str, Any] = {"strategy": strategy} | ({"weights": dict(weights)} if weights else {})
         _strategy(content, "", AgendaTerms())
-        return await self._entries.post(strategies.TOPIC, content, author=author)
+        return await self._entries.post(strategies.TOPIC, content, author=author, taint=taint)
 
     # ---- for control -------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """A third story: open requests, whose run has nothing to do but wait for bids, or has.
 
-One nobody hears, which its time ends; one that is woken by a bid, awarded to somebody who fails, and awarded anew; and one that is
-awarded while another task of its run goes on.
+One nobody hears, which its time ends; one that is woken by a bid, awarded to somebody who fails, and awarded anew; and one that
+is awarded while another task of its run goes on.
 """
 
 from __future__ import annotations
