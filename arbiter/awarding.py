@@ -57,6 +57,8 @@ class Stock:
     """Until the first of them is to be looked at; where tasks are posted, there is something beside them."""
     open: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     """Ids of the requests that had come to nothing yet, each with the keys of the tasks that are posted for it."""
+    amended: bool = False
+    """One of these was, so those who bid on it already may outlast its time."""
 
     def until_ms(self, seconds: float) -> int:
         """When they are to be looked at if nothing happens before, in ms since the epoch: at the end of the first one's time.
@@ -94,6 +96,7 @@ class Awarding:
         self._stock.now = await self._entries.server_time()
         for name, request in (await self._open()).items():
             self._stock.open[request.id] = _own(name, request)
+            self._stock.amended |= request.version > 1
             await self._attend(name, request)
         if self._stock.closing or (self._stock.tasks and len(self._stock.open) > 1):
             self._stock.wait = Wait(self._stock.until_ms(self._state.limits.task_seconds), facts)

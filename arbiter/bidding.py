@@ -54,7 +54,7 @@ async def attend(
         board, registry, claim, state, entries_of(board, claim.run_id), bidding=bidding, posted=len(look.picked)
     ).take_stock()
     keys = [task.key for task in work if task.activation is None] + [task.key for task in stock.tasks]
-    beside = any(
+    beside = stock.amended or any(
         any(request not in chain for chain in going) or any(key not in own for key in keys)
         for request, own in stock.open.items()
     )

@@ -65,7 +65,10 @@ async def test_an_agenda_is_listed_explained_and_overruled_and_its_strategy_chan
     assert (await client.post(f"{base}/3/unblock")).json()["state"] == "waiting"
     told = (await client.get(f"{base}/3")).json()
     assert len([one for one in told["steps"] if "it is urgent" in one["what"]]) == 1
-    assert [one.kind for one in await site.audit("kind=activation.*")][:2] == ["activation.promoted", "activation.rerated"]
+    assert [one.kind for one in await site.audit("kind=activation.*")][:2] == [
+        "activation.promoted",
+        "activation.rerated",
+    ]
 
     assert (await client.get(f"{base}/strategy")).json()["strategy"] == "priority"
     written = (await client.post(f"{base}/strategy", json={"strategy": "fair_share", "weights": {"check": 2}})).json()

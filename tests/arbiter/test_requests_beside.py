@@ -98,6 +98,31 @@ async def test_g2_when_its_time_is_over_a_request_is_awarded_once_beside_other_w
     assert died == [dies]
 
 
+async def test_the_award_does_not_wait_for_those_who_outlast_a_request_that_was_amended(
+    redis_server: RedisServer,
+) -> None:
+    @capability(triggers=[Trigger(topic="requests.*")])
+    async def brood(entry: dict[str, Any]) -> None:
+        """Never come to a bid."""
+        await asyncio.Event().wait()
+
+    sources = (look_up, brood, bidder("sure", 0.9, capability="look_up"))
+    async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
+        run_id = await a.submit(Inquiry([Posting("requests.bank", ASKED.content())]))
+        notes = a.entries.within(f"run:{run_id}")
+        async with asyncio.timeout(40):
+            async for fact in notes.watch(">", after="-"):
+                if fact.data.topic == "bids.bank":
+                    request = await entry(a, run_id, "requests.bank")
+                    await notes.amend(request.id, {**request.content, "seconds": 1.0})
+                if fact.data.topic == "answers.bank":
+                    break
+        brooding = [task for task in (await a.show(run_id)).state.work if task.capability == "brood"]
+        assert not all(task.done for task in brooding), "one is not over, and nobody waits for it"
+        await a.cancel(run_id)
+        assert await faults(a.board) == []
+
+
 async def test_beside_other_work_the_next_bid_gets_its_turn_and_what_nobody_bids_on_is_unanswered(
     redis_server: RedisServer,
 ) -> None:
