@@ -347,7 +347,7 @@ class Working(Calling):
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
-        own = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
+        own: dict[str, Any] = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
         written = specs(claim, tasks, limits, entered=not unplanned, seen=seen, **own)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat: list[str] = []

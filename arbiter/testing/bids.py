@@ -118,8 +118,9 @@ async def _beside(a: Arbiter) -> JsonValue:
     while not (asked := (await board.query("requests.letter")).entries):
         await asyncio.sleep(0.01)
     with contextlib.suppress(ScriptRefused):  # the run is over
-        bid = {"capability": "deliver"}
-        await board.post("bids.letter", bid, links=[("answers", asked[0].id)], operation="bid beside")
+        await board.post(
+            "bids.letter", {"capability": "deliver"}, links=[("answers", asked[0].id)], operation="bid beside"
+        )
     answered = await wait(a, run, "letter", None)
     return [answered.answer, (await a.result(run)).status]
 
