@@ -197,8 +197,8 @@ end
 -- (ms until it is ready, if nothing rouses it before); rr, lim, ent, bid, nap and the lists are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
-    key = s.key, round = s.round, prio = s.prio, act = s.act, bid = s.bid, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
-    ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
+    key = s.key, round = s.round, prio = s.prio, act = s.act, bid = s.bid, att = 0, max = s.max, fence = '0', at = MS,
+    ver = 0, dl = s.dl, ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
     ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
@@ -465,7 +465,7 @@ local function finish(id, t, status, completion, failure)
   local a = not deciding(t) and agenda_of()
   if a then
     r = r or get_run(t.run)
-    local asked = a.beside or t.bid and a.w > 0 and a.bids == BIDDERS - 1   -- some were not asked for want of room
+    local asked = a.beside or t.bid and a.w > 0 and a.bids == BIDDERS - 1  -- some were not asked for want of room
     if r and active(r) and attend(t.run, r, a, asked) then return end
   end
   if redis.call('SCARD', OPEN) > 0 then return end

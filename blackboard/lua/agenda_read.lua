@@ -1,5 +1,6 @@
 -- own: most that are not rated yet, most of the best that are, from which parked one on, most of these. Read only: header of the
--- agenda, how many tasks of the run are open, then kind (fresh, best, parked) and header of each; last, of kind uncompared, what control has to compare with triggers.
+-- agenda, how many tasks of the run are open, then kind (fresh, best, parked) and header of each; last, of kind uncompared, what
+-- control has to compare with triggers.
 local out = {redis.call('HGET', AGENDA, '') or '', redis.call('SCARD', OPEN)}
 local function rows(kind, low, high, from, most)
   if tonumber(most) == 0 then return end

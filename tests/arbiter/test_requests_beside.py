@@ -22,6 +22,7 @@ from arbiter import (
     current_task,
 )
 from arbiter.answering import record
+from arbiter.replay_agenda import replayed
 from blackboard.agenda import BIDDERS, Agenda
 from blackboard.events import AgendaDecided
 from blackboard.invariants import faults
@@ -179,4 +180,5 @@ async def test_bidders_are_asked_at_once_up_to_a_bound_whatever_else_may_run_at_
         ended = [task.state for task in (await a.show(run_id)).state.work]
         await a.cancel(run_id)
         assert await faults(a.board) == []
+        assert all(made == again for made, again in replayed(await a.board.history(run_id)))
     assert ended == ["succeeded"] * (BIDDERS + more + 1 + len(known))
