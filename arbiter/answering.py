@@ -117,7 +117,8 @@ async def wait(client: Client, run_id: str, name: str, timeout: float | None) ->
 
 async def record(client: Client, run_id: str, name: str) -> dict[str, JsonValue]:
     """How a request stands, as JSON: ``status`` (``open``, ``answered``, ``unanswered``, or ``ended`` where its run is over),
-    ``bids``, ``award``, ``answer`` and ``reason``, each where there is one.
+    ``bids``, ``award``, ``answer`` and ``reason``, each where there is one. Once there is an award, each bid says whether it was
+    ``considered``: one that came later was not.
 
     Raises:
         UnknownRecord: no such run, or nothing was asked in it under that name.
@@ -131,9 +132,14 @@ async def record(client: Client, run_id: str, name: str) -> dict[str, JsonValue]
     if REQUESTS not in about and not await _asks(client, run_id, name):
         raise UnknownRecord("UNKNOWN", f"no request {REQUESTS}.{name} in run {run_id}")
     said: dict[str, JsonValue] = {"run_id": run_id, "name": name, "status": "open" if run.ended_at is None else "ended"}
-    said["bids"] = [_said(one) for one in about.get(BIDS, ())]
+    bids = [_said(one) for one in about.get(BIDS, ())]
+    said["bids"] = [*bids]
     for award in about.get(AWARDS, ())[:1]:
         said["award"] = _said(award)
+        rows = award.content.get("candidates") if isinstance(award.content, dict) else None
+        known = [one.get("bid") for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
+        for one in bids:
+            one["considered"] = one["entry"] in known
     for answer in about.get(ANSWERS, ())[:1]:
         said |= {"status": "answered", "answer": answer.content}
     for end in about.get(UNANSWERED, ())[:1]:

@@ -64,7 +64,8 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> bo
         if not told and not replies:
             if not open_ or stock.wait is None:  # what others asked for keeps the model from nothing while nobody bids
                 return False
-            told, wait = [*stock.waiting.values()], stock.wait
+            told = [*stock.waiting.values()]
+        wait = stock.wait
     said = "\n".join([*told, *(f"{REQUESTS}.{one.name} is over" for one in open_ if _in(replies, one))])
     planned = RoundPlannedData(
         round=claim.round, message={"role": "assistant", "content": [{"text": said[:SAID]}]}, calls=tuple(replies),

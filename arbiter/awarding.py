@@ -1,8 +1,9 @@
-"""What a step of a run does about its open requests: awards them, has fabricated what nobody offered, posts what came of it.
+"""What a run does about its open requests: awards them, has fabricated what nobody offered, posts what came of it.
 
-A step is taken when nothing waits on the agenda and no task is open, so whoever was triggered by a request has had its chance to
-bid, and a bid that can be awarded is. Without one the run waits for bids until the request's time is over. A bid whose work does
-not succeed gives way to the next of those that came.
+A step does, which is taken when nothing waits on the agenda and no task is open, and so does control while other work goes on,
+see :mod:`arbiter.bidding`. Once whoever was triggered by a request has had its chance to bid, a bid that can be awarded is.
+Without one the request waits for bids until its time is over. A bid whose work does not succeed gives way to the next of those
+that came.
 
 All that is decided is a version of an entry or a task of the step, each of which exists once however often the step is begun: a
 process that dies in between is continued by another one. Whoever may write on the board may award by hand, by posting the award
@@ -12,7 +13,7 @@ first.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -41,41 +42,64 @@ AWARD = "award."
 
 @dataclass(slots=True)
 class Stock:
-    """What a step does about open requests."""
+    """What is done about open requests."""
 
     tasks: list[TaskSpec] = field(default_factory=list[TaskSpec])
     told: list[str] = field(default_factory=list[str])
     """Each thing that was written or is posted, in words."""
     waiting: dict[str, str] = field(default_factory=dict[str, str])
     """Each request that waits for bids, by name, in words."""
+    closing: list[float] = field(default_factory=list[float])
+    """When the time of each of these is over, in seconds since the epoch."""
+    now: float = 0.0
+    """When this was, on the server's clock."""
     wait: Wait | None = None
-    """Until the first of them is to be looked at."""
+    """Until the first of them is to be looked at; where tasks are posted, there is something beside them."""
+    open: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    """Ids of the requests that had come to nothing yet, each with the keys of the tasks that are posted for it."""
+    amended: bool = False
+    """One of these was, so those who bid on it already may outlast its time."""
+
+    def until_ms(self, seconds: float) -> int:
+        """When they are to be looked at if nothing happens before, in ms since the epoch: at the end of the first one's time.
+
+        Args:
+            seconds: no task outlasts these.
+        """
+        return math.ceil(min([self.now + seconds, *self.closing]) * 1000)
 
 
 class Awarding:
-    """One step's look at the open requests of its run.
+    """One look at the open requests of a run.
 
     Args:
-        claim: the step; what it writes is written under its lease.
+        claim: the step or control task; what it writes is written under its lease.
         entries: those of the run.
+        bidding: ids of requests to which somebody may still be about to bid, for whom an award waits as long as bids count. None:
+            that may be so of each.
+        posted: how many tasks the same decision posts besides.
     """
 
-    def __init__(self, board: Board, registry: Registry, claim: Claim, state: RunState, entries: Entries) -> None:
+    def __init__(
+        self, board: Board, registry: Registry, claim: Claim, state: RunState, entries: Entries,
+        *, bidding: Collection[str] | None = (), posted: int = 0,
+    ) -> None:  # fmt: skip
         self._board, self._registry, self._claim, self._state, self._entries = board, registry, claim, state, entries
+        self._bidding, self._posted = bidding, posted
         self._work = {task.key: task for task in state.work}
         self._stock = Stock()
-        self._closing: list[float] = []
-        self._now = 0.0
 
     async def take_stock(self) -> Stock:
         """Do for each open request what is to be done next."""
         # Before anything is read, so that what is written meanwhile ends a wait at once.
         facts = (await Agenda(self._board, self._claim.run_id).view(fresh=0, best=0)).facts
-        self._now = await self._entries.server_time()
+        self._stock.now = await self._entries.server_time()
         for name, request in (await self._open()).items():
+            self._stock.open[request.id] = _own(name, request)
+            self._stock.amended |= request.version > 1
             await self._attend(name, request)
-        if self._closing and not self._stock.told:
-            self._stock.wait = Wait(math.ceil(min(self._closing) * 1000), facts)
+        if self._stock.closing or (self._stock.tasks and len(self._stock.open) > 1):
+            self._stock.wait = Wait(self._stock.until_ms(self._state.limits.task_seconds), facts)
         return self._stock
 
     async def close(self, why: str) -> None:
@@ -126,6 +150,9 @@ class Awarding:
 
         if isinstance(said, str):
             return await award(None, (), said)
+        left = 0.0 if before is not None else volunteering.closes(request, said.seconds) - self._stock.now
+        if left > 0 and (self._bidding is None or request.id in self._bidding):
+            return self._await(name, request, left)
         made = said.missing.name if said.missing is not None else ""
         offered = volunteering.bids(await self._every(f"{BIDS}.{name}"), request, said.seconds)
         there = made != "" and await self._found(made) is not None
@@ -136,11 +163,8 @@ class Awarding:
         if chosen is not None:
             why = f"the highest value of {sum(not one.refused for one in candidates)} that could be awarded it"
             return await award(chosen, candidates, why)
-        closes = volunteering.closes(request, said.seconds)
-        if self._now < closes and before is None:
-            self._closing.append(closes)
-            self._stock.waiting[name] = f"{request.topic} waits for bids, {closes - self._now:.0f} s more"
-            return None
+        if left > 0:
+            return self._await(name, request, left)
         nobody = "nobody bid" if not candidates else f"no bid could be awarded: {candidates[0].refused}"
         if failed_before:
             nobody = f"{failed_before[-1]['reason']}, and nobody else bid"
@@ -170,6 +194,10 @@ class Awarding:
             f"{request.topic}: {nobody}, so {made} is fabricated",
         )  # fmt: skip
         return None
+
+    def _await(self, name: str, request: Entry, left: float) -> None:
+        self._stock.closing.append(self._stock.now + left)
+        self._stock.waiting[name] = f"{request.topic} waits for bids, {left:.0f} s more"
 
     async def _judged(self, one: Candidate, said: OpenRequest) -> Candidate:
         if one.refused:
@@ -310,7 +338,7 @@ class Awarding:
     def _full(self) -> str | None:
         """Why no task may be posted any more; None while one may."""
         limit = self._state.limits.tasks
-        full = len(self._state.work) + len(self._stock.tasks) >= limit
+        full = len(self._state.work) + self._posted + len(self._stock.tasks) >= limit
         return f"the run has reached its limit of {limit} tasks" if full else None
 
     async def _every(self, pattern: str, *, load: bool = True) -> list[Entry]:
@@ -321,6 +349,13 @@ class Awarding:
             every += found.entries
             if (after := found.after) is None:
                 return every
+
+
+def _own(name: str, request: Entry) -> frozenset[str]:
+    """Keys of the tasks that may be posted for a request."""
+    said = volunteering.read(request)
+    missing = said.missing if isinstance(said, OpenRequest) else None
+    return frozenset({AWARD + name, *([FABRICATION + missing.name] if missing is not None else ())})
 
 
 def awarded_since(award: Entry, task: Task) -> bool:

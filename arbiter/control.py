@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from arbiter import judging, premises, volunteering
+from arbiter import bidding, judging, premises, volunteering
 from arbiter.fold import RunState
 from arbiter.rating import Rating
 from arbiter.states import States
 from blackboard.activation import Activation
-from blackboard.agenda import PAGE, Agenda, Compared, Pick, Strategy, View
+from blackboard.agenda import BIDDERS, PAGE, Agenda, Beside, Compared, Pick, Strategy, View
 from blackboard.attempt import Attempt
 from blackboard.board import Board
 from blackboard.claims import Claim
@@ -62,8 +62,9 @@ class Control:
         for _ in range(_LOOKS):
             known = await self._states.read(board, claim)
             terms = known.state.agenda or AgendaTerms()
+            cycle = _Cycle(self._registry, self._rating, board, claim, known.state, terms)
             try:
-                await _Cycle(self._registry, self._rating, board, claim, known.state, terms).run()
+                await cycle.run(lambda: self._states.advance(board, known))  # noqa: B023 - it is over before the next look
             except Stale:
                 await asyncio.sleep(0)
                 continue
@@ -104,7 +105,12 @@ class _Cycle:
         self._calls = 0
         self._compared: Compared | None = None
 
-    async def run(self) -> None:
+    async def run(self, advance: Callable[[], Awaitable[None]]) -> None:
+        """Look, and commit what comes of it.
+
+        Args:
+            advance: lets the state of the run go on with what its log tells by now.
+        """
         await self._registry.declare_triggers()
         strategy = await self._agenda.strategy(self._terms)
         view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
@@ -119,19 +125,29 @@ class _Cycle:
             await self._told(strategy, view.seen, rated=fresh, aside=unlike)
             view = await self._agenda.view(best=SHOWN + self._terms.concurrency)
         view = await self._unparked(strategy, view)
+        if view.asked and len(view.best) < view.waiting:  # who is to be asked to bid may stand far behind
+            view = await self._agenda.view(best=PAGE)
         while True:
             fresh, unlike = await self._met(strategy, view.fresh)
             order, room, over = self._order(view, fresh), self._room(view), await self._over()
             aside: list[_Aside] = [(one, "obviated", over) for one in order] if over else []
             picks: list[_Picked] = []
             if not over:
-                aside, picks = await self._choose(order, room)
+                aside, picks = await self._choose(order, room, view.bidding)
             aside += unlike
-            enough = (len(picks) >= room and not over) or len(order) + len(unlike) >= view.waiting
-            ends = enough or not aside
+            ordinary = sum(not pick.bids for _, pick in picks)
+            all_seen = len(order) + len(unlike) >= view.waiting
+            ends = (ordinary >= room and not over) or all_seen or not aside
+            beside, said = None, ()
+            if ends and view.asked and not over:
+                await advance()
+                settled = {one.number for one, *_ in (*aside, *picks)}
+                left = [one for one in order if one.number not in settled] if all_seen else None
+                look = bidding.Look(view.open, left, [one for one, _ in picks])
+                beside, said = await self._attended(look)
             await self._told(
                 strategy, view.facts if ends else view.seen, rated=fresh, rated_all=True, order=order, room=room,
-                waiting=view.waiting, aside=aside, picks=picks if ends else (), ends=ends,
+                waiting=view.waiting, aside=aside, picks=picks if ends else (), ends=ends, beside=beside, said=said,
             )  # fmt: skip
             if ends:
                 return
@@ -142,7 +158,11 @@ class _Cycle:
         view = await self._agenda.view(best=SHOWN + k)
         order = self._order(view, (await self._met(strategy, view.fresh))[0])
         _, picks = await self._choose(order, k)
-        return [(one, _why(one, strategy)) for one, _ in picks]
+        return [(one, _why(one, strategy)) for one, _ in picks[:k]]
+
+    async def _attended(self, look: bidding.Look) -> tuple[Beside, tuple[str, ...]]:
+        assert self._claim is not None
+        return await bidding.attend(self._board, self._registry, self._claim, self._state, self._agenda, look)
 
     async def _comparison(self, view: View) -> Compared | None:
         """The triggers that an entry fits which the board wrote itself: a script cannot tell."""
@@ -207,7 +227,8 @@ class _Cycle:
     # ---- what is picked ----------------------------------------------------------------------------------------------
 
     def _room(self, view: View) -> int:
-        return min(max(0, self._terms.concurrency - view.running), TASKS_PER_ROUND, max(0, self._tasks_left()))
+        free = self._terms.concurrency - (view.running - view.bidding)
+        return min(max(0, free), TASKS_PER_ROUND, max(0, self._tasks_left()))
 
     def _tasks_left(self) -> int:
         return self._state.limits.tasks - len(self._state.work)
@@ -223,18 +244,33 @@ class _Cycle:
             return f"the run has used {used:,} of its {limits.tokens:,} tokens"
         return ""
 
-    async def _choose(self, order: Sequence[Activation], room: int) -> tuple[list[_Aside], list[_Picked]]:
-        """What must not be picked, with the reason, and what is."""
+    async def _choose(
+        self, order: Sequence[Activation], room: int, bidding: int = 0
+    ) -> tuple[list[_Aside], list[_Picked]]:
+        """What must not be picked, with the reason, and what is.
+
+        Args:
+            room: for those that are not asked to bid on open requests.
+            bidding: how many are bidding already.
+        """
         aside: list[_Aside] = []
         picks: list[_Picked] = []
+        left = min(TASKS_PER_ROUND, self._tasks_left())
+        asking = BIDDERS - bidding
         for one in order:
-            if len(picks) >= room:
+            if len(picks) >= left:
                 break
+            if room <= 0 and not (asking > 0 and volunteering.asks(one.topic)):
+                continue
             said = await self._examined(one)
-            if isinstance(said, Pick):
-                picks.append((one, said))
-            else:
+            if not isinstance(said, Pick):
                 aside.append((one, *said))
+            elif said.bids and asking > 0:
+                asking -= 1
+                picks.append((one, said))
+            elif not said.bids and room > 0:
+                room -= 1
+                picks.append((one, said))
         return aside, picks
 
     async def _examined(self, one: Activation) -> Pick | tuple[str, str]:
@@ -264,7 +300,7 @@ class _Cycle:
 
     async def _bidding(self, entry: Entry) -> float | None:
         """How long bids on an open request count from now on, in seconds; None for any other entry."""
-        said = volunteering.read(entry) if entry.topic.startswith(f"{volunteering.REQUESTS}.") else ""
+        said = volunteering.read(entry) if volunteering.asks(entry.topic) else ""
         if isinstance(said, str):
             return None
         return volunteering.closes(entry, said.seconds) - await self._entries.server_time()
@@ -288,8 +324,10 @@ class _Cycle:
         own: dict[str, Any] = (
             {} if self._terms.planned else {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}
         )
+        if bids := seconds is not None:
+            own["bid"] = 1
         ((spec, text),) = specs(Undecided(self._run, self._round()), [task], limits, entered=self._terms.planned, **own)
-        return Pick(one.number, spec, await self._board.blobs.check(self._run, text, given), manifest.action)
+        return Pick(one.number, spec, await self._board.blobs.check(self._run, text, given), manifest.action, bids)
 
     def _round(self) -> int:
         return self._claim.round if self._claim is not None else len(self._state.rounds)
@@ -331,6 +369,8 @@ class _Cycle:
         aside: Sequence[_Aside] = (),
         picks: Sequence[_Picked] = (),
         ends: bool = False,
+        beside: Beside | None = None,
+        said: Sequence[str] = (),
     ) -> None:
         assert self._claim is not None
         name, fallback = self._rating.used(strategy)
@@ -338,20 +378,20 @@ class _Cycle:
             strategy=name, strategy_version=strategy.version, weights=dict(strategy.weights), fallback=fallback,
             rated=tuple(said for _, said in rated),
             candidates=tuple(RatedActivation(number=one.number, rating=one.rating or 0.0) for one in order[:SHOWN]),
-            waiting=waiting, room=room,
+            waiting=waiting, room=room, told=tuple(said),
             aside=tuple(SetAside.model_validate({"number": one.number, "state": to, "why": why}) for one, to, why in aside),
             picked=tuple(
                 PickedActivation(
                     number=one.number, task=f"{self._run}/{self._claim.round}.@{one.number}", rating=one.rating or 0.0,
-                    why=_why(one, strategy),
+                    why=_why(one, strategy), bids=pick.bids,
                 )
-                for one, _ in picks
+                for one, pick in picks
             ),
         )  # fmt: skip
         self._calls += 1
         await self._agenda.decide(
             self._claim, self._calls, told, [pick for _, pick in picks], ends=ends, facts=facts, rated_all=rated_all,
-            compared=self._compared if ends else None,
+            compared=self._compared if ends else None, beside=beside,
         )  # fmt: skip
 
 

@@ -70,11 +70,7 @@ def _volunteered(state: RunState, turns: Sequence[Round]) -> list[dict[str, Json
         {turn.number for turn in turns},
         {task for turn in turns for call in turn.calls for task in call.tasks},
     )
-    mine = [
-        task
-        for task in state.work
-        if task.round in numbers and (task.activation is not None or (turns[1:] and task.id not in told))
-    ]
+    mine = [task for task in state.work if task.round in numbers and task.id not in told]
     if not mine:
         return []
     shown: list[JsonValue] = [{"capability": task.capability, **_outcome(task)} for task in mine[:VOLUNTEERED]]

@@ -45,5 +45,7 @@ def _again(fold: AgendaFold, data: events.AgendaDecidedData) -> Decision:
             continue
         place = one.pin if one.pin is not None else -rated.get(number, one.rating or 0.0)
         standing.append((place, number))
-    picked = tuple(number for _, number in sorted(standing)[: len(data.picked)])
-    return tuple(rated.items()), picked
+    asked = {one.number for one in data.picked if one.bids}  # there is other room for these, however they are rated
+    ordinary = [one for one in sorted(standing) if one[1] not in asked][: len(data.picked) - len(asked)]
+    picked = sorted([*ordinary, *(one for one in standing if one[1] in asked)])
+    return tuple(rated.items()), tuple(number for _, number in picked)

@@ -73,6 +73,10 @@ class States:
         await _advance(board, known)
         return known
 
+    async def advance(self, board: Board, known: Known) -> None:
+        """Go on with what was written since it was read; it must be in use."""
+        await _advance(board, known)
+
     def keep(self, board: Board, known: Known) -> None:
         """Put a state back for the run's next step."""
         self._kept[board.source, known.state.run_id] = known

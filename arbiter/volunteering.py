@@ -134,6 +134,11 @@ def best(candidates: Sequence[Candidate]) -> Candidate | None:
     return max(able, key=lambda one: one.value, default=None)
 
 
+def asks(topic: str) -> bool:
+    """Whether an entry on a topic may be an open request."""
+    return topic.startswith(f"{REQUESTS}.")
+
+
 def read(entry: Entry) -> OpenRequest | str:
     """What an announcement says, or what is wrong with it: anybody may have written it."""
     try:

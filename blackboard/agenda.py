@@ -26,6 +26,8 @@ from blackboard.triggers import AgendaTerms
 
 PAGE = 500
 """Most activations that one call rates or sets aside."""
+BIDDERS = 32
+"""Most tasks of a run at a time that were asked to bid on its open requests; the scripts have the same number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,12 @@ class View:
     """Something was written that may have taken what runs its premise."""
     uncompared: str | None = None
     """An entry that the board wrote itself, which nobody has compared with triggers yet."""
+    bidding: int = 0
+    """How many of those that run were asked to bid on open requests; see :data:`BIDDERS`."""
+    asked: bool = False
+    """Something was written about open requests, at any time."""
+    open: int = 0
+    """Tasks of the run that are not over, of every kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,22 @@ class Pick:
     spec: str
     input: str
     lane: str
+    bids: bool = False
+    """It is asked to bid on an open request; its spec says so."""
+
+
+class Beside(NamedTuple):
+    """What the open requests of a run need while other work of it goes on."""
+
+    open: int
+    """What :attr:`View.open` was before they were looked at."""
+    until_ms: int | None = None
+    """Since the epoch, on the server's clock: while other work goes on, control looks again then, or when something is written
+    about requests, or ends."""
+    tasks: Sequence[tuple[str, str]] = ()
+    """Spec and input of what is posted for them."""
+    lanes: Sequence[str] = ()
+    """Of these tasks."""
 
 
 class Compared(NamedTuple):
@@ -173,18 +197,22 @@ class Agenda:
         return await self._change(which, "rerate", by, reason, operation, rating)
 
     async def focus(
-        self, strategy: str, weights: Mapping[str, float] | None = None, *, author: Author | None = None
-    ) -> Written:
+        self, strategy: str, weights: Mapping[str, float] | None = None, *, author: Author | None = None,
+        taint: Sequence[str] = (),
+    ) -> Written:  # fmt: skip
         """Write the run's strategy on its control board, from the next pick on; what waits is rated anew.
 
         Whoever may write the topic ``control.strategy`` may do the same by an entry.
+
+        Args:
+            author, taint: of the entry.
 
         Raises:
             BadInput: a malformed name or weight. Whether there is such a strategy, the process that picks knows.
         """
         content: dict[str, Any] = {"strategy": strategy} | ({"weights": dict(weights)} if weights else {})
         _strategy(content, "", AgendaTerms())
-        return await self._entries.post(strategies.TOPIC, content, author=author)
+        return await self._entries.post(strategies.TOPIC, content, author=author, taint=taint)
 
     # ---- for control -------------------------------------------------------------------------------------------------
 
@@ -195,7 +223,7 @@ class Agenda:
             fresh, best, parked: most of each.
             after: how many of the parked ones to pass over.
         """
-        head, *rows = await _script.run(
+        head, open_, *rows = await _script.run(
             self._board.client, _script.load("agenda_read", "_agenda"), self._shard.declare_agenda((), self.run_id),
             [0, fresh, best, after, parked], recover=self._board.engine.ensure,
         )  # fmt: skip
@@ -211,7 +239,7 @@ class Agenda:
             running=int(a.get("busy", 0)), waiting=int(a.get("w", 0)), parked=int(a.get("p", 0)),
             facts=int(a.get("f", 0)), seen=int(a.get("seen", 0)), strategy_version=a.get("sv", ""),
             fresh=tuple(found["fresh"]), best=tuple(found["best"]), aside=tuple(found["parked"]),
-            shaken="pr" in a, uncompared=uncompared,
+            shaken="pr" in a, uncompared=uncompared, bidding=int(a.get("bids", 0)), asked="rq" in a, open=int(open_),
         )  # fmt: skip
 
     async def some(self, numbers: Sequence[int]) -> list[Activation]:
@@ -235,7 +263,7 @@ class Agenda:
 
     async def decide(
         self, claim: Claim, number: int, told: AgendaDecidedData, picks: Sequence[Pick], *, ends: bool, facts: int,
-        rated_all: bool, compared: Compared | None = None,
+        rated_all: bool, compared: Compared | None = None, beside: Beside | None = None,
     ) -> None:  # fmt: skip
         """Commit what control decided: ratings, what is set aside, and what is picked, which becomes tasks of the run.
 
@@ -246,12 +274,14 @@ class Agenda:
             facts: what :attr:`View.facts` was.
             rated_all: everything that waits is rated by this strategy now.
             compared: which triggers :attr:`View.uncompared` fits; with ``ends`` its activations are made.
+            beside: with ``ends``, what the open requests of the run need; None where nobody looked at them.
 
         Raises:
             Stale: an activation does not wait any more; nothing was written. Look again.
             Fenced: another process took the control task, or the run is being stopped.
         """
-        lanes = sorted({STEP_LANE, *(one.lane for one in picks)})
+        beside = beside or Beside(0)
+        lanes = sorted({STEP_LANE, *(one.lane for one in picks), *beside.lanes})
         flat: list[str | int] = [len(told.rated)]
         for one in told.rated:
             flat += [one.number, repr(one.rating), "" if one.meaning is None else repr(one.meaning)]
@@ -261,8 +291,10 @@ class Agenda:
         flat.append(len(picks))
         for one in picks:
             flat += [one.number, one.spec, one.input]
-        if compared is not None:
-            flat += compared
+        flat += compared or ("", "", "")
+        flat += [beside.open, "" if beside.until_ms is None else beside.until_ms, len(beside.tasks)]
+        for spec, given in beside.tasks:
+            flat += [spec, given]
         await _script.run(
             self._board.client, _script.load("agenda_decide", "_agenda"), self._shard.declare_agenda(lanes, self.run_id),
             [len(lanes), *lanes, claim.task_id, claim.fence, int(ends), number, facts,

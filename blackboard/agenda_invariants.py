@@ -70,7 +70,7 @@ async def faults(
     active = header["state"] in ("queued", "running")
     step = any(t["kind"] == "step" and t["state"] not in _TERMINAL for t in mine.values())
     ready = a["w"] > 0 or (a["p"] > 0 and a["f"] > a["seen"])
-    if active and ("pr" in a or (ready and a["busy"] < header["ag"]["c"])):
+    if active and ("pr" in a or (ready and a["busy"] - a.get("bids", 0) < header["ag"]["c"])):
         check(step or "ctl" in a, "G6 something waits and nobody will look at it", a)
     check(not active or not await client.llen(more) or a["w"] > 0 or "ctl" in a or step, "G6 triggers left to be made")
     return bad
@@ -97,5 +97,7 @@ def _tasks(
     check(carried == picked, "G4 picked and posted", carried, picked)
     busy = sum("act" in t and t["state"] not in _TERMINAL for t in mine.values())
     check(a["busy"] == busy, "G12 picked and not over", a["busy"], busy)
+    bids = sum("bid" in t and t["state"] not in _TERMINAL for t in mine.values())
+    check(a.get("bids", 0) == bids, "G12 asked to bid and not over", a.get("bids", 0), bids)
     open_ = [k for k, t in mine.items() if t["kind"] == "control" and t["state"] not in _TERMINAL]
     check(open_ == ([a["ctl"]] if "ctl" in a else []), "G5 control tasks", open_, a.get("ctl"))

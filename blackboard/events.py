@@ -623,6 +623,8 @@ class PickedActivation(Stored):
     task: str
     rating: float
     why: str
+    bids: bool = False
+    """It was asked to bid on an open request, for which there is room of its own."""
 
 
 class AgendaDecidedData(Stored):
@@ -640,9 +642,11 @@ class AgendaDecidedData(Stored):
     waiting: int = 0
     """How many waited."""
     room: int = 0
-    """How many could be picked."""
+    """How many could be picked, beside those that are asked to bid."""
     aside: tuple[SetAside, ...] = ()
     picked: tuple[PickedActivation, ...] = ()
+    told: tuple[str, ...] = ()
+    """What was done for open requests, in words."""
 
 
 class AgendaDecided(Event):

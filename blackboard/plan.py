@@ -51,6 +51,7 @@ def specs(
     *,
     entered: bool = False,
     seen: str = "",
+    place: str = "",
     **more: Any,
 ) -> list[tuple[str, str]]:
     """Spec and input of each task, as the commit script takes them.
@@ -58,6 +59,7 @@ def specs(
     Args:
         seen: the position at which entries that the tasks are made from were read; empty where nobody says.
         entered: what they come to stands on the run's board, as entries.
+        place: what stands before its key in the id of each, where that is not the number of the round.
         more: fields that each spec has besides.
 
     Raises:
@@ -86,7 +88,7 @@ def specs(
             waiting[key].append(task)
 
     def task_id(key: str) -> str:
-        return f"{claim.run_id}/{claim.round}.{key}"
+        return f"{claim.run_id}/{place or claim.round}.{key}"
 
     written: list[tuple[str, str]] = []
     for task in tasks:

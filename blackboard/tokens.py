@@ -21,8 +21,8 @@ from blackboard.errors import ArbiterError, BadInput, UnknownRecord
 from blackboard.types import Record, type_name
 
 SCOPES: Mapping[str, str] = {
-    "runs:read": "runs, their events and dead letters",
-    "runs:write": "submit, call and ask, cancel, pause and resume, put dead letters back or discard them",
+    "runs:read": "runs, their events, agendas and dead letters",
+    "runs:write": "submit, call and ask, cancel, pause and resume, overrule agendas, put dead letters back or discard them",
     "entries:read": "what is written on the board for others to find",
     "entries:write": "write, amend, retract, take and promote it",
     "entries:erase": "have erased for good what somebody wrote, or a run or a tenant did",

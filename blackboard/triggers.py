@@ -126,7 +126,7 @@ class AgendaTerms(Record):
     weights: dict[str, float] = Field(default_factory=dict, max_length=100)
     """Of capabilities, by name; 1 where none is given."""
     concurrency: int = Field(default=4, ge=1, le=500)
-    """Most activations picked and not over at a time."""
+    """Most activations picked and not over at a time, beside those that are asked to bid on an open request."""
     depth: int = Field(default=16, ge=1, le=64)
     """Longest chain: an activation's task writes an entry, which makes the next activation."""
     repeats: int = Field(default=3, ge=1, le=64)

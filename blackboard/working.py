@@ -335,7 +335,8 @@ class Working(Calling):
             outcome: given, the run ends with it and ``tasks`` must be empty.
             seen: position of the run's log at which this decision read it. A task made from an entry that was retracted,
                 amended or contradicted since is posted and stopped, and its end says so.
-            wait: without tasks, the next step comes with the next fact about an entry of the run, or when its time is over.
+            wait: without tasks, the next step comes with the next fact about an entry of the run, or when its time is over; with
+                tasks, control looks at the open requests of the run meanwhile, as it does after each decision of a model.
             unplanned: no model plans this run, so each task carries what the whole run may use.
 
         Raises:
@@ -346,7 +347,7 @@ class Working(Calling):
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
-        own = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
+        own: dict[str, Any] = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
         written = specs(claim, tasks, limits, entered=not unplanned, seen=seen, **own)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat: list[str] = []
@@ -356,10 +357,11 @@ class Working(Calling):
             outcome = outcome.model_copy(update={"error": cleaned_failure(outcome.error)})
         told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
         answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
+        waits = str(wait or ("" if planned.attending else "-"))
         await self._call(
             "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
             claim.task_id, claim.fence, told,
-            outcome.status if outcome else "", answer, len(written), *flat, str(wait or ""), confirm=await self._asked(durable),
+            outcome.status if outcome else "", answer, len(written), *flat, waits, confirm=await self._asked(durable),
         )  # fmt: skip
 
 

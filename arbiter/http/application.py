@@ -17,7 +17,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from arbiter.health import ANSWER_SECONDS, Check
-from arbiter.http import approvals, asking, console, entries, metrics, operating, permits, problems, runs, standing
+from arbiter.http import (
+    agendas,
+    approvals,
+    asking,
+    console,
+    entries,
+    metrics,
+    operating,
+    permits,
+    problems,
+    runs,
+    schemas,
+    standing,
+)
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
 from blackboard.errors import ArbiterError
@@ -42,6 +55,12 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/runs/{run}/cancel", "runs:write", runs.cancel),
     ("POST", "/v1/runs/{run}/pause", "runs:write", runs.pause),
     ("POST", "/v1/runs/{run}/resume", "runs:write", runs.resume),
+    ("GET", "/v1/runs/{run}/agenda", "runs:read", agendas.listing),
+    ("GET", "/v1/runs/{run}/agenda/recommended", "runs:read", agendas.recommended),
+    ("GET", "/v1/runs/{run}/agenda/strategy", "runs:read", agendas.strategy),
+    ("POST", "/v1/runs/{run}/agenda/strategy", "runs:write", agendas.focus),
+    ("GET", "/v1/runs/{run}/agenda/{activation}", "runs:read", agendas.explained),
+    ("POST", "/v1/runs/{run}/agenda/{activation}/{verb}", "runs:write", agendas.change),
     ("POST", "/v1/asks", "runs:write", asking.ask),
     ("GET", "/v1/asks/{run}/{name}", "runs:read", asking.show),
     ("GET", "/v1/standing", "runs:read", standing.listing),
@@ -59,6 +78,9 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/entries/{entry:path}/renew", "entries:write", entries.renew),
     ("POST", "/v1/entries/{entry:path}/give-back", "entries:write", entries.give_back),
     ("POST", "/v1/entries/{entry:path}/promote", "entries:write", entries.promote),
+    ("GET", "/v1/topic-schemas", "entries:read", schemas.listing),
+    ("POST", "/v1/topic-schemas", "entries:write", schemas.put),
+    ("POST", "/v1/topic-schemas/remove", "entries:write", schemas.remove),
     ("GET", "/v1/dead-letters", "runs:read", operating.letters),
     ("POST", "/v1/dead-letters/redrive", "runs:write", operating.redrive),
     ("POST", "/v1/dead-letters/discard", "runs:write", operating.discard),

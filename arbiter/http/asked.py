@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ from starlette.requests import Request
 
 from arbiter.client import Client
 from arbiter.http.access import LOCAL, Access
+from blackboard import taint
 from blackboard.audit import somebody
 from blackboard.board import Board
+from blackboard.events import Author
 from blackboard.tokens import Token
 
 
@@ -36,6 +38,22 @@ class Asked:
     def by(self) -> str:
         """Who asks, for the audit."""
         return f"{somebody()} over http" if self.token.id == LOCAL else self.token.label
+
+    @property
+    def author(self) -> Author:
+        """Who asks, as the author of what is written."""
+        if self.token.id == LOCAL:
+            return Author(kind="person", name=somebody())
+        return Author(kind="program", name=self.token.name, id=self.token.id)
+
+    def sources(self, named: Sequence[str] = ()) -> taint.Taint:
+        """Where what is written comes from: the token, whatever else the client names; of this machine's user what is named.
+
+        Raises:
+            BadInput: what is named is no source.
+        """
+        said = taint.given(named, "taint") if named else ()
+        return said if self.token.id == LOCAL else taint.merged(said, (taint.source("token", self.token.name),))
 
     def path(self, name: str) -> str:
         """A part of the path."""

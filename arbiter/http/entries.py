@@ -16,12 +16,12 @@ from arbiter.http import bodies, streams
 from arbiter.http.access import LOCAL, opens, visible
 from arbiter.http.asked import Asked
 from arbiter.http.problems import Forbidden
-from blackboard import erasure, predicates, promotion, taint, topics
+from blackboard import erasure, predicates, promotion, topics
 from blackboard.audit import somebody
 from blackboard.entries import UNSET, Entries, Written
 from blackboard.entry import Entry, owner_of, owner_of_entry, scope_of
 from blackboard.errors import BadInput, EngineUnavailable, UnknownRecord
-from blackboard.events import Author, Relation
+from blackboard.events import Relation
 from blackboard.types import Record
 from registry import schema
 
@@ -102,7 +102,7 @@ async def post(asked: Asked) -> Response:
     return _written(
         await entries.post(
             said.topic, said.content, confidence=said.confidence, links=await _links(asked, said.links) or (),
-            taint=_sources(asked, said.taint), seconds=said.seconds, expect_topic=said.expect_topic,
+            taint=asked.sources(said.taint), seconds=said.seconds, expect_topic=said.expect_topic,
             operation=bodies.idempotency_key(asked.request),
         )
     )  # fmt: skip
@@ -148,7 +148,7 @@ async def amend(asked: Asked) -> Response:
     return _written(
         await entries.amend(
             entry_id, said.content if "content" in named else UNSET, confidence=said.confidence,
-            links=await _links(asked, said.links), taint=_sources(asked, said.taint),
+            links=await _links(asked, said.links), taint=asked.sources(said.taint),
             seconds=said.seconds if "seconds" in named else UNSET, expect=said.expect,
             expect_topic=said.expect_topic, operation=bodies.idempotency_key(asked.request),
         )
@@ -289,13 +289,7 @@ async def _within(asked: Asked, scope: str | None) -> Entries:
         await visible(asked.board, asked.token, owner)
     else:
         opens(asked.token, scope)
-    token = asked.token
-    author = (
-        Author(kind="person", name=somebody())
-        if token.id == LOCAL
-        else Author(kind="program", name=token.name, id=token.id)
-    )
-    return Entries(asked.board, scope, checker=schema, author=author, meaning=asked.client.registry.meaning)
+    return Entries(asked.board, scope, checker=schema, author=asked.author, meaning=asked.client.registry.meaning)
 
 
 async def _of(asked: Asked, entry_id: str) -> Entries:
@@ -312,12 +306,6 @@ async def _links(asked: Asked, given: tuple[_Link, ...] | None) -> list[tuple[Re
     for link in given or ():
         await _of(asked, link.to)
     return None if given is None else [(link.rel, link.to) for link in given]
-
-
-def _sources(asked: Asked, named: tuple[str, ...]) -> taint.Taint:
-    """What an entry carries: the token it came with, whatever else the client says; of this machine's user what is said."""
-    said = taint.given(named, "taint") if named else ()
-    return said if asked.token.id == LOCAL else taint.merged(said, (taint.source("token", asked.token.name),))
 
 
 def _unknown(entry_id: str) -> UnknownRecord:

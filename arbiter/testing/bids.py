@@ -1,6 +1,7 @@
-"""A third story: open requests, whose run has nothing to do but wait for bids.
+"""A third story: open requests, whose run has nothing to do but wait for bids, or has.
 
-One nobody hears, which its time ends; and one that is woken by a bid, awarded to somebody who fails, and awarded anew.
+One nobody hears, which its time ends; one that is woken by a bid, awarded to somebody who fails, and awarded anew; and one that
+is awarded while another task of its run goes on.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from arbiter.answering import inquiry
+from arbiter.answering import inquiry, wait
 from arbiter.fold import fold
+from arbiter.inquiry import Inquiry, Posting
 from arbiter.sdk import Arbiter
 from arbiter.testing.clock import Clock
 from arbiter.testing.story import Scene
 from arbiter.volunteering import OpenRequest
 from blackboard.errors import ScriptRefused
+from blackboard.triggers import Trigger
 from blackboard.types import RetryPolicy
 from registry import capability
 from wrapper.context import current_task
@@ -56,14 +59,28 @@ def deliver(what: str) -> str:
     return f"a {what}"
 
 
+@capability(effects="reads", retry=_SOON, triggers=[Trigger(topic="work.*")])
+async def toil(entry: dict[str, Any]) -> None:
+    """Go on until the letter is there.
+
+    Args:
+        entry: says that there is work
+    """
+    task = current_task()
+    assert task is not None
+    board = _open[-1].entries.within(f"run:{task.run_id}")
+    while not (await board.query("answers.letter")).entries:
+        await asyncio.sleep(0.01)
+
+
 async def bids(scene: Scene) -> JsonValue:
-    """The answers to both requests, and who was awarded the second."""
+    """The answers to all requests, and who was awarded the second."""
     from wrapper.models import ScriptedModel
 
     never = ScriptedModel(["never asked"])
-    async with scene.arbiter(capabilities=(promise, deliver), model=never, roles=("arbiter", "wrapper")) as a:
+    async with scene.arbiter(capabilities=(promise, deliver, toil), model=never, roles=("arbiter", "wrapper")) as a:
         _open.append(a)
-        return {"unheard": await _unheard(a), "heard": await _heard(a)}
+        return {"unheard": await _unheard(a), "heard": await _heard(a), "beside": await _beside(a)}
 
 
 async def _unheard(a: Arbiter) -> JsonValue:
@@ -91,6 +108,21 @@ async def _heard(a: Arbiter) -> JsonValue:
     award = cast("dict[str, Any]", (await board.query("awards.parcel")).entries[0].content)
     failed = [one["capability"] for one in award["failed"]]
     return [answered.answer, failed, award["capability"], (await a.result(run)).status]
+
+
+async def _beside(a: Arbiter) -> JsonValue:
+    request = OpenRequest(question="Who brings it?", input={"what": "letter"}, seconds=3000)
+    known = [Posting("work.a", 1), Posting("requests.letter", request.content())]
+    run = await a.submit(Inquiry(known), idempotency_key="beside")
+    board = a.entries.within(f"run:{run}")
+    while not (asked := (await board.query("requests.letter")).entries):
+        await asyncio.sleep(0.01)
+    with contextlib.suppress(ScriptRefused):  # the run is over
+        await board.post(
+            "bids.letter", {"capability": "deliver"}, links=[("answers", asked[0].id)], operation="bid beside"
+        )
+    answered = await wait(a, run, "letter", None)
+    return [answered.answer, (await a.result(run)).status]
 
 
 async def _waits(a: Arbiter, run: str) -> bool:

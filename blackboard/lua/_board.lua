@@ -37,6 +37,7 @@ local TRAIL = 100000                       -- entries that the audit of a shard 
 local NEVER = '9007199254740991'           -- when what rests is due
 local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
+local BIDDERS = 32                         -- tasks of a run that are asked to bid on open requests, at a time
 -- What the header of a new task begins with, and that of the run of a new call. Any other is in no order. Where a claim needs no
 -- more, slot stands behind NEW and then head, which whoever makes a task writes: kind, cap, key, run, prio, version if it has one.
 local NEW = '{"state":"ready","ver":1,"att":0,"fence":"0",'
@@ -193,12 +194,12 @@ end
 
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
 -- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows
--- them), need, deps, outs, olanes, src (where its input comes from), ent and made (see _results), nap (ms until it is ready, if
--- nothing rouses it before); rr, lim, ent, nap and the lists are absent when empty.
+-- them), need, deps, outs, olanes, src (where its input comes from), ent and made (see _results), bid (it is asked to bid), nap
+-- (ms until it is ready, if nothing rouses it before); rr, lim, ent, bid, nap and the lists are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
-    key = s.key, round = s.round, prio = s.prio, act = s.act, att = 0, max = s.max, fence = '0', at = MS, ver = 0, dl = s.dl,
-    ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
+    key = s.key, round = s.round, prio = s.prio, act = s.act, bid = s.bid, att = 0, max = s.max, fence = '0', at = MS,
+    ver = 0, dl = s.dl, ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
     ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
@@ -239,16 +240,17 @@ local function post_step(run, r)
     round = n, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
 end
 
--- Of an agenda: ver, q (activations so far), w (waiting), p (parked), busy (picked and not over), n (control tasks so far), ctl
--- (the one that is open), f (facts about entries), seen (those the last pick had seen), sv (strategy it rated by), m (the
--- triggers of an entry have made no activations yet).
+-- Of an agenda: ver, q (activations so far), w (waiting), p (parked), busy (picked and not over), bids (those of them that were
+-- asked to bid), n (control tasks so far), ctl (the one that is open), beside (it naps while other work goes on), f (facts about
+-- entries), rq (which was the last about an open request), seen (those the last pick had seen), sv (strategy it rated by), m
+-- (the triggers of an entry have made no activations yet).
 local function new_agenda() return {ver = 0, q = 0, w = 0, p = 0, busy = 0, n = 0, f = 0, seen = 0, sv = ''} end
 local function agenda_of()
   local j = redis.call('HGET', AGENDA, '')
   return j and cjson.decode(j)
 end
 local function keep_agenda(a) redis.call('HSET', AGENDA, '', cjson.encode(a)) end
--- nap: ms after which it looks, if nothing rouses it before. It naps only where nothing else of its run is open.
+-- nap: ms after which it looks, if nothing rouses it before.
 local function post_control(run, r, a, nap)
   a.n = a.n + 1
   a.ctl = run .. '/c' .. n2s(a.n)
@@ -271,11 +273,15 @@ local function rouse(id)
   end
   return true
 end
+-- Whether so many more may be picked that are not asked to bid.
+local function room(r, a, more) return a.busy - (a.bids or 0) + more <= r.ag.c end
 -- Posts the task that picks, where there is something to pick or to look at again, and room for it, or the premise of something
--- that runs may have gone (a.pr: the fact it may have gone with), and nobody decides already.
-local function attend(run, r, a)
-  if a.ctl then return rouse(a.ctl) end
-  if not (a.pr or a.m or a.busy < r.ag.c and (a.w > 0 or a.p > 0 and a.f > a.seen)) then return false end
+-- that runs may have gone (a.pr: the fact it may have gone with), and nobody decides already. also: there is another reason.
+-- Beside other work it naps for the open requests, and what has nothing to do with them does not rouse it.
+local function attend(run, r, a, also)
+  local due = also or a.pr or a.m or room(r, a, 1) and (a.w > 0 or a.p > 0 and a.f > a.seen)
+  if a.ctl then return (due or not a.beside) and rouse(a.ctl) end
+  if not due then return false end
   local step = get(run .. '/s' .. n2s(r.round + 1))
   if step and not terminal(step) then return false end
   post_control(run, r, a)
@@ -389,7 +395,8 @@ local function close(id, t, status, completion)
   t.was, t.pz, t.ms = nil, nil, nil
   if t.act or t.kind == 'control' then
     local a = agenda_of()
-    if t.act then a.busy = a.busy - 1 else a.ctl = nil end
+    if t.act then a.busy = a.busy - 1 else a.ctl, a.beside = nil, nil end
+    if t.bid then a.bids = a.bids - 1 end
     keep_agenda(a)
   end
   if t.outs then
@@ -465,7 +472,8 @@ local function finish(id, t, status, completion, failure)
   local a = not deciding(t) and agenda_of()
   if a then
     r = r or get_run(t.run)
-    if r and active(r) and attend(t.run, r, a) then return end
+    local asked = a.beside or t.bid and a.w > 0 and a.bids == BIDDERS - 1  -- some were not asked for want of room
+    if r and active(r) and attend(t.run, r, a, asked) then return end
   end
   if redis.call('SCARD', OPEN) > 0 then return end
   r = r or get_run(t.run)

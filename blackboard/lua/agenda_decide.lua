@@ -1,8 +1,9 @@
 -- own: control task, fence, '1' when this ends it, a number that rises with each call of this attempt, facts it had seen, strategy
 -- it rated by ('' while some are not rated by it yet), agenda.decided data, how many are rated, number, rating and score ('' for
 -- none) of its meaning of each, how many are set aside, number, state (parked, obviated) and why of each, how many are picked,
--- number, spec and input of each, the entry that was compared with triggers if one was, version of the triggers and keys of those
--- that fit.
+-- number, spec and input of each, the entry that was compared with triggers ('' where none was), version of the triggers and keys
+-- of those that fit; then, for open requests, how many tasks were open, until when (ms) to nap while others are ('' not at all),
+-- how many tasks that are no activations', spec and input of each.
 -- What control found out and decided, in one step; what it picks becomes tasks of the run. Nothing is done when one of them
 -- is not any more what it was when control looked: it looks again.
 local id, ends = ARGV[A], ARGV[A + 2] == '1'
@@ -27,7 +28,13 @@ local function waiting(q)
   if x and (x.st == 'waiting' or x.st == 'parked') then return x end
 end
 local gone
-local rated, aside, picked, seen = {}, {}, {}, {}
+local function checked(s)
+  if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
+  if redis.call('HEXISTS', TASKS, s.id) == 1 then return refuse('EXISTS', 'task ' .. s.id .. ' is already on the board') end
+  s.dl = math.min(deadline(RUN), MS + s.ms)
+  if s.rr then s.rr.at = MS end
+end
+local rated, aside, picked, seen, bids = {}, {}, {}, {}, 0
 for i = 1, tonumber(following()) do
   local q = following()
   local x = waiting(q)
@@ -45,24 +52,35 @@ for i = 1, tonumber(following()) do
   local x = seen[q] or waiting(q)
   if not x then gone = q end
   local s = cjson.decode(following())
-  if not LANES[s.lane] then return refuse('LANE', 'lane ' .. s.lane .. ' was not declared') end
-  if redis.call('HEXISTS', TASKS, s.id) == 1 then return refuse('EXISTS', 'task ' .. s.id .. ' is already on the board') end
-  s.dl, s.act = math.min(deadline(RUN), MS + s.ms), tonumber(q)
-  if s.rr then s.rr.at = MS end
+  local wrong = checked(s)
+  if wrong then return wrong end
+  s.act = tonumber(q)
+  if s.bid then bids = bids + 1 end
   picked[i] = {x, s, following()}
 end
 local compared, version, keys = following(), following(), following()
-local head = compared and redis.call('LINDEX', MORE, 0)
+local fewer = redis.call('SCARD', OPEN) < tonumber(following())
+local till = tonumber(following())
+local further = {}
+for i = 1, tonumber(following()) do
+  local s = cjson.decode(following())
+  local wrong = checked(s)
+  if wrong then return wrong end
+  further[i] = {s, following()}
+end
+local head = compared ~= '' and redis.call('LINDEX', MORE, 0)
 local src = head and string.match(head, '^([^\n]*)\n%?$')
 if src and cjson.decode(src).e ~= compared then src = nil end
 if src and (redis.call('HGET', TRIGGERS, '') or '0') ~= version then return refuse('STALE', 'the triggers have changed') end
 if gone then return refuse('STALE', 'activation ' .. gone .. ' does not wait any more') end
-if a.busy + #picked > RUN.ag.c then return refuse('STALE', 'there is no room for ' .. #picked .. ' more') end
+if not room(RUN, a, #picked - bids) or (a.bids or 0) + bids > BIDDERS then
+  return refuse('STALE', 'there is no room for ' .. #picked .. ' more')
+end
 
 if ends then
   close(id, t, 'succeeded', cjson.encode({orchestration_id = run, tool_use_id = t.tuid, node = t.cap, status = 'succeeded',
     attempts = t.att, worker = t.owner}))
-  a.ctl = nil
+  a.ctl, a.beside = nil, nil
   if a.pr and a.pr <= tonumber(ARGV[A + 4]) then a.pr = nil end
 end
 record(a, run, 'decided', ARGV[A + 6])
@@ -90,26 +108,40 @@ for _, one in ipairs(aside) do
 end
 local known = {}
 for _, lane in ipairs(RUN.lanes or {}) do known[lane] = true end
-for _, one in ipairs(picked) do
-  local x, s = one[1], one[2]
+local function begin(s, input)
   if not known[s.lane] then
     known[s.lane] = true
     RUN.lanes = RUN.lanes or {}
     RUN.lanes[#RUN.lanes + 1] = s.lane
   end
+  RUN.n = RUN.n + 1
+  post(run, RUN, s, input)
+end
+for _, one in ipairs(picked) do
+  local x, s = one[1], one[2]
   redis.call('ZREM', WAITING, place_of(x.q))
   a.w, a.busy = a.w - 1, a.busy + 1
   x.st, x.task = 'picked', s.id
   keep_activation(x)
-  RUN.n = RUN.n + 1
-  post(run, RUN, s, one[3])
+  begin(s, one[3])
 end
-if picked[1] then redis.call('HSET', RUNS, run, cjson.encode(RUN)) end
+if bids > 0 then a.bids = (a.bids or 0) + bids end
+for _, one in ipairs(further) do begin(one[1], one[2]) end
+if picked[1] or further[1] then redis.call('HSET', RUNS, run, cjson.encode(RUN)) end
 if ends then
   if src then redis.call('LSET', MORE, 0, src .. '\n' .. keys) end
   if not (more(a, run) and redis.call('LINDEX', MORE, 0)) then a.m = nil end
   keep_agenda(a)
-  if not attend(run, RUN, a) and redis.call('SCARD', OPEN) == 0 then post_step(run, RUN) end
+  local facts, open = tonumber(ARGV[A + 4]), redis.call('SCARD', OPEN)
+  -- Something about its requests was written, or ended, that it has not seen.
+  local again = open > 0 and (a.rq and a.rq > facts or till and (a.f > facts or fewer))
+  if attend(run, RUN, a, again) then return 1 end
+  if open == 0 then
+    post_step(run, RUN)
+  elseif till then
+    a.beside = 1
+    post_control(run, RUN, a, math.max(0, till - MS))
+  end
 else
   keep_agenda(a)
 end

@@ -1,6 +1,7 @@
 -- own: most that are not rated yet, most of the best that are, from which parked one on, most of these. Read only: header of the
--- agenda, then kind (fresh, best, parked) and header of each; last, of kind uncompared, what control has to compare with triggers.
-local out = {redis.call('HGET', AGENDA, '') or ''}
+-- agenda, how many tasks of the run are open, then kind (fresh, best, parked) and header of each; last, of kind uncompared, what
+-- control has to compare with triggers.
+local out = {redis.call('HGET', AGENDA, '') or '', redis.call('SCARD', OPEN)}
 local function rows(kind, low, high, from, most)
   if tonumber(most) == 0 then return end
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', WAITING, low, high, 'LIMIT', from, most)) do

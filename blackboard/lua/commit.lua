@@ -1,6 +1,7 @@
 -- own: step task, fence, round.planned data, final status ('' goes on), run.completed data, number of tasks, then spec and
 -- input of each; of a spec with entries it was made from, seen is the position at which they were read. Then, where the run waits
--- for something to be written: until when (ms), and how many facts about entries the decision knew. Conversation, plan, tasks,
+-- for something to be written: until when (ms), and how many facts about entries the decision knew; '-' where the open requests are
+-- to be looked at while the tasks go on, as they are where it waits, '' where not. Conversation, plan, tasks,
 -- barrier and events of one arbiter decision: one step.
 local id = ARGV[A]
 local t, no, other = held(id, ARGV[A + 1])
@@ -46,9 +47,9 @@ for _, s in ipairs(specs) do
   local why = s.made and s.seen and lost_since(s.made, s.seen)
   if why then forsake(s.id, get(s.id), why) end
 end
-local a = agenda_of()
-if not (a and attend(t.run, r, a)) and n == 0 then
-  local till, facts = string.match(ARGV[A + 6] or '', '^(%d+) (%d+)$')
+local a, waits = agenda_of(), ARGV[A + 6 + 2 * n] or ''
+if not (a and attend(t.run, r, a, n > 0 and a.rq and waits ~= '')) and n == 0 then
+  local till, facts = string.match(waits, '^(%d+) (%d+)$')
   if a and till and a.f <= tonumber(facts) then
     post_control(t.run, r, a, math.max(0, tonumber(till) - MS))
   else

@@ -82,16 +82,16 @@ async def test_what_was_awarded_can_be_passed_on_by_reference(redis_server: Redi
     assert json.dumps({"supplier": ACCOUNT, "account": ACCOUNT}) in text(told(model)[0])
 
 
-async def test_sources_bid_while_the_tasks_of_the_same_round_still_run(redis_server: RedisServer) -> None:
+async def test_a_request_is_answered_while_the_tasks_of_the_same_round_still_run(redis_server: RedisServer) -> None:
     boards: list[Arbiter] = []
 
     @capability
     async def slow() -> str:
-        """Wait until somebody has bid."""
+        """Wait until somebody has answered."""
         task = current_task()
         assert task is not None
         async with asyncio.timeout(40):
-            async for fact in boards[0].entries.within(f"run:{task.run_id}").watch("bids.bank", after="-"):
+            async for fact in boards[0].entries.within(f"run:{task.run_id}").watch("answers.bank", after="-"):
                 return fact.data.topic
         return "nobody"
 
@@ -102,7 +102,7 @@ async def test_sources_bid_while_the_tasks_of_the_same_round_still_run(redis_ser
     assert result.status == "succeeded"
     asked, waited = map(text, told(model))
     assert ACCOUNT in asked
-    assert "bids.bank" in waited
+    assert "answers.bank" in waited
 
 
 async def test_a_request_that_nobody_bids_on_is_unanswered_and_the_model_is_told_why(redis_server: RedisServer) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from strict import Play, done, spec
 
-from blackboard.agenda import Agenda, Pick, View
+from blackboard.agenda import Agenda, Beside, Pick, View
 from blackboard.board import STEP_LANE
 from blackboard.claims import Claim
 from blackboard.entries import Entries
@@ -66,6 +66,7 @@ async def decide(
     aside: Sequence[tuple[int, str, str]] = (),
     ends: bool = True,
     number: int = 1,
+    beside: Beside | None = None,
 ) -> None:
     """What control would commit that rates all that is new by priority, sets some aside and picks some."""
     run = claim.run_id
@@ -78,7 +79,9 @@ async def decide(
         ),
     )
     made = [pick(run, claim, n, names.get(n, "check")) for n in picks]
-    await Agenda(play.board, run).decide(claim, number, said, made, ends=ends, facts=view.facts, rated_all=True)
+    await Agenda(play.board, run).decide(
+        claim, number, said, made, ends=ends, facts=view.facts, rated_all=True, beside=beside
+    )
 
 
 async def look(play: Play, run: str, picks: Sequence[int] | None = ()) -> None:

@@ -196,7 +196,7 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ),
     (
         "no bound on what is picked",
-        ("agenda_decide", "if a.busy + #picked > RUN.ag.c then", "if false then"),
+        ("agenda_decide", "if not room(RUN, a, #picked - bids) or", "if"),
         concurrency_is_kept,
     ),
     (
@@ -206,7 +206,7 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ),
     (
         "many control tasks",
-        ("_board", "if a.ctl then return rouse(a.ctl) end", ""),
+        ("_board", "if a.ctl then return (due or not a.beside) and rouse(a.ctl) end", ""),
         one_control_task_at_a_time,
     ),
     (
@@ -216,17 +216,17 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ),
     (
         "a decision without control",
-        ("commit", "not (a and attend(t.run, r, a)) and n == 0", "n == 0"),
+        ("commit", "not (a and attend(t.run, r, a, n > 0 and a.rq and waits ~= '')) and n == 0", "n == 0"),
         no_control_task_beside_a_decision,
     ),
     (
         "room is never given back",
-        ("_board", "if t.act then a.busy = a.busy - 1 else a.ctl = nil end", "a.ctl = nil"),
+        ("_board", "if t.act then a.busy = a.busy - 1 else a.ctl, a.beside = nil, nil end", "a.ctl = nil"),
         room_is_given_back,
     ),
     (
         "nobody looks when there is room",
-        ("_board", "if r and active(r) and attend(t.run, r, a) then return end", ""),
+        ("_board", "if r and active(r) and attend(t.run, r, a, asked) then return end", ""),
         room_is_given_back,
     ),
     (
@@ -247,7 +247,7 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ("what is parked is forgotten", ("_board", "a.p > 0 and a.f > a.seen", "false"), what_is_parked_is_looked_at_again),
     (
         "nothing follows",
-        ("agenda_decide", "and redis.call('SCARD', OPEN) == 0 then post_step(run, RUN) end", "then end"),
+        ("agenda_decide", "if open == 0 then\n    post_step(run, RUN)", "if open == 0 then"),
         the_next_decision_follows_what_was_dropped,
     ),
     (

@@ -47,6 +47,7 @@ SELECTED = {
     "bids/arbiter:commit:2:after": 2,
     "bids/arbiter:entry_amend:1:after": 2,
     "bids/sweeper:wake:1:lost": 1,
+    "bids/arbiter:agenda_decide:4:after": 2,
 }
 """Cases and how many processes each needs, one after the other."""
 ROOT = Path(__file__).parents[2]
