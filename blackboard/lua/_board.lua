@@ -157,7 +157,7 @@ local function enqueue(id, t, keep)
     redis.call('ZADD', lane.q, n2v(vt), t.tenant)
   end
   if not (keep and t.slot) then
-    local mine = turn
+    local mine = turn + 1
     if not deciding(t) and t.round > 0 then  -- a decision and a call are the only task of their run
       local place = t.lane .. ':' .. t.prio
       mine = math.max(turn, tonumber(redis.call('HGET', TURNS, place) or '0')) + 1
