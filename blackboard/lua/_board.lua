@@ -321,8 +321,9 @@ local function full(tenant)
     if q and q.o then
       local open = used('o:', subject)
       if open >= q.o then
-        -- Little's law: with so many open and so long a run, one ends about every (mean time / open).
-        local ms = math.max(100, math.min(60000, math.ceil((used('d:', subject) + 1) / math.max(open, 1))))
+        -- Little's law: with so many open and so long a run, one ends about every (mean time / open). None has ended: a guess.
+        local mean = used('d:', subject)
+        local ms = mean == 0 and 1000 or math.max(100, math.min(60000, math.ceil((mean + 1) / math.max(open, 1))))
         return refuse('QUOTA', subject .. ' ' .. n2s(ms) .. ' has ' .. n2s(open) .. ' open runs of ' .. n2s(q.o))
       end
     end
