@@ -191,7 +191,7 @@ _SENTENCES = {
 def diagnose(error: BaseException) -> Verdict:
     """Say what a provider's error means. Unknown errors are permanent: repeating a defect does not cure it."""
     chain = list(_chain(error))
-    retry_after = next((wait for link in chain if (wait := _retry_after(link)) is not None), None)
+    retry_after = next((wait for link in chain if (wait := retry_after(link)) is not None), None)
     for link in reversed(chain):
         if _code(link) == "insufficient_quota":
             return Verdict("insufficient_quota", False, _QUOTA)
@@ -276,7 +276,7 @@ def _by_type(error: BaseException) -> tuple[str, bool, str] | None:
     return None
 
 
-def _retry_after(error: BaseException) -> float | None:
+def retry_after(error: BaseException) -> float | None:
     """Seconds from a ``Retry-After`` header (RFC 9110 §10.2.3: a number or a date), wherever the client kept it."""
     response = getattr(error, "response", None)
     metadata = _mapping(_mapping(response).get("ResponseMetadata"))
