@@ -149,9 +149,7 @@ class Serving:
             )  # fmt: skip
             self._place = registry, Peers(board.catalog), worker_name("peers")
             employ("wrapper", self._work_lanes, executor.handle)
-        if (
-            self.roles or self._place is not None
-        ):  # who serves functions alone has their retries and deadlines to see to
+        if self.roles or self._place is not None:  # who serves functions alone sees to their retries and deadlines
             self._keep(Sweeper(board).run, "sweeper")
         if self.roles:
             self._keep(registry.keep_encoded, "matching")
