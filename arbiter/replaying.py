@@ -170,7 +170,8 @@ async def replay_runs(
 ) -> int:
     """Submit the requests among archived events as new runs of this board.
 
-    A request is what a run was accepted with (``run.accepted``), and any event that is not a board's own. The event's
+    A request is what a run was accepted with (``run.accepted``), and any event that is not a board's own. A direct call is
+    none: its input is in the event of its task, which the archive may not have. The event's
     identity and the replay's name are the idempotency key: replayed twice it is one run, and under another name another.
     Without a name an event that was once submitted as a request is still the run it was. Runs use the versions of now.
 
@@ -199,6 +200,8 @@ async def replay_runs(
                 data = RunAcceptedData.model_validate(event.get("data"))
             except ValidationError as error:
                 raise BadInput("event", event["id"], f"It is no {RunAccepted.kind}: {refused(error)}") from None
+            if data.call is not None:
+                continue
             taint = data.taint
             whose, bounds, request = tenant or data.tenant, limits or data.limits, data.request
             if (blob := Blob.of(request)) is not None:

@@ -128,7 +128,20 @@ def _persistence(info: Mapping[str, Any]) -> Finding:
         return warn("persistence", "no append-only file: a restart loses runs", "CONFIG SET appendonly yes")
     if str(info.get("aof_last_write_status", "ok")) != "ok":
         return fail("persistence", "the last write of the append-only file failed", "Make room on the server's disk.")
+    if _loaded(info):
+        said = "append-only file, as it was when the server came back: after a crash it may end in half a script"
+        return warn("persistence", said, "BGREWRITEAOF, or the restart after the next may do that half.")
     return ok("persistence", "append-only file")
+
+
+def _loaded(info: Mapping[str, Any]) -> bool:
+    """Whether a Redis still adds to the file it found when it started. Valkey does not do half a script.
+
+    A file that was there has a size the next rewriting is measured by; of one begun empty that is 0. Whether the server had
+    been killed or told to stop it does not say.
+    """
+    written = int(info.get("aof_last_rewrite_time_sec", 0)) >= 0 or int(info.get("aof_rewrite_in_progress", 0))
+    return "valkey_version" not in info and int(info.get("aof_base_size", 0)) > 0 and not written
 
 
 def _eviction(info: Mapping[str, Any]) -> Finding:

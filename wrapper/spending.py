@@ -156,7 +156,7 @@ class _Guarded:
     def __init__(self, spending: Spending, inner: Model, id: str, levels: Sequence[Level], call_seconds: float) -> None:
         self._spending, self._inner, self._id = spending, inner, id
         self._levels, self._call_seconds = levels, call_seconds
-        self._name = describe(inner)
+        self.label = describe(inner)  # what errors, prices and sources call it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -211,7 +211,7 @@ class _Guarded:
                 self._spending.settle_soon(hold, spent)
 
     def _amounts(self, given: int, answered: int, seconds: float) -> Amounts:
-        cost = self._spending.prices.cost(self._name, given, answered)
+        cost = self._spending.prices.cost(self.label, given, answered)
         return Amounts(
             tokens=min(given + answered, MOST),
             money=None if cost is None else min(cost, MOST),

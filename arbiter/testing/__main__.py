@@ -18,7 +18,7 @@ from arbiter.testing.cases import Case, Outcome
 from arbiter.testing.injection import BOUNDARIES
 from arbiter.testing.kept import Kept
 from arbiter.testing.matrix import STORIES, Matrix, opened
-from blackboard.errors import ArbiterError
+from blackboard.errors import ArbiterError, BadInput
 from blackboard.testing import RedisServer
 
 BEGIN = "<!-- measured: begin -->"
@@ -61,7 +61,9 @@ async def _matrix(options: argparse.Namespace) -> int:
             await _played(matrix, cases, options, _Table(every, outcomes, options, server, kept))
         finally:
             print(f"{report.summary(outcomes)}; seed {options.seed}, {time.monotonic() - began:.0f} s", flush=True)
-    return 1 if any(outcome.problems for outcome in outcomes) else 0
+    # What was never reached proves nothing: a misspelt call must not pass for a good one.
+    words = {outcome.word for outcome in outcomes}
+    return 0 if "passed" in words and "failed" not in words else 1
 
 
 async def _chosen(matrix: Matrix, options: argparse.Namespace) -> tuple[list[Case], list[Case]]:
@@ -76,6 +78,8 @@ async def _chosen(matrix: Matrix, options: argparse.Namespace) -> tuple[list[Cas
     ]
     # Each has its own place, since which calls are made often enough to count is not quite the same each time.
     cases.sort(key=lambda case: random.Random(f"{options.seed} {case.id}").random())
+    if not cases:
+        raise BadInput("--only", " ".join(options.only), "No call of the stories fits. --list prints those there are.")
     return every, cases[: options.sample] if options.sample else cases
 
 
@@ -127,7 +131,8 @@ async def _played(matrix: Matrix, cases: list[Case], options: argparse.Namespace
             for problem in outcome.problems[:5]:
                 print(f"      {problem[:500]}", flush=True)
             if outcome.problems:
-                print(f"      again: python -m arbiter.testing matrix --only '{outcome.case.id}'", flush=True)
+                story = f" --story {options.story}" if options.story else ""
+                print(f"      again: python -m arbiter.testing matrix{story} --only '{outcome.case.id}'", flush=True)
 
     try:
         # When it is interrupted, each ends its case before the server goes away.

@@ -71,15 +71,16 @@ class Matrix:
         """A story undisturbed: its answer and its calls.
 
         Raises:
-            BadInput: there is no such story here.
-            RuntimeError: it fails without any fault.
+            BadInput: there is no such story here, or it fails without any fault.
         """
         if story not in self._stories:
             raise BadInput("story", story, f"The stories here are {', '.join(self._stories)}.")
         if story not in self._before:
             played = await self._run(Case(story), None)
             if played.problems:
-                raise RuntimeError(f"The story {story} fails without any fault: {played.problems}")
+                raise BadInput(
+                    "story", self._stories[story], f"It fails without any fault: {'; '.join(played.problems)}"
+                )
             self._before[story] = played
         return self._before[story]
 

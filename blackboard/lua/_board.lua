@@ -159,7 +159,7 @@ local function enqueue(id, t, keep)
     redis.call('ZADD', lane.q, n2v(vt), t.tenant)
   end
   if not (keep and t.slot) then
-    local mine = turn
+    local mine = turn + 1
     if not deciding(t) and t.round > 0 then  -- a decision and a call are the only task of their run
       local place = t.lane .. ':' .. t.prio
       mine = math.max(turn, tonumber(redis.call('HGET', TURNS, place) or '0')) + 1
@@ -334,8 +334,9 @@ local function full(tenant)
     if q and q.o then
       local open = used('o:', subject)
       if open >= q.o then
-        -- Little's law: with so many open and so long a run, one ends about every (mean time / open).
-        local ms = math.max(100, math.min(60000, math.ceil((used('d:', subject) + 1) / math.max(open, 1))))
+        -- Little's law: with so many open and so long a run, one ends about every (mean time / open). None has ended: a guess.
+        local mean = used('d:', subject)
+        local ms = mean == 0 and 1000 or math.max(100, math.min(60000, math.ceil((mean + 1) / math.max(open, 1))))
         return refuse('QUOTA', subject .. ' ' .. n2s(ms) .. ' has ' .. n2s(open) .. ' open runs of ' .. n2s(q.o))
       end
     end

@@ -64,6 +64,23 @@ async def test_a_call_that_fails_says_why(redis_server: RedisServer) -> None:
     assert not model.calls
 
 
+async def test_g6_a_program_that_serves_nothing_but_its_functions_repeats_what_failed(
+    redis_server: RedisServer,
+) -> None:
+    @capability(effects="reads", retry=RetryPolicy(interval_seconds=0.01))
+    def unsteady() -> int:
+        """Fail once."""
+        task = current_task()
+        assert task is not None
+        if task.attempt == 1:
+            raise ConnectionError("not yet")
+        return task.attempt
+
+    board = "t" + uuid.uuid4().hex[:12]
+    async with Arbiter(redis_server.url, board=board, capabilities=[unsteady], roles=()) as a:
+        assert (await a.run(Call("unsteady"), timeout=30)).data == 2
+
+
 async def test_a_call_is_streamed_and_its_key_is_honoured(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, UNASKED) as (a, _):
         call = Call("add", {"a": 1, "b": 1})

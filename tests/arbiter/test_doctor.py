@@ -67,6 +67,21 @@ async def test_a_setting_that_endangers_runs_is_told(
     assert remedy in finding.remedy
 
 
+async def test_a_log_that_was_not_written_anew_since_the_server_came_back_is_told(
+    other: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with other.client() as client:
+        client.set("some", "thing")
+        assert (await look(other.url))["persistence"].level == "ok"
+        with monkeypatch.context() as left:
+            left.setattr("redis.Redis.bgrewriteaof", lambda self: None)  # pyright: ignore[reportUnknownLambdaType]
+            other.restart()
+        finding = (await look(other.url))["persistence"]
+        assert (finding.level, "BGREWRITEAOF" in finding.remedy) == ("warn", True)
+        client.bgrewriteaof()  # pyright: ignore[reportUnknownMemberType]
+        assert (await look(other.url))["persistence"].level == "ok"
+
+
 async def test_a_server_that_cannot_be_reached_or_refuses_scripts_fails_with_a_remedy(
     other: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

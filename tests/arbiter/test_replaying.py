@@ -74,6 +74,14 @@ async def test_without_a_name_an_event_that_was_submitted_is_the_run_it_was(boar
     assert (await data_of(board, run)).replay_of is None
 
 
+async def test_a_direct_call_is_left_out_and_stops_nothing(board: Board, tmp_path: Path) -> None:
+    await board.submit_call("count", {"n": 1}, lane="work")
+    await board.submit("second")
+    file = await archived(board, tmp_path / "archive")
+    assert await replay_runs(board, read(file), name="again") == 1
+    assert [(await data_of(board, run.id)).request for run in await board.runs()].count("second") == 2
+
+
 async def test_a_large_request_is_replayed_while_its_value_is_there(board: Board, tmp_path: Path) -> None:
     large = {"rows": ["x" * 1000] * 400}
     run = await board.submit(large)

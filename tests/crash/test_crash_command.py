@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,21 @@ async def main():
         await board.submit("go on", idempotency_key="two")
 
 asyncio.run(main())
+"""
+
+STORIES = """
+import pathlib
+
+async def steady(scene):
+    async with scene.arbiter(roles=()) as a:
+        return await a.cancel(await a.submit("go", idempotency_key="one"))
+
+async def fickle(scene):
+    await steady(scene)
+    played = pathlib.Path(__file__).with_suffix(".played")
+    with played.open("a") as file:
+        file.write("x")
+    return played.stat().st_size
 """
 
 
@@ -50,3 +66,20 @@ def test_a_case_that_is_none_is_refused_with_the_form_of_one() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "role:script:number:boundary" in done.stderr
+
+
+@pytest.mark.parametrize(("story", "only", "code", "told"), [
+    ("steady", "client:submit:9:lost", 1, "1 whose call never came"),
+    ("fickle", "client:submit:1:lost", 1,
+     "again: python -m arbiter.testing matrix --story played:fickle --only 'client:submit:1:lost'"),
+])  # fmt: skip
+def test_a_matrix_in_which_nothing_passed_is_no_success_and_says_what_to_do(
+    tmp_path: Path, story: str, only: str, code: int, told: str
+) -> None:
+    (tmp_path / "played.py").write_text(STORIES)
+    done = subprocess.run(
+        [sys.executable, "-m", "arbiter.testing", "matrix", "--story", f"played:{story}", "--only", only],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout + done.stderr

@@ -23,6 +23,9 @@ from a2a.types import (
 )
 from google.protobuf.json_format import MessageToDict
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Kitchen(AgentExecutor):
@@ -31,6 +34,8 @@ class Kitchen(AgentExecutor):
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.stopped: list[str] = []
+        self.busy = 0
+        """How many messages are refused, to be sent again in a second."""
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         message = context.message
@@ -84,6 +89,21 @@ def card(url: str, *, streaming: bool = True, skills: tuple[str, ...] = ("cook",
     )  # fmt: skip
 
 
+class Door:
+    """Refuses messages while the kitchen is busy."""
+
+    def __init__(self, app: ASGIApp, kitchen: Kitchen) -> None:
+        self.app, self.kitchen = app, kitchen
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and self.kitchen.busy:
+            self.kitchen.busy -= 1
+            await Response(status_code=429, headers={"Retry-After": "1"})(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
 def app(made: AgentCard, kitchen: Kitchen) -> Starlette:
     handler = DefaultRequestHandler(agent_executor=kitchen, task_store=InMemoryTaskStore(), agent_card=made)
-    return Starlette(routes=[*create_agent_card_routes(made), *create_jsonrpc_routes(handler, "/")])
+    routes = [*create_agent_card_routes(made), *create_jsonrpc_routes(handler, "/")]
+    return Starlette(routes=routes, middleware=[Middleware(Door, kitchen)])

@@ -9,7 +9,7 @@ import agent_server
 import pytest
 from peer_support import Served, Turned, Watching, followed, served, until
 
-from arbiter import A2aPeer, Arbiter, BadInput, Call
+from arbiter import A2aPeer, Arbiter, BadInput, Call, RetryPolicy
 from blackboard.board import Board
 from blackboard.testing import RedisServer
 
@@ -64,6 +64,15 @@ async def test_an_agents_answer_and_its_ending_are_the_tasks(kitchen: Kitchen) -
         ended = await kitchen.cook(words)
         assert (ended.status, ended.error.type) == ("failed", kind)
         assert ended.error.message.startswith(said)
+
+
+async def test_an_agent_that_asks_to_be_asked_later_is(kitchen: Kitchen) -> None:
+    kitchen.kitchen.busy = 1
+    call = Call("kitchen_cook", {"message": "hello"}, retry=RetryPolicy(max_attempts=2))
+    result = await kitchen.arbiter.run(call, timeout=30)
+    (task,) = result.state.work
+    assert result.data == "Good day."
+    assert [(each.type, each.retry_after_seconds) for each in task.retries] == [("retry_later", 1.0)]
 
 
 async def test_what_is_stopped_here_is_stopped_there(kitchen: Kitchen) -> None:

@@ -352,3 +352,12 @@ async def test_a_call_without_any_budget_costs_one_round_trip(
     await converse(spending.guard(ScriptedModel(["hi"]), claim()), HELLO)
     await spending.settled()
     assert sent == ["budget_reserve"]
+
+
+def test_a_guarded_model_is_called_what_it_is_called_everywhere(spending: Spending) -> None:
+    class Unlabelled:
+        def get_config(self) -> dict[str, str]:
+            return {"model_id": "small"}
+
+    model = cast(Any, Unlabelled())
+    assert describe(spending.guard(model, claim())) == describe(model) == "Unlabelled:small"

@@ -191,7 +191,7 @@ _SENTENCES = {
 def diagnose(error: BaseException) -> Verdict:
     """Say what a provider's error means. Unknown errors are permanent: repeating a defect does not cure it."""
     chain = list(_chain(error))
-    retry_after = next((wait for link in chain if (wait := _retry_after(link)) is not None), None)
+    asked = next((wait for link in chain if (wait := retry_after(link)) is not None), None)
     for link in reversed(chain):
         if _code(link) == "insufficient_quota":
             return Verdict("insufficient_quota", False, _QUOTA)
@@ -201,11 +201,11 @@ def diagnose(error: BaseException) -> Verdict:
         if isinstance(link, Paced):
             return Verdict("throttled", True, "Give the model a larger quota, or ask less.", link.retry_after_seconds)
         if type(link).__name__ == "ModelThrottledException":
-            return Verdict("throttled", True, _BUSY, retry_after)
+            return Verdict("throttled", True, _BUSY, asked)
         found = _by_code(link) or _by_status(link) or _by_type(link)
         if found is not None:
             code, transient, remedy = found
-            return Verdict(code, transient, remedy, retry_after)
+            return Verdict(code, transient, remedy, asked)
     remedy = "This is a defect of the model object or its configuration."
     return Verdict(type(error).__name__.lower(), False, remedy, known=False)
 
@@ -276,7 +276,7 @@ def _by_type(error: BaseException) -> tuple[str, bool, str] | None:
     return None
 
 
-def _retry_after(error: BaseException) -> float | None:
+def retry_after(error: BaseException) -> float | None:
     """Seconds from a ``Retry-After`` header (RFC 9110 §10.2.3: a number or a date), wherever the client kept it."""
     response = getattr(error, "response", None)
     metadata = _mapping(_mapping(response).get("ResponseMetadata"))

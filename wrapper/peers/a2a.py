@@ -23,7 +23,8 @@ from registry.peers import Listing, lane
 from registry.peers.a2a import listing
 from registry.peers.mcp import Effects
 from wrapper.context import current_task
-from wrapper.failing import PeerLost, PeerUnavailable, Permanent
+from wrapper.failing import PeerLost, PeerUnavailable, Permanent, RetryLater
+from wrapper.models.failures import retry_after
 from wrapper.peers.peer import (
     ANSWER_SECONDS,
     CALL_SECONDS,
@@ -182,6 +183,9 @@ class A2aSession:
                 raise PeerUnavailable(0, _short(error)) from error
             if isinstance(error.__cause__, httpx.TransportError):
                 raise PeerLost(f"the connection broke: {_short(error)}") from error
+            refused = error.__cause__
+            if isinstance(refused, httpx.HTTPStatusError) and (wait := retry_after(refused)) is not None:
+                raise RetryLater(wait, f"the agent answered {refused.response.status_code}: ask later") from error
             raise PeerFailed(f"{type(error).__name__}: {_short(error)}") from error
         except asyncio.CancelledError:
             await conversation.stop()
