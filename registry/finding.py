@@ -214,8 +214,9 @@ class Finding(Listing):
         await self._listen()
         await self._track.read()
 
-    def _warn(self, manifest: Manifest) -> None:
-        """Say what speaks against a manifest that was just registered, as far as the list in memory tells."""
+    async def _warn(self, manifest: Manifest) -> None:
+        """Say what speaks against a manifest that was just registered."""
+        await self._refresh()
         for each in duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest)):
             _log.warning("%s is %s", manifest.name, each)
         for said in duplicates.contradictions(manifest):
