@@ -37,6 +37,8 @@ def matching(arguments: argparse.Namespace) -> int:
     dense = _dense(name) if name else None
     reports: list[evaluation.Report] = []
     for corpus in corpora.read(Path(arguments.folder)):
+        for said in corpus.odd:
+            output.note(f"{corpus.name}: {said}")
         later: dict[str, corpora.Corpus] = {}
         matchers: dict[str, Matcher] = {_WORDS: LexicalMatcher()}
         small: list[Callable[[], Matcher]] = [LexicalMatcher]
