@@ -46,7 +46,9 @@ def test_a_need_of_two_parts_is_composed_of_the_capabilities_for_each(matcher: L
     assert both.costs["compose"] < both.costs["use"]
 
 
-def test_the_best_of_the_whole_is_not_used_alone_where_another_would_be_used_for_a_part(matcher: LexicalMatcher) -> None:
+def test_the_best_of_the_whole_is_not_used_alone_where_another_would_be_used_for_a_part(
+    matcher: LexicalMatcher,
+) -> None:
     need = "convert money into another currency and then send an email to a recipient"
     both = decide(matcher, need)
     assert (both.outcome, both.chosen) == ("compose", ("convert_currency", "send_email"))
