@@ -18,6 +18,7 @@ from blackboard.lessons import Lessons
 from blackboard.trust import Trust
 from registry import Signer, keyfile
 from registry.matching import refit
+from registry.matching.encoders import LimitedEncoder
 from registry.signing import pinned
 
 PYTHON = (3, 11)
@@ -144,7 +145,7 @@ async def _encoder(named: str, call: bool) -> Finding:
         if named.startswith("bedrock:") and not call:
             return ok(name, f"{found.identity}; not called, --call does")
         began = time.perf_counter()
-        vector = (await asyncio.to_thread(found, ["ready"]))[0]
+        vector = (await asyncio.to_thread(LimitedEncoder(found), ["ready"]))[0]
     except (ArbiterError, ImportError) as error:
         return fail(name, str(error), encoding.REMEDY)
     return ok(name, f"{found.identity}; {len(vector)} numbers a text, one in {time.perf_counter() - began:.3f} s")

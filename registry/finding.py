@@ -128,6 +128,8 @@ class Finding(Listing):
     ) -> MatchDecision:
         """What to do about a need: use a capability, compose several, have one made, or ask the model.
 
+        What fits and cannot be had now, since no process reaches its peer, is left out with that reason.
+
         Args:
             need: in words.
             tenant: only what this tenant may use.
@@ -167,14 +169,18 @@ class Finding(Listing):
         await self._current(k)
         await self._offered.prepare(need, *parts_of(need))
 
-        def left_out(name: str) -> str:
-            return "; ".join(contract.objections(self._active[name].manifest)) if contract is not None else ""
+        missing = self._missing()
 
-        allowed = self._visible(tenant)
+        def left_out(name: str) -> str:
+            # Not in the words of whoever could not reach it: the peer may have said them, and a model may read this.
+            away = [f"{self._of_peers[name]} cannot be reached now"] if name in missing else []
+            return "; ".join(away + (contract.objections(self._active[name].manifest) if contract is not None else []))
+
+        allowed = self._visible(tenant, away=True)
         looked = look(
             self._offered.seen_by(tenant), need, k=2 * k,
             allowed=None if allowed is None else allowed.__contains__,
-            left_out=None if contract is None else left_out,
+            left_out=None if contract is None and not missing else left_out,
         )  # fmt: skip
         decision = conclude(looked, prices=prices, refit=self._refit, ranked=self._by_record)
         best = self._by_record(looked.findings.candidates)[:k]
@@ -214,8 +220,9 @@ class Finding(Listing):
         await self._listen()
         await self._track.read()
 
-    def _warn(self, manifest: Manifest) -> None:
-        """Say what speaks against a manifest that was just registered, as far as the list in memory tells."""
+    async def _warn(self, manifest: Manifest) -> None:
+        """Say what speaks against a manifest that was just registered."""
+        await self._refresh()
         for each in duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest)):
             _log.warning("%s is %s", manifest.name, each)
         for said in duplicates.contradictions(manifest):

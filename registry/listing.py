@@ -151,9 +151,9 @@ class Listing(Vouching):
         await self._refresh()
         return self._offered.lessons(name)
 
-    def _visible(self, tenant: str | None) -> Set[str] | None:
-        """The names a tenant may use and that can be had now; None when that is all of them."""
-        missing = self._missing()
+    def _visible(self, tenant: str | None, *, away: bool = False) -> Set[str] | None:
+        """The names a tenant may use, without those that cannot be had now unless ``away``; None when that is all of them."""
+        missing = {} if away else self._missing()
         if tenant is None and not missing:
             return None
         names = {name for name, version in self._active.items() if version.visible_to(tenant)} - missing.keys()

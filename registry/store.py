@@ -116,7 +116,7 @@ class Registry(Finding):
                 by_rule=None if by_rule is None else (by_rule[0], canonical(dict(by_rule[1]))),
             )
         if written.changed:
-            self._warn(manifest)
+            await self._warn(manifest)
         if manifest.triggers or (written.previous and written.previous != written.sha):
             await self.declare_triggers()
         return await self.resolve(manifest.name, written.sha)

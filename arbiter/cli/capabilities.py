@@ -89,6 +89,8 @@ async def _search(arguments: argparse.Namespace) -> int:
     ]  # fmt: skip
     if rows:
         output.print_table(head, rows)
+    for said in decision.left_out:
+        output.note(f"left out: {narration.one_line(said, 300)}")
     chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
     output.note(f"the matcher would {decision.outcome}{chosen} (p {decision.probability:.2f})")
     return OK

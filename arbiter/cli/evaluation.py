@@ -18,6 +18,8 @@ from blackboard.errors import BadInput
 from registry.matching import LexicalMatcher, Matcher, calibration, corpora, evaluation
 
 _COLUMNS = ("nDCG@10", "hit@1", "recall@1", "recall@5", "recall@10", "MRR")
+_NEEDED = 2
+"""How many of them a narrow terminal shows as well."""
 _WORDS, _SERVED, _MEANINGS, _BOTH, _BM25 = "matcher", "matcher, served", "dense", "hybrid", "BM25"
 
 
@@ -37,6 +39,8 @@ def matching(arguments: argparse.Namespace) -> int:
     dense = _dense(name) if name else None
     reports: list[evaluation.Report] = []
     for corpus in corpora.read(Path(arguments.folder)):
+        for said in corpus.odd:
+            output.note(f"{corpus.name}: {said}")
         later: dict[str, corpora.Corpus] = {}
         matchers: dict[str, Matcher] = {_WORDS: LexicalMatcher()}
         small: list[Callable[[], Matcher]] = [LexicalMatcher]
@@ -118,24 +122,20 @@ def _progress() -> Callable[[str], None]:
 def _print(report: evaluation.Report) -> None:
     console = output.console()
     console.print(Text(f"{report.corpus}: {report.capabilities:,} capabilities, {report.queries:,} needs", "bold"))
-    right: dict[str, Any] = {"justify": "right"}
-    head: list[tuple[str, dict[str, Any]]] = [("RANKING", {}), *((name, right) for name in _COLUMNS)]
+    text, number = {"whole": True}, {"whole": True, "justify": "right"}
+    more = {**number, "spare": True}
+    head: list[tuple[str, dict[str, Any]]] = [
+        ("RANKING", text), *((name, number if at < _NEEDED else more) for at, name in enumerate(_COLUMNS)),
+    ]  # fmt: skip
     rows: list[list[str | Text]] = []
     for name, ranking in report.rankings.items():
         cells = [ranking.values[column] for column in _COLUMNS]
         rows.append([name, *(f"{value:.3f} ({low:.2f}-{high:.2f})" for value, low, high in cells)])
     output.print_table(head, rows)
-    named = (
-        "AUROC",
-        "RIGHT",
-        "BEST F1",
-        "CALIBRATION ERROR",
-        "USED, RIGHT",
-        "ASKED, RIGHT",
-        "FABRICATED, RIGHT",
-        "COST",
-    )
-    head = [("NOTHING FITS", {}), *((name, right) for name in named)]
+    head = [
+        ("NOTHING FITS", text), ("AUROC", number), ("RIGHT", number), ("BEST F1", more), ("CALIBRATION ERROR", more),
+        ("USED, RIGHT", more), ("ASKED, RIGHT", more), ("FABRICATED, RIGHT", more), ("COST", number),
+    ]  # fmt: skip
     rows = []
     for name, kinds in report.abstention.items():
         for kind, each in kinds.items():

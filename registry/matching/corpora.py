@@ -16,6 +16,13 @@ from typing import Any, NamedTuple, cast
 from blackboard.errors import BadInput
 from registry.matching.documents import Document
 
+_TOOL: dict[str, tuple[type, ...]] = {"id": (str, int), "name": (str, int)}
+_MORE: dict[str, tuple[type, ...]] = {"parameters": (dict,), "served": (list,)}
+"""What may be left out, or be empty in any way."""
+_NEED: dict[str, tuple[type, ...]] = {"query": (str,), "relevant": (list,)}
+_TOOL_LIKE = '{"id": "…", "name": "…", "description": "…", "parameters": {"name": "text"}}'
+_NEED_LIKE = '{"query": "…", "relevant": ["id"]}'
+
 
 class Query(NamedTuple):
     """A need in words, and the ids of what serves it."""
@@ -31,35 +38,53 @@ class Corpus:
     name: str
     documents: Mapping[str, Document]
     queries: Sequence[Query] = ()
+    odd: Sequence[str] = ()
+    """What was left out when it was read, in words."""
 
     @classmethod
     def read(cls, folder: Path) -> Corpus:
-        """The corpus in a folder; see this module.
+        """The corpus in a folder; see this module. Needs served by nothing that is there are left out, and it is told.
 
         Raises:
             BadInput: no ``tools.jsonl``, or a line that is not what it should be.
         """
-        documents = {str(row["id"]): _document(row) for row in _rows(folder / "tools.jsonl", ("id", "name"))}
+        rows = list(_rows(folder / "tools.jsonl", _TOOL, _TOOL_LIKE))
+        documents = {str(row["id"]): _document(row) for row in rows}
         queries: list[Query] = []
+        unknown = unserved = 0
         for path in sorted(folder.glob("queries*.jsonl")):
-            for row in _rows(path, ("query", "relevant")):
-                there = frozenset(id for id in map(str, row["relevant"]) if id in documents)
+            for row in _rows(path, _NEED, _NEED_LIKE):
+                named = frozenset(map(str, row["relevant"]))
+                there = frozenset(id for id in named if id in documents)
+                unknown += len(named) - len(there)
+                unserved += not there
                 if there:
                     queries.append(Query(str(row["query"]), there))
-        return cls(folder.name, documents, queries)
+        odd: list[str] = []
+        if unknown:
+            odd.append(f"labels of what tools.jsonl does not have: {unknown:,}")
+        if unserved:
+            odd.append(f"needs left out, for nothing that serves them is there: {unserved:,}")
+        if len(rows) > len(documents):
+            odd.append(f"lines of tools.jsonl left out, for a later one has their id: {len(rows) - len(documents):,}")
+        return cls(folder.name, documents, queries, tuple(odd))
 
 
 def read(folder: Path) -> list[Corpus]:
     """The corpus in a folder, or those in its folders, with a pool of them all at the end when they are several.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or no need that anything in it serves.
     """
-    if (folder / "tools.jsonl").exists():
-        return [Corpus.read(folder)]
-    found = [Corpus.read(path.parent) for path in sorted(folder.glob("*/tools.jsonl"))]
-    if not any(corpus.queries for corpus in found):
+    alone = (folder / "tools.jsonl").exists()
+    found = (
+        [Corpus.read(folder)] if alone else [Corpus.read(path.parent) for path in sorted(folder.glob("*/tools.jsonl"))]
+    )
+    if not found:
         raise BadInput("DIR", str(folder), "Give a folder with tools.jsonl and queries*.jsonl, or a folder of those.")
+    if not any(corpus.queries for corpus in found):
+        why = "".join(f" {corpus.name}: {said}." for corpus in found for said in corpus.odd)
+        raise BadInput("DIR", str(folder), f"Give a queries*.jsonl with needs that a line of tools.jsonl serves.{why}")
     if len(found) > 1:
         documents = {f"{corpus.name}/{id}": each for corpus in found for id, each in corpus.documents.items()}
         queries = [
@@ -97,9 +122,15 @@ def learned(corpus: Corpus, most: int, seed: int = 1) -> tuple[Corpus, Corpus]:
     return Corpus(corpus.name, corpus.documents, queries[half:]), Corpus(corpus.name, after, queries[half:])
 
 
-def _rows(path: Path, needed: Sequence[str]) -> Iterable[dict[str, Any]]:
+def _rows(path: Path, kinds: Mapping[str, tuple[type, ...]], like: str) -> Iterable[dict[str, Any]]:
+    """The lines of a file that have what is needed, each of the kind it should be.
+
+    Raises:
+        BadInput: the file cannot be read, or a line is not what it should be.
+    """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Not splitlines(): a text may have a separator of lines in it that JSON leaves as it is.
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput("DIR", str(path), f"It cannot be read: {error}.") from None
     for number, line in enumerate(lines, 1):
@@ -107,11 +138,17 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterable[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
-        if not isinstance(row, dict) or any(key not in row for key in needed):
-            raise BadInput("DIR", f"{path.name}:{number}", f"Give one JSON object a line, with {', '.join(needed)}.")
-        yield cast("dict[str, Any]", row)
+        found = cast("dict[str, Any]", row if isinstance(row, dict) else {})
+        wrong = [key for key, kind in kinds.items() if not isinstance(found.get(key), kind)]
+        wrong += [key for key, kind in _MORE.items() if found.get(key) and not isinstance(found[key], kind)]
+        if wrong:
+            remedy = (
+                f"Give one JSON object a line, such as {like}; here {', '.join(wrong)} is missing or something else."
+            )
+            raise BadInput("DIR", f"{path.name}:{number}", remedy)
+        yield found
 
 
 def _document(row: Mapping[str, Any]) -> Document:

@@ -7,6 +7,7 @@ best candidates, is the cheapest: the band in the middle.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -160,17 +161,25 @@ def conclude(
     # What is left out is told of the need itself, not of its parts, and what would have fitted best of that.
     missed = matcher.search(need, k=_SHOWN, allowed=refused.__contains__).candidates if refused else ()
     said = tuple(f"{each.name}: {refused[each.name]}" for each in missed)
-    composed = _composed(matcher, need, calibration, passing)
-    if composed is not None:
-        ways["compose"] = (1 - composed[1]) * prices.wrong_match
-    outcome = min(ways, key=lambda way: (ways[way], way))
+    parts = _parts(matcher, need, calibration, passing)
+    several = tuple(dict.fromkeys(name for name, _ in parts))
+    together = math.prod(likely for _, likely in parts)
+    alone = right
+    if found.candidates and len(several) > 1:
+        ways["compose"] = (1 - together) * prices.wrong_match
+        for name, likely in parts:
+            # Where another one would be used for a part by itself, the best of the whole hardly does that part too.
+            if name != best[0].name and _cheapest(costs(likely, prices)) == "use":
+                alone = min(alone, 1 - likely)
+        ways["use"] = (1 - alone) * prices.wrong_match
+    outcome = _cheapest(ways)
     probability = right
     if outcome == "use":
-        chosen = (best[0].name,)
+        chosen, probability = (best[0].name,), alone
     elif outcome == "fabricate":
         probability = 1 - right
-    elif outcome == "compose" and composed is not None:
-        chosen, probability = composed
+    elif outcome == "compose":
+        chosen, probability = several, together
     return MatchDecision(
         need=need[:500],
         outcome=outcome,
@@ -199,23 +208,19 @@ def parts_of(need: str) -> list[str]:
     return [part for part in _BETWEEN.split(need[:2000]) if len(plain_words(part)) >= 2]
 
 
-def _composed(
+def _parts(
     matcher: Searching, need: str, calibration: Calibration, allowed: Callable[[str], bool] | None
-) -> tuple[tuple[str, ...], float] | None:
-    """Capabilities for the parts of a need, and how likely all of them are right; None unless they are several."""
+) -> list[tuple[str, float]]:
+    """The best capability for each part of a need, and how likely it is right; none where a part has none."""
     parts = parts_of(need)
-    if not 2 <= len(parts) <= _PARTS:
-        return None
-    names: list[str] = []
-    right = 1.0
-    for part in parts:
-        found = matcher.search(part, k=2, allowed=allowed)
-        if not found.candidates:
-            return None
-        names.append(found.candidates[0].name)
-        right *= calibration.probability(found.signals)
-    unique = tuple(dict.fromkeys(names))
-    return (unique, right) if len(unique) > 1 else None
+    found = [matcher.search(part, k=2, allowed=allowed) for part in parts] if 2 <= len(parts) <= _PARTS else []
+    if not all(each.candidates for each in found):
+        return []
+    return [(each.candidates[0].name, calibration.probability(each.signals)) for each in found]
+
+
+def _cheapest(ways: Mapping[Outcome, float]) -> Outcome:
+    return min(ways, key=lambda way: (ways[way], way))
 
 
 def _recorded(candidate: Candidate) -> MatchCandidate:

@@ -61,7 +61,8 @@ class HybridMatcher:
             0 leaves words out.
 
     Raises:
-        BadInput: NumPy is not installed; by a search, the encoder gave vectors of several lengths.
+        BadInput: NumPy is not installed; by a search, the encoder's vectors are not as long as those that are kept.
+        ModelUnavailable: by a search, the encoder gave no vectors.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class HybridMatcher:
         if self._vectors is None:
             self._vectors = Nearness(rows.shape[1])
         if rows.shape[1] != self._vectors.dimensions:
-            raise BadInput("encoder", self._encoder.identity, "Its vectors must all have one length.")
+            raise self._several_lengths()
         self._vectors.add(list(taken), rows)
         for name in taken:
             del self._missing[name]
@@ -183,7 +184,7 @@ class HybridMatcher:
         whole = len(self._missing) * 100 <= len(self._texts)
         vectors = self._vectors if whole and query.strip() and k > 0 else None
         asked = self._query(query) if vectors is not None and len(vectors) else None
-        if vectors is None or asked is None:
+        if vectors is None or asked is None or asked.shape[1] != vectors.dimensions:
             return self._lexical.search(query, k=k, allowed=allowed)
         products = vectors.begun(asked)
         words = self._lexical.best(query, _DEEP, allowed)
@@ -213,16 +214,26 @@ class HybridMatcher:
         np, identity = self._np, self._encoder.identity
         hashes = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in texts]
         kept = self._store.get(identity, hashes) if self._store is not None else [None] * len(texts)
-        rows: list[Any] = [np.frombuffer(each, dtype="<f4") if each else None for each in kept]
+        rows: list[Any] = [self._usable(each) for each in kept]
         new = [at for at, row in enumerate(rows) if row is None]
         if new:
             for at, vector in zip(new, self._encoder([texts[at] for at in new]), strict=True):
                 rows[at] = np.asarray(vector, dtype=np.float32)
-            if self._store is not None:
-                self._store.put(identity, [(hashes[at], rows[at].astype("<f4").tobytes()) for at in new])
-        if len({len(row) for row in rows}) > 1:
-            raise BadInput("encoder", identity, "Its vectors must all have one length.")
+        known = {self._vectors.dimensions} if self._vectors is not None else set[int]()
+        if len({len(row) for row in rows} | known) > 1:
+            raise self._several_lengths()
+        if new and self._store is not None:
+            self._store.put(identity, [(hashes[at], rows[at].astype("<f4").tobytes()) for at in new])
         return np.stack(rows)
+
+    def _usable(self, kept: bytes | None) -> Any:
+        """A vector that was kept; None where it is none, which makes it anew."""
+        row = self._np.frombuffer(kept, dtype="<f4") if kept and len(kept) % 4 == 0 else None
+        return row if row is not None and self._np.isfinite(row).all() else None
+
+    def _several_lengths(self) -> BadInput:
+        remedy = "Its vectors must all have one length; give it another identity when its model changes."
+        return BadInput("encoder", self._encoder.identity, remedy)
 
 
 def _score(total: float) -> float:

@@ -76,11 +76,48 @@ def test_several_corpora_are_measured_as_one_registry_too(tmp_path: Path, capsys
     assert found[2]["queries"] == 5
 
 
-def test_what_is_no_corpus_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("tools", "queries", "said"),
+    [
+        ("", "", "Give a queries"),
+        ('{"id": "x"}', "", "tools.jsonl:1' was refused. Give one JSON object a line, such as"),
+        ('{"id": "x", "name": "x"}\n\n{oops', "", "tools.jsonl:3"),
+        ('{"id": "x", "name": null}', "", "here name is missing"),
+        ('{"id": "x", "name": "x", "parameters": ["a"]}', "", "here parameters is missing or something else"),
+        ('{"id": "x", "name": "x"}', '{"query": "x", "relevant": "x"}', "queries.jsonl:1"),
+        ('{"id": "x", "name": "x"}', '{"query": "x", "relevant": 7}', "here relevant is missing"),
+        (
+            '{"id": "x", "name": "x"}',
+            '{"query": "x", "relevant": ["y"]}',
+            "labels of what tools.jsonl does not have: 1",
+        ),
+        ('{"id": "x", "name": "x"}', "", "Give a queries"),
+    ],
+)
+def test_what_is_no_corpus_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tools: str, queries: str, said: str
+) -> None:
     assert main(["eval", "matching", str(tmp_path)]) == REFUSED
-    (tmp_path / "tools.jsonl").write_text('{"id": "x"}\n', "utf-8")
+    (tmp_path / "tools.jsonl").write_text(tools, "utf-8")
+    (tmp_path / "queries.jsonl").write_text(queries, "utf-8")
     assert main(["eval", "matching", str(tmp_path)]) == REFUSED
-    assert "tools.jsonl:1" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_left_out_of_a_corpus_is_told_and_a_separator_of_lines_in_a_text_is_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = corpus(tmp_path / "one")
+    with (folder / "tools.jsonl").open("a", encoding="utf-8") as file:
+        file.write('\n{"id": 0, "name": "old"}\n{"id": 0, "name": "odd\u2028one", "parameters": []}\n')
+    (folder / "queries_more.jsonl").write_text(
+        '\ufeff{"query": "an odd one", "relevant": [0, "t99"]}\n{"query": "gone", "relevant": ["t98"]}\n', "utf-8"
+    )
+    assert main(["eval", "matching", str(folder), "--json"]) == OK
+    read = capsys.readouterr()
+    (found,) = records(read.out)
+    assert (found["capabilities"], found["queries"]) == (len(TOOLS) + 1, len(TOOLS) + 1)
+    assert [line.rpartition(": ")[2] for line in read.err.splitlines()] == ["2", "1", "1"]
 
 
 def test_what_capabilities_served_is_measured_against_nothing_served_on_the_same_needs(

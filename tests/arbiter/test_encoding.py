@@ -15,7 +15,7 @@ pytest.importorskip("numpy")
 from arbiter import Arbiter, doctor, encoding
 from arbiter.cli import OK, REFUSED, main
 from benchmarks import weights
-from blackboard.errors import BadInput
+from blackboard.errors import BadInput, ModelUnavailable
 from blackboard.testing import RedisServer
 from registry.matching.encoders import BedrockEncoder
 from registry.matching.hybrid import HybridMatcher
@@ -56,11 +56,19 @@ def test_what_is_no_encoder_is_refused_with_what_to_name(name: str) -> None:
 
 
 def test_a_model_of_bedrock_is_named_without_a_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    assert isinstance(encoding.encoder("bedrock:cohere.embed-english-v3"), BedrockEncoder)
-    assert encoding.encoder("bedrock:").identity == BedrockEncoder().identity
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL_BEDROCK_RUNTIME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    assert isinstance(encoding.encoder("bedrock:cohere.embed-english-v3"), BedrockEncoder)  # in some region
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")  # boto3 itself does not read it
+    found = encoding.encoder("bedrock:")
+    assert found.identity == BedrockEncoder().identity
+    assert found._client.meta.region_name == "eu-west-1"  # type: ignore[attr-defined]
     with pytest.raises(BadInput, match="no hash"):
         encoding.encoder("bedrock:cohere.embed-english-v3#00")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "nonsense")
+    with pytest.raises(ModelUnavailable, match=r"Invalid endpoint: nonsense\. Check AWS_REGION"):
+        encoding.encoder("bedrock:")
 
 
 async def test_a_process_matches_by_what_the_environment_names_and_keeps_the_vectors_on_the_board(

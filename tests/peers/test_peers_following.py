@@ -94,6 +94,9 @@ async def test_a_server_that_goes_is_out_of_every_shortlist_within_the_time_it_m
         assert await watching.names("price of an item") == []
         why = (await watching.unavailable())["shop_price"]
         assert why.startswith("mcp:shop: ")
+        decision = await watching.registry.decide("price of an item")
+        assert (decision.outcome, decision.candidates) == ("fabricate", ())
+        assert "shop_price: mcp:shop cannot be reached now" in decision.left_out
         with pytest.raises(PeerUnavailable, match="mcp:shop cannot be reached"):
             await functions["shop_price"].invoke({"item": "box"})
 

@@ -36,13 +36,13 @@ class Encoder:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
-        self.broken = False
+        self.broken: Exception | None = None
 
     def __call__(self, texts: Sequence[str]) -> list[list[float]]:
         self.entered.set()
         assert self.gate.wait(20)
-        if self.broken:
-            raise ModelUnavailable("the encoder is away")
+        if self.broken is not None:
+            raise self.broken
         self.asked += texts
         self.threads.add(threading.get_ident())
         rows = [[sum(text.lower().count(word) for word in topic) for topic in TOPICS] for text in texts]
@@ -177,16 +177,18 @@ def _one_at_a_time(pending: Any) -> Any:
     return lambda self, most=1: pending(self, 1)
 
 
+@pytest.mark.parametrize("broken", [ModelUnavailable("the encoder is away"), OSError("the encoder is away")])
 async def test_without_its_encoder_matching_goes_by_words_and_says_so(
-    client: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture
+    client: redis.asyncio.Redis, caplog: pytest.LogCaptureFixture, broken: Exception
 ) -> None:
     encoder = Encoder()
-    encoder.broken = True
+    encoder.broken = broken
     registry = made(client, encoder)
     await stocked(registry)
     assert await first(registry, "snow") == "slope"
-    assert "by words alone: the encoder is away" in caplog.text
-    encoder.broken = False
+    assert "by words alone: " in caplog.text
+    assert "the encoder is away" in caplog.text
+    encoder.broken = None
     assert await first(registry, "something for the winter") == "slope"
 
 

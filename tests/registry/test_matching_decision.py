@@ -46,6 +46,19 @@ def test_a_need_of_two_parts_is_composed_of_the_capabilities_for_each(matcher: L
     assert both.costs["compose"] < both.costs["use"]
 
 
+def test_the_best_of_the_whole_is_not_used_alone_where_another_would_be_used_for_a_part(
+    matcher: LexicalMatcher,
+) -> None:
+    need = "convert money into another currency and then send an email to a recipient"
+    both = decide(matcher, need)
+    assert (both.outcome, both.chosen) == ("compose", ("convert_currency", "send_email"))
+    for part in need.split(" and then "):
+        assert decide(matcher, part).outcome == "use"
+    assert both.best_fits < 0.2, "one of them alone does half of it"
+    one = decide(matcher, "convert money into another currency and say what the amount is")
+    assert (one.outcome, one.chosen) == ("use", ("convert_currency",))
+
+
 @settings(max_examples=60, deadline=None)
 @given(wrong=st.floats(0.1, 10), needless=st.floats(0.1, 10), question=st.floats(0, 10))
 def test_the_decision_is_always_the_one_that_costs_least(wrong: float, needless: float, question: float) -> None:

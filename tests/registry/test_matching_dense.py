@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 from threading import enumerate as enumerate_threads
+from typing import Any
 
 import boto3
 import pytest
@@ -22,7 +23,7 @@ from blackboard.testing import RedisServer
 from blackboard.vectors import Vectors
 from registry.matching import Document
 from registry.matching.encoders import BedrockEncoder, CallableEncoder, LimitedEncoder
-from registry.matching.hybrid import HybridMatcher
+from registry.matching.hybrid import HybridMatcher, VectorStore
 from registry.matching.sentences import SentenceEncoder
 
 MEANINGS = (("sea", "ocean", "boat", "sail"), ("money", "dollar", "pay"), ("snow", "cold", "winter"), ("song", "music"))
@@ -62,13 +63,26 @@ def test_an_encoder_that_hangs_is_given_up_after_its_time_and_not_begun_again_wh
     assert LimitedEncoder(CallableEncoder(hangs, "hangs:1"))(["a"]) == [[1.0]]
 
 
-def test_what_an_encoder_raises_is_raised_and_a_matcher_limits_its_encoder() -> None:
+def test_what_an_encoder_raises_is_told_and_a_matcher_limits_its_encoder() -> None:
     def fails(texts: Sequence[str]) -> list[list[float]]:
-        raise ValueError(f"no vectors of {len(texts)}")
+        raise OSError(f"no way to {len(texts)}")
 
-    with pytest.raises(ValueError, match="no vectors of 1"):
+    with pytest.raises(ModelUnavailable, match="fails:1 gave no vectors: OSError: no way to 1"):
         LimitedEncoder(CallableEncoder(fails, "fails:1"))(["a"])
     assert isinstance(built(CallableEncoder(Meaning(), "meaning:1"), {}).encoder, LimitedEncoder)
+
+
+class Kept:
+    """A store of vectors in memory."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def get(self, identity: str, hashes: Sequence[str]) -> list[bytes | None]:
+        return [self.kept.get(each) for each in hashes]
+
+    def put(self, identity: str, vectors: Sequence[tuple[str, bytes]]) -> None:
+        self.kept.update(vectors)
 
 
 TOOLS = {
@@ -80,7 +94,7 @@ TOOLS = {
 }
 
 
-def built(encoder: CallableEncoder, documents: dict[str, Document], store: Vectors | None = None) -> HybridMatcher:
+def built(encoder: CallableEncoder, documents: dict[str, Document], store: VectorStore | None = None) -> HybridMatcher:
     pytest.importorskip("numpy")
     matcher = HybridMatcher(encoder, store)
     for name, document in documents.items():
@@ -204,10 +218,38 @@ def test_how_sure_a_ranking_looks_is_told_of_the_candidate_that_comes_first() ->
     assert not nothing.found
 
 
-def test_vectors_of_several_lengths_are_refused() -> None:
-    matcher = built(CallableEncoder(lambda texts: [[1.0] * (1 + len(text)) for text in texts], "odd"), TOOLS)
-    with pytest.raises(BadInput, match="one length"):
-        matcher.search("x")
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ([[1.0], [1.0, 2.0]], "vectors of 1, 2 numbers"),
+        ([[], []], "vectors of 0 numbers"),
+        ([[1.0]], "1 vectors for 2 texts"),
+        ([[1.0], [float("nan")]], "no finite number"),
+        ([[float("inf")], [1.0]], "no finite number"),
+        ([[1e300], [1.0]], "above 1e18"),
+        ([["1"], [1.0]], "TypeError"),
+        ([1.0, 2.0], "TypeError"),
+        (None, "TypeError"),
+    ],
+)
+def test_what_are_no_vectors_of_the_texts_is_refused(given: Any, why: str) -> None:
+    encoder = LimitedEncoder(CallableEncoder(lambda _: given, "odd"))
+    with pytest.raises(ModelUnavailable, match=f"odd gave no vectors.*{why}"):
+        encoder(["x", "y"])
+
+
+def test_a_model_that_changed_under_its_identity_is_told_and_a_vector_that_was_damaged_is_made_anew() -> None:
+    store = Kept()
+    built(CallableEncoder(Meaning(), "meaning:1"), TOOLS, store).search("the ocean")
+    changed = built(CallableEncoder(lambda texts: [[1.0, 2.0] for _ in texts], "meaning:1"), TOOLS, store)
+    with pytest.raises(BadInput, match="one length; give it another identity"):
+        changed.search("the mountain")
+    told = store.kept.copy()
+    for number, each in enumerate(store.kept):
+        store.kept[each] = (b"\0\0\xc0\x7f" * 5, b"odd")[number % 2]  # five times what is no number; three bytes
+    again = built(CallableEncoder(Meaning(), "meaning:1"), TOOLS, store)
+    assert names(again, "the ocean")[0] == "voyage"
+    assert store.kept == told
 
 
 def bedrock(model: str, *replies: object) -> BedrockEncoder:
@@ -233,6 +275,9 @@ def test_bedrock_embeds_with_titan_one_by_one_and_with_cohere_together() -> None
 def test_what_bedrock_refuses_or_is_not_is_told() -> None:
     with pytest.raises(ModelUnavailable, match="no embedding"):
         bedrock("amazon.titan-embed-text-v2:0")(["a"])
+    for odd in ({"message": "try later"}, ["embedding"]):
+        with pytest.raises(ModelUnavailable, match="no embedding"):
+            bedrock("amazon.titan-embed-text-v2:0", odd)(["a"])
     with pytest.raises(BadInput):
         BedrockEncoder("anthropic.claude")
 

@@ -63,16 +63,15 @@ async def test_a_registration_says_what_it_duplicates_and_contradicts(caplog: py
         client = redis.asyncio.Redis.from_url(server.url, decode_responses=True, protocol=2)
         registry = Registry(Catalog(client, "test"))
         code = "def handler(amount: float, target: str) -> float:\n    return amount\n"
-        await registry.register(manifest("convert_currency", MONEY), source=code)
-        await registry.list()
+        await Registry(Catalog(client, "test")).register(manifest("convert_currency", MONEY), source=code)
         double = manifest("currency_convert", f"{MONEY} Takes `amount` and `rate`.")
-        (found,) = await registry.similar(double)
-        assert found.name == "convert_currency"
         with caplog.at_level(logging.WARNING, logger="registry"):
             await registry.register(double, source=code)
             first = caplog.text
             caplog.clear()
             await registry.register(double, source=code)
+        (found,) = await registry.similar(double)
+        assert found.name == "convert_currency"
         assert f"currency_convert is {found.likeness:.2f} the same as convert_currency: extend" in first
         assert "speaks of 'rate'" in first
         assert caplog.text == ""
