@@ -26,7 +26,7 @@ from registry.matching.counting import PAIRS, count, mark, neighbours, pair, pai
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Signals, standing
 from registry.matching.meaning import Direction, Meanings, alike
-from registry.matching.postings import Places, Posting, add
+from registry.matching.postings import Places, Posting, add, total
 from registry.matching.related import Related, shipped
 from registry.matching.shares import share_answered
 from registry.matching.spelling import Spelling
@@ -86,6 +86,8 @@ class _Asked(NamedTuple):
     against: float
     meanings: Sequence[Direction]
     """Of the need and of each of its sentences."""
+    meant_alike: dict[int, float]
+    """How nearly capabilities mean the same, as far as that was looked at."""
 
 
 class LexicalMatcher:
@@ -221,7 +223,7 @@ class LexicalMatcher:
         table = self._meanings or meaning.shipped()
         directions = [table.of(terms(view)) for view in views(query[:_READ])]
         meanings = [direction for direction in directions if direction is not None]
-        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings)
+        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings, {})
 
     def _looked_for(self, word: str, weights: dict[str, float]) -> Iterable[tuple[str, float]]:
         """The word itself, those spelled nearly like it and those related to it, with what each 255th counts."""
@@ -248,7 +250,6 @@ class LexicalMatcher:
 
     def _scores(self, asked: _Asked, most: int, allowed: Callable[[str], bool] | None) -> list[tuple[float, int]]:
         """At least the ``most`` best allowed capabilities, as score and slot, unordered; of a word's entries the best counts."""
-        scores: dict[int, float] = {}
         best: list[dict[int, float]] = [{} for _ in asked.weights]
         read = 0
         everything = True
@@ -258,7 +259,8 @@ class LexicalMatcher:
                 everything = False
                 continue
             read += size
-            add(scores, best[entry.group], entry.places, entry.weight)
+            add(best[entry.group], entry.places, entry.weight)
+        scores = total(best)
         if not everything:
             cut = self._least(scores, max(most, _FURTHER), allowed)
             scores = {slot: self._whole(asked, slot) for slot, score in scores.items() if score >= cut}
@@ -285,7 +287,7 @@ class LexicalMatcher:
         if len(scores) < most:
             return 0.0
         if allowed is None:
-            return nlargest(most, scores.values())[-1]
+            return sorted(scores.values())[-most]
         look = 2 * most
         while True:
             found = nlargest(look, scores.items(), key=_second)
@@ -316,21 +318,25 @@ class LexicalMatcher:
         nothing is known. What it served is held against the whole need: it was a need itself."""
         if not asked.meanings:
             return 0.0
-        table = self._meanings or meaning.shipped()
-        about, served = self._said(slot)
-        close: list[float] = []
-        if (direction := table.of(about)) is not None:
-            close += [alike(each, direction) for each in asked.meanings]
-        if (direction := table.of(served)) is not None:
-            close.append(_SERVED * alike(asked.meanings[0], direction))
-        return max(close, default=0.0)
+        if slot not in asked.meant_alike:
+            table = self._meanings or meaning.shipped()
+            about, served = self._said(slot)
+            close: list[float] = []
+            if (direction := table.of(about)) is not None:
+                close += [alike(each, direction) for each in asked.meanings]
+            if served and (direction := table.of(served)) is not None:
+                close.append(_SERVED * alike(asked.meanings[0], direction))
+            asked.meant_alike[slot] = max(close, default=0.0)
+        return asked.meant_alike[slot]
 
     def _said(self, slot: int) -> tuple[list[str], list[str]]:
         """The words of name, description and names of parameters, and those of the needs it served."""
         text, terms = self._texts[slot], self._terms
-        ends = [at for at, number in enumerate(text) if not number]
-        about = [terms[number] for number in text[: ends[3]] if number]
-        return about, [terms[number] for number in text[ends[4] + 1 :]]
+        end = 0
+        for _ in range(3):
+            end = text.index(0, end + 1)
+        served = text[text.index(0, end + 1) + 1 :]
+        return [terms[number] for number in text[:end] if number], [terms[number] for number in served]
 
     # ---- what is said about it --------------------------------------------------------------------------------------
 
