@@ -38,9 +38,6 @@ class Posting:
         self.strong: Places | None = None
         self.weak: Places | None = None
 
-    def places(self) -> list[Places]:
-        return [places for places in (self.strong, self.weak) if places is not None]
-
     def add(self, slot: int, impact: int) -> None:
         self.size += 1
         if impact >= _STRONG:
