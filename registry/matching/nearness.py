@@ -125,7 +125,9 @@ class Nearness:
         named = {name: self._rows[name] for name in also if name in self._rows}
         exactly, expected = self._exactly(asked, list(named.values())), self._expected(asked)
         # What was begun is waited for as late as can be.
-        close, lost, middle, spread = self._close(products() if products is not None else self._products(asked), expected)
+        close, lost, middle, spread = self._close(
+            products() if products is not None else self._products(asked), expected
+        )
         spread = spread if spread > _ALIKE else 1.0
         told = dict(zip(named, _far(exactly, middle, spread).tolist(), strict=True))
         if wanted <= 0 or len(named) == len(self._names):
