@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 from registry.matching import meaning
@@ -26,7 +27,7 @@ from registry.matching.counting import PAIRS, count, mark, neighbours, pair, pai
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Signals, standing
 from registry.matching.meaning import Direction, Meanings, alike
-from registry.matching.postings import Places, Posting, add
+from registry.matching.postings import Places, Posting, add, total
 from registry.matching.related import Related, shipped
 from registry.matching.shares import share_answered
 from registry.matching.spelling import Spelling
@@ -62,15 +63,9 @@ _SAID = 0.3
 """From where on a meaning is given as a reason."""
 
 
-class _Entry(NamedTuple):
-    """Places to read on behalf of a word of the need."""
-
-    most: float
-    """What they can add to a score."""
-    term: str
-    group: int
-    places: Places
-    weight: float
+_Entry = tuple[float, str, int, Places, float]
+"""Places to read on behalf of a word of the need: what they can add to a score, less than 0 so that the most is first, the
+word they are of, the number of the need's word, the places, and what a 255th weighs."""
 
 
 class _Asked(NamedTuple):
@@ -86,6 +81,8 @@ class _Asked(NamedTuple):
     against: float
     meanings: Sequence[Direction]
     """Of the need and of each of its sentences."""
+    meant_alike: dict[int, float]
+    """How nearly capabilities mean the same, as far as that was looked at."""
 
 
 class LexicalMatcher:
@@ -205,13 +202,13 @@ class LexicalMatcher:
         entries: list[_Entry] = []
         meant: dict[int, tuple[int, float]] = {}
         for group, word in enumerate(chosen):
-            for other, weight in self._looked_for(word, weights):
-                posting = self._postings[other]
+            for other, posting, weight in self._looked_for(word, weights):
                 if weight > meant.get(posting.number, (0, 0.0))[1]:
                     meant[posting.number] = (group, weight)
-                for places in posting.places():
-                    entries.append(_Entry(weight * places.peak, other, group, places, weight))
-        entries.sort(key=lambda entry: (-entry.most, entry.term, entry.group))
+                for places in (posting.strong, posting.weak):
+                    if places is not None:
+                        entries.append((-weight * places.peak, other, group, places, weight))
+        entries.sort(key=itemgetter(0, 1, 2))
         beside: dict[tuple[int, int], float] = {}
         for first, second in dict.fromkeys(pairwise(stems[: 4 * _ASKED])):
             if first in self._postings and second in self._postings:
@@ -221,21 +218,22 @@ class LexicalMatcher:
         table = self._meanings or meaning.shipped()
         directions = [table.of(terms(view)) for view in views(query[:_READ])]
         meanings = [direction for direction in directions if direction is not None]
-        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings)
+        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings, {})
 
-    def _looked_for(self, word: str, weights: dict[str, float]) -> Iterable[tuple[str, float]]:
+    def _looked_for(self, word: str, weights: dict[str, float]) -> Iterable[tuple[str, Posting, float]]:
         """The word itself, those spelled nearly like it and those related to it, with what each 255th counts."""
-        weight = weights[word]
+        weight, postings = weights[word], self._postings
         others: dict[str, float] = {}
         for other, close in (self._related or shipped()).of(word):
             others[other] = _RELATED * close
         for other, close in self._spelling.near(word):
             others[other] = max(others.get(other, 0.0), _NEAR * close)
-        if word in self._postings:
-            yield word, weight / 255
+        if word in postings:
+            yield word, postings[word], weight / 255
         for other, share in others.items():
-            if other in self._postings and other not in weights:
-                yield other, share * min(weight, self._weight(other)) / 255
+            if other in postings and other not in weights:
+                posting = postings[other]
+                yield other, posting, share * min(weight, self._rarity(posting.size)) / 255
 
     def _weight(self, word: str) -> float:
         posting = self._postings.get(word)
@@ -248,17 +246,17 @@ class LexicalMatcher:
 
     def _scores(self, asked: _Asked, most: int, allowed: Callable[[str], bool] | None) -> list[tuple[float, int]]:
         """At least the ``most`` best allowed capabilities, as score and slot, unordered; of a word's entries the best counts."""
-        scores: dict[int, float] = {}
         best: list[dict[int, float]] = [{} for _ in asked.weights]
         read = 0
         everything = True
-        for entry in asked.entries:
-            size = len(entry.places.slots)
+        for _, _, group, places, weight in asked.entries:
+            size = len(places.slots)
             if read and read + size > self._read_at_most:
                 everything = False
                 continue
             read += size
-            add(scores, best[entry.group], entry.places, entry.weight)
+            add(best[group], places, weight)
+        scores = total(best)
         if not everything:
             cut = self._least(scores, max(most, _FURTHER), allowed)
             scores = {slot: self._whole(asked, slot) for slot, score in scores.items() if score >= cut}
@@ -285,10 +283,10 @@ class LexicalMatcher:
         if len(scores) < most:
             return 0.0
         if allowed is None:
-            return nlargest(most, scores.values())[-1]
+            return sorted(scores.values())[-most]
         look = 2 * most
         while True:
-            found = nlargest(look, scores.items(), key=_second)
+            found = nlargest(look, scores.items(), key=itemgetter(1))
             passing = [score for slot, score in found if allowed(self._names[slot])]
             if len(passing) >= most:
                 return passing[most - 1]
@@ -316,21 +314,25 @@ class LexicalMatcher:
         nothing is known. What it served is held against the whole need: it was a need itself."""
         if not asked.meanings:
             return 0.0
-        table = self._meanings or meaning.shipped()
-        about, served = self._said(slot)
-        close: list[float] = []
-        if (direction := table.of(about)) is not None:
-            close += [alike(each, direction) for each in asked.meanings]
-        if (direction := table.of(served)) is not None:
-            close.append(_SERVED * alike(asked.meanings[0], direction))
-        return max(close, default=0.0)
+        if slot not in asked.meant_alike:
+            table = self._meanings or meaning.shipped()
+            about, served = self._said(slot)
+            close: list[float] = []
+            if (direction := table.of(about)) is not None:
+                close += [alike(each, direction) for each in asked.meanings]
+            if served and (direction := table.of(served)) is not None:
+                close.append(_SERVED * alike(asked.meanings[0], direction))
+            asked.meant_alike[slot] = max(close, default=0.0)
+        return asked.meant_alike[slot]
 
     def _said(self, slot: int) -> tuple[list[str], list[str]]:
         """The words of name, description and names of parameters, and those of the needs it served."""
         text, terms = self._texts[slot], self._terms
-        ends = [at for at, number in enumerate(text) if not number]
-        about = [terms[number] for number in text[: ends[3]] if number]
-        return about, [terms[number] for number in text[ends[4] + 1 :]]
+        end = 0
+        for _ in range(3):
+            end = text.index(0, end + 1)
+        served = text[text.index(0, end + 1) + 1 :]
+        return [terms[number] for number in text[:end] if number], [terms[number] for number in served]
 
     # ---- what is said about it --------------------------------------------------------------------------------------
 
@@ -376,7 +378,3 @@ class LexicalMatcher:
         posting = self._postings[word] = Posting(number)
         self._spelling.add(word)
         return posting
-
-
-def _second(pair: tuple[int, float]) -> float:
-    return pair[1]

@@ -8,12 +8,12 @@ a text's vector follows from the text alone. Words it does not have count for no
 from __future__ import annotations
 
 import math
-import sys
 import zlib
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from struct import Struct
 from typing import NamedTuple
 
 _FILE = Path(__file__).with_name("meaning.bin")
@@ -48,32 +48,28 @@ class Meanings:
         names = plain[_HEAD : _HEAD + size].decode().split("\n")
         self._numbers = {word: number for number, word in enumerate(names)}
         self._vectors = plain[_HEAD + size :]
-        self._sums: dict[int, int] = {}
+        self._sums: dict[str, int] = {}
         """Vectors as one large number each, which are added up at once; made when they are first needed."""
         self._unsigned, self._flipped = (_repeated(1 << at, self.dimensions) for at in (_BITS - 1, 7))
+        self._apart = Struct(f"<{self.dimensions}H").unpack
         self._origin = (1 << _BITS - 1,) * self.dimensions
 
     def of(self, words: Sequence[str]) -> Direction | None:
         """The direction of the sum of the first 64 words' vectors, each word counted once; None when it knows none of them."""
-        numbers, sums = self._numbers, self._sums
-        known = [number for word in dict.fromkeys(words[:_READ]) if (number := numbers.get(word)) is not None]
+        known, sums = self._numbers.keys() & words[:_READ], self._sums
         if not known:
             return None
-        total = self._unsigned
-        for number in known:
-            total += sums[number] if number in sums else self._summed(number)
-        point = array("H")
-        point.frombytes(total.to_bytes(_BITS // 8 * self.dimensions, sys.byteorder))
-        found = tuple(point)
+        total = sum([sums[word] if word in sums else self._summed(word) for word in known], self._unsigned)
+        found = self._apart(total.to_bytes(_BITS // 8 * self.dimensions, "little"))
         length = math.dist(found, self._origin)
         return Direction(found, length) if length else None
 
-    def _summed(self, number: int) -> int:
+    def _summed(self, word: str) -> int:
         """A vector as one large number."""
-        size = self.dimensions
+        number, size = self._numbers[word], self.dimensions
         apart = bytearray(2 * size)
         apart[::2] = self._vectors[number * size : (number + 1) * size].translate(_FLIPPED)
-        found = self._sums[number] = int.from_bytes(apart, "little") - self._flipped
+        found = self._sums[word] = int.from_bytes(apart, "little") - self._flipped
         return found
 
 

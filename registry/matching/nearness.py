@@ -123,9 +123,11 @@ class Nearness:
         """
         np = self._np
         named = {name: self._rows[name] for name in also if name in self._rows}
-        exactly = self._exactly(asked, list(named.values()))
+        exactly, expected = self._exactly(asked, list(named.values())), self._expected(asked)
         # What was begun is waited for as late as can be.
-        close, lost, middle, spread = self._close(asked, products() if products is not None else self._products(asked))
+        close, lost, middle, spread = self._close(
+            products() if products is not None else self._products(asked), expected
+        )
         spread = spread if spread > _ALIKE else 1.0
         told = dict(zip(named, _far(exactly, middle, spread).tolist(), strict=True))
         if wanted <= 0 or len(named) == len(self._names):
@@ -180,32 +182,44 @@ class Nearness:
         whole, _ = self._rounded(asked)
         return np.vecdot(self._pairs[: (count + 1) // 2, None], whole[None])
 
-    def _close(self, asked: Any, products: Any) -> tuple[Any, float, float, float]:
+    def _expected(self, asked: Any) -> tuple[list[tuple[float, float]], float]:
+        """Mean and deviation of the products with each of the asked, and what rounding takes of those, where it is done."""
+        count = len(self._names)
+        if count < _MANY:
+            return [], 0.0
+        known: list[tuple[float, float]] = []
+        for exact in asked.astype(self._np.float64):
+            middle = float(exact @ self._sum) / count
+            known.append((middle, max(float(exact @ self._squares @ exact) / count - middle * middle, 0.0) ** 0.5))
+        return known, float(self._rounded(asked)[1].max())
+
+    def _close(
+        self, products: Any, expected: tuple[list[tuple[float, float]], float]
+    ) -> tuple[Any, float, float, float]:
         """The products of all vectors with the nearest of the asked, what rounding took of that, their mean and deviation."""
         np, count = self._np, len(self._names)
         if count < _MANY:
             close = products.max(axis=1)
             middle = float(close.mean(dtype=np.float64)) if count else 0.0
             return close, 0.0, middle, float(close.std(dtype=np.float64)) if count else 0.0
+        known, lost = expected
         close: Any = None
         middle = spread = 0.0
-        for each, exact in zip(products.T, asked.astype(np.float64), strict=True):
+        for each, (middle, spread) in zip(products.T, known, strict=True):
             found = np.empty(2 * len(each), dtype=np.float32)
             high = np.rint(each * np.float32(1 / _HIGH))
             found[1::2] = high
             found[0::2] = each - high * np.float32(_HIGH)
             found = found[:count]
             # One rounding of what is asked is in all the products. Their true mean and deviation are known.
-            middle = float(exact @ self._sum) / count
-            spread = max(float(exact @ self._squares @ exact) / count - middle * middle, 0.0) ** 0.5
             mean = float(np.add.reduce(found)) / count
             unit = spread / (max(float(np.add.reduce(found * found)) / count - mean * mean, 0.0) ** 0.5 or 1.0)
             found *= np.float32(unit)
             found += np.float32(middle - mean * unit)
             close = found if close is None else np.maximum(close, found, out=close)
-        if len(asked) > 1:
+        if len(known) > 1:
             middle, spread = float(close.mean(dtype=np.float64)), float(close.std(dtype=np.float64))
-        return close, float(self._rounded(asked)[1].max()), middle, spread
+        return close, lost, middle, spread
 
     def _count(self, vectors: Any, sign: float) -> None:
         """Take vectors into the sums, or out of them."""

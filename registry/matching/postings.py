@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 
 _STRONG = 120
 """What a word must count for, in 255ths, to be read before the places where it counts less: in a name, or in few words."""
@@ -37,9 +38,6 @@ class Posting:
         self.strong: Places | None = None
         self.weak: Places | None = None
 
-    def places(self) -> list[Places]:
-        return [places for places in (self.strong, self.weak) if places is not None]
-
     def add(self, slot: int, impact: int) -> None:
         self.size += 1
         if impact >= _STRONG:
@@ -62,19 +60,21 @@ class Posting:
             self.size -= 1
 
 
-def add(scores: dict[int, float], best: dict[int, float], places: Places, weight: float) -> None:
-    """Add what a word counts for, as far as it is more than what already stands for the same word of the need."""
-    values = map(weight.__mul__, places.impacts)
-    if not best:
-        best.update(zip(places.slots, values, strict=True))
-        if not scores:
-            scores.update(best)
-            return
-        for slot, value in best.items():
-            scores[slot] = scores.get(slot, 0.0) + value
-        return
-    for slot, value in zip(places.slots, values, strict=True):
-        old = best.get(slot, 0.0)
-        if value > old:
+def add(best: dict[int, float], places: Places, weight: float) -> None:
+    """Count what a word counts for in place of what stands for the same word of the need already, where it is more."""
+    known = best.get
+    for slot, impact in zip(places.slots, places.impacts, strict=True):
+        value = weight * impact
+        if value > known(slot, 0.0):
             best[slot] = value
-            scores[slot] = scores.get(slot, 0.0) + value - old
+
+
+def total(bests: Iterable[dict[int, float]]) -> dict[int, float]:
+    """What the words of a need count for together."""
+    scores: dict[int, float] = {}
+    for best in bests:
+        # Most capabilities that have one word of a need have no other.
+        several = {slot: scores[slot] + best[slot] for slot in scores.keys() & best.keys()}
+        scores |= best
+        scores |= several
+    return scores

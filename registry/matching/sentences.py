@@ -72,7 +72,7 @@ class SentenceEncoder:
             self._ids = {word: number for number, word in enumerate(words)}
             self._start, self._end = self._ids["[CLS]"], self._ids["[SEP]"]
             self._unknown = self._ids["[UNK]"]
-            self._blocks = {name: self._block(parts) for name, parts in self._linears().items()}
+            self._blocks = self._together(self._linears())
         except (KeyError, ValueError, TypeError, struct.error) as error:
             raise BadInput("encoder", str(folder), f"Its files are no encoder of this kind: {error!r}.") from None
         self.identity = f"weights:{found[:16]}"
@@ -122,15 +122,30 @@ class SentenceEncoder:
                 found[layer + each] = (layer + each,)
         return found
 
-    def _block(self, parts: Sequence[str]) -> tuple[Any, Any]:
-        """The weights of a map in blocks of a few columns, one block after the other, and its bias."""
+    def _together(self, linears: dict[str, tuple[str, ...]]) -> dict[str, tuple[Any, Any]]:
+        """The linear maps, their weights in one piece of memory: a text reads all of it, and one so large NumPy asks the
+        system to keep in large pages."""
+        room = self._np.empty(
+            sum(self._tensors[f"{part}.weight"].size for parts in linears.values() for part in parts), dtype="f4"
+        )
+        found: dict[str, tuple[Any, Any]] = {}
+        for name, parts in linears.items():
+            found[name] = self._block(parts, room)
+            room = room[found[name][0].size :]
+        return found
+
+    def _block(self, parts: Sequence[str], room: Any) -> tuple[Any, Any]:
+        """The weights of a map in blocks of a few columns, one block after the other, at the beginning of some room, and
+        its bias."""
         np = self._np
         weight = np.concatenate([self._tensors.pop(f"{part}.weight") for part in parts])
         bias = np.concatenate([self._tensors.pop(f"{part}.bias") for part in parts])
         columns, size = weight.shape
         most = min(_COLUMNS, max(1, _PRODUCT // (_ROWS * size)))
         width = max(each for each in range(1, most + 1) if columns % each == 0)
-        return np.ascontiguousarray(weight.reshape(columns // width, width, size).transpose(0, 2, 1)), bias
+        blocks = room[: weight.size].reshape(columns // width, size, width)
+        blocks[:] = weight.reshape(columns // width, width, size).transpose(0, 2, 1)
+        return blocks, bias
 
     def _pieces(self, text: str) -> list[int]:
         found = [self._start]

@@ -306,6 +306,27 @@ def test_of_those_with_the_same_words_the_one_that_means_what_a_sentence_of_the_
     assert matcher.search("plan boats").candidates[0].reasons[-1].startswith("means alike 0.9")
 
 
+def test_names_of_parameters_tell_what_a_capability_means() -> None:
+    table = meaning.pack({"boat": [1.0, 0.0], "voyag": [0.9, 0.1], "invoic": [0.0, 1.0]})
+    matcher = LexicalMatcher(Related(pack({})), Meanings(table))
+    matcher.add("a", Document("a", "Plan", "invoice"))
+    matcher.add("b", Document("b", "Plan", "voyage"))
+    assert names(matcher, "plan boats") == ["b", "a"]
+
+
+def test_adding_up_every_occurrence_says_what_going_through_the_best_in_full_says() -> None:
+    table = Related(pack({"film": [("movi", 0.9), ("cinema", 0.4)]}))
+    added, through = LexicalMatcher(table, read_at_most=10**9), LexicalMatcher(table, read_at_most=1)
+    for number, said in enumerate(("movie", "cinema", "movie cinema show", "show", "movie show evening")):
+        for matcher in (added, through):
+            matcher.add(f"film_{number}", Document(f"film_{number}", said))
+            matcher.add(f"film_{number}_evening", Document(f"film_{number}_evening", said))
+    one, other = (matcher.search("film for this evening show").candidates for matcher in (added, through))
+    scores = {each.name: each.score for each in one}
+    assert len(other) > 5, "of what only other words find nothing is known"
+    assert {each.name: each.score for each in other} == pytest.approx({each.name: scores[each.name] for each in other})
+
+
 def test_of_two_that_say_the_same_the_new_one_comes_before_the_one_that_served_other_needs() -> None:
     matcher = LexicalMatcher()
     matcher.add("a", Document("a", "Convert money", served="order flowers for a birthday"))
