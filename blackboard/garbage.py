@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 _OBJECTS = 10_000
-"""How many more objects there are, beside those given back, before the youngest are looked through; Python's own number is 700."""
+"""How many more objects there are, beside those given back, before the youngest are looked at; Python has 700."""
 
 
 def long_lived() -> None:
