@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from blackboard import _keys, redaction
+from blackboard import _keys, heartbeat, redaction
 from blackboard._binary import carried
 from blackboard.board import Board
 from blackboard.engine import stop_local
@@ -73,6 +73,11 @@ os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).de
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
 """How long an example takes to make or to run says nothing on a machine that others use."""
+
+
+heartbeat.LONGEST_SECONDS = 0.1
+"""Whatever its lease, a task hears soon that it was cancelled. So tests need no short leases, which a process that waits for a
+processor would lose."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -226,13 +225,12 @@ async def test_a_report_on_its_way_makes_room_for_the_next_attempt_but_not_witho
 
 
 async def test_a_bell_wakes_a_sleeping_worker_at_once(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "BELL_SECONDS", 3600.0)  # nobody looks by the clock
     crew.hire(finish, "arbiter")
     crew.hire(finish)
     await asyncio.sleep(0.1)  # both sleep
-    started = time.monotonic()
     run = await crew.board.submit("go")
     await crew.until(lambda: said(crew.status(run), "failed"))  # a step without a decision
-    assert time.monotonic() - started < 1.5
 
 
 async def test_work_posted_right_after_an_empty_claim_is_not_slept_on(
@@ -290,7 +288,7 @@ async def test_a_token_that_reaches_a_full_worker_is_passed_on(crew: Crew) -> No
         return await finish(attempt)
 
     # Whoever waits first gets the token: this one takes that of the first task, so that the worker claims without it.
-    first = asyncio.create_task(crew.board.wait_for_work(["work"], 3))
+    first = asyncio.create_task(crew.board.wait_for_work(["work"], 30))
     await asyncio.sleep(0.05)
     busy = crew.hire(slow)
     await asyncio.sleep(0.05)  # it sleeps on the bell
