@@ -142,7 +142,7 @@ class Arena:
         before = set(descendants(self.isolation.zygote_pid or 0))
         self._sibling = asyncio.create_task(self.isolation.run(job, broker))
         asked = asyncio.create_task(waits.wait())
-        await asyncio.wait([self._sibling, asked], return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        await asyncio.wait([self._sibling, asked], return_when=asyncio.FIRST_COMPLETED, timeout=60)
         asked.cancel()
         if self._sibling.done():
             raise RuntimeError(f"the sibling ended: {self._sibling.result()}")
@@ -157,15 +157,15 @@ class Arena:
         if self._sibling is None:
             return None
         try:
-            return await asyncio.wait_for(self._sibling, 5)
+            return await asyncio.wait_for(self._sibling, 60)
         except Exception:
             return None
 
     async def probe(self, token: str) -> dict[str, JsonValue]:
         """What a later attempt can see of an earlier one."""
-        job = Job.of(_PROBE, input={"first": token[:5], "second": token[5:]}, limits=JobLimits(wall_seconds=5))
+        job = Job.of(_PROBE, input={"first": token[:5], "second": token[5:]}, limits=JobLimits(wall_seconds=60))
         try:
-            outcome = await asyncio.wait_for(self.isolation.run(job, self.broker), 7)
+            outcome = await asyncio.wait_for(self.isolation.run(job, self.broker), 70)
         except Exception as error:
             return {"says": f"{type(error).__name__}: {error}"}
         if outcome.status is Status.SUCCEEDED and isinstance(outcome.value, dict):
