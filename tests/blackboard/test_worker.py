@@ -10,6 +10,7 @@ import pytest
 from strict import broken, spec
 from worker_support import ONCE, Crew, board_crew, finish, raises, said
 
+from blackboard import payloads
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt, Handler
 from blackboard.errors import BadInput, BoardFull
@@ -39,7 +40,7 @@ async def returns_nan(attempt: Attempt) -> Completion:
 
 
 async def returns_too_much(attempt: Attempt) -> Completion:
-    return attempt.claim.completion(Status.SUCCEEDED, data="x" * (64 << 20))
+    return attempt.claim.completion(Status.SUCCEEDED, data="x" * (1 << 20))
 
 
 async def returns_half_a_character(attempt: Attempt) -> Completion:
@@ -64,8 +65,9 @@ async def reads_a_reference_that_leads_nowhere(attempt: Attempt) -> Completion:
     ],
 )
 async def test_g3_whatever_a_handler_does_its_task_ends_with_a_word_for_it(
-    crew: Crew, handle: Handler, kind: str
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, handle: Handler, kind: str
 ) -> None:
+    monkeypatch.setattr(payloads, "PAYLOAD_BYTES", 1 << 20)  # what is too large need not keep a processor busy
     run = await crew.run(spec("a", retry=ONCE), spec("next", lane="other"))
     crew.hire(handle)
     crew.hire(finish, "other")
