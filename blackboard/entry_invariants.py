@@ -60,7 +60,9 @@ async def faults(
     written = events.ScopeCompacted.kind in kinds or any(kind.startswith(FACTS) for kind in kinds)
     if not written and not await client.exists(*keys.values(), shard.compacted(owner)):
         return []
-    facts = [events.parse(at, fields, owner, board.source) for at, fields in entries if fields["type"].startswith(FACTS)]
+    facts = [
+        events.parse(at, fields, owner, board.source) for at, fields in entries if fields["type"].startswith(FACTS)
+    ]
     mark = await client.hgetall(shard.compacted(owner))
     fold = Fold().apply(facts)
     fold.now = max(fold.now, float(mark.get("ms", 0)) / 1000)
