@@ -77,7 +77,7 @@ hypothesis.settings.load_profile("busy")
 """How long an example takes to make or to run says nothing on a machine that others use."""
 
 
-heartbeat.LONGEST_SECONDS = 0.1
+heartbeat.LONGEST_SECONDS = 0.2
 """Whatever its lease, a task hears soon that it was cancelled. So tests need no short leases, which a process that waits for a
 processor would lose."""
 
