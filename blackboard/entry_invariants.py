@@ -45,16 +45,27 @@ def results(tasks: Mapping[str, Mapping[str, Any]], entries: Mapping[str, int]) 
     return [f"G2 end without its entry: {k}" for k in lacking] + [f"G2 entry before its end: {k}" for k in early]
 
 
-async def faults(board: Board, shard: _keys.Shard, owner: str) -> list[str]:
-    """What does not hold in one scope."""
+async def faults(
+    board: Board, shard: _keys.Shard, owner: str, log: list[tuple[str, dict[str, str]]] | None = None
+) -> list[str]:
+    """What does not hold in one scope.
+
+    Args:
+        log: what its log says, where that was read already.
+    """
     client = cast(Any, board.client)
-    log: list[tuple[str, dict[str, str]]] = await client.xrange(shard.log(owner))
-    facts = [events.parse(at, fields, owner, board.source) for at, fields in log if fields["type"].startswith(FACTS)]
+    keys = dict(zip(("heads", "vers", "ops", "index", "links", "ends"), shard.entries(owner), strict=True))
+    entries: list[tuple[str, dict[str, str]]] = await client.xrange(shard.log(owner)) if log is None else log
+    kinds = {fields["type"] for _, fields in entries}
+    written = events.ScopeCompacted.kind in kinds or any(kind.startswith(FACTS) for kind in kinds)
+    if not written and not await client.exists(*keys.values(), shard.compacted(owner)):
+        return []
+    facts = [
+        events.parse(at, fields, owner, board.source) for at, fields in entries if fields["type"].startswith(FACTS)
+    ]
     mark = await client.hgetall(shard.compacted(owner))
     fold = Fold().apply(facts)
     fold.now = max(fold.now, float(mark.get("ms", 0)) / 1000)
-    names = ("heads", "vers", "ops", "index", "links", "ends")
-    keys = dict(zip(names, shard.entries(owner), strict=True))
     stored: dict[str, dict[str, Any]] = {
         entry_id: json.loads(text) for entry_id, text in (await client.hgetall(keys["heads"])).items()
     }
@@ -74,7 +85,7 @@ async def faults(board: Board, shard: _keys.Shard, owner: str) -> list[str]:
     else:  # the last facts on a topic may be gone
         same = topics.keys() == fold.topics.keys() and all(topics[one] >= fold.topics[one] for one in topics)
         check(same, "G9 versions of topics", topics, fold.topics)
-    summaries = [at for at, fields in log if fields["type"] == events.ScopeCompacted.kind]
+    summaries = [at for at, fields in entries if fields["type"] == events.ScopeCompacted.kind]
     check(summaries == ([mark["at"]] if mark else []), "G9 summary of what was compacted", summaries, mark)
     _each(facts, check, place(mark["upto"]) if mark else "")
     live = {entry_id: entry for entry_id, entry in fold.entries.items() if entry.state == "live"}

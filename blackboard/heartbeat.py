@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 Told = Callable[[str], None]
 
+LONGEST_SECONDS = 5.0
+"""Between two renewals at most, however long the lease: with one comes the word that a task was cancelled."""
+
 
 class Heartbeat:
     """The heartbeat thread of one process and board. Started by the first :meth:`hold`."""
@@ -59,7 +62,7 @@ class Heartbeat:
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        interval = self._board.lease_seconds / 3
+        interval = min(self._board.lease_seconds / 3, LONGEST_SECONDS)
         client: Redis | None = None
         try:
             while not self._stop.wait(interval):

@@ -117,7 +117,7 @@ class _Reading:
         scopes = self.runs.keys() | {event["run"] for _, event in self.feed if ":" in event["run"]}
         self.entries = await entry_invariants.heads(self.board, self.shard, scopes)
         for scope in scopes:
-            self.bad += await entry_invariants.faults(self.board, self.shard, scope)
+            self.bad += await entry_invariants.faults(self.board, self.shard, scope, self.logs.get(scope))
         self.bad += entry_invariants.results(self.tasks, self.entries)
         self.agendas = await agenda_invariants.versions(self.board, self.shard, self.runs)
         for run, header in self.runs.items():

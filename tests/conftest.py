@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -15,8 +16,9 @@ from typing import Any
 
 import hypothesis
 import pytest
+from redis.exceptions import ReadOnlyError
 
-from blackboard import _keys, redaction
+from blackboard import _keys, heartbeat, redaction
 from blackboard._binary import carried
 from blackboard.board import Board
 from blackboard.engine import stop_local
@@ -73,6 +75,11 @@ os.environ.setdefault("ARBITER_SIGNING_KEY", base64.b64encode(os.urandom(32)).de
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
 """How long an example takes to make or to run says nothing on a machine that others use."""
+
+
+heartbeat.LONGEST_SECONDS = 0.2
+"""Whatever its lease, a task hears soon that it was cancelled. So tests need no short leases, which a process that waits for a
+processor would lose."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -181,6 +188,24 @@ def echo() -> Iterator[tuple[str, list[dict[str, str]]]]:
     server.server_close()
 
 
+def _emptied(engine: str, request: pytest.FixtureRequest) -> None:
+    """Leave nothing of a test on a server that others use: invariants are looked for in all that is there."""
+    match engine:
+        case "memory" | "local":
+            return
+        case "cluster":
+            servers = request.getfixturevalue("redis_cluster").nodes
+        case "sentinel":
+            servers = [request.getfixturevalue("sentinel_set").master()]
+        case "valkey" | "redis8":
+            servers = [request.getfixturevalue(f"{engine}_server")]
+        case _:
+            servers = [request.getfixturevalue("redis_server")]
+    for server in servers:
+        with server.client() as client, contextlib.suppress(ReadOnlyError):
+            client.flushall()
+
+
 @pytest.fixture
 async def board(
     request: pytest.FixtureRequest, board_name: str, monkeypatch: pytest.MonkeyPatch
@@ -209,10 +234,14 @@ async def board(
         monkeypatch.setattr(_keys, "shard_number", lambda run_id, shards: 0)  # pyright: ignore
     async with await Board.open(url, data_dir=data_dir, board=board_name, lease_seconds=1.0, shards=shards) as board:
         yield board
+    _emptied(request.param, request)
 
 
 @pytest.fixture
-async def redis_board(redis_server: RedisServer, board_name: str) -> AsyncIterator[Board]:
+async def redis_board(
+    request: pytest.FixtureRequest, redis_server: RedisServer, board_name: str
+) -> AsyncIterator[Board]:
     """A fresh board on a real server, for what only a server can show."""
     async with await Board.open(redis_server.url, board=board_name, lease_seconds=1.0) as board:
         yield board
+    _emptied("redis", request)

@@ -31,7 +31,7 @@ async def _order(stage: Stage, terms: dict[str, Any], **more: Any) -> list[str]:
         stage.source("below", Trigger(topic="b", priority=10, cost=1, seconds=1)),
     ]
     async with arbiter(stage, *sources, **more) as a:
-        result = await a.run(inquiry("a", concurrency=1, **terms), timeout=20)
+        result = await a.run(inquiry("a", concurrency=1, **terms), timeout=60)
         assert result.status == "succeeded"
         return await picks(a, result)
 
@@ -56,7 +56,7 @@ async def test_each_strategy_picks_in_its_own_order(
 async def test_capabilities_take_turns_where_shares_are_fair(stage: Stage) -> None:
     many, few = stage.source("many", Trigger(topic="m")), stage.source("few", Trigger(topic="f"))
     async with arbiter(stage, many, few) as a:
-        result = await a.run(inquiry(*"mmmmff", strategy="fair_share", concurrency=1), timeout=20)
+        result = await a.run(inquiry(*"mmmmff", strategy="fair_share", concurrency=1), timeout=60)
         assert (await picks(a, result))[:4] == ["many", "few", "many", "few"]
 
 
@@ -71,9 +71,9 @@ async def test_measured_success_counts_in_expected_value(stage: Stage) -> None:
     bad = capability(fails, triggers=[Trigger(topic="*")], retry=RetryPolicy(max_attempts=1))
     good = stage.source("good", Trigger(topic="*", cost=1.5))
     async with arbiter(stage, bad, good) as a:
-        first = await a.run(inquiry("a", strategy="expected_value", concurrency=1), timeout=20)
+        first = await a.run(inquiry("a", strategy="expected_value", concurrency=1), timeout=60)
         a.registry._track._until = 0.0  # pyright: ignore[reportPrivateUsage] - as ten seconds later
-        second = await a.run(inquiry("b", strategy="expected_value", concurrency=1), timeout=20)
+        second = await a.run(inquiry("b", strategy="expected_value", concurrency=1), timeout=60)
         assert await picks(a, first) == ["fails", "good"]
         assert await picks(a, second) == ["good", "fails"]
 
@@ -91,7 +91,7 @@ async def test_the_strategy_can_be_changed_while_the_run_goes_on_and_what_waits_
             await asyncio.sleep(0.01)
         written = await a.agenda(run).focus("expected_value")
         stage.gate.set()
-        result = await a.result(run, timeout=20)
+        result = await a.result(run, timeout=60)
         assert stage.ran == ["hold", "low", "high"]
         assert f"by expected_value ({written.id}:1)" in str(await a.agenda(result.run_id).explain(3))
 
@@ -105,7 +105,7 @@ async def test_a_capability_that_may_write_there_changes_the_strategy(stage: Sta
         stage.source("low", Trigger(topic="a", priority=1)),
     )
     async with arbiter(stage, chooses, high, low) as a:
-        await a.run(inquiry("a", concurrency=1), timeout=20)
+        await a.run(inquiry("a", concurrency=1), timeout=60)
         assert stage.ran == ["chooses", "low", "high"]
 
 
@@ -115,7 +115,7 @@ async def test_a_capability_that_may_write_there_changes_the_strategy(stage: Sta
 async def test_a_strategy_that_makes_no_sense_is_replaced_and_that_is_on_record(stage: Stage, content: Any) -> None:
     first = stage.source("first", Trigger(topic="a", priority=9), posts={"control.strategy": content})
     async with arbiter(stage, first, stage.source("later", Trigger(topic="a"))) as a:
-        result = await a.run(inquiry("a", concurrency=1), timeout=20)
+        result = await a.run(inquiry("a", concurrency=1), timeout=60)
         assert stage.ran == ["first", "later"]
         log = await a.board.history(result.run_id)
         told = [event.data for event in log if isinstance(event, events.AgendaDecided) and event.data.fallback]
@@ -150,7 +150,7 @@ async def test_a_strategy_that_fails_is_replaced_in_bounded_time_and_that_is_on_
     first, later = stage.source("first", Trigger(topic="a", priority=9)), stage.source("later", Trigger(topic="*"))
     async with arbiter(stage, first, later, strategies={"bad": bad}) as a:
         try:
-            result = await a.run(inquiry("a", "b", strategy="bad", concurrency=1), timeout=20)
+            result = await a.run(inquiry("a", "b", strategy="bad", concurrency=1), timeout=60)
         finally:
             asked = len(calls)
             stop.set()

@@ -57,7 +57,7 @@ async def test_a_call_returns_what_the_capability_returned_and_no_model_is_asked
 
 async def test_a_call_that_fails_says_why(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, UNASKED) as (a, model):
-        result = await a.run(Call("broken", {"reason": "no luck"}), timeout=20)
+        result = await a.run(Call("broken", {"reason": "no luck"}), timeout=60)
     assert (result.status, result.data, result.error and result.error.type) == ("failed", None, "handler_error")
     with pytest.raises(RunFailed, match="no luck"):
         result.raise_for_status()
@@ -95,7 +95,7 @@ async def test_a_call_is_streamed_and_its_key_is_honoured(redis_server: RedisSer
 
 def test_run_sync_takes_a_call() -> None:
     a = Arbiter("memory://", capabilities=[add], roles=())
-    assert a.run_sync(Call("add", {"a": 20, "b": 22}), timeout=20).data == {"sum": 42}
+    assert a.run_sync(Call("add", {"a": 20, "b": 22}), timeout=60).data == {"sum": 42}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_a_call_that_cannot_be_carried_out_is_refused_and_nothing_is_writt
         with pytest.raises(BadInput) as refused:
             await a.submit(call)
         assert await a.runs() == []
-        assert (await a.run(Call("secret"), tenant="acme", timeout=20)).ok
+        assert (await a.run(Call("secret"), tenant="acme", timeout=60)).ok
     assert refused.value.field == field
 
 
@@ -150,9 +150,9 @@ async def test_a_call_has_the_retry_and_the_time_of_its_manifest_unless_it_says_
         return task.attempt
 
     async with arbiter(redis_server.url, UNASKED, capabilities=(flaky,)) as (a, _):
-        assert (await a.run(Call("flaky"), timeout=20)).status == "failed"
+        assert (await a.run(Call("flaky"), timeout=60)).status == "failed"
         longer = Call("flaky", retry=RetryPolicy(max_attempts=3, interval_seconds=0.0))
-        assert (await a.run(longer, timeout=20)).data == 3
+        assert (await a.run(longer, timeout=60)).data == 3
     assert seen == [1, 2, 1, 2, 3]
 
 
@@ -165,7 +165,7 @@ async def test_a_call_cannot_be_scheduled_and_says_so(redis_server: RedisServer)
 async def test_a_large_result_of_a_call_is_there_in_full(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, UNASKED) as (a, _):
         a.board.blobs.inline_bytes = 100
-        result = await a.run(Call("rows", {"count": 50}), timeout=20)
+        result = await a.run(Call("rows", {"count": 50}), timeout=60)
     assert isinstance(result.data, list)
     assert len(result.data) == 50
 

@@ -38,7 +38,7 @@ async def test_a_task_that_was_given_up_becomes_a_call_with_the_same_input_and_t
     turns = [call("shop", item="tea"), "It could not be sold."]
     limits = Limits(task_seconds=77)
     async with arbiter(redis_server.url, turns, capabilities=(shop(True),)) as (a, _):
-        first = await a.run("Sell tea.", tenant="acme", limits=limits, timeout=20)
+        first = await a.run("Sell tea.", tenant="acme", limits=limits, timeout=60)
         assert first.status == "succeeded"  # the planner dealt with it; the work was given up all the same
         (letter,) = (await a.dead_letters.list()).letters
         full = await a.dead_letters.get(letter.id)
@@ -48,7 +48,7 @@ async def test_a_task_that_was_given_up_becomes_a_call_with_the_same_input_and_t
 
         await a.register(shop(False, version=2))
         run_id = await a.dead_letters.redrive(letter.id)
-        result = await a.result(run_id, timeout=20)
+        result = await a.result(run_id, timeout=60)
         assert (result.status, result.data) == ("succeeded", "tea sold by 2")
         assert (result.state.redrive_of, result.state.tenant) == (letter.id, "acme")
         assert result.state.limits.model_dump() == limits.model_dump()
@@ -57,9 +57,9 @@ async def test_a_task_that_was_given_up_becomes_a_call_with_the_same_input_and_t
         assert await a.dead_letters.redrive(letter.id) == run_id
         another = await a.dead_letters.redrive(letter.id, again=True)
         assert another != run_id
-        assert (await a.result(another, timeout=20)).ok
+        assert (await a.result(another, timeout=60)).ok
         same = await a.dead_letters.redrive(letter.id, again=True, same_version=True)
-        refused = await a.result(same, timeout=20)
+        refused = await a.result(same, timeout=60)
     # This program has the second version only, and the call is pinned to the first.
     assert refused.error is not None
     assert refused.error.type == "hash_mismatch"
@@ -92,17 +92,17 @@ async def test_a_fabrication_that_was_given_up_is_made_after_all(redis_server: R
 async def test_a_run_that_failed_becomes_a_run_with_the_same_request(redis_server: RedisServer) -> None:
     silent = [True]
     async with arbiter(redis_server.url, [lambda *_: "" if silent else "Well."], capabilities=()) as (a, _):
-        failed = await a.run({"order": 1}, timeout=20)
+        failed = await a.run({"order": 1}, timeout=60)
         assert (failed.status, failed.error and failed.error.type) == ("failed", "empty_answer")
         silent.clear()
         run_id = await a.dead_letters.redrive(failed.run_id)
-        result = await a.result(run_id, timeout=20)
+        result = await a.result(run_id, timeout=60)
     assert (result.answer, result.state.request, result.state.redrive_of) == ("Well.", {"order": 1}, failed.run_id)
 
 
 async def test_g4_many_who_put_a_letter_back_at_once_make_one_run(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, UNASKED, capabilities=(shop(True),)) as (a, _):
-        failed = await a.run(Call("shop", {"item": "tea"}), timeout=20)
+        failed = await a.run(Call("shop", {"item": "tea"}), timeout=60)
         letters = a.dead_letters
         made = await asyncio.gather(*(letters.redrive(failed.run_id, same_version=n % 2 == 0) for n in range(10)))
         assert len(set(made)) == 1
@@ -114,7 +114,7 @@ async def test_g4_a_redrive_that_dies_before_it_could_tell_makes_one_run(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with arbiter(redis_server.url, UNASKED, capabilities=(shop(True),)) as (a, _):
-        failed = await a.run(Call("shop", {"item": "tea"}), timeout=20)
+        failed = await a.run(Call("shop", {"item": "tea"}), timeout=60)
         letters = a.dead_letters
 
         async def dies(*_: object) -> None:
@@ -133,8 +133,8 @@ async def test_g4_a_redrive_that_dies_before_it_could_tell_makes_one_run(
 
 async def test_many_are_put_back_by_a_filter_and_one_that_cannot_be_stops_none(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, UNASKED, capabilities=(*FUNCTIONS, shop(True))) as (a, _):
-        sold = [(await a.run(Call("shop", {"item": f"{n}"}), timeout=20)).run_id for n in range(3)]
-        other = (await a.run(Call("broken", {"reason": "x"}), timeout=20)).run_id
+        sold = [(await a.run(Call("shop", {"item": f"{n}"}), timeout=60)).run_id for n in range(3)]
+        other = (await a.run(Call("broken", {"reason": "x"}), timeout=60)).run_id
         assert [one.letter.id async for one in a.dead_letters.redrive_where("capability=shop", dry_run=True)] == sold[
             ::-1
         ]
@@ -144,7 +144,7 @@ async def test_many_are_put_back_by_a_filter_and_one_that_cannot_be_stops_none(r
         told = [one async for one in a.dead_letters.redrive_where("kind=call", limit=10)]
         for one in told:
             if one.run_id is not None:
-                assert (await a.result(one.run_id, timeout=20)).ok
+                assert (await a.result(one.run_id, timeout=60)).ok
         assert {one.letter.id: one.problem == "" for one in told} == {other: False, **dict.fromkeys(sold, True)}
         assert "broken" in next(one.problem for one in told if one.problem)
         assert [one.letter.id async for one in a.dead_letters.redrive_where(dry_run=True)] == [other]
@@ -156,7 +156,7 @@ async def test_a_letter_that_cannot_be_put_back_says_why(redis_server: RedisServ
     async with arbiter(redis_server.url, UNASKED, capabilities=(shop(True),)) as (a, _):
         with pytest.raises(UnknownRecord, match=r"no dead letter 'r1/1\.a'"):
             await a.dead_letters.redrive("r1/1.a")
-        failed = await a.run(Call("shop", {"item": "tea"}), timeout=20)
+        failed = await a.run(Call("shop", {"item": "tea"}), timeout=60)
 
         @capability(name="shop", effects="pure")
         def sell(item: int) -> int:
@@ -172,7 +172,7 @@ async def test_a_letter_that_cannot_be_put_back_says_why(redis_server: RedisServ
 
 async def test_letters_show_themselves_as_a_table(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, UNASKED, capabilities=(shop(True),)) as (a, _):
-        await a.run(Call("shop", {"item": "tea"}), timeout=20)
+        await a.run(Call("shop", {"item": "tea"}), timeout=60)
         page = await a.dead_letters.list()
     bundle = page._repr_mimebundle_()
     assert "<table" in bundle["text/html"]
@@ -189,7 +189,7 @@ def test_the_commands_list_show_put_back_and_discard(redis_server: RedisServer, 
             return asyncio.to_thread(command, "dead", *words, *on)
 
         async with Arbiter(redis_server.url, board=board_name, capabilities=[shop(True)], roles=()) as a:
-            ids = [(await a.run(Call("shop", {"item": f"tea{n}"}), timeout=20)).run_id for n in range(3)]
+            ids = [(await a.run(Call("shop", {"item": f"tea{n}"}), timeout=60)).run_id for n in range(3)]
             listed = await run("list", "--json", "--where", "capability=shop", "--limit", "2")
             assert [letter["id"] for letter in records(listed.stdout)] == ids[:0:-1]
             assert "--after" in listed.stderr
@@ -206,7 +206,7 @@ def test_the_commands_list_show_put_back_and_discard(redis_server: RedisServer, 
             await a.register(shop(False, version=2))
             done = await run("redrive", ids[0], "--json")
             (told,) = records(done.stdout)
-            assert (await a.result(told["run_id"], timeout=20)).data == "tea0 sold by 2"
+            assert (await a.result(told["run_id"], timeout=60)).data == "tea0 sold by 2"
             done = await run("redrive", "--where", "redriven=no")
             assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
             assert "2 dead letters put back" in done.stderr

@@ -88,7 +88,7 @@ async def test_an_activation_whose_input_would_be_too_large_is_dropped_and_says_
 
     monkeypatch.setattr(plan, "PAYLOAD_BYTES", 2000)
     async with arbiter(redis_server.url, ["unused"], capabilities=(read,)) as (a, _):
-        result = await a.run(Inquiry([Posting("claims.a", "x" * 3000), Posting("claims.b", "short")]), timeout=40)
+        result = await a.run(Inquiry([Posting("claims.a", "x" * 3000), Posting("claims.b", "short")]), timeout=60)
         dropped, picked = await a.agenda(result.run_id).activations()
     assert result.status == "succeeded"
     assert (dropped.state, picked.state) == ("obviated", "picked")

@@ -96,7 +96,7 @@ async def test_a_run_whose_request_is_gone_ends_with_the_word_for_it(redis_serve
         from arbiter import Arbiter, ScriptedModel
 
         async with Arbiter(redis_server.url, ScriptedModel(["never"]), board=name, roles=("arbiter",)) as server:
-            result = await server.result(run_id, timeout=20)
+            result = await server.result(run_id, timeout=60)
     assert result.status == "failed"
     assert result.error is not None
     assert result.error.type == "blob_missing"

@@ -28,7 +28,7 @@ async def test_each_capability_says_how_it_did_and_whether_it_is_well(
 ) -> None:
     turns = [[call("add", a=1, b=2), *[call("broken", reason="no")] * 4], "done"]
     async with arbiter(redis_server.url, turns, capabilities=FUNCTIONS) as (a, _):
-        await a.run("Try all.", timeout=20)
+        await a.run("Try all.", timeout=60)
         for about in ("first", "second"):
             await a.registry.register(manifest("made", about), source=CODE, sign=False)
         registry = Registry(a.board.catalog, a.board.outcomes, spent=a.board.spent)

@@ -19,7 +19,7 @@ from wrapper.models.quoting import unquoted
 async def test_rounds_go_on_until_the_model_answers_without_a_call(redis_server: RedisServer) -> None:
     turns = [call("add", a=1, b=2), call("add", a="{{ results.add.sum }}", b=10), "Together {{ results.add.sum }}."]
     async with arbiter(redis_server.url, turns) as (a, model):
-        result = await a.run("Add 1, 2 and 10.", timeout=20)
+        result = await a.run("Add 1, 2 and 10.", timeout=60)
     assert (result.status, result.answer) == ("succeeded", "Together 13.")
     assert [turn.number for turn in result.state.rounds] == [1, 2, 3]
     assert len(model.calls) == 3
@@ -32,7 +32,7 @@ async def test_two_calls_of_one_capability_in_one_round_both_return_in_their_ord
         "{{ join(' and ', all.add[].to_string(sum)) }}",
     ]
     async with arbiter(redis_server.url, turns) as (a, model):
-        result = await a.run("Add twice.", timeout=20)
+        result = await a.run("Add twice.", timeout=60)
     assert result.answer == "2 and 40"
     assert set(completions(result)) == {"add", "add_2"}
     uses = [block["toolUse"]["toolUseId"] for block in model.calls[1].messages[1]["content"]]
@@ -51,7 +51,7 @@ async def test_a_plan_passes_data_between_tasks_without_the_model(redis_server: 
         ],
     )
     async with arbiter(redis_server.url, [plan, "{{ results.post_plan.tasks.second.data.sum }}"]) as (a, _):
-        result = await a.run("Plan it.", timeout=20)
+        result = await a.run("Plan it.", timeout=60)
     assert result.answer == "103"
     tasks = {task.key: task for task in result.state.work}
     assert tasks["second"].after == (tasks["first"].id,)
@@ -65,7 +65,7 @@ async def test_a_later_round_can_refer_to_an_earlier_result_that_was_shown_short
         "{{ results.echo }}",
     ]
     async with arbiter(redis_server.url, turns) as (a, model):
-        result = await a.run("Take the last of 1000 rows.", timeout=20)
+        result = await a.run("Take the last of 1000 rows.", timeout=60)
     assert result.answer == "x" * 50
     shown = json.loads(unquoted(model.calls[1].messages[2]["content"][0]["toolResult"]["content"][0]["text"]))
     assert shown["shortened"] is True
@@ -111,7 +111,7 @@ async def test_an_invalid_decision_returns_to_the_model_and_reaches_no_queue(
     redis_server: RedisServer, turn: dict[str, Any], says: str
 ) -> None:
     async with arbiter(redis_server.url, [turn, "I see."]) as (a, model):
-        result = await a.run("Try it.", timeout=20)
+        result = await a.run("Try it.", timeout=60)
     assert result.status == "succeeded"
     assert result.state.work == []
     assert says in str(answers(result)[0])
@@ -123,7 +123,7 @@ async def test_an_invalid_decision_returns_to_the_model_and_reaches_no_queue(
 async def test_a_valid_call_beside_an_invalid_one_is_carried_out(redis_server: RedisServer) -> None:
     turns = [[call("add", a=1, b=2), call("unknown_thing")], "{{ results.add.sum }}"]
     async with arbiter(redis_server.url, turns) as (a, _):
-        result = await a.run("Both.", timeout=20)
+        result = await a.run("Both.", timeout=60)
     assert result.answer == "3"
     assert list(completions(result)) == ["add"]
 
@@ -131,7 +131,7 @@ async def test_a_valid_call_beside_an_invalid_one_is_carried_out(redis_server: R
 async def test_a_call_that_waits_for_an_invalid_one_is_withdrawn_with_it(redis_server: RedisServer) -> None:
     turns = [[call("add", a=1), call("echo", text={"$ref": "add#/sum"})], "no"]
     async with arbiter(redis_server.url, turns) as (a, _):
-        result = await a.run("Both.", timeout=20)
+        result = await a.run("Both.", timeout=60)
     assert result.state.work == []
     assert "waits for add" in str(answers(result)[1])
 
@@ -139,7 +139,7 @@ async def test_a_call_that_waits_for_an_invalid_one_is_withdrawn_with_it(redis_s
 async def test_invalid_decisions_are_bounded(redis_server: RedisServer) -> None:
     limits = Limits(invalid_decisions=2)
     async with arbiter(redis_server.url, [call("unknown_thing")] * 5, limits=limits) as (a, model):
-        result = await a.run("Try for ever.", timeout=20)
+        result = await a.run("Try for ever.", timeout=60)
     assert (result.status, result.error.type) == ("failed", "invalid_decisions")
     assert len(model.calls) == 3
 
@@ -147,7 +147,7 @@ async def test_invalid_decisions_are_bounded(redis_server: RedisServer) -> None:
 async def test_a_failure_is_shown_to_the_model_with_its_reason(redis_server: RedisServer) -> None:
     turns = [call("broken", reason="the drawer is stuck"), "It did not work."]
     async with arbiter(redis_server.url, turns) as (a, model):
-        result = await a.run("Open it.", timeout=20)
+        result = await a.run("Open it.", timeout=60)
     done = completions(result)["broken"]
     assert (done.status, done.error.type) == (Status.FAILED, "handler_error")
     shown = model.calls[1].messages[2]["content"][0]["toolResult"]
@@ -164,7 +164,7 @@ async def test_tasks_that_wait_for_a_failed_one_are_cancelled_with_the_reason(re
         ],
     )
     async with arbiter(redis_server.url, [plan, "So be it."]) as (a, _):
-        result = await a.run("Plan it.", timeout=20)
+        result = await a.run("Plan it.", timeout=60)
     then = completions(result)["then"]
     assert (then.status, then.error.type) == (Status.CANCELLED, "dependency")
     assert result.status == "succeeded"
@@ -179,7 +179,7 @@ async def test_a_reference_that_leads_nowhere_is_a_typed_completion(redis_server
         ],
     )
     async with arbiter(redis_server.url, [plan, "Hm."]) as (a, _):
-        result = await a.run("Plan it.", timeout=20)
+        result = await a.run("Plan it.", timeout=60)
     say = completions(result)["say"]
     assert (say.status, say.error.type) == (Status.FAILED, "unresolved_reference")
     assert "available: sum" in say.error.message
@@ -197,10 +197,10 @@ def _many(number: int) -> list[Capability[..., Any]]:
 
 async def test_a_few_capabilities_are_all_offered_and_of_many_those_that_fit(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, ["done"]) as (a, model):
-        await a.run("zzz", timeout=20)
+        await a.run("zzz", timeout=60)
     assert {"add", "echo", "broken", "rows"} <= {spec["name"] for spec in model.calls[0].tool_specs}
     async with arbiter(redis_server.url, ["done"], capabilities=(*FUNCTIONS, *_many(40))) as (a, model):
-        await a.run("Add two whole numbers.", timeout=20)
+        await a.run("Add two whole numbers.", timeout=60)
     offered = [spec["name"] for spec in model.calls[0].tool_specs]
     assert "add" in offered
     assert len(offered) <= SHORTLIST + 3
@@ -209,7 +209,7 @@ async def test_a_few_capabilities_are_all_offered_and_of_many_those_that_fit(red
 async def test_search_finds_what_is_not_among_the_tools_and_offers_it_next(redis_server: RedisServer) -> None:
     turns = [call(SEARCH, query="add two whole numbers"), call("add", a=4, b=5), "{{ results.add.sum }}"]
     async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *_many(20))) as (a, model):
-        result = await a.run("zzz", timeout=20)
+        result = await a.run("zzz", timeout=60)
     assert result.answer == "9"
     assert "add" not in [spec["name"] for spec in model.calls[0].tool_specs]
     assert "add" in [spec["name"] for spec in model.calls[1].tool_specs]
@@ -219,7 +219,7 @@ async def test_search_finds_what_is_not_among_the_tools_and_offers_it_next(redis
 async def test_the_tool_list_keeps_its_order_from_round_to_round(redis_server: RedisServer) -> None:
     turns = [call("add", a=1, b=2), call("echo", text="x"), "done"]
     async with arbiter(redis_server.url, turns) as (a, model):
-        await a.run("Add two whole numbers and return the text.", timeout=20)
+        await a.run("Add two whole numbers and return the text.", timeout=60)
     names = [[spec["name"] for spec in one.tool_specs] for one in model.calls]
     assert names[1][: len(names[0])] == names[0]
     assert names[2][: len(names[1])] == names[1]
@@ -237,7 +237,7 @@ async def test_a_limit_ends_the_run_with_its_name(
     redis_server: RedisServer, limits: Limits, turns: list[Any], says: str
 ) -> None:
     async with arbiter(redis_server.url, turns, limits=limits) as (a, _):
-        result = await a.run("Go on.", timeout=20)
+        result = await a.run("Go on.", timeout=60)
     assert (result.status, result.error.type) == ("failed", "limit")
     assert says in result.error.message
     with pytest.raises(Exception, match="failed"):
@@ -247,14 +247,14 @@ async def test_a_limit_ends_the_run_with_its_name(
 async def test_the_limit_of_fabrications_is_told_to_the_model(redis_server: RedisServer) -> None:
     turns = [call("request_capability", name="fly_home", need="fly home at once"), "I cannot fly."]
     async with arbiter(redis_server.url, turns, limits=Limits(fabrications=0)) as (a, _):
-        result = await a.run("Fly home.", timeout=20)
+        result = await a.run("Fly home.", timeout=60)
     assert result.answer == "I cannot fly."
     assert "limit of 0 fabrications" in str(answers(result)[0])
 
 
 async def test_the_wall_clock_limit_times_the_run_out(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, ["never asked"], roles=("wrapper",), limits=Limits(seconds=0.2)) as (a, _):
-        result = await a.run("Wait.", timeout=20)
+        result = await a.run("Wait.", timeout=60)
     assert (result.status, result.error.type) == ("timed_out", "deadline")
 
 
@@ -263,7 +263,7 @@ async def test_a_model_that_fails_for_good_ends_the_run_with_its_reason(redis_se
         raise ModelCallFailed("ask for access", code="accessdenied")
 
     async with arbiter(redis_server.url, [denied]) as (a, model):
-        result = await a.run("Ask.", timeout=20)
+        result = await a.run("Ask.", timeout=60)
     assert (result.status, result.error.type) == ("failed", "model_error")
     assert "ask for access" in result.error.message
     assert len(model.calls) == 1
@@ -288,7 +288,7 @@ async def test_a_busy_model_is_waited_for_on_the_boards_timer_and_asked_once_an_
     busy = ModelTransient("busy", code="throttling", retry_after=0.3, usage=spent)
     async with arbiter(redis_server.url, [failing(busy, ModelTransient("broken", code="http_503"))]) as (a, model):
         a.board.random.uniform = lambda *_: 0.0  # type: ignore[method-assign]
-        result = await a.run("Ask.", timeout=20)
+        result = await a.run("Ask.", timeout=60)
         log = [event async for event in a.board.watch(result.run_id)]
     assert (result.status, result.answer) == ("succeeded", "At last.")
     assert len(model.calls) == 3
@@ -305,7 +305,7 @@ async def test_a_model_that_stays_busy_ends_the_run_after_the_attempts_of_its_st
     busy = [ModelTransient("the provider is busy", code="throttling") for _ in range(20)]
     async with arbiter(redis_server.url, [failing(*busy)]) as (a, model):
         a.board.random.uniform = lambda *_: 0.0  # type: ignore[method-assign]
-        result = await a.run("Ask.", timeout=20)
+        result = await a.run("Ask.", timeout=60)
     assert (result.status, result.error.type) == ("failed", "model_error")
     assert "busy" in result.error.message
     assert len(model.calls) == 5
@@ -314,7 +314,7 @@ async def test_a_model_that_stays_busy_ends_the_run_after_the_attempts_of_its_st
 async def test_a_wait_beyond_the_runs_deadline_ends_the_run_now_and_says_so(redis_server: RedisServer) -> None:
     busy = ModelTransient("busy", code="throttling", retry_after=5000)
     async with arbiter(redis_server.url, [failing(busy)]) as (a, _):
-        result = await a.run("Ask.", timeout=20)
+        result = await a.run("Ask.", timeout=60)
     assert (result.status, result.error.type) == ("failed", "model_error")
     assert "a wait of 5000.0 s does not fit before the deadline" in result.error.message
 
@@ -329,14 +329,14 @@ async def test_cut_replies_are_repeated_by_the_call_and_not_once_more_by_the_ste
     monkeypatch.setitem(converse.__kwdefaults__, "sleep", at_once)
     cuts = [StreamCut("cut", code="cut") for _ in range(20)]
     async with arbiter(redis_server.url, [failing(*cuts)]) as (a, model):
-        result = await a.run("Ask.", timeout=20)
+        result = await a.run("Ask.", timeout=60)
     assert (result.status, result.error.type) == ("failed", "model_error")
     assert len(model.calls) == 4
 
 
 async def test_an_empty_final_answer_is_not_a_success(redis_server: RedisServer) -> None:
     async with arbiter(redis_server.url, ["   "]) as (a, _):
-        result = await a.run("Say something.", timeout=20)
+        result = await a.run("Say something.", timeout=60)
     assert (result.status, result.error.type) == ("failed", "empty_answer")
 
 
@@ -354,7 +354,7 @@ async def test_a_run_keeps_the_version_it_first_used(redis_server: RedisServer) 
                 yield event
 
         model.stream = replaced  # type: ignore[method-assign]
-        result = await a.run("Add two whole numbers, twice.", timeout=20)
+        result = await a.run("Add two whole numbers, twice.", timeout=60)
     versions = {task.version for task in result.state.work}
     assert versions == {FUNCTIONS[0].manifest.content_hash()}
     assert all(task.completion.status is Status.SUCCEEDED for task in result.state.work)
@@ -363,7 +363,7 @@ async def test_a_run_keeps_the_version_it_first_used(redis_server: RedisServer) 
 async def test_what_the_matcher_decided_is_recorded_with_the_round(redis_server: RedisServer) -> None:
     turns = [call(SEARCH, query="sum of two numbers"), call("add", a=1, b=2), "Done."]
     async with arbiter(redis_server.url, turns) as (a, _):
-        result = await a.run("Add 1 and 2.", timeout=20)
+        result = await a.run("Add 1 and 2.", timeout=60)
     first, second, third = result.state.rounds
     request, search = first.matches
     assert request["need"] == "Add 1 and 2."

@@ -68,7 +68,7 @@ async def begun(a: Arbiter, slow: Slow, **terms: Any) -> tuple[str, Entry]:
 
 async def stopped(a: Arbiter, run_id: str) -> RunResult:
     """The run, which has to end by itself."""
-    result = await a.result(run_id, timeout=20)
+    result = await a.result(run_id, timeout=60)
     assert await faults(a.board) == []
     return result
 
@@ -76,7 +76,7 @@ async def stopped(a: Arbiter, run_id: str) -> RunResult:
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_a_task_is_cancelled_when_its_entry_is_retracted(redis_server: RedisServer, concurrency: int) -> None:
     slow = Slow("retracted")
-    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6) as (a, _):
+    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,)) as (a, _):
         run_id, claim = await begun(a, slow, concurrency=concurrency)
         await a.entries.within(f"run:{run_id}").retract(claim.id, "it was a mistake")
         result = await stopped(a, run_id)
@@ -100,8 +100,8 @@ async def test_g5_a_retraction_while_control_picks_is_not_lost(
         await decide(self, claim, number, told, picks, **more)
 
     monkeypatch.setattr(Agenda, "decide", late)
-    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6) as (a, _):
-        result = await a.run(Inquiry([Posting("claims.a", {"amount": 1})], AgendaTerms()), timeout=20)
+    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,)) as (a, _):
+        result = await a.run(Inquiry([Posting("claims.a", {"amount": 1})], AgendaTerms()), timeout=60)
         assert await faults(a.board) == []
     (task,) = result.state.work
     assert retracted
@@ -113,7 +113,7 @@ async def test_a_task_is_stopped_when_its_entry_is_amended_and_what_it_says_now_
     redis_server: RedisServer,
 ) -> None:
     slow = Slow("amended")
-    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6) as (a, _):
+    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,)) as (a, _):
         run_id, claim = await begun(a, slow, concurrency=1)
         await a.entries.within(f"run:{run_id}").amend(claim.id, {"amount": 2})
         await asyncio.wait_for(slow.began.wait(), 30)
@@ -129,7 +129,7 @@ async def test_a_task_is_stopped_when_its_entry_is_amended_and_what_it_says_now_
 
 async def test_a_task_is_cancelled_when_its_entry_is_contradicted(redis_server: RedisServer) -> None:
     slow = Slow("contradicted")
-    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6) as (a, _):
+    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,)) as (a, _):
         run_id, claim = await begun(a, slow)
         entries = a.entries.within(f"run:{run_id}")
         await entries.post("claims.b", {"amount": 3}, links=[("supports", claim.id)])
@@ -147,7 +147,7 @@ async def test_a_task_is_cancelled_when_what_its_entry_is_derived_from_is_lost(
 ) -> None:
     slow = Slow(fact)
     async with (
-        arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6, roles=()) as (a, _),
+        arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), roles=()) as (a, _),
         AsyncExitStack() as processes,
     ):
         run_id = await a.submit(Inquiry([Posting("letters", 1)], AgendaTerms(until=Query(topic="done"))))
@@ -158,7 +158,7 @@ async def test_a_task_is_cancelled_when_what_its_entry_is_derived_from_is_lost(
         await processes.enter_async_context(
             Arbiter(
                 redis_server.url, ScriptedModel(["unused"]), board=a.board.name, roles=["arbiter"],
-                capabilities=[slow.source], lease_seconds=0.6, grace_seconds=1.0,
+                capabilities=[slow.source], grace_seconds=1.0,
             )
         )  # fmt: skip
         await asyncio.wait_for(slow.began.wait(), 30)
@@ -179,7 +179,7 @@ async def test_a_task_goes_on_whatever_becomes_of_its_entry_unless_its_trigger_s
     redis_server: RedisServer,
 ) -> None:
     slow = Slow()
-    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,), lease_seconds=0.6) as (a, _):
+    async with arbiter(redis_server.url, ["unused"], capabilities=(slow.source,)) as (a, _):
         run_id, claim = await begun(a, slow)
         entries = a.entries.within(f"run:{run_id}")
         await entries.post("claims.b", 1, links=[("contradicts", claim.id)])
@@ -239,7 +239,7 @@ async def test_a_planner_is_told_that_a_task_lost_its_premise_and_decides_anew(r
 
     turns = [call("claim", amount=1), call("claim", amount=2), "It is 2."]
     made = (slow.source, claim)
-    async with arbiter(redis_server.url, turns, capabilities=made, lease_seconds=0.6) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=made) as (a, model):
         result = await a.run("Claim something.", agenda=AgendaTerms(), timeout=30)
     ends = [(task.capability, task.completion and task.completion.status.value) for task in result.state.work]
     assert ends == [("claim", "succeeded"), ("slow", "cancelled"), ("claim", "succeeded"), ("slow", "succeeded")]

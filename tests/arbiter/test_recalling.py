@@ -174,7 +174,7 @@ async def test_g2_a_retraction_stops_the_task_that_rests_on_it_and_the_next_roun
 
     plan = {"tasks": [{"key": "pay", "capability": "pay", "input": {"amount": 7}, "premises": ["{{ results.claim }}"]}]}
     script = [call("claim", amount=7), call(PLAN, **plan), "It was not paid."]
-    async with arbiter(redis_server.url, script, capabilities=[claim, pay], lease_seconds=0.6) as (a, model):
+    async with arbiter(redis_server.url, script, capabilities=[claim, pay]) as (a, model):
         run_id = await a.submit("Pay what is claimed.")
         await asyncio.wait_for(began.wait(), 60)
         notes = a.entries.within(f"run:{run_id}")

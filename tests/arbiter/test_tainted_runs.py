@@ -80,10 +80,10 @@ async def registered(a: Arbiter, host: str, source: str = USES, **grants: Any) -
 async def test_a_run_says_where_its_request_and_everything_made_of_it_came_from(redis_server: RedisServer) -> None:
     turns = [call("add", a=1, b=2), "3"]
     async with arbiter(redis_server.url, turns) as (a, _):
-        person = await a.run("Add.", timeout=20)
-        event = await a.run(EVENT, timeout=20)
-        named = await a.run("Add this mail.", sources=["mail:inbox"], timeout=20)
-        called = await a.run(Call("add", {"a": 1, "b": 2}), sources=["mail:inbox"], timeout=20)
+        person = await a.run("Add.", timeout=60)
+        event = await a.run(EVENT, timeout=60)
+        named = await a.run("Add this mail.", sources=["mail:inbox"], timeout=60)
+        called = await a.run(Call("add", {"a": 1, "b": 2}), sources=["mail:inbox"], timeout=60)
         with pytest.raises(BadInput, match="sources"):
             await a.submit("Add.", sources=["no label"])
         log = await a.board.history(event.run_id)
@@ -127,7 +127,7 @@ async def test_a_function_of_the_program_says_itself_what_it_brings_in(redis_ser
         capability(sources=["no label"])(lambda: None)
     async with arbiter(redis_server.url, ["unused"], capabilities=(read,)) as (a, _):
         for fails in (False, True):
-            result = await a.run(Call("read", {"fail": fails}), timeout=20)
+            result = await a.run(Call("read", {"fail": fails}), timeout=60)
             assert result.state.taint == ("mail:inbox", "person"), fails
 
 
@@ -252,7 +252,7 @@ async def test_a_recorded_run_replays_although_other_models_are_its_sources(
             capabilities=(add,),
             roles=("arbiter", "wrapper"),
         ) as a:
-            result = await a.run(f"Add, on day {day}.", timeout=20)
+            result = await a.run(f"Add, on day {day}.", timeout=60)
         assert result.answer == "It is 3.", result.error
     assert result.state.taint == ("model:recorded", "person")
 

@@ -141,7 +141,7 @@ async def test_a_bid_that_comes_late_or_cannot_be_carried_out_is_refused_with_it
     async with arbiter(redis_server.url, ["unused"], capabilities=sources) as (a, _):
         run_id = await a.submit(inquiry())
         await no_more_bids(a, run_id)
-        result = await a.result(run_id, timeout=40)
+        result = await a.result(run_id, timeout=60)
         late = await answered(a, OpenRequest(question="A bank?", input={"supplier": "Acme"}, seconds=0.001))
         first = (await entry(a, result.run_id, "unanswered.bank")).content
         reasons = [one["refused"] for one in (await entry(a, result.run_id, "awards.bank")).content["candidates"]]
@@ -196,7 +196,7 @@ async def test_a_run_waits_for_bids_across_processes_and_a_bid_that_comes_is_awa
         await b.entries.within(f"run:{run_id}").post(
             "bids.bank", {"capability": "look_up"}, links=[("answers", request.id)]
         )
-        result = await b.result(run_id, timeout=40)
+        result = await b.result(run_id, timeout=60)
         assert await faults(b.board) == []
     assert result.status == "succeeded", "long before the minute of the request is over"
 
@@ -249,7 +249,7 @@ async def test_an_award_or_an_end_that_somebody_takes_off_the_board_does_not_kee
         for topic in ("awards.bank", "unanswered.bank"):
             await notes.retract((await notes.post(topic, {"reason": "of mine"})).id)
         async with Arbiter(redis_server.url, ScriptedModel(["unused"]), board=a.board.name, roles=["arbiter"]) as other:
-            result = await other.result(run_id, timeout=40)
+            result = await other.result(run_id, timeout=60)
     assert (result.status, result.error and result.error.type) == ("failed", "stagnation")
 
 

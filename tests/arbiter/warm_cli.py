@@ -2,7 +2,7 @@
 
 A test of what a command does needs a process of its own, with its own environment, folder, streams and exit code. It does
 not need the half second of imports anew each time. That a command starts from nothing is shown by those that are kept
-running, by the documentation's, and by the first one of all.
+running, by the README's, and by the first one of all.
 """
 
 from __future__ import annotations
@@ -61,20 +61,25 @@ def _all(file: IO[bytes]) -> str:
     return file.read().decode()
 
 
-def _ask(message: bytes, descriptors: Sequence[int]) -> None:
-    """Hand a command to this process's warm one, which is started with the first."""
+def channel() -> socket.socket:
+    """Where this process's warm one is asked, which is started with the first use."""
     global _warm
+    if _warm is None or _warm[0] != os.getpid():
+        ours, theirs = socket.socketpair()
+        # It ends when this process does: then nobody holds the other end.
+        process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        theirs.close()
+        _warm = os.getpid(), ours, process
+    return _warm[1]
+
+
+def _ask(message: bytes, descriptors: Sequence[int]) -> None:
+    """Hand over a command."""
     with _lock:
-        if _warm is None or _warm[0] != os.getpid():
-            ours, theirs = socket.socketpair()
-            # It ends when this process does: then nobody holds the other end.
-            process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
-            theirs.close()
-            _warm = os.getpid(), ours, process
         rights = array.array("i", descriptors)
-        channel = _warm[1]
-        channel.sendmsg([len(message).to_bytes(_LENGTH, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        channel.sendall(message)
+        asked = channel()
+        asked.sendmsg([len(message).to_bytes(_LENGTH, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        asked.sendall(message)
 
 
 def _serve(channel: socket.socket) -> None:
@@ -107,9 +112,17 @@ def _keep(asked: Mapping[str, object], descriptors: Sequence[int]) -> None:
             os.close(each)
         raise _Command(asked)
     os.write(answers, f"{child}\n".encode())
+    threading.Thread(target=_forsake, args=(answers, child), daemon=True).start()
     _, status = os.waitpid(child, 0)
     with contextlib.suppress(BrokenPipeError):
         os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def _forsake(answers: int, child: int) -> None:
+    """Kill a command when nobody is there any more to hear how it ends."""
+    with contextlib.suppress(OSError):
+        os.read(answers, 1)
+        os.kill(child, signal.SIGKILL)
 
 
 class _Command(BaseException):

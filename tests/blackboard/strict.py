@@ -17,6 +17,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pytest
@@ -63,22 +64,24 @@ _load = _script.load
 
 def watch_scripts(monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> None:
     """From here on every board script runs behind :data:`PRELUDE`, changed by ``mutations``."""
-    made: dict[tuple[str, str], _script.Script] = {}
     for file, old, _ in mutations:  # here, where nothing takes the complaint for a broken scene
         assert old in _script.source(file), f"{file}.lua has no {old!r} any more: the mutation tests nothing"
 
     def load(name: str, prelude: str = "_board") -> _script.Script:
         if prelude not in ("", "_board", "_entries", "_results", "_noticing", "_agenda"):
             return _load(name, prelude)
-        if (name, prelude) not in made:
-            texts = {file: _script.source(file) for file in _script.parts(name, prelude)}
-            for file, old, new in mutations:
-                if file in texts:
-                    texts[file] = texts[file].replace(old, new)
-            made[name, prelude] = _script.Script(name, PRELUDE + _script.assembled(list(texts.values())))
-        return made[name, prelude]
+        files = _script.parts(name, prelude)
+        return _watched(name, files, tuple(mutation for mutation in mutations if mutation[0] in files))
 
     monkeypatch.setattr(_script, "load", load)
+
+
+@cache
+def _watched(name: str, files: tuple[str, ...], mutations: tuple[Mutation, ...]) -> _script.Script:
+    texts = {file: _script.source(file) for file in files}
+    for file, old, new in mutations:
+        texts[file] = texts[file].replace(old, new)
+    return _script.Script(name, PRELUDE + _script.assembled(list(texts.values())))
 
 
 @contextlib.contextmanager

@@ -170,14 +170,14 @@ async def test_g1_a_durable_call_finds_the_slot_that_moved_and_the_script_that_w
     from redis.crc import key_slot
 
     async with await Board.open(redis_cluster.url, board=board_name, shards=1, confirm=Confirm(seconds=2)) as board:
-        await board.submit("before")
+        await confirmed(lambda: board.submit("before", idempotency_key="before"))
         slot = key_slot(board.shards[0].tasks.encode())
         source = redis_cluster.owner_of(slot)
         target = next(node for node in redis_cluster.nodes[:3] if node is not source)
         await asyncio.to_thread(redis_cluster.move_slot, slot, target)
         with target.client() as raw:
             raw.script_flush()
-        run = await board.submit("after", durable=True)
+        run = await confirmed(lambda: board.submit("after", idempotency_key="after", durable=True))
         assert (await board.summary(run)).status == "queued"
         assert len(await board.runs()) == 2
 
@@ -196,13 +196,13 @@ async def test_g1_durable_calls_outlast_the_death_of_the_primary_and_no_confirme
 async def test_a_full_primary_still_confirms_the_end_of_work() -> None:
     with SentinelSet() as several:
         async with await Board.open(several.url, confirm=Confirm(seconds=1)) as board:
-            run = await board.submit("go")
+            run = await confirmed(lambda: board.submit("go", idempotency_key=KEY))
             step = await step_of(board, run)
             with several.master().client() as raw:
                 raw.config_set("maxmemory", 1)
                 done = step.completion(Status.CANCELLED)
-                await board.complete(step, done)
-                await board.complete(step, done)
+                for _ in range(2):
+                    await confirmed(lambda: board.complete(step, done))
                 raw.config_set("maxmemory", 0)
             assert (await board.summary(run)).status != "queued"
 

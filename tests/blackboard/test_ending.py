@@ -81,7 +81,7 @@ async def test_g6_a_sweeper_cancelled_once_ends_wherever_it_is(board: Board, mon
             asyncio.get_running_loop().call_soon(sweeping.cancel)
 
     monkeypatch.setattr(AbstractConnection, "_send_packed_command", sent)
-    ended, _ = await asyncio.wait({sweeping}, timeout=5)
+    ended, _ = await asyncio.wait({sweeping}, timeout=30)
     await end({sweeping} - ended)
     assert ended
 

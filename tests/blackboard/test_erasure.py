@@ -36,7 +36,7 @@ async def everything(play: Play) -> str:
     """All that the server keeps of the board, as text."""
     client: Any = play.board.client
     found: list[Any] = []
-    async for key in client.scan_iter(match=f"*{play.board.name}*"):
+    async for key in client.scan_iter(match=f"*{play.board.name}*", count=1000):
         kind = await client.type(key)
         read = {
             "stream": lambda k=key: client.xrange(k), "hash": lambda k=key: client.hgetall(k),

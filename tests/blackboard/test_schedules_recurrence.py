@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -122,11 +123,16 @@ _hours = st.one_of(
 _days = st.sampled_from(["* * *", "* * *", "* * SUN", "* * FRI", "28-31 * *", "1 * MON"])
 
 
-def _near_a_change(zone: str, year: int, pick: int) -> int:
-    """An instant up to two days before a change of the zone's offset; the new year's where it has none."""
+@cache
+def _changes(zone: str, year: int) -> list[datetime]:
     hours = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(hours=6 * k) for k in range(1464)]
     offsets = [hour.astimezone(ZoneInfo(zone)).utcoffset() for hour in hours]
-    changes = [hours[k] for k in range(1, len(hours)) if offsets[k] != offsets[k - 1]] or [hours[0]]
+    return [hours[k] for k in range(1, len(hours)) if offsets[k] != offsets[k - 1]] or [hours[0]]
+
+
+def _near_a_change(zone: str, year: int, pick: int) -> int:
+    """An instant up to two days before a change of the zone's offset; the new year's where it has none."""
+    changes = _changes(zone, year)
     return round(changes[pick % len(changes)].timestamp() * 1000)
 
 

@@ -109,7 +109,7 @@ async def test_a_connection_lost_under_way_fails_every_call_on_it_and_the_next_o
         for line in client._lines:  # as when the network drops them
             line.cancel()
         redis_server.resume()
-        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
         assert all(isinstance(one, redis.ConnectionError | redis.TimeoutError) for one in found)
         assert await echo("again") == "again"
         assert operator.ping()  # pyright: ignore[reportUnknownMemberType]
@@ -149,7 +149,7 @@ async def test_closing_gives_up_what_is_under_way_or_was_only_asked_for(redis_se
         if not steps:
             await asyncio.wait(asked, timeout=0)  # they have asked; nothing was sent
         await engine.close()
-        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
         assert all(isinstance(one, redis.ConnectionError | redis.TimeoutError) for one in found)
     finally:
         redis_server.resume()
@@ -162,7 +162,7 @@ async def test_calls_that_wait_when_the_client_is_closed_fail_instead_of_waiting
     waiting = [asyncio.ensure_future(echo(f"{n}")) for n in range(100)]
     await asyncio.sleep(0)
     await client.aclose()
-    ended, still = await asyncio.wait(waiting, timeout=5)
+    ended, still = await asyncio.wait(waiting, timeout=30)
     assert not still
     assert {type(one.exception()) for one in ended} == {redis.ConnectionError}
     assert await echo("again") == "again"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from typing import Any
 
 import pytest
 from strict import broken, spec
 from worker_support import ONCE, Crew, board_crew, finish, raises, said
 
+from blackboard import payloads
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt, Handler
 from blackboard.errors import BadInput, BoardFull
@@ -40,7 +40,7 @@ async def returns_nan(attempt: Attempt) -> Completion:
 
 
 async def returns_too_much(attempt: Attempt) -> Completion:
-    return attempt.claim.completion(Status.SUCCEEDED, data="x" * (64 << 20))
+    return attempt.claim.completion(Status.SUCCEEDED, data="x" * (1 << 20))
 
 
 async def returns_half_a_character(attempt: Attempt) -> Completion:
@@ -65,8 +65,9 @@ async def reads_a_reference_that_leads_nowhere(attempt: Attempt) -> Completion:
     ],
 )
 async def test_g3_whatever_a_handler_does_its_task_ends_with_a_word_for_it(
-    crew: Crew, handle: Handler, kind: str
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, handle: Handler, kind: str
 ) -> None:
+    monkeypatch.setattr(payloads, "PAYLOAD_BYTES", 1 << 20)  # what is too large need not keep a processor busy
     run = await crew.run(spec("a", retry=ONCE), spec("next", lane="other"))
     crew.hire(handle)
     crew.hire(finish, "other")
@@ -226,13 +227,12 @@ async def test_a_report_on_its_way_makes_room_for_the_next_attempt_but_not_witho
 
 
 async def test_a_bell_wakes_a_sleeping_worker_at_once(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "BELL_SECONDS", 3600.0)  # nobody looks by the clock
     crew.hire(finish, "arbiter")
     crew.hire(finish)
     await asyncio.sleep(0.1)  # both sleep
-    started = time.monotonic()
     run = await crew.board.submit("go")
     await crew.until(lambda: said(crew.status(run), "failed"))  # a step without a decision
-    assert time.monotonic() - started < 1.5
 
 
 async def test_work_posted_right_after_an_empty_claim_is_not_slept_on(
@@ -290,7 +290,7 @@ async def test_a_token_that_reaches_a_full_worker_is_passed_on(crew: Crew) -> No
         return await finish(attempt)
 
     # Whoever waits first gets the token: this one takes that of the first task, so that the worker claims without it.
-    first = asyncio.create_task(crew.board.wait_for_work(["work"], 3))
+    first = asyncio.create_task(crew.board.wait_for_work(["work"], 30))
     await asyncio.sleep(0.05)
     busy = crew.hire(slow)
     await asyncio.sleep(0.05)  # it sleeps on the bell

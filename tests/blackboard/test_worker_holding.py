@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.exceptions import RedisError
 from strict import done, spec
-from worker_support import ONCE, Crew, board_crew, finish, quick_crew, raises, said
+from worker_support import ONCE, Crew, board_crew, finish, raises, said
 
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt
@@ -20,74 +20,75 @@ from blackboard.sweeper import Sweeper
 from blackboard.types import Completion, Status, TaskSpec
 
 crew = board_crew
-quick = quick_crew
 
 
 # ---- leases --------------------------------------------------------------------------------------------------------
 
 
-async def test_g6_a_handler_that_blocks_the_event_loop_keeps_its_lease(quick: Crew) -> None:
-    async def handle(attempt: Attempt) -> Completion:
-        time.sleep(0.6)  # noqa: ASYNC251  twice the lease
-        return await finish(attempt)
+async def test_g6_a_handler_that_blocks_the_event_loop_keeps_its_lease(crew: Crew) -> None:
+    lease = crew.shard.prefix + "lease"
 
-    run = await quick.run(spec("a", retry=ONCE))
-    quick.hire(handle)
-    quick.sweep(0.05)
-    end = await quick.end(run, "a")
+    async def handle(attempt: Attempt) -> Completion:
+        with crew.board.engine.sync_client() as client:
+            first: Any = client.zscore(lease, attempt.claim.task_id)
+            for _ in range(6000):
+                if cast(Any, client.zscore(lease, attempt.claim.task_id)) > first:
+                    return await finish(attempt)
+                time.sleep(0.005)  # noqa: ASYNC251
+        raise AssertionError("the lease was not renewed")
+
+    run = await crew.run(spec("a", retry=ONCE))
+    crew.hire(handle)
+    end = await crew.end(run, "a")
     assert (end.status, end.attempts) == ("succeeded", 1)
 
 
-async def test_g4_the_loser_of_a_task_is_stopped_and_its_result_dropped(quick: Crew) -> None:
+async def test_g4_the_loser_of_a_task_is_stopped_and_its_result_dropped(crew: Crew) -> None:
     begun, stopped = asyncio.Event(), asyncio.Event()
 
     async def slow(attempt: Attempt) -> Completion:
         begun.set()
         try:
-            await asyncio.sleep(5)
+            await asyncio.sleep(60)
         except asyncio.CancelledError:
             stopped.set()
             return attempt.claim.completion(Status.SUCCEEDED, data="late")
         raise AssertionError
 
-    run = await quick.run(spec("a"))
-    quick.hire(slow)
+    run = await crew.run(spec("a"))
+    crew.hire(slow)
     await asyncio.wait_for(begun.wait(), 30)
-    await quick.board.client.zadd(quick.shard.prefix + "lease", {f"{run}/1.a": 1})  # as if it had been silent
-    await quick.board.sweep()
+    await crew.lose(f"{run}/1.a")
     await asyncio.wait_for(stopped.wait(), 30)
-    for worker, running in quick.workers:
+    for worker, running in crew.workers:
         await worker.drain(0)
         await running
-    await asyncio.sleep(0.15)
-    await quick.board.sweep()
-    again = await quick.one()
+    await crew.ready(f"{run}/1.a")
+    again = await crew.one()
     assert again.attempt == 2
-    await quick.board.complete(again, done(again, "second"))
-    assert (await quick.end(run, "a")).data == "second"
+    await crew.board.complete(again, done(again, "second"))
+    assert (await crew.end(run, "a")).data == "second"
 
 
-async def test_g4_the_loser_hears_of_it_even_when_the_same_process_holds_the_next_claim(quick: Crew) -> None:
+async def test_g4_the_loser_hears_of_it_even_when_the_same_process_holds_the_next_claim(crew: Crew) -> None:
     told: list[str] = []
-    await quick.run(spec("a"))
-    old = await quick.one()
-    quick.heartbeat.hold(old, lambda word: told.append("old " + word))
-    await quick.board.client.zadd(quick.shard.prefix + "lease", {old.task_id: 1})
-    await quick.board.sweep()
-    await asyncio.sleep(0.11)
-    await quick.board.sweep()
-    new = await quick.one()
-    quick.heartbeat.hold(new, lambda word: told.append("new " + word))
-    await quick.until(lambda: told)
+    await crew.run(spec("a"))
+    old = await crew.one()
+    crew.heartbeat.hold(old, lambda word: told.append("old " + word))
+    await crew.lose(old.task_id)
+    await crew.ready(old.task_id)
+    new = await crew.one()
+    crew.heartbeat.hold(new, lambda word: told.append("new " + word))
+    await crew.until(lambda: told)
     assert set(told) == {"old lost"}
-    quick.heartbeat.drop(old)
-    assert list(quick.heartbeat._held) == [(new.task_id, new.fence)]  # pyright: ignore[reportPrivateUsage]
+    crew.heartbeat.drop(old)
+    assert list(crew.heartbeat._held) == [(new.task_id, new.fence)]  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_g6_the_heartbeat_thread_survives_whatever_a_beat_raises(
-    quick: Crew, monkeypatch: pytest.MonkeyPatch
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beat, failed = quick.heartbeat.beat, []
+    beat, failed = crew.heartbeat.beat, []
 
     def sometimes(client: object) -> None:
         if len(failed) < 2:
@@ -95,19 +96,19 @@ async def test_g6_the_heartbeat_thread_survives_whatever_a_beat_raises(
             raise ValueError("a bug" if len(failed) == 1 else "another")
         beat(client)
 
-    monkeypatch.setattr(quick.heartbeat, "beat", sometimes)
-    await quick.run(spec("a"))
-    claim = await quick.one()
-    quick.heartbeat.hold(claim, lambda word: None)
-    first = await quick.board.client.zscore(quick.shard.prefix + "lease", claim.task_id)
+    monkeypatch.setattr(crew.heartbeat, "beat", sometimes)
+    await crew.run(spec("a"))
+    claim = await crew.one()
+    crew.heartbeat.hold(claim, lambda word: None)
+    first = await crew.board.client.zscore(crew.shard.prefix + "lease", claim.task_id)
 
     async def renewed() -> bool:
-        return await quick.board.client.zscore(quick.shard.prefix + "lease", claim.task_id) > first
+        return await crew.board.client.zscore(crew.shard.prefix + "lease", claim.task_id) > first
 
-    await quick.until(renewed)
+    await crew.until(renewed)
 
 
-async def test_g7_a_handler_hears_of_the_cancellation_and_its_report_ends_the_run(quick: Crew) -> None:
+async def test_g7_a_handler_hears_of_the_cancellation_and_its_report_ends_the_run(crew: Crew) -> None:
     begun = asyncio.Event()
 
     async def handle(attempt: Attempt) -> Completion:
@@ -115,11 +116,11 @@ async def test_g7_a_handler_hears_of_the_cancellation_and_its_report_ends_the_ru
         await asyncio.wait_for(attempt.cancelled.wait(), 30)
         return attempt.claim.completion(Status.CANCELLED)
 
-    run = await quick.run(spec("a"))
-    quick.hire(handle)
+    run = await crew.run(spec("a"))
+    crew.hire(handle)
     await asyncio.wait_for(begun.wait(), 30)
-    assert await quick.board.cancel_run(run) == "cancelling"
-    await quick.until(lambda: said(quick.status(run), "cancelled"))
+    assert await crew.board.cancel_run(run) == "cancelling"
+    await crew.until(lambda: said(crew.status(run), "cancelled"))
 
 
 # ---- draining ------------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ async def test_draining_claims_nothing_more_and_lets_running_work_finish(crew: C
     run = await crew.run(spec("a"), spec("b"))
     worker = crew.hire(handle)
     await asyncio.wait_for(begun.wait(), 30)
-    drained = asyncio.create_task(worker.drain(5))
+    drained = asyncio.create_task(worker.drain(60))
     await asyncio.sleep(0)
     go.set()
     await asyncio.wait_for(drained, 30)
@@ -159,11 +160,9 @@ async def test_draining_gives_back_at_once_what_does_not_finish_and_another_take
     await asyncio.wait_for(begun.wait(), 30)
     crew.hire(finish)
     await asyncio.sleep(0.02)
-    started = time.monotonic()
     await worker.drain(0.05)
-    end = await crew.end(run, "a")
+    end = await crew.end(run, "a")  # long before the lease is over
     assert (end.status, end.attempts) == ("succeeded", 1)
-    assert time.monotonic() - started < 0.9, "faster than the lease"
 
 
 async def test_a_handler_that_swallows_its_cancellation_cannot_keep_a_drained_task(crew: Crew) -> None:

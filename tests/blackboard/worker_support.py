@@ -1,10 +1,9 @@
-"""A worker among the others of its board, and handlers. Test modules say ``crew = board_crew`` and ``quick = quick_crew``."""
+"""A worker among the others of its board, and handlers. Test modules say ``crew = board_crew``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ ONCE = RetryPolicy(max_attempts=1)
 
 @dataclass
 class Crew(Play):
-    """A board with workers that are stopped when the test ends."""
+    """A board with workers that are stopped when the test ends. Leases outlast any test: what is lost, was taken."""
 
     heartbeat: Heartbeat = None  # type: ignore[assignment]
     workers: list[tuple[Worker, asyncio.Task[None]]] = None  # type: ignore[assignment]
@@ -49,6 +48,21 @@ class Crew(Play):
                     return
                 await asyncio.sleep(0.002)
 
+    async def lose(self, task_id: str) -> None:
+        """Have the sweep find that its worker fell silent, also where a heartbeat comes between."""
+        while await self.state(task_id) == "claimed":
+            await self.board.client.zadd(self.shard.prefix + "lease", {task_id: 1})
+            await self.board.sweep()
+
+    async def ready(self, task_id: str) -> None:
+        """Sweep until it may be claimed again."""
+
+        async def swept() -> bool:
+            await self.board.sweep()
+            return await self.state(task_id) == "ready"
+
+        await self.until(swept)
+
     async def ended(self, task_id: str) -> bool:
         return await self.state(task_id) in {s.value for s in Status}
 
@@ -60,8 +74,9 @@ class Crew(Play):
         )
 
 
-@asynccontextmanager
-async def _crew(board: Board) -> AsyncIterator[Crew]:
+@pytest.fixture
+async def board_crew(board: Board) -> AsyncIterator[Crew]:
+    board.lease_seconds = 300.0
     crew = Crew(board, None, heartbeat=Heartbeat(board), workers=[], sweepers=[])  # type: ignore[arg-type]
     yield crew
     await end(crew.sweepers)
@@ -70,21 +85,6 @@ async def _crew(board: Board) -> AsyncIterator[Crew]:
     crew.heartbeat.close()
     for _, running in crew.workers:
         await asyncio.wait_for(running, 30)
-
-
-@pytest.fixture
-async def board_crew(board: Board) -> AsyncIterator[Crew]:
-    async with _crew(board) as crew:
-        yield crew
-    assert await faults(board) == []
-
-
-@pytest.fixture
-async def quick_crew(board: Board) -> AsyncIterator[Crew]:
-    """Leases of 0.3 s."""
-    board.lease_seconds = 0.3
-    async with _crew(board) as crew:
-        yield crew
     assert await faults(board) == []
 
 

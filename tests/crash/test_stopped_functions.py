@@ -29,7 +29,7 @@ async def test_an_asynchronous_function_ends_with_the_attempt_that_called_it(
 
     turns = [call("waits"), "done"]
     async with asyncio.timeout(30):
-        async with arbiter(redis_server.url, turns, capabilities=(waits,), lease_seconds=0.3, grace_seconds=0.0) as (
+        async with arbiter(redis_server.url, turns, capabilities=(waits,), grace_seconds=0.0) as (
             a,
             _,
         ):

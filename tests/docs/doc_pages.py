@@ -13,11 +13,13 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
+import warm_cli
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+WARM = Path(__file__).with_name("warm_arbiter.py")
 CONSOLE_SECONDS = 150.0
 
 _EXITS = re.compile(r"\s+# exits (\d+)$")
@@ -110,8 +112,22 @@ def commands(block: Block) -> list[Command]:
     return [Command(words, code, tuple(shown)) for words, code, shown in found]
 
 
-def run(listed: Sequence[Command], folder: Path, environment: dict[str, str]) -> list[tuple[int, str]]:
-    """Run commands in one shell; exit code and output (both streams, as on a terminal) of each."""
+def run(
+    listed: Sequence[Command], folder: Path, environment: dict[str, str], *, warm: bool = False
+) -> list[tuple[int, str]]:
+    """Run commands in one shell; exit code and output (both streams, as on a terminal) of each.
+
+    Args:
+        warm: have ``arbiter`` done by a process that has it imported already.
+    """
+    channel = [warm_cli.channel().fileno()] if warm else []
+    if warm:
+        place = folder / ".warm"
+        place.mkdir(exist_ok=True)
+        (place / "arbiter").write_text(f"#!{sys.executable} -IS\n{WARM.read_text('utf-8')}")
+        (place / "arbiter").chmod(0o700)
+        path = os.pathsep.join([str(place), environment["PATH"]])
+        environment = {**environment, "PATH": path, "ARBITER_TEST_WARM": str(channel[0])}
     script = "".join(f'{one.words}\nprintf "\\n{_MARK} %d\\n" $?\n' for one in listed)
     with open(folder / ".console", "w+b") as output:
         shell = subprocess.Popen(
@@ -122,6 +138,7 @@ def run(listed: Sequence[Command], folder: Path, environment: dict[str, str]) ->
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=channel,
         )
         try:
             shell.wait(CONSOLE_SECONDS)

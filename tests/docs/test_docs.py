@@ -68,7 +68,7 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyt
                 elif block.language == "python":
                     _python(block, module, runner)
                 elif block.language == "console":
-                    _console(block, tmp_path, environment)
+                    _console(block, tmp_path, environment, warm=page != README)
                 else:
                     json.loads(block.text)
     finally:
@@ -89,9 +89,9 @@ def _python(block: Block, module: ModuleType, runner: asyncio.Runner) -> None:
     runner.run(awaited())
 
 
-def _console(block: Block, folder: Path, environment: dict[str, str]) -> None:
+def _console(block: Block, folder: Path, environment: dict[str, str], *, warm: bool = False) -> None:
     listed = doc_pages.commands(block)
-    for one, (code, output) in zip(listed, doc_pages.run(listed, folder, environment), strict=True):
+    for one, (code, output) in zip(listed, doc_pages.run(listed, folder, environment, warm=warm), strict=True):
         assert code == one.code, f"{block}: $ {one.words}\nexits {code}, not {one.code}:\n{output}"
         lost = doc_pages.missing(one.shown, output)
         assert lost is None, f"{block}: $ {one.words}\ndoes not show {lost!r}:\n{output}"

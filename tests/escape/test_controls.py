@@ -37,7 +37,7 @@ async def model(method: str, args: JsonValue) -> JsonValue:
 
 
 async def run(isolation: Isolation, source: str, input: Mapping[str, JsonValue] | None = None) -> Outcome:
-    job = Job.of(textwrap.dedent(source), input=input, limits=JobLimits(wall_seconds=20), grants=("model.invoke",))
+    job = Job.of(textwrap.dedent(source), input=input, limits=JobLimits(wall_seconds=100), grants=("model.invoke",))
     outcome = await isolation.run(job, model)
     assert outcome.status is Status.SUCCEEDED, (outcome.error, outcome.stderr)
     return outcome

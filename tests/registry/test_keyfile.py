@@ -47,7 +47,7 @@ def test_processes_that_start_at_once_make_one_key(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(6)
+        for _ in range(4)
     ]
     for one in started:
         assert one.stdin is not None

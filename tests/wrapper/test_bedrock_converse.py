@@ -300,7 +300,7 @@ async def test_a_silent_stream_is_given_up_after_the_timeout_and_tried_again(ask
     frames = turn_frames(["2.50"])
     stub.script.append(Held(release, before=b"".join(frames[:2]), then=b"".join(frames[2:])))
     try:
-        reply = await ask(["3.00"], timeout_seconds=0.5)
+        reply = await ask(["3.00"], timeout_seconds=1.5)
     finally:
         release.set()
     assert reply.text == "3.00"

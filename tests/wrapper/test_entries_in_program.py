@@ -17,7 +17,7 @@ TOPICS = Grants(topics=TopicGrants(read=("claims.>",), write=("claims.>",)))
 async def ended(url: str, function: Any, **given: Any) -> tuple[Completion, list[Any]]:
     """How a call of it ended, and the run's entries."""
     async with arbiter(url, ["unused"], capabilities=(function,)) as (a, _):
-        result = await a.run(Call(function.manifest.name, given), timeout=20)
+        result = await a.run(Call(function.manifest.name, given), timeout=60)
         found = await a.entries.within(f"run:{result.run_id}").query()
     (task,) = result.state.work
     assert task.completion is not None
@@ -70,7 +70,7 @@ async def test_what_a_function_has_read_taints_what_it_writes_and_returns(redis_
         run_id = await a.submit(Call("pass_on", {}))
         entries = a.entries.within(f"run:{run_id}")
         await entries.post("claims.first", "pay me", taint=["mail:stranger"])
-        result = await a.result(run_id, timeout=20)
+        result = await a.result(run_id, timeout=60)
         (second,) = (await entries.query("claims.second")).entries
     (task,) = result.state.work
     assert "mail:stranger" in second.taint

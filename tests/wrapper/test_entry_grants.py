@@ -120,14 +120,14 @@ async def test_g10_asking_for_another_topic_ends_the_attempt_as_refused(redis_se
         "        sdk.post('claims.invoice.9', 'afterwards')\n"
         "    except sdk.CallError:\n"
         "        pass\n"
-        "    time.sleep(20)\n"
+        "    time.sleep(100)\n"
     )
     async with arbiter(redis_server.url, ["unused"]) as (a, _):
         done = await ended(a, source)
         left = await a.entries.within(f"run:{done.orchestration_id}").query()
     assert (done.status, done.error and done.error.type) == (Status.REFUSED, "grant"), done
     assert "was not granted" in str(done.error)
-    assert done.usage.seconds < 10
+    assert done.usage.seconds < 60
     assert left.entries == (), "what it asks for afterwards is not done either"
 
 

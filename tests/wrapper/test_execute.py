@@ -218,7 +218,7 @@ async def test_a_function_that_calls_exit_ends_its_task_and_not_the_program(redi
 
     turns = [[call("leaves"), call("leaves_too")], "still here"]
     async with arbiter(redis_server.url, turns, capabilities=(leaves, leaves_too)) as (a, _):
-        result = await a.run("Leave.", timeout=20)
+        result = await a.run("Leave.", timeout=60)
     assert result.answer == "still here"
     assert {done.error.type for done in completions(result).values()} == {"exited"}
 
@@ -236,7 +236,7 @@ async def test_a_damaged_manifest_is_neither_offered_nor_run(redis_server: Redis
                         await client.hset(key, field, value.replace("damaged later", "harmless"))
                         changed += 1
         assert changed
-        result = await a.run("Run it.", timeout=20)
+        result = await a.run("Run it.", timeout=60)
     assert result.status == "succeeded"
     assert completions(result) == {}
     assert "damaged" not in [spec["name"] for spec in model.calls[0].tool_specs]

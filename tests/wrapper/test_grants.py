@@ -120,7 +120,7 @@ async def test_g10_asking_for_more_than_was_granted_ends_the_run_as_refused(
         f"        sdk.fetch('http://{host}/after')\n"
         "    except sdk.CallError:\n"
         "        pass\n"
-        "    time.sleep(20)\n"
+        "    time.sleep(100)\n"
         "    return 'went on'\n"
     )
     async with arbiter(redis_server.url, ["unused"], private_addresses=["127.0.0.1"]) as (a, _):
@@ -128,7 +128,7 @@ async def test_g10_asking_for_more_than_was_granted_ends_the_run_as_refused(
         outcomes = await a.registry.outcomes(done.node)
     assert (done.status, done.error and done.error.type, done.data) == (Status.REFUSED, "grant", None)
     assert word in str(done.error)
-    assert done.usage.seconds < 10
+    assert done.usage.seconds < 60
     assert done.version is not None
     assert outcomes == {done.version: {Status.REFUSED: 1}}
     assert seen == [], "what it asks for afterwards is not done either"

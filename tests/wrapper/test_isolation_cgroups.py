@@ -6,7 +6,6 @@ process, to kill all of it, to be given back) on the kernel's own, where this us
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from backends import BACKENDS
+from pydantic import JsonValue
 
 from blackboard.types import Status
 from wrapper.isolation import Job, JobLimits, ProcessIsolation, cgroups
@@ -180,18 +180,17 @@ async def test_runs_are_put_into_groups_before_they_have_code_and_leave_none(tre
 
 async def test_a_run_killed_for_its_memory_is_told_apart(tree: Tree) -> None:
     async with ProcessIsolation(preload_strands=False, parked=1) as isolation:
-        running = asyncio.create_task(isolation.run(Job.of("import time\ndef handler():\n    time.sleep(60)\n")))
-        pids: list[int] = []
-        while not pids:
-            await asyncio.sleep(0.01)
-            for path in tree.root.rglob("memory.max"):
-                procs = Path(path.parent, "cgroup.procs")  # comes after the limits, where there is no kernel to make it
-                said = procs.read_text() if procs.exists() else ""  # noqa: ASYNC240
-                if said and path.read_text().startswith(str((1 << 30) + OWN_BYTES)):
-                    (path.parent / "memory.events").write_text("oom_kill 1\n")
-                    pids.append(int(said))
-        os.kill(pids[0], signal.SIGKILL)
-        outcome = await running
+
+        async def killed(method: str, pid: JsonValue) -> JsonValue:
+            """What the kernel does, once the code runs: a child that dies before is none of its limit's."""
+            (group,) = [each.parent for each in tree.root.rglob("cgroup.procs") if each.read_text() == str(pid)]
+            assert (group / "memory.max").read_text().startswith(str((1 << 30) + OWN_BYTES))
+            (group / "memory.events").write_text("oom_kill 1\n")
+            os.kill(int(str(pid)), signal.SIGKILL)
+            return None
+
+        source = "from wrapper import sdk\nimport os\ndef handler():\n    sdk.call('x', os.getpid())\n"
+        outcome = await isolation.run(Job.of(source), killed)
     assert outcome.error is not None
     assert (outcome.error.type, outcome.error.evidence["limit"]) == ("crashed", "memory_bytes")
     assert "1024 MiB" in outcome.error.message

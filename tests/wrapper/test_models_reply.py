@@ -235,7 +235,7 @@ async def test_a_reply_the_provider_calls_malformed_is_asked_for_again(reason):
 async def test_an_attempt_that_hangs_is_abandoned_and_its_thread_told_to_stop():
     never = asyncio.Event()
     model = EventModel([text("half"), never], [text("ok"), stop(), USAGE])
-    reply = await converse(model, ASK, timeout_seconds=0.05, sleep=no_sleep)
+    reply = await converse(model, ASK, timeout_seconds=0.5, sleep=no_sleep)
     assert reply.text == "ok"
     assert isinstance(model.requests[0]["cancel_signal"], threading.Event)
     assert model.requests[0]["cancel_signal"].is_set()

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -117,10 +116,8 @@ def test_missing_aws_credentials_are_noticed_at_once(monkeypatch):
     monkeypatch.setattr(
         "botocore.utils.InstanceMetadataFetcher.retrieve_iam_role_credentials", lambda self: asked.append("asked") or {}
     )
-    began = time.monotonic()
     with pytest.raises(ModelUnavailable, match="no AWS credentials were found") as caught:
         resolve("bedrock:us.amazon.nova-lite-v1:0")
-    assert time.monotonic() - began < 5
     assert asked == []
     assert "AWS_ACCESS_KEY_ID" in str(caught.value)
     assert "\n" not in str(caught.value)
