@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import NamedTuple
@@ -29,6 +30,8 @@ from registry.signing import Signer
 from registry.versions import Version
 
 _log = logging.getLogger(__name__)
+_TURN = 20
+"""How many capabilities are compared before others get their turn."""
 
 DEFAULT_FLOOR = 0.02
 """Below it there is hardly more in common than a frequent word. Low on purpose: what is left out cannot be chosen, and
@@ -206,11 +209,30 @@ class Finding(Listing):
         found = duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest), least)
         return [each for each in found if self._active[each.name].visible_to(tenant)]
 
-    async def clusters(self, *, least: float = duplicates.DEFAULT_LEAST) -> Sequence[tuple[tuple[str, ...], float]]:
-        """Groups of active capabilities that are nearly the same, with the least likeness that holds each together."""
+    async def clusters(
+        self, *, least: float = duplicates.DEFAULT_LEAST, told: Callable[[int, int], None] | None = None
+    ) -> Sequence[tuple[tuple[str, ...], float]]:
+        """Groups of active capabilities that are nearly the same, with the least likeness that holds each together.
+
+        Each is searched for: among very many this takes as many times 2 ms. Others get their turn meanwhile.
+
+        Args:
+            told: called with how many were compared, of how many.
+        """
         await self._refresh()
-        documents = {name: self._offered.document(name) for name in self._active}
-        return duplicates.clusters(self._offered.seen_by(None), documents, least)
+        pairs: list[tuple[str, duplicates.Alike]] = []
+        names = [*self._active]
+        for number, name in enumerate(names, 1):
+            if name in self._active:  # nobody retired it meanwhile
+                found = duplicates.similar(
+                    self._offered.seen_by(None), self._offered.document, self._offered.document(name), least
+                )
+                pairs += [(name, each) for each in found]
+            if not number % _TURN:
+                if told is not None:
+                    told(number, len(names))
+                await asyncio.sleep(0)
+        return duplicates.clusters(pairs)
 
     async def _current(self, k: int) -> None:
         """Know what there is, what can be had and how it did, for a search for ``k``."""

@@ -104,7 +104,13 @@ def duplicates(arguments: argparse.Namespace) -> int:
 async def _duplicates(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog)
-        groups = await registry.clusters(least=arguments.least)
+        said = ["reading what there is"]
+
+        def told(done: int, of: int) -> None:
+            said[0] = f"{done:,} of {of:,} capabilities compared"
+
+        async with output.progress(lambda: said[0]):
+            groups = await registry.clusters(least=arguments.least, told=told)
         odd = {version.name: contradictions(version.manifest) for version in await registry.list()}
     for names, likeness in groups:
         if arguments.json:

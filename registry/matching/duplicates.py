@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, cast
 
 from registry.manifest import Manifest
@@ -53,27 +53,28 @@ def similar(
     return sorted((each for each in alike if each.likeness >= least), key=lambda each: (-each.likeness, each.name))
 
 
-def clusters(
-    matcher: Searching, documents: Mapping[str, Document], least: float = DEFAULT_LEAST
-) -> list[tuple[tuple[str, ...], float]]:
-    """Groups of capabilities that are nearly the same, with the least likeness that holds each together, largest first."""
-    group = {name: name for name in documents}
+def clusters(pairs: Iterable[tuple[str, Alike]]) -> list[tuple[tuple[str, ...], float]]:
+    """Groups of capabilities that are nearly the same, with the least likeness that holds each together, largest first.
+
+    Args:
+        pairs: a capability's name, and one that is much the same as it.
+    """
+    group: dict[str, str] = {}
     weakest: dict[str, float] = {}
 
     def root(name: str) -> str:
-        while group[name] != name:
+        while group.setdefault(name, name) != name:
             name = group[name]
         return name
 
-    for name in sorted(documents):
-        for each in similar(matcher, documents.__getitem__, documents[name], least):
-            first, second = sorted((root(name), root(each.name)))
-            group[second] = first
-            weakest[first] = min(weakest.get(first, 1.0), weakest.pop(second, 1.0), each.likeness)
+    for name, each in pairs:
+        first, second = sorted((root(name), root(each.name)))
+        group[second] = first
+        weakest[first] = min(weakest.get(first, 1.0), weakest.pop(second, 1.0), each.likeness)
     members: dict[str, list[str]] = {}
-    for name in sorted(documents):
+    for name in sorted(group):
         members.setdefault(root(name), []).append(name)
-    found = [(tuple(names), weakest.get(first, 1.0)) for first, names in members.items() if len(names) > 1]
+    found = [(tuple(names), weakest[first]) for first, names in members.items()]
     return sorted(found, key=lambda each: (-len(each[0]), each[0]))
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from blackboard.catalog import Catalog
 from blackboard.testing import RedisServer
-from registry import Document, LexicalMatcher, Manifest, Registry
-from registry.matching.duplicates import clusters, contradictions, likeness
+from registry import Document, LexicalMatcher, Manifest, Registry, finding
+from registry.matching.duplicates import clusters, contradictions, likeness, similar
 
 TEXT = st.lists(st.sampled_from(["convert", "currency", "money", "email", "send", "the"]), max_size=5).map(" ".join)
 DOCUMENT = st.builds(Document, name=TEXT, description=TEXT, parameters=TEXT)
@@ -53,12 +53,15 @@ def test_near_duplicates_are_listed_together_and_others_are_not() -> None:
     matcher = LexicalMatcher()
     for name, document in documents.items():
         matcher.add(name, document)
-    ((names, least),) = clusters(matcher, documents)
+    pairs = [(name, each) for name in documents for each in similar(matcher, documents.__getitem__, documents[name])]
+    ((names, least),) = clusters(pairs)
     assert names == ("convert_currency", "currency_convert", "currency_converter")
     assert 0.7 <= least <= 1
 
 
-async def test_a_registration_says_what_it_duplicates_and_contradicts(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_registration_says_what_it_duplicates_and_contradicts(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with RedisServer() as server:
         client = redis.asyncio.Redis.from_url(server.url, decode_responses=True, protocol=2)
         registry = Registry(Catalog(client, "test"))
@@ -75,7 +78,11 @@ async def test_a_registration_says_what_it_duplicates_and_contradicts(caplog: py
         assert f"currency_convert is {found.likeness:.2f} the same as convert_currency: extend" in first
         assert "speaks of 'rate'" in first
         assert caplog.text == ""
-        assert await registry.clusters() == [(("convert_currency", "currency_convert"), found.likeness)]
+        told: list[tuple[int, int]] = []
+        monkeypatch.setattr(finding, "_TURN", 1)
+        found_groups = await registry.clusters(told=lambda done, of: told.append((done, of)))
+        assert told == [(1, 2), (2, 2)]
+        assert found_groups == [(("convert_currency", "currency_convert"), found.likeness)]
         await client.aclose()
 
 
