@@ -80,7 +80,7 @@ async def test_g1_to_g9_the_whole_loop_ends_the_same_whatever_call_it_dies_at() 
 @pytest.mark.timeout(120)
 async def test_a_story_that_forgets_is_found_out() -> None:
     async with opened({"forgetful": "test_crash_matrix:forgetful"}) as matrix:
-        with pytest.raises(RuntimeError, match="without any fault"):
+        with pytest.raises(BadInput, match="without any fault"):
             await matrix.baseline("forgetful")
         with pytest.raises(BadInput, match="forgetful"):
             await matrix.run(Case("other"))
