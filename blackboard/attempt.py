@@ -30,6 +30,9 @@ from blackboard.types import Completion, Failure, Status, Usage
 log = logging.getLogger(__name__)
 
 
+_NOTHING = Usage()
+
+
 class Attempt:
     """A claim being worked on, as its handler sees it."""
 
@@ -37,7 +40,7 @@ class Attempt:
         self.board, self.claim = board, claim
         self.cancelled = asyncio.Event()
         """Set when the run is being cancelled: stop, and return a completion with status ``cancelled``."""
-        self.carried = Usage()
+        self.carried = _NOTHING
         """For handlers whose checkpoint adds up usage over attempts: what it holds by now. Their completions count it all."""
         self._reports = 0
         self._reporting = asyncio.Lock()

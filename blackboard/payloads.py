@@ -69,12 +69,18 @@ def dump_completion(claim: Claim, completion: Completion) -> tuple[str, str]:
 
     Whose it is, is the claim's to say and not the handler's.
     """
-    own: dict[str, Any] = {
-        "orchestration_id": claim.run_id, "tool_use_id": claim.tool_use_id, "node": claim.capability,
-        "attempts": claim.attempt, "worker": claim.worker, "taint": merged(claim.taint, completion.taint),
-    }  # fmt: skip
-    if any(getattr(completion, name) != value for name, value in own.items()):
-        completion = completion.model_copy(update=own)
+    taint = merged(claim.taint, completion.taint)
+    given = (
+        completion.orchestration_id,
+        completion.tool_use_id,
+        completion.node,
+        completion.attempts,
+        completion.worker,
+    )
+    own = (claim.run_id, claim.tool_use_id, claim.capability, claim.attempt, claim.worker)
+    if given != own or completion.taint != taint:
+        named = ("orchestration_id", "tool_use_id", "node", "attempts", "worker")
+        completion = completion.model_copy(update=dict(zip(named, own, strict=True)) | {"taint": taint})
     data = dump(completion.data, "completion.data", PAYLOAD_BYTES)
     # Of what a handler wrote itself only these can hold what could not be read back.
     if completion.error or completion.stdout or completion.stderr or not math.isfinite(completion.usage.seconds):
