@@ -15,6 +15,8 @@ import jsonschema
 import pytest
 from test_invoice_data import module
 
+from blackboard.engine import stop_local
+
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "investigation"
 SCRIPT = FOLDER / "script"
 KILLS = int(os.environ.get("ARBITER_CHAOS_ROUNDS", "3"))
@@ -99,6 +101,7 @@ def test_g3_the_answer_is_what_was_planted_although_workers_are_killed(tmp_path:
         ],
         capture_output=True, text=True, timeout=170, check=False,
     )  # fmt: skip
+    stop_local(tmp_path / "server")
     assert ended.returncode == 0, f"{ended.stdout[-2000:]}\n{ended.stderr[-3000:]}"
     told = json.loads(ended.stdout.splitlines()[-1])
     truth = data().build(5, forged=3, changed=2).truth
