@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from arbiter.asking import entries_of
 from arbiter.awarding import Awarding
@@ -58,22 +57,15 @@ async def attend(
         any(request not in chain for chain in going) or any(key not in own for key in keys)
         for request, own in stock.open.items()
     )
-    limits = state.limits
-    own: dict[str, Any] = {} if _planned(state) else {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}
+    limits, planned = state.limits, state.agenda is not None and state.agenda.planned
     place = claim.task_id.rpartition("/")[2]  # a round may see one request awarded more than once
-    written = specs(
-        Undecided(claim.run_id, claim.round), stock.tasks, limits, entered=_planned(state), place=place, **own
-    )
+    written = specs(Undecided(claim.run_id, claim.round), stock.tasks, limits, entered=planned, place=place)
     tasks = [
         (spec, await board.blobs.check(claim.run_id, text, task.input))
         for (spec, text), task in zip(written, stock.tasks, strict=True)
     ]
     until = stock.until_ms(limits.task_seconds) if beside else None
     return Beside(look.open, until, tasks, [task.lane for task in stock.tasks]), tuple(stock.told)
-
-
-def _planned(state: RunState) -> bool:
-    return state.agenda is not None and state.agenda.planned
 
 
 async def _chains(agenda: Agenda, some: Iterable[Activation]) -> dict[int, frozenset[str]]:

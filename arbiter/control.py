@@ -321,12 +321,8 @@ class _Cycle:
             taint=merged(read(taint), origin(manifest)), made_from=(one.entry,),
             seconds=None if seconds is None else min(seconds, limits.task_seconds),
         )  # fmt: skip
-        own: dict[str, Any] = (
-            {} if self._terms.planned else {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}}
-        )
-        if bids := seconds is not None:
-            own["bid"] = 1
-        ((spec, text),) = specs(Undecided(self._run, self._round()), [task], limits, entered=self._terms.planned, **own)
+        bids, planned = seconds is not None, self._terms.planned
+        ((spec, text),) = specs(Undecided(self._run, self._round()), [task], limits, entered=planned, bids=bids)
         return Pick(one.number, spec, await self._board.blobs.check(self._run, text, given), manifest.action, bids)
 
     def _round(self) -> int:

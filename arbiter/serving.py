@@ -149,11 +149,12 @@ class Serving:
             )  # fmt: skip
             self._place = registry, Peers(board.catalog), worker_name("peers")
             employ("wrapper", self._work_lanes, executor.handle)
-        if self.roles or self._place is not None:  # who serves functions alone sees to their retries and deadlines
+        # Who serves functions alone sees to their retries and deadlines as well, and to what whoever died held.
+        if self.roles or self._place is not None:
             self._keep(Sweeper(board).run, "sweeper")
+            self._keep(Budgets(board).keep_swept, "budgets")
         if self.roles:
             self._keep(registry.keep_encoded, "matching")
-            self._keep(Budgets(board).keep_swept, "budgets")
             if (retention := self._options["retention"]) is not None:
                 self._keep(Retirer(board, retention).run, "retention")
         if "wrapper" in self.roles:

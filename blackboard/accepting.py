@@ -163,8 +163,7 @@ class Accepting(Calling):
             )  # fmt: skip
         except ValidationError as error:
             raise refused(error) from None
-        own = {"tokens": limits.tokens, "seconds": limits.seconds}
-        ((spec, given),) = specs(place, [task], limits, lim=own)
+        ((spec, given),) = specs(place, [task], limits)
         body = await self.blobs.check(run_id, given, input)
         terms = {
             "tenant": tenant, "limits": limits.model_dump(mode="json"), "pins": {capability: version} if version else {},

@@ -52,15 +52,16 @@ def specs(
     entered: bool = False,
     seen: str = "",
     place: str = "",
-    **more: Any,
+    bids: bool = False,
 ) -> list[tuple[str, str]]:
     """Spec and input of each task, as the commit script takes them.
 
     Args:
         seen: the position at which entries that the tasks are made from were read; empty where nobody says.
-        entered: what they come to stands on the run's board, as entries.
+        entered: a model plans the run: what they come to stands on its board, as entries, and its decisions see to what the run
+            may use. In any other each task carries that itself.
         place: what stands before its key in the id of each, where that is not the number of the round.
-        more: fields that each spec has besides.
+        bids: they are asked to bid on an open request.
 
     Raises:
         BadInput: duplicate or malformed keys, unknown or circular dependencies, too many tasks, an input that is not JSON.
@@ -99,7 +100,11 @@ def specs(
             "ms": int((task.seconds or limits.task_seconds) * 1000),
             "ats": int((task.attempt_seconds or limits.attempt_seconds) * 1000),
         }  # fmt: skip
-        spec |= retries.header(task.retry) | more
+        spec |= retries.header(task.retry)
+        if bids:
+            spec["bid"] = 1
+        if not entered:
+            spec["lim"] = {"tokens": limits.tokens, "seconds": limits.seconds}
         head: dict[str, Any] = {
             "kind": task.kind, "cap": task.capability, "key": task.key, "run": claim.run_id, "prio": task.priority,
         }  # fmt: skip

@@ -347,8 +347,7 @@ class Working(Calling):
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
-        own: dict[str, Any] = {"lim": {"tokens": limits.tokens, "seconds": limits.seconds}} if unplanned else {}
-        written = specs(claim, tasks, limits, entered=not unplanned, seen=seen, **own)
+        written = specs(claim, tasks, limits, entered=not unplanned, seen=seen)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat: list[str] = []
         for (header, given), task in zip(written, tasks, strict=True):

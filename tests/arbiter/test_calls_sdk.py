@@ -30,6 +30,8 @@ from arbiter import (
 )
 from arbiter.display import run_html, run_text
 from arbiter.live import Progress
+from blackboard.board import Board
+from blackboard.budgets import Amounts, Budgets, Level
 from blackboard.testing import RedisServer
 
 UNASKED = ["never asked"]
@@ -79,6 +81,18 @@ async def test_g6_a_program_that_serves_nothing_but_its_functions_repeats_what_f
     board = "t" + uuid.uuid4().hex[:12]
     async with Arbiter(redis_server.url, board=board, capabilities=[unsteady], roles=()) as a:
         assert (await a.run(Call("unsteady"), timeout=30)).data == 2
+
+
+async def test_g8_a_program_that_serves_nothing_but_its_functions_gives_back_what_whoever_died_held(
+    redis_board: Board,
+) -> None:
+    budgets = Budgets(redis_board)
+    await budgets.set(Budget(level="board", tokens=100))
+    await budgets.reserve("of a dead process", [Level("board")], Amounts(tokens=60), lease_seconds=0.05)
+    async with Arbiter(str(redis_board.engine.url), board=redis_board.name, capabilities=[add], roles=()):
+        async with asyncio.timeout(30):
+            while (await budgets.report("board"))[0].units["tokens"].reserved:
+                await asyncio.sleep(0.02)
 
 
 async def test_a_call_is_streamed_and_its_key_is_honoured(redis_server: RedisServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -121,8 +122,8 @@ def run(
         warm: have ``arbiter`` done by a process that has it imported already.
     """
     channel = [warm_cli.channel().fileno()] if warm else []
+    place = folder / ".warm"
     if warm:
-        place = folder / ".warm"
         place.mkdir(exist_ok=True)
         (place / "arbiter").write_text(f"#!{sys.executable} -IS\n{WARM.read_text('utf-8')}")
         (place / "arbiter").chmod(0o700)
@@ -143,11 +144,13 @@ def run(
         try:
             shell.wait(CONSOLE_SECONDS)
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             shell.wait()
+            for running in place.glob("[0-9]*"):  # a daemon that lives on would start its server anew
+                running.unlink()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(running.name), signal.SIGKILL)
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
     parts = re.split(rf"\n{_MARK} (\d+)\n", text)
