@@ -78,8 +78,9 @@ def _ask(message: bytes, descriptors: Sequence[int]) -> None:
     with _lock:
         rights = array.array("i", descriptors)
         asked = channel()
-        asked.sendmsg([len(message).to_bytes(_LENGTH, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        asked.sendall(message)
+        asked.sendmsg(
+            [len(message).to_bytes(_LENGTH, "big"), message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+        )
 
 
 def _serve(channel: socket.socket) -> None:
@@ -87,9 +88,9 @@ def _serve(channel: socket.socket) -> None:
         head, descriptors, _, _ = socket.recv_fds(channel, _LENGTH, 4)
         if not head:
             return
-        message = b""
-        while len(message) < int.from_bytes(head, "big"):
-            message += channel.recv(1 << 16)
+        message, length = b"", int.from_bytes(head, "big")
+        while len(message) < length:  # and no further: the next command may be there already
+            message += channel.recv(length - len(message))
         if os.fork() == 0:  # stays to see how the command ends
             channel.close()
             _keep(json.loads(message), descriptors)
@@ -111,8 +112,9 @@ def _keep(asked: Mapping[str, object], descriptors: Sequence[int]) -> None:
             os.dup2(each, number)
             os.close(each)
         raise _Command(asked)
-    os.write(answers, f"{child}\n".encode())
     threading.Thread(target=_forsake, args=(answers, child), daemon=True).start()
+    with contextlib.suppress(BrokenPipeError):
+        os.write(answers, f"{child}\n".encode())
     _, status = os.waitpid(child, 0)
     with contextlib.suppress(BrokenPipeError):
         os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())

@@ -17,8 +17,7 @@ message = json.dumps({"words": sys.argv[1:], "environment": dict(os.environ), "f
 rights = array.array("i", [theirs.fileno(), 0, 1, 2])
 with open(__file__) as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)  # two of a pipe ask at the same time
-    channel.sendmsg([len(message).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-    channel.sendall(message)
+    channel.sendmsg([len(message).to_bytes(8, "big"), message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 theirs.close()
 answers = ours.makefile("r")
 child = int(answers.readline())
