@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 np: Any = pytest.importorskip("numpy")
 
-from registry.matching.nearness import _LONGEST, _MANY, Nearness  # noqa: E402  # pyright: ignore[reportPrivateUsage]
+from registry.matching.nearness import _MANY, Nearness  # noqa: E402  # pyright: ignore[reportPrivateUsage]
+from registry.matching.rough import _LONGEST, Rough  # noqa: E402  # pyright: ignore[reportPrivateUsage]
 
 
 def of_length_one(rows: Any) -> Any:
@@ -35,6 +38,13 @@ def sparse(count: int, dimensions: int) -> Any:
     return of_length_one(rows)
 
 
+def slanting(count: int, dimensions: int) -> Any:
+    """As vectors of texts are: mostly within a few directions, and hardly in the rest."""
+    sizes = (np.arange(dimensions) + 4.0) ** -1.2
+    turned = np.linalg.qr(np.random.default_rng(4).standard_normal((dimensions, dimensions)))[0]
+    return of_length_one((np.random.default_rng(5).standard_normal((count, dimensions)) * sizes) @ turned)
+
+
 def filled(vectors: Any) -> Nearness:
     found = Nearness(vectors.shape[1])
     found.add([f"v{row}" for row in range(len(vectors))], vectors)
@@ -47,7 +57,7 @@ def by_products(vectors: Any, asked: Any, count: int) -> dict[str, float]:
     return {f"v{row}": float(far[row]) for row in np.argsort(-far, kind="stable")[:count].tolist()}
 
 
-@pytest.mark.parametrize("made", [random, clustered, sparse])
+@pytest.mark.parametrize("made", [random, clustered, sparse, slanting])
 @pytest.mark.parametrize("sentences", [1, 3])
 def test_among_many_the_nearest_are_those_of_all_products(made: Any, sentences: int) -> None:
     vectors = made(_MANY + 301, 96)
@@ -67,6 +77,40 @@ def test_no_rounding_hides_a_vector_that_is_as_near_as_the_last_of_the_nearest()
     several = filled(vectors)
     for asked in (vectors[:1], random(1, 384)):
         assert several.nearest(asked, 12, ()).keys() == by_products(vectors, asked, 12).keys()
+
+
+def test_what_lies_outside_the_directions_that_are_read_is_found_all_the_same() -> None:
+    vectors = slanting(_MANY + 40, 96)
+    moments = vectors.T.astype(np.float64) @ vectors
+    outside = np.linalg.eigh(moments)[1][:, :12].T.astype(np.float32)
+    vectors[17:29] = of_length_one(outside + 0.1 * random(12, 96))
+    several = filled(vectors)
+    assert several._rough is not None  # pyright: ignore[reportPrivateUsage]
+    assert several._rough.width < 96  # pyright: ignore[reportPrivateUsage]
+    for asked in (outside[:1], outside[3:5], of_length_one(outside[5:6] + vectors[5000:5001])):
+        assert several.nearest(asked, 12, ()).keys() == by_products(vectors, asked, 12).keys()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.floats(0.0, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_none_that_is_as_near_as_another_is_left_out(seed: int, asked: int, apart: float) -> None:
+    vectors = slanting(600, 64)
+    rough = Rough(vectors[:400].T.astype(np.float64) @ vectors[:400], vectors)
+    said = of_length_one((1 - apart) * vectors[:asked] + apart * random(asked, 64, seed))
+    products = (vectors @ said.T).max(axis=1)
+    least = float(np.sort(products)[-10])
+    close = rough.close(rough.products(rough.asked(said), 600), 600)
+    assert {*np.flatnonzero(products >= least).tolist()} <= {*rough.reaching(close, said, least).tolist()}
+
+
+def test_the_directions_that_are_read_are_those_of_what_came_later_too() -> None:
+    first, later = slanting(_MANY, 64), np.roll(slanting(8 * _MANY, 64), 32, axis=1)
+    several = filled(first)
+    several.add([f"w{row}" for row in range(7 * _MANY)], later[: 7 * _MANY])
+    alone = Nearness(64)
+    alone.add([f"v{row}" for row in range(8 * _MANY)], np.concatenate([first, later[: 7 * _MANY]]))
+    widths = [each._rough.width for each in (several, alone) if each._rough is not None]  # pyright: ignore[reportPrivateUsage]
+    assert widths[0] == widths[1]
 
 
 def test_what_is_named_is_told_and_takes_no_place_of_the_nearest() -> None:
@@ -108,7 +152,7 @@ def test_one_that_followed_every_change_answers_as_one_that_is_new() -> None:
 @pytest.mark.parametrize("dimensions", [8, 384, 1536])
 def test_two_products_in_one_number_are_never_rounded(dimensions: int) -> None:
     level = of_length_one(np.where(np.arange(dimensions) % 2, 1.0, -1.0)[None])
-    several = Nearness(dimensions)
+    several = Rough(np.eye(dimensions), np.zeros((2, dimensions), dtype=np.float32))
     for vectors in (level, -level, random(200, dimensions), sparse(200, dimensions)):
         whole, lost = several._rounded(vectors)  # pyright: ignore[reportPrivateUsage]
         assert float(np.vecdot(whole, whole).max()) <= _LONGEST
