@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from blackboard.errors import BadInput, ModelUnavailable
+from registry.matching.sentences import SentenceEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +59,8 @@ class CallableEncoder:
 class LimitedEncoder:
     """An encoder that gives vectors, in time, or fails in one way: nothing waits long for it and nothing ranks by what is none.
 
-    It runs in a thread of its own, which cannot be stopped: as long as one hangs, no other is begun.
+    It runs in a thread of its own, which cannot be stopped: as long as one hangs, no other is begun. Weights that are run here
+    wait for nobody, and need none.
 
     Args:
         encoder: what makes the vectors.
@@ -87,9 +89,12 @@ class LimitedEncoder:
                 failed.append(error)
 
         thread = Thread(target=work, name="encoder", daemon=True)
-        thread.start()
         seconds = self._seconds + self._per_text * len(texts)
-        thread.join(seconds)
+        if isinstance(self._encoder, SentenceEncoder):
+            work()
+        else:
+            thread.start()
+            thread.join(seconds)
         if failed:
             if isinstance(failed[0], ModelUnavailable):
                 raise failed[0]

@@ -103,14 +103,14 @@ def test_none_that_is_as_near_as_another_is_left_out(seed: int, asked: int, apar
     assert {*np.flatnonzero(products >= least).tolist()} <= {*rough.reaching(close, said, least).tolist()}
 
 
-def test_the_directions_that_are_read_are_those_of_what_came_later_too() -> None:
-    first, later = slanting(_MANY, 64), np.roll(slanting(8 * _MANY, 64), 32, axis=1)
-    several = filled(first)
-    several.add([f"w{row}" for row in range(7 * _MANY)], later[: 7 * _MANY])
-    alone = Nearness(64)
-    alone.add([f"v{row}" for row in range(8 * _MANY)], np.concatenate([first, later[: 7 * _MANY]]))
-    widths = [each._rough.width for each in (several, alone) if each._rough is not None]  # pyright: ignore[reportPrivateUsage]
-    assert widths[0] == widths[1]
+def test_when_there_are_many_more_the_directions_are_found_anew() -> None:
+    several = Nearness(64)
+    for start, count in ((0, _MANY), (16, _MANY * 7)):
+        vectors = np.zeros((count, 64), dtype=np.float32)
+        vectors[:, start : start + 16] = random(count, 16)
+        several.add([f"{start}-{row}" for row in range(count)], vectors)
+        assert several._rough is not None  # pyright: ignore[reportPrivateUsage]
+        assert several._rough.width == start + 16  # pyright: ignore[reportPrivateUsage]
 
 
 def test_what_is_named_is_told_and_takes_no_place_of_the_nearest() -> None:
@@ -132,6 +132,7 @@ def test_only_the_allowed_are_among_the_nearest_however_few_they_are() -> None:
 def test_one_that_followed_every_change_answers_as_one_that_is_new() -> None:
     vectors, chance = clustered(_MANY + 900, 48), np.random.default_rng(5)
     followed = filled(vectors)
+    followed.nearest(vectors[7:9], 1, ())
     gone = {f"v{row}" for row in chance.choice(len(vectors), 600, replace=False).tolist()}
     for name in sorted(gone):
         followed.remove(name)
