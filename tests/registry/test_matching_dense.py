@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 from threading import enumerate as enumerate_threads
 from typing import Any
 
@@ -70,6 +71,24 @@ def test_what_an_encoder_raises_is_told_and_a_matcher_limits_its_encoder() -> No
     with pytest.raises(ModelUnavailable, match="fails:1 gave no vectors: OSError: no way to 1"):
         LimitedEncoder(CallableEncoder(fails, "fails:1"))(["a"])
     assert isinstance(built(CallableEncoder(Meaning(), "meaning:1"), {}).encoder, LimitedEncoder)
+
+
+def test_weights_that_are_here_are_run_by_whoever_asks_and_looked_at_all_the_same() -> None:
+    pytest.importorskip("numpy")
+
+    class Weights(SentenceEncoder):
+        def __init__(self) -> None:
+            self.identity, self.by = "weights:1", list[object]()
+
+        def __call__(self, texts: Sequence[str]) -> list[list[float]]:
+            self.by.append(current_thread())
+            return [[1.0 if text else math.nan] for text in texts]
+
+    weights = Weights()
+    assert LimitedEncoder(weights)(["a"]) == [[1.0]]
+    assert weights.by == [current_thread()]
+    with pytest.raises(ModelUnavailable, match="no finite number"):
+        LimitedEncoder(weights)([""])
 
 
 class Kept:
