@@ -31,6 +31,7 @@ from registry import strands_tools
 from registry.grants import Grants
 from registry.manifest import EVERY_TENANT, LOCAL, CapabilityLimits, Example, Manifest
 from registry.signature import Signature, caller_namespace, plain
+from registry.threads import Unstoppable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +66,7 @@ class Capability(Generic[P, R]):
         self.agent = agent
         self.sources = sources
         self._signature = signature
+        self._calls = Unstoppable()
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -98,6 +100,7 @@ class Capability(Generic[P, R]):
         Raises:
             BadInput: the input does not fit.
             ResultNotJson: JSON cannot carry the result.
+            StillRunning: earlier calls were given up and have not returned.
             Exception: whatever the function raises.
         """
         arguments = self.arguments(value)
@@ -108,7 +111,7 @@ class Capability(Generic[P, R]):
         elif not self.in_thread:
             returned = await cast(Awaitable[object], self._call(arguments))
         else:
-            returned = await asyncio.to_thread(self._call, arguments)
+            returned = await self._calls.run(lambda: self._call(arguments))
             if inspect.isawaitable(returned):
                 returned = await returned
         seconds = round(time.monotonic() - started, 6)
@@ -288,6 +291,7 @@ class _ToolCapability(Capability[..., Any]):
 
     def __init__(self, tool: Any, manifest: Manifest, sources: Taint) -> None:
         self.manifest, self.function, self.agent, self.sources = manifest, tool, None, sources
+        self._calls = Unstoppable()
         functools.update_wrapper(self, tool)
 
     def arguments(self, value: Mapping[str, JsonValue]) -> dict[str, Any]:
@@ -298,12 +302,15 @@ class _ToolCapability(Capability[..., Any]):
 
     async def invoke(self, value: Mapping[str, JsonValue]) -> tuple[JsonValue, Usage]:
         started = time.monotonic()
-        returned = plain(await strands_tools.run(self.function, value))
+        if strands_tools.blocks(self.function):
+            returned = plain(await self._calls.run(lambda: strands_tools.run_here(self.function, value)))
+        else:
+            returned = plain(await strands_tools.run(self.function, value))
         return returned, Usage(seconds=round(time.monotonic() - started, 6))
 
     @property
     def in_thread(self) -> bool:
-        # Strands runs sync functions in a thread; what a tool does underneath is its own business.
+        # A sync function is run in one; what another tool does underneath is its own business.
         return True
 
 

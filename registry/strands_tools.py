@@ -6,9 +6,11 @@ or with a hand-written schema works as it does in an agent. There is no agent he
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 from pydantic import JsonValue
@@ -80,6 +82,33 @@ async def run(tool: Any, given: Mapping[str, JsonValue]) -> JsonValue:
     if all("text" in block for block in content):
         return _read_back(tool, _text(content))
     return cast(JsonValue, {"content": list(content)})
+
+
+def blocks(tool: Any) -> bool:
+    """Whether it is a sync function, which Strands runs in one of the loop's threads."""
+    function = getattr(tool, "_tool_func", None)
+    return callable(function) and not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
+
+
+def run_here(tool: Any, given: Mapping[str, JsonValue]) -> JsonValue:
+    """:func:`run` in this thread, for a tool that blocks it."""
+    loop = _InPlace()
+    try:
+        return loop.run_until_complete(run(tool, given))
+    finally:
+        loop.close()
+
+
+class _InPlace(asyncio.SelectorEventLoop):
+    """A loop for one call, which has nothing to do beside."""
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        found: asyncio.Future[Any] = self.create_future()
+        try:
+            found.set_result(func(*args))
+        except Exception as error:
+            found.set_exception(error)
+        return found
 
 
 def _read_back(tool: Any, text: str) -> JsonValue:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_process import Running, until
 
-from arbiter import AgendaTerms, Arbiter, Inquiry, Posting, RunResult
+from arbiter import AgendaTerms, Arbiter, Call, Inquiry, Posting, RunResult
 from arbiter.fold import fold
 from blackboard.board import Board
 from blackboard.testing import RedisServer
@@ -23,9 +23,10 @@ LEASE_SECONDS = 300.0
 CAPABILITIES = '''
 import asyncio
 import os
+import threading
 from pathlib import Path
 
-from arbiter import Trigger, capability
+from arbiter import CapabilityLimits, Trigger, capability
 
 HERE, WHO = Path(__file__).parent, os.environ["WHO"]
 
@@ -44,7 +45,13 @@ def look(entry: dict) -> None:
     """Look at a mark."""
 
 
-CAPABILITIES = [patient, look]
+@capability(limits=CapabilityLimits(attempt_seconds=0.05), effects="irreversible")
+def hang() -> None:
+    """Never return."""
+    threading.Event().wait()
+
+
+CAPABILITIES = [patient, look, hang]
 '''
 
 
@@ -129,6 +136,18 @@ def test_a_daemon_says_that_it_uses_no_sandbox_and_rates_by_the_strategies_of_a_
         daemon.wait_for("ready")
         assert any("isolation" in line and "no sandbox" in line for line in daemon.said)
         assert "rated 0.75 by odd (terms)" in asyncio.run(stage.rated_by("odd"))
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+
+
+def test_a_function_that_hangs_keeps_no_daemon_from_ending(stage: Stage) -> None:
+    async def hung() -> RunResult:
+        async with Arbiter(stage.url, board=stage.board, roles=()) as a:
+            return await a.result(await a.submit(Call("hang", {})), timeout=60)
+
+    with stage.daemon("a") as daemon:
+        daemon.wait_for("ready")
+        assert asyncio.run(hung()).status == "timed_out"
         daemon.signal(signal.SIGTERM)
         assert daemon.end() == 0
 
