@@ -76,6 +76,7 @@ class CapabilityLimits(Settings):
 
     attempt_seconds: float = Field(default=60.0, gt=0, le=86_400)
     memory_mb: int = Field(default=1024, ge=16, le=1_048_576)
+    """Of generated code; a function of the program has the memory of its process."""
     output_bytes: int = Field(default=8 << 20, ge=2, le=1 << 30)
     tokens: int = Field(default=200_000, ge=0, le=MOST_TOKENS)
     """Model tokens one attempt may use, in and out together."""
