@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from blackboard.claims import Claim
 from blackboard.errors import UnknownRecord
 from blackboard.types import Status
 from fabricator import FabricationSettings, Fabricator
+from fabricator.conventions import system_prompt
 from registry import Grants, Registry
 from wrapper.isolation import Job, ProcessIsolation
 from wrapper.models import ScriptedModel
@@ -322,6 +324,31 @@ async def test_a_cancelled_fabrication_stops_and_registers_nothing(
     assert (done.status, done.error.type) == (Status.CANCELLED, "cancelled")
     with pytest.raises(UnknownRecord):
         await registry.resolve("add_tax")
+
+
+async def test_what_the_prompt_shows_as_an_example_passes_the_policy_and_an_exam(fabricate: Any) -> None:
+    shown = re.search(r"^```\n(from strands .*?)^```$", system_prompt(), re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+    summary = {"type": "object", "properties": {"summary": {"type": "string"}}, "required": ["summary"]}
+    cases = [{"name": said, "input": {"text": f"{said}. All day."}, "expected": {"summary": f"It was {said}."}} for said in
+             ("rain", "snow", "sun")]  # fmt: skip
+    asked = {
+        "name": "summarise", "description": "Summarise a text in one sentence.", "input_schema": text,
+        "output_schema": summary, "grants": {"model": True}, "public_cases": cases[:2], "sealed_cases": cases[2:],
+    }  # fmt: skip
+    model = ScriptedModel(
+        [
+            {"name": "examiner", "system": "^You are the Examiner", "turns": [lambda *_: json.dumps(asked)]},
+            {"name": "generator", "system": "^You are the Fabricator", "turns": [taxshop.block(shown[1])]},
+            *(
+                {"name": said, "system": "^Answer with one sentence", "match": said, "turns": [f"It was {said}."]}
+                for said in ("rain", "snow", "sun")
+            ),
+        ]
+    )
+    done = await fabricate(model, "summarise")
+    assert done.status is Status.SUCCEEDED, done.error
 
 
 async def test_a_capability_with_a_model_is_examined_through_the_broker_and_metered(fabricate: Any) -> None:
