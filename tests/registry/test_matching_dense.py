@@ -22,7 +22,7 @@ from blackboard.errors import BadInput, ModelUnavailable
 from blackboard.testing import RedisServer
 from blackboard.vectors import Vectors
 from registry.matching import Document
-from registry.matching.encoders import BedrockEncoder, CallableEncoder, LimitedEncoder
+from registry.matching.encoders import BedrockEncoder, CallableEncoder, Encoder, LimitedEncoder
 from registry.matching.hybrid import HybridMatcher, VectorStore
 from registry.matching.sentences import SentenceEncoder
 
@@ -76,13 +76,13 @@ class Kept:
     """A store of vectors in memory."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
+        self.kept: dict[tuple[str, str], bytes] = {}
 
     def get(self, identity: str, hashes: Sequence[str]) -> list[bytes | None]:
-        return [self.kept.get(each) for each in hashes]
+        return [self.kept.get((identity, each)) for each in hashes]
 
     def put(self, identity: str, vectors: Sequence[tuple[str, bytes]]) -> None:
-        self.kept.update(vectors)
+        self.kept.update({(identity, each): vector for each, vector in vectors})
 
 
 TOOLS = {
@@ -94,7 +94,7 @@ TOOLS = {
 }
 
 
-def built(encoder: CallableEncoder, documents: dict[str, Document], store: VectorStore | None = None) -> HybridMatcher:
+def built(encoder: Encoder, documents: dict[str, Document], store: VectorStore | None = None) -> HybridMatcher:
     pytest.importorskip("numpy")
     matcher = HybridMatcher(encoder, store)
     for name, document in documents.items():
@@ -252,8 +252,12 @@ def test_a_model_that_changed_under_its_identity_is_told_and_a_vector_that_was_d
     assert store.kept == told
 
 
-def bedrock(model: str, *replies: object) -> BedrockEncoder:
+def bedrock(model: str, *replies: object, asked: list[Any] | None = None) -> BedrockEncoder:
+    """An encoder of Bedrock that is told these bodies, one after the other, and keeps those that it asks with."""
     client = boto3.client("bedrock-runtime", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    if asked is not None:
+        note = "before-parameter-build.bedrock-runtime.InvokeModel"
+        client.meta.events.register(note, lambda params, **_: asked.append(json.loads(params["body"])))
     stub = Stubber(client)
     for reply in replies:
         body = json.dumps(reply).encode()
@@ -270,6 +274,36 @@ def test_bedrock_embeds_with_titan_one_by_one_and_with_cohere_together() -> None
     cohere = bedrock("cohere.embed-english-v3", {"embeddings": [[1.0], [2.0]]})
     assert cohere(["a", "b"]) == [[1.0], [2.0]]
     assert titan.identity != cohere.identity
+
+
+def test_cohere_is_asked_for_vectors_of_needs_as_such_which_are_kept_apart_from_those_of_the_same_text() -> None:
+    store, asked = Kept(), list[Any]()
+    text = "Voyage: books a boat."
+    replies = [{"embeddings": [[1.0, 0.0]]}, {"embeddings": [[0.0, 1.0]]}, {"embeddings": {"float": [[0.5, 0.5]]}}]
+    matcher = built(bedrock("cohere.embed-v4:0", *replies, asked=asked), {}, store)
+    batch = [("voyage", (text,))]
+    assert matcher.made(batch).tolist() == [[1.0, 0.0]]
+    matcher.prepare([text])
+    assert matcher._query(text).tolist() == [[0.0, 1.0]]  # pyright: ignore[reportPrivateUsage]
+    matcher._query("a boat")  # pyright: ignore[reportPrivateUsage]
+    assert asked == [
+        {"texts": [text], "input_type": "search_document"},
+        {"texts": [text], "input_type": "search_query"},
+        {"texts": ["a boat"], "input_type": "search_query"},
+    ]
+    again = built(bedrock("cohere.embed-v4:0"), {}, store)  # Bedrock is not to be asked: it fails
+    assert again.made(batch).tolist() == [[1.0, 0.0]]
+    assert again._query(text).tolist() == [[0.0, 1.0]]  # pyright: ignore[reportPrivateUsage]
+
+
+def test_titan_and_any_function_make_one_vector_of_a_text_whatever_it_is() -> None:
+    for encoder in (bedrock("amazon.titan-embed-text-v2:0", {"embedding": [1.0]}), CallableEncoder(Meaning(), "m:1")):
+        store = Kept()
+        matcher = built(encoder, {}, store)
+        matcher.made([("voyage", ("a boat",))])
+        matcher.prepare(["a boat"])
+        assert len(store.kept) == 1
+        assert LimitedEncoder(matcher.encoder).needs.identity == encoder.identity
 
 
 def test_what_bedrock_refuses_or_is_not_is_told() -> None:
