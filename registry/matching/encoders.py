@@ -181,7 +181,7 @@ class BedrockEncoder:
         for start in range(0, len(short), _COHERE_AT_ONCE):
             body = {"texts": short[start : start + _COHERE_AT_ONCE], "input_type": input_type}
             vectors = self._ask(body, "embeddings")
-            found += vectors["float"] if isinstance(vectors, dict) else vectors
+            found += cast("dict[str, Any]", vectors)["float"] if isinstance(vectors, dict) else vectors
         return found
 
     def _ask(self, body: Mapping[str, Any], key: str) -> Any:

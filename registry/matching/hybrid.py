@@ -197,7 +197,7 @@ class HybridMatcher:
             ranked.append((-round(close + self._share * said / max(1 - said, 1e-9), 4), name, close))
         ranked.sort()
         best = [by_words.get(name, Candidate(name, 0.0)) for _, name, _ in ranked[: max(k, _LOOKED_AT)]]
-        told, signals = self._lexical.explained(query, best)
+        told, signals, _ = self._lexical.explained(query, best)
         found = [
             each._replace(score=_score(-total), reasons=(*each.reasons, *_told(close)))
             for each, (total, _, close) in zip(told, ranked, strict=False)

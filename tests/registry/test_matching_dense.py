@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from blackboard.errors import BadInput, ModelUnavailable
 from blackboard.testing import RedisServer
 from blackboard.vectors import Vectors
-from registry.matching import Document
+from registry.matching import Document, Signals, decide
+from registry.matching.calibration import shipped
 from registry.matching.encoders import BedrockEncoder, CallableEncoder, Encoder, LimitedEncoder
 from registry.matching.hybrid import HybridMatcher, VectorStore
 from registry.matching.sentences import SentenceEncoder
@@ -112,6 +113,21 @@ def test_what_shares_no_word_is_found_by_meaning_and_says_so() -> None:
     assert found[0].name == "voyage"
     assert found[0].reasons[-1].startswith("means ")
     assert names(matcher, "something for the winter")[0] == "slope"
+
+
+def test_an_encoder_that_knows_both_languages_decides_about_a_need_in_another_script() -> None:
+    def encode(texts: Sequence[str]) -> list[list[float]]:
+        return Meaning()([text.replace("лодк", "boat").replace("океан", "ocean") for text in texts])
+
+    fillers = {f"filler_{number}": Document(f"filler_{number}", "Does nothing.") for number in range(200)}
+    matcher = built(CallableEncoder(encode, "meaning:1"), {**fillers, **TOOLS})
+    both = decide(matcher, "лодка через океан")
+    assert (both.candidates[0].name, both.note) == ("voyage", "")
+    assert both.probability == pytest.approx(shipped().probability(Signals(*both.signals)), abs=0.001)
+    matcher.add("new", Document("new", "Has no vector yet."))
+    matcher.background, matcher._asked = True, {}  # pyright: ignore[reportPrivateUsage]
+    by_words = decide(matcher, "лодка через океан")
+    assert (by_words.outcome, by_words.candidates) == ("ask", ()), "its vector was not prepared"
 
 
 @settings(max_examples=40, deadline=None)
