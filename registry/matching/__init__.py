@@ -12,7 +12,8 @@
 * :mod:`registry.matching.duplicates`: what is there already, and what contradicts itself.
 * :mod:`registry.matching.passages`: entries of the board, ranked for a question in the same way.
 * :mod:`registry.matching.evaluation`: all of that, measured on :mod:`registry.matching.corpora`, beside
-  :mod:`registry.matching.baselines`; :mod:`registry.matching.abstention` is how well it is known that nothing fits.
+  :mod:`registry.matching.baselines`; :mod:`registry.matching.abstention` is how well it is known that nothing fits,
+  :mod:`registry.matching.composing` what is made of needs that take several.
 * :mod:`registry.matching.sentences`: a sentence encoder out of a folder of weights.
 
 Enters: documents one at a time, as they come and go, and needs in words. Leaves: candidates with scores and reasons.

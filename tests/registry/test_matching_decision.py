@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blackboard.errors import BadInput
-from registry.matching import Document, Findings, LexicalMatcher, Prices, Signals, decide
+from registry.matching import Document, Findings, LexicalMatcher, MatchCandidate, MatchDecision, Prices, Signals, decide
 from registry.matching.abstention import auroc, calibration_error
 from registry.matching.calibration import Calibration, features, fit, shipped
+from registry.matching.composing import composing
 from registry.matching.corpora import Corpus, Query
 from registry.matching.evaluation import evaluate
 from registry.matching.interface import standing
@@ -143,6 +144,32 @@ def test_dearer_wrong_matches_lead_from_use_over_asking_to_fabrication(matcher: 
     assert outcomes[0] == "use"
     assert "use" not in outcomes[2:]
     assert decide(matcher, need, prices=Prices(question=0)).outcome == "ask"
+
+
+def decided(outcome: Any, chosen: tuple[str, ...] = (), shown: str = "abcde") -> MatchDecision:
+    shown_ones = tuple(MatchCandidate(name=name, score=0.5) for name in shown)
+    return MatchDecision(
+        need="x", outcome=outcome, chosen=chosen, probability=0.5, costs={}, prices=Prices(), candidates=shown_ones
+    )
+
+
+@pytest.mark.parametrize(
+    ("decision", "cost"),
+    [
+        (decided("compose", ("a", "b")), 0),
+        (decided("compose", ("b", "a")), 0),
+        (decided("compose", ("a", "b", "c")), 3),
+        (decided("compose", ("a", "c")), 3),
+        (decided("use", ("a",)), 3),
+        (decided("fabricate"), 2),
+        (decided("ask"), 0.5),
+        (decided("ask", shown="ac"), 2.5),
+    ],
+)
+def test_a_need_of_several_costs_what_its_decision_gets_wrong(decision: MatchDecision, cost: float) -> None:
+    told = composing([(decision, {"a", "b"})])
+    assert told.cost == cost
+    assert (told.composed, told.right) == (decision.outcome == "compose", decision.outcome == "compose" and cost == 0)
 
 
 def cases(number: int, seed: int) -> list[tuple[Signals, bool]]:
