@@ -175,7 +175,11 @@ class Decider:
         full = self._without_room([match.version for match in matches])
         if full:
             answer["note"] = f"The tool list has no room for {', '.join(full)}: call them through {tools.PLAN}."
-        if not found:
+        if not found and searched.decision.note:
+            answer["note"] = (
+                f"Nothing was found: {searched.decision.note}. Search again in English, or as the tools speak."
+            )
+        elif not found:
             answer["note"] = f"Nothing fits. Ask for it with {tools.REQUEST}."
         if searched.decision.left_out and given.keys() & {"inputs", "output"}:
             answer["left_out"] = [*searched.decision.left_out]

@@ -5,7 +5,7 @@ script changes (a secret that is about to be used, a process without a sandbox) 
 
 Three kinds of streams, each of about its latest 100,000 records: one of the registry's tag for what people decided (keys,
 versions, grants, tokens), one there for what code used, so that much use does not push decisions out, and one of each
-shard for what people did to its runs. They are read as one, by the server's time.
+shard for what people did to its runs, and to schemas on the first one. They are read as one, by the server's time.
 
 ======================  ====================================================================================================
 kind                    subject, and what is in ``detail``
@@ -44,6 +44,8 @@ kind                    subject, and what is in ``detail``
 ``activation.rerated``  the same
 ``entries.erased``      ``author``, ``run:<id>`` or ``tenant:<name>``; ``scope``: before anything of it is erased
 ``entries.compacted``   a scope, before anything is taken out of its log
+``schema.set``          a pattern of topics: what contents on them must look like, in every scope of the board
+``schema.removed``      the same
 ======================  ====================================================================================================
 """
 
@@ -77,7 +79,7 @@ KINDS = (
     "http.public", "secret.used", "secret.asked", "secret.approved", "secret.refused", "grants.used", "grants.exceeded",
     "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "task.approved", "task.refused", "task.answered",
     "letters.discarded", "activation.promoted", "activation.blocked", "activation.unblocked", "activation.rerated",
-    "entries.erased", "entries.compacted",
+    "entries.erased", "entries.compacted", "schema.set", "schema.removed",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""

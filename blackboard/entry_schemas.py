@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from blackboard import _script, topics
 from blackboard._calling import Calling
 from blackboard._keys import Shard
+from blackboard.audit import somebody
 from blackboard.entry_reading import PRELUDE, EntryReading
 from blackboard.errors import BadInput, Stale
 from blackboard.meaning import Meaning
@@ -41,13 +42,14 @@ class EntrySchemas(EntryReading):
         """What judges contents."""
         return self._checker
 
-    async def set_schema(self, pattern: str, schema: Mapping[str, JsonValue] | None) -> None:
+    async def set_schema(self, pattern: str, schema: Mapping[str, JsonValue] | None, *, by: str | None = None) -> None:
         """Say what contents on some topics must look like, in every scope of the board, from now on; None takes it away.
 
-        On several shards this is a call for each: repeat it when it fails.
+        On several shards this is a call for each: repeat it when it fails. The first one puts it on record.
 
         Args:
             schema: JSON Schema (2020-12).
+            by: who sets it, for the audit. Default: the user of this process.
 
         Raises:
             BadInput: a malformed pattern, what is no schema, or one larger than 64 KiB.
@@ -59,17 +61,17 @@ class EntrySchemas(EntryReading):
                 raise BadInput("schema", pattern, "Open these entries with what checks schemas.")
             self._checker.check_schema("schema", schema)
         text = "" if schema is None else dump(dict(schema), "schema", 64 * 1024)
-        for shard in self._board.shards:
-            await self._set_schema(shard, pattern, text)
+        for number, shard in enumerate(self._board.shards):
+            await self._set_schema(shard, pattern, text, "" if number else by or somebody())
 
-    async def _set_schema(self, shard: Shard, pattern: str, text: str) -> None:
+    async def _set_schema(self, shard: Shard, pattern: str, text: str, by: str) -> None:
         client: Any = self._board.client
         for left in reversed(range(_ATTEMPTS)):
             version = await self._retry(lambda: client.hget(shard.topics, ""))
             try:
                 await _script.run(
-                    client, _script.load("topic_schema", PRELUDE), shard.declare_entries(self.owner),
-                    [self.owner, pattern, text, version or "0"], recover=self._board.engine.ensure,
+                    client, _script.load("topic_schema", PRELUDE), [*shard.declare_entries(self.owner), shard.audit],
+                    [self.owner, pattern, text, version or "0", by], recover=self._board.engine.ensure,
                 )  # fmt: skip
                 return
             except Stale:  # somebody changed one meanwhile

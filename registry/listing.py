@@ -34,6 +34,8 @@ FOLLOW_SECONDS = 1.0
 """How often :meth:`Listing.keep_encoded` looks for what changed."""
 _TURN = 20
 """After how many capabilities of the first list others have their turn, a few milliseconds."""
+_AT_ONCE = 200
+"""How many records of the first list are held at once: all of them would take a quarter more than the list does."""
 HEARD_SECONDS = 1.0
 """How long what processes say of peers is taken for what they say now."""
 
@@ -174,13 +176,16 @@ class Listing(Vouching):
         async with self._refreshing:
             pointers = await self._catalog.pointers(self._revision)
             named = [(name, sha) for name, sha in pointers.active.items() if sha is not None]
-            stored = await self._catalog.get_many(named) if named else []
             if self._revision is None:  # nobody reads before the first list is there
-                for number, ((name, _), each) in enumerate(zip(named, stored, strict=True), 1):
-                    self._take(name, each)
-                    if not number % _TURN:
-                        await asyncio.sleep(0)
-                named, stored = [], []
+                for start in range(0, len(named), _AT_ONCE):
+                    some = named[start : start + _AT_ONCE]
+                    read = await self._catalog.get_many(some)
+                    for number, ((name, _), each) in enumerate(zip(some, read, strict=True), 1):
+                        self._take(name, each)
+                        if not number % _TURN:
+                            await asyncio.sleep(0)
+                named = []
+            stored = await self._catalog.get_many(named) if named else []
             told = await self._lessons.follow() if pointers.learnt != self._learnt else None
             # From here on nothing waits, so no reader sees half of a refresh.
             gone = [name for name, sha in pointers.active.items() if sha is None]

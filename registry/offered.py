@@ -162,7 +162,7 @@ class _View:
             return allowed is None or allowed(name)
 
         found = self._matcher.search(query, k=k, allowed=seen)
-        return Findings([_named(each) for each in found.candidates], found.signals)
+        return found._replace(candidates=[_named(each) for each in found.candidates])
 
 
 def _named(candidate: Candidate) -> Candidate:

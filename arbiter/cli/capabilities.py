@@ -92,7 +92,8 @@ async def _search(arguments: argparse.Namespace) -> int:
     for said in decision.left_out:
         output.note(f"left out: {narration.one_line(said, 300)}")
     chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
-    output.note(f"the matcher would {decision.outcome}{chosen} (p {decision.probability:.2f})")
+    why = f": {decision.note}" if decision.note else ""
+    output.note(f"the matcher would {decision.outcome}{chosen} (p {decision.probability:.2f}){why}")
     return OK
 
 

@@ -143,3 +143,10 @@ def _print(report: evaluation.Report) -> None:
             bands = [f"{band.share:.2f}, {band.right:.2f}" for band in (each.used, each.asked, each.fabricated)]
             rows.append([f"{kind}, {name}", *numbers, *bands, f"{each.cost:.3f}"])
     output.print_table(head, rows)
+    if report.composing:
+        head = [("SEVERAL NEEDED", text), *((name, number) for name in ("NEEDS", "COMPOSED", "RIGHT", "COST"))]
+        rows = [
+            [name, f"{each.needs:,}", f"{each.composed:.3f}", f"{each.right:.3f}", f"{each.cost:.3f}"]
+            for name, each in report.composing.items()
+        ]
+        output.print_table(head, rows)

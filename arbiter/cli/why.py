@@ -99,6 +99,8 @@ def tell(console: Console, decision: MatchDecision) -> None:
         Text(f"  {decision.outcome}{chosen} (p {decision.probability:.2f}{fitted}); expected costs: {costs}"),
         soft_wrap=True,
     )
+    if decision.note:
+        console.print(Text(f"    {decision.note}"), soft_wrap=True)
     for each in decision.candidates:
         reasons = "; ".join(each.reasons)
         console.print(Text(f"    {each.score:.3f}  {each.name}  {narration.one_line(reasons, 200)}"), soft_wrap=True)

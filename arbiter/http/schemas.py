@@ -35,7 +35,7 @@ async def put(asked: Asked) -> Response:
     bodies.options(asked.request)
     said = await bodies.model(asked.request, _Set)
     entries = _entries(asked, writes=True)
-    await entries.set_schema(said.pattern, said.of)
+    await entries.set_schema(said.pattern, said.of, by=asked.by)
     return JSONResponse({"pattern": said.pattern, "status": "set"})
 
 
@@ -47,7 +47,7 @@ async def remove(asked: Asked) -> Response:
     check_pattern(said.pattern)
     if said.pattern not in await entries.schemas():
         raise UnknownRecord("UNKNOWN", f"{said.pattern} has no schema on this board")
-    await entries.set_schema(said.pattern, None)
+    await entries.set_schema(said.pattern, None, by=asked.by)
     return JSONResponse({"pattern": said.pattern, "status": "removed"})
 
 

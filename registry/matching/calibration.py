@@ -21,6 +21,8 @@ from blackboard.errors import BadInput
 from blackboard.types import Record
 from registry.matching.interface import Signals
 
+PRIOR = 0.5
+"""How likely something fits of which nothing is known."""
 _FILE = Path(__file__).with_name("calibration.json")
 _STEPS = 30
 _LEAST = 1e-6

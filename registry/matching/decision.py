@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from blackboard.types import Record
-from registry.matching.calibration import Calibration, shipped
+from registry.matching.calibration import PRIOR, Calibration, shipped
 from registry.matching.interface import Candidate, Findings, Searching
 from registry.matching.refit import Refit
 from registry.matching.words import plain_words
@@ -27,6 +27,12 @@ LOOKED_AT = 10
 """Candidates a decision looks at."""
 _SHOWN = 5
 _PARTS = 4
+_BLIND = 0.5
+"""Share of a need that has to be comparable for what was not found to say anything."""
+_UNTOLD = (
+    "most of it cannot be compared with the words of the capabilities: it is in another script, or in one without blanks "
+    "between words. Whether one fits is as likely as not"
+)
 _BETWEEN = re.compile(r"(?:[.;!?]\s+|,?\s+(?:and then|then|and also|and)\s+|\n+)", re.IGNORECASE)
 
 
@@ -58,7 +64,8 @@ class MatchDecision(Record):
     chosen: tuple[str, ...] = ()
     """The capability to use, or those to compose, in the need's order."""
     probability: float
-    """That what is chosen is right; for ``fabricate`` that nothing fits; for ``ask`` that the best candidate is right."""
+    """That what is chosen is right; for ``fabricate`` that nothing fits; for ``ask`` that the best candidate is right, or
+    that anything is where :attr:`note` says that this is not known."""
     costs: dict[str, float]
     """What each way is expected to cost, at :attr:`prices`."""
     prices: Prices
@@ -66,6 +73,8 @@ class MatchDecision(Record):
     """The best, the chosen one among them."""
     signals: tuple[float, ...] = ()
     """What the probability was made from; see :class:`registry.matching.interface.Signals`."""
+    note: str = ""
+    """Why it is not known whether anything fits, where words could not tell."""
     left_out: tuple[str, ...] = ()
     """What fits best of what may not be used, each with the reason."""
     own_cases: int = 0
@@ -157,6 +166,10 @@ def conclude(
     best = list(ranked(found.candidates[:LOOKED_AT]))[:_SHOWN]
     right = calibration.probability(found.signals)
     ways = costs(right, prices) if found.candidates else _NOTHING.copy()
+    blind = found.compared < _BLIND and right < PRIOR
+    fits = PRIOR if blind else right
+    if blind:
+        ways |= {"fabricate": fits * prices.needless_fabrication, "ask": prices.question}
     chosen: tuple[str, ...] = ()
     # What is left out is told of the need itself, not of its parts, and what would have fitted best of that.
     missed = matcher.search(need, k=_SHOWN, allowed=refused.__contains__).candidates if refused else ()
@@ -173,11 +186,11 @@ def conclude(
                 alone = min(alone, 1 - likely)
         ways["use"] = (1 - alone) * prices.wrong_match
     outcome = _cheapest(ways)
-    probability = right
+    probability = fits
     if outcome == "use":
         chosen, probability = (best[0].name,), alone
     elif outcome == "fabricate":
-        probability = 1 - right
+        probability = 1 - fits
     elif outcome == "compose":
         chosen, probability = several, together
     return MatchDecision(
@@ -189,6 +202,7 @@ def conclude(
         prices=prices,
         candidates=tuple(map(_recorded, best)),
         signals=tuple(round(value, 4) for value in found.signals),
+        note=_UNTOLD if blind else "",
         left_out=said,
         own_cases=refit.cases if refit else 0,
     )

@@ -1,7 +1,8 @@
 """Where vectors of texts come from: any function, a folder of weights, or Amazon Bedrock.
 
 An encoder takes texts and returns a vector for each. Its ``identity`` says which vectors can be compared: it changes
-with the model, and everything encoded by another one is encoded anew.
+with the model, and everything encoded by another one is encoded anew. Where a model makes other vectors of what is looked
+for than of what is found, the encoder has another one for needs: see :class:`AsymmetricEncoder`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from blackboard.errors import BadInput, ModelUnavailable
 from registry.matching.sentences import SentenceEncoder
@@ -39,6 +40,14 @@ class Encoder(Protocol):
     def __call__(self, texts: Sequence[str]) -> Vectors:
         """A vector for each text, in order, all of one length."""
         ...
+
+
+@runtime_checkable
+class AsymmetricEncoder(Encoder, Protocol):
+    """Makes vectors of texts that are looked through, to be compared with those that another encoder makes of needs."""
+
+    needs: Encoder
+    """Its identity is another one, so that vectors of both kinds of one text are kept apart."""
 
 
 class CallableEncoder:
@@ -75,6 +84,9 @@ class LimitedEncoder:
         self._encoder, self._seconds, self._per_text = encoder, seconds, per_text
         self._hung: Thread | None = None
         self.identity = encoder.identity
+        needs = encoder.needs if isinstance(encoder, AsymmetricEncoder) else encoder
+        self.needs: Encoder = self if needs is encoder else LimitedEncoder(needs, seconds, per_text)
+        """Makes the vectors of needs, limited as well."""
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
         if self._hung is not None and self._hung.is_alive():
@@ -137,7 +149,7 @@ def _bedrock_client() -> Any:
 
 
 class BedrockEncoder:
-    """Embeddings of Amazon Bedrock: ``amazon.titan-embed-…`` and ``cohere.embed-…``.
+    """Embeddings of Amazon Bedrock: ``amazon.titan-embed-…`` and ``cohere.embed-…``, which embeds needs in a way of their own.
 
     Args:
         model: the model's id.
@@ -156,15 +168,25 @@ class BedrockEncoder:
             client = _bedrock_client()
         self._model, self._client = model, client
         self.identity = f"bedrock:{model}"
+        self._cohere = "cohere" in model
+        self.needs: Encoder = self
+        """Makes the vectors of needs."""
+        if self._cohere:
+            self.needs = CallableEncoder(lambda texts: self._together(texts, "search_query"), f"{self.identity}:needs")
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
-        short = [text[:_CHARACTERS] or " " for text in texts]
-        if "cohere" not in self._model:
-            return [self._ask({"inputText": text}, "embedding") for text in short]
+        if self._cohere:
+            return self._together(texts, "search_document")
+        return [self._ask({"inputText": text}, "embedding") for text in _short(texts)]
+
+    def _together(self, texts: Sequence[str], input_type: str) -> Vectors:
+        """What Cohere's models give for texts of a kind: a list of vectors, from the fourth version on one for each type."""
+        short = _short(texts)
         found: list[Sequence[float]] = []
         for start in range(0, len(short), _COHERE_AT_ONCE):
-            body = {"texts": short[start : start + _COHERE_AT_ONCE], "input_type": "search_document"}
-            found += self._ask(body, "embeddings")
+            body = {"texts": short[start : start + _COHERE_AT_ONCE], "input_type": input_type}
+            vectors = self._ask(body, "embeddings")
+            found += cast("dict[str, Any]", vectors)["float"] if isinstance(vectors, dict) else vectors
         return found
 
     def _ask(self, body: Mapping[str, Any], key: str) -> Any:
@@ -175,3 +197,8 @@ class BedrockEncoder:
             return json.loads(reply["body"].read())[key]
         except (BotoCoreError, ClientError, ValueError, KeyError, TypeError) as error:
             raise ModelUnavailable(f"Bedrock gave no embedding by {self._model}: {error}") from error
+
+
+def _short(texts: Sequence[str]) -> list[str]:
+    """Texts as long as the models take, none empty."""
+    return [text[:_CHARACTERS] or " " for text in texts]

@@ -3,7 +3,7 @@
 See :mod:`registry.matching.corpora` for what a corpus is. Knowing when nothing fits is measured twice, with as many
 cases where something fits as where nothing does: *near*, the labelled capabilities are taken away; *purged*, what
 resembles them is taken away too. They are removed, and not only refused: a registry that still holds the words of what it
-is not to offer gives away that there is something.
+is not to offer gives away that there is something. What is decided about needs that take several capabilities is measured apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 from registry.matching.abstention import Abstention, Case, knowing
 from registry.matching.baselines import Bm25, fused
 from registry.matching.calibration import Calibration, shipped
+from registry.matching.composing import Composing, composing
 from registry.matching.corpora import Corpus, Query
+from registry.matching.decision import decide
 from registry.matching.documents import Document
 from registry.matching.interface import Encoding, Matcher, Signals
 
@@ -49,6 +51,8 @@ class Report:
     rankings: dict[str, Ranking] = field(default_factory=dict[str, Ranking])
     abstention: dict[str, dict[str, Abstention]] = field(default_factory=dict[str, dict[str, Abstention]])
     """By matcher, then ``near`` and ``purged``."""
+    composing: dict[str, Composing] = field(default_factory=dict[str, Composing])
+    """By matcher, where needs are labelled with several capabilities."""
     cases: list[tuple[Signals, bool]] = field(default_factory=list[tuple[Signals, bool]])
     """What a calibration is fitted on."""
 
@@ -62,6 +66,7 @@ class Report:
             "abstention": {
                 name: {kind: each.record() for kind, each in kinds.items()} for name, kinds in self.abstention.items()
             },
+            "composing": {name: each.record() for name, each in self.composing.items()},
         }
 
 
@@ -120,6 +125,11 @@ def evaluate(
         say(f"{corpus.name}: intervals, {name}")
         rows = [_measures(ids, query.relevant) for ids, query in zip(lists, queries, strict=True)]
         report.rankings[name] = _summary(rows, chance)
+    several = [query for query in queries if len(query.relevant) > 1]
+    for name, matcher in matchers.items() if several else ():
+        say(f"{corpus.name}: needs of several capabilities, {name}")
+        decided = [(decide(matcher, query.text, calibration=calibration), query.relevant) for query in several]
+        report.composing[name] = composing(decided)
     gone = {query.relevant: set[str]() for query in queries}
     for number, relevant in enumerate(gone):
         if number % _SAID == 0:

@@ -91,7 +91,7 @@ class HybridMatcher:
         return len(self._lexical)
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> LimitedEncoder:
         """What makes its vectors."""
         return self._encoder
 
@@ -129,7 +129,7 @@ class HybridMatcher:
 
     def made(self, batch: Batch) -> Any:
         """The vectors of a batch. May be called from any thread."""
-        return self._encoded([text for _, texts in batch for text in texts])
+        return self._encoded([text for _, texts in batch for text in texts], self._encoder)
 
     def take(self, batch: Batch, vectors: Any) -> None:
         """Use vectors from now on, for those capabilities that are still as they were."""
@@ -157,7 +157,7 @@ class HybridMatcher:
         texts = [text for text in dict.fromkeys(said) if text.strip()]
         new = [text for text in texts if text not in self._asked]
         if new:
-            found = dict(zip(new, self._encoded(new), strict=True))
+            found = dict(zip(new, self._encoded(new, self._encoder.needs), strict=True))
             with self._asking:
                 self._asked.update(found)
                 while len(self._asked) > _ASKED:
@@ -169,7 +169,7 @@ class HybridMatcher:
         found = [self._asked.get(text) for text in texts]
         if all(each is not None for each in found):
             return self._of_length_one(found)
-        return None if self.background else self._of_length_one(self._encoded(texts))
+        return None if self.background else self._of_length_one(self._encoded(texts, self._encoder.needs))
 
     def _of_length_one(self, rows: Sequence[Any]) -> Any:
         np = self._np
@@ -197,7 +197,7 @@ class HybridMatcher:
             ranked.append((-round(close + self._share * said / max(1 - said, 1e-9), 4), name, close))
         ranked.sort()
         best = [by_words.get(name, Candidate(name, 0.0)) for _, name, _ in ranked[: max(k, _LOOKED_AT)]]
-        told, signals = self._lexical.explained(query, best)
+        told, signals, _ = self._lexical.explained(query, best)
         found = [
             each._replace(score=_score(-total), reasons=(*each.reasons, *_told(close)))
             for each, (total, _, close) in zip(told, ranked, strict=False)
@@ -209,15 +209,15 @@ class HybridMatcher:
         nearer = ranked[0][2] or 1e-4
         return Findings(found[:k], Signals(found[0].score, apart, signals.answered, nearer, len(vectors)))
 
-    def _encoded(self, texts: Sequence[str]) -> Any:
+    def _encoded(self, texts: Sequence[str], encoder: Encoder) -> Any:
         """A row for each text, from the store as far as it has them."""
-        np, identity = self._np, self._encoder.identity
+        np, identity = self._np, encoder.identity
         hashes = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for text in texts]
         kept = self._store.get(identity, hashes) if self._store is not None else [None] * len(texts)
         rows: list[Any] = [self._usable(each) for each in kept]
         new = [at for at, row in enumerate(rows) if row is None]
         if new:
-            for at, vector in zip(new, self._encoder([texts[at] for at in new]), strict=True):
+            for at, vector in zip(new, encoder([texts[at] for at in new]), strict=True):
                 rows[at] = np.asarray(vector, dtype=np.float32)
         known = {self._vectors.dimensions} if self._vectors is not None else set[int]()
         if len({len(row) for row in rows} | known) > 1:

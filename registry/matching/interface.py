@@ -53,6 +53,9 @@ class Findings(NamedTuple):
     candidates: Sequence[Candidate]
     """Best first; equal scores by name."""
     signals: Signals
+    compared: float = 1.0
+    """Share of the need, by its letters, that could be compared with what is known, whether or not anything was found: 0
+    for one in Japanese where words alone rank and all else is English."""
 
 
 class Searching(Protocol):

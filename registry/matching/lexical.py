@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
 from itertools import pairwise
@@ -29,6 +30,7 @@ from registry.matching.interface import Candidate, Findings, Signals, standing
 from registry.matching.meaning import Direction, Meanings, alike
 from registry.matching.postings import Places, Posting, add, total
 from registry.matching.related import Related, shipped
+from registry.matching.scripts import has_words, scripts
 from registry.matching.shares import share_answered
 from registry.matching.spelling import Spelling
 from registry.matching.words import plain_words, stem, terms, views
@@ -111,6 +113,8 @@ class LexicalMatcher:
         self._marks = array("I", [0])
         self._spare: list[int] = []
         self._spelling = Spelling(lambda word: bool((self._related or shipped()).of(word)))
+        self._scripts = Counter[str]()
+        """How many capabilities have words of a script."""
         self._slots: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._texts: dict[int, array[int]] = {}
@@ -138,6 +142,7 @@ class LexicalMatcher:
             posting.add(slot, impact)
             numbers[word] = posting.number
             packed.append(posting.number << 8 | impact)
+        self._scripts.update(scripts("".join(impacts)).keys())
         self._slots[name], self._names[slot], self._impacts[slot] = slot, name, array("I", packed)
         text = self._texts[slot] = array("I", map(numbers.__getitem__, sequence))
         for number in self._pairs(text):
@@ -152,7 +157,9 @@ class LexicalMatcher:
         del self._names[slot]
         for number in self._pairs(self._texts.pop(slot)):
             self._paired[number] -= 1
-        for packed in self._impacts.pop(slot):
+        impacts = self._impacts.pop(slot)
+        self._scripts.subtract(scripts("".join(self._terms[packed >> 8] for packed in impacts)).keys())
+        for packed in impacts:
             word = self._terms[packed >> 8]
             posting = self._postings[word]
             posting.remove(slot, packed & 255)
@@ -164,7 +171,7 @@ class LexicalMatcher:
     def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
         """The best at most ``k`` allowed capabilities that have anything to do with the need."""
         found = self.explained(query, self.best(query, max(k, 10) if k > 0 else 0, allowed))
-        return Findings(found.candidates[: max(k, 0)], found.signals)
+        return Findings(found.candidates[: max(k, 0)], found.signals, self._compared(query))
 
     def best(self, query: str, k: int, allowed: Callable[[str], bool] | None = None) -> list[Candidate]:
         """The candidates of :meth:`search`, without their reasons."""
@@ -181,6 +188,14 @@ class LexicalMatcher:
         asked = self._asked(query)
         told = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best]
         return Findings(told, self._signals(asked, best))
+
+    def _compared(self, query: str) -> float:
+        """See :attr:`~registry.matching.interface.Findings.compared`."""
+        letters = scripts(query[:_READ])
+        if not letters or not self._slots:
+            return 1.0
+        same = sum(number * self._scripts[script] for script, number in letters.items() if has_words(script))
+        return same / (letters.total() * len(self._slots))
 
     # ---- the need ---------------------------------------------------------------------------------------------------
 

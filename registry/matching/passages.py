@@ -8,7 +8,7 @@ from operator import mul
 
 from blackboard.meaning import Meaning, Ranked
 from registry.matching.documents import Document
-from registry.matching.encoders import Encoder
+from registry.matching.encoders import LimitedEncoder
 from registry.matching.hybrid import HybridMatcher
 from registry.matching.interface import Matcher
 from registry.matching.lexical import LexicalMatcher
@@ -60,9 +60,11 @@ def _by_words() -> Passages:
     return Passages(LexicalMatcher(read_at_most=EVERYTHING))
 
 
-def _cosines(encoder: Encoder, text: str, abouts: Sequence[str]) -> list[float]:
+def _cosines(encoder: LimitedEncoder, text: str, abouts: Sequence[str]) -> list[float]:
     """How near the vector of a text is to that of each question, 0 for what points elsewhere."""
-    said, *asked = ([float(part) for part in vector] for vector in encoder([text, *abouts]))
+    alike = encoder.needs is encoder
+    vectors = encoder([text, *abouts]) if alike else [*encoder([text]), *encoder.needs(abouts)]
+    said, *asked = ([float(part) for part in vector] for vector in vectors)
     found: list[float] = []
     for each in asked:
         lengths = math.hypot(*said) * math.hypot(*each)

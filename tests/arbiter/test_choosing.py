@@ -167,6 +167,19 @@ async def test_a_search_leaves_out_what_the_sub_task_cannot_supply_and_what_the_
     assert told == [[], supplied["left_out"]]
 
 
+async def test_a_search_in_another_script_that_finds_nothing_does_not_say_that_nothing_fits(
+    redis_server: RedisServer,
+) -> None:
+    turns = [call(SEARCH, query="東京の天気予報を教えて"), call(SEARCH, query="flurb the gribble"), "Sunny."]
+    async with arbiter(redis_server.url, turns, capabilities=[look_up_weather]) as (a, _):
+        result = await a.run("Think.", timeout=60)
+    foreign, nonsense = answers(result)
+    assert foreign["found"] == nonsense["found"] == []
+    assert re.search("cannot be compared with the words of the capabilities.*Search again", foreign["note"])
+    assert "Nothing fits" in nonsense["note"]
+    assert [turn.matches[-1]["outcome"] for turn in result.state.rounds[:2]] == ["ask", "fabricate"]
+
+
 async def test_a_search_with_an_unknown_type_is_answered_and_nothing_is_searched(redis_server: RedisServer) -> None:
     turns = [call(SEARCH, query="weather", output="date"), "No."]
     async with arbiter(redis_server.url, turns, capabilities=FUNCTIONS) as (a, _):

@@ -66,6 +66,22 @@ def test_a_corpus_is_measured_beside_bm25_and_fusion(tmp_path: Path, capsys: pyt
     assert "matcher" in capsys.readouterr().out
 
 
+def test_needs_that_take_several_capabilities_are_measured_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = corpus(tmp_path / "one")
+    assert main(["eval", "matching", str(folder), "--json"]) == OK
+    assert records(capsys.readouterr().out)[0]["composing"] == {}
+    both = "please draw a horse and then sell a boat"
+    queries = [{"query": both, "relevant": ["t0", "t5"]}, {"query": both, "relevant": ["t0", "t1"]}]
+    (folder / "queries_more.jsonl").write_text("\n".join(map(json.dumps, queries)), "utf-8")
+    assert main(["eval", "matching", str(folder), "--json"]) == OK
+    (found,) = records(capsys.readouterr().out)
+    assert found["composing"] == {"matcher": {"needs": 2, "composed": 1.0, "right": 0.5, "cost": 1.5}}
+    assert main(["eval", "matching", str(folder)]) == OK
+    assert "SEVERAL NEEDED" in capsys.readouterr().out
+
+
 def test_several_corpora_are_measured_as_one_registry_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus(tmp_path / "all" / "one")
     corpus(tmp_path / "all" / "two")

@@ -290,10 +290,15 @@ def test_why_tells_what_the_matcher_decided_and_search_what_it_would(
     said = arbiter("why", result["run_id"], *on).stdout
     assert "Round 1, followed by double" in said
     assert "expected costs" in said
+    foreign = arbiter("run", "удвоить 21", "--model", script, "--capabilities", file, "--quiet", "--json", *on)
+    [result] = records(foreign.stdout)
+    assert "most of it cannot be compared" in arbiter("why", result["run_id"], *on).stdout
     found = arbiter("capabilities", "search", "doubling of a number", *on)
     assert "double" in found.stdout
     assert "number " in found.stdout
     assert "the matcher would" in found.stderr
+    foreign = arbiter("capabilities", "search", "удвоить число", *on).stderr
+    assert "the matcher would ask (p 0.50): most of it cannot be compared" in foreign
     [searched] = records(arbiter("capabilities", "search", "doubling of a number", "--json", *on).stdout)
     assert [each["name"] for each in searched["found"]] == ["double"]
     assert searched["decision"]["outcome"] in ("use", "ask")

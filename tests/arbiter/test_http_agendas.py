@@ -143,4 +143,7 @@ async def test_a_schema_of_topics_is_set_holds_and_is_taken_away_by_who_is_of_no
     removed = await client.post("/v1/topic-schemas/remove", json={"pattern": "claims.invoice.*"})
     assert removed.json() == {"pattern": "claims.invoice.*", "status": "removed"}
     assert (await client.post("/v1/topic-schemas/remove", json={"pattern": "claims.invoice.*"})).status_code == 404
+    recorded = (await site.served.audit.list("kind=schema.*")).entries
+    assert [each.kind for each in recorded] == ["schema.removed", "schema.set"]
+    assert all(each.by.startswith("token ci (") for each in recorded)
     assert (await client.post("/v1/entries", json=entry)).status_code == 201

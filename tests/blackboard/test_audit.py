@@ -14,10 +14,12 @@ from blackboard.audit import KINDS, Audit, Entry, somebody
 from blackboard.board import Board
 from blackboard.catalog import Catalog
 from blackboard.dead_letters import DeadLetters
+from blackboard.entries import Entries
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.tokens import SCOPES, TokenRefused, Tokens
 from blackboard.trust import Trust
 from blackboard.types import Limits
+from registry import schema
 
 KEY, PUBLIC = "0" * 32, "ab" * 32
 
@@ -86,6 +88,18 @@ async def test_a_pause_that_ends_by_itself_is_nobodys_doing(board: Board) -> Non
     assert await told(board) == [f"run.paused {run} by ann"]
 
 
+async def test_schemas_of_topics_are_on_record_once_on_however_many_shards(board: Board) -> None:
+    notes = Entries(board, "tenant:acme", checker=schema)
+    await notes.set_schema("claims.*", {"type": "object"}, by="ann")
+    await notes.set_schema("claims.*", {"type": "object"}, by="ben")
+    await notes.set_schema("claims.*", {"type": "string"}, by="ben")
+    await notes.set_schema("claims.*", None)
+    await notes.set_schema("claims.*", None, by="ann")
+    assert await told(board) == [
+        "schema.set claims.* by ann", "schema.set claims.* by ben", f"schema.removed claims.* by {somebody()}",
+    ]  # fmt: skip
+
+
 async def test_a_cancelled_task_and_discarded_letters_are_on_record(board: Board) -> None:
     run = await board.submit_call("count", {}, lane="work", limits=Limits())
     task = f"{run}/0.call"
@@ -134,6 +148,7 @@ EFFECTS: dict[str, Do] = {
     "resume": lambda board, run: board.resume_run(run, by="ann"),
     "trust": lambda board, run: Trust(board.catalog).add(KEY, PUBLIC, by="ann"),
     "token": lambda board, run: Tokens(board.catalog).create("ci", ["runs:read"], by="ann"),
+    "schema": lambda board, run: Entries(board, checker=schema).set_schema("claims.*", {}, by="ann"),
     "note": lambda board, run: Audit(board).note("secret.used", run, by="ann"),
 }
 

@@ -200,6 +200,20 @@ async def test_an_encoder_finds_what_has_no_word_in_common(play: Play) -> None:
     assert ids(await notes.query("x.b", about="ocean")) == [cold.id], "the filter comes before the nearest are chosen"
 
 
+def test_a_text_and_the_questions_it_is_held_against_are_encoded_as_what_they_are() -> None:
+    pytest.importorskip("numpy")
+    asked: list[str] = []
+
+    class Asymmetric(CallableEncoder):
+        def __init__(self) -> None:
+            super().__init__(encode, "documents")
+            self.needs = CallableEncoder(lambda texts: [*map(asked.append, texts)] and encode(texts), "needs")
+
+    near, far = meaning(HybridMatcher(Asymmetric())).scores("t", "a boat", ["ocean", "winter"])
+    assert near > 0.9 > far
+    assert asked == ["ocean", "winter"]
+
+
 async def test_an_encoder_that_cannot_be_reached_is_said_and_nothing_is_lost(play: Play) -> None:
     pytest.importorskip("numpy")
     up: list[bool] = []

@@ -14,6 +14,8 @@ from typing import Any
 
 import mcp_types as types
 from mcp.server.mcpserver import Context, MCPServer
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 LOG: list[Path] = [Path(each) for each in sys.argv[1:2]]
 """Where a server that runs as a program of its own says what it was asked."""
@@ -23,6 +25,28 @@ def note(**what: Any) -> None:
     for path in LOG:
         with path.open("a") as file:
             file.write(json.dumps(what) + "\n")
+
+
+class Door:
+    """The server over HTTP, behind something that refuses the next calls of its tools: each as it says."""
+
+    def __init__(self) -> None:
+        self.refusals: list[Response] = []
+        self._app = make().streamable_http_app()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self.refusals:
+            return await self._app(scope, receive, send)
+        read = [await receive()]
+        while read[-1].get("more_body"):
+            read.append(await receive())
+        if b"tools/call" in b"".join(each.get("body", b"") for each in read):
+            return await self.refusals.pop(0)(scope, receive, send)
+
+        async def again() -> Message:
+            return read.pop(0) if read else await receive()
+
+        await self._app(scope, again, send)
 
 
 def make() -> MCPServer:

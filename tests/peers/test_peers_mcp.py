@@ -14,6 +14,7 @@ import pytest
 import shop_server
 from peer_support import served, until
 from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
 
 from arbiter import Arbiter, Call, Limits, McpPeer, RetryPolicy, ScriptedModel, Status
 from blackboard.testing import RedisServer
@@ -86,6 +87,30 @@ async def test_a_call_is_carried_out_once_with_the_tasks_key_and_its_failure_is_
     failed = await shop.call("shop_order", item="nothing")
     assert (failed.status, failed.error.type, failed.error.retryable) == ("failed", "handler_error", False)
     assert failed.error.message.startswith("PeerFailed: ")
+    assert len(shop.asked("order")) == 2
+
+
+async def test_a_server_over_http_that_asks_to_be_asked_later_is_and_one_that_only_fails_is_not(
+    redis_server: RedisServer, board_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shop_server, "LOG", [tmp_path / "asked"])
+    door = shop_server.Door()
+    said = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": "too many"}}
+    async with (
+        served(lambda: door, "/mcp") as place,
+        opened(redis_server.url, board_name, McpPeer(name="shop", url=place.url), tmp_path / "asked") as shop,
+    ):
+        later = {"Retry-After": "1"}
+        for refusal in (Response(status_code=503, headers=later), JSONResponse(said, 429, headers=later)):
+            door.refusals = [refusal]
+            call = Call("shop_order", {"item": "box"}, retry=RetryPolicy(max_attempts=2))
+            (task,) = (await shop.arbiter.run(call, timeout=30)).state.work
+            assert task.completion is not None
+            assert (task.completion.status, task.completion.error) == ("succeeded", None)
+            assert [(each.type, each.retry_after_seconds) for each in task.retries] == [("retry_later", 1.0)]
+        door.refusals = [Response(status_code=503)]
+        failed = await shop.call("shop_order", item="box")
+        assert (failed.status, failed.error.type) == ("failed", "handler_error")
     assert len(shop.asked("order")) == 2
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blackboard.errors import BadInput
-from registry.matching import Document, Findings, LexicalMatcher, Prices, Signals, decide
+from registry.matching import Document, Findings, LexicalMatcher, MatchCandidate, MatchDecision, Prices, Signals, decide
 from registry.matching.abstention import auroc, calibration_error
 from registry.matching.calibration import Calibration, features, fit, shipped
+from registry.matching.composing import composing
 from registry.matching.corpora import Corpus, Query
 from registry.matching.evaluation import evaluate
 from registry.matching.interface import standing
@@ -38,6 +39,70 @@ def test_what_fits_well_is_used_and_what_nothing_fits_is_fabricated(matcher: Lex
     made = decide(matcher, "knit a woollen jumper")
     assert (made.outcome, made.chosen) == ("fabricate", ())
     assert made.probability > 0.9
+
+
+@pytest.mark.parametrize(
+    "need",
+    [
+        "東京の天気予報を教えて",
+        "Какая погода в Риме?",
+        "查询罗马的天气",
+        "날씨 예보 로마",
+        "พยากรณ์อากาศ",
+        "PDFファイルを要約する",
+    ],
+)
+def test_of_a_need_that_words_cannot_compare_nothing_is_known_and_the_model_is_asked(
+    matcher: LexicalMatcher, need: str
+) -> None:
+    asked = decide(matcher, need)
+    assert (asked.outcome, asked.probability, asked.chosen) == ("ask", 0.5, ())
+    assert asked.best_fits == 0, "no candidate is as likely as that"
+    assert asked.costs == {"fabricate": 1.0, "ask": 0.5}
+    assert "cannot be compared with the words of the capabilities" in asked.note
+
+
+@pytest.mark.parametrize(
+    "need", ["flurb the gribble", 'what does "ありがとう" mean to somebody who knits', "cos(-9.75π)"]
+)
+def test_words_that_could_be_compared_and_match_nothing_say_that_nothing_fits(
+    matcher: LexicalMatcher, need: str
+) -> None:
+    made = decide(matcher, need)
+    assert (made.outcome, made.note) == ("fabricate", "")
+    assert made.probability > 0.9
+
+
+def test_what_a_need_in_another_script_names_all_the_same_counts(matcher: LexicalMatcher) -> None:
+    named = decide(matcher, "переведи деньги через convert_currency, пожалуйста")
+    assert (named.outcome, named.chosen, named.note) == ("use", ("convert_currency",), "")
+    hinted = decide(matcher, "переведи деньги в другую валюту, amount любой")
+    assert hinted.candidates[0].name == "convert_currency"
+    assert (hinted.outcome, hinted.probability) == ("ask", 0.5)
+    assert 0 < hinted.best_fits < 0.5, "that something fits does not make the best one right"
+
+
+def test_it_is_the_scripts_of_what_is_there_now_that_a_need_is_held_against(matcher: LexicalMatcher) -> None:
+    need, knitting = "Какая погода в Риме?", "Связать свитер из шерсти"
+    before = matcher.search(need).compared
+    names = [f"russian_{number}" for number in range(8)]
+    for name in names:
+        matcher.add(name, Document(name, "Прогноз: какая погода в городе."))
+    assert (before, matcher.search(need).compared) == (0, pytest.approx(8 / 12))
+    assert decide(matcher, need).candidates[0].name in names
+    assert decide(matcher, knitting).outcome == "fabricate", "most is in its script, and nothing is found"
+    for name in names:
+        matcher.remove(name)
+    assert decide(matcher, knitting).outcome == "ask"
+    assert decide(LexicalMatcher(), need).outcome == "fabricate", "there is nothing to compare it with"
+
+
+def test_a_script_without_blanks_has_no_words_to_compare_even_where_all_is_written_in_it() -> None:
+    chinese, korean = LexicalMatcher(), LexicalMatcher()
+    chinese.add("天气", Document("天气", "查询城市的天气预报。"))
+    korean.add("날씨", Document("날씨", "도시의 날씨 예보를 알려줍니다."))
+    assert decide(chinese, "罗马会下雨吗").outcome == "ask"
+    assert decide(korean, "스웨터 뜨개질하기").outcome == "fabricate", "it has blanks between its words"
 
 
 def test_a_need_of_two_parts_is_composed_of_the_capabilities_for_each(matcher: LexicalMatcher) -> None:
@@ -79,6 +144,32 @@ def test_dearer_wrong_matches_lead_from_use_over_asking_to_fabrication(matcher: 
     assert outcomes[0] == "use"
     assert "use" not in outcomes[2:]
     assert decide(matcher, need, prices=Prices(question=0)).outcome == "ask"
+
+
+def decided(outcome: Any, chosen: tuple[str, ...] = (), shown: str = "abcde") -> MatchDecision:
+    shown_ones = tuple(MatchCandidate(name=name, score=0.5) for name in shown)
+    return MatchDecision(
+        need="x", outcome=outcome, chosen=chosen, probability=0.5, costs={}, prices=Prices(), candidates=shown_ones
+    )
+
+
+@pytest.mark.parametrize(
+    ("decision", "cost"),
+    [
+        (decided("compose", ("a", "b")), 0),
+        (decided("compose", ("b", "a")), 0),
+        (decided("compose", ("a", "b", "c")), 3),
+        (decided("compose", ("a", "c")), 3),
+        (decided("use", ("a",)), 3),
+        (decided("fabricate"), 2),
+        (decided("ask"), 0.5),
+        (decided("ask", shown="ac"), 2.5),
+    ],
+)
+def test_a_need_of_several_costs_what_its_decision_gets_wrong(decision: MatchDecision, cost: float) -> None:
+    told = composing([(decision, {"a", "b"})])
+    assert told.cost == cost
+    assert (told.composed, told.right) == (decision.outcome == "compose", decision.outcome == "compose" and cost == 0)
 
 
 def cases(number: int, seed: int) -> list[tuple[Signals, bool]]:

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from blackboard.errors import BadInput, ModelUnavailable
 from blackboard.testing import RedisServer
 from blackboard.vectors import Vectors
-from registry.matching import Document
-from registry.matching.encoders import BedrockEncoder, CallableEncoder, LimitedEncoder
+from registry.matching import Document, Signals, decide
+from registry.matching.calibration import shipped
+from registry.matching.encoders import BedrockEncoder, CallableEncoder, Encoder, LimitedEncoder
 from registry.matching.hybrid import HybridMatcher, VectorStore
 from registry.matching.sentences import SentenceEncoder
 
@@ -95,13 +96,13 @@ class Kept:
     """A store of vectors in memory."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
+        self.kept: dict[tuple[str, str], bytes] = {}
 
     def get(self, identity: str, hashes: Sequence[str]) -> list[bytes | None]:
-        return [self.kept.get(each) for each in hashes]
+        return [self.kept.get((identity, each)) for each in hashes]
 
     def put(self, identity: str, vectors: Sequence[tuple[str, bytes]]) -> None:
-        self.kept.update(vectors)
+        self.kept.update({(identity, each): vector for each, vector in vectors})
 
 
 TOOLS = {
@@ -113,7 +114,7 @@ TOOLS = {
 }
 
 
-def built(encoder: CallableEncoder, documents: dict[str, Document], store: VectorStore | None = None) -> HybridMatcher:
+def built(encoder: Encoder, documents: dict[str, Document], store: VectorStore | None = None) -> HybridMatcher:
     pytest.importorskip("numpy")
     matcher = HybridMatcher(encoder, store)
     for name, document in documents.items():
@@ -131,6 +132,21 @@ def test_what_shares_no_word_is_found_by_meaning_and_says_so() -> None:
     assert found[0].name == "voyage"
     assert found[0].reasons[-1].startswith("means ")
     assert names(matcher, "something for the winter")[0] == "slope"
+
+
+def test_an_encoder_that_knows_both_languages_decides_about_a_need_in_another_script() -> None:
+    def encode(texts: Sequence[str]) -> list[list[float]]:
+        return Meaning()([text.replace("лодк", "boat").replace("океан", "ocean") for text in texts])
+
+    fillers = {f"filler_{number}": Document(f"filler_{number}", "Does nothing.") for number in range(200)}
+    matcher = built(CallableEncoder(encode, "meaning:1"), {**fillers, **TOOLS})
+    both = decide(matcher, "лодка через океан")
+    assert (both.candidates[0].name, both.note) == ("voyage", "")
+    assert both.probability == pytest.approx(shipped().probability(Signals(*both.signals)), abs=0.001)
+    matcher.add("new", Document("new", "Has no vector yet."))
+    matcher.background, matcher._asked = True, {}  # pyright: ignore[reportPrivateUsage]
+    by_words = decide(matcher, "лодка через океан")
+    assert (by_words.outcome, by_words.candidates) == ("ask", ()), "its vector was not prepared"
 
 
 @settings(max_examples=40, deadline=None)
@@ -271,8 +287,12 @@ def test_a_model_that_changed_under_its_identity_is_told_and_a_vector_that_was_d
     assert store.kept == told
 
 
-def bedrock(model: str, *replies: object) -> BedrockEncoder:
+def bedrock(model: str, *replies: object, asked: list[Any] | None = None) -> BedrockEncoder:
+    """An encoder of Bedrock that is told these bodies, one after the other, and keeps those that it asks with."""
     client = boto3.client("bedrock-runtime", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    if asked is not None:
+        note = "before-parameter-build.bedrock-runtime.InvokeModel"
+        client.meta.events.register(note, lambda params, **_: asked.append(json.loads(params["body"])))
     stub = Stubber(client)
     for reply in replies:
         body = json.dumps(reply).encode()
@@ -289,6 +309,36 @@ def test_bedrock_embeds_with_titan_one_by_one_and_with_cohere_together() -> None
     cohere = bedrock("cohere.embed-english-v3", {"embeddings": [[1.0], [2.0]]})
     assert cohere(["a", "b"]) == [[1.0], [2.0]]
     assert titan.identity != cohere.identity
+
+
+def test_cohere_is_asked_for_vectors_of_needs_as_such_which_are_kept_apart_from_those_of_the_same_text() -> None:
+    store, asked = Kept(), list[Any]()
+    text = "Voyage: books a boat."
+    replies = [{"embeddings": [[1.0, 0.0]]}, {"embeddings": [[0.0, 1.0]]}, {"embeddings": {"float": [[0.5, 0.5]]}}]
+    matcher = built(bedrock("cohere.embed-v4:0", *replies, asked=asked), {}, store)
+    batch = [("voyage", (text,))]
+    assert matcher.made(batch).tolist() == [[1.0, 0.0]]
+    matcher.prepare([text])
+    assert matcher._query(text).tolist() == [[0.0, 1.0]]  # pyright: ignore[reportPrivateUsage]
+    matcher._query("a boat")  # pyright: ignore[reportPrivateUsage]
+    assert asked == [
+        {"texts": [text], "input_type": "search_document"},
+        {"texts": [text], "input_type": "search_query"},
+        {"texts": ["a boat"], "input_type": "search_query"},
+    ]
+    again = built(bedrock("cohere.embed-v4:0"), {}, store)  # Bedrock is not to be asked: it fails
+    assert again.made(batch).tolist() == [[1.0, 0.0]]
+    assert again._query(text).tolist() == [[0.0, 1.0]]  # pyright: ignore[reportPrivateUsage]
+
+
+def test_titan_and_any_function_make_one_vector_of_a_text_whatever_it_is() -> None:
+    for encoder in (bedrock("amazon.titan-embed-text-v2:0", {"embedding": [1.0]}), CallableEncoder(Meaning(), "m:1")):
+        store = Kept()
+        matcher = built(encoder, {}, store)
+        matcher.made([("voyage", ("a boat",))])
+        matcher.prepare(["a boat"])
+        assert len(store.kept) == 1
+        assert LimitedEncoder(matcher.encoder).needs.identity == encoder.identity
 
 
 def test_what_bedrock_refuses_or_is_not_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blackboard.catalog import Catalog
-from blackboard.errors import BadInput
+from blackboard.errors import BadInput, EngineUnavailable
 from registry import Contract, Grants, Manifest, Prices, Registry
 from registry.offered import Offered
 
@@ -56,6 +57,31 @@ async def test_a_matcher_started_from_nothing_equals_one_that_followed(
     assert await follower.shortlist(asked, tenant="another") == [
         each for each in await fresh.shortlist(asked) if each.version.visible_to("another")
     ]
+
+
+async def test_the_first_list_is_read_in_parts_and_one_that_broke_off_is_read_again(
+    client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.listing._AT_ONCE", 3)
+    writer, reader = Registry(Catalog(client, "test")), Registry(Catalog(client, "test"))
+    names = [f"order_{number}" for number in range(8)]
+    for name in names:
+        await writer.register(make(name, "Orders."), source=CODE)
+    sizes: list[int] = []
+    whole = Catalog.get_many
+
+    async def read(catalog: Catalog, wanted: Sequence[tuple[str, str | None]]) -> Any:
+        sizes.append(len(wanted))
+        if len(sizes) == 2:
+            raise EngineUnavailable("the server is away")
+        return await whole(catalog, wanted)
+
+    monkeypatch.setattr(Catalog, "get_many", read)
+    with pytest.raises(EngineUnavailable):
+        await reader.list()
+    await writer.retire(names[0])
+    assert {each.name for each in await reader.shortlist("orders")} == set(names[1:])
+    assert max(sizes) == 3
 
 
 async def test_others_have_their_turn_while_the_first_list_is_made_and_one_that_was_cancelled_lacks_nothing(

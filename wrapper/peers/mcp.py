@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from blackboard.errors import BadInput
 from registry.peers import Listing, lane
 from registry.peers.mcp import Effects, listing
 from wrapper.context import current_task
-from wrapper.failing import PeerLost, PeerUnavailable, Permanent
+from wrapper.failing import PeerLost, PeerUnavailable, Permanent, RetryLater
+from wrapper.models.failures import retry_after
 from wrapper.peers.peer import (
     ANSWER_SECONDS,
     CALL_SECONDS,
@@ -34,6 +36,7 @@ from wrapper.reporting import Reporter
 from wrapper.secrets import Secrets
 
 if TYPE_CHECKING:
+    import httpx2
     import mcp
     from mcp.client import IncomingMessage
 
@@ -47,6 +50,9 @@ WORDS = 2000
 _CONNECT_SECONDS = 30.0
 _SILENCE_SECONDS = 3600.0
 """How long a stream of a call may say nothing; the attempt's own bound is what ends it before."""
+_REFUSALS: ContextVar[list[httpx2.HTTPStatusError] | None] = ContextVar("_REFUSALS", default=None)
+"""Where answers over HTTP that refuse the call of this context are kept. The library posts a request in the context of who asked
+for it, and tells of such an answer neither its status nor its headers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +161,9 @@ class McpPeer:
         # Redirects are not followed: a header with a secret goes where it was meant to go.
         http = await stack.enter_async_context(
             httpx2.AsyncClient(
-                headers=filled(self.headers, secrets), timeout=httpx2.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)
+                headers=filled(self.headers, secrets),
+                timeout=httpx2.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS),
+                event_hooks={"response": [_keep_refusal]},
             )
         )
         return streamable_http_client(self.url, http_client=http)
@@ -226,19 +234,35 @@ class McpSession:
         if task is not None:
             # The same for every attempt at the task: a server that honours it carries the call out once.
             meta = {f"{META}idempotency-key": task.idempotency_key, f"{META}attempt": task.attempt}
+        refusals: list[httpx2.HTTPStatusError] = []
+        outer = _REFUSALS.set(refusals)
         try:
             result = await self._client.call_tool(tool, dict(given), progress_callback=report, meta=meta)
         except mcp.MCPError as error:
+            for refusal in refusals:
+                if (wait := retry_after(refusal)) is not None:
+                    status = refusal.response.status_code
+                    raise RetryLater(wait, f"the server answered {status}: ask later") from error
             if error.code == mcp.types.CONNECTION_CLOSED:
                 raise PeerLost(f"the connection broke: {_short(error)}") from error
             if error.code in (mcp.types.INVALID_PARAMS, mcp.types.METHOD_NOT_FOUND):
                 raise Permanent(f"The server refused the call: {_short(error)}") from error
             raise PeerFailed(f"the server answered with error {error.code}: {_short(error)}") from error
+        finally:
+            _REFUSALS.reset(outer)
         if result.is_error:
             raise PeerFailed(_text(result.content) or "the tool says that it failed, and no more")
         if result.structured_content is not None:
             return result.structured_content
         return _plain(result.content)
+
+
+async def _keep_refusal(response: httpx2.Response) -> None:
+    import httpx2
+
+    refusals = _REFUSALS.get()
+    if refusals is not None and response.is_error:
+        refusals.append(httpx2.HTTPStatusError("", request=response.request, response=response))
 
 
 async def _judged_elsewhere(name: str, result: Any) -> None:
