@@ -14,7 +14,7 @@ from blackboard.errors import BadInput
 from blackboard.retries import ruling
 from blackboard.types import Failure
 from registry import origin
-from registry.peers import lane, mcp, offers, peer_of
+from registry.peers import a2a, lane, mcp, offers, peer_of
 from registry.peers.naming import names
 
 ANY: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -99,6 +99,16 @@ def test_what_cannot_be_taken_is_said_and_the_rest_is_taken() -> None:
     assert [offer.manifest.name for offer in found.offers] == ["search_good", "search_old"]
     assert [one.tool for one in found.refused] == ["good", "None", "capabilities", "list", "far", "bad"]
     assert all(one.why for one in found.refused)
+
+
+@pytest.mark.parametrize("said", [5, "no", ["x"], {"a": 1}, None])
+def test_what_a_peer_says_in_the_wrong_form_is_as_if_it_were_not_said(said: Any) -> None:
+    (offer,) = mcp.listing("shop", [tool("price", annotations=said)]).offers
+    assert offer.manifest.effects == "irreversible"
+    skill = {"id": "cook", "description": "Cooks.", "tags": said, "examples": said}
+    found = a2a.listing("kitchen", {"name": "Kitchen", "skills": [skill, said, {**skill, "id": "bake"}]})
+    assert [each.manifest.name for each in found.offers] == ["kitchen_cook", "kitchen_bake"]
+    assert len(found.offers[0].manifest.examples) == (said == ["x"])
 
 
 def test_words_of_a_server_are_cut_and_cleaned() -> None:
