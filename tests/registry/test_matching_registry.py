@@ -121,6 +121,7 @@ async def test_lessons_outlive_a_new_version_and_speak_again_when_a_retired_one_
     assert await registry.similar(make("other", "Convert money.")) == [], "near, but not the same"
     assert await registry.unlearn("convert") == 1
     assert await registry.shortlist("quokka", tenant="acme") == []
+    assert [each.name for each in await registry.shortlist("convert money", tenant="acme")] == ["convert"]
 
 
 async def test_what_the_contract_forbids_is_left_out_with_the_reason(client: redis.asyncio.Redis) -> None:
@@ -195,6 +196,16 @@ async def test_of_equals_the_one_with_the_better_record_comes_first_and_a_new_on
     now = 44.0
     assert await order() == ["aq", "bq", "xq"], "it takes ten seconds and five thousand tokens"
     assert (await registry.shortlist("weather forecast"))[1].reasons[-1] == "succeeded 50 of 50, 10 s, 5,000 tokens"
+
+
+async def test_a_search_finds_as_many_as_it_asks_for(client: redis.asyncio.Redis) -> None:
+    registry = Registry(Catalog(client, "test"))
+    for number in range(30):
+        await registry.register(make(f"weather_{number}", "Weather forecast"), source=CODE, sign=False)
+    for number in (1, 5, 20, 28):
+        assert len((await registry.find("weather forecast", k=number)).matches) == number
+    with pytest.raises(BadInput, match="Ask for at least one"):
+        await registry.find("weather forecast", k=0)
 
 
 async def test_a_need_without_a_word_is_refused(client: redis.asyncio.Redis) -> None:
