@@ -106,6 +106,19 @@ async def test_what_served_a_need_is_found_by_its_words_and_only_by_the_tenant_w
     assert await registry.lessons("convert_currency") == {"acme": (need,)}
 
 
+async def test_what_a_tenants_own_capability_served_counts_for_everybody_who_sees_it(
+    client: redis.asyncio.Redis,
+) -> None:
+    registry = Registry(Catalog(client, "test"))
+    await registry.register(make("convert", "Convert money.", tenant="acme"), source=CODE)
+    assert await registry.shortlist("quokka", tenant="acme") == []
+    await registry.learn("r1", "acme", 1.0, [("convert", "quokka zanzibar")])
+    for tenant, names in (("acme", ["convert"]), (None, ["convert"]), ("rival", [])):
+        assert [each.name for each in await registry.shortlist("quokka", tenant=tenant)] == names
+    await registry.unlearn("convert")
+    assert await registry.shortlist("quokka", tenant="acme") == []
+
+
 async def test_lessons_outlive_a_new_version_and_speak_again_when_a_retired_one_returns(
     client: redis.asyncio.Redis,
 ) -> None:
@@ -116,8 +129,11 @@ async def test_lessons_outlive_a_new_version_and_speak_again_when_a_retired_one_
     assert [each.name for each in await registry.shortlist("quokka", tenant="acme")] == ["convert"]
     await registry.retire("convert")
     assert await registry.shortlist("quokka", tenant="acme") == []
+    assert await registry.learn("r2", "acme", 2.0, [("convert", "wombat")]) == 1
+    assert await registry.shortlist("wombat", tenant="acme") == []
     await registry.activate("convert", first.sha)
-    assert [each.name for each in await registry.shortlist("quokka", tenant="acme")] == ["convert"]
+    for need in ("quokka", "wombat"):
+        assert [each.name for each in await registry.shortlist(need, tenant="acme")] == ["convert"]
     assert await registry.similar(make("other", "Convert money.")) == [], "near, but not the same"
     assert await registry.unlearn("convert") == 1
     assert await registry.shortlist("quokka", tenant="acme") == []
