@@ -45,6 +45,16 @@ def test_names_say_what_tools_are_called() -> None:
     }
 
 
+def test_a_name_that_would_be_too_long_is_cut_and_told_apart() -> None:
+    longest, longer = "a" * 59, "a" * 60
+    found = names("shop", [longest, longer, longer + "b"])
+    assert found[longest] == f"shop_{longest}"
+    assert len({*found.values()}) == 3
+    for tool in (longer, longer + "b"):
+        assert found[tool].startswith("shop_aaaa")
+        assert len(found[tool]) == 64
+
+
 @pytest.mark.parametrize(
     ("hints", "effects", "lost_again"),
     [
@@ -71,6 +81,46 @@ def test_what_a_tool_says_it_does_decides_whether_it_is_tried_again(
 def test_a_person_knows_better_what_a_tool_does() -> None:
     (offer,) = mcp.listing("shop", [tool("price")], effects={"price": "reads"}).offers
     assert offer.manifest.effects == "reads"
+
+
+def test_a_peers_tools_and_skills_are_for_whom_and_as_long_as_is_said_and_no_others_are_taken() -> None:
+    skills = [{"id": name, "description": f"Does {name}."} for name in ("price", "stock")]
+    for found in (
+        mcp.listing("shop", [tool("price"), tool("stock")], tenant="acme", seconds=7, only=["stock"]),
+        a2a.listing("shop", {"skills": skills}, tenant="acme", seconds=7, only=["stock"]),
+    ):
+        (offer,) = found.offers
+        assert found.refused == ()
+        assert (offer.tool, offer.manifest.name, offer.manifest.tenant) == ("stock", "shop_stock", "acme")
+        assert offer.manifest.limits.attempt_seconds == 7
+        assert offer.manifest.provenance["peer"]["tool"] == "stock"  # type: ignore[index, call-overload]
+
+
+@pytest.mark.parametrize(("effects", "again"), [("reads", True), ("writes", False), ("irreversible", False)])
+def test_an_agent_is_asked_again_only_where_asking_changes_nothing(effects: Any, again: bool) -> None:
+    (offer,) = a2a.listing("kitchen", {"name": "Kitchen"}, effects=effects).offers
+    assert (offer.manifest.name, offer.manifest.effects) == ("kitchen_ask", effects)
+    rule = next(each for each in offer.manifest.retry.rules if each.errors == ("*",))
+    assert (rule.max_attempts != 1) == again
+
+
+def test_what_an_agent_says_of_a_skill_is_read_by_whoever_looks_for_it() -> None:
+    skill = {
+        "id": "cook",
+        "name": "Cook",
+        "description": "Cooks.",
+        "tags": ["food", 3],
+        "examples": ["Fry an egg.", "", 3],
+    }
+    found = a2a.listing("kitchen", {"description": "A good one.", "skills": [skill, {"id": "bake"}]})
+    cook, bake = (offer.manifest for offer in found.offers)
+    assert cook.description == "Cook\nCooks.\nThe agent: A good one.\nTags: food"
+    assert [(each.description, each.input) for each in cook.examples] == [("Fry an egg.", {"message": "Fry an egg."})]
+    assert bake.description == "bake, a skill of a2a:kitchen.\nThe agent: A good one."
+    assert a2a.skill_of(cook) == {
+        "id": "kitchen_cook", "name": "kitchen cook", "description": cook.description, "tags": ["writes"],
+        "examples": ["Fry an egg."],
+    }  # fmt: skip
 
 
 def test_what_a_peer_offers_has_it_as_its_source_and_belongs_to_it() -> None:

@@ -80,6 +80,12 @@ def test_a_value_that_is_not_of_its_dynamodb_type_keeps_only_its_own_row_out(val
     assert [each.problem.field for each in found.refused] == [f"rows[0].{field}"]
 
 
+def test_capabilities_of_a_table_are_for_whom_it_is_read() -> None:
+    for given, tenant in (({}, "*"), ({"tenant": "acme"}, "acme")):
+        (one,) = import_records([row("add")], **given).imported
+        assert one.manifest.tenant == tenant
+
+
 @pytest.mark.parametrize("state", ["inactive", "Maintenance"])
 def test_rows_that_are_switched_off_stay_out(state: str) -> None:
     found = import_records([row("add", state=state), {**row("sub"), "state": state}, row("neg", state="active")])
