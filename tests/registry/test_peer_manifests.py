@@ -35,11 +35,12 @@ def test_names_are_legal_unique_and_do_not_depend_on_the_order_of_tools(tools: l
 
 
 def test_names_say_what_tools_are_called() -> None:
-    assert names("shop", ["readText", "read-text", "read_text", "price", "2fa", "工具"]) == {
+    assert names("shop", ["readText", "read-text", "read_text", "price", "v2", "2fa", "工具"]) == {
         "read_text": "shop_read_text",
         "readText": "shop_read_text_" + names("shop", ["readText", "read_text"])["readText"][-6:],
         "read-text": "shop_read_text_" + names("shop", ["read-text", "read_text"])["read-text"][-6:],
         "price": "shop_price",
+        "v2": "shop_v2",
         "2fa": "shop_n_2fa",
         "工具": "shop_" + names("shop", ["工具"])["工具"][-6:],
     }
@@ -144,11 +145,21 @@ def test_what_cannot_be_taken_is_said_and_the_rest_is_taken() -> None:
             tool("bad", outputSchema={"type": "nothing"}),
             {"description": "nameless", "inputSchema": ANY},
             tool("old", inputSchema={"$schema": "http://json-schema.org/draft-07/schema#", **ANY}),
+            {"name": "bare", "description": "Takes what nobody knows."},
         ],
     )
     assert [offer.manifest.name for offer in found.offers] == ["search_good", "search_old"]
-    assert [one.tool for one in found.refused] == ["good", "None", "capabilities", "list", "far", "bad"]
+    assert found.offers[1].manifest.input_schema == ANY, "read as every other, whatever draft it names"
+    assert [one.tool for one in found.refused] == ["good", "None", "capabilities", "list", "far", "bad", "bare"]
     assert all(one.why for one in found.refused)
+
+
+def test_what_has_no_name_of_its_own_is_refused_in_few_words() -> None:
+    nameless: list[Any] = [{"name": ""}, {"name": 5}, {"name": ["x" * 9000]}, 3, None, [], "price"]
+    found = mcp.listing("shop", [tool("price"), *nameless, tool("price")])
+    assert [offer.tool for offer in found.offers] == ["price"]
+    assert len(found.refused) == len(nameless) + 1
+    assert max(len(one.tool) for one in found.refused) == 200
 
 
 @pytest.mark.parametrize("said", [5, "no", ["x"], {"a": 1}, None])
