@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from blackboard.errors import BadInput
 from blackboard.retries import ruling
 from blackboard.types import Failure
-from registry import origin
+from registry import Manifest, origin
 from registry.peers import a2a, lane, mcp, offers, peer_of
 from registry.peers.naming import names
 
@@ -191,6 +191,11 @@ def test_more_tools_than_anybody_could_read_are_not_taken(monkeypatch: pytest.Mo
 def test_a_peer_needs_a_kind_and_a_name(kind: str, name: str) -> None:
     with pytest.raises(BadInput):
         lane(kind, name)
+
+
+@pytest.mark.parametrize("action", ["generic", "local.mcp", "local.shop", "local.ftp.shop", "mcp.shop"])
+def test_what_waits_in_no_peers_lane_belongs_to_no_peer(action: str) -> None:
+    assert peer_of(Manifest(name="price", description="Tell it.", input_schema=ANY, action=action)) is None
 
 
 def test_a_capability_as_a_tool_of_a_server_comes_back_as_it_was() -> None:
