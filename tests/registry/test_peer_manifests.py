@@ -193,9 +193,12 @@ def test_a_peer_needs_a_kind_and_a_name(kind: str, name: str) -> None:
         lane(kind, name)
 
 
-@pytest.mark.parametrize("action", ["generic", "local.mcp", "local.shop", "local.ftp.shop", "mcp.shop"])
-def test_what_waits_in_no_peers_lane_belongs_to_no_peer(action: str) -> None:
-    assert peer_of(Manifest(name="price", description="Tell it.", input_schema=ANY, action=action)) is None
+@pytest.mark.parametrize(
+    ("kind", "action"),
+    [("artifact", "generic"), ("artifact", "mcp.shop"), ("function", "local.mcp"), ("function", "local.ftp.shop")],
+)
+def test_what_waits_in_no_peers_lane_belongs_to_no_peer(kind: Any, action: str) -> None:
+    assert peer_of(Manifest(name="price", description="Tell it.", input_schema=ANY, kind=kind, action=action)) is None
 
 
 def test_a_capability_as_a_tool_of_a_server_comes_back_as_it_was() -> None:
@@ -204,3 +207,21 @@ def test_a_capability_as_a_tool_of_a_server_comes_back_as_it_was() -> None:
     assert out["name"] == "shop_price"
     (back,) = mcp.listing("shop", [{**out, "name": "price"}]).offers
     assert back.manifest.content_hash() == offer.manifest.content_hash()
+
+
+@pytest.mark.parametrize(
+    ("effects", "reads", "destroys", "again"),
+    [("pure", True, False, True), ("reads", True, False, False), ("writes", False, False, False),
+     ("irreversible", False, True, False)],
+)  # fmt: skip
+def test_a_tool_says_what_a_capability_does_and_only_the_schema_that_a_client_can_check(
+    effects: Any, reads: bool, destroys: bool, again: bool
+) -> None:
+    manifest = Manifest(name="price", description="Tell it.", input_schema=ANY, effects=effects)
+    assert mcp.tool_of(manifest) == {
+        "name": "price", "description": "Tell it.", "inputSchema": ANY,
+        "annotations": {"readOnlyHint": reads, "destructiveHint": destroys, "idempotentHint": again},
+    }  # fmt: skip
+    for output, there in ((ANY, True), ({"type": "array"}, False), ({}, False)):
+        made = Manifest(name="price", description="Tell it.", input_schema=ANY, output_schema=output, effects=effects)
+        assert ("outputSchema" in mcp.tool_of(made)) == there
