@@ -98,6 +98,8 @@ def test_a_search_is_served_by_what_it_found_that_worked_in_the_latest_round_any
 def test_what_worked_before_a_search_or_failed_after_it_does_not_serve_it() -> None:
     told = Told().round(worked=("add",)).round(search("sums", "add", "count"), worked=("add",)).round(failed=("count",))
     assert "sums" not in told.served
+    told.state.tasks["add.3"] = Task("add.3", "add.3", "capability", "add", "add.3", 3, NOW, "running")
+    assert "sums" not in told.served, "what never ended serves nothing"
     assert told.taught == [("add", "Do it.")]
 
 
@@ -169,4 +171,5 @@ def test_a_case_needs_a_candidate_and_signals_that_this_version_knows() -> None:
     assert [right for _, right in cases([request_, found])] == [False, True]
     assert cases([found._replace(decision=decided("sums", signals=(0.5,) * 5))]) == []
     assert cases([found._replace(decision=decided("sums", "add", signals=(0.5,) * 4))]) == []
-    assert cases([found._replace(decision=None)]) == []
+    unmatched = found._replace(decision=None)
+    assert (unmatched.right, cases([unmatched])) == (None, [])
