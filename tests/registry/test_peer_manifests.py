@@ -79,9 +79,18 @@ def test_what_a_tool_says_it_does_decides_whether_it_is_tried_again(
     assert ruling(offer.manifest.retry, unreached).again  # nothing was sent, so trying again does nothing twice
 
 
-def test_a_person_knows_better_what_a_tool_does() -> None:
-    (offer,) = mcp.listing("shop", [tool("price")], effects={"price": "reads"}).offers
-    assert offer.manifest.effects == "reads"
+@pytest.mark.parametrize(
+    ("effects", "again"), [("pure", True), ("reads", True), ("writes", True), ("irreversible", False)]
+)
+def test_a_person_knows_better_what_a_tool_does(effects: Any, again: bool) -> None:
+    hints = {"readOnlyHint": not again, "idempotentHint": not again}
+    known, other = mcp.listing(
+        "shop", [tool("price", annotations=hints), tool("stock", annotations=hints)], effects={"price": effects}
+    ).offers
+    assert known.manifest.effects == effects
+    rule = next(each for each in known.manifest.retry.rules if each.errors == ("*",))
+    assert (rule.max_attempts != 1) == again
+    assert other.manifest.effects == ("irreversible" if again else "reads"), "of the others its own word counts"
 
 
 def test_a_peers_tools_and_skills_are_for_whom_and_as_long_as_is_said_and_no_others_are_taken() -> None:
