@@ -133,6 +133,16 @@ def test_what_an_agent_says_of_a_skill_is_read_by_whoever_looks_for_it() -> None
     }  # fmt: skip
 
 
+def test_of_what_an_agent_says_much_is_read_a_little_and_what_cannot_be_taken_is_said() -> None:
+    examples = [f"{number}" * 900 for number in range(1, 9)]
+    found = a2a.listing("search", {"skills": [{"id": "all", "examples": examples}, {"id": "capabilities"}]})
+    (offer,) = found.offers
+    assert [each.description for each in offer.manifest.examples] == [each[:500] for each in examples[:5]]
+    (refused,) = found.refused
+    assert refused.tool == "capabilities"
+    assert "belongs to the arbiter" in refused.why
+
+
 def test_what_a_peer_offers_has_it_as_its_source_and_belongs_to_it() -> None:
     (offer,) = mcp.listing("shop", [tool("price")]).offers
     assert peer_of(offer.manifest) == ("mcp", "shop")
