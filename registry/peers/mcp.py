@@ -70,7 +70,7 @@ def _manifest(
     peer: str, tool: str, name: str, said: Mapping[str, Any], tenant: str, effects: Effects | None, seconds: float
 ) -> Manifest:
     annotations: Any = said.get("annotations")
-    hints = cast("Mapping[str, Any]", annotations) if isinstance(annotations, Mapping) else {}
+    hints: Mapping[str, Any] = cast("Mapping[str, Any]", annotations) if isinstance(annotations, Mapping) else {}
     does, retry = (effects, ONCE if effects == "irreversible" else REPEATED) if effects else _effects(hints)
     output = said.get("outputSchema")
     return Manifest.of(

@@ -106,7 +106,9 @@ def test_a_peers_tools_and_skills_are_for_whom_and_as_long_as_is_said_and_no_oth
         assert offer.manifest.provenance["peer"]["tool"] == "stock"  # type: ignore[index, call-overload]
 
 
-@pytest.mark.parametrize(("effects", "again"), [("reads", True), ("writes", False), ("irreversible", False)])
+@pytest.mark.parametrize(
+    ("effects", "again"), [("pure", True), ("reads", True), ("writes", False), ("irreversible", False)]
+)
 def test_an_agent_is_asked_again_only_where_asking_changes_nothing(effects: Any, again: bool) -> None:
     (offer,) = a2a.listing("kitchen", {"name": "Kitchen"}, effects=effects).offers
     assert (offer.manifest.name, offer.manifest.effects) == ("kitchen_ask", effects)
