@@ -103,6 +103,7 @@ def test_an_output_fits_when_it_or_a_property_of_it_may_be_of_the_type(
         ("object", {"type": "string"}, "returns string, not object"),
         ("integer", {"type": "number"}, "returns number, not integer"),
         ("string", {"type": "integer"}, "returns integer, not string"),
+        ("number", {"type": "string"}, "returns string, not number"),
         ("array", {"type": ["string", "null"]}, "returns null or string, not array"),
         ("array", {"type": "object", "properties": {"name": {"type": "string"}}}, "returns object, not array"),
         ("string", {"type": "array", "items": {"type": "string"}}, "returns array, not string"),

@@ -169,6 +169,9 @@ async def test_a_tenant_is_not_offered_what_belongs_to_another(client: redis.asy
     await registry.register(make("secret_weather", "Weather forecast", tenant="acme"), source=CODE)
     assert (await registry.decide("weather forecast", tenant="rival")).candidates == ()
     assert (await registry.decide("weather forecast", tenant="acme")).candidates[0].name == "secret_weather"
+    await registry.register(make("any_weather", "Weather forecast"), source=CODE)
+    decision = await registry.decide("weather forecast", tenant="rival", contract=Contract(effects=("pure",)))
+    assert ([each.name for each in decision.candidates], decision.left_out) == (["any_weather"], ())
 
 
 async def test_of_equals_the_one_with_the_better_record_comes_first_and_a_new_one_is_tried(
