@@ -206,8 +206,11 @@ class Finding(Listing):
         """
         await self._refresh()
         await self._offered.prepare(f"{manifest.name} {manifest.description}")
-        found = duplicates.similar(self._offered.seen_by(None), self._offered.document, Document.of(manifest), least)
-        return [each for each in found if self._active[each.name].visible_to(tenant)]
+        allowed = self._visible(tenant, away=True)
+        return duplicates.similar(
+            self._offered.seen_by(None), self._offered.document, Document.of(manifest), least,
+            allowed=None if allowed is None else allowed.__contains__,
+        )  # fmt: skip
 
     async def clusters(
         self, *, least: float = duplicates.DEFAULT_LEAST, told: Callable[[int, int], None] | None = None

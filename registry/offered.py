@@ -21,10 +21,7 @@ from registry.matching.interface import Encoding, Searching
 _log = logging.getLogger(__name__)
 
 _BETWEEN = "\0"
-"""Between a name and a tenant's mark: before every character of a name, so that equal scores stay in the order of names."""
-_FIRST_MARK = 0xF0000
-"""Marks are private characters, which no need has and no word is made of."""
-_MARKS = 0x10FFFD - _FIRST_MARK
+"""Between a name and a tenant: before every character of a name, so that equal scores stay in the order of names."""
 
 
 class Offered:
@@ -43,7 +40,6 @@ class Offered:
         """True while somebody calls :meth:`encode_some` for what changes."""
         self._manifests: dict[str, Manifest] = {}
         self._lessons: dict[str, dict[str, tuple[str, ...]]] = {}
-        self._marks: dict[str, str] = {}
         self._own: dict[str, set[str]] = {}
         """By tenant: the shared capabilities it has lessons for."""
 
@@ -91,9 +87,7 @@ class Offered:
 
     def seen_by(self, tenant: str | None) -> Searching:
         """The matcher as a tenant sees it; None sees no tenant's lessons about what tenants share."""
-        return _View(
-            self.matcher, self._own.get(tenant or "", set[str]()), self._marks.get(tenant or "", ""), self._own
-        )
+        return _View(self.matcher, self._own.get(tenant or "", set[str]()), tenant or "", self._own)
 
     @property
     def encodes(self) -> bool:
@@ -130,7 +124,7 @@ class Offered:
     def _show(self, name: str, tenant: str) -> None:
         if self._manifests[name].tenant == "*":
             self._own.setdefault(tenant, set()).add(name)
-            self.matcher.add(self._key(name, tenant), self.document(name, tenant))
+            self.matcher.add(_key(name, tenant), self.document(name, tenant))
 
     def _hide(self, name: str, tenant: str) -> None:
         own = self._own.get(tenant)
@@ -138,31 +132,31 @@ class Offered:
             own.discard(name)
             if not own:
                 del self._own[tenant]
-            self.matcher.remove(self._key(name, tenant))
-
-    def _key(self, name: str, tenant: str) -> str:
-        mark = self._marks.setdefault(tenant, chr(_FIRST_MARK + len(self._marks) % _MARKS))
-        return f"{name}{_BETWEEN}{mark}"
+            self.matcher.remove(_key(name, tenant))
 
 
 class _View:
     """A :class:`~registry.matching.interface.Searching` over the texts one tenant sees."""
 
-    def __init__(self, matcher: Matcher, own: set[str], mark: str, anybody: Mapping[str, set[str]]) -> None:
-        self._matcher, self._own, self._mark, self._anybody = matcher, own, mark, anybody
+    def __init__(self, matcher: Matcher, own: set[str], tenant: str, anybody: Mapping[str, set[str]]) -> None:
+        self._matcher, self._own, self._tenant, self._anybody = matcher, own, tenant, anybody
 
     def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
         if not self._anybody:
             return self._matcher.search(query, k=k, allowed=allowed)
 
         def seen(key: str) -> bool:
-            name, between, mark = key.partition(_BETWEEN)
-            if (mark != self._mark) if between else (name in self._own):
+            name, between, tenant = key.partition(_BETWEEN)
+            if (tenant != self._tenant) if between else (name in self._own):
                 return False
             return allowed is None or allowed(name)
 
         found = self._matcher.search(query, k=k, allowed=seen)
         return found._replace(candidates=[_named(each) for each in found.candidates])
+
+
+def _key(name: str, tenant: str) -> str:
+    return f"{name}{_BETWEEN}{tenant}"
 
 
 def _named(candidate: Candidate) -> Candidate:

@@ -45,10 +45,14 @@ def likeness(one: Document, other: Document) -> float:
 
 
 def similar(
-    matcher: Searching, documents: Callable[[str], Document], document: Document, least: float = DEFAULT_LEAST
+    matcher: Searching,
+    documents: Callable[[str], Document],
+    document: Document,
+    least: float = DEFAULT_LEAST,
+    allowed: Callable[[str], bool] | None = None,
 ) -> list[Alike]:
-    """The known capabilities a document is at least so like, most first; one of the same name is not compared."""
-    found = matcher.search(f"{document.name} {document.description}", k=_LOOKED_AT).candidates
+    """The allowed capabilities a document is at least so like, most first; one of the same name is not compared."""
+    found = matcher.search(f"{document.name} {document.description}", k=_LOOKED_AT, allowed=allowed).candidates
     alike = [Alike(each.name, likeness(document, documents(each.name))) for each in found if each.name != document.name]
     return sorted((each for each in alike if each.likeness >= least), key=lambda each: (-each.likeness, each.name))
 

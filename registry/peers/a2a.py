@@ -9,7 +9,7 @@ Source: Agent2Agent Protocol 1.0, "Agent Card" and "Skills".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import JsonValue
 
@@ -54,7 +54,7 @@ def listing(
     """
     offers: list[Offer] = []
     skills = card.get("skills") or [{"id": "ask", "name": card.get("name"), "description": card.get("description")}]
-    known, refused = told_apart(skills if isinstance(skills, list) else [], "id", only)  # pyright: ignore[reportUnknownArgumentType]
+    known, refused = told_apart(_listed(skills), "id", only)
     called = names(peer, sorted(known))
     for identity, skill in known.items():
         try:
@@ -81,7 +81,7 @@ def listing(
 
 
 def _description(peer: str, identity: str, skill: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    tags = [each for each in skill.get("tags") or () if isinstance(each, str)]
+    tags = [each for each in _listed(skill.get("tags")) if isinstance(each, str)]
     said = [
         words(skill.get("name")),
         words(skill.get("description"), f"{identity}, a skill of {label('a2a', peer)}."),
@@ -92,7 +92,11 @@ def _description(peer: str, identity: str, skill: Mapping[str, Any], card: Mappi
 
 
 def _examples(skill: Mapping[str, Any]) -> list[str]:
-    return [words(each)[:500] for each in skill.get("examples") or () if words(each)][:_EXAMPLES]
+    return [words(each)[:500] for each in _listed(skill.get("examples")) if words(each)][:_EXAMPLES]
+
+
+def _listed(said: Any) -> list[Any]:
+    return cast("list[Any]", said) if isinstance(said, list) else []
 
 
 def skill_of(manifest: Manifest) -> dict[str, JsonValue]:

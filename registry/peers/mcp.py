@@ -6,7 +6,7 @@ Source: Model Context Protocol, revisions 2025-06-18 to 2026-07-28, "Tools".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
@@ -69,7 +69,8 @@ def listing(
 def _manifest(
     peer: str, tool: str, name: str, said: Mapping[str, Any], tenant: str, effects: Effects | None, seconds: float
 ) -> Manifest:
-    hints: Mapping[str, Any] = said.get("annotations") or {}
+    annotations: Any = said.get("annotations")
+    hints: Mapping[str, Any] = cast("Mapping[str, Any]", annotations) if isinstance(annotations, Mapping) else {}
     does, retry = (effects, ONCE if effects == "irreversible" else REPEATED) if effects else _effects(hints)
     output = said.get("outputSchema")
     return Manifest.of(

@@ -6,6 +6,7 @@ switched off. One bad row must not keep the others out, and whoever cleans up ne
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -17,7 +18,7 @@ from registry.tables import Imported, from_record
 OFF = ("inactive", "maintenance", "deprecated", "disabled")
 """States of a row in which it is not offered."""
 
-_TYPES = ("S", "N", "BOOL", "NULL", "M", "L", "SS", "NS")
+_TYPES = ("S", "N", "B", "BOOL", "NULL", "M", "L", "SS", "NS", "BS")
 
 
 class Row(NamedTuple):
@@ -91,7 +92,7 @@ def _plain_row(row: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     if isinstance(item, Mapping) and len(row) == 1:
         row = item
     if row and all(_typed(value) for value in row.values()):
-        return {name: _untyped(value) for name, value in row.items()}
+        return {name: _untyped(f"record.{name}", value) for name, value in row.items()}
     return dict(row)
 
 
@@ -99,25 +100,29 @@ def _typed(value: object) -> bool:
     return isinstance(value, Mapping) and len(cast("Mapping[str, Any]", value)) == 1 and next(iter(value)) in _TYPES  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def _untyped(value: Any) -> Any:
+def _untyped(field: str, value: Any) -> Any:
+    if not _typed(value):
+        raise BadInput(field, value, f"Give its type and it, as DynamoDB exports it: one of {', '.join(_TYPES)}.")
     ((kind, inner),) = value.items()
-    match kind:
-        case "M":
-            return {name: _untyped(each) for name, each in inner.items()}
-        case "L":
-            return [_untyped(each) for each in inner]
-        case "N":
-            return _number(inner)
-        case "NS":
-            return [_number(each) for each in inner]
-        case "NULL":
+    match kind, inner:
+        case "M", dict():
+            return {name: _untyped(f"{field}.{name}", each) for name, each in cast("dict[str, Any]", inner).items()}
+        case "L", list():
+            return [_untyped(f"{field}[{at}]", each) for at, each in enumerate(cast("list[Any]", inner))]
+        case "NS", list():
+            return [_number(field, each) for each in cast("list[Any]", inner)]
+        case (("M" | "L" | "NS"), _):
+            raise BadInput(field, value, f"Give what {kind} stands for: {'an object' if kind == 'M' else 'a list'}.")
+        case "N", _:
+            return _number(field, inner)
+        case "NULL", _:
             return None
         case _:
             return inner
 
 
-def _number(text: Any) -> float | int:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
+def _number(field: str, text: Any) -> float | int:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(str(text))
+    raise BadInput(field, text, "Give a number.")

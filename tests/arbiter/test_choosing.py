@@ -16,7 +16,7 @@ from arbiter.cli import main
 from arbiter.tools import PLAN, SEARCH, built_in
 from blackboard.errors import BadInput
 from blackboard.testing import RedisServer
-from registry import Prices, Registry
+from registry import Grants, Manifest, Prices, Registry
 from wrapper.models.estimate import estimate_request
 
 
@@ -101,6 +101,31 @@ async def test_what_an_operator_does_not_allow_is_not_offered_not_found_and_not_
     for match in result.state.rounds[0].matches:
         assert match["left_out"] == ["scrub: writes is not allowed"]
     assert result.state.work == []
+
+
+async def test_searches_leave_out_what_would_be_refused_its_secrets(redis_server: RedisServer) -> None:
+    turns = [call(SEARCH, query="polish the brass lamp", inputs=[]), "No."] * 2
+    keyed = Manifest(
+        name="polish_with_key", description="Polish the brass lamp.", input_schema={"type": "object"},
+        grants=Grants(http_hosts=("lamps.example",), secrets=("KEY@lamps.example",)),
+    )  # fmt: skip
+    async with arbiter(redis_server.url, turns) as (a, _):
+        await a.registry.register(keyed, source="def handler():\n    return 1\n")
+        for sources, left_out in ((None, []), (("mail:inbox",), ["polish_with_key: asks for secrets"])):
+            result = await a.run("Polish the brass lamp.", sources=sources, timeout=60)
+            assert [match["left_out"] for match in result.state.rounds[0].matches] == [left_out] * 2
+            (answer,) = answers(result)
+            assert [each["name"] for each in answer["found"]] == ([] if left_out else ["polish_with_key"])
+            assert answer.get("left_out", []) == left_out
+
+
+async def test_what_mistakes_cost_here_decides_about_the_request_and_about_searches(redis_server: RedisServer) -> None:
+    turns = [call(SEARCH, query="polish brass lamp number 3"), "No."]
+    for prices, outcome in ((Prices(question=0), "ask"), (Prices(wrong_match=0.01), "use")):
+        choosing = Choosing(prices=prices)
+        async with arbiter(redis_server.url, turns, capabilities=bulky(4), choosing=choosing) as (a, _):
+            result = await a.run("Polish the brass lamp number 1.", timeout=60)
+        assert [match["outcome"] for match in result.state.rounds[0].matches] == [outcome] * 2
 
 
 async def test_one_search_is_made_for_a_need_in_a_round(

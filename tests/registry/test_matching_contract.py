@@ -34,6 +34,7 @@ def make(
         ("q", "q"),
         ("größe", "größe"),
         ("为", "为"),
+        ("A", "a"),
     ],
 )
 def test_a_required_input_is_supplied_by_a_name_that_says_the_same(wanted: str, there: str) -> None:
@@ -46,6 +47,8 @@ def test_a_required_input_is_supplied_by_a_name_that_says_the_same(wanted: str, 
         ("city", "country"),
         ("start_date", "end_date"),
         ("account_id", "order_id"),
+        ("account_id", "user_id"),
+        ("bank", "account"),
         ("q", "p"),
         ("amount", ""),
         ("a", "the"),
@@ -99,6 +102,8 @@ def test_an_output_fits_when_it_or_a_property_of_it_may_be_of_the_type(
     [
         ("object", {"type": "string"}, "returns string, not object"),
         ("integer", {"type": "number"}, "returns number, not integer"),
+        ("string", {"type": "integer"}, "returns integer, not string"),
+        ("number", {"type": "string"}, "returns string, not number"),
         ("array", {"type": ["string", "null"]}, "returns null or string, not array"),
         ("array", {"type": "object", "properties": {"name": {"type": "string"}}}, "returns object, not array"),
         ("string", {"type": "array", "items": {"type": "string"}}, "returns array, not string"),

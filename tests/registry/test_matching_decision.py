@@ -119,9 +119,40 @@ def test_the_best_of_the_whole_is_not_used_alone_where_another_would_be_used_for
     assert (both.outcome, both.chosen) == ("compose", ("convert_currency", "send_email"))
     for part in need.split(" and then "):
         assert decide(matcher, part).outcome == "use"
-    assert both.best_fits < 0.2, "one of them alone does half of it"
+    assert 0 <= both.best_fits < 0.2, "one of them alone does half of it"
     one = decide(matcher, "convert money into another currency and say what the amount is")
     assert (one.outcome, one.chosen) == ("use", ("convert_currency",))
+
+
+PARTS = ("get the weather forecast", "send an email", "book a flight", "convert money", "knit a jumper", "the city")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(("convert currency", "knit a jumper"), id="nothing fits one of them"),
+        pytest.param(("convert money into another currency", "convert currency"), id="one serves both"),
+        pytest.param((*PARTS[:4], PARTS[0]), id="more than four"),
+    ],
+)
+def test_nothing_is_composed_of_what_has_no_two_to_four_parts_that_different_ones_serve(
+    matcher: LexicalMatcher, parts: tuple[str, ...]
+) -> None:
+    decision = decide(matcher, " and then ".join(parts))
+    assert "compose" not in decision.costs
+
+
+@given(parts=st.lists(st.sampled_from(PARTS), max_size=5), question=st.floats(0, 10))
+def test_a_need_of_whatever_parts_is_decided_by_what_it_costs(parts: list[str], question: float) -> None:
+    matcher = LexicalMatcher()
+    for name, description in (("get_weather", "Weather forecast for a city."), ("send_email", "Send an email.")):
+        matcher.add(name, Document(name, description))
+    decision = decide(matcher, ". ".join(parts), prices=Prices(question=question))
+    assert decision.costs[decision.outcome] == min(decision.costs.values())
+    assert all(cost >= 0 for cost in decision.costs.values())
+    assert 0 <= decision.probability <= 1
+    assert 0 <= decision.best_fits <= 1
+    assert len(set(decision.chosen)) == {"use": 1, "compose": 2}.get(decision.outcome, 0)
 
 
 @settings(max_examples=60, deadline=None)

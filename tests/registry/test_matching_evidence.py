@@ -70,6 +70,24 @@ def test_only_what_was_tried_little_and_may_still_be_as_good_is_tried_for_being_
             assert weight == factor(each)
 
 
+def test_what_is_not_measured_costs_nothing() -> None:
+    always = Record({Status.SUCCEEDED: 100_000})
+    assert factor(always) == 1
+    assert factor(record(100_000, seconds=1.0)) < 1
+
+
+def test_a_new_version_comes_before_one_that_fits_as_well_and_after_one_that_fits_better() -> None:
+    (old, _), (weight, new) = factors([record(90, 10), Record()])
+    assert new
+    assert old < weight < 1.05 * old
+
+
+def test_a_new_version_has_three_tries_beside_one_that_was_hardly_used_itself() -> None:
+    for tried in range(TRIES):
+        _, (_, new) = factors([record(9), record(tried)])
+        assert new, f"after {tried} tries"
+
+
 def test_where_nothing_was_tried_nothing_comes_first_for_being_new() -> None:
     assert factors([Record(), Record()]) == [(factor(Record()), False)] * 2
     assert factors([]) == []

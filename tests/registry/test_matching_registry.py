@@ -132,6 +132,19 @@ async def test_what_served_a_need_is_found_by_its_words_and_only_by_the_tenant_w
     assert await registry.lessons("convert_currency") == {"acme": (need,)}
 
 
+async def test_what_a_tenants_own_capability_served_counts_for_everybody_who_sees_it(
+    client: redis.asyncio.Redis,
+) -> None:
+    registry = Registry(Catalog(client, "test"))
+    await registry.register(make("convert", "Convert money.", tenant="acme"), source=CODE)
+    assert await registry.shortlist("quokka", tenant="acme") == []
+    await registry.learn("r1", "acme", 1.0, [("convert", "quokka zanzibar")])
+    for tenant, names in (("acme", ["convert"]), (None, ["convert"]), ("rival", [])):
+        assert [each.name for each in await registry.shortlist("quokka", tenant=tenant)] == names
+    await registry.unlearn("convert")
+    assert await registry.shortlist("quokka", tenant="acme") == []
+
+
 async def test_lessons_outlive_a_new_version_and_speak_again_when_a_retired_one_returns(
     client: redis.asyncio.Redis,
 ) -> None:
@@ -142,11 +155,15 @@ async def test_lessons_outlive_a_new_version_and_speak_again_when_a_retired_one_
     assert [each.name for each in await registry.shortlist("quokka", tenant="acme")] == ["convert"]
     await registry.retire("convert")
     assert await registry.shortlist("quokka", tenant="acme") == []
+    assert await registry.learn("r2", "acme", 2.0, [("convert", "wombat")]) == 1
+    assert await registry.shortlist("wombat", tenant="acme") == []
     await registry.activate("convert", first.sha)
-    assert [each.name for each in await registry.shortlist("quokka", tenant="acme")] == ["convert"]
+    for need in ("quokka", "wombat"):
+        assert [each.name for each in await registry.shortlist(need, tenant="acme")] == ["convert"]
     assert await registry.similar(make("other", "Convert money.")) == [], "near, but not the same"
     assert await registry.unlearn("convert") == 1
     assert await registry.shortlist("quokka", tenant="acme") == []
+    assert [each.name for each in await registry.shortlist("convert money", tenant="acme")] == ["convert"]
 
 
 async def test_what_the_contract_forbids_is_left_out_with_the_reason(client: redis.asyncio.Redis) -> None:
@@ -178,6 +195,9 @@ async def test_a_tenant_is_not_offered_what_belongs_to_another(client: redis.asy
     await registry.register(make("secret_weather", "Weather forecast", tenant="acme"), source=CODE)
     assert (await registry.decide("weather forecast", tenant="rival")).candidates == ()
     assert (await registry.decide("weather forecast", tenant="acme")).candidates[0].name == "secret_weather"
+    await registry.register(make("any_weather", "Weather forecast"), source=CODE)
+    decision = await registry.decide("weather forecast", tenant="rival", contract=Contract(effects=("pure",)))
+    assert ([each.name for each in decision.candidates], decision.left_out) == (["any_weather"], ())
 
 
 async def test_of_equals_the_one_with_the_better_record_comes_first_and_a_new_one_is_tried(
@@ -221,6 +241,16 @@ async def test_of_equals_the_one_with_the_better_record_comes_first_and_a_new_on
     now = 44.0
     assert await order() == ["aq", "bq", "xq"], "it takes ten seconds and five thousand tokens"
     assert (await registry.shortlist("weather forecast"))[1].reasons[-1] == "succeeded 50 of 50, 10 s, 5,000 tokens"
+
+
+async def test_a_search_finds_as_many_as_it_asks_for(client: redis.asyncio.Redis) -> None:
+    registry = Registry(Catalog(client, "test"))
+    for number in range(30):
+        await registry.register(make(f"weather_{number}", "Weather forecast"), source=CODE, sign=False)
+    for number in (1, 5, 20, 28):
+        assert len((await registry.find("weather forecast", k=number)).matches) == number
+    with pytest.raises(BadInput, match="Ask for at least one"):
+        await registry.find("weather forecast", k=0)
 
 
 async def test_a_need_without_a_word_is_refused(client: redis.asyncio.Redis) -> None:

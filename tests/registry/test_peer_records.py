@@ -45,6 +45,7 @@ def test_rows_as_dynamodb_exports_them_come_in() -> None:
                     "description": {"S": "Validates orders."},
                     "action": {"M": {"type": {"S": "sqs"}, "target": {"S": "https://sqs/1/Agents"}}},
                     "ratio": {"N": "0.5"},
+                    "sizes": {"NS": ["1", "2.5"]},
                     "categories": {"L": [{"S": "orders"}, {"NULL": True}, {"BOOL": False}]},
                 }
             },
@@ -54,7 +55,35 @@ def test_rows_as_dynamodb_exports_them_come_in() -> None:
     assert (one.manifest.name, one.manifest.action, one.filename) == ("order_validator", "agents", "agent.py")
     kept = one.manifest.provenance["record"]
     assert kept["version"] == 3  # type: ignore[index, call-overload]
-    assert (kept["ratio"], kept["categories"]) == (0.5, ["orders", None, False])  # type: ignore[index, call-overload]
+    assert (kept["ratio"], kept["sizes"], kept["categories"]) == (0.5, [1, 2.5], ["orders", None, False])  # type: ignore[index, call-overload]
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"N": "many"}, "extra"),
+        ({"N": None}, "extra"),
+        ({"NS": ["1", "x"]}, "extra"),
+        ({"NS": 1}, "extra"),
+        ({"M": 3}, "extra"),
+        ({"L": 3}, "extra"),
+        ({"M": {"inner": {"L": [{"S": "fine"}, "bare"]}}}, "extra.inner[1]"),
+    ],
+)
+def test_a_value_that_is_not_of_its_dynamodb_type_keeps_only_its_own_row_out(value: Any, field: str) -> None:
+    def typed(name: str, **more: Any) -> dict[str, Any]:
+        texts = {"toolId": name, "filename": f"{name}.py", "schema": json.dumps(SCHEMA), "description": "Adds."}
+        return {**{key: {"S": text} for key, text in texts.items()}, "blob": {"B": "aGk="}, **more}
+
+    found = import_records([typed("bad", extra=value), typed("add")])
+    assert [one.manifest.name for one in found.imported] == ["add"]
+    assert [each.problem.field for each in found.refused] == [f"rows[0].{field}"]
+
+
+def test_capabilities_of_a_table_are_for_whom_it_is_read() -> None:
+    for given, tenant in (({}, "*"), ({"tenant": "acme"}, "acme")):
+        (one,) = import_records([row("add")], **given).imported
+        assert one.manifest.tenant == tenant
 
 
 @pytest.mark.parametrize("state", ["inactive", "Maintenance"])
