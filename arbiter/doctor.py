@@ -19,6 +19,7 @@ from blackboard.trust import Trust
 from registry import Signer, keyfile
 from registry.matching import refit
 from registry.matching.encoders import LimitedEncoder
+from registry.matching.sentences import SentenceEncoder
 from registry.signing import pinned
 
 PYTHON = (3, 11)
@@ -148,7 +149,9 @@ async def _encoder(named: str, call: bool) -> Finding:
         vector = (await asyncio.to_thread(LimitedEncoder(found), ["ready"]))[0]
     except (ArbiterError, ImportError) as error:
         return fail(name, str(error), encoding.REMEDY)
-    return ok(name, f"{found.identity}; {len(vector)} numbers a text, one in {time.perf_counter() - began:.3f} s")
+    took = time.perf_counter() - began
+    by = f" run by {found.runtime}" if isinstance(found, SentenceEncoder) else ""
+    return ok(name, f"{found.identity}{by}; {len(vector)} numbers a text, one in {took:.3f} s")
 
 
 async def _isolation(named: str | None) -> Finding:

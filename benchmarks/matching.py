@@ -2,9 +2,9 @@
 
 Registries of made-up capabilities, whose words are as unevenly common as those of a language, and needs made of a few of
 them. A lookup by words is held against plain BM25 over the same texts. A lookup by words and meanings includes what it takes to
-encode the need by weights of the size of all-MiniLM-L6-v2, which stands beside it alone. It is held against the least that a
-scan of all vectors can be: one NumPy product with the best ten taken, and the time in which the machine reads that much
-memory. Memory is what the process grows by. Rows with meanings need NumPy.
+encode the need by weights of the size of all-MiniLM-L6-v2, by onnxruntime where it is installed; that stands beside it alone, by
+each runtime. It is held against the least that a scan of all vectors can be: one NumPy product with the best ten taken, and
+the time in which the machine reads that much memory. Memory is what the process grows by. Rows with meanings need NumPy.
 
 Weights that are made up take as long as others, but nothing is near anything by them. So what a text means is put together of
 its words, whose vectors differ in some directions more than in others, as much more as all-MiniLM-L6-v2's vectors of the
@@ -22,7 +22,7 @@ from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -76,6 +76,7 @@ def _size(size: int, say: Callable[[str], None]) -> list[Row]:
     del lexical, bm25
     gc.collect()
     encoder = _encoder()
+    runtimes = [each for each in (encoder, _encoder("numpy")) if each is encoder or each.runtime != encoder.runtime]
     encoder.meant = {need: _meant(need, _BESIDE) for need in needs}
     encoder.skips = True
     _meanings()
@@ -96,13 +97,17 @@ def _size(size: int, say: Callable[[str], None]) -> list[Row]:
     def read(_: str) -> object:
         return matrix.max()
 
-    ours, theirs = _alternating(needs, both, [scan, read, lambda need: encoder.encode([need])])
+    encoding = [partial(_encode, each) for each in runtimes]
+    ours, theirs = _alternating(needs, both, [scan, read, *encoding])
     rows += [
         _row(
             title, "lookup by words and meanings, encoding included", ours, "NumPy, product with all vectors", theirs[0]
         ),
         _row(title, "", ours, "reading all vectors once", theirs[1]),
-        _row(title, "", ours, "encoding the need", theirs[2]),
+        *(
+            _row(title, "", ours, f"encoding the need, by {each.runtime}", taken)
+            for each, taken in zip(runtimes, theirs[2:], strict=True)
+        ),
         _added(title, "one more, until it can be found, encoding included", both, chance, both.encode_some),
         Row(title, "memory, by words and meanings", Spread(grown, grown, grown), "B"),
     ]
@@ -123,13 +128,17 @@ class _Encoder(SentenceEncoder):
 
 
 @cache
-def _encoder() -> _Encoder:
-    """One with weights of the usual size, made once; needs NumPy."""
+def _encoder(runtime: Literal["numpy"] | None = None) -> _Encoder:
+    """One with weights of the usual size, made once for each runtime; needs NumPy."""
     from benchmarks.weights import write
 
     with TemporaryDirectory() as folder:
         write(Path(folder), [_word(rank) for rank in range(1, _VOCABULARY)])
-        return _Encoder(folder)
+        return _Encoder(folder, runtime=runtime)
+
+
+def _encode(encoder: SentenceEncoder, need: str) -> object:
+    return encoder.encode([need])
 
 
 def _document(chance: random.Random) -> Document:

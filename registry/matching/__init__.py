@@ -14,7 +14,9 @@
 * :mod:`registry.matching.evaluation`: all of that, measured on :mod:`registry.matching.corpora`, beside
   :mod:`registry.matching.baselines`; :mod:`registry.matching.abstention` is how well it is known that nothing fits,
   :mod:`registry.matching.composing` what is made of needs that take several.
-* :mod:`registry.matching.sentences`: a sentence encoder out of a folder of weights.
+* :mod:`registry.matching.sentences`: a sentence encoder out of a folder of weights; :mod:`registry.matching.weights` reads them,
+  :mod:`registry.matching.pieces` takes texts apart, :mod:`registry.matching.numpy_runtime` or
+  :mod:`registry.matching.onnx_runtime` runs them.
 
 Enters: documents one at a time, as they come and go, and needs in words. Leaves: candidates with scores and reasons.
 """
