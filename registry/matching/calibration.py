@@ -1,7 +1,8 @@
 """From how sure a ranking looks to how often such a ranking is right: a logistic model of a few signals.
 
-What is shipped beside this module was fitted on development corpora and on variations of them: in parts of 3 to 400
-capabilities, with names or all but names left out, with descriptions cut short, among thousands of others.
+What is shipped beside this module was fitted on development corpora and on variations of them: in parts of 5 to 100
+capabilities, drawn by chance or because they resemble each other, with names, parameters or all but names left out, with
+descriptions cut short, among thousands of others.
 ``arbiter eval matching DIR --refit FILE`` fits one on corpora of yours. An installation refits it from its own outcomes: the
 shipped model is then what is believed until they say otherwise.
 

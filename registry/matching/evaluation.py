@@ -144,7 +144,7 @@ def evaluate(
         if name in (fitted or [next(iter(matchers))]):
             report.cases += cases
     for make in small:
-        report.cases += _small(corpus, queries, chance, make)
+        report.cases += _small(corpus, queries, gone, chance, make)
     return report
 
 
@@ -256,14 +256,20 @@ def _without(
 
 
 def _small(
-    corpus: Corpus, queries: Sequence[Query], chance: random.Random, make: Callable[[], Matcher]
+    corpus: Corpus,
+    queries: Sequence[Query],
+    alike: Mapping[frozenset[str], set[str]],
+    chance: random.Random,
+    make: Callable[[], Matcher],
 ) -> Iterable[tuple[Signals, bool]]:
-    """Cases of registries of 5 to 80 capabilities: what the needs of one are labelled with, and others by chance."""
+    """Cases of registries of 5 to 80 capabilities: what the needs of one are labelled with, and others by chance; in every
+    second one the others resemble these, as the capabilities of one installation do."""
     ids = sorted(corpus.documents)
-    for start in range(0, len(queries), _TOGETHER):
+    for number, start in enumerate(range(0, len(queries), _TOGETHER)):
         chosen = queries[start : start + _TOGETHER]
         known = {id for query in chosen for id in query.relevant}
-        known |= set(chance.sample(ids, min(len(ids), chance.choice((0, 10, 30, 60)))))
+        others = sorted(set[str]().union(*(alike[query.relevant] for query in chosen)) - known) if number % 2 else ids
+        known |= set(chance.sample(others, min(len(others), chance.choice((0, 10, 30, 60)))))
         matcher = make()
         for id in sorted(known):
             matcher.add(id, corpus.documents[id])

@@ -9,6 +9,7 @@ from registry.matching.documents import Document
 
 _LEAST = 1e-6
 """Scores have six places."""
+_AFTER = 9
 
 
 class Candidate(NamedTuple):
@@ -27,7 +28,8 @@ class Signals(NamedTuple):
     score: float = 0.0
     """Of the best candidate."""
     standing: float = 0.0
-    """How far the best stands before the tenth: 1 less the tenth's odds as a share of the best's; 1 where there are fewer."""
+    """How far the best stands before the nine after it: 1 less the mean of their odds as a share of the best's. Where there are
+    fewer than nine the others count as 0: a second that comes near tells against the best in a registry of five as well."""
     answered: float = 0.0
     """Share of what the best candidate says of itself, by what its words weigh, that the need asks for."""
     meant: float = 0.0
@@ -42,9 +44,14 @@ class Signals(NamedTuple):
 
 
 def standing(scores: Sequence[float]) -> float:
-    """How far the first of some scores stands before the tenth: see :attr:`Signals.standing`."""
-    first, tenth = scores[0], scores[9] if len(scores) > 9 else 0.0
-    return 1 - tenth * max(1 - first, _LEAST) / (max(first, _LEAST) * max(1 - tenth, _LEAST))
+    """How far the first of some scores stands before the nine after it: see :attr:`Signals.standing`."""
+    first, *others = map(_odds, scores[: 1 + _AFTER])
+    return 1 - sum(others) / (_AFTER * first)
+
+
+def _odds(score: float) -> float:
+    bounded = min(max(score, _LEAST), 1 - _LEAST)
+    return bounded / (1 - bounded)
 
 
 class Findings(NamedTuple):

@@ -254,12 +254,38 @@ def test_what_is_asked_of_a_capability_is_a_share_of_what_it_says_of_itself() ->
     assert answered("send letters abroad", served) == pytest.approx(answered("send letters abroad"), abs=0.02)
 
 
-def test_the_best_stands_the_further_out_the_less_the_tenth_has_and_furthest_where_there_are_fewer() -> None:
-    few = [0.5] * 9
-    assert standing(few) == 1
-    assert standing([*few, 0.5]) == 0
-    assert standing([*few, 0.2]) == pytest.approx(0.75)
+def test_the_best_stands_the_further_out_the_less_the_nine_after_it_have_and_what_is_not_there_has_nothing() -> None:
+    assert standing([0.5]) == 1
+    assert standing([0.5] * 10) == standing([0.5] * 30) == 0
+    assert standing([0.5] * 4) == pytest.approx(6 / 9)
+    assert standing([0.5] * 9 + [0.2]) == pytest.approx(0.75 / 9)
     assert 0 <= standing([1.0] * 10) <= standing([1.0] * 9 + [0.999]) < 1
+
+
+def test_one_of_many_alike_is_less_likely_than_one_among_strangers_however_few_there_are() -> None:
+    """Neither registry has ten candidates. What the need is about, all of the first are about; none does what it asks."""
+
+    def decided(*others: tuple[str, str]) -> Any:
+        matcher = LexicalMatcher()
+        for name, description in (("pause_timer", "Pauses a running timer."), *others):
+            matcher.add(name, Document(name, description))
+        return decide(matcher, "what is left on the pasta timer that is running")
+
+    alike = decided(
+        ("start_timer", "Starts a timer."),
+        ("cancel_timer", "Cancels a running timer."),
+        ("extend_timer", "Adds time to a running timer."),
+        ("name_timer", "Names a running timer."),
+    )
+    strangers = decided(
+        ("send_letter", "Sends a letter."),
+        ("paint_fence", "Paints a fence."),
+        ("sing_song", "Sings a song."),
+        ("bake_bread", "Bakes bread."),
+    )
+    assert alike.candidates[0].name.endswith("_timer")
+    assert strangers.candidates[0].name == "pause_timer"
+    assert alike.best_fits < strangers.best_fits - 0.1
 
 
 def test_rankings_by_words_and_by_meanings_are_judged_apart() -> None:
@@ -296,3 +322,30 @@ def test_the_words_of_what_is_removed_do_not_tell_that_it_was_there() -> None:
     evaluate(corpus, {"matcher": matcher})
     assert seen.count(False) == 2, "near and purged"
     assert len(matcher) == 3, "what was taken away is back"
+
+
+def test_every_second_small_registry_a_calibration_is_fitted_on_is_of_what_resembles_each_other() -> None:
+    documents = {
+        f"{thing}_{thing[0]}{number}": Document(thing, f"A {thing} of {thing[0]}{number}.")
+        for thing in ("letter", "fence", "song", "bread")
+        for number in range(10)
+    }
+    queries = [Query("letter l1", frozenset({"letter_l1"}))] * 80
+    made: list[set[str]] = []
+
+    class Noted(LexicalMatcher):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(set())
+            self._noted = made[-1]
+
+        def add(self, name: str, document: Document) -> None:
+            super().add(name, document)
+            self._noted.add(name)
+
+    evaluate(Corpus("alike", documents, queries), {"matcher": LexicalMatcher()}, small=[Noted])
+    assert len(made) == 8
+    about = [{name.partition("_")[0] for name in names} for names in made]
+    assert all(each == {"letter"} for each in about[1::2])
+    assert any(len(each) > 1 for each in about[::2])
+    assert any(len(names) > 1 for names in made[1::2])
