@@ -22,7 +22,7 @@ from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import psutil
 
@@ -77,8 +77,8 @@ def _size(size: int, say: Callable[[str], None]) -> list[Row]:
     gc.collect()
     encoder = _encoder()
     runtimes = [each for each in (encoder, _encoder("numpy")) if each is encoder or each.runtime != encoder.runtime]
-    encoder.meant = {need: _meant(need, _BESIDE) for need in needs}
-    encoder.skips = True
+    _Encoder.meant = {need: _meant(need, _BESIDE) for need in needs}
+    _Encoder.skips = True
     _meanings()
     before = _memory()
     both = HybridMatcher(encoder)
@@ -86,9 +86,9 @@ def _size(size: int, say: Callable[[str], None]) -> list[Row]:
     while both.encode_some():
         pass
     grown = _memory() - before
-    encoder.skips = False
+    _Encoder.skips = False
     matrix = np.random.default_rng(1).standard_normal((size, DIMENSIONS), dtype=np.float32)
-    asked = encoder.meant[needs[0]]
+    asked = _Encoder.meant[needs[0]]
 
     def scan(_: str) -> object:
         scores = matrix @ asked
@@ -117,8 +117,8 @@ def _size(size: int, say: Callable[[str], None]) -> list[Row]:
 class _Encoder(SentenceEncoder):
     """Takes as long as weights do, and says what was made up."""
 
-    meant: dict[str, Any]
-    skips: bool
+    meant: ClassVar[dict[str, Any]]
+    skips: ClassVar[bool]
     """Says it at once."""
 
     def __call__(self, texts: Sequence[str]) -> list[Any]:
@@ -138,7 +138,7 @@ def _encoder(runtime: Literal["numpy"] | None = None) -> _Encoder:
 
 
 def _encode(encoder: SentenceEncoder, need: str) -> object:
-    return encoder.encode([need])
+    return encoder.needs.encode([need])
 
 
 def _document(chance: random.Random) -> Document:

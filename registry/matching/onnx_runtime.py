@@ -15,6 +15,12 @@ from registry.matching.weights import Weights
 _OPERATORS = 20
 """The version of ONNX's operators, the first that has all that are used."""
 _ERRORS_ONLY = 3
+_OWN = "com.microsoft"
+"""The operators that onnxruntime adds."""
+_TOGETHER = 32
+_LARGEST, _ZERO = 127, 128
+_IN_WHOLE_NUMBERS = 4
+"""How ``MatMulNBits`` is to multiply: it rounds the other side as well."""
 _SILENT = "ORT_DISABLE_TELEMETRY"
 """Read when onnxruntime is imported. From 1.29 on it otherwise tells its makers of the models it runs, and keeps what it could
 not send below the home folder."""
@@ -30,6 +36,8 @@ class OnnxRuntime:
 
     Args:
         weights: what is run. The session reads them where they are, so they are kept.
+        rounded: run the linear maps in whole numbers of 8 bits, 32 weights to a scale: a quarter of the memory that a short
+            text reads, and vectors that point another way by some three hundredths (cosine .9997).
 
     Raises:
         Exception: an installation that does not work raises anything, and so does a session that cannot be made.
@@ -37,11 +45,11 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, rounded: bool = False) -> None:
         self._words = weights.tensors["embeddings.word_embeddings.weight"]
         self._places = weights.tensors["embeddings.position_embeddings.weight"]
         self._kinds = weights.tensors["embeddings.token_type_embeddings.weight"]
-        graph = _Graph(weights)
+        graph = _Graph(weights, rounded)
         os.environ.setdefault(_SILENT, "1")
         ort: Any = import_module("onnxruntime")
         options = ort.SessionOptions()
@@ -71,10 +79,11 @@ class OnnxRuntime:
 class _Graph:
     """The encoder as an ONNX model from its embedded pieces on, without the weights, which are given beside it."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, rounded: bool) -> None:
         self._onnx: Any = import_module("onnx")
         self._np: Any = import_module("numpy")
         self._weights = weights
+        self._linear = self._rounded if rounded else self._exact
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
         self.given: dict[str, Any] = {}
@@ -95,9 +104,9 @@ class _Graph:
             [helper.make_tensor_value_info("vectors", kinds.FLOAT, ["texts", self._weights.dimensions])],
             self._constants,
         )
-        operators = [helper.make_opsetid("", _OPERATORS)]
-        version = helper.find_min_ir_version_for(operators)
-        return helper.make_model(graph, opset_imports=operators, ir_version=version).SerializeToString()
+        operators, own = helper.make_opsetid("", _OPERATORS), helper.make_opsetid(_OWN, 1)
+        version = helper.find_min_ir_version_for([operators])
+        return helper.make_model(graph, opset_imports=[operators, own], ir_version=version).SerializeToString()
 
     def _build(self) -> None:
         np, size = self._np, self._weights.dimensions
@@ -133,8 +142,20 @@ class _Graph:
         seen = self._node("MatMul", self._node("Unsqueeze", "mask", second), self._node("Reshape", hidden, whole))
         self._node("LpNormalization", self._node("Squeeze", seen, second), to="vectors")
 
-    def _linear(self, rows: str, name: str) -> str:
+    def _exact(self, rows: str, name: str) -> str:
         return self._node("Gemm", rows, self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias"), transB=1)
+
+    def _rounded(self, rows: str, name: str) -> str:
+        np, weight = self._np, self._weights.tensors[f"{name}.weight"]
+        columns, size = weight.shape
+        blocks = np.zeros((columns, -(-size // _TOGETHER), _TOGETHER), dtype=np.float32)
+        blocks.reshape(columns, -1)[:, :size] = weight
+        scale = np.maximum(np.abs(blocks).max(axis=2, keepdims=True) / _LARGEST, np.float32(1e-30))
+        whole = self._constant(f"{name}.whole", (np.rint(blocks / scale) + _ZERO).astype(np.uint8))
+        return self._node(
+            "MatMulNBits", rows, whole, self._constant(f"{name}.scale", scale.ravel()), "", "", self._tensor(f"{name}.bias"),
+            domain=_OWN, K=size, N=columns, bits=8, block_size=_TOGETHER, accuracy_level=_IN_WHOLE_NUMBERS,
+        )  # fmt: skip
 
     def _norm(self, rows: str, name: str) -> str:
         weight, bias = self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from copy import copy
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +53,7 @@ class SentenceEncoder:
         self._np: Any = import_module("numpy")
         try:
             self._pieces = Pieces(weights.pieces)
-            self._run = _runtime(weights, runtime)
+            self._run, for_needs = _runtimes(weights, runtime)
         except BadInput:
             raise
         except (KeyError, ValueError) as error:
@@ -63,6 +64,12 @@ class SentenceEncoder:
         """How many numbers a vector has."""
         self.identity = f"weights:{weights.sha256[:16]}"
         """Changes with the weights; vectors of different identities cannot be compared."""
+        self.needs: SentenceEncoder = self
+        """Makes the vectors of needs, which somebody waits for: by onnxruntime in whole numbers of 8 bits, and so nearly the
+        same ones, under an identity of their own."""
+        if for_needs is not self._run:
+            self.needs = needs = copy(self)
+            needs._run, needs.identity, needs.needs = for_needs, f"{self.identity}:8", needs
 
     def __call__(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector for each text, in order."""
@@ -89,15 +96,17 @@ class SentenceEncoder:
         return ids, mask
 
 
-def _runtime(weights: Weights, wanted: str | None) -> NumpyRuntime | OnnxRuntime:
+def _runtimes(weights: Weights, wanted: str | None) -> tuple[NumpyRuntime | OnnxRuntime, NumpyRuntime | OnnxRuntime]:
+    """What runs weights, and what runs them for needs."""
     if wanted == "numpy" or (wanted is None and not installed()):
-        return NumpyRuntime(weights)
+        found = NumpyRuntime(weights)
+        return found, found
     try:
-        return OnnxRuntime(weights)
+        return OnnxRuntime(weights), OnnxRuntime(weights, rounded=True)
     except Exception as error:  # whatever is wrong with an installation, the weights can be run without
         if wanted is not None:
             remedy = f"It does not work here ({error!r}); install arbiter[onnx], or leave the runtime out."
             raise BadInput("runtime", wanted, remedy) from error
         found = NumpyRuntime(weights)
         _log.warning("onnxruntime is installed and does not work, NumPy runs the encoder: %r", error)
-        return found
+        return found, found

@@ -20,6 +20,7 @@ np: Any = pytest.importorskip("numpy")
 
 from benchmarks import weights  # noqa: E402
 from blackboard.errors import BadInput  # noqa: E402
+from registry.matching.encoders import LimitedEncoder  # noqa: E402
 from registry.matching.numpy_runtime import NumpyRuntime  # noqa: E402
 from registry.matching.onnx_runtime import installed  # noqa: E402
 from registry.matching.sentences import SentenceEncoder  # noqa: E402
@@ -109,6 +110,18 @@ def test_both_runtimes_give_the_same_vectors_under_the_same_identity(folder: Pat
     assert (ours.encode(texts) * theirs.encode(texts)).sum(1).min() > 0.99999
     assert ours.encode([]).shape == theirs.encode([]).shape == (0, 66)
     assert (ours.identity, ours.runtime, theirs.runtime) == (theirs.identity, "onnxruntime", "numpy")
+
+
+@needs_onnx
+def test_needs_are_encoded_in_fewer_digits_to_nearly_the_same_vectors_and_kept_apart(folder: Path) -> None:
+    ours, theirs = (SentenceEncoder(folder, runtime=each) for each in ("onnxruntime", "numpy"))
+    texts = ["", "winter " * 900, *(" ".join(WORDS[-number % 7 :] * (number % 19)) for number in range(70))]
+    close = (ours.encode(texts) * ours.needs.encode(texts)).sum(1)
+    assert 0.998 < close.min() < 0.999999
+    assert (ours.needs.identity, theirs.needs.identity) == (f"{ours.identity}:8", ours.identity)
+    limited = LimitedEncoder(ours)
+    assert limited.needs.identity == LimitedEncoder(ours.needs).needs.identity == ours.needs.identity
+    assert limited.needs(texts[:3]) == ours.needs(texts[:3]) != ours(texts[:3])
 
 
 @needs_onnx
