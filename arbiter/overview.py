@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from arbiter import display
+from blackboard.trust import TrustedKey
 from blackboard.types import Record
 from registry import Registry, Version
 from registry.matching import evidence
@@ -65,13 +66,16 @@ async def overview(registry: Registry, tenant: str | None = None, *, every: bool
             for version in await registry.versions(name)
             if version.visible_to(tenant)
         ]
-    rows = [await _row(registry, version, counts.get(version.name, 1), away) for version in found]
+    _, keys = await registry.trust.read()
+    rows = [await _row(registry, version, counts.get(version.name, 1), away, keys) for version in found]
     return Capabilities(rows)
 
 
-async def _row(registry: Registry, version: Version, versions: int, away: Mapping[str, str]) -> CapabilityRow:
+async def _row(
+    registry: Registry, version: Version, versions: int, away: Mapping[str, str], keys: Mapping[str, TrustedKey]
+) -> CapabilityRow:
     record = await registry.record(version.name, version.sha)
-    health, why = _health(version, record, away)
+    health, why = _health(version, record, away, keys)
     return CapabilityRow(
         name=version.name,
         sha=version.sha,
@@ -89,13 +93,20 @@ async def _row(registry: Registry, version: Version, versions: int, away: Mappin
     )
 
 
-def _health(version: Version, record: evidence.Record, away: Mapping[str, str]) -> tuple[Health, str]:
+def _health(
+    version: Version, record: evidence.Record, away: Mapping[str, str], keys: Mapping[str, TrustedKey]
+) -> tuple[Health, str]:
     if version.state == "retired":
         return "retired", "revoked" if version.revoked else ""
     if version.name in away:
         return "away", away[version.name]
-    if version.artifact_sha is not None and version.signature is None:
-        return "unsigned", "nobody vouches for its code, so it cannot run"
+    if version.artifact_sha is not None:
+        signature = version.signature
+        if signature is None:
+            return "unsigned", "nobody vouches for its code, so it cannot run"
+        key = keys.get(signature.key)
+        if key is None or key.revoked_at(int(signature.created)):
+            return "unsigned", f"what key {signature.key} signed does not count, so it cannot run"
     cautious, _ = evidence.bounds(record.succeeded, record.tried - record.succeeded)
     if record.tried >= _TRIED and cautious < _FAILING:
         return "failing", f"{record.tried - record.succeeded} of {record.tried} tasks failed"

@@ -39,10 +39,16 @@ async def test_each_capability_says_how_it_did_and_whether_it_is_well(
         assert found["broken"].why == "4 of 4 tasks failed"
         assert (found["echo"].calls, found["echo"].success, found["echo"].health) == (0, None, "new")
         assert (found["made"].versions, found["made"].health) == (2, "unsigned")
+        signed = await a.registry.register(manifest("signed", "as it is"), source=CODE)
+        assert {row.name: row.health for row in await overview(registry)}["signed"] == "new"
+        assert signed.signature is not None
+        await a.registry.trust.revoke(signed.signature.key, by="me")
+        row = {row.name: row for row in await overview(registry)}["signed"]
+        assert (row.health, signed.signature.key in row.why) == ("unsigned", True)
         every = [(row.name, row.state, row.health) for row in await overview(registry, every=True)]
         assert ("made", "retired", "retired") in every
-        assert len(every) == len(found) + 1
-        assert {row.name for row in await a.capabilities()} == found.keys()
+        assert len(every) == len(found) + 2
+        assert {row.name for row in await a.capabilities()} == {*found, "signed"}
         board = a._options["board"]
 
         def run(*words: str) -> str:
