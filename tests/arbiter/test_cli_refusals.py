@@ -75,6 +75,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["quotas", "set", "board", "--weight", "2"], "--weight: '2'", "Only tenants have a weight"),
         (["quotas", "set", "board", "--at-once", "0"], "--at-once: '0'", "Give 1 or more"),
         (["quotas", "set", "somebody", "--at-once", "1"], "subject: 'somebody'", "tenant:"),
+        (["quotas", "set", "capability:*", "--at-once", "1"], "subject: 'capability:*'", "name one"),
+        (["budgets", "set", "run:*", "--tokens", "10"], "level: 'run:*'", "Limits(tokens="),
         (["budgets", "set", "board", "--money", "-1.5"], "--money: '-1.5'", "Give 0 or more"),
         (["submit", "hi", "--board", "A B"], "board: 'A B'", "lower-case"),
         (["submit", "hi", "--url", "http://localhost:6379"], "url", "redis://"),
