@@ -120,6 +120,22 @@ def flagged(error: ValidationError, given: Mapping[Any, object], prefix: str = "
     return BadInput(prefix + problem.field.replace("_", "-"), given[problem.field], problem.remedy)
 
 
+def instructions(arguments: argparse.Namespace) -> str | None:
+    """The text in the file that ``--instructions`` names.
+
+    Raises:
+        BadInput: it cannot be read as text.
+    """
+    name: str | None = arguments.instructions
+    if name is None:
+        return None
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput("--instructions", name, f"It cannot be read as text: {why}. Name an existing file.") from None
+
+
 def roles(text: str) -> tuple[Role, ...]:
     """Roles from a list with commas.
 

@@ -45,6 +45,7 @@ def run(commands: Commands) -> None:
     words.fabrication(run)
     words.approval(run)
     words.choosing(run)
+    words.instructions(run)
     words.encoder(run)
     run.add_argument(
         "--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting after SECONDS; the run stays"
@@ -128,6 +129,7 @@ second signal gives everything back immediately."""
         words.fabrication(parser)
         words.approval(parser)
         words.choosing(parser)
+        words.instructions(parser)
         words.encoder(parser)
         parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"

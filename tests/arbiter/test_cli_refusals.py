@@ -90,6 +90,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["serve", "--roles", ","], "--roles", "arbiter, fabricator, wrapper"),
         (["serve", "--taint-policy", "/nowhere.json"], "taint: '/nowhere.json'", "cannot be read"),
         (["serve", "--fabrication", "/nowhere.json"], "fabrication: '/nowhere.json'", "cannot be read"),
+        (["serve", "--instructions", "/nowhere.txt"], "--instructions: '/nowhere.txt'", "Name an existing file"),
+        (["run", "hi", "--model", "SCRIPT", "--instructions", "EMPTY"], "instructions: ''", "Give a text"),
         (["submit", "hi", "--source", "two words"], "sources: 'two words'", "mail:inbox"),
         (["serve", "--capabilities", "no_such_module"], "no_such_module", "cannot be imported"),
         (["serve", "--capabilities", "/nowhere.py"], "/nowhere.py", "No such file"),
@@ -104,7 +106,8 @@ def test_a_refusal_names_the_value_and_the_remedy(
 ) -> None:
     twice = tmp_path / "twice.json"
     twice.write_text('{"effects": ["irreversible"], "effects": []}')
-    given = {"SCRIPT": script, "TWICE": str(twice), "@TWICE": f"@{twice}"}
+    (tmp_path / "empty.txt").touch()
+    given = {"EMPTY": str(tmp_path / "empty.txt"), "SCRIPT": script, "TWICE": str(twice), "@TWICE": f"@{twice}"}
     line = refused(capsys, *[given.get(word, word) for word in words])
     assert field in line
     assert any(part in line for part in remedy.split("|")), line
