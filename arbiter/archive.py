@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
@@ -21,7 +20,7 @@ from typing import IO, Any, cast
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from arbiter.patterns import Pattern
-from blackboard import events
+from blackboard import events, strict_json
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.events import Event
@@ -274,7 +273,7 @@ def read(path: Path | str, wanted: Filter | None = None) -> Iterator[dict[str, J
     wanted = wanted or Filter()
     for place, line in _numbered(path):
         try:
-            event = json.loads(line)
+            event = strict_json.loads(line)
             if not all(isinstance(event[name], str) for name in ("id", "source", "type")):
                 raise ValueError("id, source and type are texts")
             fits = wanted.fits_json(event)
@@ -293,7 +292,7 @@ def replay(path: Path | str, wanted: Filter | None = None) -> Iterator[Event]:
     wanted = wanted or Filter()
     for place, line in _numbered(path):
         try:
-            kind = json.loads(line)["type"].removeprefix(events.PREFIX).removesuffix(events.SUFFIX)
+            kind = strict_json.loads(line)["type"].removeprefix(events.PREFIX).removesuffix(events.SUFFIX)
             event = events.TYPES.get(kind, Event).model_validate_json(line)
         except (ValueError, ValidationError, KeyError, TypeError, AttributeError) as error:
             raise BadInput("file", place, f"It is no event: {error}") from error

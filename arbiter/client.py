@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -25,11 +26,14 @@ from blackboard.events import Event
 from blackboard.runs import Where, find
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Limits, RunSummary
+from wrapper.context import current_task
 
 if TYPE_CHECKING:
     from arbiter.answering import Answered
     from arbiter.stopping import CancelReport
     from arbiter.volunteering import OpenRequest
+
+log = logging.getLogger(__name__)
 
 
 class Client(Keeping):
@@ -40,6 +44,8 @@ class Client(Keeping):
         limits: bounds of the runs submitted, unless a call gives its own. Default: ``Limits()``, and for schedules those
             of the process that submits the run.
     """
+
+    _held_place_told = False
 
     async def submit(
         self,
@@ -146,6 +152,7 @@ class Client(Keeping):
         from arbiter import answering
 
         run_id = await answering.begin(self, request, name, run_id, idempotency_key, tenant, limits, sources)
+        await self._tell_of_held_place(run_id)
         return await answering.wait(self, run_id, name, timeout)
 
     async def result(self, run_id: str, *, timeout: float | None = None) -> RunResult:
@@ -159,6 +166,7 @@ class Client(Keeping):
         state = RunState(run_id)
         try:
             async with asyncio.timeout(timeout):
+                await self._tell_of_held_place(run_id)
                 async with contextlib.aclosing(self.board.watch(run_id, volatile=False)) as events:
                     async for event in events:
                         state.apply(event)
@@ -188,9 +196,27 @@ class Client(Keeping):
         if run_id is None:
             assert request is not None
             run_id = await self.submit(request, idempotency_key=idempotency_key, tenant=tenant, limits=limits)
+        await self._tell_of_held_place(run_id)
         async with contextlib.aclosing(self.board.watch(run_id)) as events:
             async for event in events:
                 yield event
+
+    async def _tell_of_held_place(self, run_id: str) -> None:
+        """Warn, once, when a task of this board waits for a run on it: it keeps the place that the run may need."""
+        task = current_task()
+        if task is None or self._held_place_told or not await self.board.standing(task.run_id, [task.task_id]):
+            return
+        over = (await self.board.summary(run_id)).ended_at is not None
+        if over or self._held_place_told:  # another task may have said it meanwhile
+            return
+        self._held_place_told = True
+        log.warning(
+            "Task %s waits for run %s and keeps its place among the attempts at a time of its process. When all places wait "
+            'so, none of what they wait for begins before their deadlines: give more by concurrency={"wrapper": N}, or let '
+            "a plan do both.",
+            task.task_id,
+            run_id,
+        )
 
     async def cancel(self, run_id: str, reason: str = "cancelled by request") -> str:
         """Stop a run; durable when this returns. See :meth:`blackboard.board.Board.cancel_run`."""

@@ -103,6 +103,8 @@ class Round:
     """What its conversation began with, where that was chosen anew for it."""
     attending: bool = False
     """Nobody asked the model: it was taken for open requests, and its calls are replies to earlier ones."""
+    instructions: str = ""
+    """Hash of the operator's instructions that the model was given; empty without any."""
 
     @property
     def inputs(self) -> dict[str, dict[str, JsonValue]]:
@@ -196,6 +198,7 @@ class RunState:
                         data.matches,
                         data.context,
                         data.attending,
+                        data.instructions,
                     )
                 )
                 self.pins.update(data.pins)

@@ -12,13 +12,13 @@ The language is that of Amazon EventBridge's event patterns, without ``wildcard`
 
 from __future__ import annotations
 
-import json
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import JsonValue
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 
 _Test = Callable[[Any], bool]
@@ -43,9 +43,9 @@ class Pattern:
         read: Any = pattern
         if isinstance(pattern, str):
             try:
-                read = json.loads(pattern)
+                read = strict_json.loads(pattern)
             except ValueError as error:
-                raise BadInput("pattern", pattern, f"It is no JSON: {error}.") from error
+                raise BadInput("pattern", pattern, f"It is not strict JSON: {error}.") from error
         self._fields = _fields(read, "pattern", 0)
 
     def matches(self, event: Mapping[str, Any]) -> bool:

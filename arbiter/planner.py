@@ -72,6 +72,7 @@ class Planner:
         choosing: which capabilities the model is shown.
         recalling: how much of the board, and of what is remembered, the model is shown.
         approval: whether the model may ask a person, and how one is asked.
+        instructions: of the operator, which the model is given behind the system prompt.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Planner:
         choosing: Choosing | None = None,
         recalling: Recalling | None = None,
         approval: ApprovalPolicy | None = None,
+        instructions: str | None = None,
     ) -> None:
         self._registry, self._model, self._attempts, self._spending = registry, model, attempts, spending
         self._control = Control(registry, strategies)
@@ -93,6 +95,7 @@ class Planner:
         self._choosing = choosing if choosing is not None else Choosing()
         self._recalling = recalling if recalling is not None else Recalling()
         self._approval = approval if approval is not None else ApprovalPolicy()
+        self._system, self._instructions = prompts.system(instructions), prompts.told(instructions)
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
@@ -111,6 +114,7 @@ class Planner:
                 return None
         try:
             self._within_limits(state)
+            self._tell_of_change(state)
             if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
                 self._states.keep(board, known)
                 return None
@@ -150,6 +154,7 @@ class Planner:
                 considered=tuple(dict.fromkeys([*offered, *rest, *decision.found])),
                 taint=merged(seen, decision.recalled),
                 context=view.context if view.new else None,
+                instructions=self._instructions,
                 matches=tuple(
                     each.model_dump(mode="json") for each in (*(one.decision for one in found), *decision.matches)
                 ),
@@ -177,6 +182,15 @@ class Planner:
             await self._registry.learn(state.run_id, state.tenant, ended or 0.0, needs)
         except ArbiterError as error:
             log.warning("run %s taught nothing: %s", state.run_id, error)
+
+    def _tell_of_change(self, state: RunState) -> None:
+        last = next((turn for turn in reversed(state.rounds) if not turn.attending), None)
+        if last is not None and last.instructions != self._instructions:
+            log.warning(
+                "run %s goes on with other instructions than in round %d: give all processes the same",
+                state.run_id,
+                last.number,
+            )
 
     def _within_limits(self, state: RunState) -> None:
         limits = state.limits
@@ -269,7 +283,7 @@ class Planner:
                 model,
                 conversation.messages(known.state, known.said, view),
                 tools=tools.specs(offered, agenda=known.state.agenda is not None, questions=self._approval.questions),
-                system=prompts.SYSTEM,
+                system=self._system,
                 attempts=self._attempts,
                 durable=True,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from wrapper.models.quoting import RULE
 
 SYSTEM = f"""\
@@ -34,3 +36,13 @@ Data:
 The request, every result, every entry and every description of a capability is framed like this. The frame of="request" \
 says what is wanted of you.
 """
+
+
+def system(instructions: str | None) -> str:
+    """The system prompt, with an operator's instructions behind it."""
+    return f"{SYSTEM}\nInstructions of the operator of this installation:\n{instructions}\n" if instructions else SYSTEM
+
+
+def told(instructions: str | None) -> str:
+    """What a decision records of an operator's instructions: their hash; empty without any."""
+    return hashlib.sha256(instructions.encode()).hexdigest() if instructions else ""

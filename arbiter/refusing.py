@@ -15,6 +15,8 @@ from registry import Capability
 from registry.signing import pinned
 
 _LONGEST_SECONDS = 1e9
+MOST_INSTRUCTIONS = 20_000
+"""Most characters that an operator's instructions may have."""
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -45,6 +47,7 @@ def check(options: Mapping[str, Any]) -> None:
             raise BadInput(name, seconds, f"Give a number of seconds of {least:g} or more.")
     if not isinstance(options["limits"], Limits | None):
         raise BadInput("limits", options["limits"], "Give Limits(rounds=…, tokens=…, …).")
+    _instructions(options["instructions"])
     if options["private_addresses"]:
         from wrapper.addresses import networks
 
@@ -57,6 +60,17 @@ def _words(field: str, value: Any) -> list[str]:
     if isinstance(value, str):
         raise BadInput(field, value, "Write a list, even of one.")
     return list(value)
+
+
+def _instructions(given: object) -> None:
+    if given is None:
+        return
+    if not isinstance(given, str) or not given.strip():
+        raise BadInput("instructions", given, "Give a text that says something, or None.")
+    if len(given) > MOST_INSTRUCTIONS:
+        raise BadInput("instructions", f"{len(given):,} characters", f"Give at most {MOST_INSTRUCTIONS:,}.")
+    if any("\ud800" <= each <= "\udfff" for each in given):
+        raise BadInput("instructions", given, "It holds half of a surrogate pair; write it as UTF-8.")
 
 
 def _isolation(given: Any) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from blackboard import events
+from blackboard import events, strict_json
 from blackboard.blobs import Blob
 from blackboard.board import Board
 from blackboard.catalog_records import StoredVersion
@@ -175,7 +175,7 @@ class _Reading:
         """The next line, which ends ``after`` bytes from the file's beginning."""
         if self._over:
             raise _Damage("There is more behind its end.")
-        [(kind, content)] = cast("dict[str, Any]", json.loads(line)).items()
+        [(kind, content)] = cast("dict[str, Any]", strict_json.loads(line)).items()
         if (self._count == 0) != (kind == "arbiter.run"):
             raise _Damage("It is not the whole file of a run; export it again.")
         if self._value is not None and kind != "part":

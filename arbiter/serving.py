@@ -120,6 +120,7 @@ class Serving:
                 registry, self.model, spending=self.spending, strategies=self._options["strategies"],
                 policy=self._options["taint"], choosing=self._options["choosing"],
                 recalling=self._options["recalling"], approval=self._options["approval"],
+                instructions=self._options["instructions"],
             )  # fmt: skip
             employ("arbiter", [STEP_LANE], planner.handle)
             self._keep(StandingRuns(board).run, "standing")

@@ -26,7 +26,7 @@ from pydantic import Field, field_validator
 from blackboard import _keys, _script
 from blackboard._script import retrying
 from blackboard.errors import ArbiterError, BadInput, BoardFull, EngineUnavailable
-from blackboard.types import Record, Settings
+from blackboard.types import Record, Settings, type_name
 
 if TYPE_CHECKING:
     from blackboard.board import Board
@@ -186,9 +186,11 @@ class Budgets:
         """Give a level a budget, or another one. What it has spent so far counts; a unit that is None becomes unbounded.
 
         Raises:
-            BadInput: no unit has a bound; use :meth:`remove` to take a budget away.
+            BadInput: no unit has a bound; use :meth:`remove` to take a budget away. Or the level can be nobody's: see
+                :func:`somebodys`.
             EngineUnavailable: the server stayed unreachable.
         """
+        somebodys("level", budget.level)
         if all(getattr(budget, unit) is None for unit in UNITS):
             raise BadInput("budget", budget.level, "Give at least one of tokens, money, seconds and fabrications.")
         await self._call("budget_write", [budget.level], budget.level, *_bounds(budget))
@@ -340,6 +342,27 @@ def checked_level(level: str) -> str:
         remedy = "Name board, tenant:…, run:…, task:…, capability:… or model:…; add /day for a budget by day."
         raise BadInput("level", level, remedy)
     return level
+
+
+def somebodys(field: str, level: str) -> None:
+    """Whether there can be what a level or a subject names. What bounds nobody is better refused than stored.
+
+    Args:
+        field: what a refusal calls it.
+
+    Raises:
+        BadInput: it has a ``*``, which stands for nothing here, or a tenant's name that no tenant can have.
+    """
+    kind, _, name = level.removesuffix("/day").partition(":")
+    if kind == "task":
+        name = name.partition("/")[0]  # what is behind it may be anything a model calls a task
+    if "*" in name:
+        remedy = f"Nothing is called so, and * does not stand for every {kind}: name one, or board for all together."
+        if kind in ("run", "task"):
+            remedy += " Each run has Limits(tokens=…) as its own, each attempt the tokens of its manifest's limits."
+        raise BadInput(field, level, remedy)
+    if kind == "tenant" and not re.match(type_name, name):
+        raise BadInput(field, level, "No tenant is called so: use 1-64 lower-case letters, digits, '.', '_' or '-'.")
 
 
 def _field(unit: Unit) -> str:

@@ -156,6 +156,8 @@ class RoundPlannedData(Stored):
     """What the conversation began with from this round on, where that was chosen anew."""
     attending: bool = False
     """Taken for open requests, without asking a model; in a planned run its calls are replies to those of the model."""
+    instructions: str = ""
+    """SHA-256 of the operator's instructions that the model was given with the system prompt; empty without any."""
 
 
 class RoundPlanned(Event):

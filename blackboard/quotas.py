@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from pydantic import Field, model_validator
 
 from blackboard import _keys, _script
-from blackboard.budgets import Budgets
+from blackboard.budgets import Budgets, somebodys
 from blackboard.errors import BadInput
 from blackboard.types import Record, Settings
 
@@ -93,9 +93,11 @@ class Quotas:
         this is a call for each: repeat it when it fails.
 
         Raises:
-            BadInput: a number that cannot be shared out over the board's shards.
+            BadInput: a number that cannot be shared out over the board's shards, or a subject that can be nobody's: see
+                :func:`~blackboard.budgets.somebodys`.
             EngineUnavailable: the server stayed unreachable.
         """
+        somebodys("subject", quota.subject)
         client: Any = self._board.client
         if quota.subject.startswith("model:"):
             await Budgets(self._board).pace(quota.subject, quota)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, Self, cast
 
 from pydantic import ValidationError
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 from blackboard.refusing import refused
 from blackboard.types import Settings
@@ -70,9 +70,11 @@ def table(path: Path | str, field: str, remedy: str) -> dict[str, Any]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        content: object = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        content: object = tomllib.loads(text) if path.suffix == ".toml" else strict_json.loads(text)
     except OSError as error:
         raise BadInput(field, str(path), f"It cannot be read: {error.strerror}. Name an existing file.") from None
+    except strict_json.NotStrict as error:
+        raise BadInput(field, str(path), f"It is not strict JSON: {error}.") from None
     except (ValueError, RecursionError) as error:
         raise BadInput(field, str(path), f"It is not JSON, nor TOML in a file named *.toml: {error}.") from None
     if not isinstance(content, dict):

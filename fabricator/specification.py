@@ -7,15 +7,15 @@ abstention.
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NoReturn, cast
+from typing import Literal, cast
 
 from pydantic import Field, JsonValue, ValidationError
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 from blackboard.types import Record
 from fabricator.settings import FabricationSettings
@@ -117,16 +117,12 @@ def _json_object(text: str) -> dict[str, JsonValue]:
     if len(blocks) > 1:
         raise ValueError(f"It holds {len(blocks)} fenced blocks; answer with exactly one JSON object.")
     try:
-        value: object = json.loads(blocks[0] if blocks else text, parse_constant=_constant)
-    except (ValueError, RecursionError) as error:
+        value: object = strict_json.loads(blocks[0] if blocks else text)
+    except ValueError as error:
         raise ValueError(f"It is not one JSON object: {error}.") from None
     if not isinstance(value, dict):
         raise ValueError("It is JSON, but not an object.")
     return cast("dict[str, JsonValue]", value)
-
-
-def _constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _closed(data: dict[str, JsonValue]) -> dict[str, JsonValue]:

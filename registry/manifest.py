@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from blackboard import strict_json
 from blackboard.approval import Approval
 from blackboard.errors import BadInput
 from blackboard.refusing import refused
@@ -212,9 +213,9 @@ class Manifest(Record):
         """
         if isinstance(data, str):
             try:
-                data = json.loads(data)
-            except (ValueError, RecursionError):
-                raise BadInput("manifest", data, "Give a JSON object.") from None
+                data = strict_json.loads(data)
+            except ValueError as error:
+                raise BadInput("manifest", data, f"It is not strict JSON: {error}. Give a JSON object.") from None
         if not isinstance(data, Mapping):
             raise BadInput("manifest", data, "Give an object with name, description and input_schema.")
         return cls(**cast(dict[str, Any], {str(key): value for key, value in cast(JsonObject, data).items()}))

@@ -7,13 +7,13 @@ says that a manifest has no place for goes to ``provenance`` and comes back on e
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from pydantic import JsonValue
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 from registry.manifest import Manifest
 from registry.openapi import describe
@@ -117,9 +117,9 @@ def _lane(action: object) -> str:
 def _object(field: str, value: object) -> dict[str, Any]:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise BadInput(f"record.{field}", value, "Give an object or its JSON text.") from None
+            value = strict_json.loads(value)
+        except ValueError as error:
+            raise BadInput(f"record.{field}", value, f"Give an object or its strict JSON text: {error}.") from None
     if not isinstance(value, Mapping):
         raise BadInput(f"record.{field}", value, "Give an object or its JSON text.")
     return dict(cast(Mapping[str, Any], value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 
 PRICES_VARIABLE = "ARBITER_PRICES"
@@ -59,7 +59,7 @@ class Prices:
             BadInput: the file cannot be read or is no price table.
         """
         try:
-            raw: Any = json.loads(Path(path).read_text("utf-8"))
+            raw: Any = strict_json.loads(Path(path).read_text("utf-8"))
             table = dict(raw)
             unpriced = str(table.pop("unpriced", "refuse"))
             return cls({name: Price(one["input"], one["output"]) for name, one in table.items()}, unpriced=unpriced)

@@ -6,7 +6,6 @@ grant binds the secret to. Whatever comes back, and whatever is told about it, h
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 from blackboard.redaction import SHORTEST, Redaction, redacted, redacted_bytes, remember
 from registry.grants import SECRET_HANDLE
@@ -102,9 +102,11 @@ def _read(path: Path, field: str = FILE) -> dict[str, str]:
     try:
         with open(path, encoding="utf-8") as file:
             status = os.fstat(file.fileno())
-            content: object = json.load(file)
+            content: object = strict_json.loads(file.read())
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        if isinstance(error, strict_json.NotStrict):
+            why = str(error)
         raise BadInput(
             field, str(path), f"It cannot be read: {why}. Name a JSON file from handles to values."
         ) from None

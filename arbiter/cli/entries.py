@@ -17,6 +17,7 @@ from rich.text import Text
 from arbiter import narration
 from arbiter.cli import NOT_SUCCEEDED, OK, options, output
 from arbiter.cli.runs import attended
+from blackboard import strict_json
 from blackboard.board import Board
 from blackboard.entries import UNSET, Entries, Written
 from blackboard.entry import Entry
@@ -270,8 +271,10 @@ def _value(word: str, field: str) -> JsonValue:
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(field, word, f"It cannot be read as text: {error}. Name an existing file.") from error
     try:
-        return cast(JsonValue, json.loads(word))
-    except (ValueError, RecursionError):
+        return cast(JsonValue, strict_json.loads(word))
+    except strict_json.NotStrict as error:
+        raise BadInput(field, word, f"It is not strict JSON: {error}.") from None
+    except ValueError:
         return word
 
 

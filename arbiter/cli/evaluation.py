@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.text import Text
 from arbiter import encoding
 from arbiter._drawing import risk_coverage
 from arbiter.cli import OK, output
+from blackboard import strict_json
 from blackboard.errors import BadInput
 from registry.matching import LexicalMatcher, Matcher, calibration, corpora, evaluation
 
@@ -108,7 +108,7 @@ def _dense(name: str) -> Callable[[], dict[str, Matcher]]:
 
 def _read(path: str) -> calibration.Calibration:
     try:
-        return calibration.Calibration.model_validate(json.loads(Path(path).read_text("utf-8")))
+        return calibration.Calibration.model_validate(strict_json.loads(Path(path).read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise BadInput("--calibration", path, f"Give a file that --refit wrote; {error}.") from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import JsonValue, ValidationError
 
+from blackboard import strict_json
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.refusing import refused
 from blackboard.types import Limits
@@ -52,7 +52,7 @@ def request(word: str) -> str | dict[str, JsonValue]:
     """The request in a word: text, a JSON object, ``@FILE``, or ``-`` for standard input.
 
     Raises:
-        BadInput: a file that cannot be read, or JSON that is no object.
+        BadInput: a file that cannot be read, or JSON that is not strict, or no object.
     """
     if word == "-":
         return _parsed(sys.stdin.read(), "standard input", strict=False)
@@ -85,9 +85,11 @@ def _parsed(text: str, origin: str, *, strict: bool) -> str | dict[str, JsonValu
     if not strict and not text.lstrip().startswith("{"):
         return text
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadInput("request", origin, f"It is not JSON: {error}. Correct it, or write plain text.") from error
+        value = strict_json.loads(text)
+    except ValueError as error:
+        raise BadInput(
+            "request", origin, f"It is not strict JSON: {error}. Correct it, or write plain text."
+        ) from error
     if not isinstance(value, dict):
         raise BadInput("request", origin, "Its JSON must be an object.")
     return cast("dict[str, JsonValue]", value)
@@ -116,6 +118,22 @@ def flagged(error: ValidationError, given: Mapping[Any, object], prefix: str = "
     if problem.field not in given:
         return problem
     return BadInput(prefix + problem.field.replace("_", "-"), given[problem.field], problem.remedy)
+
+
+def instructions(arguments: argparse.Namespace) -> str | None:
+    """The text in the file that ``--instructions`` names.
+
+    Raises:
+        BadInput: it cannot be read as text.
+    """
+    name: str | None = arguments.instructions
+    if name is None:
+        return None
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput("--instructions", name, f"It cannot be read as text: {why}. Name an existing file.") from None
 
 
 def roles(text: str) -> tuple[Role, ...]:

@@ -45,6 +45,7 @@ def run(commands: Commands) -> None:
     words.fabrication(run)
     words.approval(run)
     words.choosing(run)
+    words.instructions(run)
     words.encoder(run)
     run.add_argument(
         "--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting after SECONDS; the run stays"
@@ -128,6 +129,7 @@ second signal gives everything back immediately."""
         words.fabrication(parser)
         words.approval(parser)
         words.choosing(parser)
+        words.instructions(parser)
         words.encoder(parser)
         parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
@@ -186,9 +188,15 @@ def look(commands: Commands) -> None:
     show = words.command(commands, "show", "arbiter.cli.runs:show", "show a run: rounds, tasks, answer")
     show.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
     words.as_json(show, "everything about it")
-    why = words.command(commands, "why", "arbiter.cli.why:why", "say what the matcher decided in a run, and why")
-    why.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
-    words.as_json(why, "one line for each decision")
+    why = words.command(
+        commands, "why", "arbiter.cli.why:why", "say what was decided in a run, or about a task, and why"
+    )
+    why.add_argument(
+        "run",
+        metavar="RUN[/TASK]",
+        help="id of a run, or an unambiguous beginning of one; RUN/TASK, as 'show --json' has it, for one of its tasks",
+    )
+    words.as_json(why, "one line for each decision, or one for the task,")
     events = words.command(
         commands, "events", "arbiter.cli.runs:events", "print events: of one run, or of the latest runs"
     )

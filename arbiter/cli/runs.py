@@ -46,7 +46,7 @@ async def _run(arguments: argparse.Namespace) -> int:
         examiner_model=arguments.examiner_model, capabilities=capabilities,
         grace_seconds=GRACE_SECONDS, isolation=arguments.isolation, taint=arguments.taint_policy,
         fabrication=arguments.fabrication, choosing=arguments.choosing, matcher=arguments.encoder,
-        approval=arguments.approval_policy,
+        approval=arguments.approval_policy, instructions=options.instructions(arguments),
         **options.place(arguments),
     ) as served:  # fmt: skip
         if not served.sandboxed:

@@ -1,18 +1,20 @@
 """The command why: what the matcher decided in a run and what led to it, what of the board its model was shown, and which
-tasks waited for a person."""
+tasks waited for a person; or why a task is what it is."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.text import Text
 
 from arbiter import narration
 from arbiter.cli import OK, options, output
-from arbiter.fold import Task, fold
+from arbiter.fold import Task, current, fold
 from arbiter.outcomes import outcomes
+from arbiter.task_reasons import AttemptEnd, TaskReasons, reasons
 from blackboard.board import Board
 from blackboard.events import Context
 from blackboard.taint import TaintPolicy
@@ -20,8 +22,88 @@ from registry.matching import MatchDecision
 
 
 def why(arguments: argparse.Namespace) -> int:
-    """Tell, of each round of a run, what was chosen to be shown, which capabilities were found for what, and what followed."""
-    return asyncio.run(_why(arguments))
+    """Tell, of each round of a run, what was chosen to be shown, which capabilities were found for what, and what followed.
+
+    Of a task: what made it, why this capability and version, what it waited for, and how its attempts ended.
+    """
+    run, slash, task = arguments.run.partition("/")
+    return asyncio.run(_why_task(arguments, run, task) if slash else _why(arguments))
+
+
+async def _why_task(arguments: argparse.Namespace, run: str, task: str) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        run_id = await options.run_id(board, run)
+        state = await current(board, run_id)
+        told = reasons(state, await board.history(run_id), f"{run_id}/{task}")
+    if arguments.json:
+        output.line(told.model_dump(mode="json"))
+        return OK
+    console = output.console()
+    name = narration.one_line(told.capability, 64)
+    console.print(
+        Text(f"{narration.one_line(told.task, 200)}  {told.kind} {name}, {told.state}", "bold"), soft_wrap=True
+    )
+    for line in _made(told):
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    if told.decision is not None:
+        console.print(Text(f"  The matcher's decision in round {told.decided_in}:"), soft_wrap=True)
+        tell(console, told.decision)
+    elif told.kind == "capability":
+        console.print(Text("  No decision of the matcher names it."), soft_wrap=True)
+    for line in _went(told, state.tasks[told.task]):
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    return OK
+
+
+def _made(told: TaskReasons) -> Iterator[str]:
+    """What made a task, and its version."""
+    if told.tool is not None:
+        yield f"Posted in round {told.posted_in}: the model called {told.tool} {narration.one_line(told.given)}"
+    elif told.activation is not None:
+        yield f"Posted for activation {told.activation} of the run's agenda; arbiter agenda explain says why that was picked."
+    elif told.kind == "capability" and told.posted_in == 0:
+        yield "Posted as what the run was accepted to call."
+    if told.made_by is not None:
+        yield f"The capability was made by {narration.one_line(told.made_by, 200)}"
+    if told.version is not None:
+        pinned = {None: "not pinned", 0: "pinned when the run was accepted"}.get(
+            told.pinned_in, f"pinned in round {told.pinned_in} for the rest of the run"
+        )
+        yield f"Version {told.version[:12]}, {pinned}."
+    if told.shown:
+        yield f"The model of that round was shown it, as one of {told.shown:,}."
+
+
+def _went(told: TaskReasons, task: Task) -> Iterator[str]:
+    """What a task waited for, and how its attempts ended."""
+    for one in told.waited_for:
+        took = "" if one.seconds is None else f" after {narration.seconds(one.seconds)}"
+        yield f"Waited for {narration.one_line(one.task, 200)} ({narration.one_line(one.capability, 64)}): {one.state}{took}"
+    if told.waited_seconds:
+        yield f"Could begin {narration.seconds(told.waited_seconds)} after it was posted."
+    if told.asked is not None:
+        yield waited(task)
+    for stage in narration.stages(task):
+        detail = f": {narration.one_line(stage.detail, 200)}" if stage.detail else ""
+        yield f"{narration.stage_name(stage)} {stage.outcome}{detail}"
+    if told.stopping:
+        yield f"Told to stop: {narration.one_line(told.stopping, 200)}"
+    for each in told.attempts:
+        yield _ended(each, told.worker if each.ended != "repeated" else None)
+    if not any(each.ended != "repeated" for each in told.attempts):
+        yield f"It is {told.state}, after {narration.count(told.begun, 'attempt')} begun."
+
+
+def _ended(each: AttemptEnd, worker: str | None) -> str:
+    why = f": {narration.failure(each.error, 400)}" if each.error else ""
+    if each.delay_seconds is not None:
+        return f"Attempt {each.number} failed, again in {narration.seconds(each.delay_seconds)}{why}"
+    by = f" on {narration.one_line(worker, 80)}" if worker else ""
+    return (
+        f"Attempt {each.number} ended as {each.ended}{by}{why}"
+        if each.number
+        else f"Ended as {each.ended} without an attempt{why}"
+    )
 
 
 async def _why(arguments: argparse.Namespace) -> int:

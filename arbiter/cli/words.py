@@ -171,6 +171,12 @@ def choosing(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def instructions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--instructions", metavar="FILE", help="text that the planning model is given behind the system prompt"
+    )
+
+
 def encoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", metavar="NAME",

@@ -41,6 +41,7 @@ from google.protobuf.json_format import MessageToDict
 from pydantic import JsonValue
 
 from arbiter.exporting.carrying import MOST, Caller, Offered, trouble
+from blackboard import strict_json
 from blackboard.errors import ArbiterError, BadInput
 from registry import Manifest, Version
 from registry.peers.a2a import skill_of
@@ -243,8 +244,8 @@ def _given(manifest: Manifest, text: str, data: Sequence[Any]) -> dict[str, Json
     if data and isinstance(data[0], dict):
         return cast("dict[str, JsonValue]", data[0])
     if text.startswith("{"):
-        with contextlib.suppress(ValueError, RecursionError):
-            return cast("dict[str, JsonValue]", json.loads(text))
+        with contextlib.suppress(ValueError):
+            return cast("dict[str, JsonValue]", strict_json.loads(text))
     properties = manifest.input_schema.get("properties")
     required = manifest.input_schema.get("required") or []
     if isinstance(properties, Mapping) and isinstance(required, list) and text:

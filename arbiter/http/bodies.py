@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from arbiter.http.problems import Malformed, TooSlow, Unsupported
+from blackboard import strict_json
 from blackboard.errors import BadInput, Oversized
 from blackboard.refusing import refused
 from blackboard.types import Limits
@@ -66,7 +66,7 @@ async def model(request: Request, kind: type[B]) -> B:
     """The body as a JSON object of known fields; an empty one has the defaults.
 
     Raises:
-        Malformed: it is no JSON.
+        Malformed: it is no JSON, or not strict (see :mod:`blackboard.strict_json`).
         BadInput: a field that is unknown, missing or malformed.
         Oversized, TooSlow: as :func:`read`.
         Unsupported: it is not said to be JSON.
@@ -96,7 +96,7 @@ async def request_of(request: Request) -> str | dict[str, JsonValue]:
     """The request to be planned: text, a JSON object, or a CloudEvent.
 
     Raises:
-        Malformed: text that is not UTF-8, or JSON that is none, or no object.
+        Malformed: text that is not UTF-8, or JSON that is none, not strict, or no object.
         Unsupported: another media type.
         Oversized, TooSlow: as :func:`read`.
     """
@@ -149,16 +149,11 @@ def _text(content: bytes) -> str:
 
 
 def _json(content: bytes) -> JsonValue:
+    text = _text(content)
     try:
-        return cast(JsonValue, json.loads(_text(content), parse_constant=_no_constant))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise Malformed("body", "text", f"It is not JSON: {error}.") from None
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")
+        return cast(JsonValue, strict_json.loads(text))
+    except ValueError as error:
+        raise Malformed("body", "text", f"It is not strict JSON: {error}.") from None
 
 
 def idempotency_key(request: Request) -> str | None:

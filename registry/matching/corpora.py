@@ -6,13 +6,13 @@ number of ``queries*.jsonl`` (``{query, relevant: [ids]}``). One without queries
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 from registry.matching.documents import Document
 
@@ -137,8 +137,10 @@ def _rows(path: Path, kinds: Mapping[str, tuple[type, ...]], like: str) -> Itera
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = strict_json.loads(line)
+        except strict_json.NotStrict as error:
+            raise BadInput("DIR", f"{path.name}:{number}", f"It is not strict JSON: {error}.") from None
+        except ValueError:
             row = None
         found = cast("dict[str, Any]", row if isinstance(row, dict) else {})
         wrong = [key for key, kind in kinds.items() if not isinstance(found.get(key), kind)]

@@ -17,7 +17,7 @@ from cli_process import arbiter as command
 from cli_process import records
 
 from arbiter import Arbiter, Manifest
-from arbiter.archive import Filter, replay, select
+from arbiter.archive import Filter, read, replay, select
 from arbiter.run_files import export_run, import_run
 from blackboard import events
 from blackboard.board import Board
@@ -247,7 +247,12 @@ async def test_events_are_selected_by_type_subject_and_time_and_read_again(made:
     assert list(replay(file)) == everything
     assert [event.kind for event in replay(file, Filter("run.accepted"))] == ["run.accepted"] * 3
     assert all(type(event) is not events.Event for event in replay(file))
-    file.write_text(file.read_text("utf-8") + "{}\n", encoding="utf-8")
+    whole = file.read_text("utf-8")
+    file.write_text(whole + whole.splitlines()[0][:-1] + ',"type":"other"}\n', encoding="utf-8")
+    for reading in (replay, read):
+        with pytest.raises(BadInput, match=rf'archive:{len(everything) + 1}.*the key "type" stands twice'):
+            list(reading(file))
+    file.write_text(whole + "{}\n", encoding="utf-8")
     with pytest.raises(BadInput, match=rf"archive:{len(everything) + 1}"):
         list(replay(file))
 

@@ -263,3 +263,59 @@ def test_the_command_calls_waits_and_prints_what_came_back(
             assert "JSON object" in said.stderr
 
     asyncio.run(serve())
+
+
+@capability
+async def child(n: int) -> int:
+    """Add one."""
+    return n + 1
+
+
+async def test_a_task_that_waits_for_another_run_is_warned_of_once(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    @capability
+    async def parent(n: int) -> int:
+        """Have another run add one, and see how it ended."""
+        done = await a.run(Call("child", {"n": n}))
+        await a.result(done.run_id)
+        return done.data
+
+    @capability
+    async def leaver(n: int) -> str:
+        """Submit another run and go on; look at one that is over."""
+        await a.result(over)
+        return await a.submit(Call("child", {"n": n}))
+
+    async with Arbiter(
+        redis_server.url, board="t" + uuid.uuid4().hex[:12], capabilities=[child, parent, leaver], roles=()
+    ) as a:
+        over = (await a.run(Call("child", {"n": 1}), timeout=30)).run_id
+        assert (await a.run(Call("leaver", {"n": 1}), timeout=30)).ok
+        assert "keeps its place" not in caplog.text
+        for n in (1, 2):
+            result = await a.run(Call("parent", {"n": n}), timeout=30)
+            assert result.data == n + 1
+    told = [record.getMessage() for record in caplog.records if "keeps its place" in record.getMessage()]
+    assert len(told) == 1
+    assert "/0.call waits for run r" in told[0]
+    assert 'concurrency={"wrapper": N}' in told[0]
+
+
+async def test_tasks_that_wait_for_runs_go_on_where_there_are_more_places_than_of_them(
+    redis_server: RedisServer,
+) -> None:
+    waiting = asyncio.Barrier(3)
+
+    @capability
+    async def parent(n: int) -> int:
+        """Wait until there are three of this kind, then for another run."""
+        await waiting.wait()
+        return (await a.run(Call("child", {"n": n}))).data
+
+    async with Arbiter(
+        redis_server.url, board="t" + uuid.uuid4().hex[:12], capabilities=[child, parent], roles=(),
+        concurrency={"wrapper": 4},
+    ) as a:  # fmt: skip
+        results = await asyncio.gather(*(a.run(Call("parent", {"n": n}), timeout=30) for n in range(3)))
+    assert [each.data for each in results] == [1, 2, 3]

@@ -98,6 +98,7 @@ def test_several_corpora_are_measured_as_one_registry_too(tmp_path: Path, capsys
         ("", "", "Give a queries"),
         ('{"id": "x"}', "", "tools.jsonl:1' was refused. Give one JSON object a line, such as"),
         ('{"id": "x", "name": "x"}\n\n{oops', "", "tools.jsonl:3"),
+        ('{"id": "x", "name": "x", "name": "y"}', "", 'the key "name" stands twice'),
         ('{"id": "x", "name": null}', "", "here name is missing"),
         ('{"id": "x", "name": "x", "parameters": ["a"]}', "", "here parameters is missing or something else"),
         ('{"id": "x", "name": "x"}', '{"query": "x", "relevant": "x"}', "queries.jsonl:1"),

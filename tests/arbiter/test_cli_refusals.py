@@ -56,7 +56,15 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["run", " \n ", "--model", "SCRIPT"], "request", "Say what is to be done"),
         (["submit", ""], "request: ''", "Say what is to be done"),
         (["submit", "{}"], "request", "Say what is to be done"),
-        (["submit", '{"a": 1,}'], "request", "It is not JSON"),
+        (["submit", '{"a": 1,}'], "request", "It is not strict JSON"),
+        (["submit", '{"a": 1, "a": 2}'], "request", 'the key "a" stands twice'),
+        (["call", "price", '{"of": {"a": 1, "a": 2}}'], "request", 'the key "a" stands twice in $.of'),
+        (["entries", "post", "notes", '{"a": 1, "a": 2}'], "content", 'the key "a" stands twice'),
+        (["serve", "--approval-policy", "TWICE"], "approval", 'the key "effects" stands twice'),
+        (["serve", "--peers", "TWICE"], "peers", 'the key "effects" stands twice'),
+        (["submit", "@TWICE"], "request", 'the key "effects" stands twice'),
+        (["replay", "TWICE", "--to", "-", "--pattern", "@TWICE"], "pattern", 'the key "effects" stands twice'),
+        (["eval", "matching", "tests", "--calibration", "TWICE"], "calibration", 'the key "effects" stands twice'),
         (["submit", "@/nowhere.json"], "@/nowhere.json", "Name an existing file"),
         (["submit", "x" * ((64 << 20) + 1)], "request", "bytes"),
         (["submit", '{"specversion": "1.0", "id": "1", "type": "t"}'], "request.source", "CloudEvents requires"),
@@ -67,6 +75,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["quotas", "set", "board", "--weight", "2"], "--weight: '2'", "Only tenants have a weight"),
         (["quotas", "set", "board", "--at-once", "0"], "--at-once: '0'", "Give 1 or more"),
         (["quotas", "set", "somebody", "--at-once", "1"], "subject: 'somebody'", "tenant:"),
+        (["quotas", "set", "capability:*", "--at-once", "1"], "subject: 'capability:*'", "name one"),
+        (["budgets", "set", "run:*", "--tokens", "10"], "level: 'run:*'", "Limits(tokens="),
         (["budgets", "set", "board", "--money", "-1.5"], "--money: '-1.5'", "Give 0 or more"),
         (["submit", "hi", "--board", "A B"], "board: 'A B'", "lower-case"),
         (["submit", "hi", "--url", "http://localhost:6379"], "url", "redis://"),
@@ -80,6 +90,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["serve", "--roles", ","], "--roles", "arbiter, fabricator, wrapper"),
         (["serve", "--taint-policy", "/nowhere.json"], "taint: '/nowhere.json'", "cannot be read"),
         (["serve", "--fabrication", "/nowhere.json"], "fabrication: '/nowhere.json'", "cannot be read"),
+        (["serve", "--instructions", "/nowhere.txt"], "--instructions: '/nowhere.txt'", "Name an existing file"),
+        (["run", "hi", "--model", "SCRIPT", "--instructions", "EMPTY"], "instructions: ''", "Give a text"),
         (["submit", "hi", "--source", "two words"], "sources: 'two words'", "mail:inbox"),
         (["serve", "--capabilities", "no_such_module"], "no_such_module", "cannot be imported"),
         (["serve", "--capabilities", "/nowhere.py"], "/nowhere.py", "No such file"),
@@ -90,9 +102,13 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )
 def test_a_refusal_names_the_value_and_the_remedy(
-    words: list[str], field: str, remedy: str, script: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], field: str, remedy: str, script: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refused(capsys, *[script if word == "SCRIPT" else word for word in words])
+    twice = tmp_path / "twice.json"
+    twice.write_text('{"effects": ["irreversible"], "effects": []}')
+    (tmp_path / "empty.txt").touch()
+    given = {"EMPTY": str(tmp_path / "empty.txt"), "SCRIPT": script, "TWICE": str(twice), "@TWICE": f"@{twice}"}
+    line = refused(capsys, *[given.get(word, word) for word in words])
     assert field in line
     assert any(part in line for part in remedy.split("|")), line
 

@@ -64,7 +64,8 @@ def test_a_pattern_tells_whether_an_event_is_meant_and_which_field_is_not(patter
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("{", "no JSON"),
+        ("{", "not strict JSON"),
+        ('{"type": ["x"], "type": ["y"]}', 'the key "type" stands twice'),
         ({}, "object of fields"),
         ([], "object of fields"),
         ({"type": "x"}, "pattern.type: 'x'"),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 import pytest
 from arbiter_support import FUNCTIONS, answers, arbiter, call, completions
 
-from arbiter import Capability, Limits, Status, Usage, capability
+from arbiter import Arbiter, BadInput, Capability, Limits, Manifest, ScriptedModel, Status, Usage, capability
 from arbiter.choosing import SHORTLIST
+from arbiter.prompts import SYSTEM
 from arbiter.tools import PLAN, SEARCH
 from blackboard.testing import RedisServer
 from wrapper.models import ModelCallFailed, ModelTransient, StreamCut
 from wrapper.models.quoting import unquoted
+
+ADD = "def handler(a, b):\n    return {'sum': a + b}\n"
 
 
 async def test_rounds_go_on_until_the_model_answers_without_a_call(redis_server: RedisServer) -> None:
@@ -371,3 +375,56 @@ async def test_what_the_matcher_decided_is_recorded_with_the_round(redis_server:
     assert [each["name"] for each in request["candidates"]][:1] == ["add"]
     assert search["need"] == "sum of two numbers"
     assert second.matches == third.matches == ()
+
+
+async def test_an_operators_instructions_are_behind_the_system_prompt_in_every_round_and_their_hash_in_each_decision(
+    redis_server: RedisServer,
+) -> None:
+    turns = [call("add", a=1, b=2), "{{ results.add.sum }}"]
+    async with arbiter(redis_server.url, turns, instructions="Call a sum a total.") as (a, model):
+        result = await a.run("Add 1 and 2.", timeout=60)
+    first, second = (each.system_prompt for each in model.calls)
+    assert first == second == f"{SYSTEM}\nInstructions of the operator of this installation:\nCall a sum a total.\n"
+    hashed = hashlib.sha256(b"Call a sum a total.").hexdigest()
+    assert [turn.instructions for turn in result.state.rounds] == [hashed, hashed]
+    async with arbiter(redis_server.url, ["3"]) as (a, model):
+        result = await a.run("Add 1 and 2.", timeout=60)
+    assert model.calls[0].system_prompt == SYSTEM
+    assert [turn.instructions for turn in result.state.rounds] == [""]
+
+
+async def test_a_run_that_goes_on_with_other_instructions_is_warned_of(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = [call("add", a=1, b=2), "3"]
+    async with arbiter(redis_server.url, turns, roles=("arbiter",), capabilities=(), instructions="One.") as (a, _):
+        await a.registry.register(Manifest(name="add", description="Add.", input_schema={"type": "object"}), source=ADD)
+        run = await a.submit("Add 1 and 2.")
+        async for event in a.stream(run_id=run):
+            if event.kind == "round.planned":
+                break
+        board = a.board.name
+    assert "other instructions" not in caplog.text
+    async with Arbiter(
+        redis_server.url, ScriptedModel(turns), board=board, roles=("arbiter",), instructions="Another."
+    ) as a:
+        [task] = (await a.show(run)).state.work
+        await a.cancel_task(task.id)
+        assert (await a.result(run, timeout=60)).answer == "3"
+    assert f"run {run} goes on with other instructions than in round 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("", "says something"),
+        (" \n", "says something"),
+        (7, "says something"),
+        ("x" * 20_001, "20,001 characters.*at most 20,000"),
+        ("half \ud800", "surrogate"),
+    ],
+)
+def test_instructions_that_cannot_be_given_are_refused(given: Any, said: str) -> None:
+    with pytest.raises(BadInput, match=said) as refused:
+        Arbiter("memory://", instructions=given)
+    assert refused.value.field == "instructions"

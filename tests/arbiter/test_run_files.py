@@ -143,6 +143,7 @@ def damaged(line: str, number: int, change: Callable[[str], str]) -> Callable[[P
         (damaged("part", -1, lambda line: line + "\n" + line + "\n"), "not announced"),
         (damaged("value", 0, lambda line: line.replace('"bytes":', '"bytes":9') + "\n"), "at most 67,108,864"),
         (damaged("event", 0, lambda line: line[:-1] + "\n"), r"run.forged:2'.*not the file of a run"),
+        (damaged("event", 0, lambda line: line[:-2] + ',"data":"{}"}}\n'), 'the key "data" stands twice in .*event'),
         (lambda file: _without_value(file), "It refers to sha256:[0-9a-f]{64}, which is not in it"),
         (lambda file: saved(file, file.read_text("utf-8")[:-1] + " \n\n"), "behind its end"),
         (lambda file: saved(file, file.read_text("utf-8").replace("done", "dose", 1)), "hash of the whole"),

@@ -212,6 +212,36 @@ async def test_what_is_no_level_is_refused_with_the_remedy(pots: Budgets, level:
         Budget(level=level, tokens=1)
 
 
+@pytest.mark.parametrize(
+    ("level", "remedy"),
+    [
+        ("run:*", r"every run.*Limits\(tokens="),
+        ("run:*/day", r"every run.*Limits\(tokens="),
+        ("task:*", "its manifest's limits"),
+        ("task:*/1.price", "its manifest's limits"),
+        ("tenant:*", "every tenant"),
+        ("tenant:acme*", "every tenant"),
+        ("tenant:Big Co/day", "lower-case"),
+        ("capability:*", "every capability"),
+        ("model:bedrock:*", "every model"),
+    ],
+)
+@pytest.mark.engines("redis")
+async def test_a_budget_that_could_bound_nobody_is_refused_and_can_be_taken_away(
+    pots: Budgets, level: str, remedy: str
+) -> None:
+    with pytest.raises(BadInput, match=remedy) as refused:
+        await pots.set(Budget(level=level, tokens=10))
+    assert (refused.value.field, refused.value.value) == ("level", level)
+    assert await pots.report() == []
+    await pots.remove(level)  # as one stored before it was refused
+
+
+async def test_a_task_may_be_called_anything_behind_its_run(pots: Budgets) -> None:
+    await pots.set(Budget(level="task:r1/1.what*ever", tokens=10))
+    assert [each.level for each in await pots.report()] == ["task:r1/1.what*ever"]
+
+
 async def test_a_budget_without_a_bound_is_refused(pots: Budgets) -> None:
     with pytest.raises(BadInput, match="at least one"):
         await pots.set(Budget(level="board"))

@@ -353,6 +353,16 @@ def test_a_quota_that_means_nothing_is_refused(given: dict[str, object], field: 
         Quota.model_validate(given)
 
 
+@pytest.mark.parametrize("subject", ["capability:*", "capability:price*", "model:*"])
+@pytest.mark.engines("redis")
+async def test_a_quota_that_could_bound_nobody_is_refused_and_can_be_taken_away(board: Board, subject: str) -> None:
+    with pytest.raises(BadInput, match="does not stand for every") as refused:
+        await Quotas(board).set(Quota(subject=subject, at_once=1000))
+    assert (refused.value.field, refused.value.value) == ("subject", subject)
+    assert await Quotas(board).report() == []
+    await Quotas(board).remove(subject)
+
+
 async def test_a_number_that_cannot_be_shared_out_over_the_shards_is_refused(board: Board) -> None:
     shards = len(board.shards)
     if shards > 1:

@@ -49,7 +49,8 @@ def change(path: str, value: Any) -> dict[str, Any]:
     [
         ("nothing", "not one JSON object"),
         ("[1]", "not an object"),
-        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": NaN}', "NaN is no number of JSON"),
+        ('{"name": "add_tax", "effects": "pure", "effects": "irreversible"}', 'the key "effects" stands twice'),
         (json.dumps(taxshop.SPEC) + json.dumps(taxshop.SPEC), "not one JSON object"),
         ("```json\n{}\n```\n```json\n{}\n```", "2 fenced blocks"),
         (change("name", "subtract_tax"), "it must be 'add_tax'"),

@@ -162,6 +162,12 @@ def test_the_text_form_comes_back_equal_and_with_the_same_hash() -> None:
     assert again.content_hash("x") == manifest.content_hash("x") == text_hash(manifest.text(), sha256("x"))
 
 
+def test_a_manifest_that_says_a_thing_twice_is_refused() -> None:
+    text = make().text()
+    with pytest.raises(BadInput, match='the key "effects" stands twice'):
+        Manifest.of(text[:-1] + ',"effects":"pure","effects":"pure"}')
+
+
 def test_what_was_checked_on_registration_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from registry import manifest as module
 

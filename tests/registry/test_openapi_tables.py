@@ -191,6 +191,7 @@ def test_a_manifest_goes_out_as_a_record_and_comes_back() -> None:
         ({"filename": None}, "record.filename"),
         ({"schema": "{"}, "record.schema"),
         ({"schema": [1]}, "record.schema"),
+        ({"schema": '{"type": "object", "type": "object"}'}, "record.schema"),
         ({"config": "[]"}, "record.config"),
         ({"action": 3}, "record.action"),
         ({"toolId": "123"}, "name"),

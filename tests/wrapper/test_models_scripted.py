@@ -286,7 +286,18 @@ def test_a_script_that_is_not_one_is_refused_when_it_is_read(script, field):
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"scenes": {}}', '{"scenes": [], "extra": 1}', '{"scenes": []}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "{",
+        "[]",
+        '{"scenes": {}}',
+        '{"scenes": [], "extra": 1}',
+        '{"scenes": []}',
+        '{"label": "a", "label": "b", "scenes": [{"turns": ["x"]}]}',
+    ],
+)
 def test_a_file_that_is_not_a_script_is_refused(tmp_path, content):
     path = tmp_path / "script.json"
     if content is not None:

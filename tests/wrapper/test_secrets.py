@@ -43,6 +43,11 @@ def test_secrets_come_from_the_environment_or_a_file_only_this_user_can_read(
     file.chmod(0o644)
     with pytest.raises(BadInput, match="chmod 600"):
         found.get("FILED")
+    file.chmod(0o600)
+    file.write_text(f'{{"FILED": "{SECRET}", "FILED": "another"}}')
+    with pytest.raises(BadInput, match='the key "FILED" stands twice') as twice:
+        found.get("FILED")
+    assert SECRET not in str(twice.value)
     for named in (None, file, tmp_path / "nowhere.json"):  # noticed at the start, and not by the first that needs one
         with pytest.raises(BadInput):
             Secrets(named)

@@ -74,3 +74,6 @@ def test_the_longest_beginning_counts_and_the_policy_covers_the_rest(tmp_path: P
         file.write_text(text)
         with pytest.raises(BadInput, match="prices"):
             Prices.load(file)
+    file.write_text('{"openai:": {"input": 1, "output": 2, "input": 0}}')
+    with pytest.raises(BadInput, match='the key "input" stands twice in'):
+        Prices.load(file)

@@ -18,7 +18,6 @@ Files are named relative to the script and sent as they are; everything else may
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 from wrapper.models import template
 
@@ -97,11 +97,11 @@ def load(path: str | Path) -> Script:
     """
     file = Path(path)
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = strict_json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput("script", str(path), f"It cannot be read: {error.strerror}. Name an existing file.") from error
     except ValueError as error:
-        raise BadInput("script", str(path), f"It is not JSON: {error}.") from error
+        raise BadInput("script", str(path), f"It is not strict JSON: {error}.") from error
     if not isinstance(raw, dict) or not isinstance(cast("dict[str, Any]", raw).get("scenes"), list):
         raise BadInput("script", str(path), 'Write an object with "scenes", a list of {"turns": […]}.')
     document = cast("dict[str, Any]", raw)
