@@ -104,6 +104,8 @@ class Arbiter(Client):
             ``ARBITER_CHOOSING`` names, then ``Choosing()``; see ``docs/matching.md``.
         recalling: how much of the board, and of what earlier runs remembered, it is shown. Default: ``Recalling()``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
+        reflect: whether this process, in the role ``wrapper``, goes back from generated code that fails to an earlier version, or
+            retires it; see ``docs/reflection.md``.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
@@ -145,6 +147,7 @@ class Arbiter(Client):
         strategies: Mapping[str, Rate] | None = None,
         choosing: Choosing | Mapping[str, Any] | str | Path | None = None,
         recalling: Recalling | None = None,
+        reflect: bool = True,
     ) -> None:
         from arbiter.choosing import Choosing
 
@@ -158,6 +161,7 @@ class Arbiter(Client):
             "secrets": secrets, "private_addresses": private_addresses, "taint": TaintPolicy.of(taint), "matcher": matcher,
             "approval": ApprovalPolicy.of(approval),
             "strategies": dict(strategies or {}), "choosing": Choosing.of(choosing), "recalling": recalling,
+            "reflect": reflect,
         }  # fmt: skip
         refusing.check(self._options)
         if fabrication is not None or "fabricator" in roles:
