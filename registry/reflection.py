@@ -50,6 +50,12 @@ def measured(version: Version, ended: Mapping[Status, int]) -> Record:
     return Record({Status.SUCCEEDED: record.succeeded, Status.FAILED: failed})
 
 
+def fails(version: Version, record: Record) -> bool:
+    """Whether a version fails most of its tasks, without any doubt held against it."""
+    _, hopeful = _bounds(measured(version, record.outcomes))
+    return hopeful < HALF
+
+
 def judge(versions: Sequence[Version], outcomes: Mapping[str, Mapping[Status, int]]) -> Judgement | None:
     """What is to be done about a capability; None for nothing.
 
