@@ -16,8 +16,8 @@ from pydantic import JsonValue
 from arbiter import asking, board_tools, questions, tools
 from arbiter.board_tools import BoardTools
 from arbiter.decided import Decision, direct_keys, without_orphans
-from arbiter.fabrications import FABRICATION, fabrication
-from arbiter.fold import RunState, Task
+from arbiter.fabrications import FABRICATION, fabrication, kept
+from arbiter.fold import UNPINNED, RunState, Task
 from blackboard import references
 from blackboard.errors import BadInput, BlobError, UnknownRecord
 from blackboard.events import Call
@@ -206,9 +206,7 @@ class Decider:
         name = str(given["name"])
         if name in RESERVED_NAMES:
             raise _Invalid(f"{name!r} is reserved. Choose another name.")
-        if await self._find(name) is not None:
-            decision.found.append(name)
-            raise _Invalid(f"{name} exists already: call it. Nothing was requested.")
+        replaced = await self._replaced(name, decision)
         if name in self._requested:
             raise _Invalid(f"{name} was requested twice in this turn; the first request stands.")
         spent = sum(task.kind == "fabrication" for task in self._state.work) + len(self._requested)
@@ -222,8 +220,27 @@ class Decider:
         if key in self._keys:
             raise _Invalid(f"The key {key} is taken in this turn. Choose another name.")
         self._keys.add(key)
-        task = fabrication(self._state, name, str(given["need"]), given.get("input_hint"), use.id, self._taint)
+        need, hint = str(given["need"]), given.get("input_hint")
+        task = fabrication(self._state, name, need, hint, use.id, self._taint, replaced)
+        if replaced is not None:
+            decision.pins[name] = UNPINNED
         return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(key),)), [task]
+
+    async def _replaced(self, name: str, decision: Decision) -> Version | None:
+        """The version that fails this run so much that a better one may be asked for; None where there is none of that name."""
+        version = await self._find(name)
+        if version is None:
+            return None
+        decision.found.append(name)
+        active = await self._active(name)
+        if active is None:  # it was retired since this run began to use it
+            return version
+        if active.sha != version.sha:
+            decision.pins[name] = UNPINNED
+            raise _Invalid(f"{name} has another version by now, used from the next turn on. Nothing was requested.")
+        if why := kept(self._state, version, await self._registry.record(name, version.sha)):
+            raise _Invalid(f"{name} exists already: call it, or choose another name; {why}. Nothing was requested.")
+        return version
 
     def _open(self, use: ToolUse, given: Mapping[str, JsonValue]) -> Call:
         name = str(given["name"])
@@ -333,12 +350,16 @@ class Decider:
 
     async def _find(self, name: str) -> Version | None:
         """The version to use: the one offered, else the active one this tenant may see."""
-        if name not in self._offered:
-            with contextlib.suppress(UnknownRecord, HashMismatch):
-                version = await self._registry.resolve(name)
-                if version.visible_to(self._state.tenant):
-                    self._offered[name] = version
+        if name not in self._offered and (version := await self._active(name)) is not None:
+            self._offered[name] = version
         return self._offered.get(name)
+
+    async def _active(self, name: str) -> Version | None:
+        with contextlib.suppress(UnknownRecord, HashMismatch):
+            version = await self._registry.resolve(name)
+            if version.visible_to(self._state.tenant):
+                return version
+        return None
 
     async def _resolve(self, given: JsonValue, keys: list[str]) -> JsonValue:
         if not keys:

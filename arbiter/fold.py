@@ -31,6 +31,10 @@ TaskState = Literal[
 ]
 
 
+UNPINNED = ""
+"""In the place of a version: the run uses the active one again, whichever that is when it needs it."""
+
+
 @dataclass(slots=True)
 class Task:
     """One task as the log tells it."""
@@ -201,7 +205,7 @@ class RunState:
                         data.instructions,
                     )
                 )
-                self.pins.update(data.pins)
+                self.pins = {name: sha for name, sha in (self.pins | data.pins).items() if sha != UNPINNED}
                 self.usage += data.usage
                 self.status = "paused" if self.status == "paused" else "running"
             case events.TaskPosted():

@@ -106,6 +106,8 @@ class Arbiter(Client):
         instructions: what it is told besides by whoever operates this: text behind the system prompt, of at most 20,000
             characters; see ``docs/models.md``.
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
+        reflect: whether this process, in the role ``wrapper``, goes back from generated code that fails to an earlier version, or
+            retires it; see ``docs/reflection.md``.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
@@ -148,6 +150,7 @@ class Arbiter(Client):
         choosing: Choosing | Mapping[str, Any] | str | Path | None = None,
         recalling: Recalling | None = None,
         instructions: str | None = None,
+        reflect: bool = True,
     ) -> None:
         from arbiter.choosing import Choosing
 
@@ -162,6 +165,7 @@ class Arbiter(Client):
             "approval": ApprovalPolicy.of(approval),
             "strategies": dict(strategies or {}), "choosing": Choosing.of(choosing), "recalling": recalling,
             "instructions": instructions,
+            "reflect": reflect,
         }  # fmt: skip
         refusing.check(self._options)
         if fabrication is not None or "fabricator" in roles:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from blackboard.attempt import Handler
 from blackboard.board import STEP_LANE, Board
 from blackboard.budgets import Budgets
+from blackboard.claims import Claim
 from blackboard.ending import end
 from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable
 from blackboard.heartbeat import Heartbeat
 from blackboard.peers import Peers
 from blackboard.retention import Retirer
 from blackboard.sweeper import Sweeper
+from blackboard.types import Completion
 from blackboard.worker import Worker, worker_name
 from registry import Capability, Manifest, Registry
 from registry.peers import peer_of
@@ -107,8 +109,15 @@ class Serving:
 
             self.spending = Spending(Budgets(board), Prices.of(self._options["prices"]))
 
-        def employ(role: Role, lanes: Sequence[str] | Callable[[], Sequence[str]], handle: Handler) -> None:
-            worker = Worker(board, heartbeat, role, lanes, handle, concurrency=self._concurrency[role])
+        def employ(
+            role: Role,
+            lanes: Sequence[str] | Callable[[], Sequence[str]],
+            handle: Handler,
+            unsuccessful: Callable[[Claim, Completion], None] | None = None,
+        ) -> None:
+            worker = Worker(
+                board, heartbeat, role, lanes, handle, concurrency=self._concurrency[role], unsuccessful=unsuccessful
+            )
             self._workers.append(worker)
             self._keep(worker.run, worker.name)
 
@@ -140,6 +149,7 @@ class Serving:
             )
             employ("fabricator", [FABRICATOR_LANE], fabricator.handle)
         if "wrapper" in self.roles or self._options["capabilities"] or self._options["peers"]:
+            from arbiter.reflecting import Reflection
             from wrapper.execute import Executor
 
             named = self._options["model"] is not None or os.environ.get("ARBITER_MODEL") or self._resolved
@@ -149,7 +159,10 @@ class Serving:
                 self._options["approval"],
             )  # fmt: skip
             self._place = registry, Peers(board.catalog), worker_name("peers")
-            employ("wrapper", self._work_lanes, executor.handle)
+            reflection = Reflection(registry) if "wrapper" in self.roles and self._options["reflect"] else None
+            employ("wrapper", self._work_lanes, executor.handle, reflection and reflection.unsuccessful)
+            if reflection is not None:
+                self._keep(reflection.run, "reflection")
         # Who serves functions alone sees to their retries and deadlines as well, and to what whoever died held.
         if self.roles or self._place is not None:
             self._keep(Sweeper(board).run, "sweeper")

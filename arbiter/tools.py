@@ -67,7 +67,8 @@ def built_in() -> list[ToolSpec]:
         _spec(
             REQUEST,
             "Ask the Fabricator to write a capability that does not exist. It is specified, written, examined and, if it "
-            "passes, callable in the next round under the given name. Use it only when no capability fits.",
+            "passes, callable in the next round under the given name. Use it only when no capability fits, or to have one that "
+            "was written like this and keeps failing replaced: then ask under its name.",
             {
                 "name": {
                     "type": "string",

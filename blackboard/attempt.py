@@ -152,8 +152,11 @@ async def perform(attempt: Attempt, handle: Handler) -> Completion | None:
     return claim.completion(Status.FAILED, error=failure)
 
 
-async def send(attempt: Attempt, completion: Completion) -> None:
+async def send(attempt: Attempt, completion: Completion) -> Completion:
     """Report how an attempt ended, or have it tried again where its task's retry policy says so.
+
+    Returns:
+        What was reported: another completion than the one that was given, where its result could not be taken.
 
     Raises:
         Fenced: the task is no longer held.
@@ -167,14 +170,18 @@ async def send(attempt: Attempt, completion: Completion) -> None:
             await attempt.board.fail(claim, completion, carried=attempt.carried)
         else:
             await attempt.board.complete(claim, completion)
+        return completion
     except BadInput as error:
         kind = "result_too_large" if isinstance(error, Oversized) else "not_json"
         failure = Failure(type="topic_schema" if isinstance(error, Unfitting) else kind, message=str(error))
         ended = claim.completion(Status.FAILED, error=failure, usage=completion.usage, sources=completion.taint)
         await attempt.board.complete(claim, ended)
+        return ended
     except BlobError as error:  # a result that could not be stored is no result
         failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
-        await attempt.board.fail(claim, claim.completion(Status.FAILED, error=failure, usage=completion.usage))
+        lost = claim.completion(Status.FAILED, error=failure, usage=completion.usage)
+        await attempt.board.fail(claim, lost)
+        return lost
 
 
 def overdue(claim: Claim) -> Completion:

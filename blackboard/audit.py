@@ -13,7 +13,9 @@ kind                    subject, and what is in ``detail``
 ``key.trusted``         a key's id
 ``key.revoked``         the same
 ``version.signed``      ``<name>|<sha>``; ``key``
-``version.activated``   the same: somebody made it the active one, such as one to go back to
+``version.activated``   the same: somebody made it the active one, such as one to go back to; or, as ``by`` says, reflection went
+                        back to it: ``version`` and ``earlier``, with hash, numbers of tasks and the bound taken from them
+``version.retired``     the same: reflection offers it no more; ``version``, as before
 ``version.revoked``     the same
 ``grants.approved``     the same: a person let a version run with the grants it asks for, or, as ``by`` says, a policy did:
                         ``grants``, ``rules`` (all that it says) and ``sources`` that are not trusted and asked for it
@@ -74,12 +76,13 @@ if TYPE_CHECKING:
     from blackboard.board import Board
 
 KINDS = (
-    "key.trusted", "key.revoked", "version.signed", "version.activated", "version.revoked", "grants.approved",
-    "grants.refused", "matching.calibrated", "token.made", "token.revoked", "token.refused", "isolation.lowered",
-    "http.public", "secret.used", "secret.asked", "secret.approved", "secret.refused", "grants.used", "grants.exceeded",
-    "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "task.approved", "task.refused", "task.answered",
-    "letters.discarded", "activation.promoted", "activation.blocked", "activation.unblocked", "activation.rerated",
-    "entries.erased", "entries.compacted", "schema.set", "schema.removed",
+    "key.trusted", "key.revoked", "version.signed", "version.activated", "version.retired", "version.revoked",
+    "grants.approved", "grants.refused", "matching.calibrated", "token.made", "token.revoked", "token.refused",
+    "isolation.lowered", "http.public", "secret.used", "secret.asked", "secret.approved", "secret.refused",
+    "grants.used", "grants.exceeded", "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "task.approved",
+    "task.refused", "task.answered", "letters.discarded", "activation.promoted", "activation.blocked",
+    "activation.unblocked", "activation.rerated", "entries.erased", "entries.compacted",
+    "schema.set", "schema.removed",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""
@@ -91,6 +94,7 @@ _DECIDED = {
     "trusted": "key.trusted",
     "approved": "grants.approved",
     "activated": "version.activated",
+    "retired": "version.retired",
     "refused": "grants.refused",
     "calibrated": "matching.calibrated",
 }

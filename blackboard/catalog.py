@@ -146,18 +146,23 @@ class Catalog:
         reason: str = "",
         operation: str | None = None,
         signed: Signed | None = None,
-        decided: tuple[Literal["approved", "activated"], str] | None = None,
+        decided: tuple[Literal["approved", "activated", "retired"], str] | None = None,
+        detail: str = "",
+        forgiven: int | None = None,
     ) -> Written:
         """Move a version to another state. Asking for the state it is in changes nothing.
 
         Args:
             name: capability.
             sha: version; None means the active one, and nothing happens when there is none.
-            state: ``active`` retires the version that was active. A retired version can become active again.
+            state: ``active`` retires the version that was active. A retired version can become active again. ``retired`` of
+                one that was replaced says that it is retired for its own sake.
             exam, verdict, expected_active, operation: as in :meth:`register`.
             signed: a signature over the version with that exam record.
             reason: words for the log.
-            decided: what somebody decided with it, and who, for the audit; when it makes the version active.
+            decided: what was decided with it, and by whom, for the audit; when it makes the version active, or retires it.
+            detail: JSON text of what that was taken from, for the audit.
+            forgiven: how many tasks of a version that becomes active had failed and are not held against it. Default: as before.
 
         Raises:
             UnknownRecord: no such capability or version.
@@ -176,6 +181,7 @@ class Catalog:
                 *(operation, name, sha or "", state, expected_active, exam or "", verdict or "", reason),
                 *_args(signed),
                 *(decided or ("", "")),
+                *(detail, "" if forgiven is None else str(forgiven)),
             ],
         )
         return written(name, cast(list[str], reply))

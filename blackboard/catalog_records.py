@@ -32,6 +32,10 @@ class StoredVersion(Record):
     signed_ms: int = 0
     """When the signature was stored: milliseconds on the server's clock; 0 without one."""
     revoked: bool = False
+    replaced: bool = False
+    """It was the active one until another took its place, and nobody has retired it for its own sake."""
+    forgiven: int = 0
+    """Tasks of it that had failed when somebody last made it the active one."""
 
 
 class Signed(Record):
@@ -159,6 +163,8 @@ def stored(name: str, sha: str, raw: str, manifest: str, exam: str, signature: s
             signature=signature or None,
             signed_ms=int(header.get("signed") or 0),
             revoked="revoked" in header,
+            replaced="replaced" in header,
+            forgiven=int(header.get("forgiven") or 0),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordDamaged(

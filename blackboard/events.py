@@ -145,7 +145,7 @@ class RoundPlannedData(Stored):
     usage: Usage = Usage()
     model: str = ""
     pins: dict[str, str] = Field(default_factory=dict)
-    """Versions pinned by this round, in addition to earlier ones."""
+    """Versions pinned by this round, in addition to earlier ones; an empty one: the run is not pinned to any more."""
     considered: tuple[str, ...] = ()
     """Capabilities offered to the model."""
     taint: tuple[str, ...] = ()

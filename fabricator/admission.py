@@ -93,15 +93,17 @@ async def admit(
     task: str,
     *,
     offered: bool = True,
+    replaces: str | None = None,
     by_rule: tuple[str, Mapping[str, JsonValue]] | None = None,
 ) -> Version:
     """Register and activate a candidate that passed.
 
-    The operation is the task's, and no other version may be active: a second call, also from another process, changes
-    nothing, and a capability that another run registered in the meantime is not replaced.
+    The operation is the task's, and no version may be active but the one to replace: a second call, also from another process,
+    changes nothing, and a capability that another run registered in the meantime is not replaced.
 
     Args:
         offered: False leaves it ``examined`` and unsigned, which nobody can run, until a person approves its grants.
+        replaces: the version that fails and gives way to it.
         by_rule: the policy that gives them without a person, and what it allows, for the audit.
 
     Returns:
@@ -124,14 +126,18 @@ async def admit(
         )
     try:
         return await registry.register(
-            made, source=source, exam=record, expected_active=None, operation=operation, by_rule=by_rule
+            made, source=source, exam=record, expected_active=replaces, operation=operation, by_rule=by_rule
         )
     except Conflict:
         other = await active(registry, made.name)
-        if other is None or not is_visible(other, made.tenant):
+        if other is not None and not is_visible(other, made.tenant):
             raise
-        if await standing(registry, made.name) is not None:
+        if other is None and replaces is None:
+            raise
+        if other is not None and await standing(registry, made.name) is not None:
             return other
+        # Nobody vouches for it any more, or the one to replace was retired meanwhile.
+        expected = None if other is None else other.sha
         return await registry.register(
-            made, source=source, exam=record, expected_active=other.sha, operation=operation, by_rule=by_rule
+            made, source=source, exam=record, expected_active=expected, operation=operation, by_rule=by_rule
         )

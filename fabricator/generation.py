@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from blackboard.types import Usage
 from fabricator import conventions
+from fabricator.need import Need
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Specification
 from wrapper.models import ReplyTruncated, quoted
@@ -30,11 +31,17 @@ class Extracted(NamedTuple):
     fault: str = ""
 
 
-def question(spec: Specification) -> str:
-    """The first message: the public part, as data."""
+def question(spec: Specification, need: Need) -> str:
+    """The first message: the public part, and how the version failed that is to be replaced, as data."""
+    failed = ""
+    if need.failures:
+        told = quoted(json.dumps(need.failures, ensure_ascii=False, indent=1), "failures", need.taint)
+        failed = (
+            f"An earlier version of it failed. What its inputs were made of, and the errors, as data:\n\n{told}\n\n"
+        )
     data = quoted(json.dumps(spec.public(), ensure_ascii=False, indent=1), "specification", ("model",))
     return (
-        f"Write the capability {spec.name!r}. This is its specification, as data:\n\n{data}\n\n"
+        f"Write the capability {spec.name!r}. This is its specification, as data:\n\n{data}\n\n{failed}"
         "Answer with exactly one ```python block."
     )
 
@@ -60,13 +67,14 @@ class Answer(NamedTuple):
 
 
 async def ask(
-    model: Model, spec: Specification, earlier: Sequence[tuple[str, str]], settings: FabricationSettings
+    model: Model, spec: Specification, need: Need, earlier: Sequence[tuple[str, str]], settings: FabricationSettings
 ) -> Answer:
     """The generator's next answer.
 
     Args:
         model: that plays the generator.
         spec: of which it sees the public part.
+        need: of which it sees how the version failed that is to be replaced.
         earlier: its answers so far, oldest first, each with the feedback it got.
         settings: bounds.
 
@@ -78,7 +86,7 @@ async def ask(
 
     from fabricator.conversing import ConversingModel
 
-    texts = [("user", question(spec))]
+    texts = [("user", question(spec, need))]
     for answer, feedback in earlier:
         texts += [("assistant", answer or "(nothing)"), ("user", feedback)]
     history: list[Any] = [{"role": role, "content": [{"text": text}]} for role, text in texts]

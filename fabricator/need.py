@@ -29,6 +29,10 @@ class Need(Record):
     """What the run was asked, for context."""
     taint: Taint = UNKNOWN
     """Where all of it comes from."""
+    replaces: str = ""
+    """Content hash of the active version that fails and is to be replaced; empty when there is none."""
+    failures: JsonValue = None
+    """How that one failed: what its inputs were made of, and the errors."""
 
     @classmethod
     def of(cls, given: JsonValue, taint: Taint = UNKNOWN) -> Need:
@@ -51,9 +55,13 @@ class Need(Record):
             raise BadInput("input.need", need, "Say in words what the capability must do.")
         if len(need) > _NEED_CHARACTERS:
             raise BadInput("input.need", need, f"Say it in at most {_NEED_CHARACTERS} characters.")
+        replaces = fields.get("replaces", "")
+        if not isinstance(replaces, str):
+            raise BadInput("input.replaces", replaces, "Give the content hash of the version to replace, or nothing.")
         return cls(
-            name=name, need=need, input_hint=fields.get("input_hint"), request=fields.get("request"), taint=taint
-        )
+            name=name, need=need, input_hint=fields.get("input_hint"), request=fields.get("request"), taint=taint,
+            replaces=replaces, failures=fields.get("failures"),
+        )  # fmt: skip
 
     def as_data(self) -> dict[str, JsonValue]:
         """The need for a prompt; context that would crowd out the need itself is shortened to its beginning."""

@@ -116,7 +116,7 @@ class Fabrication(Gates):
     # ---- 1: is it there already? ------------------------------------------------------------------------------------
 
     async def _duplicate(self) -> Version | None:
-        """The capability of that name, if there is one; near ones are noted and do not stop anything."""
+        """The capability of that name, if there is one that serves; near ones are noted and do not stop anything."""
         self._go_on()
         began = time.monotonic()
         name = self._need.name
@@ -126,11 +126,13 @@ class Fabrication(Gates):
             await self._report("duplicate_check", "failed", message, _since(began))
             raise Ended(Status.FAILED, self._failure("name_taken", message, {"stage": "duplicate_check"}))
         runs = found is None or await admission.standing(self._registry, name) is not None
-        if found is not None and runs:
+        fails = found is not None and found.sha == self._need.replaces
+        if found is not None and runs and not fails:
             said = f"{name} exists already and is used"
             await self._report("duplicate_check", "passed", said, _since(began), evidence={"version": found.sha})
             return found
-        pending = await admission.waiting(self._registry, name, self._tenant) if found is None else None
+        unserved = found is None or fails
+        pending = await admission.waiting(self._registry, name, self._tenant) if unserved else None
         # What nobody trusted had made, and nobody approved, must not keep the name from those who are trusted.
         suspect = pending is not None and bool(suspects(pending.manifest))
         if pending is not None and not (suspect and self._policy.judge("fabricate", self._need.taint) is None):
@@ -145,6 +147,8 @@ class Fabrication(Gates):
         detail = "nothing like it exists"
         if self._state.near:
             detail = f"close to {self._state.near[0]}, which fits with a probability of {likely:.2f}"
+        if fails:
+            detail = "the one that exists fails; it stays until a better one has passed its exam"
         if not runs:
             detail = "the one that exists has no signature that counts; it is made and examined anew"
         scores: list[JsonValue] = [{"name": each.name, "score": round(each.score, 4)} for each in searched.matches]
@@ -222,6 +226,7 @@ class Fabrication(Gates):
             "examiner": describe(self._examiner()),
             "generator": describe(self._generator()),
             "specification": sha256(canonical(spec.model_dump(mode="json"))),
+            **({"replaces": self._need.replaces} if self._need.replaces else {}),
             "sources": [*self._need.taint],
             "untrusted": [*self._policy.untrusted(self._need.taint)],
         }
@@ -271,7 +276,7 @@ class Fabrication(Gates):
         await self._report("generation", "started", detail)
         earlier = [(each.text, each.verdict.feedback if each.verdict else "") for each in candidates]
         model = self._asked(self._generator())
-        answer = await self._unless_cancelled(generation.ask(model, spec, earlier, self._settings))
+        answer = await self._unless_cancelled(generation.ask(model, spec, self._need, earlier, self._settings))
         self._state.usage += answer.usage
         text = plain(answer.text)
         source, fault = generation.extract(text)
@@ -361,11 +366,15 @@ class Fabrication(Gates):
         number = len(self._state.candidates) - 1
         claim = self._attempt.claim
         asks = self._asks(made)
+        if made.content_hash(source) == self._need.replaces:
+            message = f"{made.name} was written anew and came out as the version that fails; it is left as it is."
+            await self._report("registration", "failed", message, _since(began), number=number)
+            raise Ended(Status.FAILED, self._failure("fabrication_failed", message, {"stage": "registration"}))
         alike = await self._registry.similar(made, tenant=self._tenant)
         try:
             version = await admission.admit(
                 self._registry, made, source, verdict, describe(self._examiner()), claim.task_id,
-                offered=not asks, by_rule=self._by_rule(made),
+                offered=not asks, replaces=self._need.replaces or None, by_rule=self._by_rule(made),
             )  # fmt: skip
         except Conflict as error:
             await self._report("registration", "failed", str(error), _since(began), number=number)

@@ -1,9 +1,11 @@
 """What the system can do: manifests, immutable versions, artifacts, and which of them fits a need.
 
 * :mod:`registry.manifest`: what a capability is; checked when made.
-* :mod:`registry.reading`, :mod:`registry.vouching`, :mod:`registry.listing`, :mod:`registry.finding`, :mod:`registry.store`: what
-  a registry does, one built on the other: reads versions, vouches for them, lists what is offered, finds it, registers.
-* :mod:`registry.offered`: what is offered, in a matcher, as each tenant sees it; :mod:`registry.records`: how versions did.
+* :mod:`registry.reading`, :mod:`registry.vouching`, :mod:`registry.listing`, :mod:`registry.finding`, :mod:`registry.reflecting`,
+  :mod:`registry.store`: what a registry does, one built on the other: reads versions, vouches for them, lists what is offered,
+  finds it, acts on how it did, registers.
+* :mod:`registry.offered`: what is offered, in a matcher, as each tenant sees it; :mod:`registry.records`: how versions did;
+  :mod:`registry.reflection`: what follows from that.
 * :mod:`registry.versions`: a version, and whether what is stored is what was registered under its content hash.
 * :mod:`registry.signing`, :mod:`registry.keyfile`: who vouches for a version, and where the key for that comes from.
 * :mod:`registry.lineage`: which sources a fabricated capability owes its words to.

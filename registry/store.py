@@ -13,20 +13,21 @@ from blackboard.errors import BadInput, UnknownRecord
 from blackboard.refusing import refused
 from blackboard.trigger_index import TriggerIndex
 from registry.content import canonical, sha256
-from registry.finding import Finding
 from registry.manifest import ExamRecord, Manifest
 from registry.matching import (
     LexicalMatcher,
     Matcher,
 )
+from registry.matching.evidence import Record
 from registry.matching.refit import Refit
 from registry.records import Outcomes
+from registry.reflecting import Reflecting
 from registry.signing import Signer, somebody
 from registry.versions import Version
 from registry.vouching import told
 
 
-class Registry(Finding):
+class Registry(Reflecting):
     """What a board can do.
 
     Args:
@@ -126,6 +127,8 @@ class Registry(Finding):
     ) -> Version:
         """Make a version the active one, for example to go back to an older one; the one before is retired. On record.
 
+        Tasks of it that have failed until now are not held against it: :meth:`reflect` judges it by those that follow.
+
         Raises:
             UnknownRecord: no such version.
             Conflict: another version is active than expected.
@@ -133,7 +136,7 @@ class Registry(Finding):
         """
         await self._catalog.set_state(
             name, sha, "active", expected_active=expected_active or "", reason=reason, operation=operation,
-            decided=("activated", somebody()),
+            decided=("activated", somebody()), forgiven=Record((await self.outcomes(name)).get(sha, {})).failed,
         )  # fmt: skip
         await self.declare_triggers()
         return await self.resolve(name, sha)

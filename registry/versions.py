@@ -46,6 +46,10 @@ class Version(Record):
     """Who is said to vouch for it; nothing here has verified that, :meth:`registry.Registry.load` does."""
     revoked: bool = False
     """Whether it may never run again."""
+    replaced: bool = False
+    """Whether it was the active one until another took its place, and nobody has retired it for its own sake."""
+    forgiven: int = 0
+    """How many of its tasks had failed when somebody last made it the active one: they are not held against it."""
 
     @property
     def waits(self) -> bool:
@@ -98,4 +102,6 @@ def as_version(stored: StoredVersion, manifest: Manifest) -> Version:
         updated_at=stored.updated_at,
         signature=read_quietly(stored.signature),
         revoked=stored.revoked,
+        replaced=stored.replaced,
+        forgiven=stored.forgiven,
     )

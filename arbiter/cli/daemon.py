@@ -56,7 +56,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         lanes=options.words(arguments.lanes), lease_seconds=arguments.lease, grace_seconds=arguments.grace,
         isolation=arguments.isolation, taint=arguments.taint_policy, fabrication=arguments.fabrication,
         choosing=arguments.choosing, matcher=arguments.encoder, strategies=strategies,
-        approval=arguments.approval_policy, instructions=options.instructions(arguments),
+        approval=arguments.approval_policy, instructions=options.instructions(arguments), reflect=arguments.reflect,
         concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
         retention=retention.policy(arguments.keep, arguments.keep_runs, arguments.compact), **options.place(arguments),
     )  # fmt: skip

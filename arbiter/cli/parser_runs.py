@@ -132,6 +132,10 @@ second signal gives everything back immediately."""
         words.instructions(parser)
         words.encoder(parser)
         parser.add_argument(
+            "--no-reflection", dest="reflect", action="store_false",
+            help="do not go back from generated code that fails to an earlier version, nor retire it; see docs/reflection.md",
+        )  # fmt: skip
+        parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
         )
         parser.add_argument(

@@ -60,18 +60,18 @@ local function announce(verb, name, sha, state, reason)
     'state', state, 'reason', reason, 'at', digits(NOW))
 end
 
--- Makes a version the active one of its name; the version that was active is retired.
+-- Makes a version the active one of its name; the version that was active is retired, and remembers that it was replaced.
 local function activate(name, sha, h, reason)
   local id = name .. '|' .. sha
   local previous = redis.call('HGET', KEYS[5], name) or ''
   if previous ~= '' and previous ~= sha then
     local old = header(name .. '|' .. previous)
-    old.state = 'retired'
+    old.state, old.replaced = 'retired', '1'
     put(name .. '|' .. previous, old)
     announce('retired', name, previous, 'retired', 'superseded by ' .. sha)
   end
   redis.call('HSET', KEYS[5], name, sha)
-  h.state = 'active'
+  h.state, h.replaced = 'active', nil
   put(id, h)
   announce('activated', name, sha, 'active', reason)
 end

@@ -3,6 +3,7 @@ local op, name, sha, state, expected = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[
 local exam, verdict, reason = ARGV[6], ARGV[7], ARGV[8]
 local signature, key, public, created, by = ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
 local verb, who = ARGV[14], ARGV[15]       -- of the decision behind it, for the audit; '' for none
+local detail, forgiven = ARGV[16], ARGV[17] -- of that decision; how many failures are not held against what becomes active
 local MOVES = {
   draft = {examined = true, active = true, retired = true},
   examined = {active = true, retired = true},
@@ -43,12 +44,13 @@ end
 local no = unfit(key, created)
 if no then return no end
 
-if state == 'retired' and h.state ~= 'retired' then
+if state == 'retired' and (h.state ~= 'retired' or h.replaced) then
   -- The removal comes first: a server that is full lets a script that starts with it run to its end.
   if current == sha then redis.call('HDEL', KEYS[5], name) end
-  h.state = 'retired'
+  h.state, h.replaced = 'retired', nil
   put(id, h)
   announce('retired', name, sha, 'retired', reason)
+  if verb ~= '' then audit(verb, id, h.signer or '', who, reason, detail) end
 end
 if stores_exam(id, exam) then
   if signature ~= '' then sign(id, h, signature, key, public, by) end
@@ -60,7 +62,8 @@ if state == 'examined' and h.state == 'draft' then
   announce('examined', name, sha, 'examined', standing)
 end
 if state == 'active' and h.state ~= 'active' then
+  if forgiven ~= '' then h.forgiven = forgiven end
   activate(name, sha, h, reason)
-  if verb ~= '' then audit(verb, id, h.signer or '', who, reason) end
+  if verb ~= '' then audit(verb, id, h.signer or '', who, reason, detail) end
 end
 return answer(id, current)

@@ -26,7 +26,7 @@ from blackboard.types import Status
 _SUCCEEDED, _TRIED = 4.0, 5.0
 _LEAST = 0.3
 """What the worst record leaves of a score: what fits best and always failed still shows, below what works."""
-_AGAINST = (Status.FAILED, Status.TIMED_OUT)
+AGAINST = (Status.FAILED, Status.TIMED_OUT)
 """Cancelled work and refusals by policy say nothing about the code."""
 _DEAR = 0.1
 _USUAL_SECONDS, _USUAL_TOKENS = 10.0, 5000.0
@@ -55,7 +55,12 @@ class Record(NamedTuple):
     @property
     def tried(self) -> int:
         """Tasks that say something about the code."""
-        return self.succeeded + sum(self.outcomes.get(each, 0) for each in _AGAINST)
+        return self.succeeded + sum(self.outcomes.get(each, 0) for each in AGAINST)
+
+    @property
+    def failed(self) -> int:
+        """Those of them that speak against it."""
+        return self.tried - self.succeeded
 
     @property
     def mean_seconds(self) -> float | None:
@@ -77,7 +82,7 @@ def bounds(succeeded: int, failed: int) -> tuple[float, float]:
 
 def factor(record: Record) -> float:
     """What a score is multiplied by for success and cost: 1 for what always succeeded and costs nothing."""
-    cautious, _ = bounds(record.succeeded, record.tried - record.succeeded)
+    cautious, _ = bounds(record.succeeded, record.failed)
     seconds, tokens = record.mean_seconds or 0.0, record.mean_tokens or 0.0
     cost = (1 - _DEAR * seconds / (seconds + _USUAL_SECONDS)) * (1 - _DEAR * tokens / (tokens + _USUAL_TOKENS))
     return (_LEAST + (1 - _LEAST) * min(1.0, cautious / 0.99)) * cost
@@ -89,10 +94,10 @@ def factors(records: Sequence[Record]) -> list[tuple[float, bool]]:
     best = max(range(len(records)), key=lambda at: (plain[at] if records[at].tried else 0.0, -at), default=None)
     if best is None or not records[best].tried:
         return [(each, False) for each in plain]
-    reached, _ = bounds(records[best].succeeded, records[best].tried - records[best].succeeded)
+    reached, _ = bounds(records[best].succeeded, records[best].failed)
     weighed: list[tuple[float, bool]] = []
     for at, (record, each) in enumerate(zip(records, plain, strict=True)):
-        _, hopeful = bounds(record.succeeded, record.tried - record.succeeded)
+        _, hopeful = bounds(record.succeeded, record.failed)
         new = at != best and record.tried < max(TRIES, SHARE * records[best].tried) and hopeful >= reached
         weighed.append((max(each, _AHEAD * plain[best]), True) if new else (each, False))
     return weighed

@@ -68,6 +68,17 @@ async def test_a_version_that_is_made_the_active_one_is_on_record(board: Board) 
     assert await told(board) == [f"version.activated one|{'a' * 64} by ann"]
 
 
+async def test_a_version_that_is_retired_by_a_decision_is_on_record_with_what_it_was_taken_from(board: Board) -> None:
+    await version(board.catalog, "one", "a" * 64)
+    for _ in range(2):
+        await board.catalog.set_state(
+            "one", "a" * 64, "retired", reason="it fails", decided=("retired", "ann"), detail='{"failed": 10}'
+        )
+    (record,) = await entries(board)
+    assert (record.kind, record.subject, record.by) == ("version.retired", f"one|{'a' * 64}", "ann")
+    assert (record.reason, record.detail) == ("it fails", {"failed": 10})
+
+
 async def test_what_changes_nothing_leaves_no_record(board: Board) -> None:
     run = await board.submit("go")
     await board.cancel_run(run, by="ann")

@@ -102,6 +102,40 @@ async def test_activating_a_version_retires_the_one_before(catalog: Catalog) -> 
     ]
 
 
+async def test_a_version_remembers_that_another_took_its_place_until_it_is_retired_for_its_own_sake(
+    catalog: Catalog,
+) -> None:
+    first = await put(catalog, "add", "1")
+    second = await put(catalog, "add", "2")
+
+    async def replaced() -> list[bool]:
+        found = await catalog.get_many([("add", first.sha), ("add", second.sha)])
+        return [version.replaced for version in found if version is not None]
+
+    assert await replaced() == [True, False]
+    await catalog.set_state("add", first.sha, "active")
+    assert await replaced() == [False, True]
+    assert (await catalog.set_state("add", second.sha, "retired", reason="too slow")).changed
+    assert not (await catalog.set_state("add", second.sha, "retired")).changed
+    await catalog.set_state("add", None, "retired")
+    assert await replaced() == [False, False]
+    changes = await catalog.changes()
+    assert [(each.verb, each.sha == first.sha, each.reason) for each in changes[-2:]] == [
+        ("retired", False, "too slow"), ("retired", True, ""),
+    ]  # fmt: skip
+
+
+async def test_what_is_forgiven_a_version_stays_until_somebody_forgives_it_anew(catalog: Catalog) -> None:
+    first = await put(catalog, "add", "1")
+    await put(catalog, "add", "2")
+    for forgiven, kept in ((20, 20), (None, 20), (3, 3), (0, 0)):
+        await catalog.set_state("add", first.sha, "active", forgiven=forgiven)
+        version = await catalog.get("add")
+        assert version is not None
+        assert version.forgiven == kept
+        await put(catalog, "add", "2")
+
+
 async def test_the_lifecycle_refuses_moves_it_does_not_have(catalog: Catalog, client: redis.asyncio.Redis) -> None:
     draft = await put(catalog, "add", "1", activate=False)
     assert draft.state == "draft"

@@ -13,6 +13,7 @@ from worker_support import ONCE, Crew, board_crew, finish, raises, said
 from blackboard import payloads
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt, Handler
+from blackboard.claims import Claim
 from blackboard.errors import BadInput, BoardFull
 from blackboard.types import Completion, RetryPolicy, RetryRule, Status
 from blackboard.worker import Worker
@@ -74,6 +75,26 @@ async def test_g3_whatever_a_handler_does_its_task_ends_with_a_word_for_it(
     end = await crew.end(run, "a")
     assert (end.status, end.error and end.error.type) == ("failed", kind)
     await crew.end(run, "next")
+
+
+@pytest.mark.parametrize(("handle", "kinds"), [(raises, ["internal_error"]), (returns_nan, ["not_json"]), (finish, [])])
+async def test_whoever_listens_is_told_of_each_attempt_that_was_no_success_once_that_is_written(
+    crew: Crew, handle: Handler, kinds: list[str]
+) -> None:
+    heard: list[str] = []
+
+    def unsuccessful(claim: Claim, completion: Completion) -> None:
+        assert completion.error is not None
+        heard.append(completion.error.type)
+        written.append(asyncio.create_task(crew.ended(claim.task_id)))
+
+    written: list[asyncio.Task[bool]] = []
+    run = await crew.run(spec("a", retry=ONCE))
+    worker = crew.hire(handle, unsuccessful=unsuccessful)
+    await crew.end(run, "a")
+    await worker.drain(30)
+    assert heard == kinds
+    assert all([await each for each in written])
 
 
 async def test_a_retryable_failure_is_tried_again_and_a_final_one_is_not(crew: Crew) -> None:

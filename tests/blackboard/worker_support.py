@@ -29,9 +29,11 @@ class Crew(Play):
     workers: list[tuple[Worker, asyncio.Task[None]]] = None  # type: ignore[assignment]
     sweepers: list[asyncio.Task[None]] = None  # type: ignore[assignment]
 
-    def hire(self, handle: Handler, *lanes: str, concurrency: int = 1, heartbeat: Heartbeat | None = None) -> Worker:
+    def hire(
+        self, handle: Handler, *lanes: str, concurrency: int = 1, heartbeat: Heartbeat | None = None, **more: Any
+    ) -> Worker:
         worker = Worker(
-            self.board, heartbeat or self.heartbeat, "t", lanes or ("work",), handle, concurrency=concurrency
+            self.board, heartbeat or self.heartbeat, "t", lanes or ("work",), handle, concurrency=concurrency, **more
         )
         self.workers.append((worker, asyncio.create_task(worker.run())))
         return worker

@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import taxshop
 
 from blackboard.attempt import Attempt
@@ -13,7 +14,7 @@ from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.types import Status
 from fabricator import Fabricator
-from registry import Manifest, Registry
+from registry import Manifest, Registry, Version
 from wrapper.isolation import ProcessIsolation
 from wrapper.models import ScriptedModel
 
@@ -129,3 +130,87 @@ async def test_what_another_tenant_has_is_no_duplicate_and_is_not_named(fabricat
     assert done.status is Status.SUCCEEDED
     assert "similar" not in done.data
     assert "add_tax" not in json.dumps([each.model_dump(mode="json") for each in await stages(done.orchestration_id)])
+
+
+FAILURES = [
+    {"input": {"net_cents": "integer"}, "error": "handler_error", "message": "ZeroDivisionError: of the old one"}
+]
+
+
+async def failing(registry: Registry) -> Version:
+    """A capability of the tenant that is there and does not work."""
+    old = Manifest(name="add_tax", description="The old one.", input_schema={"type": "object"}, tenant="default")
+    return await registry.register(old, source="def handler(**given): return 1 / 0\n")
+
+
+async def test_a_capability_that_fails_is_made_anew_and_gives_way_and_only_the_generator_is_told_how_it_failed(
+    fabricate: Any, registry: Registry, stages: Stages
+) -> None:
+    old = await failing(registry)
+    model = taxshop.script(taxshop.RIGHT)
+    done = await fabricate(model, replaces=old.sha, failures=FAILURES)
+
+    assert (done.status, done.data["reused"]) == (Status.SUCCEEDED, False)
+    new = await registry.resolve("add_tax")
+    assert new.sha == done.data["version"] != old.sha
+    assert new.exam is not None
+    assert new.manifest.provenance["replaces"] == old.sha
+    assert (await registry.resolve("add_tax", old.sha)).replaced, "it can be gone back to"
+    assert "the one that exists fails" in (await stages(done.orchestration_id))[0].detail
+    examiner, generator = model.calls
+    assert "of the old one" in str(generator.messages)
+    assert "<data-" in str(generator.messages)
+    assert "of the old one" not in str(examiner.messages)
+
+
+async def test_what_fails_stays_when_the_new_one_does_not_pass_its_exam_or_is_the_same(
+    fabricate: Any, registry: Registry
+) -> None:
+    old = await failing(registry)
+    done = await fabricate(taxshop.script(*[taxshop.WRONG] * 2), replaces=old.sha, failures=FAILURES)
+    assert done.error.type == "fabrication_failed"
+    assert (await registry.resolve("add_tax")).sha == old.sha
+
+    first = await fabricate(taxshop.script(taxshop.RIGHT), replaces=old.sha, failures=FAILURES)
+    again = await fabricate(taxshop.script(taxshop.RIGHT), replaces=first.data["version"], failures=FAILURES)
+    assert again.error.type == "fabrication_failed"
+    assert "as the version that fails" in again.error.message
+    assert (await registry.resolve("add_tax")).sha == first.data["version"]
+
+
+async def test_a_better_one_that_is_there_by_now_is_used(fabricate: Any, registry: Registry) -> None:
+    old = await failing(registry)
+    better = Manifest(name="add_tax", description="A better one.", input_schema={"type": "object"}, tenant="default")
+    new = await registry.register(better, source="def handler(**given): return 1\n")
+    model = taxshop.script(taxshop.RIGHT)
+    done = await fabricate(model, replaces=old.sha, failures=FAILURES)
+    assert (done.data["reused"], done.data["version"]) == (True, new.sha)
+    assert not model.calls
+
+
+@pytest.mark.parametrize("meanwhile", ["retired", "replaced"])
+async def test_what_became_of_the_failing_version_meanwhile_is_minded(
+    redis_board: Board, registry: Registry, isolation: ProcessIsolation, post: Post, meanwhile: str
+) -> None:
+    old = await failing(registry)
+    better = Manifest(name="add_tax", description="A better one.", input_schema={"type": "object"}, tenant="default")
+
+    class Slow(ScriptedModel):
+        async def stream(self, *args: Any, **more: Any) -> Any:
+            if len(self.calls) == 1:
+                if meanwhile == "retired":
+                    await registry.retire("add_tax", old.sha)
+                else:
+                    await registry.register(better, source="def handler(**given): return 1\n")
+            async for event in super().stream(*args, **more):
+                yield event
+
+    script = [
+        {"system": "^You are the Examiner", "turns": [lambda *_: json.dumps(taxshop.SPEC)]},
+        {"system": "^You are the Fabricator", "turns": [lambda *_: taxshop.block(taxshop.RIGHT)]},
+    ]
+    claim = await post(replaces=old.sha, failures=FAILURES)
+    done = await Fabricator(registry, isolation, Slow(script)).handle(Attempt(redis_board, claim))
+    assert done.status is Status.SUCCEEDED
+    assert done.data["reused"] is (meanwhile == "replaced")
+    assert (await registry.resolve("add_tax")).sha == done.data["version"]

@@ -1,0 +1,136 @@
+"""A board that learns from failures: generated code that fails gives way to what worked, in whichever process serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from arbiter import Arbiter, Call, reflecting
+from arbiter.cli.parser import build
+from blackboard.testing import RedisServer
+from registry import Manifest, Registry, Version
+
+WORKS = "def handler(n: int) -> int:\n    return n + 1\n"
+FAILS = "def handler(n: int) -> int:\n    raise ValueError(n)\n"
+CALL = Call("up", {"n": 1})
+
+
+def manifest(description: str) -> Manifest:
+    given = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    return Manifest(name="up", description=description, input_schema=given, output_schema={"type": "integer"})
+
+
+@pytest.fixture(params=["redis"])
+def serving(
+    request: pytest.FixtureRequest, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Arbiter]:
+    """An Arbiter on one board that runs code and looks at each failure at once."""
+    monkeypatch.setattr(reflecting, "REST_SECONDS", 0.0)
+    board = "t" + uuid.uuid4().hex[:12]
+    given: dict[str, Any] = {"board": board, "isolation": "process", "roles": ("wrapper",), "grace_seconds": 1.0}
+    url = redis_server.url if request.param == "redis" else f"memory://{board}"
+    return lambda **more: Arbiter(url, **{**given, **more})
+
+
+async def until(check: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(60):
+        while not await check():
+            await asyncio.sleep(0.01)
+
+
+async def two(a: Arbiter) -> tuple[Version, Version]:
+    """A version that works, which was called three times, and one after it, which does not."""
+    old = await a.registry.register(manifest("Count up."), source=WORKS)
+    for _ in range(3):
+        assert (await a.run(CALL, timeout=60)).data == 2
+    return old, await a.registry.register(manifest("Count up, better."), source=FAILS)
+
+
+@pytest.mark.parametrize("serving", ["redis", "memory"], indirect=True)
+async def test_code_that_fails_gives_way_to_the_version_that_worked(serving: Callable[..., Arbiter]) -> None:
+    async with serving() as a:
+        old, new = await two(a)
+        for _ in range(5):
+            assert (await a.run(CALL, timeout=60)).status == "failed"
+
+        async def back() -> bool:
+            return (await a.registry.resolve("up")).sha == old.sha
+
+        await until(back)
+        assert (await a.run(CALL, timeout=60)).data == 2
+        pinned = await a.run(Call("up", {"n": 1}, version=new.sha), timeout=60)
+        assert pinned.status == "failed", "whoever asks for a version gets it"
+        (record,) = (await a.audit.list("kind=version.activated")).entries
+        assert (record.subject, record.by.startswith("reflection of ")) == (f"up|{old.sha}", True)
+        assert record.detail["version"]["failed"] == 5
+
+
+def test_a_daemon_acts_unless_it_is_told_not_to() -> None:
+    for command in ("serve", "worker"):
+        assert build().parse_args([command]).reflect
+        assert not build().parse_args([command, "--no-reflection"]).reflect
+
+
+async def test_a_process_that_begins_does_what_those_that_died_could_not(serving: Callable[..., Arbiter]) -> None:
+    async with serving(reflect=False) as a:
+        old, new = await two(a)
+        for _ in range(5):
+            await a.run(CALL, timeout=60)
+        assert (await a.registry.resolve("up")).sha == new.sha
+    async with serving() as b:
+
+        async def back() -> bool:
+            return (await b.registry.resolve("up")).sha == old.sha
+
+        await until(back)
+
+
+async def test_a_task_that_waits_keeps_the_version_it_was_planned_with(serving: Callable[..., Arbiter]) -> None:
+    async def counted() -> dict[str, int]:
+        return {f"up|{old.sha}|succeeded": 10, f"up|{new.sha}|failed": 20}
+
+    async with serving(roles=()) as a:
+        old = await a.registry.register(manifest("Count up."), source=WORKS)
+        new = await a.registry.register(manifest("Count up, better."), source=FAILS)
+        waiting = await a.submit(CALL)
+        assert len(await Registry(a.board.catalog, counted).reflect()) == 1
+    async with serving() as b:
+        result = await b.result(waiting, timeout=60)
+        assert [task.completion.version for task in result.state.work if task.completion] == [new.sha]
+        assert (await b.run(CALL, timeout=60)).state.work[0].version == old.sha
+
+
+async def test_nothing_is_looked_at_for_what_succeeds_or_is_refused(
+    serving: Callable[..., Arbiter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Any] = []
+    plain = Registry.reflect
+
+    async def counted(registry: Registry, failed: Any = None) -> Any:
+        looks.append(failed)
+        return await plain(registry, failed)
+
+    monkeypatch.setattr(Registry, "reflect", counted)
+    async with serving() as a:
+        await a.registry.register(manifest("Count up."), source=WORKS)
+        assert (await a.run(CALL, timeout=60)).status == "succeeded"
+        await a.registry.register(manifest("Count up, unsigned."), source=WORKS, sign=False)
+        assert (await a.run(CALL, timeout=60)).status == "refused"
+        assert looks == [None], "at the beginning"
+        new = await a.registry.register(manifest("Count up, badly."), source=FAILS)
+        assert (await a.run(CALL, timeout=60)).status == "failed"
+
+        async def looked() -> bool:
+            return len(looks) > 1
+
+        await until(looked)
+    assert looks[1:] == [{("up", new.sha)}]
