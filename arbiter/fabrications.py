@@ -61,18 +61,20 @@ def fabrication(
     )
 
 
-def kept(state: RunState, version: Version, record: Record) -> str:
+def kept(state: RunState, version: Version, record: Record, runs: bool) -> str:
     """Why the active version of a capability is not replaced for a run; empty when it may be, since it fails.
 
     Args:
         record: how its tasks ended, of all runs.
+        runs: whether somebody whose word counts vouches for it; else it can do nothing but fail.
     """
     if version.artifact_sha is None:
         return f"it lives in a program, as {version.manifest.kind}, and is not replaced"
     if version.manifest.tenant != state.tenant:
         return "it is not this tenant's own, and is not replaced"
     calls = _calls(state, version)
-    if (len(calls) >= CALLS and not any(map(_succeeded, calls))) or reflection.fails(version, record):
+    failed_all = len(calls) >= CALLS and not any(map(_succeeded, calls))
+    if not runs or failed_all or reflection.fails(version, record):
         return ""
     known = reflection.measured(version, record.outcomes)
     return (

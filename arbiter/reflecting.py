@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from blackboard.claims import Claim
+from blackboard.errors import EngineUnavailable
 from blackboard.types import Completion
 from registry import Registry
-from registry.matching.evidence import AGAINST
+from registry.reflection import OWN
 
 log = logging.getLogger(__name__)
 
@@ -17,20 +19,20 @@ REST_SECONDS = 5.0
 
 
 class Reflection:
-    """Looks at all versions when it begins, for whoever died before they could, and then at those whose tasks fail.
-
-    Nothing is read for a task that succeeds.
-    """
+    """Looks at versions whose tasks fail here by their own doing. Nothing is read for a task that succeeds."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._failures = Counter[tuple[str, str]]()
         self._failed: set[tuple[str, str]] = set()
         self._heard = asyncio.Event()
 
     def unsuccessful(self, claim: Claim, completion: Completion) -> None:
         """Hear of an attempt of a task that did not succeed."""
-        if claim.version is not None and completion.status in AGAINST:
-            self._failed.add((claim.capability, claim.version))
+        if claim.version is not None and completion.error is not None and completion.error.type in OWN:
+            version = claim.capability, claim.version
+            self._failures[version] += 1
+            self._failed.add(version)
             self._heard.set()
 
     async def run(self) -> None:
@@ -39,12 +41,16 @@ class Reflection:
         Raises:
             EngineUnavailable: the server stayed unreachable; begin again later.
         """
-        failed: set[tuple[str, str]] | None = None
         while True:
-            for judgement in await self._registry.reflect(failed):
-                log.warning("%s", judgement)
-            if failed is not None:
-                await asyncio.sleep(REST_SECONDS)
             await self._heard.wait()
             self._heard.clear()
             failed, self._failed = self._failed, set()
+            try:
+                done = await self._registry.reflect({each: self._failures[each] for each in failed})
+            except EngineUnavailable:
+                self._failed |= failed
+                self._heard.set()
+                raise
+            for judgement in done:
+                log.warning("%s", judgement)
+            await asyncio.sleep(REST_SECONDS)

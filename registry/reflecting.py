@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from blackboard.errors import ArbiterError, EngineUnavailable, ScriptRefused
 from blackboard.types import Status
@@ -19,13 +19,14 @@ _log = logging.getLogger(__name__)
 class Reflecting(Finding):
     """The versions of a board, judged by what was measured of them."""
 
-    async def reflect(self, failed: Collection[tuple[str, str]] | None = None) -> Sequence[Judgement]:
+    async def reflect(self, heard: Mapping[tuple[str, str], int] | None = None) -> Sequence[Judgement]:
         """Act on what the records of active versions of generated code ask for; see :mod:`registry.reflection`. On record.
 
         Each is done once, whoever else does it at the same time, and not when another version is the active one by then.
 
         Args:
-            failed: names and content hashes of versions of which a task failed. Default: all that are active.
+            heard: of versions, by name and content hash, how many of their failures are known to be their own, see
+                :data:`registry.reflection.OWN`; no others count against them. Default: all that are active, by all failures.
 
         Returns:
             What was done.
@@ -34,12 +35,12 @@ class Reflecting(Finding):
             EngineUnavailable: the server stayed unreachable; calling again is safe.
         """
         await self._refresh()
-        active = self._active.values() if failed is None else [self._active.get(name) for name, _ in failed]
+        active = self._active.values() if heard is None else [self._active.get(name) for name, _ in heard]
         looked = [
             version
             for version in active
             if version is not None and version.artifact_sha is not None
-            if failed is None or (version.name, version.sha) in failed
+            if heard is None or (version.name, version.sha) in heard
         ]
         if not looked:
             return []
@@ -52,7 +53,8 @@ class Reflecting(Finding):
             if not Record(known.get(version.sha, {})).failed:
                 continue
             try:
-                judgement = await self._judgement(version.name, known)
+                own = None if heard is None else heard[version.name, version.sha]
+                judgement = await self._judgement(version.name, known, own)
                 if judgement is not None and await self._carried_out(judgement):
                     done.append(judgement)
             except EngineUnavailable:
@@ -63,11 +65,13 @@ class Reflecting(Finding):
             await self.declare_triggers()
         return done
 
-    async def _judgement(self, name: str, outcomes: Mapping[str, Mapping[Status, int]]) -> Judgement | None:
+    async def _judgement(
+        self, name: str, outcomes: Mapping[str, Mapping[Status, int]], heard: int | None
+    ) -> Judgement | None:
         shas = await self._catalog.shas(name)
         versions = [each for each in await self.resolve_many([(name, sha) for sha in shas]) if each is not None]
         while True:
-            judgement = judge(versions, outcomes)
+            judgement = judge(versions, outcomes, heard)
             if judgement is None or judgement.back_to is None or await self.vouched(judgement.back_to):
                 return judgement
             versions.remove(judgement.back_to)

@@ -5,7 +5,8 @@ of :mod:`registry.matching.evidence`. Of a version that did badly the hopeful on
 
 * **go back**: the active version's mean and two deviations lie below the mean less one deviation of an earlier version, which
   was the active one until another took its place;
-* **retire**: there is no such version, and the active one's mean and two deviations lie below one half.
+* **retire**: there is no such version, and the active one's mean and two deviations lie below one half. What asks hosts is
+  not retired: it fails while they do.
 
 Nothing follows from fewer than :data:`FEWEST` tasks of the active version that say something about its code; without a single
 success it takes ten to retire it. It goes back to earlier versions only, never forward, so it cannot go round in a circle.
@@ -22,6 +23,22 @@ from blackboard.types import Status
 from registry.matching.evidence import TRIES, Record, bounds
 from registry.versions import Version
 
+OWN = frozenset(
+    (
+        *(
+            "syntax_error",
+            "import_error",
+            "missing_handler",
+            "signature_mismatch",
+            "handler_error",
+            "exited",
+            "crashed",
+        ),
+        *("timeout", "not_json", "result_too_large", "output_schema", "topic_schema", "protocol"),
+    )
+)
+"""Errors that speak against code. Of others somebody else may be the cause: who called it, a model, a budget, a peer, a process
+that died, work that waited too long. While one of those is down, whatever needs it fails, and none of it is worse than before."""
 FEWEST = 5
 """Tasks of the active version below which nothing follows. Of an earlier one,
 :data:`~registry.matching.evidence.TRIES` are enough to go back to it."""
@@ -43,10 +60,16 @@ class Judgement(NamedTuple):
         return f"{self.version.name} {self.version.sha[:12]} {done}: {self.reason}"
 
 
-def measured(version: Version, ended: Mapping[Status, int]) -> Record:
-    """The record of a version that counts for it and against it, without the failures that somebody has forgiven it."""
+def measured(version: Version, ended: Mapping[Status, int], heard: int | None = None) -> Record:
+    """The record of a version that counts for it and against it, without the failures that somebody has forgiven it.
+
+    Args:
+        heard: how many failures are known to be its own at most. Default: all may be.
+    """
     record = Record(ended)
     failed = max(0, record.failed - version.forgiven)
+    if heard is not None:
+        failed = min(failed, heard)
     return Record({Status.SUCCEEDED: record.succeeded, Status.FAILED: failed})
 
 
@@ -56,18 +79,21 @@ def fails(version: Version, record: Record) -> bool:
     return hopeful < HALF
 
 
-def judge(versions: Sequence[Version], outcomes: Mapping[str, Mapping[Status, int]]) -> Judgement | None:
+def judge(
+    versions: Sequence[Version], outcomes: Mapping[str, Mapping[Status, int]], heard: int | None = None
+) -> Judgement | None:
     """What is to be done about a capability; None for nothing.
 
     Args:
         versions: of one capability, oldest first; without those that cannot be loaded.
         outcomes: how their tasks ended: content hash to status to number.
+        heard: how many failures of the active one are known to be its own. Default: all may be.
     """
     at = next((number for number, each in enumerate(versions) if each.state == "active"), None)
     if at is None or versions[at].artifact_sha is None:
         return None
     active = versions[at]
-    record = measured(active, outcomes.get(active.sha, {}))
+    record = measured(active, outcomes.get(active.sha, {}), heard)
     if record.tried < FEWEST:
         return None
     _, hopeful = _bounds(record)
@@ -77,7 +103,7 @@ def judge(versions: Sequence[Version], outcomes: Mapping[str, Mapping[Status, in
         cautious, _ = _bounds(known)
         if _may_return(each) and known.tried >= TRIES and cautious > least:
             best, least, proven = each, cautious, known
-    if best is None and hopeful >= HALF:
+    if best is None and (hopeful >= HALF or active.manifest.grants.http_hosts):
         return None
     said = f"{record.failed} of {record.tried} tasks failed, so at best {hopeful:.0%} succeed"
     numbers: dict[str, JsonValue] = {"version": _numbers(active, record, "at_best", hopeful)}

@@ -160,7 +160,7 @@ class Registry(Reflecting):
     async def retire(
         self, name: str, sha: str | None = None, *, reason: str = "", operation: str | None = None
     ) -> Version | None:
-        """Stop offering a version (default: the active one). Runs that pinned it can still use it.
+        """Stop offering a version (default: the active one). Runs that pinned it can still use it. On record.
 
         Returns:
             The retired version, or None when no version was active.
@@ -169,7 +169,9 @@ class Registry(Reflecting):
             UnknownRecord: no such capability or version; names what is close.
         """
         try:
-            written = await self._catalog.set_state(name, sha, "retired", reason=reason, operation=operation)
+            written = await self._catalog.set_state(
+                name, sha, "retired", reason=reason, operation=operation, decided=("retired", somebody())
+            )
         except UnknownRecord:
             raise await self._unknown(name, sha) from None
         await self.declare_triggers()

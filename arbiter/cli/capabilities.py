@@ -241,6 +241,39 @@ def _suspected(version: Version) -> str:
     return f"; content from {narration.sources(found)}, which is not trusted, asked for it" if found else ""
 
 
+def activate(arguments: argparse.Namespace) -> int:
+    """Offer a version in place of the one that is active."""
+    return asyncio.run(_activate(arguments))
+
+
+async def _activate(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = _judging(board)
+        version = _chosen(await registry.versions(arguments.name), arguments.sha)
+        await registry.activate(version.name, version.sha, reason=arguments.reason)
+    output.note(f"{version.name} {version.sha[:12]} is offered from now on")
+    return OK
+
+
+def retire(arguments: argparse.Namespace) -> int:
+    """Offer a version no more."""
+    return asyncio.run(_retire(arguments))
+
+
+async def _retire(arguments: argparse.Namespace) -> int:
+    async with await Board.open(**options.place(arguments)) as board:
+        registry = _judging(board)
+        version = _chosen(await registry.versions(arguments.name), arguments.sha)
+        await registry.retire(version.name, version.sha, reason=arguments.reason)
+    output.note(f"{version.name} {version.sha[:12]} is not offered any more")
+    return OK
+
+
+def _judging(board: Board) -> Registry:
+    """With the counters, and what the board's capabilities wait for."""
+    return Registry(board.catalog, board.outcomes, triggers=board.triggers, spent=board.spent)
+
+
 def revoke(arguments: argparse.Namespace) -> int:
     """Let a version never run again."""
     return asyncio.run(_revoke(arguments))

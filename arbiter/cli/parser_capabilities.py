@@ -78,14 +78,19 @@ ranking into probabilities on how the matcher's decisions turned out. See docs/m
 
     for name, does in (
         ("sign", "vouch for a version with this user's key, after you looked at it"),
+        ("activate", "offer a version, such as one to go back to, in place of the one that is active"),
+        ("retire", "offer a version no more; what is pinned to it may use it still"),
         ("revoke", "let a version never run again"),
         ("approve", "approve the grants of a version that waits for it, and offer it"),
         ("refuse", "refuse the grants of a version that waits for approval; it never runs"),
     ):
         one = words.command(inner, name, f"arbiter.cli.capabilities:{name}", does)
         one.add_argument("name", metavar="NAME")
-        one.add_argument("--sha", metavar="SHA", help="a version's hash or its beginning (default: the one meant)")
-        if name in ("revoke", "refuse"):
+        default = "" if name == "activate" else " (default: the one meant)"
+        one.add_argument(
+            "--sha", metavar="SHA", required=not default, help=f"a version's hash or its beginning{default}"
+        )
+        if name in ("activate", "retire", "revoke", "refuse"):
             one.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
         if name == "approve":
             one.add_argument(

@@ -27,11 +27,11 @@ def command(*words: str, data: Path, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def register(on: list[str], data: Path) -> str:
+def register(on: list[str], data: Path, about: str = "Gives one.") -> str:
     async def put() -> str:
         async with await Board.open(on[1], board=on[3]) as board:
             registry = Registry(board.catalog, signer=lambda: Signer.find(_key(data)))
-            manifest = Manifest(name="one", description="Gives one.", input_schema={"type": "object"})
+            manifest = Manifest(name="one", description=about, input_schema={"type": "object"})
             return (await registry.register(manifest, source=SOURCE)).sha
 
     return asyncio.run(put())
@@ -80,6 +80,29 @@ def test_keys_are_trusted_rotated_and_revoked_and_versions_signed_again(on: list
     assert "was revoked" in command("capabilities", "sign", "one", *on, data=tmp_path, code=2)
     verbs = [one["verb"] for one in records(command("keys", "audit", "--json", *on, data=tmp_path))]
     assert verbs == ["trusted", "signed", "trusted", "revoked", "signed", "revoked"]
+
+
+def test_an_operator_goes_back_to_a_version_and_offers_none_on_record(on: list[str], tmp_path: Path) -> None:
+    command("keys", "trust", *on, data=tmp_path)
+    old, new = register(on, tmp_path), register(on, tmp_path, "Gives one, better.")
+
+    def offered() -> list[str]:
+        return [one["sha"] for one in records(command("capabilities", "--json", *on, data=tmp_path))]
+
+    assert offered() == [new]
+    why = ["--reason", "the new one is slower"]
+    assert "is offered" in command("capabilities", "activate", "one", "--sha", old[:8], *why, *on, data=tmp_path)
+    assert offered() == [old]
+    assert "not offered any more" in command("capabilities", "retire", "one", *on, data=tmp_path)
+    assert offered() == []
+    command("capabilities", "activate", "one", *on, data=tmp_path, code=2)
+    command("capabilities", "retire", "two", *on, data=tmp_path, code=2)
+    kinds = "kind=version.activated,version.retired"
+    kept = records(command("audit", "--json", "--where", kinds, *on, data=tmp_path))
+    assert {(one["kind"], one["subject"], one["reason"]) for one in kept} == {
+        ("version.activated", f"one|{old}", "the new one is slower"),
+        ("version.retired", f"one|{old}", ""),
+    }
 
 
 def test_a_part_of_what_a_key_signed_is_revoked_by_time(on: list[str], tmp_path: Path) -> None:

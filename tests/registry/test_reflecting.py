@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 import signing_support
-from signing_support import CODE, EXAM, PREFIX, make
+from signing_support import CODE, EXAM, PREFIX
 
 from blackboard.catalog import Catalog
-from registry import Registry, Version, capability
+from registry import Grants, Manifest, Registry, Version, capability
 from registry.reflection import Judgement
 
 client = signing_support.client
@@ -58,6 +58,11 @@ def measured(client: redis.asyncio.Redis) -> Measured:
     return Measured(client)
 
 
+def make(name: str = "echo", **changes: Any) -> Manifest:
+    """One that asks nobody."""
+    return signing_support.make(name, **{"grants": Grants(), **changes})
+
+
 async def two(measured: Measured, name: str = "echo") -> tuple[Version, Version]:
     """A version that did well and the one after it, which fails."""
     registry = measured.process()
@@ -76,7 +81,7 @@ async def active(measured: Measured, name: str = "echo") -> str | None:
 async def test_what_fails_gives_way_to_the_version_before_and_it_is_on_record_why(measured: Measured) -> None:
     old, new = await two(measured)
     registry = measured.process()
-    (done,) = await registry.reflect([("echo", new.sha)])
+    (done,) = await registry.reflect({("echo", new.sha): 20})
     assert str(done).startswith(f"echo {new.sha[:12]} went back to {old.sha[:12]}: 20 of 20 tasks failed")
     assert [each.sha for each in await registry.list()] == [old.sha]
     (record,) = await measured.records()
@@ -177,6 +182,15 @@ async def test_what_a_person_made_active_again_is_judged_by_what_follows(measure
     assert await active(measured) == old.sha
 
 
+async def test_failures_that_are_not_its_own_are_not_held_against_a_version(measured: Measured) -> None:
+    old, new = await two(measured)
+    assert await measured.process().reflect({("echo", new.sha): 4}) == []
+    assert await active(measured) == new.sha
+    (done,) = await measured.process().reflect({("echo", new.sha): 5})
+    assert done.reason.startswith("5 of 5 tasks failed")
+    assert await active(measured) == old.sha
+
+
 async def test_a_version_that_a_person_retired_is_not_gone_back_to(measured: Measured) -> None:
     old, _ = await two(measured)
     await measured.process().retire("echo", old.sha, reason="it leaks")
@@ -210,5 +224,5 @@ async def test_nothing_is_read_for_what_is_not_judged(measured: Measured) -> Non
     registry = measured.process()
     function = await registry.register(add.manifest)
     measured.ended(function, 0, 100)
-    assert await registry.reflect([("add", function.sha), ("echo", old.sha), ("gone", new.sha)]) == []
+    assert await registry.reflect({("add", function.sha): 9, ("echo", old.sha): 9, ("gone", new.sha): 9}) == []
     assert measured.read == 0

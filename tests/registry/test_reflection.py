@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackboard.types import Status
-from registry import Manifest, Version
+from registry import Grants, Manifest, Version
 from registry.matching.evidence import TRIES
 from registry.reflection import FEWEST, judge
 
@@ -52,6 +52,14 @@ def test_a_version_that_fails_gives_way_to_the_one_before_that_did_well_and_the_
         "version": {"sha": version(1).sha, "succeeded": 0, "failed": 20, "at_best": 0.3038},
         "earlier": {"sha": version(0).sha, "succeeded": 10, "failed": 0, "at_least": 0.8918},
     }
+
+
+def test_what_asks_hosts_is_gone_back_from_and_not_retired() -> None:
+    asks = MANIFEST.model_copy(update={"grants": Grants(http_hosts=("api.example.com",))})
+    old, new = version(0, manifest=asks), version(1, "active", manifest=asks)
+    assert decided([old, new], (10, 0), (0, 20)) == "0"
+    assert decided([old, new], (0, 0), (0, 20)) == ""
+    assert decided(line(2, 1), (0, 0), (0, 20)) == "retire"
 
 
 def test_of_several_earlier_versions_the_best_is_gone_back_to() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from arbiter import Arbiter, Call, reflecting
 from arbiter.cli.parser import build
+from blackboard.errors import EngineUnavailable
 from blackboard.testing import RedisServer
+from blackboard.types import Completion, Failure
 from registry import Manifest, Registry, Version
 
 WORKS = "def handler(n: int) -> int:\n    return n + 1\n"
@@ -80,18 +83,43 @@ def test_a_daemon_acts_unless_it_is_told_not_to() -> None:
         assert not build().parse_args([command, "--no-reflection"]).reflect
 
 
-async def test_a_process_that_begins_does_what_those_that_died_could_not(serving: Callable[..., Arbiter]) -> None:
-    async with serving(reflect=False) as a:
-        old, new = await two(a)
-        for _ in range(5):
-            await a.run(CALL, timeout=60)
-        assert (await a.registry.resolve("up")).sha == new.sha
-    async with serving() as b:
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("handler_error", True),
+        ("timeout", True),
+        ("model_error", False),
+        ("limit", False),
+        ("deadline", False),
+        ("", False),
+    ],
+)
+async def test_only_what_code_did_itself_is_held_against_it_and_kept_while_no_server_answers(
+    kind: str, own: bool
+) -> None:
+    looked: list[Any] = []
 
-        async def back() -> bool:
-            return (await b.registry.resolve("up")).sha == old.sha
+    class Known:
+        async def reflect(self, heard: Any) -> list[Any]:
+            looked.append(heard)
+            if len(looked) == 1:
+                raise EngineUnavailable("gone")
+            raise asyncio.CancelledError
 
-        await until(back)
+    reflection = reflecting.Reflection(cast(Registry, Known()))
+    claim: Any = SimpleNamespace(capability="up", version="a" * 64)
+    error = Failure(type=kind, message="no") if kind else None
+    for _ in range(3):
+        reflection.unsuccessful(claim, cast(Completion, SimpleNamespace(error=error)))
+    if not own:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reflection.run(), 0)
+        return
+    with pytest.raises(EngineUnavailable):
+        await reflection.run()
+    with pytest.raises(asyncio.CancelledError):
+        await reflection.run()
+    assert looked == [{("up", "a" * 64): 3}] * 2
 
 
 async def test_a_task_that_waits_keeps_the_version_it_was_planned_with(serving: Callable[..., Arbiter]) -> None:
@@ -115,9 +143,9 @@ async def test_nothing_is_looked_at_for_what_succeeds_or_is_refused(
     looks: list[Any] = []
     plain = Registry.reflect
 
-    async def counted(registry: Registry, failed: Any = None) -> Any:
-        looks.append(failed)
-        return await plain(registry, failed)
+    async def counted(registry: Registry, heard: Any = None) -> Any:
+        looks.append(heard)
+        return await plain(registry, heard)
 
     monkeypatch.setattr(Registry, "reflect", counted)
     async with serving() as a:
@@ -125,12 +153,12 @@ async def test_nothing_is_looked_at_for_what_succeeds_or_is_refused(
         assert (await a.run(CALL, timeout=60)).status == "succeeded"
         await a.registry.register(manifest("Count up, unsigned."), source=WORKS, sign=False)
         assert (await a.run(CALL, timeout=60)).status == "refused"
-        assert looks == [None], "at the beginning"
+        assert looks == []
         new = await a.registry.register(manifest("Count up, badly."), source=FAILS)
         assert (await a.run(CALL, timeout=60)).status == "failed"
 
         async def looked() -> bool:
-            return len(looks) > 1
+            return bool(looks)
 
         await until(looked)
-    assert looks[1:] == [{("up", new.sha)}]
+    assert looks == [{("up", new.sha): 1}]
