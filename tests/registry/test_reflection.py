@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -106,6 +107,24 @@ def test_what_failed_before_somebody_made_it_the_active_one_is_not_held_against_
     assert decided(versions, (10, 0), (0, 20)) == ""
     assert decided(versions, (10, 0), (0, 24)) == ""
     assert decided(versions, (10, 0), (0, 25)) == "0"
+
+
+@pytest.mark.parametrize(("success", "least", "most"), [(0.9, 0.0, 0.03), (0.7, 1.0, 1.0)])
+def test_looked_at_after_each_failure_what_is_as_good_stays_and_what_is_clearly_worse_does_not(
+    success: float, least: float, most: float
+) -> None:
+    chance, versions, left = random.Random(1), line(2, 1), 0
+    for _ in range(200):
+        good = bad = 0
+        while good + bad < 200:
+            if chance.random() < success:
+                good += 1
+                continue
+            bad += 1
+            if decided(versions, (90, 10), (good, bad)):
+                left += 1
+                break
+    assert least <= left / 200 <= most
 
 
 COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60))
