@@ -23,12 +23,12 @@ ASKED = call("request_capability", name="add_tax", need="Add tax to a net amount
 NET = {"net_cents": 1000, "rate_bp": 2000}
 
 
-async def there(a: Arbiter, source: str = FAILS, **changes: Any) -> Version:
+async def there(a: Arbiter, source: str = FAILS, sign: bool = True, **changes: Any) -> Version:
     """A capability of the tenant that was written before."""
     about = taxshop.SPEC | {"description": "Add tax, as it was first understood.", "output_schema": {"type": "object"}}
     kept = ("name", "description", "input_schema", "output_schema")
     made = Manifest(**{**{each: about[each] for each in kept}, "tenant": "default", **changes})
-    return await a.registry.register(made, source=source)
+    return await a.registry.register(made, source=source, sign=sign)
 
 
 async def test_a_better_one_is_asked_for_made_and_used_when_the_one_there_is_fails(redis_server: RedisServer) -> None:
@@ -51,6 +51,15 @@ async def test_a_better_one_is_asked_for_made_and_used_when_the_one_there_is_fai
         for of in ({"net_cents": "integer", "rate_bp": "integer"}, {"net_cents": "integer"})
     ]
     assert "no such rate" in str(maker.calls[1].messages)
+
+
+async def test_what_nobody_vouches_for_any_more_is_made_anew_when_a_run_asks(redis_server: RedisServer) -> None:
+    turns = [ASKED, call("add_tax", **NET), "{{ results.add_tax.total_cents }}"]
+    given: Any = {"roles": ROLES, "fabricator_model": taxshop.script(taxshop.RIGHT), "capabilities": ()}
+    async with arbiter(redis_server.url, turns, **given) as (a, _):
+        old = await there(a, sign=False)
+        result = await a.run("Add tax.", timeout=60)
+        assert (result.answer, (await a.registry.resolve("add_tax")).sha != old.sha) == ("1200", True)
 
 
 @pytest.mark.parametrize(
