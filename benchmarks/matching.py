@@ -28,6 +28,7 @@ import psutil
 
 from benchmarks.measure import Sample, percentile, ratio
 from benchmarks.report import Row, Spread
+from blackboard import garbage
 from registry.matching import Document, LexicalMatcher, Matcher
 from registry.matching.baselines import Bm25
 from registry.matching.sentences import SentenceEncoder
@@ -60,6 +61,7 @@ def _size(size: int, say: Callable[[str], None]) -> list[Row]:
     lexical = LexicalMatcher()
     _fill(lexical, documents)
     grown = _memory() - before
+    garbage.long_lived()
     bm25 = Bm25(documents)
     ours, theirs = _alternating(needs, lexical, [partial(bm25.rank, k=10)])
     rows = [
@@ -86,6 +88,7 @@ def _size(size: int, say: Callable[[str], None]) -> list[Row]:
     while both.encode_some():
         pass
     grown = _memory() - before
+    garbage.long_lived()
     _Encoder.skips = False
     matrix = np.random.default_rng(1).standard_normal((size, DIMENSIONS), dtype=np.float32)
     asked = _Encoder.meant[needs[0]]
