@@ -44,6 +44,16 @@ async def given_up(calls: Unstoppable, let_go: threading.Event, times: int) -> N
             await call
 
 
+async def begins(calls: Unstoppable) -> None:
+    """Wait until another one is begun."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(StillRunning):
+                assert await calls.run(lambda: 1) == 1
+                return
+            await asyncio.sleep(0)
+
+
 async def test_what_hangs_takes_no_thread_of_the_loop(let_go: threading.Event) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     await given_up(Unstoppable(), let_go, 4)
@@ -58,12 +68,7 @@ async def test_after_some_that_go_on_no_other_is_begun_until_one_returned(let_go
         await calls.run(lambda: 1)
     assert await Unstoppable().run(lambda: 1) == 1, "another function's"
     let_go.set()
-    async with asyncio.timeout(30):
-        while True:
-            with contextlib.suppress(StillRunning):
-                assert await calls.run(lambda: 1) == 1
-                break
-            await asyncio.sleep(0)
+    await begins(calls)
 
 
 async def test_one_that_ended_before_it_was_given_up_counts_for_nothing() -> None:
@@ -75,12 +80,7 @@ async def test_one_that_ended_before_it_was_given_up_counts_for_nothing() -> Non
         ended.wait(60)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-    async with asyncio.timeout(30):
-        while True:
-            with contextlib.suppress(StillRunning):
-                assert await calls.run(lambda: 1) == 1
-                break
-            await asyncio.sleep(0)
+    await begins(calls)
 
 
 async def test_a_thread_is_used_again_and_sees_the_context_of_its_call() -> None:
