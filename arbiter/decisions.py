@@ -238,8 +238,7 @@ class Decider:
         if active.sha != version.sha:
             decision.pins[name] = UNPINNED
             raise _Invalid(f"{name} has another version by now, used from the next turn on. Nothing was requested.")
-        runs = await self._registry.vouched(version)
-        if why := kept(self._state, version, await self._registry.record(name, version.sha), runs):
+        if why := kept(self._state, version, await self._registry.vouched(version)):
             raise _Invalid(f"{name} exists already: call it, or choose another name; {why}. Nothing was requested.")
         return version
 

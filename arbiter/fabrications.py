@@ -9,8 +9,8 @@ from pydantic import JsonValue
 from arbiter.fold import RunState, Task
 from blackboard.taint import Taint
 from blackboard.types import RetryPolicy, RetryRule, Status, TaskSpec
-from registry import Version, reflection
-from registry.matching.evidence import AGAINST, Record
+from registry import Version
+from registry.reflection import OWN
 
 FABRICATOR_LANE = "fabricator"
 FABRICATION = "fabricate_"
@@ -20,8 +20,7 @@ _FABRICATION_RETRY = RetryPolicy(
 )
 """A fabrication makes many model calls and goes on where its last attempt stopped, so a busy provider is waited for."""
 CALLS = 2
-"""A capability that failed every one of so many calls of a run, or more, may be replaced whatever its record says."""
-_OF_THE_CALLER = ("bad_input", "input_schema", "unresolved_reference")
+"""A capability that failed every one of so many calls of a run, or more, by its own doing may be replaced."""
 _TOLD = 3
 _MESSAGE_CHARACTERS = 500
 _DEEP, _WIDE = 4, 20
@@ -61,11 +60,10 @@ def fabrication(
     )
 
 
-def kept(state: RunState, version: Version, record: Record, runs: bool) -> str:
+def kept(state: RunState, version: Version, runs: bool) -> str:
     """Why the active version of a capability is not replaced for a run; empty when it may be, since it fails.
 
     Args:
-        record: how its tasks ended, of all runs.
         runs: whether somebody whose word counts vouches for it; else it can do nothing but fail.
     """
     if version.artifact_sha is None:
@@ -73,14 +71,11 @@ def kept(state: RunState, version: Version, record: Record, runs: bool) -> str:
     if version.manifest.tenant != state.tenant:
         return "it is not this tenant's own, and is not replaced"
     calls = _calls(state, version)
-    failed_all = len(calls) >= CALLS and not any(map(_succeeded, calls))
-    if not runs or failed_all or reflection.fails(version, record):
+    if not runs or (len(calls) >= CALLS and not any(map(_succeeded, calls))):
         return ""
-    known = reflection.measured(version, record.outcomes)
     return (
-        f"it is replaced when it failed {CALLS} calls of this run and succeeded at none (so far it failed "
-        f"{sum(not _succeeded(task) for task in calls)} of {len(calls)}), or fails most of its tasks anywhere ({known.failed} of "
-        f"{known.tried})"
+        f"it is replaced when it failed {CALLS} calls of this run by its own doing and succeeded at none (so far it failed "
+        f"{sum(not _succeeded(task) for task in calls)} of {len(calls)})"
     )
 
 
@@ -98,9 +93,8 @@ def _succeeded(task: Task) -> bool:
 
 
 def _failed(task: Task) -> bool:
-    if task.completion is None or task.completion.status not in AGAINST:
-        return False
-    return task.completion.error is None or task.completion.error.type not in _OF_THE_CALLER
+    error = task.completion.error if task.completion is not None else None
+    return error is not None and error.type in OWN
 
 
 def _failure(task: Task) -> JsonValue:

@@ -107,7 +107,7 @@ def _health(
         key = keys.get(signature.key)
         if key is None or key.revoked_at(int(signature.created)):
             return "unsigned", f"what key {signature.key} signed does not count, so it cannot run"
-    cautious, _ = evidence.bounds(record.succeeded, record.tried - record.succeeded)
+    cautious, _ = evidence.bounds(record.succeeded, record.failed)
     if record.tried >= _TRIED and cautious < _FAILING:
-        return "failing", f"{record.tried - record.succeeded} of {record.tried} tasks failed"
+        return "failing", f"{record.failed} of {record.tried} tasks failed"
     return ("well", "") if record.tried else ("new", "")

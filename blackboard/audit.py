@@ -15,7 +15,7 @@ kind                    subject, and what is in ``detail``
 ``version.signed``      ``<name>|<sha>``; ``key``
 ``version.activated``   the same: somebody made it the active one, such as one to go back to; or, as ``by`` says, reflection went
                         back to it: ``version`` and ``earlier``, with hash, numbers of tasks and the bound taken from them
-``version.retired``     the same: somebody offers it no more, or reflection does; ``version``, as before, then
+``version.retired``     the same: somebody, or the peer it was of, offers it no more; or reflection, then with ``version``
 ``version.revoked``     the same
 ``grants.approved``     the same: a person let a version run with the grants it asks for, or, as ``by`` says, a policy did:
                         ``grants``, ``rules`` (all that it says) and ``sources`` that are not trusted and asked for it

@@ -73,12 +73,6 @@ def measured(version: Version, ended: Mapping[Status, int], heard: int | None = 
     return Record({Status.SUCCEEDED: record.succeeded, Status.FAILED: failed})
 
 
-def fails(version: Version, record: Record) -> bool:
-    """Whether a version fails most of its tasks, without any doubt held against it."""
-    _, hopeful = _bounds(measured(version, record.outcomes))
-    return hopeful < HALF
-
-
 def judge(
     versions: Sequence[Version], outcomes: Mapping[str, Mapping[Status, int]], heard: int | None = None
 ) -> Judgement | None:

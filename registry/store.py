@@ -158,9 +158,18 @@ class Registry(Reflecting):
         return await self.resolve(name, sha)
 
     async def retire(
-        self, name: str, sha: str | None = None, *, reason: str = "", operation: str | None = None
+        self,
+        name: str,
+        sha: str | None = None,
+        *,
+        reason: str = "",
+        operation: str | None = None,
+        by: str | None = None,
     ) -> Version | None:
         """Stop offering a version (default: the active one). Runs that pinned it can still use it. On record.
+
+        Args:
+            by: who retires it, for the audit. Default: the user of this process.
 
         Returns:
             The retired version, or None when no version was active.
@@ -170,7 +179,12 @@ class Registry(Reflecting):
         """
         try:
             written = await self._catalog.set_state(
-                name, sha, "retired", reason=reason, operation=operation, decided=("retired", somebody())
+                name,
+                sha,
+                "retired",
+                reason=reason,
+                operation=operation,
+                decided=("retired", somebody() if by is None else by),
             )
         except UnknownRecord:
             raise await self._unknown(name, sha) from None

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -243,48 +243,25 @@ def _suspected(version: Version) -> str:
 
 def activate(arguments: argparse.Namespace) -> int:
     """Offer a version in place of the one that is active."""
-    return asyncio.run(_activate(arguments))
-
-
-async def _activate(arguments: argparse.Namespace) -> int:
-    async with await Board.open(**options.place(arguments)) as board:
-        registry = _judging(board)
-        version = _chosen(await registry.versions(arguments.name), arguments.sha)
-        await registry.activate(version.name, version.sha, reason=arguments.reason)
-    output.note(f"{version.name} {version.sha[:12]} is offered from now on")
-    return OK
+    return asyncio.run(_moved(arguments, Registry.activate, "is offered from now on"))
 
 
 def retire(arguments: argparse.Namespace) -> int:
     """Offer a version no more."""
-    return asyncio.run(_retire(arguments))
-
-
-async def _retire(arguments: argparse.Namespace) -> int:
-    async with await Board.open(**options.place(arguments)) as board:
-        registry = _judging(board)
-        version = _chosen(await registry.versions(arguments.name), arguments.sha)
-        await registry.retire(version.name, version.sha, reason=arguments.reason)
-    output.note(f"{version.name} {version.sha[:12]} is not offered any more")
-    return OK
-
-
-def _judging(board: Board) -> Registry:
-    """With the counters, and what the board's capabilities wait for."""
-    return Registry(board.catalog, board.outcomes, triggers=board.triggers, spent=board.spent)
+    return asyncio.run(_moved(arguments, Registry.retire, "is not offered any more"))
 
 
 def revoke(arguments: argparse.Namespace) -> int:
     """Let a version never run again."""
-    return asyncio.run(_revoke(arguments))
+    return asyncio.run(_moved(arguments, Registry.revoke, "is revoked: it is not offered and never runs again"))
 
 
-async def _revoke(arguments: argparse.Namespace) -> int:
+async def _moved(arguments: argparse.Namespace, move: Callable[..., Awaitable[object]], said: str) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        registry = Registry(board.catalog)
+        registry = Registry(board.catalog, board.outcomes, triggers=board.triggers)
         version = _chosen(await registry.versions(arguments.name), arguments.sha)
-        await registry.revoke(version.name, version.sha, reason=arguments.reason)
-    output.note(f"{version.name} {version.sha[:12]} is revoked: it is not offered and never runs again")
+        await move(registry, version.name, version.sha, reason=arguments.reason)
+    output.note(f"{version.name} {version.sha[:12]} {said}")
     return OK
 
 

@@ -100,11 +100,12 @@ class LimitedEncoder:
             except BaseException as error:
                 failed.append(error)
 
-        thread = Thread(target=work, name="encoder", daemon=True)
         seconds = self._seconds + self._per_text * len(texts)
+        thread: Thread | None = None
         if isinstance(self._encoder, SentenceEncoder):
             work()
         else:
+            thread = Thread(target=work, name="encoder", daemon=True)
             thread.start()
             thread.join(seconds)
         if failed:

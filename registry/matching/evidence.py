@@ -26,7 +26,7 @@ from blackboard.types import Status
 _SUCCEEDED, _TRIED = 4.0, 5.0
 _LEAST = 0.3
 """What the worst record leaves of a score: what fits best and always failed still shows, below what works."""
-AGAINST = (Status.FAILED, Status.TIMED_OUT)
+_AGAINST = (Status.FAILED, Status.TIMED_OUT)
 """Cancelled work and refusals by policy say nothing about the code."""
 _DEAR = 0.1
 _USUAL_SECONDS, _USUAL_TOKENS = 10.0, 5000.0
@@ -55,7 +55,7 @@ class Record(NamedTuple):
     @property
     def tried(self) -> int:
         """Tasks that say something about the code."""
-        return self.succeeded + sum(self.outcomes.get(each, 0) for each in AGAINST)
+        return self.succeeded + sum(self.outcomes.get(each, 0) for each in _AGAINST)
 
     @property
     def failed(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 import taxshop
 from arbiter_support import answers, arbiter, broken, call, completions
 
-from arbiter import Arbiter, Call, ScriptedModel, events
+from arbiter import Arbiter, ScriptedModel, events
 from arbiter.fold import fold
 from blackboard.testing import RedisServer
 from blackboard.types import Failure, Status
@@ -95,7 +95,8 @@ async def test_a_function_of_a_program_is_not_replaced(redis_server: RedisServer
     assert "lives in a program" in str(answers(result)[-1])
 
 
-async def test_mistakes_of_the_caller_are_no_failures_of_what_is_called(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("kind", ["input_schema", "model_error", "deadline"])
+async def test_what_others_did_is_no_failure_of_what_is_called(redis_server: RedisServer, kind: str) -> None:
     turns = [[call("add_tax", net_cents=5), call("add_tax", net_cents=6)], ASKED, "No."]
     async with arbiter(redis_server.url, turns, roles=("arbiter",), capabilities=()) as (a, _):
         await there(a)
@@ -104,23 +105,11 @@ async def test_mistakes_of_the_caller_are_no_failures_of_what_is_called(redis_se
             while done < 2:
                 await a.board.wait_for_work(["generic"], 1)
                 for claim in await a.board.claim("w", ["generic"]):
-                    error = Failure(type="input_schema", message="The input does not fit.")
+                    error = Failure(type=kind, message="No.")
                     await a.board.complete(claim, claim.completion(Status.FAILED, error=error))
                     done += 1
         result = await a.result(run, timeout=60)
     assert "failed 0 of 0" in str(answers(result)[-1])
-
-
-async def test_one_whose_record_says_that_it_fails_is_replaced_without_another_try(redis_server: RedisServer) -> None:
-    maker = taxshop.script(taxshop.RIGHT)
-    turns = [ASKED, call("add_tax", **NET), "{{ results.add_tax.total_cents }}"]
-    async with arbiter(
-        redis_server.url, turns, roles=ROLES, fabricator_model=maker, capabilities=(), reflect=False
-    ) as (a, _):
-        await there(a)
-        for _ in range(10):
-            await a.run(Call("add_tax", NET), timeout=60)
-        assert (await a.run("Add tax.", timeout=60)).answer == "1200"
 
 
 async def test_one_that_was_retired_since_the_run_used_it_is_made_anew(redis_server: RedisServer) -> None:

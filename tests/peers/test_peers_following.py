@@ -175,6 +175,8 @@ async def test_what_changes_is_a_new_version_and_what_is_gone_is_retired(
         assert [one.name for one in await registry.list()] == ["shop_price"]
         assert list(functions) == ["shop_price"]
         assert [each.state for each in await registry.versions("shop_stock")] == ["retired"]
+        (record,) = [fields for _, fields in await redis_board.catalog.audit(("retired",))]
+        assert (record["by"], record["subject"].partition("|")[0]) == ("peer mcp:shop", "shop_stock")
         log = await registry.changes(limit=1000)
         await follower.check()
         assert await registry.changes(limit=1000) == log  # nothing new was said, so nothing was written

@@ -263,7 +263,8 @@ class Follower:
                 refused.append(Refused(offer.tool, why_not))
         for name, version in active.items():
             if peer_of(version.manifest) == (self.peer.kind, self.peer.name) and name not in served:
-                await self._registry.retire(name, version.sha, reason=f"{self.label} does not offer it any more")
+                reason = f"{self.label} does not offer it any more"
+                await self._registry.retire(name, version.sha, reason=reason, by=f"peer {self.label}")
         for name in [name for name, one in self._functions.items() if one.manifest.action == self.lane]:
             if name not in served:
                 del self._functions[name]
