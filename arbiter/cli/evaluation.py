@@ -67,7 +67,8 @@ def matching(arguments: argparse.Namespace) -> int:
         else:
             _print(report)
     if arguments.refit:
-        fitted = calibration.fit([case for report in reports for case in report.cases])
+        seen = [case for report in reports for case in report.cases]
+        fitted = calibration.fit([case[:2] for case in seen], counts=[case.count for case in seen])
         Path(arguments.refit).write_text(fitted.model_dump_json() + "\n", "utf-8")
         output.note(f"{arguments.refit}: fitted on {fitted.cases:,} cases")
     if target is not None:

@@ -1,9 +1,8 @@
 """From how sure a ranking looks to how often such a ranking is right: a logistic model of a few signals.
 
-What is shipped beside this module was fitted on development corpora and on variations of them: in parts of 5 to 100
-capabilities, drawn by chance or because they resemble each other, with names, parameters or all but names left out, with
-descriptions cut short, among thousands of others.
-``arbiter eval matching DIR --refit FILE`` fits one on corpora of yours. An installation refits it from its own outcomes: the
+What is shipped beside this module was fitted on 27 public corpora, those for development and others of commands and of tools
+that agents use, each of which counts about the same: on the whole of each, and on parts of 5 to 90 capabilities.
+``arbiter eval matching DIR --refit FILE`` fits one so on corpora of yours. An installation refits it from its own outcomes: the
 shipped model is then what is believed until they say otherwise.
 
 Source: Platt, "Probabilistic Outputs for Support Vector Machines" (1999), for the idea; the fit is Newton's method for a
@@ -27,6 +26,8 @@ PRIOR = 0.5
 _FILE = Path(__file__).with_name("calibration.json")
 _STEPS = 30
 _LEAST = 1e-6
+_MANY = 50
+"""From how many capabilities on it says all it can how far the best stands before the others."""
 
 
 class Calibration(Record):
@@ -46,32 +47,39 @@ class Calibration(Record):
 def features(signals: Signals) -> tuple[float, ...]:
     """What the model sees of a ranking; all of it between -1 and about 1, or little more where meanings rank.
 
-    Few on purpose. A score's odds and how far it stands before others mean the same in registries of every size and for needs
-    in every style; what more was tried (the share of a need that is covered or known to anybody, a mention of the name) told
-    more in the corpora it was fitted on and less in others. Rankings by words and those by meanings as well have weights of
-    their own; deviations from most are the more the more capabilities there are.
+    Few on purpose: what more was tried (the share of a need that is covered or known to anybody, a mention of the name, the
+    second best) told more in the corpora it was fitted on and less in others. Among few capabilities it says little how far the
+    best stands before the others. Rankings by words and those by meanings as well have weights of their own.
     """
     score = min(max(signals.score, _LEAST), 1 - _LEAST)
-    seen = (1.0, math.log(score / (1 - score)) / 4, signals.standing, signals.answered)
+    many = min(1.0, signals.known / _MANY)
+    odds, said = math.log(score / (1 - score)) / 4, signals.nearer or signals.alike
+    seen = (1.0, odds, signals.answered, said, signals.standing * many, math.log1p(signals.known) / 10, many)
     nothing = (0.0,) * len(seen)
-    # By words alone the size of the registry told nothing that held in another corpus.
-    return (*nothing, *seen, math.log1p(signals.known) / 10) if signals.meant else (*seen, *nothing, 0.0)
+    return (*nothing, *seen) if signals.nearer else (*seen, *nothing)
 
 
-def fit(cases: Sequence[tuple[Signals, bool]], prior: Calibration | None = None, strength: float = 2.0) -> Calibration:
+def fit(
+    cases: Sequence[tuple[Signals, bool]],
+    prior: Calibration | None = None,
+    strength: float = 2.0,
+    counts: Sequence[float] | None = None,
+) -> Calibration:
     """The model that explains the cases best.
 
     Args:
         cases: what a ranking looked like, and whether its best candidate was right.
         prior: what to believe as far as the cases do not say. Default: that no signal says anything.
         strength: how many cases' worth the prior is, roughly; at least a little, so that a fit exists.
+        counts: how much each case counts. Default: all 1.
 
     Raises:
         BadInput: no case.
     """
     if not cases:
         raise BadInput("cases", 0, "Give at least one case to fit on.")
-    rows = [(features(signals), 1.0 if right else 0.0) for signals, right in cases if signals.found]
+    counted = zip(cases, counts if counts is not None else [1.0] * len(cases), strict=True)
+    rows = [(features(signals), float(right), count) for (signals, right), count in counted if signals.found]
     size = len(features(Signals()))
     centre = list(prior.weights) if prior is not None else [0.0] * size
     weights = list(centre)
@@ -81,19 +89,19 @@ def fit(cases: Sequence[tuple[Signals, bool]], prior: Calibration | None = None,
     def likely(tried: Sequence[float]) -> float:
         """How well weights explain the cases and the prior: the logarithm, up to a constant."""
         value = -sum(each * (tried[at] - centre[at]) ** 2 for at, each in enumerate(hold)) / 2
-        for row, truth in rows:
+        for row, truth, count in rows:
             said = _logistic(sum(weight * part for weight, part in zip(tried, row, strict=True)))
-            value += math.log(said if truth else 1 - said)
+            value += count * math.log(said if truth else 1 - said)
         return value
 
     for _ in range(_STEPS):
         slope = [hold[at] * (centre[at] - weights[at]) for at in range(size)]
         bend = [[hold[at] if at == other else 0.0 for other in range(size)] for at in range(size)]
-        for row, truth in rows:
+        for row, truth, count in rows:
             said = _logistic(sum(weight * value for weight, value in zip(weights, row, strict=True)))
-            spread = max(said * (1 - said), 1e-9)
+            spread = count * max(said * (1 - said), 1e-9)
             for at, value in enumerate(row):
-                slope[at] += (truth - said) * value
+                slope[at] += count * (truth - said) * value
                 for other in range(at + 1):
                     bend[at][other] += spread * value * row[other]
         for at in range(size):

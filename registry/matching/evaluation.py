@@ -21,7 +21,7 @@ from registry.matching.composing import Composing, composing
 from registry.matching.corpora import Corpus, Query
 from registry.matching.decision import decide
 from registry.matching.documents import Document
-from registry.matching.interface import Encoding, Matcher, Signals
+from registry.matching.interface import Encoding, Findings, Matcher, Signals
 
 _DEEP = 100
 _BOOTSTRAPS = 500
@@ -30,9 +30,28 @@ _TOGETHER = 10
 _SHOWN = 5
 _SAID = 10
 _AT_ONCE = 256
+_WHOLE, _PARTS, _DRAWN = 250, 125, 500
+"""How much a corpus counts in a fit, together: its cases as a whole, those of its parts, and those of what is drawn of it. The
+last are what most registries look like."""
+_ENOUGH = 120
+"""Of how few needs on a corpus counts less."""
+_REFUSED = 0.3
+"""What a case counts whose capabilities were only refused, against one whose were removed for the rest."""
+_SIZES = {5: 25, 10: 14, 30: 6}
+"""How many registries of how many capabilities are drawn."""
 
 Rank = Callable[[str], Sequence[str]]
 """From a need to ids, best first."""
+
+
+class Seen(NamedTuple):
+    """What a ranking looked like."""
+
+    signals: Signals
+    right: bool
+    """The best candidate was a right one."""
+    count: float = 1.0
+    """How much it counts in a fit."""
 
 
 class Ranking(NamedTuple):
@@ -53,7 +72,7 @@ class Report:
     """By matcher, then ``near`` and ``purged``."""
     composing: dict[str, Composing] = field(default_factory=dict[str, Composing])
     """By matcher, where needs are labelled with several capabilities."""
-    cases: list[tuple[Signals, bool]] = field(default_factory=list[tuple[Signals, bool]])
+    cases: list[Seen] = field(default_factory=list[Seen])
     """What a calibration is fitted on."""
 
     def record(self) -> dict[str, Any]:
@@ -130,6 +149,7 @@ def evaluate(
         say(f"{corpus.name}: needs of several capabilities, {name}")
         decided = [(decide(matcher, query.text, calibration=calibration), query.relevant) for query in several]
         report.composing[name] = composing(decided)
+    enough = min(1.0, len(queries) / _ENOUGH)
     gone = {query.relevant: set[str]() for query in queries}
     for number, relevant in enumerate(gone):
         if number % _SAID == 0:
@@ -142,10 +162,18 @@ def evaluate(
             lambda done, name=name: say(f"{corpus.name}: does anything fit, {name}, {done}"),
         )  # fmt: skip
         if name in (fitted or [next(iter(matchers))]):
-            report.cases += cases
+            report.cases += _counting(cases, _WHOLE * enough)
     for make in small:
-        report.cases += _small(corpus, queries, gone, chance, make)
+        report.cases += _counting(_small(corpus, queries, gone, chance, make), _PARTS * enough)
+        report.cases += _counting(_drawn(corpus, chance, make), _DRAWN * enough)
     return report
+
+
+def _counting(cases: Iterable[Seen], whole: float) -> list[Seen]:
+    """Cases that count so much together."""
+    found = list(cases)
+    each = whole / (sum(case.count for case in found) or 1.0)
+    return [case._replace(count=case.count * each) for case in found]
 
 
 def _encode(matcher: Matcher, say: Callable[[int], None]) -> None:
@@ -205,9 +233,9 @@ def _abstain(
     chance: random.Random,
     calibration: Calibration,
     say: Callable[[str], None],
-) -> tuple[dict[str, Abstention], list[tuple[Signals, bool]]]:
+) -> tuple[dict[str, Abstention], list[Seen]]:
     cases: dict[str, list[Case]] = {"near": [], "purged": []}
-    seen: list[tuple[Signals, bool]] = []
+    seen: list[Seen] = []
     # What is taken away for several needs is taken away once.
     together: dict[frozenset[str], list[str]] = {}
     for query in queries:
@@ -223,16 +251,17 @@ def _abstain(
         found = matcher.search(query.text, k=10)
         names = [each.name for each in found.candidates]
         right = bool(names) and names[0] in query.relevant
-        seen.append((found.signals, right))
+        seen.append(Seen(found.signals, right))
         # A contract or another tenant's ownership only refuses; a calibration has to know both.
         alike = gone[query.relevant]
-        seen.append((matcher.search(query.text, k=10, allowed=lambda id, alike=alike: id not in alike).signals, False))
+        refused = matcher.search(query.text, k=10, allowed=lambda id, alike=alike: id not in alike).signals
+        seen.append(Seen(refused, False, _REFUSED))
         shown = not query.relevant.isdisjoint(names[:_SHOWN])
         present = Case(calibration.probability(found.signals), True, right, shown)
         near, purged = left[query.relevant, query.text]
         for kind, signals in (("near", near), ("purged", purged)):
             cases[kind] += [present, Case(calibration.probability(signals), False, False, False)]
-        seen.append((purged, False))
+        seen.append(Seen(purged, False, 1 - _REFUSED))
     for each in cases.values():
         chance.shuffle(each)
     return {kind: knowing(each) for kind, each in cases.items()}, seen
@@ -261,7 +290,7 @@ def _small(
     alike: Mapping[frozenset[str], set[str]],
     chance: random.Random,
     make: Callable[[], Matcher],
-) -> Iterable[tuple[Signals, bool]]:
+) -> Iterable[Seen]:
     """Cases of registries of 5 to 80 capabilities: what the needs of one are labelled with, and others by chance; in every
     second one the others resemble these, as the capabilities of one installation do."""
     ids = sorted(corpus.documents)
@@ -275,8 +304,32 @@ def _small(
             matcher.add(id, corpus.documents[id])
         for query in chosen:
             found = matcher.search(query.text, k=10)
-            yield found.signals, bool(found.candidates) and found.candidates[0].name in query.relevant
-            yield _without(matcher, corpus.documents, [query.relevant], [query.text])[0][0], False
+            yield _seen(found, query)
+            yield Seen(_without(matcher, corpus.documents, [query.relevant], [query.text])[0][0], False)
+
+
+def _drawn(corpus: Corpus, chance: random.Random, make: Callable[[], Matcher]) -> Iterable[Seen]:
+    """Cases of registries of 5, 10 and 30 capabilities, drawn by chance among those that few needs are labelled with and
+    others: needs that are labelled with some of them alone, and as many that are labelled with none."""
+    ids = sorted(corpus.documents)
+    for size, times in _SIZES.items():
+        for _ in range(times if len(ids) > size + 2 else 0):
+            known = set[str]()
+            for query in chance.sample(corpus.queries, min(len(corpus.queries), size // 2)):
+                known |= query.relevant if len(known | query.relevant) <= size else set[str]()
+            known |= set(chance.sample(ids, size - len(known)))
+            served = [query for query in corpus.queries if query.relevant <= known]
+            others = [query for query in corpus.queries if query.relevant.isdisjoint(known)]
+            most = min(_TOGETHER, len(served), len(others))
+            matcher = make()
+            for id in sorted(known):
+                matcher.add(id, corpus.documents[id])
+            for query in (*chance.sample(served, most), *chance.sample(others, most)):
+                yield _seen(matcher.search(query.text, k=10), query)
+
+
+def _seen(found: Findings, query: Query) -> Seen:
+    return Seen(found.signals, bool(found.candidates) and found.candidates[0].name in query.relevant)
 
 
 def _resembling(corpus: Corpus, bm25: Bm25, relevant: frozenset[str]) -> set[str]:

@@ -28,6 +28,8 @@ from registry.matching.nearness import Nearness
 from registry.matching.words import views
 
 _WORDS = 25.0
+_OTHERWISE = 0.5
+"""How many deviations it is worth that a capability does another kind of thing than any that the need speaks of."""
 _AT_ONCE = 256
 _DEEP = 100
 _LOOKED_AT = 10
@@ -189,25 +191,32 @@ class HybridMatcher:
         products = vectors.begun(asked)
         words = self._lexical.best(query, _DEEP, allowed)
         by_words = {each.name: each for each in words}
-        meant = vectors.nearest(asked, max(k, _LOOKED_AT), by_words, allowed, products)
+        meant, deviation = vectors.nearest(asked, max(k, _LOOKED_AT), by_words, allowed, products)
         ranked: list[tuple[float, str, float]] = []
         for name in meant.keys() | by_words.keys():
             said = by_words[name].score if name in by_words else 0.0
             close = meant.get(name, 0.0)
-            ranked.append((-round(close + self._share * said / max(1 - said, 1e-9), 4), name, close))
+            total = close + self._share * said / max(1 - said, 1e-9)
+            if self._share and self._lexical.otherwise(query, name):
+                total -= _OTHERWISE
+            ranked.append((-round(total, 4), name, close))
         ranked.sort()
         best = [by_words.get(name, Candidate(name, 0.0)) for _, name, _ in ranked[: max(k, _LOOKED_AT)]]
-        told, signals, _ = self._lexical.explained(query, best)
+        explained, signals, _ = self._lexical.explained(query, best)
         found = [
             each._replace(score=_score(-total), reasons=(*each.reasons, *_told(close)))
-            for each, (total, _, close) in zip(told, ranked, strict=False)
+            for each, (total, _, close) in zip(explained, ranked, strict=False)
         ]
         if not found:
             return Findings((), Signals())
-        apart = standing([each.score for each in found])
-        # None is exactly 0: that says that words alone ranked.
-        nearer = ranked[0][2] or 1e-4
-        return Findings(found[:k], Signals(found[0].score, apart, signals.answered, nearer, len(vectors)))
+        told = signals._replace(
+            score=found[0].score,
+            standing=standing([each.score for each in found]),
+            # None is exactly 0: that says that words alone ranked.
+            nearer=round(ranked[0][2] * deviation, 4) or 1e-4,
+            known=len(vectors),
+        )
+        return Findings(found[:k], told)
 
     def _encoded(self, texts: Sequence[str], encoder: Encoder) -> Any:
         """A row for each text, from the store as far as it has them."""

@@ -32,10 +32,12 @@ class Signals(NamedTuple):
     fewer than nine the others count as 0: a second that comes near tells against the best in a registry of five as well."""
     answered: float = 0.0
     """Share of what the best candidate says of itself, by what its words weigh, that the need asks for."""
-    meant: float = 0.0
-    """How many deviations the best candidate is nearer to the need by its meaning than most; 0 where words alone ranked."""
+    alike: float = 0.0
+    """How nearly the best candidate means what the need does by the shipped table of words, from -1 to 1."""
+    nearer: float = 0.0
+    """How much nearer to the need than most it is by an encoder's vectors, as a cosine; 0 where words alone ranked."""
     known: float = 0.0
-    """How many capabilities it was held against by meaning: of many the best is more deviations from most than of few."""
+    """How many capabilities there are: of many the best stands further from most than of few."""
 
     @property
     def found(self) -> bool:

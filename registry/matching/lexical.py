@@ -5,8 +5,9 @@ settled when the capability is added, from these texts alone, so adding or remov
 history leaves a trace. What the word weighs follows from how many capabilities have it, at the moment of the search.
 
 A need's word that no capability spells the same way still finds those that spell it nearly so, and a word finds the ones
-related to it (:mod:`registry.matching.related`), each for less. Which of the best stands first depends on two things more:
-words that stand next to each other, and what all the words mean together (:mod:`registry.matching.meaning`).
+related to it (:mod:`registry.matching.related`), each for less. Which of the best stands first depends on three things more:
+words that stand next to each other, what all the words mean together (:mod:`registry.matching.meaning`), and whether what is to
+be done is what it does (:mod:`registry.matching.verbs`).
 
 Source: Turtle and Flood, "Query Evaluation: Strategies and Optimizations" (1995), for leaving out what cannot
 reach the best any more.
@@ -23,7 +24,7 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
-from registry.matching import meaning
+from registry.matching import meaning, verbs
 from registry.matching.counting import PAIRS, count, mark, neighbours, pair, pairs
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Signals, standing
@@ -61,6 +62,8 @@ _MEANING = 0.1
 """What a capability that means the same as the need gains, against all of the need's words."""
 _SERVED = 0.85
 """How much as near the needs it served must be as what a capability says of itself, to count the same."""
+_OTHERWISE = 0.8
+"""What a capability keeps of its score that does another kind of thing than any that the need speaks of."""
 _SAID = 0.3
 """From where on a meaning is given as a reason."""
 
@@ -85,6 +88,8 @@ class _Asked(NamedTuple):
     """Of the need and of each of its sentences."""
     meant_alike: dict[int, float]
     """How nearly capabilities mean the same, as far as that was looked at."""
+    kinds: frozenset[str]
+    """What is to be done; nothing where that does not count."""
 
 
 class LexicalMatcher:
@@ -99,6 +104,7 @@ class LexicalMatcher:
         meanings: the table of what words mean. Default: the one that is shipped.
         read_at_most: occurrences of words that a search reads one after the other before it goes through the best so far;
             a number larger than there are makes every search exact, whatever it costs.
+        verbs: whether it counts what kind of thing is to be done. Not for texts that do nothing.
     """
 
     def __init__(
@@ -106,8 +112,9 @@ class LexicalMatcher:
         related: Related | None = None,
         meanings: Meanings | None = None,
         read_at_most: int = _READ_AT_MOST,
+        verbs: bool = True,
     ) -> None:
-        self._related, self._meanings, self._read_at_most = related, meanings, read_at_most
+        self._related, self._meanings, self._read_at_most, self._verbs = related, meanings, read_at_most, verbs
         self._postings: dict[str, Posting] = {}
         self._terms: list[str] = [""]
         self._marks = array("I", [0])
@@ -120,6 +127,8 @@ class LexicalMatcher:
         self._texts: dict[int, array[int]] = {}
         self._impacts: dict[int, array[int]] = {}
         self._paired = array("I", bytes(4 * PAIRS))
+        self._does: dict[int, frozenset[str]] = {}
+        """What kinds of things capabilities do, where they say so."""
         self._next = 0
         self._latest: tuple[str, _Asked] | None = None
         """The need that was searched for last, as long as nothing changes."""
@@ -147,6 +156,8 @@ class LexicalMatcher:
         text = self._texts[slot] = array("I", map(numbers.__getitem__, sequence))
         for number in self._pairs(text):
             self._paired[number] += 1
+        if self._verbs and (kinds := verbs.does(document)):
+            self._does[slot] = kinds
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
@@ -155,6 +166,7 @@ class LexicalMatcher:
             return
         self._latest = None
         del self._names[slot]
+        self._does.pop(slot, None)
         for number in self._pairs(self._texts.pop(slot)):
             self._paired[number] -= 1
         impacts = self._impacts.pop(slot)
@@ -188,6 +200,10 @@ class LexicalMatcher:
         asked = self._asked(query)
         told = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best]
         return Findings(told, self._signals(asked, best))
+
+    def otherwise(self, query: str, name: str) -> bool:
+        """Whether a known capability does another kind of thing than any that the need speaks of."""
+        return self._otherwise(self._asked(query), self._slots[name])
 
     def _compared(self, query: str) -> float:
         """See :attr:`~registry.matching.interface.Findings.compared`."""
@@ -233,7 +249,10 @@ class LexicalMatcher:
         table = self._meanings or meaning.shipped()
         directions = [table.of(terms(view)) for view in views(query[:_READ])]
         meanings = [direction for direction in directions if direction is not None]
-        return _Asked(words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings, {})
+        kinds = verbs.asked(query[:_READ]) if self._verbs else frozenset[str]()
+        return _Asked(
+            words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings, {}, kinds
+        )
 
     def _looked_for(self, word: str, weights: dict[str, float]) -> Iterable[tuple[str, Posting, float]]:
         """The word itself, those spelled nearly like it and those related to it, with what each 255th counts."""
@@ -310,19 +329,23 @@ class LexicalMatcher:
             look *= 4
 
     def _ordered(self, asked: _Asked, scores: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
-        """Best first, equal ones by name, after what neighbouring words add to the best."""
+        """Best first, equal ones by name, after what is looked at of the best alone."""
         ranked = sorted(scores, key=lambda each: (-each[0], self._names[each[1]]))
         if not ranked:
             return ranked
         last = ranked[min(len(ranked), _ORDERED) - 1][0]
-        ranked = [(score + self._added(asked, slot) if score >= last else score, slot) for score, slot in ranked]
+        ranked = [(self._closer(asked, slot, score) if score >= last else score, slot) for score, slot in ranked]
         ranked.sort(key=lambda each: (-each[0], self._names[each[1]]))
         return ranked
 
-    def _added(self, asked: _Asked, slot: int) -> float:
-        """What neighbouring words and the meaning add to a score."""
+    def _closer(self, asked: _Asked, slot: int, score: float) -> float:
+        """A score with what neighbouring words and the meaning add to it, less of it where another kind of thing is done."""
         added = neighbours(self._texts[slot], asked.pairs) if asked.pairs else 0.0
-        return added + _MEANING * asked.against * max(0.0, self._meant(asked, slot))
+        whole = score + added + _MEANING * asked.against * max(0.0, self._meant(asked, slot))
+        return whole * _OTHERWISE if self._otherwise(asked, slot) else whole
+
+    def _otherwise(self, asked: _Asked, slot: int) -> bool:
+        return bool(asked.kinds) and slot in self._does and asked.kinds.isdisjoint(self._does[slot])
 
     def _meant(self, asked: _Asked, slot: int) -> float:
         """How nearly a capability, or what it served, means what the need or a sentence of it does, from -1 to 1; 0 when
@@ -371,12 +394,20 @@ class LexicalMatcher:
             said.append(f"{word}{like} {value:.1f}")
         if (close := self._meant(asked, slot)) >= _SAID:
             said.append(f"means alike {close:.2f}")
+        if self._otherwise(asked, slot):
+            said.append(f"does otherwise: {', '.join(sorted(self._does[slot]))}, not {', '.join(sorted(asked.kinds))}")
         return tuple(said)
 
     def _signals(self, asked: _Asked, best: Sequence[Candidate]) -> Signals:
         top = self._slots[best[0].name]
         answered = share_answered(self._texts[top], self._impacts[top], self._terms, self._weight, asked.meant)
-        return Signals(best[0].score, standing([each.score for each in best]), answered)
+        return Signals(
+            score=best[0].score,
+            standing=standing([each.score for each in best]),
+            answered=answered,
+            alike=self._meant(asked, top),
+            known=len(self._slots),
+        )
 
     def _pairs(self, text: array[int]) -> set[int]:
         marks = self._marks

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from registry.matching.rough import Rough, longer
@@ -27,6 +27,15 @@ _COUNTED = 4096
 """Over about how many vectors at least it is counted how near most are to several."""
 _ALIKE = 1e-6
 """A deviation below this is nothing but rounding: all are equally near."""
+
+
+class Near(NamedTuple):
+    """How near vectors are to what was asked."""
+
+    far: dict[str, float]
+    """By name, how many deviations nearer than most."""
+    deviation: float
+    """What one deviation is, as a product."""
 
 
 class Nearness:
@@ -114,8 +123,8 @@ class Nearness:
         also: Collection[str],
         allowed: Callable[[str], bool] | None = None,
         products: Callable[[], Any] | None = None,
-    ) -> dict[str, float]:
-        """How many deviations nearer than most to one of the asked: those named, and of all others the allowed nearest.
+    ) -> Near:
+        """How much nearer than most to one of the asked: those named, and of all others the allowed nearest.
 
         Args:
             asked: vectors of length 1, a row each; of several each is meant.
@@ -138,7 +147,7 @@ class Nearness:
         spread = spread if spread > _ALIKE else 1.0
         told = dict(zip(named, _far(exactly, middle, spread).tolist(), strict=True))
         if wanted <= 0 or len(named) == len(self._names):
-            return told
+            return Near(told, spread)
         close[list(named.values())] = -np.inf
         look, most = 4 * wanted, len(self._names) - len(named)
         # Nearly always the nearest are far from most, and only those have to be put in order.
@@ -160,7 +169,7 @@ class Nearness:
             chosen: list[int] = np.flatnonzero(far >= np.partition(far, len(far) - wanted)[len(far) - wanted]).tolist()
             far, rows = far[chosen], [rows[at] for at in chosen]
         best = sorted(zip((-far).tolist(), [self._names[row] for row in rows], strict=True))
-        return told | {name: -each for each, name in best[:wanted]}
+        return Near(told | {name: -each for each, name in best[:wanted]}, spread)
 
     def _among_many(self) -> Rough | None:
         """What multiplies roughly, where there are so many that it pays."""

@@ -50,14 +50,16 @@ def meaning(matcher: Matcher | None = None) -> Meaning:
         return Meaning(_by_words)
     encoder = matcher.encoder
     return Meaning(
-        lambda: Passages(HybridMatcher(encoder, lexical=LexicalMatcher(read_at_most=EVERYTHING), at_once=EVERYTHING)),
+        lambda: Passages(
+            HybridMatcher(encoder, lexical=LexicalMatcher(read_at_most=EVERYTHING, verbs=False), at_once=EVERYTHING)
+        ),
         words=_by_words,
         likeness=lambda text, abouts: _cosines(encoder, text, abouts),
     )
 
 
 def _by_words() -> Passages:
-    return Passages(LexicalMatcher(read_at_most=EVERYTHING))
+    return Passages(LexicalMatcher(read_at_most=EVERYTHING, verbs=False))
 
 
 def _cosines(encoder: LimitedEncoder, text: str, abouts: Sequence[str]) -> list[float]:

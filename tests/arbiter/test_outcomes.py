@@ -21,7 +21,7 @@ PERSON = ("person",)
 MAIL = ("mail:inbox",)
 
 
-def decided(need: str, *best: str, signals: tuple[float, ...] = (0.5,) * 5) -> MatchDecision:
+def decided(need: str, *best: str, signals: tuple[float, ...] = (0.5,) * 6) -> MatchDecision:
     return MatchDecision(
         need=need, outcome="ask", probability=0.5, costs={"use": 1.0}, prices=Prices(), signals=signals,
         candidates=tuple(MatchCandidate(name=name, score=0.5) for name in best),
@@ -169,7 +169,7 @@ def test_a_case_needs_a_candidate_and_signals_that_this_version_knows() -> None:
     told = Told().round(search("sums", "add")).round(worked=("add",))
     request_, found = outcomes(told.state, TaintPolicy())
     assert [right for _, right in cases([request_, found])] == [False, True]
-    assert cases([found._replace(decision=decided("sums", signals=(0.5,) * 5))]) == []
-    assert cases([found._replace(decision=decided("sums", "add", signals=(0.5,) * 4))]) == []
+    assert cases([found._replace(decision=decided("sums", signals=(0.5,) * 6))]) == []
+    assert cases([found._replace(decision=decided("sums", "add", signals=(0.5,) * 5))]) == []
     unmatched = found._replace(decision=None)
     assert (unmatched.right, cases([unmatched])) == (None, [])

@@ -262,13 +262,16 @@ def test_the_best_stands_the_further_out_the_less_the_nine_after_it_have_and_wha
     assert 0 <= standing([1.0] * 10) <= standing([1.0] * 9 + [0.999]) < 1
 
 
-def test_one_of_many_alike_is_less_likely_than_one_among_strangers_however_few_there_are() -> None:
-    """Neither registry has ten candidates. What the need is about, all of the first are about; none does what it asks."""
+@pytest.mark.parametrize(("besides", "less"), [(0, 0.02), (60, 0.1)])
+def test_one_of_many_alike_is_less_likely_than_one_among_strangers(besides: int, less: float) -> None:
+    """What the need is about, all of the first are about; none does what it asks. Few say less of that than many."""
 
     def decided(*others: tuple[str, str]) -> Any:
         matcher = LexicalMatcher()
         for name, description in (("pause_timer", "Pauses a running timer."), *others):
             matcher.add(name, Document(name, description))
+        for number in range(besides):
+            matcher.add(f"other_{number}", Document(f"other_{number}", f"Weighs lorry {number}."))
         return decide(matcher, "what is left on the pasta timer that is running")
 
     alike = decided(
@@ -285,20 +288,35 @@ def test_one_of_many_alike_is_less_likely_than_one_among_strangers_however_few_t
     )
     assert alike.candidates[0].name.endswith("_timer")
     assert strangers.candidates[0].name == "pause_timer"
-    assert alike.best_fits < strangers.best_fits - 0.1
+    assert alike.best_fits < strangers.best_fits - less
 
 
 def test_rankings_by_words_and_by_meanings_are_judged_apart() -> None:
     words = Signals(score=0.4, standing=0.5, answered=0.5)
-    cases = [(words, True), (words._replace(meant=2.0), False)] * 50
+    cases = [(words, True), (words._replace(nearer=0.2), False)] * 50
     fitted = fit(cases)
     assert fitted.probability(words) > 0.9
-    assert fitted.probability(words._replace(meant=2.0)) < 0.1
+    assert fitted.probability(words._replace(nearer=0.2)) < 0.1
 
 
-def test_as_near_by_meaning_says_less_among_many_than_among_few() -> None:
-    few = Signals(score=0.9, standing=0.8, answered=0.3, meant=3.0, known=20)
-    assert shipped().probability(few) > 1.2 * shipped().probability(few._replace(known=20_000))
+def test_what_counts_twice_is_fitted_like_two() -> None:
+    words = Signals(score=0.4, standing=0.5, answered=0.5)
+    both = [(words, True), (words._replace(score=0.1), False), (words._replace(score=0.1), True)]
+    twice = fit([*both, both[1]])
+    assert fit(both, counts=[1, 2, 1]).weights == pytest.approx(twice.weights, abs=1e-4)
+    assert fit(both).weights != pytest.approx(twice.weights, abs=1e-2)
+
+
+def test_as_many_deviations_more_say_less_among_many_than_among_few() -> None:
+    some = Signals(score=0.9, standing=0.8, answered=0.3, nearer=0.3, known=60)
+    assert shipped().probability(some) > 1.2 * shipped().probability(some._replace(known=20_000))
+
+
+def test_how_far_the_best_stands_before_others_says_little_among_few() -> None:
+    few = Signals(score=0.3, standing=0.2, answered=0.3, alike=0.3, known=5)
+    many = few._replace(known=50)
+    gains = [shipped().probability(each._replace(standing=0.9)) - shipped().probability(each) for each in (few, many)]
+    assert 0 < 3 * gains[0] < gains[1]
 
 
 def test_the_words_of_what_is_removed_do_not_tell_that_it_was_there() -> None:
@@ -344,8 +362,28 @@ def test_every_second_small_registry_a_calibration_is_fitted_on_is_of_what_resem
             self._noted.add(name)
 
     evaluate(Corpus("alike", documents, queries), {"matcher": LexicalMatcher()}, small=[Noted])
-    assert len(made) == 8
-    about = [{name.partition("_")[0] for name in names} for names in made]
+    parts, drawn = made[:8], made[8:]
+    about = [{name.partition("_")[0] for name in names} for names in parts]
     assert all(each == {"letter"} for each in about[1::2])
     assert any(len(each) > 1 for each in about[::2])
-    assert any(len(names) > 1 for names in made[1::2])
+    assert any(len(names) > 1 for names in parts[1::2])
+    assert all(4 <= len(names) <= 30 for names in drawn)
+    assert min(map(len, drawn)) <= 5
+    assert max(map(len, drawn)) >= 29
+
+
+def test_a_fit_counts_every_corpus_alike_however_many_needs_it_has_and_few_for_less() -> None:
+    things = ("letter", "fence", "song", "bread", "lamp", "tyre", "kite", "soap", "boat", "drum")
+    documents = {f"make_{thing}": Document(f"make_{thing}", f"Makes one {thing}.") for thing in things}
+
+    def counted(needs: int) -> float:
+        queries = [Query(f"{things[at % 10]} {at}", frozenset({f"make_{things[at % 10]}"})) for at in range(needs)]
+        corpus = Corpus("made", documents, queries)
+        seen = evaluate(corpus, {"matcher": LexicalMatcher()}, small=[LexicalMatcher]).cases
+        assert any(case.right for case in seen)
+        assert any(not case.right for case in seen)
+        return sum(case.count for case in seen)
+
+    enough = counted(120)
+    assert counted(150) == pytest.approx(enough)
+    assert counted(12) == pytest.approx(enough / 10)

@@ -244,7 +244,7 @@ def test_how_sure_a_ranking_looks_is_told_of_the_candidate_that_comes_first() ->
     assert found.candidates[0].name == "voyage"
     assert found.signals.answered == 0, "no word of it speaks for that one"
     assert found.signals.score == found.candidates[0].score
-    assert found.signals.meant > 1
+    assert found.signals.nearer > 0.1
     assert found.signals.known == len(matcher)
     assert found.signals.found
     words = matcher.search("book a boat").signals

@@ -65,8 +65,8 @@ def test_among_many_the_nearest_are_those_of_all_products(made: Any, sentences: 
     for start in range(0, 30, sentences):
         asked = vectors[start : start + sentences] if start % 2 else random(sentences, 96, 100 + start)
         right = by_products(vectors, asked, 20)
-        found = several.nearest(asked, 20, (), products=several.begun(asked))
-        assert found == several.nearest(asked, 20, ())
+        found = several.nearest(asked, 20, (), products=several.begun(asked)).far
+        assert found == several.nearest(asked, 20, ()).far
         least = min(right.values())
         assert found == pytest.approx({name: right.get(name, least) for name in found}, rel=0.03)
         assert sum(found.values()) == pytest.approx(sum(right.values()), rel=0.03)
@@ -76,7 +76,7 @@ def test_no_rounding_hides_a_vector_that_is_as_near_as_the_last_of_the_nearest()
     vectors = clustered(_MANY, 384)
     several = filled(vectors)
     for asked in (vectors[:1], random(1, 384)):
-        assert several.nearest(asked, 12, ()).keys() == by_products(vectors, asked, 12).keys()
+        assert several.nearest(asked, 12, ()).far.keys() == by_products(vectors, asked, 12).keys()
 
 
 def test_what_lies_outside_the_directions_that_are_read_is_found_all_the_same() -> None:
@@ -88,7 +88,7 @@ def test_what_lies_outside_the_directions_that_are_read_is_found_all_the_same() 
     assert several._rough is not None  # pyright: ignore[reportPrivateUsage]
     assert several._rough.width < 96  # pyright: ignore[reportPrivateUsage]
     for asked in (outside[:1], outside[3:5], of_length_one(outside[5:6] + vectors[5000:5001])):
-        assert several.nearest(asked, 12, ()).keys() == by_products(vectors, asked, 12).keys()
+        assert several.nearest(asked, 12, ()).far.keys() == by_products(vectors, asked, 12).keys()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.floats(0.0, 1.0))
@@ -118,15 +118,15 @@ def test_what_is_named_is_told_and_takes_no_place_of_the_nearest() -> None:
     several, asked = filled(vectors), random(1, 32, 9)
     right = by_products(vectors, asked, 15)
     also = [*list(right)[:5], "v77", "unknown"]
-    assert several.nearest(asked, 10, also).keys() == right.keys() | {"v77"}
+    assert several.nearest(asked, 10, also).far.keys() == right.keys() | {"v77"}
 
 
 def test_only_the_allowed_are_among_the_nearest_however_few_they_are() -> None:
     vectors = random(_MANY + 1, 32)
     several, asked = filled(vectors), random(1, 32, 9)
     few = {"v3", "v5000", "v8191"}
-    assert several.nearest(asked, 10, (), few.__contains__).keys() == few
-    assert several.nearest(asked, 2, (), few.__contains__).keys() < few
+    assert several.nearest(asked, 10, (), few.__contains__).far.keys() == few
+    assert several.nearest(asked, 2, (), few.__contains__).far.keys() < few
 
 
 def test_one_that_followed_every_change_answers_as_one_that_is_new() -> None:
@@ -146,7 +146,7 @@ def test_one_that_followed_every_change_answers_as_one_that_is_new() -> None:
         names = left[start : start + 777]
         new.add(names, vectors[[int(name[1:]) for name in names]])
     for asked in (vectors[:1], vectors[7:9]):
-        one, other = (each.nearest(asked, 20, ()) for each in (followed, new))
+        one, other = (each.nearest(asked, 20, ()).far for each in (followed, new))
         assert one == pytest.approx(other, abs=2e-4)
 
 
@@ -162,5 +162,5 @@ def test_two_products_in_one_number_are_never_rounded(dimensions: int) -> None:
 
 def test_alike_vectors_are_no_nearer_than_most_and_none_are_none() -> None:
     vectors = np.repeat(random(1, 16), _MANY, axis=0)
-    assert set(filled(vectors).nearest(random(1, 16, 4), 3, ()).values()) == {0.0}
-    assert Nearness(16).nearest(random(1, 16), 3, ["v1"]) == {}
+    assert set(filled(vectors).nearest(random(1, 16, 4), 3, ()).far.values()) == {0.0}
+    assert Nearness(16).nearest(random(1, 16), 3, ["v1"]).far == {}

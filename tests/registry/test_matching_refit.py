@@ -19,9 +19,9 @@ from registry.matching.calibration import Calibration
 from registry.matching.refit import LEAST, Case, read, refit
 
 CODE = "def handler() -> None:\n    pass\n"
-TRUTH = Calibration(weights=(-0.5, 3.0, -1.5, 1.5, *(0.0,) * 5))
+TRUTH = Calibration(weights=(-0.5, 3.0, 1.5, 0.0, -1.5, *(0.0,) * 9))
 """How this installation's rankings turn out: otherwise than the shipped model says."""
-BELIEVED = Calibration(weights=(-1.5, 2.0, 1.0, 2.0, *(0.0,) * 5))
+BELIEVED = Calibration(weights=(-1.5, 2.0, 2.0, 0.0, 1.0, *(0.0,) * 9))
 """A shipped model that stays what it is, whatever comes with the package."""
 
 
@@ -34,7 +34,7 @@ def drawn(number: int, seed: int = 1) -> list[Case]:
     chance = random.Random(seed)
     found: list[Case] = []
     for _ in range(number):
-        signals = Signals(*(chance.random() for _ in range(3)))
+        signals = Signals(*(chance.random() for _ in range(3)), known=200)
         found.append((signals, chance.random() < TRUTH.probability(signals)))
     return found
 
