@@ -113,7 +113,7 @@ def test_by_meaning_as_well_it_comes_after_one_that_means_as_much() -> None:
 
 def test_a_text_on_the_board_does_nothing_that_could_be_asked_for() -> None:
     scores = [
-        meaning().scores("checks", f"{begins} failed on the second disk.", ["show what failed on the second disk"])
+        meaning().scores("disks", f"{begins} failed on the second disk.", ["show what failed on the second disk"])
         for begins in ("Delete", "Zorp")
     ]
     assert scores[0] == pytest.approx(scores[1], rel=0.02)
