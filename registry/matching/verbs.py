@@ -22,6 +22,9 @@ _KINDS = {
 }
 _ASKS = "know see tell what which"
 """Words of a need that ask to be told something; in a name they say nothing."""
+_NOTHING = frozenset[str]()
+_ALONE = {kind: frozenset((kind,)) for kind in _KINDS}
+"""One set for all that do one kind of thing: there may be very many."""
 _OF_NAMES = {stem(word): kind for kind, words in _KINDS.items() for word in words.split()}
 _OF_NEEDS = _OF_NAMES | {stem(word): "read" for word in _ASKS.split()}
 _BETWEEN = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[\W_]+")
@@ -32,7 +35,9 @@ def does(document: Document) -> frozenset[str]:
     by the needs it served as well. Nothing where neither of the first two says."""
     first = _words(document.description[:100])[:1]
     own = next((kind for word in (*_words(document.name), *first) if (kind := _OF_NAMES.get(word))), None)
-    return frozenset({own}) | asked(document.served) if own else frozenset()
+    if own is None:
+        return _NOTHING
+    return _ALONE[own] | asked(document.served) if document.served else _ALONE[own]
 
 
 def asked(need: str) -> frozenset[str]:
