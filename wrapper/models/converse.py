@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from blackboard import current, timings
 from blackboard.budgets import Paced
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Usage
@@ -160,18 +161,26 @@ class _Call:
         builder = ReplyBuilder()
         began = time.monotonic()
         failure: Exception | None = None
+        outcome = "stopped"
         try:
             await self._receive(builder)
-        except Paced as error:
-            failure = error
+            outcome = "failed" if builder.fault() else "succeeded"
+        except Paced as error:  # nothing was asked
+            failure, outcome = error, ""
         except ArbiterError:
-            # A scripted or recorded model objects to the request itself.
+            # There is no budget for it, or a scripted or recorded model objects to the request itself: nothing was asked.
+            outcome = ""
             raise
         except Exception as error:
             failure = error
+            outcome = "succeeded" if self._complete_despite(error, builder) else "failed"
         finally:
+            seconds = time.monotonic() - began
             if builder.started:
-                self.spent += builder.usage(self._estimate_input, time.monotonic() - began)
+                self.spent += builder.usage(self._estimate_input, seconds)
+            if outcome:
+                claim = current.claim.get()
+                timings.MODEL_CALLS.observe(seconds, claim.kind if claim else "", describe(self.model), outcome)
         if failure is not None and not self._complete_despite(failure, builder):
             raise self._failed(failure) from failure
         return self._whole(builder)
