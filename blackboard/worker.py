@@ -383,7 +383,8 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         full = self._room() <= 0
-        if self._active.pop(task, None) is None:  # somebody else saw to its end
+        held = self._active.pop(task, None)
+        if held is None:  # somebody else saw to its end
             _ = task.cancelled() or task.exception()
             return
         self._reporting.discard(task)
@@ -392,7 +393,8 @@ class Worker:
         if full:  # with room already there, more of it is no reason to look again
             self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error)
+            about = {"claim": held.attempt.claim}
+            log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error, extra=about)
 
     async def _attempt(self, held: Held, *, left: bool = False) -> None:
         """The handler's work and the report on it, in one task: what stops the handler is a cancellation of it.

@@ -156,3 +156,19 @@ async def test_what_was_not_reported_here_is_told_apart(crew: Crew) -> None:
     assert counted(timings.ATTEMPTS) == {
         ("step", "", "succeeded"): 1, ("capability", "fenced", "dropped"): 1, ("capability", "slow", "given_back"): 1,
     }  # fmt: skip
+
+
+async def test_what_is_said_of_a_report_that_failed_names_its_claim(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(crew.board, "complete", fails)
+    run = await crew.board.submit_call("c", {}, lane="work")
+    crew.hire(finish)
+    await crew.until(lambda: caplog.records)
+    (record,) = caplog.records
+    assert record.message.startswith("reporting on")
+    assert record.claim.task_id == f"{run}/0.call"  # type: ignore[attr-defined]
+    assert counted(timings.ATTEMPTS) == {("capability", "c", "dropped"): 1}
