@@ -11,7 +11,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from blackboard import claims, timings
+from blackboard import claims, timings, tracing
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import (
@@ -61,10 +61,12 @@ class Attempt:
             await self.board.progress(self.claim, self._reports, kind, data, checkpoint)
 
     def run_ended(self, status: str) -> None:
-        """Count the time of the run, which has ended with this task."""
+        """Tell of the run, which has ended with this task."""
         if self.accepted is not None:
             kind = "call" if self.claim.round == 0 else "planned"
-            timings.RUNS.observe(self.claim.now() - self.accepted, kind, status)
+            seconds = max(0.0, self.claim.now() - self.accepted)
+            timings.RUNS.observe(seconds, kind, status)
+            tracing.run(self.board.source, self.claim.run_id, kind, seconds, status)
 
 
 Handler = Callable[[Attempt], Awaitable[Completion | None]]

@@ -8,7 +8,7 @@ from typing import cast
 
 from redis.exceptions import ResponseError
 
-from blackboard import _keys, timings
+from blackboard import _keys, timings, tracing
 from blackboard._calling import STEP_LANE
 from blackboard.controlling import Controlling
 from blackboard.errors import BoardFull, EngineUnavailable
@@ -69,6 +69,7 @@ class Sweeping(Controlling):
                         if isinstance(reply, list):  # of lapse_run
                             status, took, what = cast("list[str]", reply)
                             timings.RUNS.observe(int(took) / 1000, what, status)
+                            tracing.run(self.source, run_id, what, int(took) / 1000, status)
                 except (ResponseError, BoardFull) as error:  # one that cannot be dealt with must not stop the others
                     log.error("%s of %s failed: %s", kind, subject, error)
         return nearest

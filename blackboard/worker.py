@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from redis.exceptions import RedisError
 
-from blackboard import current, timings
+from blackboard import current, timings, tracing
 from blackboard.attempt import Attempt, AtWork, Handler, Held, internal_error, perform, send
 from blackboard.board import Board
 from blackboard.claims import Claim
@@ -404,27 +404,35 @@ class Worker:
         """
         claim, outcome = held.attempt.claim, "dropped"
         current.claim.set(claim)
+        with tracing.attempt(self._board.source, claim) if not left else tracing.NONE as span:
+            try:
+                outcome = await self._worked(held, left)
+            finally:
+                self._heartbeat.drop(claim)
+                if outcome:
+                    span.ended(outcome)
+                    timings.ATTEMPTS.observe(time.monotonic() - claim.received, claim.kind, claim.label, outcome)
+
+    async def _worked(self, held: Held, left: bool) -> str:
+        """What an attempt came to: a status, ``given_back`` or ``dropped``; nothing where the report on it is another's."""
+        claim = held.attempt.claim
         try:
             completion = held.stopped() if left else await self._performed(held)
             if held.left is not left:
-                outcome = ""
-                return
+                return ""
             if held.drained:  # whatever the stopped handler says
                 with contextlib.suppress(EngineUnavailable, BoardFull):
                     await self._board.release(claim)
-                outcome = "given_back"
-            elif completion is not None:
-                outcome = await self._report(held.attempt, completion)
-            elif not held.lost:
-                outcome = Status.SUCCEEDED.value if claim.kind in _DECIDING else "given_back"
+                return "given_back"
+            if completion is not None:
+                return await self._report(held.attempt, completion)
+            if not held.lost:
+                return Status.SUCCEEDED.value if claim.kind in _DECIDING else "given_back"
         except Fenced as fenced:
             log.info("%s: result dropped, %s", claim.task_id, fenced)
         except Unconfirmed as error:  # it is written; waiting longer would only keep the place
             log.warning("%s: %s", claim.task_id, error)
-        finally:
-            self._heartbeat.drop(claim)
-            if outcome:
-                timings.ATTEMPTS.observe(time.monotonic() - claim.received, claim.kind, claim.label, outcome)
+        return "dropped"
 
     async def _performed(self, held: Held) -> Completion | None:
         """What became of the handler's work; None where somebody else decides about the task."""
@@ -456,4 +464,6 @@ class Worker:
         reported = await send(attempt, completion)
         if self._unsuccessful is not None and reported.status is not Status.SUCCEEDED:
             self._unsuccessful(attempt.claim, reported)
+        if reported.error is not None:
+            tracing.note({"error.type": reported.error.type})
         return reported.status.value

@@ -6,13 +6,14 @@ import json
 import logging
 from datetime import UTC, datetime
 
-from blackboard import current
+from blackboard import current, tracing
 from blackboard.redaction import clean
 
 
 class JsonLines(logging.Formatter):
     """Makes a line of a record: ``time``, ``level``, ``logger``, ``message``, and where they are known ``run``, ``task``,
-    ``attempt``, ``tenant``, ``capability`` and ``exception``. Everything beyond ASCII is escaped, so nothing in it ends the line.
+    ``attempt``, ``tenant``, ``capability``, ``trace_id``, ``span_id`` and ``exception``. Everything beyond ASCII is escaped, so
+    nothing in a record ends its line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -31,6 +32,7 @@ class JsonLines(logging.Formatter):
                 "tenant": claim.tenant,
                 "capability": claim.capability,
             }
+        fields |= tracing.current()
         if record.exc_text or record.exc_info:
             fields["exception"] = record.exc_text or (self.formatException(record.exc_info) if record.exc_info else "")
         return json.dumps({name: clean(value) if isinstance(value, str) else value for name, value in fields.items()})
