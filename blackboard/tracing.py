@@ -79,8 +79,8 @@ def start() -> None:
     """Make spans from now on, if the program has set a tracer provider or the ``OTEL_*`` variables ask for it.
 
     Raises:
-        MissingExtra: what they ask for is not installed.
-        BadInput: they name an exporter or a protocol that there is not.
+        MissingExtra: the exporter that they name is not installed.
+        BadInput: they name one, or a protocol, that there is not. Where they name none, and only where to send, the log has it.
     """
     if _making is not None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
@@ -89,10 +89,15 @@ def start() -> None:
         if not isinstance(provider, known.ProxyTracerProvider):
             use(provider)
             return
-    default = "otlp" if any(os.environ.get(name) for name in _ENDPOINTS) else "none"
-    names = [name.strip() for name in (os.environ.get("OTEL_TRACES_EXPORTER") or default).split(",")]
-    if names != ["none"]:
-        use(_provider([_exporter(name) for name in names]))
+    asked = os.environ.get("OTEL_TRACES_EXPORTER")
+    if asked == "none" or not (asked or any(os.environ.get(name) for name in _ENDPOINTS)):
+        return
+    try:
+        use(_provider([_exporter(name.strip()) for name in (asked or "otlp").split(",")]))
+    except (BadInput, MissingExtra) as error:
+        if asked:
+            raise
+        log.warning("no traces are sent: %s", error)  # the endpoint may be meant for other programs of this machine
 
 
 def use(provider: trace.TracerProvider | None) -> None:

@@ -7,7 +7,6 @@ import logging
 from datetime import UTC, datetime
 
 from blackboard import current, tracing
-from blackboard.redaction import clean
 
 
 class JsonLines(logging.Formatter):
@@ -35,7 +34,7 @@ class JsonLines(logging.Formatter):
         fields |= tracing.current()
         if record.exc_text or record.exc_info:
             fields["exception"] = record.exc_text or (self.formatException(record.exc_info) if record.exc_info else "")
-        return json.dumps({name: clean(value) if isinstance(value, str) else value for name, value in fields.items()})
+        return json.dumps(fields)
 
 
 def _message(record: logging.LogRecord) -> str:

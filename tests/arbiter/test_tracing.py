@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -48,6 +49,13 @@ class Made:
         trace, _ = tracing.ids(board, run_id)
         return [each for each in self.exporter.get_finished_spans() if each.context.trace_id == trace]
 
+    async def whole(self, board: str, run_id: str, number: int) -> list[ReadableSpan]:
+        """The same, once there are so many: who watches a run may see its end before its process has told of it."""
+        async with asyncio.timeout(60):
+            while len(self.of(board, run_id)) < number:
+                await asyncio.sleep(0.01)
+        return self.of(board, run_id)
+
     def named(self, name: str) -> ReadableSpan:
         (found,) = [each for each in self.exporter.get_finished_spans() if each.name == name]
         return found
@@ -70,7 +78,8 @@ def tree(spans: list[ReadableSpan]) -> list[str]:
 async def test_all_of_a_planned_run_is_one_tree_in_a_trace_of_its_own(redis_server: RedisServer, made: Made) -> None:
     async with arbiter(redis_server.url, [call("add", a=1, b=2), "three secret words"]) as (a, model):
         board, result = a.board.source, await a.run("add secret words")
-    spans, chat = made.of(board, result.run_id), f"chat {model.label}"
+        spans = await made.whole(board, result.run_id, 7)
+    chat = f"chat {model.label}"
     assert len(spans) == len(made.exporter.get_finished_spans())
     assert tree(spans) == sorted(
         [
@@ -112,9 +121,10 @@ async def test_all_of_a_planned_run_is_one_tree_in_a_trace_of_its_own(redis_serv
 async def test_what_fails_is_told_by_its_kind_and_not_by_its_words(redis_server: RedisServer, made: Made) -> None:
     async with arbiter(redis_server.url, ["unused"]) as (a, _):
         board, result = a.board.source, await a.run(Call("broken", {"reason": "secret words"}))
-    spans = made.of(board, result.run_id)
+        number = result.state.work[0].completion.attempts  # type: ignore[union-attr]
+        spans = await made.whole(board, result.run_id, 2 * number + 1)
     attempts = [each for each in spans if each.name == "execute_tool broken"]
-    assert len(attempts) == result.state.work[0].completion.attempts  # type: ignore[union-attr]
+    assert len(attempts) == number
     for each in attempts:
         assert each.status.status_code is StatusCode.ERROR
         assert {"error.type": "handler_error", "arbiter.outcome": "failed"}.items() <= dict(
@@ -129,8 +139,9 @@ async def test_a_run_that_ran_out_of_time_has_its_span_from_the_sweep(redis_serv
     async with arbiter(redis_server.url, ["unused"], roles=(), capabilities=()) as (a, _):
         board = a.board.source
         run = await a.board.submit_call("nobody", {}, lane="nobody", limits=Limits(seconds=0.001, task_seconds=60))
-        while not made.of(board, run):
-            await a.board.sweep()
+        async with asyncio.timeout(60):
+            while not made.of(board, run):
+                await a.board.sweep()
     assert dict(made.named("run").attributes or {})["arbiter.outcome"] == "timed_out"
 
 
@@ -141,8 +152,8 @@ async def test_the_call_of_generated_code_is_within_its_attempt_and_is_the_wrapp
         asks = Manifest(name="asks", description="Asks.", input_schema={"type": "object"}, grants=Grants(model=True))
         await a.registry.register(asks, source=ASKS)
         board, result = a.board.source, await a.run(Call("asks", {}), timeout=60)
-    assert result.data == "end_turn", result.error
-    spans = made.of(board, result.run_id)
+        assert result.data == "end_turn", result.error
+        spans = await made.whole(board, result.run_id, 4)
     assert tree(spans) == sorted(
         [
             " > run",
@@ -189,9 +200,13 @@ async def test_a_run_is_sampled_as_a_whole_by_its_id(redis_server: RedisServer) 
         async with arbiter(redis_server.url, ["unused"]) as (a, _):
             board = a.board.source
             runs = [(await a.run(Call("add", {"a": 1, "b": n}))).run_id for n in range(24)]
-        for run in runs:
-            whole = sampler.should_sample(None, tracing.ids(board, run)[0], "run").decision.is_sampled()
-            assert len(one.of(board, run)) == (3 if whole else 0)
+            sampled = {
+                run: sampler.should_sample(None, tracing.ids(board, run)[0], "run").decision.is_sampled()
+                for run in runs
+            }
+            for run in runs:
+                await one.whole(board, run, 3 if sampled[run] else 0)
+        assert {run: len(one.of(board, run)) for run in runs} == {run: 3 if sampled[run] else 0 for run in runs}
     finally:
         tracing.use(None)
 
@@ -212,7 +227,7 @@ async def test_a_broken_processor_costs_no_run_and_is_told_once(
     tracing.use(provider)
     try:
         async with arbiter(redis_server.url, [call("add", a=1, b=2), "three"]) as (a, _):
-            assert (await a.run("add")).answer == "three"
+            assert (await a.run("add", timeout=60)).answer == "three"
     finally:
         tracing.use(None)
     assert [one.message for one in caplog.records if one.name == "blackboard.tracing"] == [
@@ -295,6 +310,18 @@ def test_a_missing_exporter_is_named_with_its_remedy(env: pytest.MonkeyPatch) ->
     env.setattr("importlib.metadata.entry_points", lambda **_: [])
     with pytest.raises(MissingExtra, match=r"arbiter\[otel\]"):
         tracing.start()
+
+
+def test_an_endpoint_alone_stops_nobody_who_cannot_send_there(
+    env: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    env.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    env.setattr("importlib.metadata.entry_points", lambda **_: [])
+    tracing.start()
+    assert not making()
+    (record,) = caplog.records
+    assert record.message.startswith("no traces are sent: ")
+    assert "arbiter[otel]" in record.message
 
 
 def test_nothing_is_imported_where_nobody_asked() -> None:
