@@ -18,7 +18,7 @@ from arbiter.inquiry import Inquiry
 from arbiter.keeping import Keeping, Request
 from arbiter.requests import accept
 from arbiter.result import RunResult
-from blackboard import taint
+from blackboard import taint, tracing
 from blackboard.blobs import Blob
 from blackboard.board import PAUSE_SECONDS
 from blackboard.errors import BadInput
@@ -29,6 +29,8 @@ from blackboard.types import Limits, RunSummary
 from wrapper.context import current_task
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from arbiter.answering import Answered
     from arbiter.stopping import CancelReport
     from arbiter.volunteering import OpenRequest
@@ -81,17 +83,21 @@ class Client(Keeping):
             raise BadInput("limits", limits, "Write Limits(rounds=…, seconds=…).")
         named = None if sources is None else taint.given(sources)
         if isinstance(request, Call):
-            return await calls.submit(
+            run_id = await calls.submit(
                 self.board, self.registry, request, tenant=tenant or self.tenant, idempotency_key=idempotency_key,
                 limits=limits or self.limits, durable=durable, taint=named or (taint.PERSON,),
             )  # fmt: skip
+            tracing.submitted(self.board.source, run_id)
+            return run_id
         if isinstance(request, Inquiry):
             request, agenda = request.request(), request.terms()
         accepted, key = accept(request, idempotency_key)
-        return await self.board.submit(
+        run_id = await self.board.submit(
             accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits, durable=durable,
             taint=named or taint.of_request(accepted), agenda=agenda,
         )  # fmt: skip
+        tracing.submitted(self.board.source, run_id, _traceparent(accepted))
+        return run_id
 
     async def run(
         self,
@@ -290,3 +296,9 @@ class Client(Keeping):
                 data = await self.board.load(state.run_id, task.completion.data)
                 task.completion = task.completion.model_copy(update={"data": data})
         return state
+
+
+def _traceparent(request: JsonValue) -> str | None:
+    """The trace that an event says it comes from, as the CloudEvents extension for distributed tracing has it."""
+    said = request.get("traceparent") if isinstance(request, dict) and "specversion" in request else None
+    return said if isinstance(said, str) else None

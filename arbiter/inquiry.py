@@ -105,6 +105,8 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
             taint=state.request_taint, attending=attending,
         )  # fmt: skip
         await board.commit_step(claim, planned, tasks, state.limits, outcome, unplanned=True, wait=wait)
+        if outcome is not None:
+            attempt.run_ended(outcome.status)
 
     if claim.round == 1:
         request = cast("Mapping[str, Any]", await board.load(claim.run_id, state.request))

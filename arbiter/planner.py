@@ -107,6 +107,7 @@ class Planner:
             return await questions.handle(attempt, self._approval)
         known = await self._states.read(board, claim)
         state = known.state
+        attempt.accepted = state.accepted_at.timestamp() if state.accepted_at else None
         if state.agenda is not None:
             await self._registry.declare_triggers()
             if not state.agenda.planned:
@@ -164,6 +165,8 @@ class Planner:
             outcome,
             seen=state.sequence,
         )
+        if outcome is not None:
+            attempt.run_ended(outcome.status)
         if outcome is None:
             if any(call.name == tools.OPEN and call.valid for call in decision.calls):
                 await asking.announce(board, claim.run_id)

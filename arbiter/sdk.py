@@ -21,6 +21,7 @@ from arbiter.client import Client
 from arbiter.keeping import Request
 from arbiter.result import RunResult
 from arbiter.serving import GENERIC_LANE, ROLES, Role, Serving
+from blackboard import tracing
 from blackboard.approval import ApprovalPolicy
 from blackboard.audit import Audit
 from blackboard.board import LEASE_SECONDS, Board
@@ -196,6 +197,7 @@ class Arbiter(Client):
         options = self._options
         install()
         remember_credentials(options["url"])
+        tracing.start()
         await self._serving.resolve_models()
         durable: bool | Confirm = options["durable"]
         self._board = board = await Board.open(

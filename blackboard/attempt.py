@@ -11,7 +11,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from blackboard import claims
+from blackboard import claims, timings, tracing
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import (
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 
 _NOTHING = Usage()
+_GOES_ON = ("delayed", "paused")
+"""States of a task that another attempt follows."""
 
 
 class Attempt:
@@ -42,6 +44,9 @@ class Attempt:
         """Set when the run is being cancelled: stop, and return a completion with status ``cancelled``."""
         self.carried = _NOTHING
         """For handlers whose checkpoint adds up usage over attempts: what it holds by now. Their completions count it all."""
+        self.accepted: float | None = claim.ready_at if claim.round == 0 else None
+        """When the run was accepted that ends with this task, in seconds since the epoch on the server's clock. That a call ends
+        its run is known; of a decision its handler says so."""
         self._reports = 0
         self._reporting = asyncio.Lock()
 
@@ -54,6 +59,14 @@ class Attempt:
         async with self._reporting:  # a later report that overtakes would make the earlier one look like a repetition
             self._reports += 1
             await self.board.progress(self.claim, self._reports, kind, data, checkpoint)
+
+    def run_ended(self, status: str) -> None:
+        """Tell of the run, which has ended with this task."""
+        if self.accepted is not None:
+            kind = "call" if self.claim.round == 0 else "planned"
+            seconds = max(0.0, self.claim.now() - self.accepted)
+            timings.RUNS.observe(seconds, kind, status)
+            tracing.run(self.board.source, self.claim.run_id, kind, seconds, status)
 
 
 Handler = Callable[[Attempt], Awaitable[Completion | None]]
@@ -163,25 +176,26 @@ async def send(attempt: Attempt, completion: Completion) -> Completion:
         Unconfirmed: written, and no replica said in time that it has it.
         EngineUnavailable, BoardFull: the server took nothing.
     """
-    claim = attempt.claim
+    claim, state = attempt.claim, completion.status.value
     ended = completion.status in (Status.SUCCEEDED, Status.CANCELLED)
     try:
         if completion.error is not None and not ended and ruling(claim.retry, completion.error).again:
-            await attempt.board.fail(claim, completion, carried=attempt.carried)
+            state = await attempt.board.fail(claim, completion, carried=attempt.carried)
         else:
             await attempt.board.complete(claim, completion)
-        return completion
     except BadInput as error:
         kind = "result_too_large" if isinstance(error, Oversized) else "not_json"
         failure = Failure(type="topic_schema" if isinstance(error, Unfitting) else kind, message=str(error))
-        ended = claim.completion(Status.FAILED, error=failure, usage=completion.usage, sources=completion.taint)
-        await attempt.board.complete(claim, ended)
-        return ended
+        completion = claim.completion(Status.FAILED, error=failure, usage=completion.usage, sources=completion.taint)
+        await attempt.board.complete(claim, completion)
+        state = completion.status.value
     except BlobError as error:  # a result that could not be stored is no result
         failure = Failure(type=error.code, message=str(error), retryable=error.retryable)
-        lost = claim.completion(Status.FAILED, error=failure, usage=completion.usage)
-        await attempt.board.fail(claim, lost)
-        return lost
+        completion = claim.completion(Status.FAILED, error=failure, usage=completion.usage)
+        state = await attempt.board.fail(claim, completion)
+    if state not in _GOES_ON:
+        attempt.run_ended(state)
+    return completion
 
 
 def overdue(claim: Claim) -> Completion:

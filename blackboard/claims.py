@@ -73,6 +73,23 @@ class Claim:
     """Of a call without anything unusual, its header as the claim left it: the end of such a call needs no look at more."""
     received: float = field(default_factory=time.monotonic, compare=False)
     """When this process was handed it, on its own clock that only grows."""
+    ready_at: float = field(default=0.0, compare=False)
+    """When it could be claimed first, in seconds since the epoch on the server's clock; of a call, when it was accepted."""
+    claims: int = field(default=1, compare=False)
+    """How many there were, this one included."""
+
+    @property
+    def label(self) -> str:
+        """The capability where it is one, for metrics; decisions and fabrications are told by their kind."""
+        return self.capability if self.kind == "capability" else ""
+
+    def claimed_at(self) -> float:
+        """When it was claimed, in seconds since the epoch on the server's clock."""
+        return int(self.fence) / 1e6  # a fence is the server's microsecond, or just behind the last one
+
+    def now(self) -> float:
+        """Seconds since the epoch on the server's clock, as far as this process knows without asking."""
+        return self.claimed_at() + time.monotonic() - self.received
 
     def input(self) -> JsonValue:
         """The input with references to earlier tasks replaced by what those tasks returned.
@@ -193,6 +210,8 @@ def parse(row: Sequence[str], worker: str) -> Claim:
         entry=f"{t['run']}/e/{t['ent']}" if "ent" in t else "",
         watched="ag" in t,
         usual=header if t["round"] == 0 and t["kind"] == "capability" and t.keys() <= _USUAL else "",
+        ready_at=t["at"] / 1000,
+        claims=int(t.get("clm", 1)),
         said=Said(*(t["said"].get(name, "") for name in Said._fields)) if "said" in t else None,
         checkpoint=json.loads(checkpoint) if checkpoint else None,
         # What was answered is about the input as it is: nothing is filled in afterwards.

@@ -44,6 +44,9 @@ _CREDENTIALS = (
     "OLLAMA_API_KEY",
 )  # fmt: skip
 
+_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+"""Lists of ``name=value`` that go to whoever collects traces, percent-encoded; keys of access are among them."""
+
 _known: OrderedDict[str, str] = OrderedDict()
 _pattern: list[tuple[re.Pattern[str], dict[str, str]]] = []
 _lock = threading.Lock()
@@ -70,6 +73,10 @@ def remember_credentials(url: str | None = None) -> None:
     """Remember what the environment of this process says to get into other systems, and the password of a board's URL."""
     for name in _CREDENTIALS:
         remember(name, os.environ.get(name))
+    for name in _HEADERS:
+        for pair in os.environ.get(name, "").split(","):
+            header, _, value = pair.partition("=")
+            remember(f"header-{header.strip().lower()}", unquote(value.strip()))
     for text in (url, os.environ.get("ARBITER_REDIS_URL")):
         try:
             password = urlsplit(text or "").password
@@ -139,7 +146,14 @@ class Redaction(logging.Filter):
         if _known:
             if record.exc_info and not record.exc_text:
                 record.exc_text = logging.Formatter().formatException(record.exc_info)
-            record.msg, record.args = clean(record.getMessage()), ()
+            try:
+                record.msg = clean(record.getMessage())
+            except (
+                TypeError,
+                ValueError,
+            ):  # arguments that do not fit, told as they are: whoever logs must not be stopped by it
+                record.msg = clean(f"{record.msg} {record.args!r}")
+            record.args = ()
             record.exc_text = clean(record.exc_text) if record.exc_text else record.exc_text
             record.stack_info = clean(record.stack_info) if record.stack_info else record.stack_info
         return True
@@ -159,10 +173,7 @@ def install() -> None:
     def make(*args: Any, **more: Any) -> logging.LogRecord:
         record = made(*args, **more)
         if _known and record.name.partition(".")[0] in _ROOMS:
-            try:
-                cleaning.filter(record)
-            except (TypeError, ValueError):  # arguments that do not fit: the handler tells, as it would have
-                pass
+            cleaning.filter(record)
         return record
 
     make._cleans = True  # type: ignore[attr-defined]

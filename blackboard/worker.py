@@ -14,11 +14,13 @@ import math
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 from redis.exceptions import RedisError
 
+from blackboard import current, timings, tracing
 from blackboard.attempt import Attempt, AtWork, Handler, Held, internal_error, perform, send
 from blackboard.board import Board
 from blackboard.claims import Claim
@@ -42,6 +44,9 @@ _OVERTIME_SECONDS = 30.0
 """How long after its time an attempt is stopped here, in case its handler, which knows more, did not do it."""
 _STOP_SECONDS = 5.0
 """How long a handler that was told to stop may take before its task is given back all the same."""
+
+_DECIDING = ("step", "control")
+"""Kinds whose handlers end them on the board themselves."""
 
 
 _Place = tuple[int, tuple[str, ...]]
@@ -320,6 +325,8 @@ class Worker:
             self._start(claim)
 
     def _start(self, claim: Claim) -> None:
+        if claim.claims == 1:
+            timings.WAITED.observe(claim.claimed_at() - claim.ready_at, claim.kind, claim.label)
         held = Held(Attempt(self._board, claim))
         held.task = asyncio.create_task(self._attempt(held), name=f"{claim.task_id}#{claim.attempt}")
         self._take(held, held.task)
@@ -376,7 +383,8 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         full = self._room() <= 0
-        if self._active.pop(task, None) is None:  # somebody else saw to its end
+        held = self._active.pop(task, None)
+        if held is None:  # somebody else saw to its end
             _ = task.cancelled() or task.exception()
             return
         self._reporting.discard(task)
@@ -385,7 +393,8 @@ class Worker:
         if full:  # with room already there, more of it is no reason to look again
             self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error)
+            about = {"claim": held.attempt.claim}
+            log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error, extra=about)
 
     async def _attempt(self, held: Held, *, left: bool = False) -> None:
         """The handler's work and the report on it, in one task: what stops the handler is a cancellation of it.
@@ -393,22 +402,37 @@ class Worker:
         Args:
             left: only the report; the handler is still at work.
         """
+        claim, outcome = held.attempt.claim, "dropped"
+        current.claim.set(claim)
+        with tracing.attempt(self._board.source, claim) if not left else tracing.NONE as span:
+            try:
+                outcome = await self._worked(held, left)
+            finally:
+                self._heartbeat.drop(claim)
+                if outcome:
+                    span.ended(outcome)
+                    timings.ATTEMPTS.observe(time.monotonic() - claim.received, claim.kind, claim.label, outcome)
+
+    async def _worked(self, held: Held, left: bool) -> str:
+        """What an attempt came to: a status, ``given_back`` or ``dropped``; nothing where the report on it is another's."""
         claim = held.attempt.claim
         try:
             completion = held.stopped() if left else await self._performed(held)
             if held.left is not left:
-                return
+                return ""
             if held.drained:  # whatever the stopped handler says
                 with contextlib.suppress(EngineUnavailable, BoardFull):
                     await self._board.release(claim)
-            elif completion is not None:
-                await self._report(held.attempt, completion)
+                return "given_back"
+            if completion is not None:
+                return await self._report(held.attempt, completion)
+            if not held.lost:
+                return Status.SUCCEEDED.value if claim.kind in _DECIDING else "given_back"
         except Fenced as fenced:
             log.info("%s: result dropped, %s", claim.task_id, fenced)
         except Unconfirmed as error:  # it is written; waiting longer would only keep the place
             log.warning("%s: %s", claim.task_id, error)
-        finally:
-            self._heartbeat.drop(claim)
+        return "dropped"
 
     async def _performed(self, held: Held) -> Completion | None:
         """What became of the handler's work; None where somebody else decides about the task."""
@@ -428,7 +452,7 @@ class Worker:
         finally:
             held.over = True
 
-    async def _report(self, attempt: Attempt, completion: Completion) -> None:
+    async def _report(self, attempt: Attempt, completion: Completion) -> str:
         me = asyncio.current_task()
         assert me is not None
         full = self._room() <= 0
@@ -440,3 +464,6 @@ class Worker:
         reported = await send(attempt, completion)
         if self._unsuccessful is not None and reported.status is not Status.SUCCEEDED:
             self._unsuccessful(attempt.claim, reported)
+        if reported.error is not None:
+            tracing.note({"error.type": reported.error.type})
+        return reported.status.value

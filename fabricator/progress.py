@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from pydantic import JsonValue
 
+from blackboard import tracing
 from blackboard.attempt import Attempt
 from blackboard.events import FabricationStageData
 from blackboard.taint import merged, source
@@ -61,6 +62,9 @@ class Progress:
             usage=usage or Usage(),
             evidence=evidence or {},
         )
+        if outcome != "started":
+            told = {"arbiter.stage": stage, "arbiter.round": data.round, "arbiter.outcome": outcome}
+            tracing.past(f"fabricate {stage}", seconds, told, failed=outcome == "failed")
         known = self._state.usage
         await self._attempt.progress("fabrication.stage", data.model_dump(mode="json"), checkpoint=self._state.dump())
         self._attempt.carried = known

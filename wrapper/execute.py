@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
+from blackboard import tracing
 from blackboard.approval import ApprovalPolicy
 from blackboard.attempt import Attempt
 from blackboard.claims import Claim
@@ -108,7 +109,9 @@ class Executor:
         except BadInput as error:
             return _failed(claim, "unresolved_reference", str(error))
         try:
-            version, source = await self._registry.load(claim.capability, claim.version)
+            with tracing.span(f"load {claim.capability}") as span:
+                version, source = await self._registry.load(claim.capability, claim.version)
+                span.set({"arbiter.version": version.sha, "arbiter.manifest.kind": version.manifest.kind})
         except UnknownRecord as error:
             return _failed(claim, "unknown_capability", str(error))
         except HashMismatch as error:

@@ -34,6 +34,7 @@ could not be done as asked, 70 a defect in this program, 130 interrupted, 143 te
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import traceback
@@ -71,11 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception) -> int:
+    from arbiter.cli.output import note
     from arbiter.narration import one_line
     from blackboard.errors import ArbiterError, UnknownRecord
 
     if os.environ.get("ARBITER_DEBUG", "") not in ("", "0"):
-        traceback.print_exception(error)
+        note("".join(traceback.format_exception(error)).rstrip("\n"), logging.ERROR)
     if isinstance(error, UnknownRecord):
         said, code = _sentence(error.detail), REFUSED
     elif isinstance(error, ArbiterError):
@@ -85,7 +87,7 @@ def _told(error: Exception) -> int:
     else:
         said = f"internal error: {type(error).__name__}: {error}. Set ARBITER_DEBUG=1 to see where."
         code = DEFECT
-    print(f"error: {one_line(said, 2000)}", file=sys.stderr)
+    note(f"error: {one_line(said, 2000)}", logging.ERROR)
     return code
 
 

@@ -34,7 +34,7 @@ _DURABILITY = {
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve roles until a signal, then drain."""
-    output.log_to_stderr(logging.INFO)
+    output.log_to_stderr(logging.INFO, output.log_format(arguments.log_format))
     return asyncio.run(_serve(arguments))
 
 

@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from arbiter.cli.json_log import JsonLines
 from arbiter.narration import escaped, one_line, printable
 from arbiter.records import run_record as run_record
 from arbiter.records import summary_record as summary_record
 from blackboard.ending import end
+from blackboard.errors import BadInput
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="BaseModel")
 
+LOG_FORMATS = ("text", "json")
 _PIPE_WIDTH = 160
 _GAP = 2
 _LEAST_WIDTH = 8
@@ -43,9 +46,12 @@ def line(value: Any) -> None:
     print(escaped(json.dumps(value, ensure_ascii=False, default=str)), flush=True)
 
 
-def note(text: str) -> None:
-    """A line for people, beside the result."""
-    print(text, file=sys.stderr, flush=True)
+def note(text: str, level: int = logging.INFO) -> None:
+    """A line for people, beside the result; a record of that level where the log is JSON."""
+    if any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers):
+        logging.getLogger("arbiter.cli").log(level, "%s", text)
+    else:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.asynccontextmanager
@@ -165,14 +171,27 @@ def exam_line(version: Version) -> str:
     return f"passed ({cases})" if exam.passed else one_line(f"failed ({cases}): {'; '.join(exam.failures)}", 120)
 
 
-def log_to_stderr(level: int) -> None:
-    """Send the log to standard error, one line each; ``ARBITER_DEBUG=1`` adds details and tracebacks."""
+def log_format(given: str | None) -> str:
+    """``text`` or ``json``: as it was given, else what the environment says, else ``text``.
+
+    Raises:
+        BadInput: another word.
+    """
+    said = os.environ.get("ARBITER_LOG_FORMAT") or "text"
+    if given is None and said not in LOG_FORMATS:
+        raise BadInput("ARBITER_LOG_FORMAT", said, "Write text or json.")
+    return given or said
+
+
+def log_to_stderr(level: int, form: str = "text") -> None:
+    """Send the log to standard error, one line each; ``ARBITER_DEBUG=1`` adds details, and to a text tracebacks."""
     debugging = os.environ.get("ARBITER_DEBUG", "") not in ("", "0")
     from blackboard.redaction import Redaction
 
     handler = _Lines(debugging)
     handler.addFilter(Redaction())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonLines() if form == "json" else text)
     root = logging.getLogger()
     root.handlers = [*(known for known in root.handlers if not isinstance(known, _Lines)), handler]
     root.setLevel(logging.WARNING)
@@ -189,6 +208,9 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if isinstance(self.formatter, JsonLines):
+                print(self.format(record), file=sys.stderr, flush=True)
+                return
             if not self._tracebacks and record.exc_info:
                 record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
             # What a record quotes may have lines of its own, which must not pass for records.

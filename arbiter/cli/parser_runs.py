@@ -180,6 +180,11 @@ second signal gives everything back immediately."""
             "--lease", metavar="SECONDS", type=words.seconds, default=15.0,
             help="a process silent for so long loses its work to others (default 15)",
         )  # fmt: skip
+        parser.add_argument(
+            "--log-format",
+            choices=("text", "json"),
+            help="of the log on standard error (default: ARBITER_LOG_FORMAT, then text)",
+        )
         words.place(parser)
 
 

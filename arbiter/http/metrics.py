@@ -6,7 +6,8 @@ Source: Prometheus exposition format, text version 0.0.4.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from arbiter.fabrications import FABRICATOR_LANE
 from arbiter.serving import GENERIC_LANE
 from blackboard.board import STEP_LANE
 from blackboard.gauges import gauges
+from blackboard.timings import BOUNDS, HISTOGRAMS, Histogram
 
 if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
@@ -50,6 +52,7 @@ def _process(served: Arbiter, requests: Mapping[int, int]) -> Iterable[str]:
         "arbiter_http_requests_total", "counter", "Requests this process answered, by status.",
         [({"status": str(status)}, count) for status, count in sorted(requests.items())],
     )  # fmt: skip
+    yield from map(_histogram, HISTOGRAMS)
 
 
 async def _board(served: Arbiter) -> AsyncGenerator[str, None]:
@@ -93,12 +96,34 @@ async def _board(served: Arbiter) -> AsyncGenerator[str, None]:
     )  # fmt: skip
 
 
+def _histogram(one: Histogram) -> str:
+    return _head(one.name, "histogram", one.help) + "".join(
+        _samples(f"{one.name}_bucket", _buckets(each.labels, each.counts))
+        + _samples(f"{one.name}_sum", [(each.labels, each.total)])
+        + _samples(f"{one.name}_count", [(each.labels, sum(each.counts))])
+        for each in one.series()
+    )
+
+
+def _buckets(labels: Mapping[str, str], counts: Sequence[int]) -> list[Sample]:
+    bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+    return [({**labels, "le": bound}, up_to) for bound, up_to in zip(bounds, accumulate(counts), strict=True)]
+
+
 def _metric(name: str, kind: str, help: str, samples: Iterable[Sample]) -> str:
-    lines = [f"# HELP {name} {help}", f"# TYPE {name} {kind}"]
+    return _head(name, kind, help) + _samples(name, samples)
+
+
+def _head(name: str, kind: str, help: str) -> str:
+    return f"# HELP {name} {help}\n# TYPE {name} {kind}\n"
+
+
+def _samples(name: str, samples: Iterable[Sample]) -> str:
+    lines: list[str] = []
     for labels, value in samples:
         inside = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-        lines.append(f"{name}{{{inside}}} {value:.17g}" if inside else f"{name} {value:.17g}")
-    return "\n".join(lines) + "\n"
+        lines.append(f"{name}{{{inside}}} {value:.17g}\n" if inside else f"{name} {value:.17g}\n")
+    return "".join(lines)
 
 
 def _escaped(text: str) -> str:

@@ -17,7 +17,7 @@ from arbiter.http import bodies, streams
 from arbiter.http.access import LOCAL, tenant_of, visible
 from arbiter.http.asked import Asked
 from arbiter.records import run_record, summary_record
-from blackboard import events, taint
+from blackboard import events, taint, tracing
 from blackboard.board import PAUSE_SECONDS
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.runs import Where, find
@@ -73,11 +73,12 @@ async def submit(asked: Asked) -> Response:
     bodies.options(asked.request, "tenant", "durable", "source", *LIMITS)
     client, request = asked.client, asked.request
     wanted = await bodies.request_of(request)
-    run_id = await client.submit(
-        wanted, sources=sources(asked, wanted), idempotency_key=bodies.idempotency_key(request),
-        tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
-        limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
-    )  # fmt: skip
+    with tracing.Caller(request.headers.get("traceparent")):
+        run_id = await client.submit(
+            wanted, sources=sources(asked, wanted), idempotency_key=bodies.idempotency_key(request),
+            tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
+            limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
+        )  # fmt: skip
     return _accepted(run_id)
 
 
@@ -86,13 +87,14 @@ async def call(asked: Asked) -> Response:
     bodies.options(asked.request, "tenant", "durable", "source", *LIMITS)
     client, request = asked.client, asked.request
     wanted = await bodies.model(request, _CallBody)
-    run_id = await client.submit(
-        Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry),
-        sources=sources(asked, wanted.input),
-        idempotency_key=bodies.idempotency_key(request),
-        tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
-        limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
-    )  # fmt: skip
+    with tracing.Caller(request.headers.get("traceparent")):
+        run_id = await client.submit(
+            Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry),
+            sources=sources(asked, wanted.input),
+            idempotency_key=bodies.idempotency_key(request),
+            tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
+            limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
+        )  # fmt: skip
     return _accepted(run_id)
 
 

@@ -1,4 +1,5 @@
--- own: run. Its deadline passed, or the time given to a cancellation: everything open ends now.
+-- own: run. Its deadline passed, or the time given to a cancellation: everything open ends now. Replies how the
+-- run ended, how many ms after its acceptance, and of which kind it was.
 local at = redis.call('ZSCORE', DUE, 'r:' .. ARGV[A])
 if not at or tonumber(at) > MS then return 0 end
 local r = get_run(ARGV[A])
@@ -11,4 +12,4 @@ if active(r) then
   r.why = 'the deadline of the run passed in round ' .. r.round
 end
 stop_run(ARGV[A], r, true)
-return 1
+return {r.state, n2s(MS - r.at), r.call and 'call' or 'planned'}

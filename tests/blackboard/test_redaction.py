@@ -98,9 +98,20 @@ def test_the_log_of_our_rooms_is_clean_whoever_handles_it_and_others_logs_are_le
 
 def test_credentials_of_the_environment_and_of_the_url_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-12345")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "X-Tenant=a, Authorization=Bearer%20tok-777")
     redaction.remember_credentials("redis://me:s%40same@host:6379/0")
+    assert redaction.clean("sent Bearer tok-777, and Bearer%20tok-777") == (
+        "sent [secret:header-authorization], and [secret:header-authorization]"
+    )
     assert redaction.clean("sk-ant-12345 and s@same") == "[secret:ANTHROPIC_API_KEY] and [secret:redis-password]"
     redaction.remember_credentials("redis://[broken")
+
+
+def test_arguments_that_do_not_fit_stop_nobody_and_are_cleaned_as_well() -> None:
+    redaction.remember("KEY", "sesame-1")
+    record = logging.LogRecord("x", logging.INFO, "here.py", 1, "%d of %d", ("sesame-1",), None)
+    assert redaction.Redaction().filter(record)
+    assert record.getMessage() == "%d of %d ('[secret:KEY]',)"
 
 
 async def test_errors_and_kept_output_are_stored_without_secrets_and_results_as_they_are(board: Board) -> None:

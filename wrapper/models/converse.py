@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from blackboard import current, timings, tracing
 from blackboard.budgets import Paced
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.types import Usage
 from wrapper.binary import unpack
-from wrapper.models.describe import describe
+from wrapper.models.describe import describe, provider_of
 from wrapper.models.estimate import estimate_request
 from wrapper.models.failures import (
     ContextOverflow,
@@ -156,24 +157,47 @@ class _Call:
         self.spent = Usage()
 
     async def attempt(self) -> Reply:
+        provider, name = provider_of(self.model)
+        attributes = {
+            "gen_ai.operation.name": "chat", "gen_ai.provider.name": provider, "gen_ai.request.model": name,
+            "gen_ai.request.stream": True,
+        }  # fmt: skip
+        with tracing.span(f"chat {name}", attributes, outwards=True) as span:
+            return await self._attempt(span)
+
+    async def _attempt(self, span: tracing.Span) -> Reply:
         self.tried += 1
         builder = ReplyBuilder()
         began = time.monotonic()
         failure: Exception | None = None
+        outcome = "stopped"
         try:
             await self._receive(builder)
-        except Paced as error:
-            failure = error
+            outcome = "failed" if builder.fault() else "succeeded"
+        except Paced as error:  # nothing was asked
+            failure, outcome = error, ""
         except ArbiterError:
-            # A scripted or recorded model objects to the request itself.
+            # There is no budget for it, or a scripted or recorded model objects to the request itself: nothing was asked.
+            outcome = ""
             raise
         except Exception as error:
             failure = error
+            outcome = "succeeded" if self._complete_despite(error, builder) else "failed"
         finally:
+            seconds = time.monotonic() - began
             if builder.started:
-                self.spent += builder.usage(self._estimate_input, time.monotonic() - began)
+                used = builder.usage(self._estimate_input, seconds)
+                self.spent += used
+                span.set(
+                    {"gen_ai.usage.input_tokens": used.input_tokens, "gen_ai.usage.output_tokens": used.output_tokens}
+                )
+            if outcome:
+                claim = current.claim.get()
+                timings.MODEL_CALLS.observe(seconds, claim.kind if claim else "", describe(self.model), outcome)
         if failure is not None and not self._complete_despite(failure, builder):
             raise self._failed(failure) from failure
+        if builder.stop_reason:
+            span.set({"gen_ai.response.finish_reasons": [builder.stop_reason]})
         return self._whole(builder)
 
     async def _receive(self, builder: ReplyBuilder) -> None:

@@ -32,6 +32,15 @@ def describe(model: Model) -> str:
     return ":".join(part for part in (_PROVIDERS.get(kind, kind), str(known.get("model_id") or "")) if part)
 
 
+def provider_of(model: Model) -> tuple[str, str]:
+    """Who offers a model, as the conventions of OpenTelemetry call them, and what the model is called there."""
+    name = describe(model)
+    provider, colon, id = name.partition(":")
+    if not colon or not provider.isidentifier():
+        return name.partition(" ")[0].rstrip(","), name
+    return {"bedrock": "aws.bedrock"}.get(provider, provider), id
+
+
 def model_source(model: Model) -> str:
     """The source that a model's words come from, ``model:bedrock:us.amazon.nova-lite-v1:0``; see :mod:`blackboard.taint`."""
     return source("model", describe(model).partition(" ")[0].rstrip(","))
