@@ -17,9 +17,9 @@ local code, why
 if mine.d then
   code, why = 'CONFLICT', 'this attempt at ' .. id .. ' has an outcome already, and another one'
 elseif terminal(t) then
-  code, why = 'OVER', id .. ' ended as ' .. t.state
+  code, why = 'OVER', 'task ' .. id .. ' ended as ' .. t.state
 elseif t.cxl then
-  code, why = 'OVER', id .. ' was told to stop'
+  code, why = 'OVER', 'task ' .. id .. ' was told to stop'
 elseif t.fence ~= fence or t.state ~= 'claimed' and t.state ~= 'waiting' then
   code, why = 'OVER', 'this attempt at ' .. id .. ' is over, and another one follows'
 elseif due and due <= MS then

@@ -239,11 +239,11 @@ async def test_g7_what_waits_ends_when_it_is_cancelled_and_a_late_answer_says_so
         await play.board.cancel_run(run, "not wanted")
     else:
         await play.board.cancel_task(claim.task_id, "not wanted")
-    assert await why(complete(play, token)) == f"OVER: {claim.task_id} ended as cancelled"
+    assert await why(complete(play, token)) == f"OVER: task {claim.task_id} ended as cancelled"
     completion = await ended(play, run)
     assert completion.error.evidence == {"stopped": False}, "nobody knows whether it goes on outside"
     (entry,) = (await Audit(play.board).list("kind=callback.refused")).entries
-    assert entry.reason == f"{claim.task_id} ended as cancelled"
+    assert entry.reason == f"task {claim.task_id} ended as cancelled"
 
 
 async def test_g7_a_task_that_is_being_stopped_ends_instead_of_waiting(play: Play) -> None:
