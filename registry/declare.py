@@ -54,6 +54,8 @@ class Capability(Generic[P, R]):
         callback: whether each attempt has a token that ends it from outside.
     """
 
+    callback = False
+
     def __init__(
         self,
         function: Callable[P, R],
@@ -306,7 +308,6 @@ class _ToolCapability(Capability[..., Any]):
 
     def __init__(self, tool: Any, manifest: Manifest, sources: Taint) -> None:
         self.manifest, self.function, self.agent, self.sources = manifest, tool, None, sources
-        self.callback = False
         self._calls = Unstoppable()
         functools.update_wrapper(self, tool)
 

@@ -61,6 +61,18 @@ def at_once(word: str) -> str:
     return f"{word} {task.token[:6]}"
 
 
+@capability(callback=True)
+def in_a_thread() -> int:
+    """Have somebody else count, from a thread."""
+    task = current_task()
+    assert task is not None
+    LOOP[-1].call_soon_threadsafe(TOKENS.put_nowait, task.token)
+    raise Later(600)
+
+
+LOOP: list[asyncio.AbstractEventLoop] = []
+
+
 @capability
 def undeclared() -> str:
     """Wait without having said so."""
@@ -132,6 +144,14 @@ async def test_what_waits_has_no_place_in_its_process(url: str) -> None:
         for token in tokens:
             await a.callbacks.complete(token, {"n": 1})
         assert [(await ended(a, run)).data for run in runs] == [{"n": 1}] * 3
+
+
+async def test_a_function_in_a_thread_may_wait_as_well(url: str) -> None:
+    LOOP.append(asyncio.get_running_loop())
+    async with arbiter(url, ["unused"], capabilities=[in_a_thread], roles=()) as (a, _):
+        run = await a.submit(Call("in_a_thread", {}))
+        await a.callbacks.complete(await TOKENS.get(), 7)
+        assert (await ended(a, run)).data == 7
 
 
 async def test_an_output_that_does_not_fit_is_refused_and_the_attempt_goes_on(url: str) -> None:
