@@ -194,8 +194,8 @@ end
 -- A task that waits for an answer from outside does so no more: what is left of that time is taken back. The caller writes its
 -- header.
 local function called_back(id, t)
+  redis.call('ZREM', WAIT, id)  -- a first write that a full server still takes
   if t.state ~= 'waiting' then return end  -- the answer came before its handler had said that it would wait
-  redis.call('ZREM', WAIT, id)
   local r = get_run(t.run)
   if r then stand_still(id, t, r, math.min(0, MS - t.cb.till), true) end
   t.cb = nil

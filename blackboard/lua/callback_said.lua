@@ -36,6 +36,7 @@ end
 if status == 'alive' then
   if not due then return {'', '0'} end
   local next = math.min(t.cb.till, MS + (t.cb.every or t.cb.till))
+  redis.call('ZREM', WAIT, '')               -- a first write that a full server still takes
   redis.call('ZADD', WAIT, n2s(next), id)
   return {'', n2s(next - MS)}
 end

@@ -12,8 +12,12 @@ from pydantic import JsonValue
 from strict import Check, Mutation, Play, broken, done, killed, refused, spec, verdict, watched_play
 
 from blackboard.audit import Audit
+from blackboard.board import Board
 from blackboard.claims import Claim
+from blackboard.entries import Entries
 from blackboard.errors import BadInput, Conflict, Fenced, ScriptRefused, UnknownRecord
+from blackboard.quotas import Quota, Quotas
+from blackboard.testing import RedisServer
 from blackboard.types import Limits, RetryPolicy, RetryRule
 
 play = watched_play
@@ -274,6 +278,56 @@ async def test_a_run_may_rest_while_a_task_of_it_waits_and_what_follows_rests_wi
     await complete(play, token)
     await play.board.resume_run(run)
     assert (await play.step(run)).round == 2
+
+
+async def test_g7_a_task_whose_premise_goes_while_it_waits_ends_with_the_next_sweep(play: Play) -> None:
+    run = await play.run()
+    notes = Entries(play.board, f"run:{run}")
+    scene = await notes.post("scenes.sea", 1)
+    await play.plan(await play.step(run), spec("render", made_from=(scene.id,)))
+    claim = await play.one()
+    token = await play.board.open_callback(claim, sources=SOURCE)
+    await wait(play, claim)
+    await notes.retract(scene.id)
+    assert (await why(complete(play, token))).endswith("was told to stop")
+    await play.board.sweep()
+    assert (await ended(play, run)).error.message.startswith("the entry it was made from was retracted")
+
+
+async def test_g12_what_waits_is_in_no_quota_and_leaves_its_place_to_others(play: Play) -> None:
+    await Quotas(play.board).set(Quota(subject="capability:count", at_once=len(play.board.shards)))
+    run = await play.run(spec("render", seconds=86_400), spec("other"), limits=Limits(seconds=1_000_000))
+    claim = await play.one()
+    assert await play.take() == []
+    token = await play.board.open_callback(claim, sources=SOURCE)
+    await wait(play, claim)
+    other = await play.one()
+    await complete(play, token)
+    await play.board.complete(other, done(other))
+    assert (await play.step(run)).round == 2
+
+
+async def test_g12_a_full_server_still_takes_signs_of_life_and_answers() -> None:
+    with RedisServer() as server:
+        async with await Board.open(server.url) as board:
+            await _full(board)
+
+
+async def _full(board: Board) -> None:
+    client: Any = board.client
+    await board.submit_call("render", 1, lane="work", limits=Limits(seconds=1_000_000))
+    await board.submit_call("render", 1, lane="work", limits=Limits(seconds=1_000_000))
+    early, late = await board.claim("w", ["work"], n=2)
+    tokens = [await board.open_callback(claim, sources=SOURCE) for claim in (early, late)]
+    await board.wait_for_callback(late, 60, 30, sources=SOURCE, repeatable=True)
+    await client.config_set("maxmemory", 1)
+    try:
+        assert await board.beat_callback(await board.called(tokens[1]), by="ann") == 30
+        for token in tokens:
+            await board.complete_callback(await board.called(token), 1, by="ann")
+    finally:
+        await client.config_set("maxmemory", 0)
+    assert [(await board.summary(claim.run_id)).status for claim in (early, late)] == ["succeeded"] * 2
 
 
 async def test_what_is_no_token_opens_nothing_and_is_not_repeated_in_the_answer(play: Play) -> None:
