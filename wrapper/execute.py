@@ -241,10 +241,10 @@ class Executor:
         entries = Entries(attempt.board, f"run:{claim.run_id}", checker=schema, meaning=self._registry.meaning)
         broker = FunctionBroker(manifest, entries, claim, merged(claim.taint, capability.sources))
         more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess"}
-        outside = merged(capability.sources, [later.source_of(manifest.name)])
         repeatable = manifest.effects in _REPEATABLE
-        token = ""
+        token, outside = "", capability.sources
         if capability.callback:
+            outside = merged(outside, [later.source_of(manifest.name)])
             token = await attempt.board.open_callback(
                 claim, sources=outside, version=version.sha, repeatable=repeatable
             )
