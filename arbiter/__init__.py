@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, TopicGrants, capability
     from wrapper.context import TaskContext, current_task
     from wrapper.failing import Permanent, RetryLater
+    from wrapper.later import Later
     from wrapper.models import RecordedModel, ScriptedModel
     from wrapper.peers.a2a import A2aPeer
     from wrapper.peers.mcp import McpPeer
@@ -87,6 +88,7 @@ _HOMES = {
     "Grants": "registry",
     "Inquiry": "arbiter.inquiry",
     "IsolationUnavailable": "blackboard.errors",
+    "Later": "wrapper.later",
     "Limits": "blackboard.types",
     "Link": "blackboard.events",
     "Manifest": "registry",
@@ -153,6 +155,7 @@ __all__ = [
     "Grants",
     "Inquiry",
     "IsolationUnavailable",
+    "Later",
     "Limits",
     "Link",
     "Manifest",

@@ -31,6 +31,7 @@ STATE_COLOURS = {
     "paused": "#d98a1f",
     "ready": "#6b7fd7",
     "delayed": "#d98a1f",
+    "waiting": "#d98a1f",
     "blocked": "#8a8f98",
 }
 """Chosen to be told apart on white and on black."""

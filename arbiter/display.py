@@ -57,6 +57,11 @@ def run_html(state: RunState) -> str:
         for task in state.work
         if (asked := task.for_person) is not None
     ]
+    parts += [
+        f'<div style="color:{STATE_COLOURS["waiting"]}">{_text(task.key, 64)} {_text(narration.for_outside(awaited), 1000)}</div>'
+        for task in state.work
+        if (awaited := task.for_outside) is not None
+    ]
     if state.error is not None:
         parts.append(
             f'<div style="color:{STATE_COLOURS["failed"]}">{_text(narration.failure(state.error, 1000), 1000)}</div>'
@@ -89,6 +94,7 @@ def run_text(state: RunState) -> str:
         spent = "" if took is None else f"  {seconds(took)}"
         name = f"{task.round}.{one_line(task.key, 64)}" if task.round else one_line(task.capability, 64)
         waits = f"  {narration.for_person(task.for_person)}" if task.for_person is not None else ""
+        waits += f"  {narration.for_outside(task.for_outside)}" if task.for_outside is not None else ""
         lines.append(f"  {name}  {task.state}{spent}{waits}")
     if len(state.work) > TEXT_ROWS:
         lines.append(f"  and {len(state.work) - TEXT_ROWS} more")

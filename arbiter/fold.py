@@ -14,6 +14,8 @@ from blackboard.events import (
     ApprovalAnsweredData,
     ApprovalAskedData,
     Call,
+    CallbackAnsweredData,
+    CallbackWaitingData,
     Called,
     Context,
     Event,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from blackboard.board import Board
 
 TaskState = Literal[
-    "blocked", "ready", "running", "delayed", "succeeded", "failed", "refused", "timed_out", "cancelled"
+    "blocked", "ready", "running", "delayed", "waiting", "succeeded", "failed", "refused", "timed_out", "cancelled"
 ]
 
 
@@ -67,6 +69,10 @@ class Task:
     """What a person was asked before it went on."""
     said: ApprovalAnsweredData | None = None
     """What became of that."""
+    awaited: CallbackWaitingData | None = None
+    """How long its last attempt waited, or waits, for an answer from outside."""
+    answered: CallbackAnsweredData | None = None
+    """Who gave the last answer from outside."""
 
     @property
     def done(self) -> bool:
@@ -76,6 +82,11 @@ class Task:
     def for_person(self) -> ApprovalAskedData | None:
         """What it waits for a person to say; None where it does not."""
         return self.asked if self.said is None and not self.done else None
+
+    @property
+    def for_outside(self) -> CallbackWaitingData | None:
+        """What it waits for from outside; None where it does not."""
+        return self.awaited if self.state == "waiting" else None
 
     @property
     def taint(self) -> Taint:
@@ -231,6 +242,11 @@ class RunState:
             case events.ApprovalAnswered():
                 self.tasks[event.subject].said = data
                 self.tasks[event.subject].state = "ready"
+            case events.CallbackWaiting():
+                self.tasks[event.subject].awaited, self.tasks[event.subject].answered = data, None
+                self.tasks[event.subject].state = "waiting"
+            case events.CallbackAnswered():
+                self.tasks[event.subject].answered = data
             case events.TaskCompleted():
                 task = self.tasks[event.subject]
                 task.completion, task.ended_at = data, event.time

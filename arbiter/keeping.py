@@ -31,6 +31,7 @@ from registry import Registry, schema
 
 if TYPE_CHECKING:
     from arbiter.approving import Approvals
+    from arbiter.callbacks import Callbacks
     from arbiter.dead_letters import DeadLetters
     from arbiter.overview import Capabilities
     from arbiter.peers import Peers
@@ -253,6 +254,17 @@ class Keeping(ABC):
         from arbiter.approving import Approvals
 
         return Approvals(self.board, self.registry)
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """The attempts that are ended from outside, by whoever holds their token: to complete, to fail, to keep alive.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        from arbiter.callbacks import Callbacks
+
+        return Callbacks(self.board, self.registry)
 
     @property
     def permits(self) -> Permits:

@@ -45,6 +45,7 @@ _LOOK: dict[str, tuple[str, str, str]] = {
     "paused": ("‖", "=", "yellow"),
     "ready": ("○", "o", "blue"),
     "delayed": ("↻", "~", "yellow"),
+    "waiting": ("◷", "w", "yellow"),
     "blocked": ("·", ".", "bright_black"),
     "answered": ("↩", "=", "bright_black"),
     "plan": ("◆", "#", "bold"),
@@ -272,6 +273,8 @@ def _task_rows(state: RunState, task: Task, now: datetime) -> list[Row]:
         notes.append(one_line(done.data, 160))
     elif task.for_person is not None:
         notes.append(narration.for_person(task.for_person))
+    elif task.for_outside is not None:
+        notes.append(narration.for_outside(task.for_outside))
     elif task.state == "delayed" and task.retries:
         notes.append(f"again soon, after {narration.failure(task.retries[-1])}")
     elif task.state == "ready":
@@ -316,7 +319,16 @@ def _asking(state: RunState, step: Task, now: datetime) -> Row:
 
 def _calm(row: Row) -> int:
     """0 for what deserves a line most."""
-    order = {"running": 0, "started": 0, "delayed": 0, "failed": 1, "timed_out": 1, "refused": 1, "ready": 2}
+    order = {
+        "running": 0,
+        "started": 0,
+        "delayed": 0,
+        "waiting": 0,
+        "failed": 1,
+        "timed_out": 1,
+        "refused": 1,
+        "ready": 2,
+    }
     return order.get(row.state, 4 if row.state in ("succeeded", "passed") else 3)
 
 

@@ -19,7 +19,7 @@ from arbiter.fold import RunState, Task
 from blackboard import events
 from blackboard.approvals import Waiting
 from blackboard.blobs import Blob
-from blackboard.events import ApprovalAskedData, Called, Event, FabricationStageData
+from blackboard.events import ApprovalAskedData, CallbackWaitingData, Called, Event, FabricationStageData
 from blackboard.taint import PERSON, read
 from blackboard.types import Failure, Usage
 
@@ -106,6 +106,12 @@ def for_person(asked: ApprovalAskedData) -> str:
     what = "an answer" if asked.kind == "question" else "approval"
     who = f" by {words(asked.by)}" if asked.by else " by a person"
     return f"waits for {what}{who} until {moment(asked.until_ms / 1000)}, then {otherwise(asked)}"
+
+
+def for_outside(awaited: CallbackWaitingData) -> str:
+    """The same of one that waits for an answer from outside."""
+    often = f", with a sign of life every {awaited.heartbeat_seconds:g} s" if awaited.heartbeat_seconds else ""
+    return f"waits for an answer from outside until {moment(awaited.until_ms / 1000)}{often}"
 
 
 def failure(error: Failure | None, limit: int = 160) -> str:
@@ -246,6 +252,10 @@ def narrate(event: Event) -> str | None:
             changed = ", with other arguments" if data.input is not None else ""
             why = f": {one_line(data.text)}" if data.text else ""
             return f"{place} {data.state}{by}{changed}{why}"
+        case events.CallbackWaiting(data=data):
+            return f"{place} {for_outside(data)}"
+        case events.CallbackAnswered(data=data):
+            return f"{place} {data.status}, says {one_line(data.by, 80)} outside"
         case events.RunPaused(data=data):
             return f"paused: {one_line(data.reason)}"
         case events.RunResumed():

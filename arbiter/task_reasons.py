@@ -12,7 +12,14 @@ from pydantic import JsonValue
 from arbiter.fold import RunState, Task
 from blackboard import events
 from blackboard.errors import BadInput
-from blackboard.events import ApprovalAnsweredData, ApprovalAskedData, Event, FabricationStageData
+from blackboard.events import (
+    ApprovalAnsweredData,
+    ApprovalAskedData,
+    CallbackAnsweredData,
+    CallbackWaitingData,
+    Event,
+    FabricationStageData,
+)
 from blackboard.types import Failure, Record
 from registry.matching import MatchDecision
 
@@ -73,6 +80,10 @@ class TaskReasons(Record):
     asked: ApprovalAskedData | None = None
     """What a person was asked about it."""
     said: ApprovalAnsweredData | None = None
+    awaited: CallbackWaitingData | None = None
+    """How long its last attempt waited, or waits, for an answer from outside."""
+    answered: CallbackAnsweredData | None = None
+    """Who gave the last answer from outside."""
     attempts: tuple[AttemptEnd, ...] = ()
     begun: int = 0
     """How many attempts there were."""
@@ -117,7 +128,8 @@ def reasons(state: RunState, log: Sequence[Event], task_id: str) -> TaskReasons:
             AwaitedTask(task=one.id, capability=one.capability, state=one.state, seconds=one.seconds) for one in awaited
         ),
         waited_seconds=max(0.0, (max(ended) - task.posted_at).total_seconds()) if ended else 0.0,
-        asked=task.asked, said=task.said, attempts=_attempts(log, task), begun=task.attempts,
+        asked=task.asked, said=task.said, awaited=task.awaited, answered=task.answered,
+        attempts=_attempts(log, task), begun=task.attempts,
         worker=task.completion.worker if task.completion else None,
         stopping=task.stopping, stages=tuple(task.stages),
     )  # fmt: skip

@@ -23,7 +23,7 @@ from blackboard.trigger_index import TriggerIndex
 
 STEP_LANE = "arbiter"
 """Where the arbiter's decisions wait."""
-ENDING = frozenset({"complete", "fail", "release", "expire", "lapse", "commit"})
+ENDING = frozenset({"complete", "fail", "release", "expire", "lapse", "commit", "callback_said", "callback_lapse"})
 """Scripts that look at a run's board, or write there what a task came to."""
 
 

@@ -158,7 +158,12 @@ def refusal(error: ResponseError) -> ScriptRefused | None:
     code, _, detail = str(error).partition(" ")
     if not detail.startswith("| "):
         return None
-    return _REFUSALS.get(code, ScriptRefused)(code, detail[2:])
+    return typed(code, detail[2:])
+
+
+def typed(code: str, detail: str) -> ScriptRefused:
+    """The error that a script's word for a refusal stands for."""
+    return _REFUSALS.get(code, ScriptRefused)(code, detail)
 
 
 def full(error: ResponseError) -> BoardFull | None:

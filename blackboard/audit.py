@@ -39,6 +39,8 @@ kind                    subject, and what is in ``detail``
 ``task.approved``       the same: a person let it be done, with the arguments that ``approval.answered`` or ``.asked`` tells
 ``task.refused``        the same: a person did not
 ``task.answered``       the same: a person answered what a planning model asked
+``callback.answered``   the same: what it waited for came from outside, from whoever held its token; ``reason`` is its status
+``callback.refused``    the same: a token that counts no more was shown, with an outcome; the first time for each token
 ``letters.discarded``   the first of the dead letters; ``tenant``
 ``activation.promoted`` an activation of a run's agenda; ``tenant``
 ``activation.blocked``  the same
@@ -80,7 +82,8 @@ KINDS = (
     "grants.approved", "grants.refused", "matching.calibrated", "token.made", "token.revoked", "token.refused",
     "isolation.lowered", "http.public", "secret.used", "secret.asked", "secret.approved", "secret.refused",
     "grants.used", "grants.exceeded", "run.cancelled", "run.paused", "run.resumed", "task.cancelled", "task.approved",
-    "task.refused", "task.answered", "letters.discarded", "activation.promoted", "activation.blocked",
+    "task.refused", "task.answered", "callback.answered", "callback.refused",
+    "letters.discarded", "activation.promoted", "activation.blocked",
     "activation.unblocked", "activation.rerated", "entries.erased", "entries.compacted",
     "schema.set", "schema.removed",
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """The board's operations: each state change is one script, called through the one typed binding here.
 
 Every mutating call is idempotent and is repeated while the server is unreachable, so callers need no retries of their
-own. The operations are in the modules this class is made of: accepting, reading, working, controlling, sweeping, approvals.
+own. The operations are in the modules this class is made of: accepting, reading, working, controlling, sweeping, approvals,
+callbacks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from blackboard.accepting import Accepting
 from blackboard.accepting import run_id_of as run_id_of
 from blackboard.approvals import Approving
 from blackboard.blobs import Blobs
+from blackboard.callbacks import CallingBack
 from blackboard.confirm import Confirm
 from blackboard.controlling import PAUSE_SECONDS as PAUSE_SECONDS
 from blackboard.engine import open_engine
@@ -27,14 +29,13 @@ from blackboard.errors import BadInput, EngineUnavailable
 from blackboard.reading import Reading
 from blackboard.sweeping import Sweeping
 from blackboard.types import type_name
-from blackboard.working import Working
 
 LEASE_SECONDS = 15.0
 FORMAT = "1"
 MOST_SHARDS = 256
 
 
-class Board(Accepting, Reading, Working, Sweeping, Approving):
+class Board(Accepting, Reading, CallingBack, Sweeping, Approving):
     """One blackboard. Open it with :meth:`open`; use it as an asynchronous context manager or call :meth:`close`."""
 
     @classmethod

@@ -328,6 +328,37 @@ class ApprovalAnswered(Event):
     data: ApprovalAnsweredData
 
 
+class CallbackWaitingData(Stored):
+    task: str
+    attempt: int
+    until_ms: float
+    """When the time is over, in milliseconds since the epoch on the server's clock."""
+    heartbeat_seconds: float | None = None
+    """After how long without a sign of life the attempt fails; nothing where none is asked for."""
+
+
+class CallbackWaiting(Event):
+    """A task waits for an answer from outside, which whoever holds the token of its attempt gives. Subject: the task."""
+
+    kind: ClassVar[str] = "callback.waiting"
+    data: CallbackWaitingData
+
+
+class CallbackAnsweredData(Stored):
+    task: str
+    attempt: int
+    status: Literal["succeeded", "failed"]
+    by: str = ""
+    """Who showed the token: a user of a machine, or an address."""
+
+
+class CallbackAnswered(Event):
+    """The answer came from outside; what it comes to is told next. Subject: the task."""
+
+    kind: ClassVar[str] = "callback.answered"
+    data: CallbackAnsweredData
+
+
 class RunPausedData(Stored):
     reason: str
     until_ms: float
@@ -678,7 +709,7 @@ TYPES: dict[str, type[Event]] = {
     cls.kind: cls
     for cls in (
         RunAccepted, RoundPlanned, TaskPosted, TaskReady, TaskClaimed, TaskReleased, TaskRetried, TaskProgressed,
-        FabricationStage, TaskCancelling, TaskCompleted, ApprovalAsked, ApprovalAnswered,
+        FabricationStage, TaskCancelling, TaskCompleted, ApprovalAsked, ApprovalAnswered, CallbackWaiting, CallbackAnswered,
         RunPaused, RunResumed, RunCancelling, RunCompleted,
         EntryPosted, EntryAmended, EntryRetracted, EntryLeased, EntryReturned, EntryTaken, EntryErased, ScopeCompacted,
         AgendaActivated, AgendaDecided, AgendaChanged,

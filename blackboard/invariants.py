@@ -226,7 +226,7 @@ class _Reading:
                     told[subject] |= {"state": data["status"]}
                 case "run.resumed":
                     moved |= told.keys()
-                case "approval.asked":
+                case "approval.asked" | "callback.waiting":
                     moved.add(subject)
                 case "run.cancelling":
                     state["state"] = "cancelling"
@@ -265,7 +265,8 @@ class _Reading:
         lease, wait, due = [set(await client.zrange(names + k, 0, -1)) for k in ("lease", "wait", "due")]
         self.check(lease == state["claimed"], "G6 leases", lease ^ state["claimed"])
         asked = {task for task in state["paused"] if "ask" in self.tasks[task]}
-        self.check(wait == state["delayed"] | asked, "G6 timers", wait ^ (state["delayed"] | asked))
+        timed = state["delayed"] | state["waiting"] | asked
+        self.check(wait == timed, "G6 timers", wait ^ timed)
         awake = {t for t in self.open if self.open[t]["state"] != "paused"}
         live = {"t:" + t for t in awake} | {"r:" + r for r, h in self.runs.items() if h["state"] not in TERMINAL}
         self.check(due == live, "G6 deadlines", due ^ live)

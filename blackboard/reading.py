@@ -13,9 +13,11 @@ from blackboard.errors import UnknownRecord
 from blackboard.events import Event
 from blackboard.types import RunSummary, summarise
 
-Stands = Literal["blocked", "ready", "running", "delayed"]
+Stands = Literal["blocked", "ready", "running", "delayed", "waiting"]
 """Where a task stands that is not over."""
-_SAID: dict[str, Stands] = {"blocked": "blocked", "ready": "ready", "claimed": "running", "delayed": "delayed"}
+_SAID: dict[str, Stands] = {
+    "blocked": "blocked", "ready": "ready", "claimed": "running", "delayed": "delayed", "waiting": "waiting",
+}  # fmt: skip
 
 
 class Reading(Calling):

@@ -86,21 +86,22 @@ def header(policy: RetryPolicy) -> dict[str, Any]:
         more["rules"] = json.dumps([rule.model_dump(mode="json") for rule in policy.rules], separators=(",", ":"))
         lost = ruling(policy, Failure(type=LEASE_LOST, message="", retryable=True))
         if lost.key:
-            more["lost"] = _lost(lost)
+            more["lost"] = for_script(lost)
     return own | ({"rr": more} if more else {})
 
 
-def _lost(lost: Ruling) -> dict[str, Any]:
+def for_script(ruling: Ruling) -> dict[str, Any]:
+    """A ruling about what only a script will notice, as it stands in a header."""
     said: dict[str, Any] = {
-        "key": lost.key,
-        "max": lost.max_attempts,
-        "first": ms(lost.interval_seconds),
-        "rate": lost.rate,
-        "cap": ms(lost.cap_seconds),
+        "key": ruling.key,
+        "max": ruling.max_attempts,
+        "first": ms(ruling.interval_seconds),
+        "rate": ruling.rate,
+        "cap": ms(ruling.cap_seconds),
     }
-    if lost.max_age_seconds is not None:
-        said["age"] = ms(lost.max_age_seconds)
-    if not lost.again:
+    if ruling.max_age_seconds is not None:
+        said["age"] = ms(ruling.max_age_seconds)
+    if not ruling.again:
         said["never"] = 1
     return said
 

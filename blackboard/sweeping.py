@@ -61,6 +61,8 @@ class Sweeping(Controlling):
                 args: tuple[str | int, ...] = (subject,)
                 if kind == "expire":
                     args = (subject, 100, 60_000, int(self.random.uniform(0, 1000)))
+                elif kind == "callback_lapse":
+                    args = (subject, int(self.random.uniform(0, 1000)))
                 try:
                     if kind == "resume_run":
                         await self.resume_run(run_id, lanes, only_when_over=True)

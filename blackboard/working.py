@@ -213,7 +213,7 @@ class Working(Calling):
             return
         await self._ending(claim, completion, data, lambda *entry: self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
-            claim.task_id, claim.fence, completion.status.value, body, _told(completion), f"{took[0]} {took[1]}", *entry,
+            claim.task_id, claim.fence, completion.status.value, body, told(completion), f"{took[0]} {took[1]}", *entry,
             confirm=confirm, entered=bool(claim.entry),
         ))  # fmt: skip
 
@@ -263,7 +263,7 @@ class Working(Calling):
             delay, error,
             retries.ms(asked), spent.model_dump_json(), ruling.key, ruling.max_attempts,
             "" if ruling.max_age_seconds is None else retries.ms(ruling.max_age_seconds),
-            _told(completion), *entry,
+            told(completion), *entry,
             confirm=self.confirm,
         ))  # fmt: skip
         return str(state)
@@ -374,7 +374,7 @@ def _took(claim: Claim, completion: Completion) -> tuple[int, int]:
     return max(0, round(1000 * (time.monotonic() - claim.received))), completion.usage.total_tokens
 
 
-def _told(completion: Completion) -> str:
+def told(completion: Completion) -> str:
     """What a script may read of an error, whose evidence it must not: type and message."""
     error = completion.error
     if error is None:

@@ -57,6 +57,10 @@ _WHEN = {
     "[made from](rounds.md#when-the-premise-goes) counts no more. It is told with its next heartbeat.",
     "approval.asked": "When a task begins to wait for [a person](approvals.md): its worker gave it back in the same script.",
     "approval.answered": "When the person answered, or the time for that was over. The task is ready again.",
+    "callback.waiting": "When the function of an attempt raised `Later` to wait for an [answer from outside](callbacks.md): its "
+    "worker let go of the task in the same script.",
+    "callback.answered": "When whoever holds the token of the attempt said what came of it. In the same script the task ends, or "
+    "another attempt is planned.",
     "run.paused": "When a pause is accepted. What runs is left to end.",
     "run.resumed": "When a paused run goes on, by request or because its pause was over.",
     "run.cancelling": "When a cancellation is accepted. Running tasks are told with their next heartbeat.",
@@ -175,6 +179,15 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
     },
     events.ApprovalAnsweredData: {
         "task": "Id of the task, the same as the subject.",
+    },
+    events.CallbackWaitingData: {
+        "task": "Id of the task, the same as the subject.",
+        "attempt": "Number of the attempt, from 1.",
+    },
+    events.CallbackAnsweredData: {
+        "task": "Id of the task, the same as the subject.",
+        "attempt": "Number of the attempt, from 1.",
+        "status": "Which of the two was said.",
     },
     events.RunPausedData: {"reason": "As given with the pause."},
     events.RunCancellingData: {"reason": "As given with the cancellation."},
@@ -396,6 +409,12 @@ _ENTRIES: dict[str, tuple[str, int, Any]] = {
         },
     ),
     "approval.answered": (_TASK, 4, {"task": _TASK, "state": "refused", "by": "ann@desk", "text": "too many boxes"}),
+    "callback.waiting": (
+        _TASK,
+        3,
+        {"task": _TASK, "attempt": 1, "until_ms": 1795593600000.0, "heartbeat_seconds": 300.0},
+    ),
+    "callback.answered": (_TASK, 4, {"task": _TASK, "attempt": 1, "status": "succeeded", "by": "192.0.2.7 over http"}),
     "run.paused": (_RUN, 3, {"reason": "waiting for the new price list", "until_ms": 1795593600000.0}),
     "run.resumed": (_RUN, 4, {"deadline_ms": 1795597200000.0}),
     "run.cancelling": (_RUN, 3, {"reason": "cancelled from the command line"}),

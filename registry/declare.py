@@ -51,7 +51,10 @@ class Capability(Generic[P, R]):
         function: the original function; for an agent, an async one from a prompt to the answer's text.
         agent: the Strands agent, or None.
         sources: where its results come from beside its input.
+        callback: whether each attempt has a token that ends it from outside.
     """
+
+    callback = False
 
     def __init__(
         self,
@@ -60,8 +63,10 @@ class Capability(Generic[P, R]):
         manifest: Manifest,
         agent: Any = None,
         sources: Taint = (),
+        callback: bool = False,
     ) -> None:
         self.manifest = manifest
+        self.callback = callback
         self.function = function
         self.agent = agent
         self.sources = sources
@@ -146,6 +151,7 @@ def capability(
     triggers: Sequence[Trigger | Mapping[str, Any]] = (),
     approval: Approval | Mapping[str, Any] | bool | None = None,
     sources: Sequence[str] = (),
+    callback: bool = False,
 ) -> Capability[P, R]: ...
 
 
@@ -163,6 +169,7 @@ def capability(
     triggers: Sequence[Trigger | Mapping[str, Any]] = (),
     approval: Approval | Mapping[str, Any] | bool | None = None,
     sources: Sequence[str] = (),
+    callback: bool = False,
 ) -> Callable[[Callable[P, R]], Capability[P, R]]: ...
 
 
@@ -181,6 +188,7 @@ def capability(
     triggers: Sequence[Trigger | Mapping[str, Any]] = (),
     approval: Approval | Mapping[str, Any] | bool | None = None,
     sources: Sequence[str] = (),
+    callback: bool = False,
 ) -> Any:
     """Make a capability of a typed function, of a Strands agent or of a Strands tool; also usable as a decorator, with or
     without options.
@@ -200,6 +208,8 @@ def capability(
             who, how long, and what silence means. See ``docs/approvals.md``.
         sources: where its results come from beside its input, such as ``("mail:inbox",)``: what a function of this program
             reaches, nobody else sees. See ``docs/taint.md``.
+        callback: a function whose answer may come from outside: each attempt at it has a token, ``current_task().token``, and may
+            raise ``Later``. See ``docs/callbacks.md``.
 
     Returns:
         The :class:`Capability`, or a decorator when called without a target.
@@ -220,6 +230,7 @@ def capability(
         triggers=tuple(triggers),
         approval=Approval.of(approval),
         sources=given(sources) if sources else (),
+        callback=callback,
     )
     if target is not None:
         return options(target, namespace=caller_namespace(1))
@@ -233,9 +244,15 @@ def capability(
 def _declare(target: Any, namespace: Mapping[str, Any], **options: Any) -> Capability[..., Any]:
     if isinstance(target, Capability):
         raise BadInput("capability", cast(object, target), "It is a capability already; declare it once.")
-    if (tool := strands_tools.as_tool(target)) is not None:
-        return _of_tool(tool, options)
+    tool = strands_tools.as_tool(target)
     agent = target if _is_agent(target) else None
+    callback = bool(options.pop("callback"))
+    if callback and (tool is not None or agent is not None):
+        raise BadInput(
+            "callback", callback, "Declare a function of yours with it; what an agent or a tool says is its answer."
+        )
+    if tool is not None:
+        return _of_tool(tool, options)
     function = _prompt_function(agent) if agent is not None else target
     signature = Signature(function, namespace)
     sources: Taint = options.pop("sources")
@@ -262,7 +279,7 @@ def _declare(target: Any, namespace: Mapping[str, Any], **options: Any) -> Capab
             **options,
         }
     )
-    return Capability(function, signature, manifest, agent, sources)
+    return Capability(function, signature, manifest, agent, sources, callback)
 
 
 def _of_tool(tool: Any, options: dict[str, Any]) -> Capability[..., Any]:

@@ -5,6 +5,7 @@
 * :mod:`wrapper.broker`: the model calls isolated code may make, with its grants and its meter.
 * :mod:`wrapper.models`: from a model string to one whole reply; the scripted and the recorded model.
 * :mod:`wrapper.context`: which task a function of the embedding program is called for.
+* :mod:`wrapper.later`: how such a function says that its answer comes from outside.
 * :mod:`wrapper.in_program`: the board, for functions of the embedding program.
 * :mod:`wrapper.sdk`: all that generated code may import of ours.
 * :mod:`wrapper.testing`: a local Bedrock endpoint for tests.

@@ -6,7 +6,7 @@ Standard library only: every child process imports it.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class TaskContext:
     fence: int
     taint: tuple[str, ...] = ()
     """Sources of what the task works with, for what it writes on the board; isolated code is not told."""
+    token: str = field(default="", repr=False)
+    """Ends this attempt for whoever holds it; empty unless the function was declared with ``callback=True``."""
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("arbiter_task", default=None)

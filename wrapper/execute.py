@@ -39,7 +39,7 @@ from registry import (
     origin,
     schema,
 )
-from wrapper import approving, context, failing, reporting
+from wrapper import approving, context, failing, later, reporting
 from wrapper.broker import AttemptBroker, Keep, Outside
 from wrapper.carrying import Carrying
 from wrapper.failing import PeerUnavailable
@@ -102,7 +102,7 @@ class Executor:
         self._named_models = NamedModels()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
-        """The completion of one attempt; None when it waits until a person was heard, and the task was given back."""
+        """The completion of one attempt; None when it waits for a person, or for an answer from outside, and was let go of."""
         claim = attempt.claim
         try:
             given = claim.input()
@@ -222,7 +222,7 @@ class Executor:
 
     # ---- functions of the embedding program ------------------------------------------------------------------------
 
-    async def _in_process(self, attempt: Attempt, version: Version, given: dict[str, JsonValue]) -> Completion:
+    async def _in_process(self, attempt: Attempt, version: Version, given: dict[str, JsonValue]) -> Completion | None:
         claim, manifest = attempt.claim, version.manifest
         capability = self._functions.get(manifest.name)
         fits = capability is not None and capability.manifest.content_hash() == version.sha
@@ -244,8 +244,15 @@ class Executor:
         entries = Entries(attempt.board, f"run:{claim.run_id}", checker=schema, meaning=self._registry.meaning)
         broker = FunctionBroker(manifest, entries, claim, merged(claim.taint, capability.sources))
         more: dict[str, Any] = {"version": version.sha, "isolation": "inprocess"}
+        repeatable = manifest.effects in _REPEATABLE
+        token, outside = "", capability.sources
+        if capability.callback:
+            outside = merged(outside, [later.source_of(manifest.name)])
+            token = await attempt.board.open_callback(
+                claim, sources=outside, version=version.sha, repeatable=repeatable
+            )
         started = time.perf_counter()
-        work = asyncio.ensure_future(_invoke(capability, given, attempt, broker))
+        work = asyncio.ensure_future(_invoke(capability, given, attempt, broker, token))
         stop = asyncio.ensure_future(attempt.cancelled.wait())
         try:
             await asyncio.wait({work, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -260,7 +267,7 @@ class Executor:
                 failure = Failure(
                     type="timeout",
                     message=f"It did not return within {seconds:g} s.",
-                    retryable=manifest.effects in _REPEATABLE,
+                    retryable=repeatable,
                     evidence={"stopped": stopped},
                 )
                 return claim.completion(Status.TIMED_OUT, error=failure, **more)
@@ -271,8 +278,14 @@ class Executor:
                 return claim.completion(Status.REFUSED, error=Failure(type="grant", message=message[:4000]), **more)
             value, usage = work.result()
         except Exception as error:
+            if isinstance(error, later.Later) and token:
+                await attempt.board.wait_for_callback(
+                    claim, error.seconds, error.heartbeat_seconds,
+                    sources=merged(outside, broker.sources), repeatable=repeatable,
+                )  # fmt: skip
+                return None
             more["usage"] = Usage(seconds=round(time.perf_counter() - started, 6))
-            failure = _raised(error, manifest.effects in _REPEATABLE, capability.function)
+            failure = _raised(error, repeatable, capability.function)
             return claim.completion(Status.FAILED, error=failure, **more)
         finally:
             stop.cancel()
@@ -334,9 +347,10 @@ def _by_its_model(error: Failure, cause: ModelCallFailed) -> Failure:
 
 
 async def _invoke(
-    capability: Capability[..., Any], given: dict[str, JsonValue], attempt: Attempt, broker: FunctionBroker
+    capability: Capability[..., Any], given: dict[str, JsonValue], attempt: Attempt, broker: FunctionBroker, token: str
 ) -> tuple[JsonValue, Usage]:
-    context.enter(replace(task_of(attempt.claim), taint=merged(attempt.claim.taint, capability.sources)))
+    sources = merged(attempt.claim.taint, capability.sources)
+    context.enter(replace(task_of(attempt.claim), taint=sources, token=token))
     reporting.enter(attempt)
     broker.enter()
     try:

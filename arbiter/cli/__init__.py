@@ -15,6 +15,7 @@
 ``archive``       export, import, events --archive
 ``capabilities``  capabilities, capabilities show, search, duplicates
 ``approvals``     approvals, approvals show, approve, refuse, answer
+``callbacks``     callback complete, fail, heartbeat
 ``peers``         peers list, check
 ``exporting``     serve-mcp
 ``evaluation``    eval matching

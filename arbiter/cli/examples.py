@@ -41,6 +41,7 @@ EXAMPLES = {
     "arbiter entries": ["arbiter entries post notes.stock '{\"boxes\": 12}'", "arbiter entries query 'notes.*'"],
     "arbiter tokens": ["arbiter tokens create --name ann --scope runs:read --scope runs:write"],
     "arbiter audit": ['arbiter audit --where "since=1d"'],
+    "arbiter callback": ['arbiter callback complete arbcb.cjFhMg.... --output \'{"url": "https://example.com/1"}\''],
     "arbiter peers": ["arbiter peers check peers.toml"],
     "arbiter serve-mcp": ["arbiter serve-mcp"],
     "arbiter export": ["arbiter export r1a21 run.json"],

@@ -73,6 +73,7 @@ def build() -> Parser:
     parser_peers.peers(commands)
     parser_capabilities.approvals(commands)
     parser_capabilities.permits(commands)
+    parser_capabilities.callback(commands)
     parser_capabilities.keys(commands)
     parser_capabilities.eval(commands)
     commands.group("how much, and who may")

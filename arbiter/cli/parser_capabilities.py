@@ -152,6 +152,25 @@ approved what it is given; a planning model may ask a person, too. See docs/appr
     answer.add_argument("answer", metavar="ANSWER", help="in words; one of the options, where there are any")
 
 
+def callback(commands: Commands) -> None:
+    text = """\
+A function may have given away a token of its attempt, for something outside that answers in its place.
+Whoever holds it says here what came of it. See docs/callbacks.md."""
+    everything = words.command(
+        commands, "callback", "arbiter.cli.callbacks:complete", "answer a task that waits for something outside", text
+    )
+    inner = everything.add_subparsers(metavar="COMMAND", required=True)
+    complete = words.command(inner, "complete", "arbiter.cli.callbacks:complete", "end its attempt with a result", text)
+    fail = words.command(inner, "fail", "arbiter.cli.callbacks:fail", "end its attempt with a failure", text)
+    alive = words.command(inner, "heartbeat", "arbiter.cli.callbacks:heartbeat", "say that it goes on", text)
+    for parser in (complete, fail, alive):
+        parser.add_argument("token", metavar="TOKEN", help="as the function gave it away")
+        words.place(parser)
+    complete.add_argument("--output", metavar="JSON", required=True, help="the result; it has to fit the output schema")
+    fail.add_argument("--error", metavar="NAME", required=True, help="a name for it, by which retry rules may know it")
+    fail.add_argument("--cause", metavar="WORDS", default="", help="the same in words")
+
+
 def eval(commands: Commands) -> None:
     text = """\
 Measure how well the matcher finds capabilities and how well it knows that none fits, beside BM25 and

@@ -83,6 +83,8 @@ def _went(told: TaskReasons, task: Task) -> Iterator[str]:
         yield f"Could begin {narration.seconds(told.waited_seconds)} after it was posted."
     if told.asked is not None:
         yield waited(task)
+    if told.awaited is not None or told.answered is not None:
+        yield outside(task)
     for stage in narration.stages(task):
         detail = f": {narration.one_line(stage.detail, 200)}" if stage.detail else ""
         yield f"{narration.stage_name(stage)} {stage.outcome}{detail}"
@@ -137,6 +139,14 @@ async def _why(arguments: argparse.Namespace) -> int:
                 ]
                 console.print(Text(f"  served in the end by {', '.join(served.served)}: {judged}"), soft_wrap=True)
     for task in state.work:
+        if task.awaited is not None or task.answered is not None:
+            found = True
+            if arguments.json:
+                waited_for = task.awaited.model_dump(mode="json") if task.awaited else None
+                answered = task.answered.model_dump(mode="json") if task.answered else None
+                output.line({"task": task.id, "awaited": waited_for, "answered": answered})
+            else:
+                console.print(Text(outside(task), "bold"), soft_wrap=True)
         if task.asked is None:
             continue
         found = True
@@ -147,7 +157,8 @@ async def _why(arguments: argparse.Namespace) -> int:
             console.print(Text(waited(task), "bold"), soft_wrap=True)
     if not found:
         output.note(
-            "no decision of the matcher, nothing that was chosen to be shown, and no wait for a person is recorded in this run"
+            "no decision of the matcher, nothing that was chosen to be shown, and no wait for a person or for an answer from "
+            "outside is recorded in this run"
         )
     return OK
 
@@ -162,6 +173,16 @@ def waited(task: Task) -> str:
     by = f" by {narration.one_line(said.by, 80)}" if said and said.by else ", as nobody answered in time"
     why = f": {narration.one_line(said.text, 200)}" if said and said.text else ""
     return f"{name} was {said.state if said else ''}{by}{why}"
+
+
+def outside(task: Task) -> str:
+    """What a task waits for from outside, or who answered, in words."""
+    name = f"{narration.one_line(task.key, 64)} ({narration.one_line(task.capability, 64)})"
+    if task.for_outside is not None:
+        return f"{name} {narration.for_outside(task.for_outside)}"
+    if task.answered is None:
+        return f"{name} waited for an answer from outside, which did not come"
+    return f"{name} {task.answered.status} outside, said {narration.one_line(task.answered.by, 80)}"
 
 
 def shown(number: int, context: Context) -> str:

@@ -44,7 +44,7 @@ class Access:
     def __init__(
         self, board: Board, names: Iterable[str], local: str | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._tokens, self._audit = Tokens(board.catalog), Audit(board)
+        self._board, self._tokens, self._audit = board, Tokens(board.catalog), Audit(board)
         names = tuple(names)
         self.public = bool(names)
         """Whether clients beyond this machine are let in."""
@@ -74,12 +74,9 @@ class Access:
             Forbidden: it lacks the scope.
             EngineUnavailable: the server stayed unreachable.
         """
-        kind, _, shown = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not shown:
-            raise NotToken("Show a token: Authorization: Bearer arb_...")
-        address = request.client.host if request.client else ""
+        shown, address = _shown(request, "arb_..."), _address(request)
         try:
-            token = await self.known(shown.strip())
+            token = await self.known(shown)
         except TokenRefused as error:
             await self._refused(error.id or "?", error.why, address)
             raise
@@ -102,6 +99,21 @@ class Access:
             return Token(id=LOCAL, name="local", scopes=tuple(SCOPES), created_at=0.0)
         return await self._tokens.check(shown)
 
+    async def outside(self, request: Request) -> tuple[str, str]:
+        """The token of an attempt that a request shows, which opens that and nothing else, and who shows it, for the record.
+
+        Raises:
+            NotToken: none was shown, or nothing on the board waits for it.
+            EngineUnavailable: the server stayed unreachable.
+        """
+        shown, address = _shown(request, "arbcb...."), _address(request)
+        try:
+            await self._board.called(shown)
+        except UnknownRecord as error:
+            await self._refused("?", "callback", address)
+            raise NotToken(f"{error.detail[:1].upper()}{error.detail[1:]}.") from None
+        return shown, f"{address} over http"
+
     async def _refused(self, id: str, why: str, address: str) -> None:
         now = self._clock()
         since, count = self._folded.get((id, why), (now - FOLD_SECONDS, 0))
@@ -115,6 +127,17 @@ class Access:
             await self._audit.note("token.refused", id, by=address, detail=detail)
         except ArbiterError as error:  # it is refused all the same
             log.error("the refusal of token %s is not on record: %s", id, error)
+
+
+def _shown(request: Request, like: str) -> str:
+    kind, _, shown = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not shown:
+        raise NotToken(f"Show a token: Authorization: Bearer {like}")
+    return shown.strip()
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _name(host: str) -> str:

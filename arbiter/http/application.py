@@ -21,6 +21,7 @@ from arbiter.http import (
     agendas,
     approvals,
     asking,
+    callbacks,
     console,
     entries,
     metrics,
@@ -36,6 +37,7 @@ from arbiter.http.asked import Asked
 from blackboard.errors import ArbiterError
 
 if TYPE_CHECKING:
+    from arbiter.callbacks import Callbacks
     from arbiter.sdk import Arbiter
 
 PROBES = ("/live", "/ready")
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 
 Handle = Callable[[Asked], Awaitable[Response]]
 Answer = Callable[[Request], Awaitable[Response]]
+Said = Callable[[Request, "Callbacks", str, str], Awaitable[Response]]
 
 ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/runs", "runs:write", runs.submit),
@@ -105,6 +108,13 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
 """Method, path, the scope it takes, and what answers. ``/metrics`` takes ``metrics:read``, ``/v1/token`` any token;
 ``/live``, ``/ready`` and the files of the console take nothing."""
 
+CALLBACKS: tuple[tuple[str, str, Said], ...] = (
+    ("POST", "/v1/callbacks/complete", callbacks.complete),
+    ("POST", "/v1/callbacks/fail", callbacks.fail),
+    ("POST", "/v1/callbacks/heartbeat", callbacks.heartbeat),
+)
+"""Method, path, and what answers whoever shows the token of an attempt; no other token opens these."""
+
 
 class Application:
     """The API as an ASGI application.
@@ -141,6 +151,7 @@ class Application:
                     Route("/metrics", self._guarded("metrics:read", self._metrics)),
                     Route("/v1/token", self._guarded(None, operating.token)),
                     *made,
+                    *(Route(path, self._from_outside(said), methods=[verb]) for verb, path, said in CALLBACKS),
                     *(console.routes() if with_console else []),
                     *(Route(path, app) for path, app in (exports or {}).items()),
                 ],
@@ -156,6 +167,13 @@ class Application:
         async def answer(request: Request) -> Response:
             token = await self._access.admit(request, scope)
             return await handle(Asked(request, self._served, token, self._access, self._closing))
+
+        return answer
+
+    def _from_outside(self, said: Said) -> Answer:
+        async def answer(request: Request) -> Response:
+            token, by = await self._access.outside(request)
+            return await said(request, self._served.callbacks, token, by)
 
         return answer
 

@@ -145,6 +145,8 @@ def worthwhile(called: Called, boundary: str, last: int) -> bool:
                 "progress",
                 "retire_run",
                 "entry_post",
+                "callback_said",
+                "callback_wait",
             ) and number in (1, 4, 9, 17)
         case _:
             return number == 1

@@ -169,8 +169,8 @@ async def desk(scene: Scene) -> JsonValue:
     }  # fmt: skip
     steps: tuple[Callable[[Arbiter], Awaitable[JsonValue]], ...] = (
         _unbounded, _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _volunteered, _scheduled,
-        _retired, _signed, _recorded, _letters, records.permitted, records.approved, records.taught, records.forgotten,
-        records.compacted, records.leased, records.heard,
+        _retired, _signed, _recorded, _letters, records.permitted, records.approved, records.called_back,
+        records.taught, records.forgotten, records.compacted, records.leased, records.heard,
     )  # fmt: skip
     async with scene.arbiter(**options) as a:
         _open.append(a)

@@ -1,18 +1,20 @@
 """The end of the second story: what is kept of people, needs and peers beside runs.
 
-A person permits a request that would carry a secret, and approves a task; needs that capabilities served are learnt and
-forgotten; what somebody wrote is erased; what counts no more leaves a log; what is held under a lease is confirmed or given
-back; a peer is heard of.
+A person permits a request that would carry a secret, and approves a task; tasks wait for something outside; needs that
+capabilities served are learnt and forgotten; what somebody wrote is erased; what counts no more leaves a log; what is held under
+a lease is confirmed or given back; a peer is heard of.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 from pydantic import JsonValue
 
 from arbiter.sdk import Arbiter
 from blackboard.approval import Terms
+from blackboard.callbacks import LEAST_SECONDS
 from blackboard.compaction import compact
 from blackboard.entry_taking import LEASE_SECONDS
 from blackboard.erasure import erase
@@ -22,7 +24,7 @@ from blackboard.lessons import Lessons
 from blackboard.peers import Peers
 from blackboard.permits import Permits, Question
 from blackboard.sealing import verify
-from blackboard.types import Status
+from blackboard.types import RetryPolicy, RetryRule, Status
 
 LANE = "records"
 """Nobody serves it: the story claims from it itself."""
@@ -30,6 +32,15 @@ _QUESTION = Question(
     "fetch", "0" * 64, ("token@example.com",), ("mail:inbox",), "POST", "https://example.com/", (("a", "b"),), b"body"
 )
 _TERMS = Terms(86_400.0 * 30, "refuse", (), (), 86_400.0)
+_AGAIN = RetryPolicy(
+    max_attempts=20,
+    rules=(
+        RetryRule(errors=("callback_timeout",), retry=False),
+        RetryRule(errors=("callback_silent", "lease_lost"), retry=True, interval_seconds=0.01, cap_seconds=0.01),
+    ),
+)
+"""A process that dies takes the token along that it was given; another attempt makes another one."""
+_AT_ONCE_SECONDS = 0.01
 _NEED = "twice as much"
 _LASTING_SECONDS = 86_400.0 * 300
 
@@ -61,6 +72,30 @@ async def approved(a: Arbiter) -> JsonValue:
             with contextlib.suppress(ScriptRefused):  # it was answered before this process died
                 await a.approvals.approve(waiting.id, by="desk")
     return (await a.show(run)).data
+
+
+async def called_back(a: Arbiter) -> JsonValue:
+    """A task waits for something outside, which says that it goes on and then comes; another waits for what never does."""
+    told: list[JsonValue] = []
+    for name, seconds in (("comes", _TERMS.seconds), ("never", _AT_ONCE_SECONDS)):
+        run = await a.board.submit_call(name, 1, lane=LANE, retry=_AGAIN, idempotency_key=name)
+        while (await a.board.summary(run)).ended_at is None:
+            for claim in await a.board.claim("records", [LANE]):
+                with contextlib.suppress(Fenced, ScriptRefused):  # it took too long, and another attempt follows
+                    token = await a.board.open_callback(claim, sources=["callback:desk"])
+                    await a.board.wait_for_callback(
+                        claim, seconds, LEAST_SECONDS, sources=["callback:desk"], repeatable=False
+                    )
+                    if name == "comes":
+                        called = await a.board.called(token)
+                        await a.board.beat_callback(called, by="desk")
+                        await a.board.complete_callback(called, {"done": True}, by="desk")
+            await asyncio.sleep(0.01)
+        (task,) = (await a.show(run)).state.work
+        assert task.completion is not None
+        error = task.completion.error
+        told.append(error.type if error else task.completion.data)
+    return told
 
 
 async def taught(a: Arbiter) -> JsonValue:

@@ -182,14 +182,23 @@ local function rest(id, t, ms)
 end
 -- Time stands still for a paused run, so its deadline moves on.
 local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
--- And for a task that waits for a person, ms at the most; negative: what is left of that. The caller writes the task's header.
-local function stand_still(id, t, r, ms)
+-- And for a task that waits for a person or for an answer from outside, ms at the most; negative: what is left of that. The
+-- caller writes the task's header. outside: it does not rest with its run, since what it waits for does not.
+local function stand_still(id, t, r, ms, outside)
   t.dl, r.dl = t.dl + ms, r.dl + ms
   if t.rr and t.rr.at then t.rr.at = t.rr.at + ms end
   redis.call('HSET', RUNS, t.run, cjson.encode(r))
-  if r.pz then return end
-  redis.call('ZADD', DUE, n2s(t.dl), 't:' .. id)
-  redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. t.run)
+  if not r.pz or outside then redis.call('ZADD', DUE, n2s(t.dl), 't:' .. id) end
+  if not r.pz then redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. t.run) end
+end
+-- A task that waits for an answer from outside does so no more: what is left of that time is taken back. The caller writes its
+-- header.
+local function called_back(id, t)
+  redis.call('ZREM', WAIT, id)  -- a first write that a full server still takes
+  if t.state ~= 'waiting' then return end  -- the answer came before its handler had said that it would wait
+  local r = get_run(t.run)
+  if r then stand_still(id, t, r, math.min(0, MS - t.cb.till), true) end
+  t.cb = nil
 end
 
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
@@ -378,11 +387,11 @@ local function audit(verb, subject, by, reason, tenant)
 end
 
 -- The completion of a task nobody can report on: its worker is gone, its time is over, it was cancelled. That it stopped is
--- certain where nobody held it, or where its holder gave it back.
+-- certain where nobody held it or works on it outside, or where its holder gave it back.
 local function verdict(t, status, kind, message, stopped)
   return cjson.encode({orchestration_id = t.run, tool_use_id = t.tuid, node = t.cap, status = status, version = t.version,
     attempts = t.att, worker = t.owner, taint = t.src, error = {type = kind, message = message, retryable = false,
-    evidence = {stopped = stopped or t.state ~= 'claimed'}}})
+    evidence = {stopped = stopped or t.state ~= 'claimed' and t.state ~= 'waiting'}}})
 end
 
 local function close(id, t, status, completion)
@@ -532,6 +541,18 @@ local function again(id, t, delay, why, by)
   end
   bump(id, t, state, 'task.retried', splice('error', why, {attempt = t.att, delay_ms = delay}), true)
   return true
+end
+
+-- The same, or the end of the task. The completion ends with its error's message. failure: as told() gives it.
+local function again_or_end(id, t, status, completion, failure, delay, why, by)
+  local more, word = again(id, t, delay, why, by)
+  if more then return end
+  if word ~= '' and string.sub(completion, -3) == '"}}' then
+    local stop = string.sub(completion, -4, -4) == '.' and ' ' or '. '
+    completion = string.sub(completion, 1, -4) .. stop .. word .. '"}}'
+    if failure then failure.message = failure.message .. stop .. word end
+  end
+  finish(id, t, status, completion, failure)
 end
 
 -- Stops everything open in a run. Claimed tasks are told through their heartbeat, unless force: then they end now and

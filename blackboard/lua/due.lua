@@ -23,7 +23,7 @@ for _, m in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', n2s(MS), 'LIMIT', 0,
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', WAIT, '-inf', n2s(MS), 'LIMIT', 0, limit)) do
   local t = get(id)
-  if t then row('wake', id, t) end
+  if t then row(t.state == 'waiting' and 'callback_lapse' or 'wake', id, t) end
 end
 if ARGV[A + 1] == '1' then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASE, '-inf', n2s(MS), 'LIMIT', 0, limit)) do

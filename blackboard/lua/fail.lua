@@ -18,14 +18,5 @@ if (ARGV[A + 8] or '') ~= '' then
   by = {key = ARGV[A + 8], max = tonumber(ARGV[A + 9]), age = tonumber(ARGV[A + 10])}
 end
 local delay = math.max(tonumber(ARGV[A + 4]), tonumber(ARGV[A + 6] or '0'))
-local more, word = again(ARGV[A], t, delay, why, by)
-if not more then
-  local body, failure = ARGV[A + 3], told(ARGV[A + 11])
-  if word ~= '' and string.sub(body, -3) == '"}}' then
-    local stop = string.sub(body, -4, -4) == '.' and ' ' or '. '
-    body = string.sub(body, 1, -4) .. stop .. word .. '"}}'
-    if failure then failure.message = failure.message .. stop .. word end
-  end
-  finish(ARGV[A], t, ARGV[A + 2], body, failure)
-end
+again_or_end(ARGV[A], t, ARGV[A + 2], ARGV[A + 3], told(ARGV[A + 11]), delay, why, by)
 return {t.state, 1}

@@ -30,18 +30,20 @@ def _said_in(folder: str) -> set[str]:
 
 
 def test_every_word_for_the_end_of_an_attempt_is_in_the_table() -> None:
+    from blackboard import callbacks
     from wrapper import failing
 
     lua = "\n".join(path.read_text("utf-8") for path in (ROOT / "blackboard" / "lua").glob("*.lua"))
     verdicts = set(re.findall(r"verdict\(\w+, '[a-z_]+',\s+'([a-z_]+)'", lua))
     words = set(re.findall(r"r\.want, r\.word = '[a-z_]+', '([a-z_]+)'", lua))
-    lapsed = {"lease_lost", "deadline", "dependency", "cancelled", "poison"}
+    lapsed = {"lease_lost", "deadline", "dependency", "cancelled", "poison", callbacks.TIMEOUT, callbacks.SILENT}
     assert verdicts | words == lapsed, "the board found a new way to end a task"
     raised = {
         failing.kind(error)
         for error in (failing.PeerUnavailable(), failing.RetryLater(), failing.Permanent(), ValueError())
     }
     said = _said_in("wrapper") | lapsed | raised | {"internal_error", "bad_input", "board_full", "topic_schema"}
+    said |= {callbacks.FAILED}
     said -= {"type"}
     assert _words("capabilities.md", "Every way an attempt can end") == said
 
