@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 
 from blackboard.claims import Claim
 from blackboard.errors import EngineUnavailable
+from blackboard.lately import OWN
 from blackboard.types import Completion
 from registry import Registry
-from registry.reflection import OWN
 
 log = logging.getLogger(__name__)
 
@@ -23,16 +22,13 @@ class Reflection:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._failures = Counter[tuple[str, str]]()
         self._failed: set[tuple[str, str]] = set()
         self._heard = asyncio.Event()
 
     def unsuccessful(self, claim: Claim, completion: Completion) -> None:
         """Hear of an attempt of a task that did not succeed."""
         if claim.version is not None and completion.error is not None and completion.error.type in OWN:
-            version = claim.capability, claim.version
-            self._failures[version] += 1
-            self._failed.add(version)
+            self._failed.add((claim.capability, claim.version))
             self._heard.set()
 
     async def run(self) -> None:
@@ -46,7 +42,7 @@ class Reflection:
             self._heard.clear()
             failed, self._failed = self._failed, set()
             try:
-                done = await self._registry.reflect({each: self._failures[each] for each in failed})
+                done = await self._registry.reflect(failed)
             except EngineUnavailable:
                 self._failed |= failed
                 self._heard.set()

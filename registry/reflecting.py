@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from blackboard.errors import ArbiterError, EngineUnavailable, ScriptRefused
-from blackboard.types import Status
 from registry.content import canonical
 from registry.finding import Finding
-from registry.matching.evidence import Record
 from registry.reflection import Judgement, judge
 from registry.signing import somebody
 
@@ -19,14 +17,13 @@ _log = logging.getLogger(__name__)
 class Reflecting(Finding):
     """The versions of a board, judged by what was measured of them."""
 
-    async def reflect(self, heard: Mapping[tuple[str, str], int] | None = None) -> Sequence[Judgement]:
+    async def reflect(self, versions: Collection[tuple[str, str]] | None = None) -> Sequence[Judgement]:
         """Act on what the records of active versions of generated code ask for; see :mod:`registry.reflection`. On record.
 
         Each is done once, whoever else does it at the same time, and not when another version is the active one by then.
 
         Args:
-            heard: of versions, by name and content hash, how many of their failures are known to be their own, see
-                :data:`registry.reflection.OWN`; no others count against them. Default: all that are active, by all failures.
+            versions: those to look at, by name and content hash. Default: all that are active.
 
         Returns:
             What was done.
@@ -35,26 +32,19 @@ class Reflecting(Finding):
             EngineUnavailable: the server stayed unreachable; calling again is safe.
         """
         await self._refresh()
-        active = self._active.values() if heard is None else [self._active.get(name) for name, _ in heard]
+        active = self._active.values() if versions is None else [self._active.get(name) for name, _ in versions]
         looked = [
             version
             for version in active
             if version is not None and version.artifact_sha is not None
-            if heard is None or (version.name, version.sha) in heard
+            if versions is None or (version.name, version.sha) in versions
         ]
-        if not looked:
-            return []
-        outcomes: dict[str, dict[str, Mapping[Status, int]]] = {}
-        for (name, sha), ended in (await self._track.counted()).items():
-            outcomes.setdefault(name, {})[sha] = ended
         done: list[Judgement] = []
-        for version in looked:
-            known = outcomes.get(version.name, {})
-            if not Record(known.get(version.sha, {})).failed:
+        for version, ended in zip(looked, await self._ended(looked), strict=True):
+            if not ended.lately_failed:
                 continue
             try:
-                own = None if heard is None else heard[version.name, version.sha]
-                judgement = await self._judgement(version.name, known, own)
+                judgement = await self._judgement(version.name)
                 if judgement is not None and await self._carried_out(judgement):
                     done.append(judgement)
             except EngineUnavailable:
@@ -65,13 +55,12 @@ class Reflecting(Finding):
             await self.declare_triggers()
         return done
 
-    async def _judgement(
-        self, name: str, outcomes: Mapping[str, Mapping[Status, int]], heard: int | None
-    ) -> Judgement | None:
+    async def _judgement(self, name: str) -> Judgement | None:
         shas = await self._catalog.shas(name)
         versions = [each for each in await self.resolve_many([(name, sha) for sha in shas]) if each is not None]
+        ended = {each.sha: known for each, known in zip(versions, await self._ended(versions), strict=True)}
         while True:
-            judgement = judge(versions, outcomes, heard)
+            judgement = judge(versions, ended)
             if judgement is None or judgement.back_to is None or await self.vouched(judgement.back_to):
                 return judgement
             versions.remove(judgement.back_to)

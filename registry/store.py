@@ -18,9 +18,8 @@ from registry.matching import (
     LexicalMatcher,
     Matcher,
 )
-from registry.matching.evidence import Record
 from registry.matching.refit import Refit
-from registry.records import Outcomes
+from registry.records import Lately, Outcomes
 from registry.reflecting import Reflecting
 from registry.signing import Signer, somebody
 from registry.versions import Version
@@ -39,6 +38,7 @@ class Registry(Reflecting):
         clock: seconds that only grow; how versions did is read again after ten of them.
         triggers: where the board keeps what its capabilities wait for; without it they wait for nothing.
         spent: reads what successful tasks took; without it only success counts.
+        ended: reads how the tasks of versions ended lately; without it :meth:`reflect` finds nothing to do.
     """
 
     def __init__(
@@ -50,9 +50,17 @@ class Registry(Reflecting):
         clock: Callable[[], float] = time.monotonic,
         triggers: TriggerIndex | None = None,
         spent: Outcomes | None = None,
+        ended: Lately | None = None,
     ) -> None:
         super().__init__(
-            catalog, outcomes, matcher if matcher is not None else LexicalMatcher(), signer, clock, triggers, spent
+            catalog,
+            outcomes,
+            matcher if matcher is not None else LexicalMatcher(),
+            signer,
+            clock,
+            triggers,
+            spent,
+            ended,
         )
 
     async def register(
@@ -134,9 +142,10 @@ class Registry(Reflecting):
             Conflict: another version is active than expected.
             ScriptRefused: code ``EXAM``, it failed its exam.
         """
+        (ended,) = await self._lately([(name, sha)]) if self._lately is not None else [None]
         await self._catalog.set_state(
             name, sha, "active", expected_active=expected_active or "", reason=reason, operation=operation,
-            decided=("activated", somebody()), forgiven=Record((await self.outcomes(name)).get(sha, {})).failed,
+            decided=("activated", somebody()), forgiven=None if ended is None else ended.failed,
         )  # fmt: skip
         await self.declare_triggers()
         return await self.resolve(name, sha)

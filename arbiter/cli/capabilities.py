@@ -258,7 +258,7 @@ def revoke(arguments: argparse.Namespace) -> int:
 
 async def _moved(arguments: argparse.Namespace, move: Callable[..., Awaitable[object]], said: str) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        registry = Registry(board.catalog, board.outcomes, triggers=board.triggers)
+        registry = Registry(board.catalog, board.outcomes, triggers=board.triggers, ended=board.ended)
         version = _chosen(await registry.versions(arguments.name), arguments.sha)
         await move(registry, version.name, version.sha, reason=arguments.reason)
     output.note(f"{version.name} {version.sha[:12]} {said}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import pytest
 from arbiter import Arbiter, Call, reflecting
 from arbiter.cli.parser import build
 from blackboard.errors import EngineUnavailable
+from blackboard.lately import Ended
 from blackboard.testing import RedisServer
 from blackboard.types import Completion, Failure
 from registry import Manifest, Registry, Version
@@ -100,8 +101,8 @@ async def test_only_what_code_did_itself_is_held_against_it_and_kept_while_no_se
     looked: list[Any] = []
 
     class Known:
-        async def reflect(self, heard: Any) -> list[Any]:
-            looked.append(heard)
+        async def reflect(self, versions: Any) -> list[Any]:
+            looked.append(versions)
             if len(looked) == 1:
                 raise EngineUnavailable("gone")
             raise asyncio.CancelledError
@@ -119,18 +120,19 @@ async def test_only_what_code_did_itself_is_held_against_it_and_kept_while_no_se
         await reflection.run()
     with pytest.raises(asyncio.CancelledError):
         await reflection.run()
-    assert looked == [{("up", "a" * 64): 3}] * 2
+    assert looked == [{("up", "a" * 64)}] * 2
 
 
 async def test_a_task_that_waits_keeps_the_version_it_was_planned_with(serving: Callable[..., Arbiter]) -> None:
-    async def counted() -> dict[str, int]:
-        return {f"up|{old.sha}|succeeded": 10, f"up|{new.sha}|failed": 20}
+    async def counted(versions: Sequence[tuple[str, str]]) -> list[Ended]:
+        known = {old.sha: Ended(10, 0, 10, 0), new.sha: Ended(0, 20, 0, 20)}
+        return [known[sha] for _, sha in versions]
 
     async with serving(roles=()) as a:
         old = await a.registry.register(manifest("Count up."), source=WORKS)
         new = await a.registry.register(manifest("Count up, better."), source=FAILS)
         waiting = await a.submit(CALL)
-        assert len(await Registry(a.board.catalog, counted).reflect()) == 1
+        assert len(await Registry(a.board.catalog, ended=counted).reflect()) == 1
     async with serving() as b:
         result = await b.result(waiting, timeout=60)
         assert [task.completion.version for task in result.state.work if task.completion] == [new.sha]
@@ -143,9 +145,9 @@ async def test_nothing_is_looked_at_for_what_succeeds_or_is_refused(
     looks: list[Any] = []
     plain = Registry.reflect
 
-    async def counted(registry: Registry, heard: Any = None) -> Any:
-        looks.append(heard)
-        return await plain(registry, heard)
+    async def counted(registry: Registry, versions: Any = None) -> Any:
+        looks.append(versions)
+        return await plain(registry, versions)
 
     monkeypatch.setattr(Registry, "reflect", counted)
     async with serving() as a:
@@ -161,4 +163,4 @@ async def test_nothing_is_looked_at_for_what_succeeds_or_is_refused(
             return bool(looks)
 
         await until(looked)
-    assert looks == [{("up", new.sha): 1}]
+    assert looks == [{("up", new.sha)}]
