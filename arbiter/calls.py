@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
+from uuid import uuid4
 
 from pydantic import JsonValue
 
@@ -22,7 +23,8 @@ class Call:
     Args:
         capability: name of what is called.
         input: as its input schema says.
-        version: content hash of the version to call. Default: the one that is active when the call is submitted.
+        version: content hash of the version to call. Default: the one that is active when the call is submitted, or its canary,
+            for that one's share of the calls.
         priority: 0 to 9 among the waiting tasks of the tenant; higher first.
         retry: when a failed attempt is repeated. Default: what the manifest says.
     """
@@ -57,7 +59,7 @@ async def submit(
     """
     given = cast(JsonValue, dict(call.input) if isinstance(cast(object, call.input), Mapping) else call.input)
     try:
-        version = await _checked(registry, call, given, tenant)
+        version = await _checked(registry, call, given, tenant, idempotency_key or uuid4().hex)
     except BadInput:
         if idempotency_key is None:
             raise
@@ -76,7 +78,7 @@ async def submit(
     )  # fmt: skip
 
 
-async def _checked(registry: Registry, call: Call, given: JsonValue, tenant: str) -> Version:
+async def _checked(registry: Registry, call: Call, given: JsonValue, tenant: str, key: str) -> Version:
     name = call.capability
     try:
         version = await registry.resolve(name, call.version)
@@ -85,6 +87,8 @@ async def _checked(registry: Registry, call: Call, given: JsonValue, tenant: str
         raise BadInput("call.capability", name, f"{said[:1].upper()}{said[1:]}") from None
     if not version.visible_to(tenant):
         raise BadInput("call.capability", name, f"There is no such capability for tenant {tenant!r}.")
+    if call.version is None:
+        version = await registry.tried(version, key)
     found = validate_input(version.manifest, given)
     if found or not isinstance(given, dict):
         problems = "; ".join(found) or "not an object"

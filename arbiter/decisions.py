@@ -161,18 +161,19 @@ class Decider:
             contract=self._needed(given), prices=self._prices,
         )  # fmt: skip
         matches = searched.matches
+        versions = [await self._registry.tried(match.version, self._run_id) for match in matches]
         decision.matches.append(searched.decision)
         decision.found += [match.name for match in matches]
         found: list[JsonValue] = [
             {
-                "name": match.name,
-                "description": match.version.manifest.description,
-                "input_schema": cast(JsonValue, dict(match.version.manifest.input_schema)),
+                "name": version.name,
+                "description": version.manifest.description,
+                "input_schema": cast(JsonValue, dict(version.manifest.input_schema)),
             }
-            for match in matches
+            for version in versions
         ]
         answer: dict[str, JsonValue] = {"found": found}
-        full = self._without_room([match.version for match in matches])
+        full = self._without_room(versions)
         if full:
             answer["note"] = f"The tool list has no room for {', '.join(full)}: call them through {tools.PLAN}."
         if not found and searched.decision.note:
@@ -235,11 +236,16 @@ class Decider:
         active = await self._active(name)
         if active is None:  # it was retired since this run began to use it
             return version
-        if active.sha != version.sha:
+        if active.sha != version.sha and version.state != "canary":
             decision.pins[name] = UNPINNED
             raise _Invalid(f"{name} has another version by now, used from the next turn on. Nothing was requested.")
         if why := kept(self._state, version, await self._registry.vouched(version)):
             raise _Invalid(f"{name} exists already: call it, or choose another name; {why}. Nothing was requested.")
+        if version.state == "canary":
+            decision.pins[name] = active.sha
+            raise _Invalid(
+                f"{name} was on trial; the version before it is used from the next turn on. Nothing was requested."
+            )
         return version
 
     def _open(self, use: ToolUse, given: Mapping[str, JsonValue]) -> Call:
@@ -349,9 +355,9 @@ class Decider:
         return version
 
     async def _find(self, name: str) -> Version | None:
-        """The version to use: the one offered, else the active one this tenant may see."""
+        """The version to use: the one offered, else the active one this tenant may see, or its canary."""
         if name not in self._offered and (version := await self._active(name)) is not None:
-            self._offered[name] = version
+            self._offered[name] = await self._registry.tried(version, self._run_id)
         return self._offered.get(name)
 
     async def _active(self, name: str) -> Version | None:

@@ -16,7 +16,7 @@ from blackboard.checkup import Finding, fail, local_server, ok, server, warn
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.lessons import Lessons
 from blackboard.trust import Trust
-from registry import Signer, keyfile
+from registry import Registry, Signer, keyfile
 from registry.matching import refit
 from registry.matching.encoders import LimitedEncoder
 from registry.matching.sentences import SentenceEncoder
@@ -63,6 +63,8 @@ async def examine(
         yield finding
     yield await _keys(url, data_dir, namespace, board)
     yield await _matching(url, data_dir, namespace, board)
+    async for finding in _canaries(url, data_dir, namespace, board):
+        yield finding
     if (named := encoding.named(encoder)) is not None:
         yield await _encoder(named, call)
     yield await _isolation(isolation)
@@ -136,6 +138,26 @@ async def _matching(url: str | None, data_dir: Path | str | None, namespace: str
         )
     needs = sum(map(len, told.changed.values()))
     return ok(name, f"probabilities {found or 'as shipped'}; {needs:,} needs learnt")
+
+
+async def _canaries(
+    url: str | None, data_dir: Path | str | None, namespace: str, board: str
+) -> AsyncGenerator[Finding, None]:
+    """How what is on trial stands; nothing where nothing is."""
+    try:
+        async with await Board.open(url, data_dir=data_dir, namespace=namespace, board=board) as opened:
+            found = await Registry(opened.catalog, ended=opened.ended).trials()
+    except ArbiterError as error:
+        yield warn("canary", f"not looked at: {error}", "See what is said of the server.")
+        return
+    for each in found:
+        name, sha = each.version.name, each.version.sha[:12]
+        said = f"{name} {sha}, {each}"
+        if sum(each.counts):
+            yield ok("canary", said)
+        else:
+            how = f"'arbiter capabilities activate {name} --sha {sha}' or 'retire' decides."
+            yield warn("canary", said, f"No run of its share has used it; if that stays so, {how}")
 
 
 async def _encoder(named: str, call: bool) -> Finding:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from arbiter.fold import RunState, Task
+from blackboard.lately import OWN
 from blackboard.taint import Taint
 from blackboard.types import RetryPolicy, RetryRule, Status, TaskSpec
 from registry import Version
-from registry.reflection import OWN
 
 FABRICATOR_LANE = "fabricator"
 FABRICATION = "fabricate_"

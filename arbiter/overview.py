@@ -9,6 +9,7 @@ from arbiter import display
 from blackboard.trust import TrustedKey
 from blackboard.types import Record
 from registry import Registry, Version
+from registry.canaries import Standing
 from registry.matching import evidence
 
 Health = Literal["well", "new", "failing", "away", "unsigned", "retired"]
@@ -37,7 +38,7 @@ class CapabilityRow(Record):
     """``away``: a peer's, and no process reaches it. ``unsigned``: code that nobody vouches for. ``failing``: cautiously, fewer
     than half of its tasks succeed. ``new``: not called yet."""
     why: str = ""
-    """Of what is not well."""
+    """Of what is not well, and how a canary stands."""
     description: str
 
 
@@ -54,9 +55,12 @@ async def overview(registry: Registry, tenant: str | None = None, *, every: bool
     Args:
         registry: of the board; one that was given its counters.
         tenant: only what this tenant may use.
-        every: all versions of every capability, oldest first, and not only the active ones.
+        every: all versions of every capability, oldest first, and not only the active ones and their canaries.
     """
-    found: Iterable[Version] = await registry.list(tenant)
+    trials = {(each.version.name, each.version.sha): each for each in await registry.trials()}
+    active = await registry.list(tenant)
+    tried = (each.version for each in trials.values() if each.version.visible_to(tenant))
+    found: Iterable[Version] = sorted([*active, *tried], key=lambda version: version.name)
     counts = await registry.version_counts()
     away = await registry.unavailable()
     if every:
@@ -67,13 +71,17 @@ async def overview(registry: Registry, tenant: str | None = None, *, every: bool
             if version.visible_to(tenant)
         ]
     _, keys = await registry.trust.read()
-    rows = [await _row(registry, version, counts.get(version.name, 1), away, keys) for version in found]
+    rows = [
+        await _row(registry, version, counts.get(version.name, 1), away, keys, trials.get((version.name, version.sha)))
+        for version in found
+    ]
     return Capabilities(rows)
 
 
 async def _row(
-    registry: Registry, version: Version, versions: int, away: Mapping[str, str], keys: Mapping[str, TrustedKey]
-) -> CapabilityRow:
+    registry: Registry, version: Version, versions: int, away: Mapping[str, str], keys: Mapping[str, TrustedKey],
+    trial: Standing | None,
+) -> CapabilityRow:  # fmt: skip
     record = await registry.record(version.name, version.sha)
     health, why = _health(version, record, away, keys)
     return CapabilityRow(
@@ -88,7 +96,7 @@ async def _row(
         seconds=record.mean_seconds,
         tokens=record.mean_tokens,
         health=health,
-        why=why,
+        why="; ".join([*([str(trial)] if trial is not None else []), *([why] if why else [])]),
         description=version.manifest.description,
     )
 

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from arbiter import asking, attending, board_tools, conversation, inquiry, prompts, questions, tools
 from arbiter.board_tools import BoardTools
 from arbiter.choosing import SHORTLIST, Choosing
@@ -242,13 +244,13 @@ class Planner:
             names |= dict.fromkeys(turn.considered)
         if not state.rounds:
             names |= dict.fromkeys(await self._candidates(state, found))
-        made = [
-            task.key.removeprefix(FABRICATION)
+        made = {
+            task.key.removeprefix(FABRICATION): task.completion.data
             for task in state.work
             if task.kind == "fabrication" and task.completion and task.completion.status is Status.SUCCEEDED
-        ]
+        }
         names |= dict.fromkeys(made)
-        resolved = await self._registry.resolve_many([(name, state.pins.get(name)) for name in names])
+        resolved = await self._resolved(state, [*names], made)
         for name, version in zip(names, resolved, strict=True):
             if version is None:
                 log.info("%s is no longer offered to run %s: the registry does not have it", name, state.run_id)
@@ -265,10 +267,28 @@ class Planner:
                     log.info("%s is not offered to run %s: %s", one.name, state.run_id, away[one.name])
             usable = [one for one in usable if one.name not in away]
         first = not state.rounds
-        fitting = self._choosing.fitting(usable, self._model(), first=first, needed=made)
+        fitting = self._choosing.fitting(usable, self._model(), first=first, needed=[*made])
         offered = {one.name: one for one in fitting}
         # What did not fit at first was not found by anybody: a search finds it.
         return offered, [] if first else [one.name for one in usable if one.name not in offered]
+
+    async def _resolved(
+        self, state: RunState, names: Sequence[str], made: Mapping[str, JsonValue]
+    ) -> list[Version | None]:
+        """The versions a run is pinned to; of what it is not pinned to yet the active one, or its canary."""
+        wanted = {name: state.pins.get(name) for name in names}
+        given = {
+            name: data.get("version") for name, data in made.items() if isinstance(data, dict) and not wanted[name]
+        }
+        new = [(name, sha) for name, sha in given.items() if isinstance(sha, str)]
+        for one in await self._registry.resolve_many(new):
+            if one is not None and one.state == "canary":  # whoever had it made uses it, whatever its share
+                wanted[one.name] = one.sha
+        resolved = await self._registry.resolve_many([*wanted.items()])
+        return [
+            one if one is None or wanted[one.name] else await self._registry.tried(one, state.run_id)
+            for one in resolved
+        ]
 
     async def _candidates(self, state: RunState, found: Sequence[Found]) -> list[str]:
         """Names to offer in the first round: all there are when they are few, else those that have to do with the request."""

@@ -1,38 +1,40 @@
-"""What a process does about the failures of the tasks it works on: it has their versions judged by their records."""
+"""What a process does about how the tasks it works on end: it has their versions judged by their records."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 
 from blackboard.claims import Claim
 from blackboard.errors import EngineUnavailable
-from blackboard.types import Completion
+from blackboard.lately import OWN
+from blackboard.types import Completion, Status
 from registry import Registry
-from registry.reflection import OWN
 
 log = logging.getLogger(__name__)
 
 REST_SECONDS = 5.0
-"""The pause after a look; what fails meanwhile is looked at together, by the next one."""
+"""The pause after a look; what ends meanwhile is looked at together, by the next one."""
 
 
 class Reflection:
-    """Looks at versions whose tasks fail here by their own doing. Nothing is read for a task that succeeds."""
+    """Looks at versions whose tasks fail here by their own doing, and at canaries. Nothing is read for what else succeeds."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._failures = Counter[tuple[str, str]]()
-        self._failed: set[tuple[str, str]] = set()
+        self._looked_at: set[tuple[str, str]] = set()
         self._heard = asyncio.Event()
 
-    def unsuccessful(self, claim: Claim, completion: Completion) -> None:
-        """Hear of an attempt of a task that did not succeed."""
-        if claim.version is not None and completion.error is not None and completion.error.type in OWN:
-            version = claim.capability, claim.version
-            self._failures[version] += 1
-            self._failed.add(version)
+    def ended(self, claim: Claim, completion: Completion) -> None:
+        """Hear of an attempt that was reported here."""
+        if claim.version is None:
+            return
+        if completion.status is Status.SUCCEEDED:
+            heard = self._registry.on_trial(claim.capability, claim.version)
+        else:
+            heard = completion.error is not None and completion.error.type in OWN
+        if heard:
+            self._looked_at.add((claim.capability, claim.version))
             self._heard.set()
 
     async def run(self) -> None:
@@ -44,11 +46,11 @@ class Reflection:
         while True:
             await self._heard.wait()
             self._heard.clear()
-            failed, self._failed = self._failed, set()
+            ended, self._looked_at = self._looked_at, set()
             try:
-                done = await self._registry.reflect({each: self._failures[each] for each in failed})
+                done = await self._registry.reflect(ended)
             except EngineUnavailable:
-                self._failed |= failed
+                self._looked_at |= ended
                 self._heard.set()
                 raise
             for judgement in done:

@@ -213,6 +213,7 @@ class Arbiter(Client):
                 signer=self._signer,
                 triggers=board.triggers,
                 spent=board.spent,
+                ended=board.ended,
             )
             self._heartbeat = Heartbeat(board)
             if not self.sandboxed and {"fabricator", "wrapper"} & set(self.roles):

@@ -113,11 +113,9 @@ class Serving:
             role: Role,
             lanes: Sequence[str] | Callable[[], Sequence[str]],
             handle: Handler,
-            unsuccessful: Callable[[Claim, Completion], None] | None = None,
+            ended: Callable[[Claim, Completion], None] | None = None,
         ) -> None:
-            worker = Worker(
-                board, heartbeat, role, lanes, handle, concurrency=self._concurrency[role], unsuccessful=unsuccessful
-            )
+            worker = Worker(board, heartbeat, role, lanes, handle, concurrency=self._concurrency[role], ended=ended)
             self._workers.append(worker)
             self._keep(worker.run, worker.name)
 
@@ -160,7 +158,7 @@ class Serving:
             )  # fmt: skip
             self._place = registry, Peers(board.catalog), worker_name("peers")
             reflection = Reflection(registry) if "wrapper" in self.roles and self._options["reflect"] else None
-            employ("wrapper", self._work_lanes, executor.handle, reflection and reflection.unsuccessful)
+            employ("wrapper", self._work_lanes, executor.handle, reflection and reflection.ended)
             if reflection is not None:
                 self._keep(reflection.run, "reflection")
         # Who serves functions alone sees to their retries and deadlines as well, and to what whoever died held.

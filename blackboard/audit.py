@@ -15,8 +15,11 @@ kind                    subject, and what is in ``detail``
 ``version.signed``      ``<name>|<sha>``; ``key``
 ``version.activated``   the same: somebody made it the active one, such as one to go back to; or, as ``by`` says, reflection went
                         back to it: ``version`` and ``earlier``, with hash, numbers of tasks and the bound taken from them
+                        (of a canary that took its place: ``canary`` and ``active``)
 ``version.retired``     the same: somebody, or the peer it was of, offers it no more; or reflection, then with ``version``
+                        (of a canary that was ended: ``canary`` and ``active``)
 ``version.revoked``     the same
+``version.tried``       the same: somebody lets a share of the runs use it beside the active one
 ``grants.approved``     the same: a person let a version run with the grants it asks for, or, as ``by`` says, a policy did:
                         ``grants``, ``rules`` (all that it says) and ``sources`` that are not trusted and asked for it
 ``grants.refused``      the same: a person did not
@@ -85,7 +88,7 @@ KINDS = (
     "task.refused", "task.answered", "callback.answered", "callback.refused",
     "letters.discarded", "activation.promoted", "activation.blocked",
     "activation.unblocked", "activation.rerated", "entries.erased", "entries.compacted",
-    "schema.set", "schema.removed",
+    "schema.set", "schema.removed", "version.tried",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""
@@ -100,6 +103,7 @@ _DECIDED = {
     "retired": "version.retired",
     "refused": "grants.refused",
     "calibrated": "matching.calibrated",
+    "tried": "version.tried",
 }
 
 Kind = Literal[

@@ -5,7 +5,8 @@ artifact and its announcement, or nothing of it. Manifests, exam records and sou
 and never decoded on the server. What they mean is the business of ``registry``; nothing else should import this module.
 
 A version is identified by ``name`` and ``sha``, the content hash the caller computed. What it contains never changes;
-its state does (``draft``, ``examined``, ``active``, ``retired``), and at most one version of a name is active. The
+its state does (``draft``, ``examined``, ``active``, ``retired``, ``canary``), and at most one version of a name is active, and
+one its canary. The
 **revision** grows with every change, so a reader that holds a list asks one small question to learn whether it is still
 right. The log of changes is complete and is not trimmed: it grows with registrations, not with work.
 """
@@ -25,8 +26,10 @@ from blackboard.catalog_records import (
     Change,
     Loadable,
     Pointers,
+    Sharing,
     Signed,
     StoredVersion,
+    Trial,
     Verdict,
     Written,
     change,
@@ -86,6 +89,7 @@ class Catalog:
         operation: str | None = None,
         signed: Signed | None = None,
         by_rule: tuple[str, str] | None = None,
+        canary: Sharing | None = None,
     ) -> Written:
         """Store a version, its artifact and its exam record, and make it the active one if asked.
 
@@ -105,6 +109,7 @@ class Catalog:
             signed: a signature over the version with this exam record. A version whose signature counts keeps it.
             by_rule: the policy that lets it have its grants without a person, in words, and JSON text of what it allows; for
                 the audit, when the call makes the version active.
+            canary: with ``activate``, let a share of the runs use it beside the active version, where there is one.
 
         Returns:
             What was done.
@@ -130,6 +135,7 @@ class Catalog:
                 *(exam or "", verdict or "", "1" if activate else "0", expected_active),
                 *_args(signed),
                 *(by_rule or ("", "")),
+                *(("", "") if canary is None else canary.args()),
             ],
         )
         return written(name, cast(list[str], reply))
@@ -138,7 +144,7 @@ class Catalog:
         self,
         name: str,
         sha: str | None,
-        state: Literal["examined", "active", "retired"],
+        state: Literal["examined", "active", "retired", "canary"],
         *,
         exam: str | None = None,
         verdict: Verdict | None = None,
@@ -146,9 +152,11 @@ class Catalog:
         reason: str = "",
         operation: str | None = None,
         signed: Signed | None = None,
-        decided: tuple[Literal["approved", "activated", "retired"], str] | None = None,
+        decided: tuple[Literal["approved", "activated", "retired", "tried"], str] | None = None,
         detail: str = "",
         forgiven: int | None = None,
+        canary: Sharing | None = None,
+        trial: Trial | None = None,
     ) -> Written:
         """Move a version to another state. Asking for the state it is in changes nothing.
 
@@ -156,17 +164,20 @@ class Catalog:
             name: capability.
             sha: version; None means the active one, and nothing happens when there is none.
             state: ``active`` retires the version that was active. A retired version can become active again. ``retired`` of
-                one that was replaced says that it is retired for its own sake.
+                one that was replaced says that it is retired for its own sake. ``canary``, beside the active version, ends the
+                canary there was. One whose active version is replaced or retired is retired.
             exam, verdict, expected_active, operation: as in :meth:`register`.
             signed: a signature over the version with that exam record.
             reason: words for the log.
             decided: what was decided with it, and by whom, for the audit; when it makes the version active, or retires it.
             detail: JSON text of what that was taken from, for the audit.
             forgiven: how many tasks of a version that becomes active had failed and are not held against it. Default: as before.
+            canary: of what becomes a canary.
+            trial: refuse unless the version is a canary in this trial.
 
         Raises:
             UnknownRecord: no such capability or version.
-            Conflict: ``expected_active`` is not the active version.
+            Conflict: ``expected_active`` is not the active version; ``trial`` is over; a canary, and no version is active.
             ScriptRefused: ``EXAM`` (not passed) or ``STATE`` (a move the lifecycle does not have); ``REVOKED``,
                 ``UNTRUSTED`` and ``CLOCK`` as in :meth:`register`.
             EngineUnavailable: the server stayed unreachable.
@@ -182,6 +193,8 @@ class Catalog:
                 *_args(signed),
                 *(decided or ("", "")),
                 *(detail, "" if forgiven is None else str(forgiven)),
+                *(("", "") if canary is None else canary.args()),
+                "" if trial is None else trial.identity,
             ],
         )
         return written(name, cast(list[str], reply))

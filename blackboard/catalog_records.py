@@ -4,14 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from blackboard.errors import ArbiterError
 from blackboard.types import Record
 
-State = Literal["draft", "examined", "active", "retired"]
+State = Literal["draft", "examined", "active", "retired", "canary"]
 Verdict = Literal["passed", "failed"]
-Verb = Literal["registered", "examined", "signed", "activated", "retired", "revoked"]
+Verb = Literal["registered", "examined", "signed", "activated", "retired", "revoked", "tried"]
+
+
+class Trial(Record):
+    """Which part of the runs use a canary, and what it is compared by."""
+
+    share: float
+    """Of the runs: above 0, below 1."""
+    since: float
+    """Seconds since the epoch, on the server's clock."""
+    before: tuple[int, int, int, int]
+    """Tasks until then: of the active version those that succeeded and failed, then of the canary."""
+
+    @property
+    def identity(self) -> str:
+        """As the catalog knows it."""
+        return " ".join(map(str, (round(self.since * 1000), *self.before)))
+
+
+class Sharing(NamedTuple):
+    """What a canary begins with."""
+
+    share: float
+    before: tuple[int, int, int, int]
+    """As in :class:`Trial`."""
+
+    def args(self) -> list[str]:
+        """As the scripts take it."""
+        return [repr(self.share), " ".join(map(str, self.before))]
 
 
 class StoredVersion(Record):
@@ -36,6 +64,10 @@ class StoredVersion(Record):
     """It was the active one until another took its place, and nobody has retired it for its own sake."""
     forgiven: int = 0
     """Tasks of it that had failed when somebody last made it the active one."""
+    canary: str | None = None
+    """Of an active version: the one that a share of the runs use instead."""
+    trial: Trial | None = None
+    """Of a canary."""
 
 
 class Signed(Record):
@@ -165,11 +197,18 @@ def stored(name: str, sha: str, raw: str, manifest: str, exam: str, signature: s
             revoked="revoked" in header,
             replaced="replaced" in header,
             forgiven=int(header.get("forgiven") or 0),
+            canary=header.get("canary"),
+            trial=_trial(header["share"], header["trial"]) if "trial" in header else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordDamaged(
             f"The record of {name} {sha[:12]} is damaged ({error!r:.200}); register it again."
         ) from None
+
+
+def _trial(share: str, trial: str) -> Trial:
+    since, good, bad, new_good, new_bad = map(int, trial.split(" "))
+    return Trial(share=float(share), since=since / 1000, before=(good, bad, new_good, new_bad))
 
 
 def change(cursor: str, fields: dict[str, str]) -> Change:

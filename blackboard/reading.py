@@ -8,9 +8,11 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
+from blackboard import lately
 from blackboard._calling import Calling
 from blackboard.errors import UnknownRecord
 from blackboard.events import Event
+from blackboard.lately import Ended
 from blackboard.types import RunSummary, summarise
 
 Stands = Literal["blocked", "ready", "running", "delayed", "waiting"]
@@ -102,6 +104,24 @@ class Reading(Calling):
                 if key.startswith("s:"):
                     total[key[2:]] = total.get(key[2:], 0) + int(count)
         return total
+
+    async def ended(self, versions: Sequence[tuple[str, str]]) -> list[Ended]:
+        """How the tasks of versions ended, each given by name and content hash; failures are those of its own doing."""
+        if not versions:
+            return []
+        names = [f"{name}|{sha}" for name, sha in versions]
+        counted: list[list[tuple[str | None, str | None]]] = [[] for _ in names]
+        for shard in self.shards:
+            # Failures first: a success that is counted in between is then one too many, and never one too few.
+            failures: list[str | None] = await self._read(
+                lambda s=shard: self.client.hmget(s.use, [f"f:{name}" for name in names])
+            )
+            succeeded: list[str | None] = await self._read(
+                lambda s=shard: self.client.hmget(s.outcomes, [f"{name}|succeeded" for name in names])
+            )
+            for of, good, bad in zip(counted, succeeded, failures, strict=True):
+                of.append((good, bad))
+        return [lately.together(each) for each in counted]
 
     async def load(self, run_id: str, value: JsonValue) -> JsonValue:
         """The value a :class:`~blackboard.blobs.Blob` of a run stands for; anything else is returned as it is.

@@ -69,7 +69,7 @@ class Worker:
         lanes: where to claim from; earlier lanes first. A callable is asked before every claim.
         handle: what to do with an attempt.
         concurrency: attempts at a time.
-        unsuccessful: told of each attempt that was reported here as anything but a success.
+        ended: told of each attempt that was reported here.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Worker:
         handle: Handler,
         *,
         concurrency: int = 4,
-        unsuccessful: Callable[[Claim, Completion], None] | None = None,
+        ended: Callable[[Claim, Completion], None] | None = None,
     ) -> None:
-        self._unsuccessful = unsuccessful
+        self._listener = ended
         self.name = worker_name(role)
         self._board, self._heartbeat, self._handle = board, heartbeat, handle
         self._lanes = lanes if callable(lanes) else lambda: lanes
@@ -462,8 +462,8 @@ class Worker:
         if full:
             self._changed.set()
         reported = await send(attempt, completion)
-        if self._unsuccessful is not None and reported.status is not Status.SUCCEEDED:
-            self._unsuccessful(attempt.claim, reported)
+        if self._listener is not None:
+            self._listener(attempt.claim, reported)
         if reported.error is not None:
             tracing.note({"error.type": reported.error.type})
         return reported.status.value

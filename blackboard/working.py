@@ -26,6 +26,7 @@ from blackboard.events import (
     RunCompletedData,
     TaskProgressed,
 )
+from blackboard.lately import OWN
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, join
 from blackboard.plan import Wait, specs
 from blackboard.redaction import cleaned, cleaned_completion, cleaned_failure
@@ -380,4 +381,5 @@ def told(completion: Completion) -> str:
     if error is None:
         return ""
     short = {"short": error.type[:_TYPE_CHARACTERS]} if len(error.type) > _TYPE_CHARACTERS else {}
-    return json.dumps({"type": error.type, "message": error.message, **short})
+    own = {"own": 1} if error.type in OWN else {}
+    return json.dumps({"type": error.type, "message": error.message, **short, **own})

@@ -95,6 +95,7 @@ async def admit(
     offered: bool = True,
     replaces: str | None = None,
     by_rule: tuple[str, Mapping[str, JsonValue]] | None = None,
+    canary: float | None = None,
 ) -> Version:
     """Register and activate a candidate that passed.
 
@@ -105,9 +106,10 @@ async def admit(
         offered: False leaves it ``examined`` and unsigned, which nobody can run, until a person approves its grants.
         replaces: the version that fails and gives way to it.
         by_rule: the policy that gives them without a person, and what it allows, for the audit.
+        canary: share of the runs that use it at first, where the version it replaces did well lately.
 
     Returns:
-        The version that is active under the name: this one, or the other run's.
+        This version, or the other run's that is active under the name.
 
     Raises:
         Conflict: the name belongs to another tenant.
@@ -126,8 +128,9 @@ async def admit(
         )
     try:
         return await registry.register(
-            made, source=source, exam=record, expected_active=replaces, operation=operation, by_rule=by_rule
-        )
+            made, source=source, exam=record, expected_active=replaces, operation=operation, by_rule=by_rule,
+            canary=canary,
+        )  # fmt: skip
     except Conflict:
         other = await active(registry, made.name)
         if other is not None and not is_visible(other, made.tenant):

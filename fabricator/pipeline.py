@@ -375,6 +375,7 @@ class Fabrication(Gates):
             version = await admission.admit(
                 self._registry, made, source, verdict, describe(self._examiner()), claim.task_id,
                 offered=not asks, replaces=self._need.replaces or None, by_rule=self._by_rule(made),
+                canary=self._settings.canary or None,
             )  # fmt: skip
         except Conflict as error:
             await self._report("registration", "failed", str(error), _since(began), number=number)

@@ -38,6 +38,8 @@ class FabricationSettings(FileSettings):
     """Time of one attempt at a model call."""
     near_duplicate: float = Field(default=0.5, ge=0, le=1)
     """Probability that an existing capability fits the need, from which it is recorded as a near duplicate."""
+    canary: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the other runs that use at first what takes the place of a version that did well lately; 0: all, at once."""
     grantable: Grants = Grants(model=True)
     """Grants a fabricated capability may have without a person's approval. Hosts, files and secrets must be listed."""
     grants: GrantPolicy = GrantPolicy()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from blackboard.catalog import Catalog
 from blackboard.errors import BadInput
+from blackboard.lately import Ended
 from blackboard.trigger_index import TriggerIndex
 from blackboard.types import Status
 from registry.listing import Listing
@@ -25,7 +26,7 @@ from registry.matching import (
 )
 from registry.matching.decision import conclude, look, parts_of
 from registry.matching.evidence import Record
-from registry.records import Outcomes, Records
+from registry.records import Lately, Outcomes, Records
 from registry.signing import Signer
 from registry.versions import Version
 
@@ -68,6 +69,7 @@ class Finding(Listing):
         clock: seconds that only grow; how versions did is read again after ten of them.
         triggers: see :class:`~registry.listing.Listing`.
         spent: reads what successful tasks took; without it only success counts.
+        ended: reads how the tasks of versions ended lately; without it nothing follows from that.
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class Finding(Listing):
         clock: Callable[[], float],
         triggers: TriggerIndex | None = None,
         spent: Outcomes | None = None,
+        ended: Lately | None = None,
     ) -> None:
         super().__init__(catalog, matcher, signer, clock, triggers)
+        self._lately = ended
         self._track = Records(outcomes, spent, clock)
         self.meaning = passages.meaning(matcher)
         """Ranks what is written on the board, by the encoder of the matcher where it has one."""
@@ -261,6 +265,12 @@ class Finding(Listing):
     def _by_record(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Candidates by score and record; each says what its record is."""
         return self._track.weigh(candidates, lambda name: self._active[name].sha)
+
+    async def _ended(self, versions: Sequence[Version]) -> Sequence[Ended]:
+        """How the tasks of versions ended, read now."""
+        if self._lately is None:
+            return [Ended()] * len(versions)
+        return await self._lately([(each.name, each.sha) for each in versions])
 
     async def outcomes(self, name: str) -> dict[str, dict[Status, int]]:
         """How the tasks of each version of a capability ended: content hash to status to number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from blackboard.lately import Ended
 from blackboard.types import Status
 from registry.matching import Candidate, evidence
 from registry.matching.evidence import Record
@@ -12,6 +13,9 @@ from registry.matching.evidence import Record
 Outcomes = Callable[[], Awaitable[Mapping[str, int]]]
 """Reads a board's counters: of ended tasks, ``<name>|<sha>|<status>`` to number, or of what successes took, see
 :meth:`blackboard.board.Board.spent`."""
+
+Lately = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[Ended]]]
+"""Reads how the tasks of versions ended, see :meth:`blackboard.board.Board.ended`."""
 
 RECORDS_SECONDS = 10.0
 _UNKNOWN = evidence.factor(Record())

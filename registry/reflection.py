@@ -8,8 +8,9 @@ of :mod:`registry.matching.evidence`. Of a version that did badly the hopeful on
 * **retire**: there is no such version, and the active one's mean and two deviations lie below one half. What asks hosts is
   not retired: it fails while they do.
 
-Nothing follows from fewer than :data:`FEWEST` tasks of the active version that say something about its code; without a single
-success it takes ten to retire it. It goes back to earlier versions only, never forward, so it cannot go round in a circle.
+Counted are the latest tasks of a version, as many as :data:`blackboard.lately.WINDOW`, that succeeded or failed by its own
+doing. Nothing follows from fewer than :data:`FEWEST` of the active version; without a single success it takes ten to retire it.
+It goes back to earlier versions only, never forward, so it cannot go round in a circle.
 """
 
 from __future__ import annotations
@@ -19,26 +20,11 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from blackboard.lately import Ended
 from blackboard.types import Status
 from registry.matching.evidence import TRIES, Record, bounds
 from registry.versions import Version
 
-OWN = frozenset(
-    (
-        *(
-            "syntax_error",
-            "import_error",
-            "missing_handler",
-            "signature_mismatch",
-            "handler_error",
-            "exited",
-            "crashed",
-        ),
-        *("timeout", "not_json", "result_too_large", "output_schema", "topic_schema", "protocol"),
-    )
-)
-"""Errors that speak against code. Of others somebody else may be the cause: who called it, a model, a budget, a peer, a process
-that died, work that waited too long. While one of those is down, whatever needs it fails, and none of it is worse than before."""
 FEWEST = 5
 """Tasks of the active version below which nothing follows. Of an earlier one,
 :data:`~registry.matching.evidence.TRIES` are enough to go back to it."""
@@ -60,49 +46,39 @@ class Judgement(NamedTuple):
         return f"{self.version.name} {self.version.sha[:12]} {done}: {self.reason}"
 
 
-def measured(version: Version, ended: Mapping[Status, int], heard: int | None = None) -> Record:
-    """The record of a version that counts for it and against it, without the failures that somebody has forgiven it.
-
-    Args:
-        heard: how many failures are known to be its own at most. Default: all may be.
-    """
-    record = Record(ended)
-    failed = max(0, record.failed - version.forgiven)
-    if heard is not None:
-        failed = min(failed, heard)
-    return Record({Status.SUCCEEDED: record.succeeded, Status.FAILED: failed})
+def measured(version: Version, ended: Ended) -> Record:
+    """The recent record of a version, without the failures that somebody has forgiven it."""
+    failed = min(ended.lately_failed, max(0, ended.failed - version.forgiven))
+    return Record({Status.SUCCEEDED: ended.lately_succeeded, Status.FAILED: failed})
 
 
-def judge(
-    versions: Sequence[Version], outcomes: Mapping[str, Mapping[Status, int]], heard: int | None = None
-) -> Judgement | None:
+def judge(versions: Sequence[Version], ended: Mapping[str, Ended]) -> Judgement | None:
     """What is to be done about a capability; None for nothing.
 
     Args:
         versions: of one capability, oldest first; without those that cannot be loaded.
-        outcomes: how their tasks ended: content hash to status to number.
-        heard: how many failures of the active one are known to be its own. Default: all may be.
+        ended: how their tasks ended, by content hash.
     """
     at = next((number for number, each in enumerate(versions) if each.state == "active"), None)
     if at is None or versions[at].artifact_sha is None:
         return None
     active = versions[at]
-    record = measured(active, outcomes.get(active.sha, {}), heard)
+    record = measured(active, ended.get(active.sha, Ended()))
     if record.tried < FEWEST:
         return None
     _, hopeful = _bounds(record)
     best, least, proven = None, hopeful, Record()
     for each in versions[:at]:
-        known = measured(each, outcomes.get(each.sha, {}))
+        known = measured(each, ended.get(each.sha, Ended()))
         cautious, _ = _bounds(known)
         if _may_return(each) and known.tried >= TRIES and cautious > least:
             best, least, proven = each, cautious, known
     if best is None and (hopeful >= HALF or active.manifest.grants.http_hosts):
         return None
-    said = f"{record.failed} of {record.tried} tasks failed, so at best {hopeful:.0%} succeed"
+    said = f"{record.failed} of the last {record.tried} tasks failed, so at best {hopeful:.0%} succeed"
     numbers: dict[str, JsonValue] = {"version": _numbers(active, record, "at_best", hopeful)}
     if best is not None:
-        said += f"; of {best.sha[:12]} {proven.failed} of {proven.tried} did, so at least {least:.0%} succeed"
+        said += f"; of {best.sha[:12]} {proven.failed} of the last {proven.tried} did, so at least {least:.0%} succeed"
         numbers["earlier"] = _numbers(best, proven, "at_least", least)
     return Judgement(active, best, said, numbers)
 

@@ -18,9 +18,8 @@ from registry.matching import (
     LexicalMatcher,
     Matcher,
 )
-from registry.matching.evidence import Record
 from registry.matching.refit import Refit
-from registry.records import Outcomes
+from registry.records import Lately, Outcomes
 from registry.reflecting import Reflecting
 from registry.signing import Signer, somebody
 from registry.versions import Version
@@ -39,6 +38,7 @@ class Registry(Reflecting):
         clock: seconds that only grow; how versions did is read again after ten of them.
         triggers: where the board keeps what its capabilities wait for; without it they wait for nothing.
         spent: reads what successful tasks took; without it only success counts.
+        ended: reads how the tasks of versions ended lately; without it :meth:`reflect` finds nothing to do.
     """
 
     def __init__(
@@ -50,9 +50,17 @@ class Registry(Reflecting):
         clock: Callable[[], float] = time.monotonic,
         triggers: TriggerIndex | None = None,
         spent: Outcomes | None = None,
+        ended: Lately | None = None,
     ) -> None:
         super().__init__(
-            catalog, outcomes, matcher if matcher is not None else LexicalMatcher(), signer, clock, triggers, spent
+            catalog,
+            outcomes,
+            matcher if matcher is not None else LexicalMatcher(),
+            signer,
+            clock,
+            triggers,
+            spent,
+            ended,
         )
 
     async def register(
@@ -66,6 +74,7 @@ class Registry(Reflecting):
         operation: str | None = None,
         sign: bool = True,
         by_rule: tuple[str, Mapping[str, JsonValue]] | None = None,
+        canary: float | None = None,
     ) -> Version:
         """Register a version, atomically; the same content is the same version however often it is registered.
 
@@ -80,6 +89,8 @@ class Registry(Reflecting):
             sign: vouch for it with the key of this process. Without a signature code cannot run until somebody signs.
             by_rule: the policy that lets it have its grants without a person, in words, and what it allows: an approval in
                 the audit, when this makes the version active.
+            canary: with ``activate``, the share of the runs that use it at first where the active version is code that did well
+                lately: that one stays the active one until :meth:`reflect` finds out more. Default: it is active at once.
 
         Returns:
             The version as it is now.
@@ -99,6 +110,9 @@ class Registry(Reflecting):
         if activate and record is not None and not record.passed:
             raise BadInput("activate", True, "It failed its exam; register it with activate=False or not at all.")
         sha, artifact_sha = manifest.content_hash(source), None if source is None else sha256(source)
+        sharing = None
+        if activate and canary is not None and artifact_sha is not None:
+            sharing, expected_active = await self._sharing(manifest.name, sha, canary, expected_active, proven=True)
         exam_text = None if record is None else canonical(record.model_dump(mode="json"))
         with told():
             written = await self._catalog.register(
@@ -115,6 +129,7 @@ class Registry(Reflecting):
                 operation=operation,
                 signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text) if sign else None,
                 by_rule=None if by_rule is None else (by_rule[0], canonical(dict(by_rule[1]))),
+                canary=sharing,
             )
         if written.changed:
             await self._warn(manifest)
@@ -123,20 +138,36 @@ class Registry(Reflecting):
         return await self.resolve(manifest.name, written.sha)
 
     async def activate(
-        self, name: str, sha: str, *, expected_active: str | None = ANY, reason: str = "", operation: str | None = None
-    ) -> Version:
+        self, name: str, sha: str, *, expected_active: str | None = ANY, reason: str = "", operation: str | None = None,
+        canary: float | None = None,
+    ) -> Version:  # fmt: skip
         """Make a version the active one, for example to go back to an older one; the one before is retired. On record.
 
         Tasks of it that have failed until now are not held against it: :meth:`reflect` judges it by those that follow.
 
+        Args:
+            canary: the share of the runs that use it; the active version stays the active one until :meth:`reflect` finds out
+                more. Default: all, at once; so a canary takes its place.
+
         Raises:
             UnknownRecord: no such version.
+            BadInput: a canary, and there is no active version with code to compare it with.
             Conflict: another version is active than expected.
-            ScriptRefused: code ``EXAM``, it failed its exam.
+            ScriptRefused: code ``EXAM``, it failed its exam; ``STATE``, it is the active one and cannot be a canary.
         """
+        if canary is not None:
+            if (await self.resolve(name, sha)).artifact_sha is None:
+                raise BadInput("canary", canary, f"{name} {sha[:12]} lives in a program; only code is tried.")
+            sharing, expected = await self._sharing(name, sha, canary, expected_active, proven=False)
+            await self._catalog.set_state(
+                name, sha, "canary", expected_active=expected or "", reason=reason, operation=operation,
+                decided=("tried", somebody()), canary=sharing,
+            )  # fmt: skip
+            return await self.resolve(name, sha)
+        (ended,) = await self._lately([(name, sha)]) if self._lately is not None else [None]
         await self._catalog.set_state(
             name, sha, "active", expected_active=expected_active or "", reason=reason, operation=operation,
-            decided=("activated", somebody()), forgiven=Record((await self.outcomes(name)).get(sha, {})).failed,
+            decided=("activated", somebody()), forgiven=None if ended is None else ended.failed,
         )  # fmt: skip
         await self.declare_triggers()
         return await self.resolve(name, sha)
@@ -166,7 +197,7 @@ class Registry(Reflecting):
         operation: str | None = None,
         by: str | None = None,
     ) -> Version | None:
-        """Stop offering a version (default: the active one). Runs that pinned it can still use it. On record.
+        """Stop offering a version (default: the active one, and its canary). Runs that pinned it can still use it. On record.
 
         Args:
             by: who retires it, for the audit. Default: the user of this process.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from blackboard.catalog_records import State, StoredVersion
+from blackboard.catalog_records import State, StoredVersion, Trial
 from blackboard.errors import ArbiterError
 from blackboard.types import Record
 from registry.content import sha256, text_hash
@@ -50,6 +50,11 @@ class Version(Record):
     """Whether it was the active one until another took its place, and nobody has retired it for its own sake."""
     forgiven: int = 0
     """How many of its tasks had failed when somebody last made it the active one: they are not held against it."""
+
+    canary: str | None = None
+    """Of the active version: content hash of the one that a share of the runs use instead, see :mod:`registry.canary`."""
+    trial: Trial | None = None
+    """Of a canary: which part of the runs use it, and what it is compared by."""
 
     @property
     def waits(self) -> bool:
@@ -104,4 +109,6 @@ def as_version(stored: StoredVersion, manifest: Manifest) -> Version:
         revoked=stored.revoked,
         replaced=stored.replaced,
         forgiven=stored.forgiven,
+        canary=stored.canary,
+        trial=stored.trial,
     )

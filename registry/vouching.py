@@ -44,6 +44,7 @@ class Vouching(Reading):
         self._verifier = Verifier()
         self.trust = Trust(catalog)
         """The keys whose signatures count on this board."""
+        self._on_trial = set[tuple[str, str]]()
 
     async def load(self, name: str, sha: str | None = None) -> Loaded:
         """A version that is about to run (default: the active one), with its code. Everything is read and verified anew.
@@ -65,9 +66,14 @@ class Vouching(Reading):
         source = verified_source(name, found.version.artifact_sha or "", found.source)
         self._verifier.check(found.version, manifest.grants, found.trust)
         version = as_version(found.version, manifest)
+        (self._on_trial.add if version.state == "canary" else self._on_trial.discard)((name, version.sha))
         if version.exam is not None and not version.exam.passed:
             raise SignatureRefused(name, version.sha, "exam", "it failed its exam. Use a version that passed.")
         return Loaded(version, source)
+
+    def on_trial(self, name: str, sha: str) -> bool:
+        """Whether a version was a canary when it was last loaded here."""
+        return (name, sha) in self._on_trial
 
     async def vouched(self, version: Version) -> bool:
         """Whether a version could be loaded now."""

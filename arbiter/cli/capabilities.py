@@ -34,7 +34,7 @@ def listing(arguments: argparse.Namespace) -> int:
 
 async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        registry = Registry(board.catalog, board.outcomes, spent=board.spent)
+        registry = Registry(board.catalog, board.outcomes, spent=board.spent, ended=board.ended)
         rows = await overview(registry, arguments.tenant, every=arguments.all)
         counts = by_name(await board.outcomes())
         known = (
@@ -55,6 +55,9 @@ async def _listing(arguments: argparse.Namespace) -> int:
             ("DESCRIPTION", {"spare": True}),
         ]  # fmt: skip
         output.print_table(head, [_row(row) for row in rows])
+        for row in rows:
+            if row.state == "canary":
+                output.note(f"{row.name} {row.sha[:12]}: {row.why}")
     else:
         output.note("no capabilities on this board")
     for name, why in unreadable.items():
@@ -243,7 +246,11 @@ def _suspected(version: Version) -> str:
 
 def activate(arguments: argparse.Namespace) -> int:
     """Offer a version in place of the one that is active."""
-    return asyncio.run(_moved(arguments, Registry.activate, "is offered from now on"))
+    share = arguments.canary
+    if share is None:
+        return asyncio.run(_moved(arguments, Registry.activate, "is offered from now on"))
+    tried = functools.partial(Registry.activate, canary=share)
+    return asyncio.run(_moved(arguments, tried, f"is used by {share:.3g} of the runs that begin to use it"))
 
 
 def retire(arguments: argparse.Namespace) -> int:
@@ -258,7 +265,7 @@ def revoke(arguments: argparse.Namespace) -> int:
 
 async def _moved(arguments: argparse.Namespace, move: Callable[..., Awaitable[object]], said: str) -> int:
     async with await Board.open(**options.place(arguments)) as board:
-        registry = Registry(board.catalog, board.outcomes, triggers=board.triggers)
+        registry = Registry(board.catalog, board.outcomes, triggers=board.triggers, ended=board.ended)
         version = _chosen(await registry.versions(arguments.name), arguments.sha)
         await move(registry, version.name, version.sha, reason=arguments.reason)
     output.note(f"{version.name} {version.sha[:12]} {said}")

@@ -92,6 +92,11 @@ ranking into probabilities on how the matcher's decisions turned out. See docs/m
         )
         if name in ("activate", "retire", "revoke", "refuse"):
             one.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
+        if name == "activate":
+            one.add_argument(
+                "--canary", metavar="SHARE", type=float,
+                help="at first for this share of the runs, such as 0.2, beside the active one; see docs/reflection.md",
+            )  # fmt: skip
         if name == "approve":
             one.add_argument(
                 "--source", metavar="LABEL", action="append", default=[],

@@ -135,7 +135,8 @@ async def capabilities(asked: Asked) -> Response:
     """What the board can do."""
     bodies.options(asked.request)
     registry = asked.client.registry
-    found = await registry.list(asked.token.tenant)
+    tried = [each.version for each in await registry.trials() if each.version.visible_to(asked.token.tenant)]
+    found = [*await registry.list(asked.token.tenant), *tried]
     counts = by_name(await asked.board.outcomes())
     known = {(row.name, row.sha): row for row in await overview(registry, asked.token.tenant)}
     listed = [

@@ -8,7 +8,8 @@
 --                        kept while others wait on it 11 ckpt     HASH   task id -> checkpoint
 --        4 lease  ZSET   task id by lease end         12 outcomes HASH   capability|version|status -> count
 --        5 wait   ZSET   task id by due time          13 quotas   HASH   subject -> its quota
---        6 due    ZSET   t:task, r:run by deadline    14 use      HASH   what quotas count: n: t: o: u: d: and a subject; s: what successes took
+--        6 due    ZSET   t:task, r:run by deadline    14 use      HASH   what quotas count: n: t: o: u: d: and a subject; s: what successes took,
+--                                                              f: failures, see failed_itself()
 --        7 ev     STREAM feed of the shard            15 dead     HASH   task or run id -> dead letter; '' -> how many dropped
 --                                                     16 deadx    ZSET   task or run id by time it was given up
 --                                                     17 audit    STREAM what people did to runs
@@ -34,6 +35,7 @@ local LETTERS = 10000                      -- dead letters of a shard; beyond, t
 local CORRECTED = {bad_input = 1, input_schema = 1, unresolved_reference = 1}
 local FEED_LENGTH = '100000'
 local TRAIL = 100000                       -- entries that the audit of a shard keeps, about
+local WINDOW = 50                          -- failures of a version that are kept
 local NEVER = '9007199254740991'           -- when what rests is due
 local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
@@ -424,8 +426,17 @@ local function close(id, t, status, completion)
   bump(id, t, status, 'task.completed', completion, true)
 end
 
--- What a report says of its error, beside the completion: type and message, and short where the type is long; '' where there
--- is none. A process of an earlier version says nothing.
+-- A version failed by its own doing: how many times it has, and for each of the latest how many tasks had succeeded until then.
+local function failed_itself(t)
+  local subject = t.cap .. '|' .. t.version
+  local count, kept = string.match(redis.call('HGET', USE, 'f:' .. subject) or '0', '^(%d+)(.*)$')
+  if tonumber(count) >= WINDOW then kept = string.match(kept, '^ %d+(.*)$') end
+  redis.call('HSET', USE, 'f:' .. subject, n2s(count + 1) .. kept .. ' '
+    .. (redis.call('HGET', OUTCOMES, subject .. '|succeeded') or '0'))
+end
+
+-- What a report says of its error, beside the completion: type and message, short where the type is long, and own where it
+-- speaks against the code; '' where there is none. A process of an earlier version says nothing.
 local function told(text)
   if text == '' then return false end
   return text and cjson.decode(text)
@@ -473,6 +484,7 @@ local function finish(id, t, status, completion, failure)
     if failure == nil then failure = cjson.decode(completion).error end
     if type(failure) ~= 'table' then failure = false end
     local kind = failure and (failure.short or failure.type) or 'unspecified'
+    if failure and failure.own and t.version then failed_itself(t) end
     if given_up(status) and not deciding(t) and not t.cxl and not CORRECTED[kind] then
       r = get_run(t.run)
       if r and not r.call then letter(id, t.run, r, t, status, kind) end

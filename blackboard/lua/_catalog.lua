@@ -48,9 +48,10 @@ local function revise()
   redis.call('SET', KEYS[1], REVISION)
 end
 
+local function store(id, h) redis.call('HSET', KEYS[2], id, cjson.encode(h)) end
 local function put(id, h)
   h.updated = digits(NOW)
-  redis.call('HSET', KEYS[2], id, cjson.encode(h))
+  store(id, h)
 end
 
 local function announce(verb, name, sha, state, reason)
@@ -60,12 +61,49 @@ local function announce(verb, name, sha, state, reason)
     'state', state, 'reason', reason, 'at', digits(NOW))
 end
 
+-- The header of an active version names its canary; that of the canary has share, of the runs, and trial: when it began, and how
+-- many tasks of the active version and of itself had succeeded and failed until then.
+-- The active version of a name, whose header is h, has no canary any more but the one to `keep`: that one was something else
+-- already. The caller writes h.
+local function end_canary(name, h, keep, reason)
+  local sha = h.canary
+  h.canary = nil
+  if not sha or sha == keep then return end
+  local id = name .. '|' .. sha
+  local other = header(id)
+  other.state, other.share, other.trial = 'retired', nil, nil
+  put(id, other)
+  announce('retired', name, sha, 'retired', reason)
+end
+-- The same, for a version that is the canary itself and becomes something else.
+local function no_canary(name, sha)
+  local active = redis.call('HGET', KEYS[5], name)
+  local h = active and header(name .. '|' .. active)
+  if h and h.canary == sha then
+    h.canary = nil
+    store(name .. '|' .. active, h)
+  end
+end
+-- Lets a share of the runs use a version that may take the place of the active one; in place of a canary there was before.
+local function try(name, sha, h, share, counts, reason)
+  local active = redis.call('HGET', KEYS[5], name)
+  local old = header(name .. '|' .. active)
+  end_canary(name, old, sha, 'superseded by ' .. sha)
+  old.canary = sha
+  store(name .. '|' .. active, old)
+  h.state, h.share, h.trial, h.replaced = 'canary', share, digits(NOW) .. ' ' .. counts, nil
+  put(name .. '|' .. sha, h)
+  announce('tried', name, sha, 'canary', reason)
+end
+
 -- Makes a version the active one of its name; the version that was active is retired, and remembers that it was replaced.
 local function activate(name, sha, h, reason)
   local id = name .. '|' .. sha
   local previous = redis.call('HGET', KEYS[5], name) or ''
+  h.share, h.trial = nil, nil
   if previous ~= '' and previous ~= sha then
     local old = header(name .. '|' .. previous)
+    end_canary(name, old, sha, 'superseded by ' .. sha)
     old.state, old.replaced = 'retired', '1'
     put(name .. '|' .. previous, old)
     announce('retired', name, previous, 'retired', 'superseded by ' .. sha)

@@ -4,6 +4,7 @@ local manifest, artifact, source = ARGV[5], ARGV[6], ARGV[7]
 local exam, verdict, wanted, expected = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local signature, key, public, created, by = ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 local policy, allowed = ARGV[17], ARGV[18] -- what let it have its grants without a person, for the audit; '' for nothing
+local share, counts = ARGV[19] or '', ARGV[20] -- of the runs that use it beside the active version, see try(); '' to be that one
 
 local done = replayed()
 if done then return done end
@@ -52,8 +53,13 @@ elseif signs then
   announce('signed', name, sha, known.state, key)
 end
 if stores_exam(id, exam) then examine(name, sha, known, exam, verdict) end
-if wanted == '1' and known.state ~= 'active' then
-  activate(name, sha, known, 'registered')
+local trial = share ~= '' and current ~= ''
+if wanted == '1' and known.state ~= 'active' and not (trial and known.state == 'canary') then
+  if trial then
+    try(name, sha, known, share, counts, 'registered')
+  else
+    activate(name, sha, known, 'registered')
+  end
   if policy ~= '' then audit('approved', id, known.signer or '', policy, 'by rule, without a person', allowed) end
 end
 return answer(id, current)

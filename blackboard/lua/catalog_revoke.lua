@@ -23,7 +23,9 @@ if not h then return refuse('UNKNOWN', 'no version ' .. sha .. ' of ' .. name) e
 if h.revoked then return {'0'} end
 -- The removal comes first: a server that is full lets a script that starts with it run to its end.
 if redis.call('HGET', KEYS[5], name) == sha then redis.call('HDEL', KEYS[5], name) end
-h.state, h.revoked = 'retired', digits(NOW)
+if h.state == 'canary' then no_canary(name, sha) end
+end_canary(name, h, '', sha .. ' is revoked')
+h.state, h.share, h.trial, h.revoked = 'retired', nil, nil, digits(NOW)
 put(id, h)
 announce('revoked', name, sha, 'retired', reason)
 audit(verb, id, h.signer or '', by, reason)

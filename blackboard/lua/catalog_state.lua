@@ -4,11 +4,14 @@ local exam, verdict, reason = ARGV[6], ARGV[7], ARGV[8]
 local signature, key, public, created, by = ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
 local verb, who = ARGV[14], ARGV[15]       -- of the decision behind it, for the audit; '' for none
 local detail, forgiven = ARGV[16], ARGV[17] -- of that decision; how many failures are not held against what becomes active
+local share, counts = ARGV[18] or '', ARGV[19] -- of what becomes a canary, see try()
+local trial = ARGV[20] or ''               -- what a canary must be in, for a decision about that; '' for any
 local MOVES = {
-  draft = {examined = true, active = true, retired = true},
-  examined = {active = true, retired = true},
+  draft = {examined = true, active = true, retired = true, canary = true},
+  examined = {active = true, retired = true, canary = true},
   active = {retired = true},
-  retired = {active = true},
+  retired = {active = true, canary = true},
+  canary = {active = true, retired = true},
 }
 
 local done = replayed()
@@ -27,10 +30,16 @@ if expected ~= '*' and current ~= expected and not (state == 'active' and curren
   return refuse('CONFLICT', 'the active version of ' .. name .. ' is ' .. (current == '' and 'none' or current)
     .. ', not ' .. (expected == '' and 'none' or expected) .. '; look at it and decide again')
 end
+if trial ~= '' and h.trial ~= trial then
+  return refuse('CONFLICT', name .. ' ' .. sha .. ' is not the canary any more that it was; look at it and decide again')
+end
+if state == 'canary' and current == '' then
+  return refuse('CONFLICT', 'no version of ' .. name .. ' is active that ' .. sha .. ' could be compared with')
+end
 local standing = verdict
 if standing == '' then standing = h.exam end
-if state == 'active' and standing == 'failed' then
-  return refuse('EXAM', name .. ' failed its exam; only a version that did not fail can be active')
+if (state == 'active' or state == 'canary') and standing == 'failed' then
+  return refuse('EXAM', name .. ' failed its exam; only a version that did not fail can be ' .. state)
 end
 if state == 'examined' and standing ~= 'passed' then
   return refuse('EXAM', name .. ' has no passed exam; give the record of one')
@@ -47,7 +56,9 @@ if no then return no end
 if state == 'retired' and (h.state ~= 'retired' or h.replaced) then
   -- The removal comes first: a server that is full lets a script that starts with it run to its end.
   if current == sha then redis.call('HDEL', KEYS[5], name) end
-  h.state, h.replaced = 'retired', nil
+  if h.state == 'canary' then no_canary(name, sha) end
+  end_canary(name, h, '', sha .. ' is retired')
+  h.state, h.replaced, h.share, h.trial = 'retired', nil, nil, nil
   put(id, h)
   announce('retired', name, sha, 'retired', reason)
   if verb ~= '' then audit(verb, id, h.signer or '', who, reason, detail) end
@@ -60,6 +71,10 @@ if state == 'examined' and h.state == 'draft' then
   h.state = 'examined'
   put(id, h)
   announce('examined', name, sha, 'examined', standing)
+end
+if state == 'canary' and h.state ~= 'canary' then
+  try(name, sha, h, share, counts, reason)
+  if verb ~= '' then audit(verb, id, h.signer or '', who, reason, detail) end
 end
 if state == 'active' and h.state ~= 'active' then
   if forgiven ~= '' then h.forgiven = forgiven end

@@ -105,6 +105,28 @@ def test_an_operator_goes_back_to_a_version_and_offers_none_on_record(on: list[s
     }
 
 
+def test_an_operator_lets_a_share_of_the_runs_try_a_version_and_sees_how_it_stands(
+    on: list[str], tmp_path: Path
+) -> None:
+    command("keys", "trust", *on, data=tmp_path)
+    old, new = register(on, tmp_path), register(on, tmp_path, "Gives one, better.")
+    command("capabilities", "activate", "one", "--sha", old[:8], *on, data=tmp_path)
+    share = ["--canary", "0.25", "--reason", "it is faster"]
+    said = command("capabilities", "activate", "one", "--sha", new[:8], *share, *on, data=tmp_path)
+    assert "is used by 0.25 of the runs that begin to use it" in said
+    rows = records(command("capabilities", "--json", *on, data=tmp_path))
+    assert [(row["sha"], row["state"]) for row in rows] == [(old, "active"), (new, "canary")]
+    assert rows[1]["why"].startswith("canary for 0.25 of the runs: 0 of 0 tasks succeeded")
+    assert "to take its place it needs about" in command("capabilities", *on, data=tmp_path)
+    found = [one for one in records(command("doctor", "--json", *on, data=tmp_path)) if one["name"] == "canary"]
+    assert [(one["level"], f"one {new[:12]}, canary for" in one["said"]) for one in found] == [("warn", True)]
+    (kept,) = records(command("audit", "--json", "--where", "kind=version.tried", *on, data=tmp_path))
+    assert (kept["subject"], kept["reason"]) == (f"one|{new}", "it is faster")
+    command("capabilities", "retire", "one", "--sha", new[:8], *on, data=tmp_path)
+    refused = command("capabilities", "activate", "one", "--sha", old[:8], *share, *on, data=tmp_path, code=2)
+    assert "no other active version with code" in refused
+
+
 def test_a_part_of_what_a_key_signed_is_revoked_by_time(on: list[str], tmp_path: Path) -> None:
     command("keys", "trust", *on, data=tmp_path)
     register(on, tmp_path)

@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blackboard.catalog import Catalog
+from blackboard.catalog_records import Sharing
 from blackboard.errors import ScriptRefused
 from blackboard.testing import RedisServer
+from blackboard.trust import Trust
 
 server = catalog_support.server
 
@@ -96,6 +98,11 @@ end}, {__index = redis})
         await put(catalog, "add", "1", exam="{}", verdict="passed")
         await put(catalog, "add", "2")
         await catalog.set_state("add", sha("add1"), "active")
+        await put(catalog, "add", "2", canary=SHARE)
+        await catalog.set_state("add", sha("add2"), "retired")
+        await catalog.set_state("add", sha("add2"), "canary", canary=SHARE)
+        await catalog.set_state("add", sha("add2"), "active")
+        await catalog.set_state("add", sha("add1"), "canary", canary=SHARE)
         await catalog.set_state("add", None, "retired")
         await catalog.get("add", sha("add1"))
         await sign_and_revoke(catalog)
@@ -117,8 +124,11 @@ end}, {__index = redis})
     await client.aclose()
 
 
+SHARE = Sharing(0.5, (1, 2, 3, 4))
 STEP = st.tuples(
-    st.sampled_from(["register", "draft", "pass", "fail", "activate", "retire", "retire_active"]),
+    st.sampled_from(
+        ["register", "draft", "pass", "fail", "activate", "retire", "retire_active", "canary", "try", "revoke"]
+    ),
     st.sampled_from(["a", "b"]),
     st.integers(0, 2),
     st.booleans(),
@@ -128,7 +138,7 @@ STEP = st.tuples(
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=st.lists(STEP, max_size=15))
 def test_any_sequence_of_calls_keeps_the_invariants(steps: list[tuple[str, str, int, bool]]) -> None:
-    """At most one active version of a name, the pointer names it, and the log rebuilds the states (G9)."""
+    """At most one active version of a name, the pointer names it, its canary has that state, and the log rebuilds them (G9)."""
 
     async def play() -> None:
         client = fakeredis.FakeAsyncRedis(decode_responses=True)
@@ -145,6 +155,13 @@ def test_any_sequence_of_calls_keeps_the_invariants(steps: list[tuple[str, str, 
             assert told == states
             assert {key for key, state in states.items() if state == "active"} == {
                 (name, one) for name, one in held.items() if one
+            }
+            found = {each: await catalog.get(*each) for each in states}
+            assert {
+                (name, one.canary) for (name, _), one in found.items() if one and one.canary and one.state == "active"
+            } == {key for key, state in states.items() if state == "canary"}
+            assert {key for key, one in found.items() if one and one.trial} == {
+                key for key, state in states.items() if state == "canary"
             }
         await client.aclose()
 
@@ -169,6 +186,12 @@ async def step(catalog: Catalog, what: str, name: str, version: int, operation: 
                 )
             case "activate":
                 await catalog.set_state(name, one, "active", operation=operation)
+            case "canary":
+                await put(catalog, name, str(version), canary=SHARE, operation=operation)
+            case "try":
+                await catalog.set_state(name, one, "canary", canary=SHARE, operation=operation)
+            case "revoke":
+                await Trust(catalog).revoke_version(name, one, by="ann")
             case "retire":
                 await catalog.set_state(name, one, "retired", operation=operation)
             case _:

@@ -77,20 +77,21 @@ async def test_g3_whatever_a_handler_does_its_task_ends_with_a_word_for_it(
     await crew.end(run, "next")
 
 
-@pytest.mark.parametrize(("handle", "kinds"), [(raises, ["internal_error"]), (returns_nan, ["not_json"]), (finish, [])])
-async def test_whoever_listens_is_told_of_each_attempt_that_was_no_success_once_that_is_written(
+@pytest.mark.parametrize(
+    ("handle", "kinds"), [(raises, ["internal_error"]), (returns_nan, ["not_json"]), (finish, ["none"])]
+)
+async def test_whoever_listens_is_told_of_each_attempt_once_its_end_is_written(
     crew: Crew, handle: Handler, kinds: list[str]
 ) -> None:
     heard: list[str] = []
 
-    def unsuccessful(claim: Claim, completion: Completion) -> None:
-        assert completion.error is not None
-        heard.append(completion.error.type)
+    def ended(claim: Claim, completion: Completion) -> None:
+        heard.append(completion.error.type if completion.error is not None else "none")
         written.append(asyncio.create_task(crew.ended(claim.task_id)))
 
     written: list[asyncio.Task[bool]] = []
     run = await crew.run(spec("a", retry=ONCE))
-    worker = crew.hire(handle, unsuccessful=unsuccessful)
+    worker = crew.hire(handle, ended=ended)
     await crew.end(run, "a")
     await worker.drain(30)
     assert heard == kinds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import signing_support
 from signing_support import CODE, EXAM, PREFIX
 
 from blackboard.catalog import Catalog
+from blackboard.lately import Ended
 from registry import Grants, Manifest, Registry, Version, capability
 from registry.reflection import Judgement
 
@@ -24,18 +25,17 @@ class Measured:
     """Counters of ended tasks, and processes that read them."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        self.client, self.counters, self.read = client, dict[str, int](), 0
+        self.client, self.counters, self.read = client, dict[tuple[str, str], Ended](), 0
 
-    async def outcomes(self) -> dict[str, int]:
-        self.read += 1
-        return dict(self.counters)
+    async def lately(self, versions: Sequence[tuple[str, str]]) -> list[Ended]:
+        self.read += len(versions)
+        return [self.counters.get(each, Ended()) for each in versions]
 
     def ended(self, version: Version, succeeded: int, failed: int) -> None:
-        self.counters[f"{version.name}|{version.sha}|succeeded"] = succeeded
-        self.counters[f"{version.name}|{version.sha}|failed"] = failed
+        self.counters[version.name, version.sha] = Ended(succeeded, failed, succeeded, failed)
 
     def process(self) -> Registry:
-        return Registry(Catalog(self.client, "test"), self.outcomes)
+        return Registry(Catalog(self.client, "test"), ended=self.lately)
 
     def late(self, meanwhile: Meanwhile) -> Registry:
         """A process in which something happens between a decision and what it does about it."""
@@ -45,7 +45,7 @@ class Measured:
                 await meanwhile()
                 return await super()._carried_out(judgement)
 
-        return Late(Catalog(self.client, "test"), self.outcomes)
+        return Late(Catalog(self.client, "test"), ended=self.lately)
 
     async def records(self) -> list[dict[str, str]]:
         """Of what was decided about versions, oldest first."""
@@ -81,8 +81,8 @@ async def active(measured: Measured, name: str = "echo") -> str | None:
 async def test_what_fails_gives_way_to_the_version_before_and_it_is_on_record_why(measured: Measured) -> None:
     old, new = await two(measured)
     registry = measured.process()
-    (done,) = await registry.reflect({("echo", new.sha): 20})
-    assert str(done).startswith(f"echo {new.sha[:12]} went back to {old.sha[:12]}: 20 of 20 tasks failed")
+    (done,) = await registry.reflect({("echo", new.sha)})
+    assert str(done).startswith(f"echo {new.sha[:12]} went back to {old.sha[:12]}: 20 of the last 20 tasks failed")
     assert [each.sha for each in await registry.list()] == [old.sha]
     (record,) = await measured.records()
     assert (record["verb"], record["subject"]) == ("activated", f"echo|{old.sha}")
@@ -182,12 +182,12 @@ async def test_what_a_person_made_active_again_is_judged_by_what_follows(measure
     assert await active(measured) == old.sha
 
 
-async def test_failures_that_are_not_its_own_are_not_held_against_a_version(measured: Measured) -> None:
+async def test_what_worked_for_long_and_breaks_today_is_judged_by_its_latest_tasks(measured: Measured) -> None:
     old, new = await two(measured)
-    assert await measured.process().reflect({("echo", new.sha): 4}) == []
-    assert await active(measured) == new.sha
-    (done,) = await measured.process().reflect({("echo", new.sha): 5})
-    assert done.reason.startswith("5 of 5 tasks failed")
+    measured.ended(old, 50, 0)
+    measured.counters[new.name, new.sha] = Ended(succeeded=1000, failed=10, lately_succeeded=40, lately_failed=10)
+    (done,) = await measured.process().reflect()
+    assert done.reason.startswith("10 of the last 50 tasks failed")
     assert await active(measured) == old.sha
 
 
@@ -224,5 +224,5 @@ async def test_nothing_is_read_for_what_is_not_judged(measured: Measured) -> Non
     registry = measured.process()
     function = await registry.register(add.manifest)
     measured.ended(function, 0, 100)
-    assert await registry.reflect({("add", function.sha): 9, ("echo", old.sha): 9, ("gone", new.sha): 9}) == []
+    assert await registry.reflect({("add", function.sha), ("echo", old.sha), ("gone", new.sha)}) == []
     assert measured.read == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blackboard.types import Status
+from blackboard.lately import WINDOW, Ended
 from registry import Grants, Manifest, Version
 from registry.matching.evidence import TRIES
 from registry.reflection import FEWEST, judge
@@ -30,10 +31,8 @@ def line(count: int, active: int) -> list[Version]:
     return [version(number, "active" if number == active else "retired") for number in range(count)]
 
 
-def ended(*counts: Counts) -> dict[str, dict[Status, int]]:
-    return {
-        version(number).sha: {Status.SUCCEEDED: good, Status.FAILED: bad} for number, (good, bad) in enumerate(counts)
-    }
+def ended(*counts: Counts) -> dict[str, Ended]:
+    return {version(number).sha: Ended(*each, *each) for number, each in enumerate(counts)}
 
 
 def decided(versions: list[Version], *counts: Counts) -> str:
@@ -48,7 +47,9 @@ def test_a_version_that_fails_gives_way_to_the_one_before_that_did_well_and_the_
     found = judge(line(2, 1), ended((10, 0), (0, 20)))
     assert found is not None
     assert found.back_to == version(0)
-    assert found.reason.startswith("20 of 20 tasks failed, so at best 30% succeed; of 000000000000 0 of 10 did")
+    assert found.reason.startswith(
+        "20 of the last 20 tasks failed, so at best 30% succeed; of 000000000000 0 of the last 10 did"
+    )
     assert found.numbers == {
         "version": {"sha": version(1).sha, "succeeded": 0, "failed": 20, "at_best": 0.3038},
         "earlier": {"sha": version(0).sha, "succeeded": 10, "failed": 0, "at_least": 0.8918},
@@ -95,18 +96,20 @@ def test_without_a_better_one_it_takes_ten_failures_in_a_row_to_be_retired() -> 
     assert decided([version(0)], (0, 30)) == "", "none is active"
 
 
-def test_only_what_speaks_against_the_code_counts() -> None:
-    sha = version(0).sha
-    others = {Status.CANCELLED: 50, Status.REFUSED: 50}
-    assert judge(line(1, 0), {sha: others}) is None
-    assert judge(line(1, 0), {sha: {Status.TIMED_OUT: 10}}) is not None
-
-
 def test_what_failed_before_somebody_made_it_the_active_one_is_not_held_against_it() -> None:
     versions = [version(0), version(1, "active", forgiven=20)]
     assert decided(versions, (10, 0), (0, 20)) == ""
     assert decided(versions, (10, 0), (0, 24)) == ""
     assert decided(versions, (10, 0), (0, 25)) == "0"
+
+
+def test_what_broke_is_noticed_within_its_latest_tasks_however_well_it_did_before() -> None:
+    def latest(failed: int) -> Counts:
+        return WINDOW - failed, failed
+
+    assert [decided(line(2, 1), (45, 5), latest(failed)) for failed in (13, 14)] == ["", "0"]
+    assert [decided(line(2, 1), (50, 0), latest(failed)) for failed in (5, 6)] == ["", "0"]
+    assert [decided(line(1, 0), latest(failed)) for failed in (33, 34)] == ["", "retire"]
 
 
 @pytest.mark.parametrize(("success", "least", "most"), [(0.9, 0.0, 0.03), (0.7, 1.0, 1.0)])
@@ -115,13 +118,10 @@ def test_looked_at_after_each_failure_what_is_as_good_stays_and_what_is_clearly_
 ) -> None:
     chance, versions, left = random.Random(1), line(2, 1), 0
     for _ in range(200):
-        good = bad = 0
-        while good + bad < 200:
-            if chance.random() < success:
-                good += 1
-                continue
-            bad += 1
-            if decided(versions, (90, 10), (good, bad)):
+        latest: deque[bool] = deque(maxlen=WINDOW)
+        for _ in range(200):
+            latest.append(chance.random() < success)
+            if not latest[-1] and decided(versions, (45, 5), (sum(latest), len(latest) - sum(latest))):
                 left += 1
                 break
     assert least <= left / 200 <= most

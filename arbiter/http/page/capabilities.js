@@ -9,7 +9,7 @@ const link = (name, sha) => `#/capabilities/${part(name)}${sha ? `?sha=${part(sh
 export async function capabilities(page) {
   page.title("Capabilities");
   const listed = table("Capabilities by name", [
-    ["Name", (each) => h("a", { href: link(each.name) }, each.name)],
+    ["Name", (each) => h("a", { href: link(each.name, each.state === "canary" ? each.sha : "") }, each.name)],
     ["Version", (each) => [h("code", {}, each.sha.slice(0, 12)), each.version_count > 1 ? ` of ${each.version_count}` : ""]],
     ["Health", (each) => [badge(each.health ?? "new"), each.why ? ` ${line(each.why)}` : ""]],
     ["Kind", (each) => each.kind],
@@ -19,7 +19,7 @@ export async function capabilities(page) {
     ["Takes", (each) => seconds(each.seconds)],
     ["Tokens", (each) => (each.tokens ? Math.round(each.tokens).toLocaleString() : "")],
     ["Description", (each) => line(each.description, 200)],
-  ], (each) => each.name, "This board can do nothing yet.");
+  ], (each) => `${each.name} ${each.sha}`, "This board can do nothing yet.");
   page.show(h("h1", {}, "Capabilities"), listed);
   repeated(async () => {
     listed.update((await ask("GET", "v1/capabilities", { signal: page.signal })).capabilities);
