@@ -68,7 +68,7 @@ def matching(arguments: argparse.Namespace) -> int:
             _print(report)
     if arguments.refit:
         seen = [case for report in reports for case in report.cases]
-        fitted = calibration.fit([case[:2] for case in seen], counts=[case.count for case in seen])
+        fitted = calibration.fit([case[:2] for case in seen], counts=[case.weight for case in seen])
         Path(arguments.refit).write_text(fitted.model_dump_json() + "\n", "utf-8")
         output.note(f"{arguments.refit}: fitted on {fitted.cases:,} cases")
     if target is not None:

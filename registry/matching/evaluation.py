@@ -50,7 +50,7 @@ class Seen(NamedTuple):
     signals: Signals
     right: bool
     """The best candidate was a right one."""
-    count: float = 1.0
+    weight: float = 1.0
     """How much it counts in a fit."""
 
 
@@ -172,8 +172,8 @@ def evaluate(
 def _counting(cases: Iterable[Seen], whole: float) -> list[Seen]:
     """Cases that count so much together."""
     found = list(cases)
-    each = whole / (sum(case.count for case in found) or 1.0)
-    return [case._replace(count=case.count * each) for case in found]
+    each = whole / (sum(case.weight for case in found) or 1.0)
+    return [case._replace(weight=case.weight * each) for case in found]
 
 
 def _encode(matcher: Matcher, say: Callable[[int], None]) -> None:

@@ -20,7 +20,7 @@ from blackboard.errors import BadInput
 from blackboard.testing import RedisServer
 
 log = logging.getLogger("arbiter.forged")
-FORGED = 'a\n{"level": "INFO", "message": "forged"}\r\n\u2028\x85\x1b[31mred\udc00'
+FORGED = 'a\n{"level": "INFO", "message": "forged"}\r\n\u2028\x85\x1b[31mred'
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -50,6 +50,11 @@ def test_a_record_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[s
 def test_arguments_that_do_not_fit_make_a_line_all_the_same() -> None:
     record = logging.LogRecord("arbiter", logging.INFO, "here.py", 1, "%d of %d", (1,), None)
     assert json.loads(JsonLines().format(record))["message"] == "%d of %d (1,)"
+
+
+def test_half_a_character_makes_a_line_all_the_same() -> None:
+    record = logging.LogRecord("arbiter", logging.INFO, "here.py", 1, "red\udc00", (), None)
+    assert JsonLines().format(record).isascii()
 
 
 def test_secrets_are_taken_out_of_every_field(capsys: pytest.CaptureFixture[str]) -> None:

@@ -382,7 +382,7 @@ def test_a_fit_counts_every_corpus_alike_however_many_needs_it_has_and_few_for_l
         seen = evaluate(corpus, {"matcher": LexicalMatcher()}, small=[LexicalMatcher]).cases
         assert any(case.right for case in seen)
         assert any(not case.right for case in seen)
-        return sum(case.count for case in seen)
+        return sum(case.weight for case in seen)
 
     enough = counted(120)
     assert counted(150) == pytest.approx(enough)
