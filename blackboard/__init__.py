@@ -7,6 +7,8 @@
 * :mod:`blackboard.claims`, :mod:`blackboard.references`: what a worker is handed, with references to earlier results.
 * :mod:`blackboard.worker`, :mod:`blackboard.attempt`, :mod:`blackboard.heartbeat`, :mod:`blackboard.sweeper`: the claim loop and
   the leases of every role, what a handler sees and reports, and what does what is due.
+* :mod:`blackboard.timings`, :mod:`blackboard.tracing`, :mod:`blackboard.current`: how long things took in this process, its
+  spans, and whose attempt is at work, for whoever tells operators.
 * :mod:`blackboard.events`, :mod:`blackboard.feed`, :mod:`blackboard.feed_since`: typed CloudEvents, following them, and what was
   missed.
 * :mod:`blackboard.catalog`, :mod:`blackboard.lessons`: storage primitives of the registry, and what it learnt from use.

@@ -6,6 +6,7 @@
                   ``examples`` how each is used, ``mistakes`` what a wrong line is answered with
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs
+``json_log``      the log as JSON lines
 ``runs``          run, submit, call, runs, show, events, cancel
 ``why``           why
 ``dead``          dead list, show, redrive, discard
