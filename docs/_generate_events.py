@@ -627,7 +627,7 @@ log. Between runs, and between a log and the feed, `time` and `sequence` are onl
 **Changes.** Data may gain fields; a reader must ignore those it does not know. A field that changes its meaning makes a new type
 (`….v2`).
 
-The registry keeps a log of its own, `registered`, `examined`, `activated` and `retired` for each version, which
+The registry keeps a log of its own, `registered`, `examined`, `tried`, `activated` and `retired` for each version, which
 `Registry.changes()` pages through. It is not part of any run.
 """
 
