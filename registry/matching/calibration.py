@@ -1,6 +1,6 @@
 """From how sure a ranking looks to how often such a ranking is right: a logistic model of a few signals.
 
-What is shipped beside this module was fitted on 27 public corpora, those for development and others of commands and of tools
+What is shipped beside this module was fitted on 26 public corpora, those for development and others of commands and of tools
 that agents use, each of which counts about the same: on the whole of each, and on parts of 5 to 90 capabilities.
 ``arbiter eval matching DIR --refit FILE`` fits one so on corpora of yours. An installation refits it from its own outcomes: the
 shipped model is then what is believed until they say otherwise.
