@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -36,6 +37,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.a: Arbiter | None = None
+        self.url = f"memory://{uuid4().hex}"
         self.ran: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -72,7 +74,7 @@ async def arbiter(
     stage: Stage, *capabilities: Capability[..., Any], url: str = "", **more: Any
 ) -> AsyncIterator[Arbiter]:
     given: dict[str, Any] = {"roles": ("arbiter", "wrapper"), "model": NOTHING, "isolation": "process", **more}
-    async with Arbiter(url or f"memory://{id(stage)}", capabilities=capabilities, **given) as a:
+    async with Arbiter(url or stage.url, capabilities=capabilities, **given) as a:
         stage.a = a
         yield a
         assert not await faults(a.board)

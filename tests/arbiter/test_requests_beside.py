@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from arbiter_support import arbiter
@@ -166,7 +167,7 @@ async def test_bidders_are_asked_at_once_up_to_a_bound_whatever_else_may_run_at_
     terms = AgendaTerms(concurrency=1, strategy="fair_share")
     asked = Posting("requests.bank", ASKED.model_copy(update={"seconds": 60.0}).content())
     never = ScriptedModel(["unused"])
-    async with Arbiter(f"memory://{id(gate)}", never, roles=["arbiter"], capabilities=[consider, other]) as a:
+    async with Arbiter(f"memory://{uuid4().hex}", never, roles=["arbiter"], capabilities=[consider, other]) as a:
         run_id = await a.submit(Inquiry([*known, asked], terms))
         agenda = a.agenda(run_id)
         async with asyncio.timeout(40):
