@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 import redis.asyncio
 import signing_support
+from reflecting_support import Measured
 from signing_support import CODE, EXAM
 
-from blackboard.catalog import Catalog
 from blackboard.errors import BadInput, Conflict, ScriptRefused
-from blackboard.lately import Ended
 from registry import Grants, Manifest, Registry, Version, capability
-from registry.canary import Verdict
 
 client = signing_support.client
-Meanwhile = Callable[[], Awaitable[Any]]
-
-
-class Board:
-    """Counters of ended tasks, and processes that read them."""
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self.client, self.counters = client, dict[tuple[str, str], Ended]()
-
-    async def lately(self, versions: Sequence[tuple[str, str]]) -> list[Ended]:
-        return [self.counters.get(each, Ended()) for each in versions]
-
-    def ended(self, version: Version, succeeded: int, failed: int) -> None:
-        self.counters[version.name, version.sha] = Ended(succeeded, failed, succeeded, failed)
-
-    def process(self) -> Registry:
-        return Registry(Catalog(self.client, "test"), ended=self.lately)
-
-    def late(self, meanwhile: Meanwhile) -> Registry:
-        """A process in which something happens between a decision and what it does about it."""
-
-        class Late(Registry):
-            async def _pronounced(self, active: Version, verdict: Verdict) -> bool:
-                await meanwhile()
-                return await super()._pronounced(active, verdict)
-
-        return Late(Catalog(self.client, "test"), ended=self.lately)
-
-    async def states(self, name: str = "echo") -> list[str]:
-        return [each.state for each in await self.process().versions(name)]
-
-    async def records(self) -> list[dict[str, str]]:
-        """Of what was decided about versions, oldest first."""
-        found = await Catalog(self.client, "test").audit(("activated", "retired", "tried"))
-        return [fields for _, fields in reversed(found)]
 
 
 @pytest.fixture
-def board(client: redis.asyncio.Redis) -> Board:
-    return Board(client)
+def board(client: redis.asyncio.Redis) -> Measured:
+    return Measured(client)
 
 
 def make(name: str = "echo", **changes: Any) -> Manifest:
@@ -66,7 +28,7 @@ def make(name: str = "echo", **changes: Any) -> Manifest:
     return signing_support.make(name, **{"grants": Grants(), **changes})
 
 
-async def two(board: Board, share: float = 0.5, name: str = "echo") -> tuple[Version, Version]:
+async def two(board: Measured, share: float = 0.5, name: str = "echo") -> tuple[Version, Version]:
     """An active version that did well, and its canary."""
     registry = board.process()
     old = await registry.register(make(name), source=CODE, exam=EXAM)
@@ -81,7 +43,7 @@ async def chosen(registry: Registry, runs: int = 200, name: str = "echo") -> lis
     return [(await registry.tried(active, f"r{number}")).sha for number in range(runs)]
 
 
-async def test_a_share_of_the_runs_use_it_and_the_active_version_stays_the_one_that_is_offered(board: Board) -> None:
+async def test_a_share_of_the_runs_use_it_and_the_active_version_stays_the_one_that_is_offered(board: Measured) -> None:
     old, new = await two(board, 0.25)
     registry = board.process()
     assert [each.sha for each in await registry.list()] == [old.sha]
@@ -93,7 +55,7 @@ async def test_a_share_of_the_runs_use_it_and_the_active_version_stays_the_one_t
     assert (await registry.load("echo", new.sha)).version.sha == new.sha
 
 
-async def test_the_first_version_and_one_after_what_did_not_do_well_is_active_at_once(board: Board) -> None:
+async def test_the_first_version_and_one_after_what_did_not_do_well_is_active_at_once(board: Measured) -> None:
     registry = board.process()
     first = await registry.register(make(), source=CODE, exam=EXAM, canary=0.5)
     assert first.state == "active"
@@ -108,7 +70,7 @@ async def test_the_first_version_and_one_after_what_did_not_do_well_is_active_at
     assert fourth.state == "active", "what cannot run is no standard"
 
 
-async def test_what_a_program_has_is_not_tried(board: Board) -> None:
+async def test_what_a_program_has_is_not_tried(board: Measured) -> None:
     @capability
     def echo(a: int) -> int:
         """Say it back."""
@@ -126,7 +88,7 @@ async def test_what_a_program_has_is_not_tried(board: Board) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 3, float("nan")])
-async def test_what_is_no_share_is_refused(board: Board, share: float) -> None:
+async def test_what_is_no_share_is_refused(board: Measured, share: float) -> None:
     _, new = await two(board)
     with pytest.raises(BadInput, match="canary"):
         await board.process().activate("echo", new.sha, canary=share)
@@ -134,7 +96,7 @@ async def test_what_is_no_share_is_refused(board: Board, share: float) -> None:
         await board.process().register(make(description="3"), source=CODE, exam=EXAM, canary=share)
 
 
-async def test_one_that_is_not_worse_takes_the_place_and_it_is_on_record_why(board: Board) -> None:
+async def test_one_that_is_not_worse_takes_the_place_and_it_is_on_record_why(board: Measured) -> None:
     old, new = await two(board)
     board.ended(old, 110, 1)
     board.ended(new, 40, 0)
@@ -154,7 +116,7 @@ async def test_one_that_is_not_worse_takes_the_place_and_it_is_on_record_why(boa
     assert str(back).startswith(f"echo {new.sha[:12]} went back to {old.sha[:12]}")
 
 
-async def test_one_that_is_worse_is_ended_and_not_gone_back_to(board: Board) -> None:
+async def test_one_that_is_worse_is_ended_and_not_gone_back_to(board: Measured) -> None:
     old, new = await two(board)
     board.ended(old, 30, 1)
     board.ended(new, 0, 2)
@@ -172,7 +134,7 @@ async def test_one_that_is_worse_is_ended_and_not_gone_back_to(board: Board) -> 
     assert "retired" in str(judged)
 
 
-async def test_nothing_else_is_decided_about_the_active_version_meanwhile(board: Board) -> None:
+async def test_nothing_else_is_decided_about_the_active_version_meanwhile(board: Measured) -> None:
     old, new = await two(board)
     board.ended(old, 10, 60)
     assert await board.process().reflect() == []
@@ -182,7 +144,7 @@ async def test_nothing_else_is_decided_about_the_active_version_meanwhile(board:
     assert await board.states() == ["retired", "active"]
 
 
-async def test_without_tasks_it_stays_and_says_how_many_are_missing(board: Board) -> None:
+async def test_without_tasks_it_stays_and_says_how_many_are_missing(board: Measured) -> None:
     await two(board)
     board.ended(await board.process().resolve("echo"), 1000, 1)
     assert await board.process().reflect() == []
@@ -197,7 +159,7 @@ async def test_without_tasks_it_stays_and_says_how_many_are_missing(board: Board
 
 
 @pytest.mark.parametrize("good", [True, False], ids=["takes the place", "is ended"])
-async def test_processes_that_decide_at_the_same_time_do_it_once(board: Board, good: bool) -> None:
+async def test_processes_that_decide_at_the_same_time_do_it_once(board: Measured, good: bool) -> None:
     names = ("one", "two", "three")
     for name in names:
         old, new = await two(board, name=name)
@@ -209,7 +171,7 @@ async def test_processes_that_decide_at_the_same_time_do_it_once(board: Board, g
         assert await board.states(name) == (["retired", "active"] if good else ["active", "retired"])
 
 
-async def test_what_a_process_decided_that_died_before_it_acted_another_does(board: Board) -> None:
+async def test_what_a_process_decided_that_died_before_it_acted_another_does(board: Measured) -> None:
     old, new = await two(board)
     board.ended(old, 110, 1)
     board.ended(new, 80, 0)
@@ -256,7 +218,9 @@ async def revoked(registry: Registry, old: Version, new: Version) -> None:
     ],
 )
 @pytest.mark.parametrize("good", [True, False])
-async def test_what_somebody_decided_meanwhile_stands(board: Board, person: Any, states: list[str], good: bool) -> None:
+async def test_what_somebody_decided_meanwhile_stands(
+    board: Measured, person: Any, states: list[str], good: bool
+) -> None:
     old, new = await two(board)
     board.ended(old, 110, 1)
     board.ended(new, 80 * good, 80 * (not good))
@@ -266,7 +230,7 @@ async def test_what_somebody_decided_meanwhile_stands(board: Board, person: Any,
     assert not [each for each in await board.records() if each["by"].startswith("reflection")]
 
 
-async def test_retiring_the_active_version_ends_its_canary_as_revoking_it_does(board: Board) -> None:
+async def test_retiring_the_active_version_ends_its_canary_as_revoking_it_does(board: Measured) -> None:
     old, _ = await two(board)
     assert (await board.process().retire("echo")) is not None
     assert await board.states() == ["retired", "retired"]
@@ -279,7 +243,7 @@ async def test_retiring_the_active_version_ends_its_canary_as_revoking_it_does(b
     assert (await board.process().resolve("other", new.sha)).trial is None
 
 
-async def test_another_canary_takes_the_place_of_the_one_there_was(board: Board) -> None:
+async def test_another_canary_takes_the_place_of_the_one_there_was(board: Measured) -> None:
     old, new = await two(board)
     third = await board.process().register(make(description="Third."), source=CODE, exam=EXAM, canary=0.5)
     assert await board.states() == ["active", "retired", "canary"]
@@ -288,7 +252,7 @@ async def test_another_canary_takes_the_place_of_the_one_there_was(board: Board)
     assert await board.process().reflect() == []
 
 
-async def test_a_second_trial_of_the_same_version_begins_anew(board: Board) -> None:
+async def test_a_second_trial_of_the_same_version_begins_anew(board: Measured) -> None:
     old, new = await two(board)
     board.ended(old, 110, 1)
     board.ended(new, 0, 80)
@@ -304,7 +268,7 @@ async def test_a_second_trial_of_the_same_version_begins_anew(board: Board) -> N
     assert await board.states() == ["retired", "active"]
 
 
-async def test_registered_again_it_goes_on_as_it_is(board: Board) -> None:
+async def test_registered_again_it_goes_on_as_it_is(board: Measured) -> None:
     _, new = await two(board)
     again = await board.process().register(make(description="Newer."), source=CODE, exam=EXAM, canary=0.1)
     assert again == new
@@ -314,7 +278,7 @@ async def test_registered_again_it_goes_on_as_it_is(board: Board) -> None:
     assert await board.states() == ["retired", "active"]
 
 
-async def test_the_active_version_is_no_canary_and_what_failed_its_exam_neither(board: Board) -> None:
+async def test_the_active_version_is_no_canary_and_what_failed_its_exam_neither(board: Measured) -> None:
     old, _ = await two(board)
     with pytest.raises(BadInput, match="no other active version"):
         await board.process().activate("echo", old.sha, canary=0.5)
@@ -326,14 +290,14 @@ async def test_the_active_version_is_no_canary_and_what_failed_its_exam_neither(
         await board.process().activate("echo", bad.sha, expected_active="f" * 64, canary=0.5)
 
 
-async def test_what_nobody_vouches_for_any_more_is_used_by_no_run(board: Board) -> None:
+async def test_what_nobody_vouches_for_any_more_is_used_by_no_run(board: Measured) -> None:
     old, new = await two(board)
     await board.client.hdel(signing_support.PREFIX + "signatures", f"echo|{new.sha}")
     assert set(await chosen(board.process(), 20)) == {old.sha}
     assert await board.states() == ["active", "canary"]
 
 
-async def test_a_name_of_another_tenant_cannot_be_given_a_canary(board: Board) -> None:
+async def test_a_name_of_another_tenant_cannot_be_given_a_canary(board: Measured) -> None:
     registry = board.process()
     old = await registry.register(make(tenant="acme"), source=CODE, exam=EXAM)
     board.ended(old, 10, 0)
