@@ -101,7 +101,7 @@ async def _queried(entries: Entries, size: int, repetitions: int, say: Callable[
         for way in ("query by topic", "by pattern", "by a condition", "by meaning", "by meaning, the first question")
     )
     meaning = Meaning(
-        lambda: Passages(LexicalMatcher(read_at_most=EVERYTHING, verbs=False)), most_characters=MOST_CHARACTERS
+        lambda: Passages(LexicalMatcher(read_at_most=EVERYTHING, capabilities=False)), most_characters=MOST_CHARACTERS
     )
     ranking = Entries(entries._board, entries.scope, meaning=meaning)  # pyright: ignore[reportPrivateUsage]
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from blackboard.lately import Ended
 from blackboard.types import Status
 from registry.matching import Candidate, evidence
+from registry.matching.covering import covering
 from registry.matching.evidence import Record
 
 Outcomes = Callable[[], Awaitable[Mapping[str, int]]]
@@ -69,7 +70,7 @@ class Records:
         }
 
     def weigh(self, candidates: Sequence[Candidate], version: Callable[[str], str]) -> Sequence[Candidate]:
-        """Candidates by score and record; each says what its record is.
+        """Candidates by score and record, and by what those before them do not answer; each says what its record is.
 
         Args:
             version: gives the content hash of a candidate's active version.
@@ -84,5 +85,5 @@ class Records:
         for each, record, (factor, new) in zip(candidates, records, factors, strict=True):
             said = evidence.words(record, new)
             reasons = (*each.reasons, said) if said else each.reasons
-            found.append(Candidate(each.name, each.score * factor / _UNKNOWN, reasons))
-        return sorted(found, key=lambda each: (-each.score, each.name))
+            found.append(each._replace(score=each.score * factor / _UNKNOWN, reasons=reasons))
+        return covering(sorted(found, key=lambda each: (-each.score, each.name)))

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from blackboard.types import Record
 from registry.matching.calibration import PRIOR, Calibration, shipped
+from registry.matching.covering import several
 from registry.matching.interface import Candidate, Findings, Searching
 from registry.matching.refit import Refit
 from registry.matching.words import plain_words
@@ -73,6 +74,8 @@ class MatchDecision(Record):
     """The best, the chosen one among them."""
     signals: tuple[float, ...] = ()
     """What the probability was made from; see :class:`registry.matching.interface.Signals`."""
+    several: float = 0.0
+    """That the need takes several capabilities, the best candidate among them."""
     note: str = ""
     """Why it is not known whether anything fits, where words could not tell."""
     left_out: tuple[str, ...] = ()
@@ -163,7 +166,8 @@ def conclude(
     """
     prices, calibration = prices or Prices(), calibration or (refit.calibration if refit else shipped())
     matcher, need, found, passing, refused = looked
-    best = list(ranked(found.candidates[:LOOKED_AT]))[:_SHOWN]
+    order = ranked(found.candidates[:LOOKED_AT])
+    best = order[:_SHOWN]
     right = calibration.probability(found.signals)
     ways = costs(right, prices) if found.candidates else _NOTHING.copy()
     blind = found.compared < _BLIND and right < PRIOR
@@ -175,15 +179,17 @@ def conclude(
     missed = matcher.search(need, k=_SHOWN, allowed=refused.__contains__).candidates if refused else ()
     said = tuple(f"{each.name}: {refused[each.name]}" for each in missed)
     parts = _parts(matcher, need, calibration, passing)
-    several = tuple(dict.fromkeys(name for name, _ in parts))
+    composed = tuple(dict.fromkeys(name for name, _ in parts))
     together = math.prod(likely for _, likely in parts)
-    alone = right
-    if found.candidates and len(several) > 1:
+    more = several(order, need)
+    alone = right * (1 - more)
+    if found.candidates and len(composed) > 1:
         ways["compose"] = (1 - together) * prices.wrong_match
         for name, likely in parts:
             # Where another one would be used for a part by itself, the best of the whole hardly does that part too.
             if name != best[0].name and _cheapest(costs(likely, prices)) == "use":
                 alone = min(alone, 1 - likely)
+    if found.candidates:
         ways["use"] = (1 - alone) * prices.wrong_match
     outcome = _cheapest(ways)
     probability = fits
@@ -192,7 +198,7 @@ def conclude(
     elif outcome == "fabricate":
         probability = 1 - fits
     elif outcome == "compose":
-        chosen, probability = several, together
+        chosen, probability = composed, together
     return MatchDecision(
         need=need[:500],
         outcome=outcome,
@@ -202,6 +208,7 @@ def conclude(
         prices=prices,
         candidates=tuple(map(_recorded, best)),
         signals=tuple(round(value, 4) for value in found.signals),
+        several=round(more, 4),
         note=_UNTOLD if blind else "",
         left_out=said,
         own_cases=refit.cases if refit else 0,

@@ -20,6 +20,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from blackboard.errors import BadInput
+from registry.matching.covering import covering
 from registry.matching.documents import Document
 from registry.matching.encoders import Encoder, LimitedEncoder
 from registry.matching.interface import Batch, Candidate, Findings, Signals, standing
@@ -216,7 +217,7 @@ class HybridMatcher:
             nearer=round(ranked[0][2] * deviation, 4) or 1e-4,
             known=len(vectors),
         )
-        return Findings(found[:k], told)
+        return Findings((covering(found) if self._lexical.capabilities else found)[:k], told)
 
     def _encoded(self, texts: Sequence[str], encoder: Encoder) -> Any:
         """A row for each text, from the store as far as it has them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from registry.matching.documents import Document
@@ -20,6 +20,8 @@ class Candidate(NamedTuple):
     """0 for nothing in common with the need, towards 1 the more of it the capability answers to."""
     reasons: tuple[str, ...] = ()
     """What spoke for it, the weightiest first, in words."""
+    answers: Mapping[int, float] = {}
+    """Which words of the need it answers, by number, and how much each adds to its score; nothing where that is not known."""
 
 
 class Signals(NamedTuple):
@@ -60,7 +62,8 @@ class Findings(NamedTuple):
     """The answer to one search."""
 
     candidates: Sequence[Candidate]
-    """Best first; equal scores by name."""
+    """Best first; equal scores by name. Behind the first, each has the place it has for what those before it do not answer:
+    see :func:`registry.matching.covering.covering`."""
     signals: Signals
     compared: float = 1.0
     """Share of the need, by its letters, that could be compared with what is known, whether or not anything was found: 0

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from registry.matching import meaning, verbs
 from registry.matching.counting import PAIRS, count, mark, neighbours, pair, pairs
+from registry.matching.covering import covering
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Signals, standing
 from registry.matching.meaning import Direction, Meanings, alike
@@ -104,7 +105,8 @@ class LexicalMatcher:
         meanings: the table of what words mean. Default: the one that is shipped.
         read_at_most: occurrences of words that a search reads one after the other before it goes through the best so far;
             a number larger than there are makes every search exact, whatever it costs.
-        verbs: whether it counts what kind of thing is to be done. Not for texts that do nothing.
+        capabilities: whether that is what is ranked. It counts then what kind of thing is to be done, and what those before do
+            not answer of the need.
     """
 
     def __init__(
@@ -112,9 +114,10 @@ class LexicalMatcher:
         related: Related | None = None,
         meanings: Meanings | None = None,
         read_at_most: int = _READ_AT_MOST,
-        verbs: bool = True,
+        capabilities: bool = True,
     ) -> None:
-        self._related, self._meanings, self._read_at_most, self._verbs = related, meanings, read_at_most, verbs
+        self._related, self._meanings = related, meanings
+        self._read_at_most, self.capabilities = read_at_most, capabilities
         self._postings: dict[str, Posting] = {}
         self._terms: list[str] = [""]
         self._marks = array("I", [0])
@@ -156,7 +159,7 @@ class LexicalMatcher:
         text = self._texts[slot] = array("I", map(numbers.__getitem__, sequence))
         for number in self._pairs(text):
             self._paired[number] += 1
-        if self._verbs and (kinds := verbs.does(document)):
+        if self.capabilities and (kinds := verbs.does(document)):
             self._does[slot] = kinds
 
     def remove(self, name: str) -> None:
@@ -183,7 +186,8 @@ class LexicalMatcher:
     def search(self, query: str, *, k: int = 12, allowed: Callable[[str], bool] | None = None) -> Findings:
         """The best at most ``k`` allowed capabilities that have anything to do with the need."""
         found = self.explained(query, self.best(query, max(k, 10) if k > 0 else 0, allowed))
-        return Findings(found.candidates[: max(k, 0)], found.signals, self._compared(query))
+        best = covering(found.candidates) if self.capabilities else found.candidates
+        return Findings(best[: max(k, 0)], found.signals, self._compared(query))
 
     def best(self, query: str, k: int, allowed: Callable[[str], bool] | None = None) -> list[Candidate]:
         """The candidates of :meth:`search`, without their reasons."""
@@ -198,7 +202,12 @@ class LexicalMatcher:
         if not best:
             return Findings((), Signals())
         asked = self._asked(query)
-        told = [each._replace(reasons=self._reasons(asked, self._slots[each.name])) for each in best]
+        told: list[Candidate] = []
+        for each in best:
+            slot = self._slots[each.name]
+            answers = self._found(asked, slot)
+            much = {group: value for group, (value, _) in answers.items()}
+            told.append(Candidate(each.name, each.score, self._reasons(asked, slot, answers), much))
         return Findings(told, self._signals(asked, best))
 
     def otherwise(self, query: str, name: str) -> bool:
@@ -249,7 +258,7 @@ class LexicalMatcher:
         table = self._meanings or meaning.shipped()
         directions = [table.of(terms(view)) for view in views(query[:_READ])]
         meanings = [direction for direction in directions if direction is not None]
-        kinds = verbs.asked(query[:_READ]) if self._verbs else frozenset[str]()
+        kinds = verbs.asked(query[:_READ]) if self.capabilities else frozenset[str]()
         return _Asked(
             words, {word: weights[word] for word in chosen}, entries, meant, beside, against, meanings, {}, kinds
         )
@@ -385,10 +394,10 @@ class LexicalMatcher:
                     found[group] = (value, self._terms[packed >> 8])
         return found
 
-    def _reasons(self, asked: _Asked, slot: int) -> tuple[str, ...]:
+    def _reasons(self, asked: _Asked, slot: int, answers: dict[int, tuple[float, str]]) -> tuple[str, ...]:
         stems = list(asked.weights)
         said: list[str] = []
-        for group, (value, term) in nlargest(4, self._found(asked, slot).items(), key=lambda each: each[1]):
+        for group, (value, term) in nlargest(4, answers.items(), key=lambda each: each[1]):
             word = asked.words[stems[group]]
             like = "" if term == stems[group] else f" (as {term}…)"
             said.append(f"{word}{like} {value:.1f}")

@@ -51,7 +51,9 @@ def meaning(matcher: Matcher | None = None) -> Meaning:
     encoder = matcher.encoder
     return Meaning(
         lambda: Passages(
-            HybridMatcher(encoder, lexical=LexicalMatcher(read_at_most=EVERYTHING, verbs=False), at_once=EVERYTHING)
+            HybridMatcher(
+                encoder, lexical=LexicalMatcher(read_at_most=EVERYTHING, capabilities=False), at_once=EVERYTHING
+            )
         ),
         words=_by_words,
         likeness=lambda text, abouts: _cosines(encoder, text, abouts),
@@ -59,7 +61,7 @@ def meaning(matcher: Matcher | None = None) -> Meaning:
 
 
 def _by_words() -> Passages:
-    return Passages(LexicalMatcher(read_at_most=EVERYTHING, verbs=False))
+    return Passages(LexicalMatcher(read_at_most=EVERYTHING, capabilities=False))
 
 
 def _cosines(encoder: LimitedEncoder, text: str, abouts: Sequence[str]) -> list[float]:

@@ -74,7 +74,7 @@ def test_of_those_about_the_same_thing_the_one_that_does_what_is_asked_comes_fir
 
 
 def test_one_that_does_otherwise_keeps_a_part_of_its_score_and_no_need_that_says_nothing_costs_any() -> None:
-    counting, not_counting = built(), built(verbs=False)
+    counting, not_counting = built(), built(capabilities=False)
 
     def scores(matcher: LexicalMatcher, need: str) -> dict[str, float]:
         return {each.name: each.score for each in matcher.search(need).candidates}
