@@ -31,8 +31,8 @@ _PARTS = 4
 _BLIND = 0.5
 """Share of a need that has to be comparable for what was not found to say anything."""
 _UNTOLD = (
-    "most of it cannot be compared with the words of the capabilities: it is in another script, or in one without blanks "
-    "between words. Whether one fits is as likely as not"
+    "most of it cannot be compared with the words of the capabilities: it is in another language or script than they are, or in "
+    "a script without blanks between words. Whether one fits is as likely as not"
 )
 _BETWEEN = re.compile(r"(?:[.;!?]\s+|,?\s+(?:and then|then|and also|and)\s+|\n+)", re.IGNORECASE)
 

@@ -217,7 +217,8 @@ class HybridMatcher:
             nearer=round(ranked[0][2] * deviation, 4) or 1e-4,
             known=len(vectors),
         )
-        return Findings((covering(found) if self._lexical.capabilities else found)[:k], told)
+        best = covering(found) if self._lexical.capabilities else found
+        return Findings(best[:k], told, self._lexical.compared(query))
 
     def _encoded(self, texts: Sequence[str], encoder: Encoder) -> Any:
         """A row for each text, from the store as far as it has them."""

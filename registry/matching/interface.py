@@ -66,8 +66,8 @@ class Findings(NamedTuple):
     see :func:`registry.matching.covering.covering`."""
     signals: Signals
     compared: float = 1.0
-    """Share of the need, by its letters, that could be compared with what is known, whether or not anything was found: 0
-    for one in Japanese where words alone rank and all else is English."""
+    """Share of the need that could be compared with what is known, by its script and its language, whether or not anything was
+    found: 0 for one in Japanese or in Spanish where all else is English."""
 
 
 class Searching(Protocol):

@@ -29,6 +29,7 @@ from registry.matching.counting import PAIRS, count, mark, neighbours, pair, pai
 from registry.matching.covering import covering
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Signals, standing
+from registry.matching.languages import languages
 from registry.matching.meaning import Direction, Meanings, alike
 from registry.matching.postings import Places, Posting, add, total
 from registry.matching.related import Related, shipped
@@ -125,6 +126,10 @@ class LexicalMatcher:
         self._spelling = Spelling(lambda word: bool((self._related or shipped()).of(word)))
         self._scripts = Counter[str]()
         """How many capabilities have words of a script."""
+        self._spoken: dict[int, tuple[str, ...]] = {}
+        """The languages that capabilities are described in, where that can be told."""
+        self._languages = Counter[str]()
+        """How many are described in a language."""
         self._slots: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._texts: dict[int, array[int]] = {}
@@ -159,8 +164,13 @@ class LexicalMatcher:
         text = self._texts[slot] = array("I", map(numbers.__getitem__, sequence))
         for number in self._pairs(text):
             self._paired[number] += 1
-        if self.capabilities and (kinds := verbs.does(document)):
+        if not self.capabilities:
+            return
+        if kinds := verbs.does(document):
             self._does[slot] = kinds
+        if spoken := languages(document.description):
+            self._spoken[slot] = spoken
+            self._languages.update(spoken)
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
@@ -170,6 +180,7 @@ class LexicalMatcher:
         self._latest = None
         del self._names[slot]
         self._does.pop(slot, None)
+        self._languages.subtract(self._spoken.pop(slot, ()))
         for number in self._pairs(self._texts.pop(slot)):
             self._paired[number] -= 1
         impacts = self._impacts.pop(slot)
@@ -187,7 +198,7 @@ class LexicalMatcher:
         """The best at most ``k`` allowed capabilities that have anything to do with the need."""
         found = self.explained(query, self.best(query, max(k, 10) if k > 0 else 0, allowed))
         best = covering(found.candidates) if self.capabilities else found.candidates
-        return Findings(best[: max(k, 0)], found.signals, self._compared(query))
+        return Findings(best[: max(k, 0)], found.signals, self.compared(query))
 
     def best(self, query: str, k: int, allowed: Callable[[str], bool] | None = None) -> list[Candidate]:
         """The candidates of :meth:`search`, without their reasons."""
@@ -214,13 +225,16 @@ class LexicalMatcher:
         """Whether a known capability does another kind of thing than any that the need speaks of."""
         return self._otherwise(self._asked(query), self._slots[name])
 
-    def _compared(self, query: str) -> float:
+    def compared(self, query: str) -> float:
         """See :attr:`~registry.matching.interface.Findings.compared`."""
         letters = scripts(query[:_READ])
         if not letters or not self._slots:
             return 1.0
         same = sum(number * self._scripts[script] for script, number in letters.items() if has_words(script))
-        return same / (letters.total() * len(self._slots))
+        spoken = max((self._languages[each] for each in languages(query)), default=len(self._spoken))
+        return min(
+            same / (letters.total() * len(self._slots)), spoken / (len(self._spoken) or 1) if self._spoken else 1.0
+        )
 
     # ---- the need ---------------------------------------------------------------------------------------------------
 

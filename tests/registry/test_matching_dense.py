@@ -149,6 +149,15 @@ def test_an_encoder_that_knows_both_languages_decides_about_a_need_in_another_sc
     assert (by_words.outcome, by_words.candidates) == ("ask", ()), "its vector was not prepared"
 
 
+def test_an_encoder_that_does_not_know_the_language_of_a_need_leads_to_a_question() -> None:
+    fillers = {f"filler_{number}": Document(f"filler_{number}", "Does nothing with the file.") for number in range(99)}
+    matcher = built(CallableEncoder(Meaning(), "meaning:1"), {**fillers, **TOOLS})
+    foreign = decide(matcher, "schleif mir bitte die Messer in der Küche")
+    assert (foreign.outcome, foreign.probability) == ("ask", 0.5)
+    assert "another language" in foreign.note
+    assert decide(matcher, "grind the knives in my kitchen, please").outcome == "fabricate"
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.sampled_from(sorted(TOOLS))), max_size=20),
