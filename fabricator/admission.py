@@ -118,6 +118,8 @@ async def admit(
         public_cases=verdict.public[1],
         sealed_cases=verdict.sealed[1],
         passed=verdict.passed,
+        mistakes_planted=verdict.mistakes[1],
+        mistakes_noticed=verdict.mistakes[0],
         examiner=examiner,
         when=verdict.when,
     )

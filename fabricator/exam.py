@@ -1,8 +1,8 @@
 """The exam: each case one run in the isolation of production, judged by the host from its own copy of the expectation.
 
 A candidate is given the input of one case at a time, in a process that ends with it. It never holds an expectation, and
-nothing it prints or claims is read as a verdict. Property tests, a mutation threshold and a canary attach here later, as
-further parts beside the public and the sealed one.
+nothing it prints or claims is read as a verdict. How much an exam proves is measured with mistakes that are planted in what
+passed it (:mod:`wrapper.isolation.mutation`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, cast
 
 from pydantic import JsonValue
 
@@ -26,9 +27,12 @@ from registry.manifest import canonical
 from wrapper.context import TaskContext
 from wrapper.fitting import misfits
 from wrapper.isolation import Broker, Isolation, Job, Outcome
+from wrapper.isolation.mutation import planted
 from wrapper.preparing import made_up_task, prepare
 
 _TRIES = 3
+_LEAST_SECONDS = 3.0
+_LONGER = 10
 
 Sitting = Callable[[], AbstractAsyncContextManager[tuple[TaskContext, Broker | None]]]
 """Opens what is there for one run: the task that the code is told it works at, and what answers its calls."""
@@ -94,6 +98,7 @@ class Bench:
         self._isolation, self._manifest, self._source = isolation, manifest, source
         self._sitting, self._cancelled = sitting or self._alone, cancelled
         self._seconds = min(case_seconds, manifest.limits.attempt_seconds)
+        self._slowest = 0.0
         # What is no UTF-8 ends as a syntax error of the candidate, so it is hashed all the same.
         self._sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -113,6 +118,7 @@ class Bench:
         results: list[CaseResult] = []
         for case in cases:
             outcome = await self._told(partial(self._sit, case))
+            self._slowest = max(self._slowest, outcome.seconds)
             if outcome.status is Status.CANCELLED:
                 break
             results.append(await self._judged(case, outcome))
@@ -120,9 +126,34 @@ class Bench:
                 break
         return PartResult(len(cases), tuple(results))
 
-    async def _apart(self, op: Literal["inspect", "import"]) -> Outcome:
+    async def mistakes(self, most: int) -> list[Mapping[str, JsonValue]]:
+        """Mistakes that could be planted in the source, found in a child: see :func:`wrapper.isolation.mutation.mistakes`."""
+        outcome = await self._told(partial(self._apart, "mistakes", {"most": most}))
+        return cast("list[Mapping[str, JsonValue]]", outcome.value) if isinstance(outcome.value, list) else []
+
+    async def notices(self, mistake: Mapping[str, JsonValue], cases: Sequence[Case]) -> bool:
+        """Whether the source with a mistake planted in it fails any of the cases. One that takes far longer than the source
+        itself does fails, too."""
+        changed = planted(self._source.encode(), mistake).decode()
+        seconds = min(self._seconds, max(_LEAST_SECONDS, _LONGER * self._slowest))
+        bench = Bench(
+            self._isolation,
+            self._manifest,
+            changed,
+            case_seconds=seconds,
+            sitting=self._sitting,
+            cancelled=self._cancelled,
+        )
+        for case in cases:
+            if not (await bench.examine([case])).passed:
+                return True
+        return False
+
+    async def _apart(
+        self, op: Literal["inspect", "import", "mistakes"], given: Mapping[str, JsonValue] = MappingProxyType({})
+    ) -> Outcome:
         """Look at the code without calling it; nothing is granted there."""
-        job = replace(self._job({}, made_up_task(self._manifest.name)), op=op, grants=())
+        job = replace(self._job(given, made_up_task(self._manifest.name)), op=op, grants=())
         return await self._isolation.run(job, None, self._cancelled)
 
     async def _sit(self, case: Case) -> Outcome:

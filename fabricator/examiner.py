@@ -50,7 +50,9 @@ for money, sorted lists, no free prose.
 
 Work every expected result out by hand from the description; a wrong one rejects every right program. Let the public cases
 show each rule once; let the sealed cases hit the borders: limits met and just missed, empty and repeated input, ties, and
-combinations of rules. A program that only remembers the public cases must fail a sealed one.
+combinations of rules. A program that only remembers the public cases must fail a sealed one. How much the exam proves is
+measured: small mistakes are planted in a program that passes it (a comparison turned, a number one higher, a step left out),
+and most of them must fail a case.
 
 If the need is contradictory, or nothing about it can be examined this way, answer {"abstain": ["reason", …]}."""
 

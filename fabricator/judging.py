@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import JsonValue
@@ -13,8 +14,14 @@ from fabricator import feedback
 from fabricator.contract import mismatches
 from fabricator.exam import Bench
 from fabricator.policy import as_evidence, violations
+from fabricator.settings import FabricationSettings
 from fabricator.specification import Specification
 from fabricator.state import Verdict, plain
+from registry import Grants
+
+_LET_PASS = 3
+"""So many mistakes at least have to go unnoticed before an exam is called weak: some change nothing that anybody could notice."""
+_AT_ONCE = 4
 
 Passed = Callable[[str, str, float], Awaitable[None]]
 """Told of a stage that was passed: its name, a detail for people, seconds."""
@@ -28,7 +35,7 @@ class Judge:
         spec: what it is held to.
         passed: told of each stage passed before the last one; the last one is in the verdict.
         go_on: raises when the fabrication is being cancelled; called after every run.
-        extra_imports: modules allowed besides the usual ones.
+        settings: modules allowed besides the usual ones, and how much an exam has to prove.
     """
 
     def __init__(
@@ -37,10 +44,10 @@ class Judge:
         spec: Specification,
         passed: Passed,
         go_on: Callable[[], None],
-        extra_imports: tuple[str, ...],
+        settings: FabricationSettings,
     ) -> None:
         self._bench, self._spec, self._passed = bench, spec, passed
-        self._go_on, self._extra_imports = go_on, extra_imports
+        self._go_on, self._settings = go_on, settings
         self._began = time.monotonic()
 
     async def verdict(self) -> Verdict:
@@ -66,7 +73,7 @@ class Judge:
             said = outcome.error.message if outcome.error else "it could not be read"
             reason = f"The source could not be parsed: {said}"
             return self._failed("policy", reason, feedback.refused([reason]))
-        found = violations(outcome.value, self._spec.grants, self._extra_imports)
+        found = violations(outcome.value, self._spec.grants, self._settings.extra_imports)
         if found:
             reason = f"{found[0]}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
             return self._failed("policy", reason, feedback.refused(found), {"violations": as_evidence(found)})
@@ -119,15 +126,43 @@ class Judge:
         if not sealed.passed:
             reason = f"{sealed.total - sealed.passes} of {sealed.total} sealed cases failed."
             return self._failed("exam_sealed", reason, feedback.sealed_failures(sealed), public=shown, sealed=hidden)
+        await self._passed("exam_sealed", f"{sealed.total} of {sealed.total} cases", self._seconds)
+        return await self._strength(shown, hidden)
+
+    async def _strength(self, public: tuple[int, int], sealed: tuple[int, int]) -> Verdict:
+        """How much it proves that the exam was passed: mistakes are planted in what passed it, one at a time."""
+        self._start()
+        planted: list[Mapping[str, JsonValue]] = []
+        # Each run of what may ask a model costs, and what it asks need not answer twice alike.
+        if self._spec.grants.model_copy(update={"packages": ()}) == Grants():
+            planted = await self._bench.mistakes(self._settings.mistakes)
+        found = await self._noticed(planted)
+        self._go_on()
+        missed = [mistake for mistake, noticed in zip(planted, found, strict=True) if not noticed]
+        weak = len(missed) >= _LET_PASS and len(missed) > (1 - self._settings.noticed) * len(planted)
+        reason = f"{sum(found)} of {len(planted)} planted mistakes noticed" if planted else "no mistake was planted"
         return Verdict(
-            stage="exam_sealed",
+            stage="exam_strength",
             passed=True,
-            reason=f"{sealed.total} of {sealed.total} cases",
-            public=shown,
-            sealed=hidden,
+            reason=f"{reason}: the exam proves too little" if weak else reason,
+            evidence={"unnoticed": [{"line": each["line"], "what": each["what"]} for each in missed]} if missed else {},
+            public=public,
+            sealed=sealed,
+            mistakes=(sum(found), len(planted)),
+            weak=weak,
             seconds=self._seconds,
             when=time.time(),
         )
+
+    async def _noticed(self, planted: Sequence[Mapping[str, JsonValue]]) -> list[bool]:
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(mistake: Mapping[str, JsonValue]) -> bool:
+            async with places:
+                self._go_on()
+                return await self._bench.notices(mistake, self._spec.cases)
+
+        return await asyncio.gather(*map(one, planted))
 
     def _failed(
         self,

@@ -21,17 +21,17 @@ from blackboard.errors import (
     ScriptRefused,
 )
 from blackboard.taint import TaintPolicy, merged
-from blackboard.types import Completion, Failure, Status, Usage
-from fabricator import admission, examiner, feedback, generation, specification
+from blackboard.types import Completion, Status, Usage
+from fabricator import admission, feedback, generation
 from fabricator.exam import Bench
-from fabricator.gates import Gates
 from fabricator.judging import Judge
 from fabricator.need import Need
 from fabricator.progress import Ended
 from fabricator.settings import FabricationSettings
 from fabricator.sitting import Sittings
-from fabricator.specification import Draft, Specification
-from fabricator.state import Candidate, DraftAnswer, Verdict, plain
+from fabricator.specification import Specification
+from fabricator.specifying import Specifying
+from fabricator.state import Candidate, Verdict, plain
 from registry import Manifest, Registry, Version, suspects
 from registry.lineage import FABRICATOR
 from registry.manifest import canonical, sha256
@@ -44,12 +44,13 @@ if TYPE_CHECKING:
     from strands.models import Model
 
 STAGES = (
-    "duplicate_check", "taint", "specification", "generation", "policy", "contract", "exam_public", "exam_sealed", "registration",
+    "duplicate_check", "taint", "specification", "generation", "policy", "contract", "exam_public", "exam_sealed",
+    "exam_strength", "registration",
 )  # fmt: skip
 """Values of ``stage`` in ``fabrication.stage`` events, in the order of a fabrication."""
 
 
-class Fabrication(Gates):
+class Fabrication(Specifying):
     """One attempt at one fabrication task. See :class:`fabricator.Fabricator`."""
 
     def __init__(
@@ -65,9 +66,9 @@ class Fabrication(Gates):
         named: Callable[[str], Model] | None = None,
         policy: TaintPolicy | None = None,
     ) -> None:
-        super().__init__(attempt, need, registry, settings, policy)
+        super().__init__(attempt, need, registry, settings, policy, examiner_model)
         self._outside, self._named = outside, named
-        self._isolation, self._generator, self._examiner = isolation, generator, examiner_model
+        self._isolation, self._generator = isolation, generator
         self._tenant = attempt.claim.tenant
 
     async def run(self) -> Completion:
@@ -98,11 +99,11 @@ class Fabrication(Gates):
                 return self._succeeded(found, reused=True)
             await self._can_sign()
         await self._may_be_asked()
-        spec = await self._specification()
-        made = self._manifest(spec)
-        await self._may_be_granted(made)
+        await self._may_be_granted(self._manifest(await self._specification()))
         while True:
             self._go_on()
+            spec = await self._specification()
+            made = self._manifest(spec)
             last = self._state.candidates[-1] if self._state.candidates else None
             if last is None or (last.verdict is not None and not last.verdict.passed):
                 self._stop_if_hopeless()
@@ -110,7 +111,11 @@ class Fabrication(Gates):
             source = generation.extract(last.text).source
             if last.verdict is None and source is not None:
                 last = await self._judge(spec, made, source)
-            if last.verdict is not None and last.verdict.passed and source is not None:
+            if last.verdict is None or not last.verdict.passed or source is None:
+                continue
+            if last.verdict.weak:
+                self._object_to_exam(last.verdict)
+            else:
                 return await self._register(made, source, last.verdict)
 
     # ---- 1: is it there already? ------------------------------------------------------------------------------------
@@ -156,63 +161,7 @@ class Fabrication(Gates):
         await self._report("duplicate_check", "passed", detail, _since(began), evidence=evidence)
         return None
 
-    # ---- 2: what must it do, and how will that be examined? -----------------------------------------------------------
-
-    async def _specification(self) -> Specification:
-        drafts = self._state.drafts
-        draft = specification.read(drafts[-1].text, self._need.name, self._settings) if drafts else None
-        while True:
-            self._go_on()
-            if draft is not None:
-                if draft.specification is not None:
-                    return draft.specification
-                if draft.abstained or len(drafts) > self._settings.clarifications:
-                    raise Ended(*self._unspecified(draft))
-            began = time.monotonic()
-            asked = f"correction {len(drafts)} of {self._settings.clarifications}" if drafts else "asking the examiner"
-            await self._report("specification", "started", asked)
-            earlier = [(each.text, each.objections) for each in drafts]
-            model = self._asked(self._examiner())
-            reply = await self._unless_cancelled(examiner.ask(model, self._need, earlier, self._settings))
-            self._state.usage += reply.usage
-            text = plain(reply.text)[: specification.MOST_CHARACTERS + 1]
-            draft = specification.read(text, self._need.name, self._settings)
-            drafts.append(DraftAnswer(text=text, objections=draft.objections))
-            spec = draft.specification
-            if spec is not None:
-                counts: dict[str, JsonValue] = {
-                    "public_cases": len(spec.public_cases),
-                    "sealed_cases": len(spec.sealed_cases),
-                }
-                detail = f"{len(spec.public_cases)} public and {len(spec.sealed_cases)} sealed cases"
-                await self._report("specification", "passed", detail, _since(began), usage=reply.usage, evidence=counts)
-            else:
-                said = draft.abstained or draft.objections
-                what = "the examiner abstains" if draft.abstained else f"{len(said)} objections"
-                await self._report(
-                    "specification",
-                    "failed",
-                    f"{what}: {said[0]}"[:500],
-                    _since(began),
-                    usage=reply.usage,
-                    evidence={"objections": [*said]},
-                )
-
-    def _unspecified(self, draft: Draft) -> tuple[Status, Failure]:
-        """How a fabrication ends whose examiner could not specify it."""
-        name = self._need.name
-        evidence: dict[str, JsonValue] = {"stage": "specification", "problems": [*draft.abstained, *draft.objections]}
-        if draft.abstained:
-            message = f"{name} was not fabricated, because it cannot be examined: {' '.join(draft.abstained)}"
-            return Status.FAILED, self._failure("abstained", message, evidence)
-        if draft.invalid:
-            message = f"{name} was not fabricated: no valid specification came about. {draft.invalid[0]}"
-            return Status.FAILED, self._failure("fabrication_failed", message, evidence)
-        if draft.forbidden:
-            message = f"{name} was not fabricated: it asks for what may not be granted. {draft.forbidden[0]}"
-            return Status.REFUSED, self._failure("policy", message, evidence)
-        message = f"{name} was not fabricated, because its exam would prove too little: {' '.join(draft.weak)}"
-        return Status.FAILED, self._failure("abstained", message, evidence)
+    # ---- 2: what must it do: see Specifying ---------------------------------------------------------------------------
 
     def _manifest(self, spec: Specification) -> Manifest:
         claim = self._attempt.claim
@@ -327,7 +276,7 @@ class Fabrication(Gates):
             sitting=sittings.open,
             cancelled=self._attempt.cancelled,
         )
-        judge = Judge(bench, spec, passed, self._go_on, self._settings.extra_imports)
+        judge = Judge(bench, spec, passed, self._go_on, self._settings)
         try:
             verdict = await judge.verdict()
         finally:
@@ -349,7 +298,7 @@ class Fabrication(Gates):
             evidence["exam"] = verdict.counts()
         await self._report(
             verdict.stage,
-            "passed" if verdict.passed else "failed",
+            "passed" if verdict.passed and not verdict.weak else "failed",
             verdict.reason,
             verdict.seconds,
             number=len(candidates) - 1,

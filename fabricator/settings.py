@@ -27,11 +27,16 @@ class FabricationSettings(FileSettings):
     repairs: int = Field(default=3, ge=0, le=20)
     """New candidates after the first one failed."""
     clarifications: int = Field(default=2, ge=0, le=10)
-    """How often the examiner may correct a specification that was invalid or too weak."""
+    """How often the examiner may correct a specification that was invalid or too weak, or add cases to an exam that noticed too
+    few of the mistakes planted."""
     public_cases: int = Field(default=2, ge=1, le=50)
     sealed_cases: int = Field(default=1, ge=1, le=50)
     """Fewest cases of each part that make an exam."""
     most_cases: int = Field(default=50, ge=2, le=500)
+    mistakes: int = Field(default=12, ge=0, le=200)
+    """How many mistakes are planted, one at a time, in code that passed its exam, to see how much that proves; 0 for none."""
+    noticed: float = Field(default=0.5, ge=0, le=1)
+    """Share of them that the exam has to notice. Fewer than three that it does not are let pass."""
     case_seconds: float = Field(default=20.0, gt=0, le=3600)
     """Time of one exam case; never more than the manifest grants an attempt in production."""
     model_seconds: float = Field(default=180.0, gt=0, le=3600)

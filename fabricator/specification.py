@@ -58,6 +58,23 @@ class Specification(Record):
     def cases(self) -> tuple[Case, ...]:
         return (*self.public_cases, *self.sealed_cases)
 
+    def missing(self, other: Specification) -> tuple[Case, ...]:
+        """Cases of another exam that this one could have and has not: those that fit its schemas, with inputs of their own."""
+        known = {canonical(case.input) for case in self.cases}
+        given, result = canonical(self.input_schema), canonical(self.output_schema)
+        return tuple(
+            case
+            for case in other.cases
+            if canonical(case.input) not in known
+            and not problems(given, case.input)
+            and not problems(result, case.expected)
+        )
+
+    def extended(self, other: Specification, most: int) -> Specification:
+        """The same with what another exam has more, as sealed cases, up to so many cases in all."""
+        room = max(0, most - len(self.cases))
+        return self.model_copy(update={"sealed_cases": (*self.sealed_cases, *self.missing(other)[:room])})
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:

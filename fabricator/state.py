@@ -30,7 +30,7 @@ class Verdict(Record):
     """What came of one candidate. ``feedback`` and ``evidence`` hold nothing of the sealed part but numbers."""
 
     stage: str
-    """The stage it failed in, or ``exam_sealed`` when it passed."""
+    """The stage it failed in, or ``exam_strength`` when it passed."""
     passed: bool
     reason: str = ""
     """One line for people."""
@@ -40,6 +40,10 @@ class Verdict(Record):
     public: tuple[int, int] = (0, 0)
     """Public cases passed and in all."""
     sealed: tuple[int, int] = (0, 0)
+    mistakes: tuple[int, int] = (0, 0)
+    """Mistakes planted in it that the exam noticed, and in all."""
+    weak: bool = False
+    """It passed an exam that noticed too few of them."""
     seconds: float = 0.0
     """How long that stage took."""
     when: float = 0.0
@@ -52,6 +56,8 @@ class Verdict(Record):
             "public_passed": self.public[0],
             "sealed_cases": self.sealed[1],
             "sealed_passed": self.sealed[0],
+            "mistakes_planted": self.mistakes[1],
+            "mistakes_noticed": self.mistakes[0],
             "passed": self.passed,
         }
 

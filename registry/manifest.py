@@ -109,6 +109,9 @@ class ExamRecord(Record):
     public_cases: int = Field(ge=0)
     sealed_cases: int = Field(ge=0)
     passed: bool
+    mistakes_planted: int = Field(default=0, ge=0)
+    """Mistakes planted in it, one at a time, to see whether the exam notices them."""
+    mistakes_noticed: int = Field(default=0, ge=0)
     failures: tuple[str, ...] = ()
     """What went wrong, one line each."""
     examiner: str = ""

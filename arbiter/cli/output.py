@@ -168,6 +168,8 @@ def exam_line(version: Version) -> str:
     if exam is None:
         return "none"
     cases = f"{exam.public_cases} public, {exam.sealed_cases} sealed"
+    if exam.mistakes_planted:
+        cases += f"; {exam.mistakes_noticed} of {exam.mistakes_planted} planted mistakes noticed"
     return f"passed ({cases})" if exam.passed else one_line(f"failed ({cases}): {'; '.join(exam.failures)}", 120)
 
 

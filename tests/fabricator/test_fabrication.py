@@ -45,7 +45,8 @@ async def test_a_candidate_that_passes_at_once_is_registered_and_can_be_called(
     assert done.data["capability"] == "add_tax"
     assert (done.data["reused"], done.data["repairs"]) == (False, 0)
     assert done.data["exam"] == {
-        "public_cases": 2, "public_passed": 2, "sealed_cases": 2, "sealed_passed": 2, "passed": True
+        "public_cases": 2, "public_passed": 2, "sealed_cases": 2, "sealed_passed": 2, "passed": True,
+        "mistakes_planted": 9, "mistakes_noticed": 7,
     }  # fmt: skip
     assert done.data["input_schema"] == taxshop.SPEC["input_schema"]
     assert (done.usage.model_calls, done.usage.input_tokens, done.usage.output_tokens) == (2, 200, 20)
@@ -68,7 +69,7 @@ async def test_a_candidate_that_passes_at_once_is_registered_and_can_be_called(
     told = await stages(done.orchestration_id)
     assert line(told) == [
         "duplicate_check 0", "specification 0", "generation 0", "policy 0", "contract 0", "exam_public 0",
-        "exam_sealed 0", "registration 0",
+        "exam_sealed 0", "exam_strength 0", "registration 0",
     ]  # fmt: skip
     assert sum(each.usage.model_calls for each in told) == 2
 

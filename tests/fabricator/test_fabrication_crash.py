@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pytest
 import taxshop
+import test_exam_strength
 from pydantic import JsonValue
 
 from blackboard.attempt import Attempt
@@ -49,6 +50,11 @@ def repaired_once() -> ScriptedModel:
     return taxshop.script(taxshop.ROUNDS_DOWN, taxshop.RIGHT, specs=["not yet", taxshop.spec()])
 
 
+def examined_twice() -> ScriptedModel:
+    """The first exam notices too little, and the cases of the second show that the code is wrong."""
+    return taxshop.script(taxshop.ROUNDS_DOWN, taxshop.RIGHT, specs=[test_exam_strength.WEAK, taxshop.spec()])
+
+
 def never_right() -> ScriptedModel:
     return taxshop.script(taxshop.WRONG, taxshop.WRONG + "# again\n")
 
@@ -66,7 +72,9 @@ def essence(done: Completion) -> Any:
     return done.status, done.data, done.error and done.error.message, evidence, done.usage.total_tokens
 
 
-@pytest.mark.parametrize(("model", "when"), [(repaired_once, "before"), (never_right, "after")])
+@pytest.mark.parametrize(
+    ("model", "when"), [(repaired_once, "before"), (never_right, "after"), (examined_twice, "after")]
+)
 async def test_a_kill_at_every_report_ends_as_if_nothing_had_happened(
     redis_board: Board,
     registry: Registry,
@@ -80,7 +88,8 @@ async def test_a_kill_at_every_report_ends_as_if_nothing_had_happened(
     while True:
         at += 1
         playing = model()
-        fabricator = Fabricator(registry, isolation, playing, settings=FabricationSettings(repairs=1))
+        settings = FabricationSettings(repairs=1, mistakes=12 if model is examined_twice else 2)
+        fabricator = Fabricator(registry, isolation, playing, settings=settings)
         claim = await post()
         survived = False
         try:
@@ -100,7 +109,7 @@ async def test_a_kill_at_every_report_ends_as_if_nothing_had_happened(
         )
         if done.status is Status.SUCCEEDED:
             activated += 1
-            verbs = [change.verb for change in await registry.changes()]
+            verbs = [change.verb for change in await registry.changes(limit=1000)]
             assert (verbs.count("registered"), verbs.count("activated")) == (1, activated), "registered twice"
             await registry.retire("add_tax")  # the next try starts from nothing
         await redis_board.complete(claim, done)

@@ -34,6 +34,7 @@ file                 question it answers                             runs in
 ``kernel``           the calls Python has no function for            zygote, child
 ``hotload``          source → module → handler → result, typed       child
 ``inspection``       what source contains, without importing it      child
+``mutation``         mistakes to be planted in source, to try exams  child; planting one: host
 ``channel``          calls from the code back to the host            child
 ``brokered_model``   the Strands model behind those calls            child
 ``framing``          frames and strict JSON                          both; standard library only

@@ -21,7 +21,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
 from wrapper import context, failing
-from wrapper.isolation import framing, imports, inspection
+from wrapper.isolation import framing, imports, inspection, mutation
 
 _MESSAGE_CHARS = 4_000
 _LINES = 12
@@ -96,6 +96,8 @@ def _value(run: Mapping[str, object], filename: str) -> object:
         context.fill(context.TaskContext(**cast("dict[str, Any]", task)))
     if run["op"] == "inspect":
         return inspection.inspect_source(source, filename)
+    if run["op"] == "mistakes":
+        return mutation.mistakes(source, cast("Mapping[str, int]", run["input"])["most"])
     if (packages := run.get("packages")) is not None:
         imports.fence(cast("list[str]", packages))
     module = _load(source, filename, cast(str, run["sha256"]))

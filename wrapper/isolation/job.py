@@ -17,6 +17,9 @@ from blackboard.types import Failure, Status
 from wrapper.context import TaskContext
 from wrapper.isolation.framing import RESULT_BYTES
 
+Op = Literal["call", "inspect", "import", "mistakes"]
+"""What is done with source: see :class:`Job`."""
+
 Broker = Callable[[str, JsonValue], Awaitable[JsonValue]]
 """Answers a call of the code: ``await broker(method, args)``, for example ``("model.invoke", {"messages": …})``.
 
@@ -98,7 +101,8 @@ class Job:
         input: keyword arguments of ``handler``.
         limits: bounds of this run.
         op: ``call`` runs ``handler(**input)``; ``import`` loads the module and describes the real handler;
-            ``inspect`` parses only and imports nothing.
+            ``inspect`` and ``mistakes`` parse only and import nothing: the one tells what the source contains, the other which
+            mistakes could be planted in it, at most ``input["most"]``.
         grants: methods the code may call through the broker; None leaves the decision to the broker alone.
         task: the task the code runs for, which ``sdk.current_task()`` tells it; None for runs of ours that are for none.
         packages: top-level modules it may import beside the standard library; None does not look.
@@ -109,7 +113,7 @@ class Job:
     name: str
     input: Mapping[str, JsonValue] = field(default_factory=_no_input)
     limits: JobLimits = field(default_factory=JobLimits)
-    op: Literal["call", "inspect", "import"] = "call"
+    op: Op = "call"
     grants: tuple[str, ...] | None = None
     task: TaskContext | None = None
     packages: tuple[str, ...] | None = None
@@ -122,7 +126,7 @@ class Job:
         name: str = "capability",
         input: Mapping[str, JsonValue] | None = None,
         limits: JobLimits | None = None,
-        op: Literal["call", "inspect", "import"] = "call",
+        op: Op = "call",
         grants: tuple[str, ...] | None = None,
         packages: tuple[str, ...] | None = None,
     ) -> Job:
