@@ -95,7 +95,7 @@ async def _search(arguments: argparse.Namespace) -> int:
     for said in decision.left_out:
         output.note(f"left out: {narration.one_line(said, 300)}")
     chosen = f" {', '.join(decision.chosen)}" if decision.chosen else ""
-    why = f": {decision.note}" if decision.note else ""
+    why = f": {decision.doubts}" if decision.doubts else ""
     output.note(f"the matcher would {decision.outcome}{chosen} (p {decision.probability:.2f}){why}")
     return OK
 

@@ -20,8 +20,6 @@ from blackboard.events import Context
 from blackboard.taint import TaintPolicy
 from registry.matching import MatchDecision
 
-_WORTH_SAYING = 0.1
-
 
 def why(arguments: argparse.Namespace) -> int:
     """Tell, of each round of a run, what was chosen to be shown, which capabilities were found for what, and what followed.
@@ -204,10 +202,8 @@ def tell(console: Console, decision: MatchDecision) -> None:
         Text(f"  {decision.outcome}{chosen} (p {decision.probability:.2f}{fitted}); expected costs: {costs}"),
         soft_wrap=True,
     )
-    if decision.several >= _WORTH_SAYING:
-        console.print(Text(f"    takes several capabilities (p {decision.several:.2f})"), soft_wrap=True)
-    if decision.note:
-        console.print(Text(f"    {decision.note}"), soft_wrap=True)
+    if decision.doubts:
+        console.print(Text(f"    {decision.doubts}"), soft_wrap=True)
     for each in decision.candidates:
         reasons = "; ".join(each.reasons)
         console.print(Text(f"    {each.score:.3f}  {each.name}  {narration.one_line(reasons, 200)}"), soft_wrap=True)

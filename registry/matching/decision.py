@@ -28,6 +28,7 @@ LOOKED_AT = 10
 """Candidates a decision looks at."""
 _SHOWN = 5
 _PARTS = 4
+_WORTH_SAYING = 0.1
 _BLIND = 0.5
 """Share of a need that has to be comparable for what was not found to say anything."""
 _UNTOLD = (
@@ -87,6 +88,14 @@ class MatchDecision(Record):
     def best_fits(self) -> float:
         """That the best candidate alone is what is needed, whatever was decided; 0 where there is none."""
         return 1 - self.costs["use"] / self.prices.wrong_match if self.candidates and "use" in self.costs else 0.0
+
+    @property
+    def doubts(self) -> str:
+        """What keeps it from being plain, in words: that words could not tell, or that the need takes several; mostly empty."""
+        said = [self.note] if self.note else []
+        if self.several >= _WORTH_SAYING:
+            said.append(f"the need takes several capabilities (p {self.several:.2f})")
+        return "; ".join(said)
 
 
 class Looked(NamedTuple):

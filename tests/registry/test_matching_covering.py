@@ -98,4 +98,5 @@ def test_a_need_of_two_things_is_not_left_to_the_one_that_does_the_first() -> No
     one, both = decide(matcher, ABOUT), decide(matcher, LONG)
     assert one.several < 0.05 < 0.2 < both.several
     assert (one.outcome, both.outcome) == ("use", "ask")
+    assert (one.doubts, both.doubts) == ("", f"the need takes several capabilities (p {both.several:.2f})")
     assert [each.name for each in both.candidates[:2]] == ["hotel_a", "weather"]
