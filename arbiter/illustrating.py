@@ -59,7 +59,6 @@ class Illustrator:
 
     def __init__(self, registry: Registry, model: Callable[[], Model], spending: Spending) -> None:
         self._registry, self._model, self._spending = registry, model, spending
-        self._who = uuid4().hex
 
     async def meant(self, names: Iterable[str] | None) -> Sequence[Version]:
         """The active versions of some names; of None what wants example needs.
@@ -75,13 +74,15 @@ class Illustrator:
         self, versions: Sequence[Version], *, at_once: int, told: Callable[[Illustrated], None] | None = None
     ) -> list[Illustrated]:
         """Have example needs written for versions that lack them; see :meth:`arbiter.Arbiter.illustrate`."""
-        model = await asyncio.to_thread(self._model) if versions else None
+        if not versions:
+            return []
+        model = await asyncio.to_thread(self._model)
         done: list[Illustrated] = []
         waiting = iter(versions)
         failed = 0
         gone: EngineUnavailable | None = None
 
-        async def work(model: Model) -> None:
+        async def work() -> None:
             nonlocal failed, gone
             for version in waiting:
                 one = Illustrated(version.name, "left")
@@ -98,8 +99,8 @@ class Illustrator:
                     told(one)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(at_once, len(versions)) if model is not None else 0):
-                group.create_task(work(model))
+            for _ in range(min(at_once, len(versions))):
+                group.create_task(work())
         if gone is not None:
             raise gone
         return done
@@ -134,15 +135,15 @@ class Illustrator:
             return Illustrated(name, "there", there.needs)
         if there is None and not wants(manifest):
             return Illustrated(name, "enough")
-        if not await self._registry.begin_illustrating(version, self._who):
+        who = uuid4().hex
+        if not await self._registry.begin_illustrating(version, who):
             return Illustrated(name, "taken")
-        kept = False
         try:
             owner = None if manifest.tenant == EVERY_TENANT else manifest.tenant
             guarded = self._spending.guard_apart(model, name, owner, illustrator.CALL_SECONDS)
             written = await illustrator.write(guarded, manifest, self._registry)
             tokens = written.usage.total_tokens
-            kept = await self._registry.illustrate(version, self._who, written.needs, label)
+            kept = await self._registry.illustrate(version, who, written.needs, label)
             why = "; ".join(written.objections)
             if not kept:
                 return Illustrated(name, "taken", tokens=tokens)
@@ -152,5 +153,4 @@ class Illustrator:
         except ArbiterError as error:
             return Illustrated(name, "failed", why=str(error))
         finally:
-            if not kept:
-                await self._registry.stop_illustrating(name, self._who)
+            await self._registry.stop_illustrating(name, who)

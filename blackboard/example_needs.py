@@ -46,7 +46,7 @@ class Illustrations:
 
         Args:
             contract: hash of what they are written from; whoever writes from other words gives way.
-            who: identity of the writer.
+            who: identity of the writer, another one each time: who has kept some or given up never begins again.
 
         Raises:
             EngineUnavailable: the server stayed unreachable.
@@ -55,7 +55,7 @@ class Illustrations:
         return (await self._catalog.call("catalog_illustrating", [name, who, contract, held]))[0] == "1"
 
     async def give_up(self, name: str, who: str) -> None:
-        """Let another one write them.
+        """Let another one write them; nothing happens where they were kept.
 
         Raises:
             EngineUnavailable: the server stayed unreachable.

@@ -34,7 +34,7 @@ class Illustrating(Finding):
         """Be the one who writes the example needs of a version; False while another process does.
 
         Args:
-            who: identity of the writer.
+            who: identity of the writer, another one each time.
         """
         contract = example_needs.contract_hash(version.manifest)
         return await Illustrations(self._catalog).begin(version.name, contract, who)

@@ -35,13 +35,14 @@ def forget(arguments: argparse.Namespace) -> int:
 async def _forget(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog)
-        if arguments.name is not None:
-            await registry.versions(arguments.name)
-        if arguments.examples:
-            gone = await registry.forget_example_needs(arguments.name)
-            output.note(f"the example needs of {arguments.name} are forgotten" if gone else "there were none")
-            return OK
-        gone = await registry.unlearn(arguments.name, arguments.tenant)
+        name: str | None = arguments.name
+        if name is not None:
+            await registry.versions(name)
+            if arguments.examples:
+                gone = await registry.forget_example_needs(name)
+                output.note(f"the example needs of {name} are forgotten" if gone else "there were none")
+                return OK
+        gone = await registry.unlearn(name, arguments.tenant)
     output.note(f"the needs of {gone} {'pair' if gone == 1 else 'pairs'} of a capability and a tenant are forgotten")
     return OK
 

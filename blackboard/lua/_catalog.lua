@@ -23,7 +23,7 @@
 --  20 learnt      HASH    rev, sum: of the lessons; calibration: JSON, never decoded here; its revision
 --  21 peers       HASH    peer|process -> small JSON of strings: whether the peer answers that process, and until when this holds
 --  22 illustrated HASH    name -> when (ms), US, and example needs a model wrote for it: JSON, never decoded here
---  23 illustrating HASH   name -> until when (ms), US, who is writing them, US, and the hash of what they are written from
+--  23 illustrating HASH   name -> until when (ms; 0: has ended), US, who writes or wrote them, US, the hash of what from
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'
@@ -204,6 +204,14 @@ local function told_anew(field)
   redis.call('ZADD', KEYS[18], digits(revision), field)
   redis.call('HSET', KEYS[20], 'rev', digits(revision), 'sum', digits((learnt('sum') - old + revision) % 2 ^ 52))
 end
+
+-- Who writes the example needs of a capability, or wrote them last: until when (0: has ended), who, from what.
+local function writer(name)
+  local till, who, from = string.match(redis.call('HGET', KEYS[23], name) or '', '^(%d+)\31([^\31]*)\31(.*)$')
+  return till and tonumber(till), who, from
+end
+
+local function written(name, who) redis.call('HSET', KEYS[23], name, '0\31' .. who .. '\31') end
 
 -- Stores the needs of a field, or nothing when they are as they were.
 local function teach(field, kept)

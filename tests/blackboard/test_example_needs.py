@@ -99,9 +99,10 @@ async def test_a_call_that_comes_after_they_were_forgotten_does_not_bring_them_b
     await writer.keep("convert", "ann", WRITTEN)
     await writer.forget(["convert"])
     assert not await writer.keep("convert", "ann", WRITTEN)
-    await writer.begin("convert", WRITTEN.contract, "ann")
+    assert not await writer.begin("convert", WRITTEN.contract, "ann"), "late: it would hold others up"
+    assert await writer.begin("convert", WRITTEN.contract, "bob")
     await writer.forget(["convert"])
-    assert not await writer.keep("convert", "ann", WRITTEN), "it was being written while somebody forgot it"
+    assert not await writer.keep("convert", "bob", WRITTEN), "it was being written while somebody forgot it"
     assert await kept(catalog) == {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis.asyncio
@@ -24,8 +25,9 @@ def make(name: str, description: str, **fields: Any) -> Manifest:
 
 async def illustrated(registry: Registry, name: str, *needs: str, model: str = "scripted: one") -> bool:
     version = await registry.resolve(name)
-    assert await registry.begin_illustrating(version, "ann")
-    return await registry.illustrate(version, "ann", needs, model)
+    who = uuid4().hex
+    assert await registry.begin_illustrating(version, who)
+    return await registry.illustrate(version, who, needs, model)
 
 
 async def names(registry: Registry, need: str, tenant: str | None = None) -> list[str]:
