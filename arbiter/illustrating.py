@@ -98,9 +98,12 @@ class Illustrator:
                 if told is not None:
                     told(one)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(at_once, len(versions))):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(at_once, len(versions))):
+                    group.create_task(work())
+        finally:
+            await self._spending.settled()
         if gone is not None:
             raise gone
         return done

@@ -31,13 +31,15 @@ class Illustrating(Finding):
         return [self._active[name] for name in sorted(self._offered.bare)]
 
     async def begin_illustrating(self, version: Version, who: str) -> bool:
-        """Be the one who writes the example needs of a version; False while another process does.
+        """Be the one who writes the example needs of a version; False while another process does, or where the active version
+        says something else by now.
 
         Args:
             who: identity of the writer, another one each time.
         """
-        contract = example_needs.contract_hash(version.manifest)
-        return await Illustrations(self._catalog).begin(version.name, contract, who)
+        return await self._says_so(version) and await Illustrations(self._catalog).begin(
+            version.name, example_needs.contract_hash(version.manifest), who
+        )
 
     async def stop_illustrating(self, name: str, who: str) -> None:
         """Write none after all."""
@@ -84,13 +86,19 @@ class Illustrating(Finding):
         Returns:
             False where they are of no use any more: another version with other words became active, or another writer.
         """
-        await self._refresh()
-        active = self._active.get(version.name)
-        contract = example_needs.contract_hash(version.manifest)
-        if active is None or example_needs.contract_hash(active.manifest) != contract:
+        if not await self._says_so(version):
             await self.stop_illustrating(version.name, who)
             return False
+        contract = example_needs.contract_hash(version.manifest)
         return await Illustrations(self._catalog).keep(version.name, who, ExampleNeeds(tuple(needs), contract, model))
+
+    async def _says_so(self, version: Version) -> bool:
+        """Whether what is offered says of itself what a version says."""
+        await self._refresh()
+        active = self._active.get(version.name)
+        return active is not None and example_needs.contract(active.manifest) == example_needs.contract(
+            version.manifest
+        )
 
     async def forget_example_needs(self, *names: str) -> int:
         """Forget the example needs of some capabilities; returns how many had any."""

@@ -62,15 +62,15 @@ async def _illustrate(arguments: argparse.Namespace) -> int:
     async with Arbiter(model=arguments.model, roles=(), **options.place(arguments)) as client:
         of = len(names or await client.registry.bare())
 
-        def told(one: Illustrated) -> None:
-            done.append(one)
-            if arguments.json:
-                output.line(one._asdict())
-            elif one.outcome != "left":
-                _print(one)
-
-        async with output.progress(lambda: f"{len(done):,} of {of:,} capabilities have been seen to"):
-            await client.illustrate(names, at_once=arguments.at_once, told=told)
+        try:
+            async with output.progress(lambda: f"{len(done):,} of {of:,} capabilities have been seen to"):
+                await client.illustrate(names, at_once=arguments.at_once, told=done.append)
+        finally:
+            for one in done:
+                if arguments.json:
+                    output.line(one._asdict())
+                elif one.outcome != "left":
+                    _print(one)
     counts = {outcome: sum(one.outcome == outcome for one in done) for outcome in ("written", "failed", "left")}
     said = f"example needs of {counts['written']:,} written, for {sum(one.tokens for one in done):,} tokens"
     if counts["failed"]:

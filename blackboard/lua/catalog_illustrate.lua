@@ -9,10 +9,8 @@ if text == '' then
   if holder then written(name, holder) end
   return {gone and '1' or '0'}
 end
-local same = string.match(kept, '^%d+\31(.*)$') == text
-if holder ~= who or till == 0 then return {same and '1' or '0'} end
+if holder ~= who or till == 0 then return {string.match(kept, '^%d+\31(.*)$') == text and '1' or '0'} end
 written(name, who)
-if same then return {'1'} end
 redis.call('HSET', KEYS[22], name, digits(NOW) .. '\31' .. text)
 told_anew(name)
 return {'1'}

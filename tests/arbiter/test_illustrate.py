@@ -12,7 +12,7 @@ from arbiter_support import FUNCTIONS, GENERIC_ROLES, add, arbiter, echo
 from cli_process import arbiter as command
 from cli_process import records
 
-from arbiter import Arbiter, BadInput, Budget, ScriptedModel, illustrating
+from arbiter import Arbiter, BadInput, Budget, Example, ScriptedModel, capability, illustrating
 from arbiter.illustrating import Illustrator
 from blackboard.errors import EngineUnavailable, UnknownRecord
 from blackboard.testing import RedisServer
@@ -147,6 +147,15 @@ async def test_where_nothing_usable_is_written_nobody_asks_again(redis_server: R
         assert "JSON" in one.why
         assert await a.illustrate() == []
         assert [one.outcome for one in await a.illustrate(["echo"])] == ["there"]
+
+
+async def test_what_has_examples_of_its_own_costs_nothing(redis_server: RedisServer) -> None:
+    examples = [Example(input={"text": "x"}, description=f"need {n}") for n in range(3)]
+    own = capability(name="own", description="Says it.", examples=examples)(echo.function)
+    async with arbiter(redis_server.url, [], model=writer(), roles=(), capabilities=[own]) as (a, model):
+        assert await a.illustrate() == []
+        assert [one.outcome for one in await a.illustrate(["own"])] == ["enough"]
+        assert len(model.calls) == 0
 
 
 async def test_a_server_that_is_gone_is_no_answer_of_the_model(

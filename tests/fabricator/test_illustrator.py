@@ -89,6 +89,20 @@ async def test_what_cannot_be_used_twice_comes_to_what_there_is(registry: Regist
     assert "not one JSON object" in none.objections[0]
 
 
+class Cut(ScriptedModel):
+    """Reaches its output limit each time."""
+
+    async def stream(self, *given: Any, **more: Any) -> Any:
+        async for event in super().stream(*given, **more):
+            yield {"messageStop": {"stopReason": "max_tokens"}} if "messageStop" in event else event
+
+
+async def test_an_answer_that_was_cut_is_objected_to_like_any_other(registry: Registry) -> None:
+    model = Cut([answer(*NEEDS)[:-5], answer(*NEEDS)])
+    assert (await illustrator.write(model, make("Convert money."), registry)).needs == tuple(NEEDS)
+    assert "not one JSON object" in unquoted(asked(model, 1))
+
+
 async def test_an_endless_contract_is_sent_in_part(registry: Registry) -> None:
     wide = {f"parameter_{number}": {"type": "string", "description": "x" * 50} for number in range(2_000)}
     manifest = make("Convert money.").model_copy(update={"input_schema": {"type": "object", "properties": wide}})

@@ -99,13 +99,12 @@ async def test_they_count_for_the_words_they_were_written_from_and_again_when_th
     assert await names(follower, "greenbacks") == []
     assert await follower.example_needs("convert") is None
     assert [each.name for each in await follower.bare()] == ["convert"]
-    late = await registry.resolve("convert", first.sha)
+    late = await registry.resolve("convert")
+    assert not await registry.begin_illustrating(first, "ann")
     assert await registry.begin_illustrating(late, "bob")
-    assert not await registry.illustrate(late, "bob", ("quid in dollars",), "scripted: two"), (
-        "it says something else now"
-    )
-    assert await registry.begin_illustrating(await registry.resolve("convert"), "cid"), "nobody holds it"
     await registry.activate("convert", first.sha)
+    assert not await registry.illustrate(late, "bob", ("weigh it in stone",), "scripted: two"), "too late"
+    assert await registry.begin_illustrating(first, "cid"), "nobody holds it"
     assert await names(follower, "greenbacks") == ["convert"]
 
 
