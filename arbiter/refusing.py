@@ -48,6 +48,8 @@ def check(options: Mapping[str, Any]) -> None:
     if not isinstance(options["limits"], Limits | None):
         raise BadInput("limits", options["limits"], "Give Limits(rounds=…, tokens=…, …).")
     _instructions(options["instructions"])
+    if options["illustrate"] and not {"arbiter", "fabricator"} & set(options["roles"]):
+        raise BadInput("illustrate", True, "It takes a model: give the process the role 'arbiter' or 'fabricator'.")
     if options["private_addresses"]:
         from wrapper.addresses import networks
 

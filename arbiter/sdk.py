@@ -27,7 +27,7 @@ from blackboard.audit import Audit
 from blackboard.board import LEASE_SECONDS, Board
 from blackboard.budgets import Budget, LevelReport
 from blackboard.confirm import Confirm
-from blackboard.errors import ArbiterError
+from blackboard.errors import ArbiterError, BadInput
 from blackboard.heartbeat import Heartbeat
 from blackboard.redaction import install, remember_credentials
 from blackboard.retention import RETENTION, Retention
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from strands.models import Model
 
     from arbiter.choosing import Choosing
+    from arbiter.illustrating import Illustrated
     from arbiter.peers import ServedPeers
     from arbiter.recalling import Recalling
     from fabricator import FabricationSettings
@@ -109,6 +110,8 @@ class Arbiter(Client):
         retention: which finished runs are kept, while a process with a role is there to remove the others; None keeps all.
         reflect: whether this process, in the role ``wrapper``, goes back from generated code that fails to an earlier version, or
             retires it; see ``docs/reflection.md``.
+        illustrate: whether this process has its model write example needs of what is offered and has none, in the background,
+            which costs tokens; see ``docs/matching.md``.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
@@ -152,6 +155,7 @@ class Arbiter(Client):
         recalling: Recalling | None = None,
         instructions: str | None = None,
         reflect: bool = True,
+        illustrate: bool = False,
     ) -> None:
         from arbiter.choosing import Choosing
 
@@ -166,7 +170,7 @@ class Arbiter(Client):
             "approval": ApprovalPolicy.of(approval),
             "strategies": dict(strategies or {}), "choosing": Choosing.of(choosing), "recalling": recalling,
             "instructions": instructions,
-            "reflect": reflect,
+            "reflect": reflect, "illustrate": illustrate,
         }  # fmt: skip
         refusing.check(self._options)
         if fabrication is not None or "fabricator" in roles:
@@ -310,6 +314,31 @@ class Arbiter(Client):
             await self.registry.register(manifest)
             self._functions[manifest.name] = one
         self._serving.look_again()
+
+    async def illustrate(
+        self, names: Sequence[str] | None = None, *, at_once: int = 4, told: Callable[[Illustrated], None] | None = None
+    ) -> list[Illustrated]:
+        """Have the model write example needs of capabilities, by which every process matches from then on.
+
+        What was written already is not asked for again, so a call that broke off is made again. The model is
+        ``fabricator_model``, else ``model``; its calls count in the budgets of the board.
+
+        Args:
+            names: of active capabilities. Default: all that have few needs of their own, and none that were written.
+            at_once: model calls at a time.
+            told: called with each as it is done.
+
+        Raises:
+            BadInput: a name in place of a list, or no call at a time.
+            UnknownRecord: no such capability.
+            MissingExtra, ModelUnavailable: the model cannot be had; what a call of it comes to is told of the capability.
+        """
+        if isinstance(names, str):
+            raise BadInput("names", names, "Write a list, even of one.")
+        if at_once < 1:
+            raise BadInput("at_once", at_once, "Ask for at least one.")
+        writer = self._serving.illustrator(self.board, self.registry)
+        return await writer.illustrate(await writer.meant(names), at_once=at_once, told=told)
 
     @property
     def peers(self) -> ServedPeers:

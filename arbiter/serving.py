@@ -27,6 +27,7 @@ from registry.peers import peer_of
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from arbiter.illustrating import Illustrator
     from wrapper.broker import Outside
     from wrapper.isolation import Isolation
     from wrapper.peers.following import Following
@@ -167,10 +168,21 @@ class Serving:
             self._keep(Budgets(board).keep_swept, "budgets")
         if self.roles:
             self._keep(registry.keep_encoded, "matching")
+            if self._options["illustrate"]:
+                self._keep(self.illustrator(board, registry).keep_illustrated, "illustrating")
             if (retention := self._options["retention"]) is not None:
                 self._keep(Retirer(board, retention).run, "retention")
         if "wrapper" in self.roles:
             self._keep(partial(self._warm, registry), "isolation")
+
+    def illustrator(self, board: Board, registry: Registry) -> Illustrator:
+        """Has example needs written by the model of the fabricator."""
+        from arbiter.illustrating import Illustrator
+        from wrapper.prices import Prices
+        from wrapper.spending import Spending
+
+        spending = self.spending or Spending(Budgets(board), Prices.of(self._options["prices"]))
+        return Illustrator(registry, lambda: self.model("fabricator_model"), spending)
 
     async def follow(self, *peers: Peer) -> None:
         """Serve peers; each was asked once what it offers when this returns, whether or not it answered.

@@ -11,7 +11,8 @@
   spans, and whose attempt is at work, for whoever tells operators.
 * :mod:`blackboard.events`, :mod:`blackboard.feed`, :mod:`blackboard.feed_since`: typed CloudEvents, following them, and what was
   missed.
-* :mod:`blackboard.catalog`, :mod:`blackboard.lessons`: storage primitives of the registry, and what it learnt from use.
+* :mod:`blackboard.catalog`, :mod:`blackboard.lessons`, :mod:`blackboard.example_needs`: storage primitives of the registry, what
+  it learnt from use, and what models wrote for it.
 * :mod:`blackboard.engine`: what a URL stands for; the supervised local server.
 * :mod:`blackboard.types`, :mod:`blackboard.errors`: the records and the error tree all rooms share.
 * :mod:`blackboard.testing`: a throw-away Redis server.

@@ -49,6 +49,7 @@ MAX_EXAM_BYTES = 256 * 1024
 _KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
 _MORE_KEYS = (
     "signatures", "trust", "audit", "tokens", "uses", "permits", "served", "lessons", "taught", "learnt", "peers",
+    "illustrated", "illustrating",
 )  # fmt: skip
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000

@@ -5,8 +5,8 @@ and tenant, so no tenant's words reach another; of the same need the newest stay
 are the same whatever order they arrive in and however often. Removing a run removes what it taught.
 
 Each change of the lessons of a capability and tenant has a revision, and of each only the last is kept: a reader that follows
-asks for what changed after the revision it holds. The board also has the sum of these revisions, by which a reader notices
-that a server lost some in a failover, and begins anew.
+asks for what changed after the revision it holds, and hears of :mod:`blackboard.example_needs` by the same answer. The board
+also has the sum of these revisions, by which a reader notices that a server lost some in a failover, and begins anew.
 
 Who decides what is a lesson is the planner; what the words mean is the business of ``registry``.
 """
@@ -17,10 +17,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from blackboard import example_needs
 from blackboard.catalog import Catalog
+from blackboard.example_needs import ExampleNeeds
 from blackboard.redaction import clean
 
 MOST = 10
@@ -33,7 +36,7 @@ _SUM = 1 << 52
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 
 Subject = tuple[str, str]
-"""A capability and the tenant it served."""
+"""A capability and the tenant it served; no tenant stands for its example needs."""
 
 
 class Need(NamedTuple):
@@ -52,6 +55,8 @@ class Told(NamedTuple):
     """Of each capability and tenant that changed, all there is now, newest first; empty when it was forgotten."""
     calibration: str | None
     """JSON text; None where what is shipped counts."""
+    illustrated: Mapping[str, ExampleNeeds | None] = MappingProxyType({})
+    """Of each capability whose example needs changed, what there is now."""
 
 
 def need_text(text: str) -> str | None:
@@ -72,7 +77,7 @@ class Lessons:
         self._revisions: dict[Subject, int] = {}
         self._held = 0
         self._sum = 0
-        self._untold: dict[Subject, tuple[Need, ...]] = {}
+        self._untold: dict[Subject, str] = {}
 
     async def learn(self, run_id: str, tenant: str, at: float, needs: Sequence[tuple[str, str]]) -> int:
         """Keep needs that a run served.
@@ -135,11 +140,15 @@ class Lessons:
         calibration, complete = await self._read()
         if not complete:
             # A server lost what this reader held: what it does not name now is gone.
-            self._untold = dict.fromkeys(self._revisions, ())
+            self._untold = dict.fromkeys(self._revisions, "")
             self._revisions, self._held, self._sum = {}, 0, 0
             calibration, _ = await self._read()
-        changed, self._untold = self._untold, {}
-        return Told(changed, calibration or None)
+        untold, self._untold = self._untold, {}
+        return Told(
+            {subject: _needs(text) for subject, text in untold.items() if subject[1]},
+            calibration or None,
+            {name: example_needs.read(text) for (name, tenant), text in untold.items() if not tenant},
+        )
 
     async def _read(self) -> tuple[str, bool]:
         """Take in what is new; a call that fails in the middle is gone on with by the next one."""
@@ -151,7 +160,7 @@ class Lessons:
                 self._held = int(revision)
                 self._sum = (self._sum - self._revisions.get(subject, 0) + self._held) % _SUM
                 self._revisions[subject] = self._held
-                self._untold[subject] = _needs(text)
+                self._untold[subject] = text
             if len(rows) < 3 * _AT_ONCE:
                 revision, _, total = mark.partition(" ")
                 return calibration, (self._held, self._sum) == (int(revision), int(total))

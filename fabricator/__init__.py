@@ -23,6 +23,7 @@ file                 question it answers
 ``admission``        what is registered, and how at most once?
 ``state``            what survives a kill?
 ``settings``         how far does it go?
+``illustrator``      how is a model brought to write example needs of any capability?
 ===================  ========================================================================
 
 Generated source is never parsed, imported or run in this process: all of that happens in the isolation production uses.

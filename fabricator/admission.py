@@ -8,9 +8,9 @@ from pydantic import JsonValue
 
 from blackboard.errors import Conflict, UnknownRecord
 from fabricator.need import Need
-from fabricator.specification import Specification
+from fabricator.specification import Case, Specification
 from fabricator.state import Verdict
-from registry import Example, ExamRecord, Grants, Manifest, Registry, Version
+from registry import Example, ExamRecord, Grants, Manifest, Registry, Version, example_needs
 from registry.manifest import EVERY_TENANT, canonical
 
 _EXAMPLES = 3
@@ -25,7 +25,7 @@ def manifest(
     Args:
         spec: what was specified.
         grants: what it may do: those specified, and what the operator adds to all.
-        need: whose words describe the first example, for matching.
+        need: whose words describe the first example, for matching; the examiner's describe the others.
         tenant: owner; only its runs see the capability.
         provenance: where it comes from; not part of the content hash.
     """
@@ -42,7 +42,9 @@ def manifest(
         effects=spec.effects,
         grants=grants,
         examples=tuple(
-            Example(input=case.input, output=case.expected, description=case.name if number else need.need[:500])
+            Example(
+                input=case.input, output=case.expected, description=_asked(case, spec) if number else need.need[:500]
+            )
             for number, case in enumerate(small[:_EXAMPLES])
         ),
         action="generic",
@@ -50,6 +52,12 @@ def manifest(
         tenant=tenant,
         provenance=dict(provenance),
     )
+
+
+def _asked(case: Case, spec: Specification) -> str:
+    """How somebody asks for a case, where the examiner gave a good example of that; else what it is called."""
+    good = example_needs.judge([case.need], spec.name, spec.description).needs
+    return good[0] if good else case.name
 
 
 async def active(registry: Registry, name: str) -> Version | None:

@@ -40,8 +40,9 @@ Answer with exactly one JSON object and nothing else:
             {"http_hosts": […], "http_methods": […], "files": […], "secrets": […], "topics": {"read": […], "write": […]}}
             only what the need itself names (topics of the run's board, "claims.*" or "claims.>"), and a person
             must approve it: the cases must be such that they can be examined without reaching any of it,
-  "public_cases": at least PUBLIC of {"name": …, "input": …, "expected": …}; the author of the code sees them,
-  "sealed_cases": at least SEALED more of them, with inputs that no public case has; only you know them
+  "public_cases": at least PUBLIC of {"name": …, "need": …, "input": …, "expected": …}; the author of the code sees them.
+                  A "need" is how somebody who has never heard of this would ask for just that, in 4 to 15 everyday words,
+  "sealed_cases": at least SEALED more of them, without "need", with inputs that no public case has; only you know them
 }
 
 The code gets its data as input and has no files, network, clock, randomness or state. If the need depends on such data,

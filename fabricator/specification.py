@@ -34,6 +34,8 @@ class Case(Record):
     """One acceptance case: for this input, this result."""
 
     name: str = Field(min_length=1, max_length=200)
+    need: str = ""
+    """How somebody would ask for just this; used for matching where it is good, and not judged here."""
     input: dict[str, JsonValue]
     expected: JsonValue
 
@@ -104,7 +106,7 @@ def read(text: str, name: str, settings: FabricationSettings) -> Draft:
     if len(text) > MOST_CHARACTERS:
         return Draft(invalid=(f"It is {len(text)} characters long; at most {MOST_CHARACTERS} are accepted.",))
     try:
-        data = _json_object(text)
+        data = json_object(text)
     except ValueError as error:
         return Draft(invalid=(str(error),))
     if "abstain" in data:
@@ -124,7 +126,7 @@ def read(text: str, name: str, settings: FabricationSettings) -> Draft:
     return Draft(specification)
 
 
-def _json_object(text: str) -> dict[str, JsonValue]:
+def json_object(text: str) -> dict[str, JsonValue]:
     """The one JSON object of an answer.
 
     Raises:

@@ -4,6 +4,7 @@
 * :mod:`registry.reading`, :mod:`registry.vouching`, :mod:`registry.listing`, :mod:`registry.finding`, :mod:`registry.reflecting`,
   :mod:`registry.store`: what a registry does, one built on the other: reads versions, vouches for them, lists what is offered,
   finds it, acts on how it did, registers.
+* :mod:`registry.illustrating`, :mod:`registry.example_needs`: examples of what it is for, written by a model; which are good.
 * :mod:`registry.offered`: what is offered, in a matcher, as each tenant sees it; :mod:`registry.records`: how versions did;
   :mod:`registry.reflection`: what follows from that.
 * :mod:`registry.versions`: a version, and whether what is stored is what was registered under its content hash.

@@ -197,6 +197,8 @@ class Listing(Vouching):
                 self._take(name, each)
             for (name, tenant), needs in told.changed.items() if told is not None else ():
                 self._offered.teach(name, tenant, [need.text for need in needs])
+            for name, written in told.illustrated.items() if told is not None else ():
+                self._offered.illustrate(name, written)
             if told is not None:
                 self._calibrate(told.calibration)
             self._revision, self._learnt = pointers.revision, pointers.learnt

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from redis.exceptions import RedisError
 
 from blackboard.errors import ArbiterError
+from blackboard.example_needs import ExampleNeeds
+from registry.example_needs import contract_hash, wants
 from registry.manifest import Manifest
 from registry.matching import Candidate, Document, Findings, Matcher
 from registry.matching.interface import Encoding, Searching
@@ -42,11 +44,16 @@ class Offered:
         self._lessons: dict[str, dict[str, tuple[str, ...]]] = {}
         self._own: dict[str, set[str]] = {}
         """By tenant: the shared capabilities it has lessons for."""
+        self._illustrated: dict[str, ExampleNeeds] = {}
+        self._written: dict[str, ExampleNeeds] = {}
+        """Those of them that are of what is offered, as it is."""
+        self._bare: dict[str, None] = {}
 
     def add(self, manifest: Manifest) -> None:
         """Offer a capability; replaces what was offered under its name."""
         self.remove(manifest.name)
         self._manifests[manifest.name] = manifest
+        self._compare(manifest.name)
         self.matcher.add(manifest.name, self.document(manifest.name))
         for tenant in self._lessons.get(manifest.name, ()):
             self._show(manifest.name, tenant)
@@ -54,6 +61,7 @@ class Offered:
     def remove(self, name: str) -> None:
         """Offer a capability no longer; what it was taught is kept."""
         if self._manifests.pop(name, None) is not None:
+            self._compare(name)
             self.matcher.remove(name)
             for tenant in self._lessons.get(name, ()):
                 self._hide(name, tenant)
@@ -75,6 +83,28 @@ class Offered:
         elif needs:
             self._show(name, tenant)
 
+    def illustrate(self, name: str, written: ExampleNeeds | None) -> None:
+        """The example needs that are kept for a capability; they count where they were written from what it says now."""
+        if written is None:
+            self._illustrated.pop(name, None)
+        else:
+            self._illustrated[name] = written
+        before = self._written.get(name)
+        self._compare(name)
+        if name in self._manifests and self._written.get(name) != before:
+            self.matcher.add(name, self.document(name))
+            for tenant in self._lessons.get(name, ()):
+                self._show(name, tenant)
+
+    def written(self, name: str) -> ExampleNeeds | None:
+        """The example needs of a capability, where there are any of what it says now."""
+        return self._written.get(name)
+
+    @property
+    def bare(self) -> Sequence[str]:
+        """The names of what is offered and wants example needs: it has few needs of its own, and none were written."""
+        return [*self._bare]
+
     def lessons(self, name: str) -> Mapping[str, tuple[str, ...]]:
         """The needs a capability served, newest first, by tenant."""
         return dict(self._lessons.get(name, {}))
@@ -83,7 +113,8 @@ class Offered:
         """The texts of a capability as a tenant sees them; None sees no tenant's lessons but its owner's."""
         manifest = self._manifests[name]
         whose = manifest.tenant if tenant is None or manifest.tenant != "*" else tenant
-        return Document.of(manifest, self._lessons.get(name, {}).get(whose, ()))
+        written = self._written.get(name)
+        return Document.of(manifest, self._lessons.get(name, {}).get(whose, ()), written.needs if written else ())
 
     def seen_by(self, tenant: str | None) -> Searching:
         """The matcher as a tenant sees it; None sees no tenant's lessons about what tenants share."""
@@ -120,6 +151,18 @@ class Offered:
             await asyncio.to_thread(self._encoding.prepare, needs)
         except (ArbiterError, RedisError) as error:
             _log.warning("matching goes by words alone: %s", error)
+
+    def _compare(self, name: str) -> None:
+        """Hold what is kept for a capability against what it says."""
+        self._written.pop(name, None)
+        self._bare.pop(name, None)
+        manifest, kept = self._manifests.get(name), self._illustrated.get(name)
+        if manifest is None:
+            return
+        if kept is not None and kept.contract == contract_hash(manifest):
+            self._written[name] = kept
+        elif wants(manifest):
+            self._bare[name] = None
 
     def _show(self, name: str, tenant: str) -> None:
         if self._manifests[name].tenant == "*":

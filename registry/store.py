@@ -13,6 +13,7 @@ from blackboard.errors import BadInput, UnknownRecord
 from blackboard.refusing import refused
 from blackboard.trigger_index import TriggerIndex
 from registry.content import canonical, sha256
+from registry.illustrating import Illustrating
 from registry.manifest import ExamRecord, Manifest
 from registry.matching import (
     LexicalMatcher,
@@ -26,7 +27,7 @@ from registry.versions import Version
 from registry.vouching import told
 
 
-class Registry(Reflecting):
+class Registry(Reflecting, Illustrating):
     """What a board can do.
 
     Args:

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 from blackboard.budgets import LEASE_SECONDS, MOST, Amounts, Budget, BudgetExhausted, Budgets, Hold, Level, Paced
 from blackboard.claims import Claim
@@ -105,6 +106,21 @@ class Spending:
             bound = Budget(level=attempt, tokens=min(attempt_tokens, MOST))
             levels.append(Level(attempt, bound, claim.attempt_seconds + _KEPT_SECONDS))
         return cast("Model", _Guarded(self, model, f"{claim.task_id}/{claim.fence}", levels, call_seconds))
+
+    def guard_apart(self, model: Model, capability: str, tenant: str | None, call_seconds: float) -> Model:
+        """A model that reserves each request that no run makes.
+
+        Args:
+            model: is asked; its name and configuration show through.
+            capability: on whose behalf.
+            tenant: whose it is; None where it is everybody's.
+            call_seconds: the most one request may take.
+        """
+        names = ["board", f"model:{_printable(describe(model))}", f"capability:{capability}"]
+        if tenant is not None:
+            names.append(f"tenant:{tenant}")
+        levels = [Level(name + period) for name in names for period in ("", "/day")]
+        return cast("Model", _Guarded(self, model, f"apart/{uuid4().hex}", levels, call_seconds))
 
     async def fabrication(self, claim: Claim) -> None:
         """Count a fabrication, once for all attempts at its task.

@@ -146,6 +146,7 @@ async def _show(arguments: argparse.Namespace) -> int:
         source = await registry.source(version) if version.artifact_sha is not None else None
         standing = await standing_record(registry, version)
         served = await registry.lessons(version.name)
+        written = await registry.example_needs(version.name) if version.state == "active" else None
     if arguments.json:
         output.line(
             {
@@ -155,6 +156,7 @@ async def _show(arguments: argparse.Namespace) -> int:
                 "signature": standing,
                 "versions": [version_record(each, counts) for each in versions],
                 "served": {tenant: list(needs) for tenant, needs in sorted(served.items())},
+                "example_needs": written._asdict() if written else None,
                 "source": source,
             }
         )
@@ -166,6 +168,11 @@ async def _show(arguments: argparse.Namespace) -> int:
     for tenant, needs in sorted(served.items()):
         for need in needs:
             console.print(Text(f"{tenant}: {narration.one_line(need, 400)}"), soft_wrap=True)
+    if written:
+        by = f"written by {narration.one_line(written.model, 100)} on {narration.moment(written.at)}, not served"
+        console.print(Text.assemble(("\nExample needs", "bold"), f", {by}"))
+        for need in written.needs or ["none that could be used"]:
+            console.print(Text(narration.one_line(need, 200)), soft_wrap=True)
     return OK
 
 

@@ -21,6 +21,7 @@ _COLUMNS = ("nDCG@10", "hit@1", "recall@1", "recall@5", "recall@10", "MRR")
 _NEEDED = 2
 """How many of them a narrow terminal shows as well."""
 _WORDS, _SERVED, _MEANINGS, _BOTH, _BM25 = "matcher", "matcher, served", "dense", "hybrid", "BM25"
+_WRITTEN = "matcher, with examples"
 
 
 def matching(arguments: argparse.Namespace) -> int:
@@ -48,6 +49,9 @@ def matching(arguments: argparse.Namespace) -> int:
         if arguments.served:
             corpus, later[_SERVED] = corpora.learned(corpus, arguments.served, arguments.seed)
             matchers[_SERVED] = LexicalMatcher()
+        if corpus.examples:
+            later[_WRITTEN] = corpus.illustrated()
+            matchers[_WRITTEN] = LexicalMatcher()
         if dense is not None:
             matchers |= dense()
             small.append(lambda dense=dense: dense()[_BOTH])
@@ -55,6 +59,9 @@ def matching(arguments: argparse.Namespace) -> int:
             if arguments.served:
                 later[f"{_BOTH}, served"] = later[_SERVED]
                 matchers[f"{_BOTH}, served"] = dense()[_BOTH]
+            if corpus.examples:
+                later[f"{_BOTH}, with examples"] = later[_WRITTEN]
+                matchers[f"{_BOTH}, with examples"] = dense()[_BOTH]
         say = _progress()
         report = evaluation.evaluate(
             corpus, matchers, limit=arguments.limit, seed=arguments.seed, say=say, calibration=model,

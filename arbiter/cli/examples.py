@@ -27,6 +27,9 @@ EXAMPLES = {
     "arbiter dead redrive": ["arbiter dead redrive r1a21/1.count", 'arbiter dead redrive --where "capability=count"'],
     "arbiter capabilities": ["arbiter capabilities", "arbiter capabilities show price"],
     "arbiter capabilities search": ['arbiter capabilities search "what does a box cost"'],
+    "arbiter capabilities illustrate": [
+        "arbiter capabilities illustrate --all --model bedrock:us.amazon.nova-lite-v1:0"
+    ],
     "arbiter schedule": [
         'arbiter schedule add report "Write the report of {{local}}." --cron "0 9 * * MON-FRI" --timezone Europe/Berlin',
         "arbiter schedule list",

@@ -61,7 +61,27 @@ def capabilities(commands: Commands) -> None:
     forget.add_argument(
         "--tenant", metavar="NAME", default=None, help="only this tenant's needs (default: all tenants')"
     )
+    forget.add_argument(
+        "--examples", action="store_true", help="the example needs a model wrote, and not those that were served"
+    )
     words.place(forget, default=argparse.SUPPRESS)
+
+    text = """\
+Have a model write example needs: how people ask for what a capability does, who do not know its words.
+Every process matches by them from then on. What is there is not asked for again. See docs/matching.md."""
+    illustrate = words.command(
+        inner, "illustrate", "arbiter.cli.learning:illustrate", "have a model write example needs of capabilities", text
+    )
+    illustrate.add_argument("names", metavar="NAME", nargs="*", help="of capabilities")
+    illustrate.add_argument("--all", action="store_true", default=False, help="all that want example needs")
+    illustrate.add_argument("--model", metavar="MODEL", help=words.MODEL)
+    illustrate.add_argument(
+        "--at-once", metavar="N", type=words.positive, default=4, help="model calls at a time (default 4)"
+    )
+    illustrate.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="one line for each capability as JSON"
+    )
+    words.place(illustrate, default=argparse.SUPPRESS)
 
     text = """\
 Read the latest runs that succeeded, keep the needs they served, and fit what turns the signals of a

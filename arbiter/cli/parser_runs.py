@@ -136,6 +136,10 @@ second signal gives everything back immediately."""
             help="do not go back from generated code that fails to an earlier version, nor retire it; see docs/reflection.md",
         )  # fmt: skip
         parser.add_argument(
+            "--illustrate", action="store_true",
+            help="have the model write example needs of what is offered and has none, which costs tokens; see docs/matching.md",
+        )  # fmt: skip
+        parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
         )
         parser.add_argument(

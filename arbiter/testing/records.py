@@ -1,8 +1,8 @@
 """The end of the second story: what is kept of people, needs and peers beside runs.
 
 A person permits a request that would carry a secret, and approves a task; tasks wait for something outside; needs that
-capabilities served are learnt and forgotten; what somebody wrote is erased; what counts no more leaves a log; what is held under
-a lease is confirmed or given back; a peer is heard of.
+capabilities served are learnt and forgotten, and so are example needs; what somebody wrote is erased; what counts no more
+leaves a log; what is held under a lease is confirmed or given back; a peer is heard of.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from blackboard.entry_taking import LEASE_SECONDS
 from blackboard.erasure import erase
 from blackboard.errors import Conflict, Fenced, LeaseLost, ScriptRefused
 from blackboard.events import Author
+from blackboard.example_needs import ExampleNeeds, Illustrations
 from blackboard.lessons import Lessons
 from blackboard.peers import Peers
 from blackboard.permits import Permits, Question
@@ -174,3 +175,16 @@ async def heard(a: Arbiter) -> JsonValue:
     await peers.leave("mcp:files", "two")
     # A copy that comes late may say again what holds no more, as a process that lives would.
     return [f"{each.peer} {each.process}" for each in (await peers.heard()).said if each.state == "up"]
+
+
+async def illustrated(a: Arbiter) -> JsonValue:
+    """Example needs of two capabilities are written, and those of one are forgotten."""
+    writer = Illustrations(a.board.catalog)
+    for name in ("double", "ask_again"):
+        written = ExampleNeeds((_NEED,), "0" * 64, "desk")
+        await writer.begin(name, written.contract, "desk")
+        await writer.keep(name, "desk", written)
+    await writer.give_up("double", "desk")
+    await writer.forget(["ask_again"])
+    told = (await Lessons(a.board.catalog).follow()).illustrated
+    return {name: [*found.needs] for name, found in told.items() if found is not None}

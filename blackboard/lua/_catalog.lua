@@ -17,10 +17,13 @@
 --  16 permits     HASH    id -> small JSON of strings: a request that would carry secrets, and a person's answer to it;
 --                         facts|id -> what is asked, JSON, never decoded here
 --  17 served      HASH    name|tenant -> needs the capability served that tenant, newest first; see lessons()
---  18 lessons     ZSET    name|tenant by the revision of its needs; stays when they are gone, so that readers hear of it
+--  18 lessons     ZSET    name|tenant by the revision of its needs, name by that of its example needs; stays when they are gone, so
+--                         that readers hear of it
 --  19 taught      HASH    run -> the fields of `served` that have a need of it
 --  20 learnt      HASH    rev, sum: of the lessons; calibration: JSON, never decoded here; its revision
 --  21 peers       HASH    peer|process -> small JSON of strings: whether the peer answers that process, and until when this holds
+--  22 illustrated HASH    name -> when (ms), US, and example needs a model wrote for it: JSON, never decoded here
+--  23 illustrating HASH   name -> until when (ms; 0: has ended), US, who writes or wrote them, US, the hash of what from
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'
@@ -193,8 +196,24 @@ end
 
 local function learnt(name) return tonumber(redis.call('HGET', KEYS[20], name) or '0') end
 
--- Stores the needs of a field, or nothing when they are as they were. `sum` of the revisions tells a reader that it holds what
--- is here and not what a server lost in a failover.
+-- What is kept of a field has changed. `sum` of the revisions tells a reader that it holds what is here and not what a server
+-- lost in a failover.
+local function told_anew(field)
+  local old = tonumber(redis.call('ZSCORE', KEYS[18], field) or '0')
+  local revision = math.max(learnt('rev') + 1, NOW)
+  redis.call('ZADD', KEYS[18], digits(revision), field)
+  redis.call('HSET', KEYS[20], 'rev', digits(revision), 'sum', digits((learnt('sum') - old + revision) % 2 ^ 52))
+end
+
+-- Who writes the example needs of a capability, or wrote them last: until when (0: has ended), who, from what.
+local function writer(name)
+  local till, who, from = string.match(redis.call('HGET', KEYS[23], name) or '', '^(%d+)\31([^\31]*)\31(.*)$')
+  return till and tonumber(till), who, from
+end
+
+local function written(name, who) redis.call('HSET', KEYS[23], name, '0\31' .. who .. '\31') end
+
+-- Stores the needs of a field, or nothing when they are as they were.
 local function teach(field, kept)
   local before, after, runs, text = lessons(field), {}, {}, ''
   for _, one in ipairs(kept) do
@@ -207,10 +226,7 @@ local function teach(field, kept)
   else
     redis.call('HSET', KEYS[17], field, text)
   end
-  local old = tonumber(redis.call('ZSCORE', KEYS[18], field) or '0')
-  local revision = math.max(learnt('rev') + 1, NOW)
-  redis.call('ZADD', KEYS[18], digits(revision), field)
-  redis.call('HSET', KEYS[20], 'rev', digits(revision), 'sum', digits((learnt('sum') - old + revision) % 2 ^ 52))
+  told_anew(field)
   for _, one in ipairs(before) do runs[one.run] = true end
   for run in pairs(after) do runs[run] = true end
   for run in pairs(runs) do

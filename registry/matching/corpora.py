@@ -2,25 +2,28 @@
 
 A corpus is a folder with ``tools.jsonl`` (``{id, name, description, parameters? {name: text}, served? [text]}``) and any
 number of ``queries*.jsonl`` (``{query, relevant: [ids]}``). One without queries is filler for the pooled index of all.
+``examples.jsonl`` (``{tool: id, needs: [text]}``) has example needs that somebody wrote for some of them.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from blackboard import strict_json
 from blackboard.errors import BadInput
-from registry.matching.documents import Document
+from registry.matching.documents import Document, needs
 
 _TOOL: dict[str, tuple[type, ...]] = {"id": (str, int), "name": (str, int)}
 _MORE: dict[str, tuple[type, ...]] = {"parameters": (dict,), "served": (list,)}
 """What may be left out, or be empty in any way."""
 _NEED: dict[str, tuple[type, ...]] = {"query": (str,), "relevant": (list,)}
+_EXAMPLES: dict[str, tuple[type, ...]] = {"tool": (str, int), "needs": (list,)}
 _TOOL_LIKE = '{"id": "…", "name": "…", "description": "…", "parameters": {"name": "text"}}'
+_EXAMPLES_LIKE = '{"tool": "id", "needs": ["…"]}'
 _NEED_LIKE = '{"query": "…", "relevant": ["id"]}'
 
 
@@ -40,6 +43,8 @@ class Corpus:
     queries: Sequence[Query] = ()
     odd: Sequence[str] = ()
     """What was left out when it was read, in words."""
+    examples: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """Example needs that were written for some of the capabilities, by id."""
 
     @classmethod
     def read(cls, folder: Path) -> Corpus:
@@ -67,7 +72,23 @@ class Corpus:
             odd.append(f"needs left out, for nothing that serves them is there: {unserved:,}")
         if len(rows) > len(documents):
             odd.append(f"lines of tools.jsonl left out, for a later one has their id: {len(rows) - len(documents):,}")
-        return cls(folder.name, documents, queries, tuple(odd))
+        examples: dict[str, list[str]] = {}
+        path = folder / "examples.jsonl"
+        for row in _rows(path, _EXAMPLES, _EXAMPLES_LIKE) if path.exists() else ():
+            examples.setdefault(str(row["tool"]), []).extend(map(str, row["needs"]))
+        if strange := examples.keys() - documents.keys():
+            odd.append(f"examples of what tools.jsonl does not have: {len(strange):,}")
+        return cls(
+            folder.name, documents, queries, tuple(odd), {id: examples[id] for id in documents if id in examples}
+        )
+
+    def illustrated(self) -> Corpus:
+        """The same with its example needs, as matching reads them."""
+        documents = {
+            id: each._replace(served="\n".join(needs(each.served.split("\n"), self.examples.get(id, ()))).strip("\n"))
+            for id, each in self.documents.items()
+        }
+        return replace(self, documents=documents)
 
 
 def read(folder: Path) -> list[Corpus]:
@@ -92,7 +113,8 @@ def read(folder: Path) -> list[Corpus]:
             for corpus in found
             for query in corpus.queries
         ]
-        found.append(Corpus("POOL", documents, queries))
+        examples = {f"{corpus.name}/{id}": each for corpus in found for id, each in corpus.examples.items()}
+        found.append(Corpus("POOL", documents, queries, examples=examples))
     return [corpus for corpus in found if corpus.queries]
 
 
@@ -119,7 +141,8 @@ def learned(corpus: Corpus, most: int, seed: int = 1) -> tuple[Corpus, Corpus]:
         id: each._replace(served="\n".join([*filter(None, [each.served]), *served.get(id, ())]))
         for id, each in corpus.documents.items()
     }
-    return Corpus(corpus.name, corpus.documents, queries[half:]), Corpus(corpus.name, after, queries[half:])
+    before = replace(corpus, queries=queries[half:], odd=())
+    return before, replace(before, documents=after)
 
 
 def _rows(path: Path, kinds: Mapping[str, tuple[type, ...]], like: str) -> Iterable[dict[str, Any]]:

@@ -137,6 +137,29 @@ def test_what_is_left_out_of_a_corpus_is_told_and_a_separator_of_lines_in_a_text
     assert [line.rpartition(": ")[2] for line in read.err.splitlines()] == ["2", "1", "1"]
 
 
+def test_example_needs_are_measured_beside_none_in_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        folder = corpus(tmp_path / "all" / name)
+        queries = [{"query": f"quokka {number}", "relevant": [f"t{number}"]} for number in range(3)]
+        (folder / "queries_dev.jsonl").write_text("\n".join(map(json.dumps, queries)), "utf-8")
+    examples = [{"tool": f"t{number}", "needs": [f"quokka {number} please"]} for number in (*range(3), 99)]
+    (folder / "examples.jsonl").write_text("\n".join(map(json.dumps, examples)), "utf-8")
+    assert main(["eval", "matching", str(tmp_path / "all"), "--json"]) == OK
+    read = capsys.readouterr()
+    one, two, pool = records(read.out)
+    assert set(one["rankings"]) == {"matcher", "BM25", "RRF"}
+    assert set(two["rankings"]) == {"matcher", "matcher, with examples", "BM25", "RRF"}
+    found = {name: each["nDCG@10"][0] for name, each in two["rankings"].items()}
+    assert (found["matcher"], found["matcher, with examples"]) == (0.0, 1.0)
+    assert pool["rankings"]["matcher, with examples"]["nDCG@10"][0] > 0
+    assert "examples of what tools.jsonl does not have: 1" in read.err
+    (folder / "examples.jsonl").write_text('{"tool": "t1", "needs": "quokka"}', "utf-8")
+    assert main(["eval", "matching", str(folder)]) == REFUSED
+    assert "examples.jsonl:1" in capsys.readouterr().err
+
+
 def test_what_capabilities_served_is_measured_against_nothing_served_on_the_same_needs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

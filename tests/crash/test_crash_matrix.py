@@ -48,6 +48,8 @@ SELECTED = {
     "desk/client:callback_said:2:before": 2,
     "desk/client:callback_said:2:late": 1,
     "desk/sweeper:callback_lapse:1:lost": 1,
+    "desk/client:catalog_illustrate:1:after": 2,
+    "desk/client:catalog_illustrating:1:late": 1,
     "desk/resend:0": 1,
     "bids/arbiter:commit:2:after": 2,
     "bids/arbiter:entry_amend:1:after": 2,

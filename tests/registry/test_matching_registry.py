@@ -27,7 +27,7 @@ def make(name: str, description: str, **fields: Any) -> Manifest:
 
 
 PHRASE = st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
-STEP = st.tuples(st.sampled_from(("register", "teach", "forget")), st.sampled_from(NAMES), PHRASE)
+STEP = st.tuples(st.sampled_from(("register", "teach", "forget", "illustrate")), st.sampled_from(NAMES), PHRASE)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -35,7 +35,7 @@ STEP = st.tuples(st.sampled_from(("register", "teach", "forget")), st.sampled_fr
 async def test_a_matcher_started_from_nothing_equals_one_that_followed(
     client: redis.asyncio.Redis, steps: list[tuple[str, str, str]], need: list[str]
 ) -> None:
-    """Of versions as they come and go, and of lessons as they are taught and forgotten; ``delta`` belongs to one tenant."""
+    """Of versions as they come and go, and of lessons and example needs; ``delta`` belongs to one tenant."""
     await client.flushall()
     writer, follower = Registry(Catalog(client, "test")), Registry(Catalog(client, "test"))
     asked = " ".join(need)
@@ -45,6 +45,10 @@ async def test_a_matcher_started_from_nothing_equals_one_that_followed(
             await writer.learn(f"r{number % 5}", tenant, float(number), [(name, text)])
         elif kind == "forget":
             await writer.unlearn(name, tenant)
+        elif kind == "illustrate":
+            if version := next((each for each in await writer.list() if each.name == name), None):
+                assert await writer.begin_illustrating(version, str(number))
+                assert await writer.illustrate(version, str(number), text.split(), "scripted")
         elif text:
             await writer.register(make(name, text, tenant="acme" if name == "delta" else "*"), source=CODE)
         elif name in await writer.names():
