@@ -27,7 +27,7 @@ from blackboard.audit import Audit
 from blackboard.board import LEASE_SECONDS, Board
 from blackboard.budgets import Budget, LevelReport
 from blackboard.confirm import Confirm
-from blackboard.errors import ArbiterError
+from blackboard.errors import ArbiterError, BadInput
 from blackboard.heartbeat import Heartbeat
 from blackboard.redaction import install, remember_credentials
 from blackboard.retention import RETENTION, Retention
@@ -321,6 +321,16 @@ class Arbiter(Client):
         from arbiter.peers import ServedPeers
 
         return ServedPeers(self.board, self.registry, self._serving)
+
+    def _check_priced(self, limits: Limits) -> None:
+        spending = self._serving.spending
+        if limits.money is None or spending is None or "arbiter" not in self.roles:
+            return
+        if spending.prices.cost(self.model_label, 0, 0) is None:
+            raise BadInput(
+                "limits.money", limits.money, f"Nobody knows the price of {self.model_label}, which plans here: put it into "
+                "the price table (prices=…, or the file that ARBITER_PRICES names), or give no limit of money.",
+            )  # fmt: skip
 
     async def budgets(self, *levels: str) -> list[LevelReport]:
         if self._serving.spending is not None:

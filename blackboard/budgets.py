@@ -326,6 +326,11 @@ class Budgets:
                 reports.append(LevelReport(level=name, units=units))
         return reports
 
+    async def money(self, level: str) -> UnitReport | None:
+        """How much money a level may spend, and where it went; None where nothing bounds it or nothing was reserved yet."""
+        found = await self.report(level)
+        return found[0].units.get("money") if found else None
+
     async def _call(self, name: str, levels: Sequence[str], *args: str | int) -> Any:
         keys = [self._prefix + key for key in ("holds", "due", "levels", *(f"pot:{level}" for level in levels))]
         script = _script.load(name, _PRELUDE)
@@ -359,7 +364,9 @@ def somebodys(field: str, level: str) -> None:
     if "*" in name:
         remedy = f"Nothing is called so, and * does not stand for every {kind}: name one, or board for all together."
         if kind in ("run", "task"):
-            remedy += " Each run has Limits(tokens=…) as its own, each attempt the tokens of its manifest's limits."
+            remedy += (
+                " Each run has Limits(tokens=…, money=…) as its own, each attempt the tokens of its manifest's limits."
+            )
         raise BadInput(field, level, remedy)
     if kind == "tenant" and not re.match(type_name, name):
         raise BadInput(field, level, "No tenant is called so: use 1-64 lower-case letters, digits, '.', '_' or '-'.")

@@ -41,6 +41,8 @@ CALL_SECONDS = 120.0
 """Bound of one request to a model, as :func:`wrapper.models.converse` has it."""
 _SLACK_SECONDS = 5.0
 _KEPT_SECONDS = 3600.0
+_BILLED_SECONDS = 7 * 86_400.0
+"""How long the account of a run whose money is bounded outlives its last possible call: people ask later what it cost."""
 _FABRICATION_SECONDS = 86_400.0
 """How long a fabrication that was counted is remembered, so that another attempt at it is not counted again."""
 
@@ -76,6 +78,7 @@ class Spending:
         limits: Limits | None = None,
         capability: str | None = None,
         attempt_tokens: int | None = None,
+        attempt_money: int | None = None,
         call_seconds: float = CALL_SECONDS,
     ) -> Model:
         """A model that reserves each request of one attempt before it is made.
@@ -83,9 +86,11 @@ class Spending:
         Args:
             model: is asked; its name and configuration show through.
             claim: the attempt whose calls these are: names tenant, run and task.
-            limits: of the run, where they are known; ``limits.tokens`` is the budget of the run from then on.
+            limits: of the run, where they are known; ``limits.tokens`` and ``limits.money`` are the budget of the run from
+                then on.
             capability: on whose behalf the model is asked.
             attempt_tokens: the most this attempt may use.
+            attempt_money: the most that may cost, in millionths; for an attempt whose tokens are bounded.
             call_seconds: the most one request may take.
 
         Returns:
@@ -95,14 +100,15 @@ class Spending:
         if capability is not None:
             names.append(f"capability:{capability}")
         levels = [Level(name + period) for name in names for period in ("", "/day")]
-        run, own = f"run:{claim.run_id}", None
+        run, own, kept = f"run:{claim.run_id}", None, 0.0
         if limits is not None:
-            own = Budget(level=run, tokens=min(limits.tokens, MOST))
-        levels.append(Level(run, own, limits.seconds + _KEPT_SECONDS if limits else 0.0))
+            own = Budget(level=run, tokens=min(limits.tokens, MOST), money=limits.money)
+            kept = limits.seconds + (_KEPT_SECONDS if limits.money is None else _BILLED_SECONDS)
+        levels.append(Level(run, own, kept))
         levels.append(Level(f"task:{claim.task_id}"))
         if attempt_tokens is not None:
             attempt = f"task:{claim.task_id}#{claim.attempt}"
-            bound = Budget(level=attempt, tokens=min(attempt_tokens, MOST))
+            bound = Budget(level=attempt, tokens=min(attempt_tokens, MOST), money=attempt_money)
             levels.append(Level(attempt, bound, claim.attempt_seconds + _KEPT_SECONDS))
         return cast("Model", _Guarded(self, model, f"{claim.task_id}/{claim.fence}", levels, call_seconds))
 
