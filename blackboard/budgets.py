@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -26,7 +25,8 @@ from pydantic import Field, field_validator
 from blackboard import _keys, _script
 from blackboard._script import retrying
 from blackboard.errors import ArbiterError, BadInput, BoardFull, EngineUnavailable
-from blackboard.types import Record, Settings, type_name
+from blackboard.levels import checked_level, somebodys
+from blackboard.types import Record, Settings
 
 if TYPE_CHECKING:
     from blackboard.board import Board
@@ -46,7 +46,6 @@ REMEMBERED_SECONDS = 900.0
 SWEEP_SECONDS = 5.0
 """How often a process gives back what silent ones hold."""
 _PRELUDE = "_budget"
-_LEVEL = re.compile(r"(board|(tenant|run|task|capability|model):[^\x00-\x1f\x7f]{1,300}?)(/day)?")
 _SWEPT_AT_ONCE = 100
 
 
@@ -335,41 +334,6 @@ class Budgets:
         keys = [self._prefix + key for key in ("holds", "due", "levels", *(f"pot:{level}" for level in levels))]
         script = _script.load(name, _PRELUDE)
         return await _script.run(self._client, script, keys, args, recover=self._recover)
-
-
-def checked_level(level: str) -> str:
-    """The level, if it is one.
-
-    Raises:
-        BadInput: it is none.
-    """
-    if not _LEVEL.fullmatch(level):
-        remedy = "Name board, tenant:…, run:…, task:…, capability:… or model:…; add /day for a budget by day."
-        raise BadInput("level", level, remedy)
-    return level
-
-
-def somebodys(field: str, level: str) -> None:
-    """Whether there can be what a level or a subject names. What bounds nobody is better refused than stored.
-
-    Args:
-        field: what a refusal calls it.
-
-    Raises:
-        BadInput: it has a ``*``, which stands for nothing here, or a tenant's name that no tenant can have.
-    """
-    kind, _, name = level.removesuffix("/day").partition(":")
-    if kind == "task":
-        name = name.partition("/")[0]  # what is behind it may be anything a model calls a task
-    if "*" in name:
-        remedy = f"Nothing is called so, and * does not stand for every {kind}: name one, or board for all together."
-        if kind in ("run", "task"):
-            remedy += (
-                " Each run has Limits(tokens=…, money=…) as its own, each attempt the tokens of its manifest's limits."
-            )
-        raise BadInput(field, level, remedy)
-    if kind == "tenant" and not re.match(type_name, name):
-        raise BadInput(field, level, "No tenant is called so: use 1-64 lower-case letters, digits, '.', '_' or '-'.")
 
 
 def _field(unit: Unit) -> str:

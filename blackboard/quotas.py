@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from pydantic import Field, model_validator
 
 from blackboard import _keys, _script
-from blackboard.budgets import Budgets, somebodys
+from blackboard.budgets import Budgets
 from blackboard.errors import BadInput
+from blackboard.levels import somebodys
 from blackboard.types import Record, Settings
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Quotas:
 
         Raises:
             BadInput: a number that cannot be shared out over the board's shards, or a subject that can be nobody's: see
-                :func:`~blackboard.budgets.somebodys`.
+                :func:`~blackboard.levels.somebodys`.
             EngineUnavailable: the server stayed unreachable.
         """
         somebodys("subject", quota.subject)

@@ -14,8 +14,9 @@ from rich.text import Text
 from arbiter import narration
 from arbiter.cli import OK, options, output
 from blackboard.board import Board
-from blackboard.budgets import UNITS, Budget, Budgets, LevelReport, Unit, UnitReport, checked_level
+from blackboard.budgets import UNITS, Budget, Budgets, LevelReport, Unit, UnitReport
 from blackboard.errors import BadInput
+from blackboard.levels import checked_level
 
 
 def listing(arguments: argparse.Namespace) -> int:
