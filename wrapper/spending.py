@@ -178,15 +178,21 @@ class _Guarded:
 
         Raises:
             BudgetExhausted: there is none; the model was not asked.
+            LargerThanQuota: alone it is more than the quota of the model has in a minute; the model was not asked.
             Paced: the quota of the model admitted no call for as long as a call may take.
         """
         id = f"{self._id}/{self._spending.number()}"
-        given = most_input(cast("Sequence[Mapping[str, Any]]", messages), tool_specs or (), system_prompt)
+        sent = cast("Sequence[Mapping[str, Any]]", messages)
+        estimate = partial(estimate_request, sent, tool_specs or (), system_prompt)
+        given = most_input(sent, tool_specs or (), system_prompt)
         answered = most_output(self._inner, self._spending.output_tokens)
         worst = self._amounts(given, answered, self._call_seconds + _SLACK_SECONDS)
+        expected = min(estimate(), given) + answered
         await self._spending.settled()
-        hold = await self._admitted(id, worst)
-        renewal = asyncio.create_task(self._renew(id, worst), name=f"renew {id}") if hold is not None else None
+        hold = await self._admitted(id, worst, expected)
+        renewal = None
+        if hold is not None:
+            renewal = asyncio.create_task(self._renew(id, worst, expected), name=f"renew {id}")
         builder, began, answered_by = ReplyBuilder(), time.monotonic(), False
         try:
             stream = cast(
@@ -206,8 +212,6 @@ class _Guarded:
                 renewal.cancel()
             if hold is not None and not hold.over:
                 seconds = time.monotonic() - began
-                sent = cast("Sequence[Mapping[str, Any]]", messages)
-                estimate = partial(estimate_request, sent, tool_specs or (), system_prompt)
                 usage = Usage()
                 if builder.started:
                     usage = builder.usage(estimate, seconds)
@@ -224,25 +228,27 @@ class _Guarded:
             seconds=round(seconds, 3),
         )
 
-    async def _admitted(self, id: str, worst: Amounts) -> Hold | None:
+    async def _admitted(self, id: str, worst: Amounts, expected: int) -> Hold | None:
         """The reservation, waited for while a quota says that it comes too early."""
         patience = time.monotonic() + self._call_seconds
         while True:
             try:
-                return await self._reserve(id, worst)
+                return await self._reserve(id, worst, expected)
             except Paced as early:
-                if time.monotonic() + early.retry_after_seconds > patience:
+                if time.monotonic() + early.look_again_seconds > patience:
                     raise
-                await asyncio.sleep(early.retry_after_seconds * random.uniform(1.0, 1.3))
+                await asyncio.sleep(early.look_again_seconds * random.uniform(1.0, 1.3))
 
-    async def _reserve(self, id: str, worst: Amounts) -> Hold | None:
-        return await self._spending.budgets.reserve(id, self._levels, worst, lease_seconds=self._spending.lease_seconds)
+    async def _reserve(self, id: str, worst: Amounts, expected: int) -> Hold | None:
+        return await self._spending.budgets.reserve(
+            id, self._levels, worst, expected_tokens=expected, lease_seconds=self._spending.lease_seconds
+        )
 
-    async def _renew(self, id: str, worst: Amounts) -> None:
+    async def _renew(self, id: str, worst: Amounts, expected: int) -> None:
         while True:
             await asyncio.sleep(self._spending.lease_seconds / 3)
             try:
-                await self._reserve(id, worst)
+                await self._reserve(id, worst, expected)
             except BudgetExhausted as error:  # it was silent for too long, and others have spent what it had
                 log.warning("a call under way lost its reservation: %s", error)
             except Exception as error:  # the next renewal may succeed; if none does, the lease ends

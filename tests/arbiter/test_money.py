@@ -117,7 +117,9 @@ async def test_the_cost_of_a_run_is_shown_and_its_limit_can_be_given_over_http(
     async with http_site.running(redis_server.url, tmp_path, (), model=small(["done"] * 2), prices=DEAR) as site:
         http = site.client()
         (bounded, free) = [
-            (await http.post("/v1/runs", params=params, content="Go.", headers={"Content-Type": "text/plain"})).json()["run_id"]
+            (await http.post("/v1/runs", params=params, content="Go.", headers={"Content-Type": "text/plain"})).json()[
+                "run_id"
+            ]
             for params in ({"money": "1000000"}, {})
         ]
         for run_id in (bounded, free):
