@@ -151,3 +151,9 @@ def test_a_limit_of_money_is_given_in_units_on_the_command_line(
         shown = capsys.readouterr().err
         assert "--limit-money" in shown
         assert remedy in shown
+
+
+def test_limits_without_money_are_written_as_they_were_before_there_was_any() -> None:
+    """Manifests are known by the hash of their text, and processes of an earlier version read the limits of calls."""
+    assert "money" not in Limits().model_dump() | CapabilityLimits().model_dump()
+    assert Limits(money=0).model_dump()["money"] == CapabilityLimits(money=0).model_dump()["money"] == 0
