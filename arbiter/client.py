@@ -74,7 +74,7 @@ class Client(Keeping):
 
         Raises:
             BadInput: an empty, oversized or malformed request or source; a call of what there is not, or with an input that does
-                not fit.
+                not fit; a limit of money where this process plans with a model whose price it does not know.
             Conflict: the key belongs to a different request.
             QuotaExceeded: the board or the tenant has as many open runs as it may; the error says when to come again.
             Unconfirmed: with ``durable``, it was accepted, and no replica said in time that it has it.
@@ -91,6 +91,8 @@ class Client(Keeping):
             return run_id
         if isinstance(request, Inquiry):
             request, agenda = request.request(), request.terms()
+        if agenda is None or agenda.planned:
+            self._check_priced(limits or self.limits)
         accepted, key = accept(request, idempotency_key)
         run_id = await self.board.submit(
             accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits, durable=durable,
@@ -98,6 +100,9 @@ class Client(Keeping):
         )  # fmt: skip
         tracing.submitted(self.board.source, run_id, _traceparent(accepted))
         return run_id
+
+    def _check_priced(self, limits: Limits) -> None:
+        """Refuse a bound on money where it is known that the model that plans has no price. Here nothing is known."""
 
     async def run(
         self,

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import islice
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,7 @@ from arbiter.fold import RunState, Task
 from blackboard import events
 from blackboard.approvals import Waiting
 from blackboard.blobs import Blob
+from blackboard.budgets import UnitReport
 from blackboard.events import ApprovalAskedData, CallbackWaitingData, Called, Event, FabricationStageData
 from blackboard.taint import PERSON, read
 from blackboard.types import Failure, Usage
@@ -80,6 +82,24 @@ def count(number: int, noun: str) -> str:
 def tokens(usage: Usage) -> str:
     """Tokens of a usage, behind ``~`` when they were estimated."""
     return ("~" if usage.estimated and usage.total_tokens else "") + count(usage.total_tokens, "token")
+
+
+def money(amount: float) -> str:
+    """Millionths of a currency in its units: ``12.5``."""
+    return f"{Decimal(int(amount)) / 1_000_000:,f}"
+
+
+def cost(state: RunState, account: UnitReport | None) -> str:
+    """What a run cost and may cost; empty where nothing bounds that.
+
+    Args:
+        account: of its money, where there is one: nothing was asked before the first call, and it is not kept for ever.
+    """
+    if account is None:
+        return "" if state.limits.money is None else f"at most {money(state.limits.money)}"
+    held = f", {money(account.reserved)} reserved" if account.reserved else ""
+    unseen = f", at most {money(account.lapsed)} more that a process may have spent that died" if account.lapsed else ""
+    return f"{money(account.spent)} of {money(account.limit)}{held}{unseen}"
 
 
 def words(names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from arbiter.fold import RunState, Task
+from blackboard.budgets import UnitReport
 from blackboard.types import RunSummary, Status
 from registry import Registry, SignatureRefused, Version
 
@@ -50,6 +51,11 @@ def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
             "task_list": [_task_record(task) for task in work],
         }
     return record
+
+
+def cost_record(account: UnitReport | None) -> dict[str, Any]:
+    """``cost`` of a run in millionths, where something bounds it and its account is there."""
+    return {} if account is None else {"cost": {**account.model_dump(mode="json"), "left": account.left}}
 
 
 def _round_record(state: RunState, number: int) -> dict[str, Any]:

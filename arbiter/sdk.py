@@ -351,6 +351,16 @@ class Arbiter(Client):
 
         return ServedPeers(self.board, self.registry, self._serving)
 
+    def _check_priced(self, limits: Limits) -> None:
+        spending = self._serving.spending
+        if limits.money is None or spending is None or "arbiter" not in self.roles:
+            return
+        if spending.prices.cost(self.model_label, 0, 0) is None:
+            raise BadInput(
+                "limits.money", limits.money, f"Nobody knows the price of {self.model_label}, which plans here: put it into "
+                "the price table (prices=…, or the file that ARBITER_PRICES names), or give no limit of money.",
+            )  # fmt: skip
+
     async def budgets(self, *levels: str) -> list[LevelReport]:
         if self._serving.spending is not None:
             await self._serving.spending.settled()

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 import redis.asyncio
 
-from blackboard import _keys, _script, _stores, events
+from blackboard import _keys, _script, _stores, events, timings, tracing
 from blackboard import confirm as _confirm
 from blackboard._sending import Kept
 from blackboard.blobs import Blobs
@@ -88,6 +88,13 @@ class Calling:
         if confirm is not None:
             return await _confirm.run(self.client, script, keys, args, confirm, shard.confirmed, recover=recover)
         return await _script.run(self.client, script, keys, args, recover=recover, seconds=seconds)
+
+    def _over(self, run_id: str, told: Sequence[str]) -> None:
+        """Tell of a run that a script ended, if it did: how, how many milliseconds after its acceptance, and its kind."""
+        if told:
+            status, took, kind = told
+            timings.RUNS.observe(int(took) / 1000, kind, status)
+            tracing.run(self.source, run_id, kind, int(took) / 1000, status)
 
     async def _asked(self, durable: bool) -> Confirm | None:
         """What a call waits for. That the servers can confirm at all is looked at once."""

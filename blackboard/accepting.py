@@ -132,8 +132,8 @@ class Accepting(Calling):
             asked_version: the version that was asked for, which is part of what the same key must find again. One that
                 was only looked up is not.
             tenant, idempotency_key: as for :meth:`submit`.
-            limits: ``seconds`` bounds the run, ``task_seconds`` and ``attempt_seconds`` its task, ``tokens`` what it may
-                ask a model for.
+            limits: ``seconds`` bounds the run, ``task_seconds`` and ``attempt_seconds`` its task, ``tokens`` and ``money``
+                what it may ask a model for.
             priority: 0 to 9 among the ready tasks of the tenant in the lane; higher first.
             retry: of the task. Default: ``RetryPolicy()``.
             attempt_seconds: most for one attempt, where that is less than the limits say.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
+import math
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -26,7 +26,8 @@ from pydantic import Field, field_validator
 from blackboard import _keys, _script
 from blackboard._script import retrying
 from blackboard.errors import ArbiterError, BadInput, BoardFull, EngineUnavailable
-from blackboard.types import Record, Settings, type_name
+from blackboard.levels import checked_level, somebodys
+from blackboard.types import Record, Settings
 
 if TYPE_CHECKING:
     from blackboard.board import Board
@@ -46,7 +47,6 @@ REMEMBERED_SECONDS = 900.0
 SWEEP_SECONDS = 5.0
 """How often a process gives back what silent ones hold."""
 _PRELUDE = "_budget"
-_LEVEL = re.compile(r"(board|(tenant|run|task|capability|model):[^\x00-\x1f\x7f]{1,300}?)(/day)?")
 _SWEPT_AT_ONCE = 100
 
 
@@ -161,12 +161,25 @@ class BudgetExhausted(ArbiterError):
         super().__init__(said)
 
 
+class LargerThanQuota(BudgetExhausted):
+    """A reservation that takes more tokens than the quota of a level ever has at once; waiting would not help."""
+
+    def __init__(self, level: str, asked: float, quota: float) -> None:
+        super().__init__(level, "tokens", asked, quota, quota)
+        self.args = (
+            f"The quota of {level} is {quota:,.0f} tokens in a minute, and the call alone is counted as {asked:,.0f}: what it "
+            "sends and the longest answer. It was not made. Raise tokens_per_minute, or lower max_tokens of the model, or ask "
+            "with less.",
+        )  # fmt: skip
+
+
 class Paced(ArbiterError):
     """A reservation that comes too early for the quota of a level; nothing was reserved. Ask again after
-    ``retry_after_seconds``."""
+    ``retry_after_seconds``, or after ``look_again_seconds`` whether there is room sooner: calls give back what they did not
+    use."""
 
-    def __init__(self, level: str, retry_after_seconds: float) -> None:
-        self.level, self.retry_after_seconds = level, retry_after_seconds
+    def __init__(self, level: str, retry_after_seconds: float, look_again_seconds: float) -> None:
+        self.level, self.retry_after_seconds, self.look_again_seconds = level, retry_after_seconds, look_again_seconds
         super().__init__(f"The quota of {level} admits the next call in about {retry_after_seconds:g} s.")
 
 
@@ -204,10 +217,11 @@ class Budgets:
 
         See :meth:`blackboard.quotas.Quotas.set`, which does this for models.
         """
-        bounds: list[str | float] = ["", "", ""]
+        bounds: list[str | float] = ["", "", "", ""]
         if quota is not None:
             bounds[0] = "" if quota.at_once is None else quota.at_once
-            bounds[1:] = ["", ""] if quota.per_second is None else [f"{quota.per_second:.9g}", quota.burst]
+            bounds[1:3] = ["", ""] if quota.per_second is None else [f"{quota.per_second:.9g}", quota.burst]
+            bounds[3] = "" if quota.tokens_per_minute is None else quota.tokens_per_minute
         await self._call("budget_pace", [checked_level(level)], *map(str, bounds))
 
     async def calls_held(self, level: str) -> int:
@@ -215,12 +229,20 @@ class Budgets:
         client: Any = self._client
         return int(await retrying(lambda: client.hget(f"{self._prefix}pot:{level}", "calls")) or 0)
 
+    async def tokens_taken(self, level: str) -> int:
+        """How many of a minute's tokens were taken at a level with a quota of tokens and have not come back yet."""
+        _, now, flat = await self._call("budget_read", [level], level)
+        pot = dict(zip(flat[::2], flat[1::2], strict=True))
+        owed = int(pot.get("refilled", "0")) - int(now)
+        return max(0, math.ceil(owed * int(pot.get("pace:t", "0")) / 60_000_000))
+
     async def reserve(
         self,
         id: str,
         levels: Sequence[Level],
         amounts: Amounts,
         *,
+        expected_tokens: int = 0,
         lease_seconds: float = LEASE_SECONDS,
         remembered_seconds: float = REMEMBERED_SECONDS,
     ) -> Hold | None:
@@ -231,6 +253,7 @@ class Budgets:
                 lease was over, it takes the amounts anew.
             levels: what it counts for, each once.
             amounts: the most that can be spent.
+            expected_tokens: what it takes of a quota of tokens, until it is settled with what it used.
             lease_seconds: how long it is held without being renewed.
             remembered_seconds: how long the id is known after the end.
 
@@ -239,6 +262,7 @@ class Budgets:
 
         Raises:
             BudgetExhausted: it does not fit; the error names the first level without room.
+            LargerThanQuota: it takes more tokens than the quota of a level has in a minute.
             Paced: it fits and comes too early for the quota of a level.
             EngineUnavailable: the server stayed unreachable.
         """
@@ -247,7 +271,7 @@ class Budgets:
             flat += [checked_level(level.name), *_bounds(level.own), _ms(level.lifetime_seconds)]
         reply = await self._call(
             "budget_reserve", [level.name for level in levels],
-            id, _ms(lease_seconds), _ms(remembered_seconds), len(levels), *_written(amounts), *flat,
+            id, _ms(lease_seconds), _ms(remembered_seconds), len(levels), *_written(amounts), expected_tokens, *flat,
         )  # fmt: skip
         word, *rest = cast("list[str]", reply)
         if word == "refused":
@@ -255,8 +279,10 @@ class Budgets:
             unit = _unit(kind)
             wanted = None if asked == "?" else _read(unit, asked)
             raise BudgetExhausted(level, unit, wanted, _read(unit, left), _read(unit, limit))
+        if word == "large":
+            raise LargerThanQuota(rest[0], int(rest[1]), int(rest[2]))
         if word == "wait":
-            raise Paced(rest[0], int(rest[1]) / 1000)
+            raise Paced(rest[0], int(rest[1]) / 1000, int(rest[2]) / 1000)
         return None if word == "free" else Hold(id, tuple(rest), over=word == "settled")
 
     async def settle(self, hold: Hold, spent: Amounts) -> list[Excess]:
@@ -315,7 +341,7 @@ class Budgets:
             names = sorted(cast("set[str]", found))
         if not names:
             return []
-        today, *pots = await self._call("budget_read", names, *names)
+        today, _, *pots = await self._call("budget_read", names, *names)
         reports: list[LevelReport] = []
         for name, flat in zip(names, cast("list[list[str]]", pots), strict=True):
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -326,43 +352,15 @@ class Budgets:
                 reports.append(LevelReport(level=name, units=units))
         return reports
 
+    async def money(self, level: str) -> UnitReport | None:
+        """How much money a level may spend, and where it went; None where nothing bounds it or nothing was reserved yet."""
+        found = await self.report(level)
+        return found[0].units.get("money") if found else None
+
     async def _call(self, name: str, levels: Sequence[str], *args: str | int) -> Any:
         keys = [self._prefix + key for key in ("holds", "due", "levels", *(f"pot:{level}" for level in levels))]
         script = _script.load(name, _PRELUDE)
         return await _script.run(self._client, script, keys, args, recover=self._recover)
-
-
-def checked_level(level: str) -> str:
-    """The level, if it is one.
-
-    Raises:
-        BadInput: it is none.
-    """
-    if not _LEVEL.fullmatch(level):
-        remedy = "Name board, tenant:…, run:…, task:…, capability:… or model:…; add /day for a budget by day."
-        raise BadInput("level", level, remedy)
-    return level
-
-
-def somebodys(field: str, level: str) -> None:
-    """Whether there can be what a level or a subject names. What bounds nobody is better refused than stored.
-
-    Args:
-        field: what a refusal calls it.
-
-    Raises:
-        BadInput: it has a ``*``, which stands for nothing here, or a tenant's name that no tenant can have.
-    """
-    kind, _, name = level.removesuffix("/day").partition(":")
-    if kind == "task":
-        name = name.partition("/")[0]  # what is behind it may be anything a model calls a task
-    if "*" in name:
-        remedy = f"Nothing is called so, and * does not stand for every {kind}: name one, or board for all together."
-        if kind in ("run", "task"):
-            remedy += " Each run has Limits(tokens=…) as its own, each attempt the tokens of its manifest's limits."
-        raise BadInput(field, level, remedy)
-    if kind == "tenant" and not re.match(type_name, name):
-        raise BadInput(field, level, "No tenant is called so: use 1-64 lower-case letters, digits, '.', '_' or '-'.")
 
 
 def _field(unit: Unit) -> str:

@@ -58,7 +58,7 @@ class Claim:
     loaded: Mapping[str, JsonValue] = field(default_factory=dict[str, JsonValue], compare=False)
     """Large results of those tasks, by key."""
     limits: Limits | None = None
-    """Of the run, when it is a call: ``tokens`` and ``seconds``. Elsewhere the arbiter's steps see to them."""
+    """Of the run, when it is a call: ``tokens``, ``money`` and ``seconds``. Elsewhere the arbiter's steps see to them."""
     trouble: BlobError | None = field(default=None, compare=False)
     """Why a large value of this claim could not be loaded; :meth:`input` raises it."""
     taint: Taint = UNKNOWN

@@ -30,10 +30,11 @@ class Controlling(Calling):
         Raises:
             UnknownRecord: no such run.
         """
-        state, _ = await self._call(
+        state, _, *over = await self._call(
             "cancel_run", self.shard_of(run_id), [STEP_LANE], run_id,
             run_id, reason, int(self.cancel_grace_seconds * 1000), _who(by), confirm=self.confirm,
         )  # fmt: skip
+        self._over(run_id, over)
         return str(state)
 
     async def cancel_task(self, task_id: str, reason: str = "cancelled by request", *, by: str | None = None) -> str:

@@ -105,6 +105,8 @@ def specs(
             spec["bid"] = 1
         if not entered:
             spec["lim"] = {"tokens": limits.tokens, "seconds": limits.seconds}
+            if limits.money is not None:
+                spec["lim"]["money"] = limits.money
         head: dict[str, Any] = {
             "kind": task.kind, "cap": task.capability, "key": task.key, "run": claim.run_id, "prio": task.priority,
         }  # fmt: skip

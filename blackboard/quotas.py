@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from pydantic import Field, model_validator
 
 from blackboard import _keys, _script
-from blackboard.budgets import Budgets, somebodys
+from blackboard.budgets import Budgets
 from blackboard.errors import BadInput
+from blackboard.levels import somebodys
 from blackboard.types import Record, Settings
 
 if TYPE_CHECKING:
     from blackboard.board import Board
 
 _SUBJECT = re.compile(r"(board|tenant:[a-z0-9][a-z0-9._-]{0,63}|(capability|model):[^\x00-\x1f\x7f]{1,300})")
-_BOUNDS = ("at_once", "per_second", "open_runs", "runs_per_second")
+_BOUNDS = ("at_once", "per_second", "tokens_per_minute", "open_runs", "runs_per_second")
 
 
 class Quota(Settings):
@@ -44,6 +45,8 @@ class Quota(Settings):
     """Attempts begun in a second, on average; of a model: calls."""
     burst: int = Field(default=1, ge=1, le=1_000_000)
     """So many of those may follow each other at once after a rest."""
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    """Tokens of calls begun in a minute, in and out together, on average; after a rest a minute's at once. Of models."""
     open_runs: int | None = Field(default=None, ge=1, le=100_000_000)
     """Runs accepted and not over. More are refused, and told when to come again. Of the board and of tenants."""
     runs_per_second: float | None = Field(default=None, gt=0, le=1_000_000)
@@ -59,6 +62,10 @@ class Quota(Settings):
         kind = self.subject.partition(":")[0]
         if kind in ("capability", "model") and (self.open_runs is not None or self.runs_per_second is not None):
             raise BadInput("subject", self.subject, "Runs are counted for the board and for tenants, not for these.")
+        if kind != "model" and self.tokens_per_minute is not None:
+            raise BadInput(
+                "subject", self.subject, "Tokens in a minute are counted for models: model:NAME. See also budgets."
+            )
         if kind != "tenant" and self.weight != 1:
             raise BadInput("weight", self.weight, "Only tenants have a weight.")
         if self.weight == 1 and all(getattr(self, name) is None for name in _BOUNDS):
@@ -72,6 +79,8 @@ class QuotaReport(Record):
     quota: Quota
     running: int | None = None
     """Attempts (of a model: calls) that are counted; None where nothing bounds them."""
+    tokens: int | None = None
+    """Those of a minute's that are taken; None where nothing bounds them."""
     open_runs: int | None = None
 
 
@@ -94,7 +103,7 @@ class Quotas:
 
         Raises:
             BadInput: a number that cannot be shared out over the board's shards, or a subject that can be nobody's: see
-                :func:`~blackboard.budgets.somebodys`.
+                :func:`~blackboard.levels.somebodys`.
             EngineUnavailable: the server stayed unreachable.
         """
         somebodys("subject", quota.subject)
@@ -109,7 +118,7 @@ class Quotas:
                     raise BadInput(field, given, remedy)
             for shard in self._board.shards:
                 await self._write(shard, quota.subject, json.dumps(self._part(quota, shard.number)))
-        text = quota.model_dump_json()
+        text = quota.model_dump_json(exclude_none=True)
         await self._retry(lambda: client.hset(self._key, quota.subject, text))
 
     async def remove(self, subject: str) -> None:
@@ -131,7 +140,8 @@ class Quotas:
             quota = Quota.model_validate_json(stored[subject])
             running = await self._used("n:", subject) if quota.at_once is not None else None
             runs = await self._used("o:", subject) if quota.open_runs is not None else None
-            found.append(QuotaReport(quota=quota, running=running, open_runs=runs))
+            tokens = None if quota.tokens_per_minute is None else await Budgets(self._board).tokens_taken(subject)
+            found.append(QuotaReport(quota=quota, running=running, tokens=tokens, open_runs=runs))
         return found
 
     async def _used(self, kind: str, subject: str) -> int:

@@ -8,7 +8,7 @@ from typing import cast
 
 from redis.exceptions import ResponseError
 
-from blackboard import _keys, timings, tracing
+from blackboard import _keys
 from blackboard._calling import STEP_LANE
 from blackboard.controlling import Controlling
 from blackboard.errors import BoardFull, EngineUnavailable
@@ -68,10 +68,8 @@ class Sweeping(Controlling):
                         await self.resume_run(run_id, lanes, only_when_over=True)
                     else:
                         reply = await self._call(kind, shard, sorted({STEP_LANE, *lanes}), run_id, *args)
-                        if isinstance(reply, list):  # of lapse_run
-                            status, took, what = cast("list[str]", reply)
-                            timings.RUNS.observe(int(took) / 1000, what, status)
-                            tracing.run(self.source, run_id, what, int(took) / 1000, status)
+                        if isinstance(reply, list):  # a run ended with it
+                            self._over(run_id, cast("list[str]", reply))
                 except (ResponseError, BoardFull) as error:  # one that cannot be dealt with must not stop the others
                     log.error("%s of %s failed: %s", kind, subject, error)
         return nearest

@@ -28,6 +28,8 @@ type_capability = r"^[^\x00-\x1f\x7f]{1,128}$"
 
 MOST_TOKENS = 10**15
 """Largest bound on tokens: every engine counts that far exactly."""
+MOST_MONEY = 10**14 - 1
+"""Largest bound on money, in millionths: 100 million of a currency."""
 
 
 class Status(StrEnum):
@@ -230,6 +232,8 @@ class Limits(Settings):
     tasks: int = Field(default=200, ge=1, le=100_000)
     fabrications: int = Field(default=5, ge=0, le=1000)
     tokens: int = Field(default=1_000_000, ge=1, le=MOST_TOKENS)
+    money: int | None = Field(default=None, ge=0, le=MOST_MONEY)
+    """Millionths of the currency of the price table, which must know every model the run asks; None for no bound."""
     seconds: float = Field(default=900.0, gt=0, le=86_400 * 30)
     task_seconds: float = Field(default=300.0, gt=0, le=86_400)
     """Deadline of one task from posting to its end, waiting and retries included."""
@@ -237,6 +241,14 @@ class Limits(Settings):
     """Deadline of one attempt at a task."""
     invalid_decisions: int = Field(default=5, ge=0, le=100)
     """How many rounds may bring a decision that could not be carried out before the run fails."""
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_was_money(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a bound on money they are written as they always were."""
+        said: dict[str, Any] = write(self)
+        if self.money is None:
+            said.pop("money", None)
+        return said
 
 
 class TaskSpec(Record):

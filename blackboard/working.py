@@ -212,11 +212,12 @@ class Working(Calling):
         confirm, took = await self._asked(durable), _took(claim, completion)
         if claim.usual and completion.status is Status.SUCCEEDED and await self._end_call(claim, body, took, confirm):
             return
-        await self._ending(claim, completion, data, lambda *entry: self._call(
+        _, _, *over = await self._ending(claim, completion, data, lambda *entry: self._call(
             "complete", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body, told(completion), f"{took[0]} {took[1]}", *entry,
             confirm=confirm, entered=bool(claim.entry),
         ))  # fmt: skip
+        self._ended_with(claim, over)
 
     async def _end_call(self, claim: Claim, body: str, took: tuple[int, int], confirm: Confirm | None) -> bool:
         """The end of a call as most of them are; False where something happened to it, and nothing was written."""
@@ -258,7 +259,7 @@ class Working(Calling):
         spent = completion.usage - (carried or Usage())
         body, data = await self._written(claim, completion)
         error, delay = completion.error.model_dump_json(), int(self.random.uniform(0, ceiling) * 1000)
-        state, _ = await self._ending(claim, completion, data, lambda *entry: self._call(
+        state, _, *over = await self._ending(claim, completion, data, lambda *entry: self._call(
             "fail", self.shard_of(claim.run_id), self._released(claim), claim.run_id,
             claim.task_id, claim.fence, completion.status.value, body,
             delay, error,
@@ -267,7 +268,13 @@ class Working(Calling):
             told(completion), *entry,
             confirm=self.confirm,
         ))  # fmt: skip
+        self._ended_with(claim, over)
         return str(state)
+
+    def _ended_with(self, claim: Claim, over: Sequence[str]) -> None:
+        """Tell of a planned run that ended with a task of it. Of a call, and of a decision, whoever worked on it tells."""
+        if claim.round > 0 and claim.kind != "step":
+            self._over(claim.run_id, over)
 
     async def release(self, claim: Claim) -> None:
         """Give an unfinished task back at once, without spending its attempt.
@@ -278,9 +285,11 @@ class Working(Calling):
         Raises:
             Fenced: the task is no longer held by this claim.
         """
-        await self._call(
+        reply = await self._call(
             "release", self.shard_of(claim.run_id), self._released(claim), claim.run_id, claim.task_id, claim.fence
         )
+        if isinstance(reply, list):
+            self._over(claim.run_id, cast("list[str]", reply))
 
     async def progress(
         self, claim: Claim, number: int, kind: str, data: JsonValue, checkpoint: JsonValue = None

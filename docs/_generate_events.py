@@ -266,7 +266,7 @@ _MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "rounds": "Decisions of the model.",
         "tasks": "Tasks in all rounds, fabrications included, steps not.",
         "fabrications": "Capabilities asked for; one more is an invalid call and does not end the run.",
-        "tokens": "Tokens of all rounds and tasks, checked before and after each decision.",
+        "tokens": "Tokens of all rounds and tasks: a budget, and checked before and after each decision.",
         "seconds": "From acceptance to the end.",
     },
 }

@@ -132,7 +132,7 @@ class Fabricator:
         if spending is None:
             return model
         seconds = self._settings.model_seconds
-        return lambda: spending.guard(model(), claim, capability=need.name, call_seconds=seconds)
+        return lambda: spending.guard(model(), claim, limits=claim.limits, capability=need.name, call_seconds=seconds)
 
 
 def _model(given: Model | Callable[[], Model]) -> Callable[[], Model]:

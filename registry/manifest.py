@@ -30,7 +30,7 @@ from blackboard.errors import BadInput
 from blackboard.refusing import refused
 from blackboard.triggers import MOST as MOST_TRIGGERS
 from blackboard.triggers import Declared, Trigger
-from blackboard.types import MOST_TOKENS, JsonObject, Record, RetryPolicy, Settings, type_name
+from blackboard.types import MOST_MONEY, MOST_TOKENS, JsonObject, Record, RetryPolicy, Settings, type_name
 from registry.content import canonical, sha256, text_hash
 from registry.grants import Grants, was_checked
 from registry.schema import MAX_DEPTH, check_schema, problems, too_deep
@@ -83,13 +83,17 @@ class CapabilityLimits(Settings):
     """Model tokens one attempt may use, in and out together."""
     model_calls: int = Field(default=MODEL_CALLS, ge=0, le=1_000_000)
     """Requests to a model one attempt may make."""
+    money: int | None = Field(default=None, ge=0, le=MOST_MONEY)
+    """What those may cost, in millionths of the currency of the price table; None for no bound."""
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the later field where it says nothing new, as for :class:`Grants`."""
+        """Without the later fields where they say nothing new, as for :class:`Grants`."""
         fields = cast("dict[str, Any]", dump(self))
         if self.model_calls == MODEL_CALLS:
             fields.pop("model_calls", None)
+        if self.money is None:
+            fields.pop("money", None)
         return fields
 
 

@@ -198,8 +198,10 @@ class Executor:
     def _guarded_one(self, model: Model, claim: Claim, manifest: Manifest) -> Model:
         if self._spending is None:
             return model
-        tokens = manifest.limits.tokens
-        return self._spending.guard(model, claim, limits=claim.limits, capability=manifest.name, attempt_tokens=tokens)
+        return self._spending.guard(
+            model, claim, limits=claim.limits, capability=manifest.name,
+            attempt_tokens=manifest.limits.tokens, attempt_money=manifest.limits.money,
+        )  # fmt: skip
 
     def _judged(
         self, claim: Claim, version: Version, outcome: Outcome, found: Sequence[str], more: dict[str, Any]

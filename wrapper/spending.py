@@ -42,6 +42,8 @@ CALL_SECONDS = 120.0
 """Bound of one request to a model, as :func:`wrapper.models.converse` has it."""
 _SLACK_SECONDS = 5.0
 _KEPT_SECONDS = 3600.0
+_BILLED_SECONDS = 7 * 86_400.0
+"""How long the account of a run whose money is bounded outlives its last possible call: people ask later what it cost."""
 _FABRICATION_SECONDS = 86_400.0
 """How long a fabrication that was counted is remembered, so that another attempt at it is not counted again."""
 
@@ -77,6 +79,7 @@ class Spending:
         limits: Limits | None = None,
         capability: str | None = None,
         attempt_tokens: int | None = None,
+        attempt_money: int | None = None,
         call_seconds: float = CALL_SECONDS,
     ) -> Model:
         """A model that reserves each request of one attempt before it is made.
@@ -84,9 +87,11 @@ class Spending:
         Args:
             model: is asked; its name and configuration show through.
             claim: the attempt whose calls these are: names tenant, run and task.
-            limits: of the run, where they are known; ``limits.tokens`` is the budget of the run from then on.
+            limits: of the run, where they are known; ``limits.tokens`` and ``limits.money`` are the budget of the run from
+                then on.
             capability: on whose behalf the model is asked.
             attempt_tokens: the most this attempt may use.
+            attempt_money: the most that may cost, in millionths; for an attempt whose tokens are bounded.
             call_seconds: the most one request may take.
 
         Returns:
@@ -96,14 +101,15 @@ class Spending:
         if capability is not None:
             names.append(f"capability:{capability}")
         levels = [Level(name + period) for name in names for period in ("", "/day")]
-        run, own = f"run:{claim.run_id}", None
+        run, own, kept = f"run:{claim.run_id}", None, 0.0
         if limits is not None:
-            own = Budget(level=run, tokens=min(limits.tokens, MOST))
-        levels.append(Level(run, own, limits.seconds + _KEPT_SECONDS if limits else 0.0))
+            own = Budget(level=run, tokens=min(limits.tokens, MOST), money=limits.money)
+            kept = limits.seconds + (_KEPT_SECONDS if limits.money is None else _BILLED_SECONDS)
+        levels.append(Level(run, own, kept))
         levels.append(Level(f"task:{claim.task_id}"))
         if attempt_tokens is not None:
             attempt = f"task:{claim.task_id}#{claim.attempt}"
-            bound = Budget(level=attempt, tokens=min(attempt_tokens, MOST))
+            bound = Budget(level=attempt, tokens=min(attempt_tokens, MOST), money=attempt_money)
             levels.append(Level(attempt, bound, claim.attempt_seconds + _KEPT_SECONDS))
         return cast("Model", _Guarded(self, model, f"{claim.task_id}/{claim.fence}", levels, call_seconds))
 
@@ -188,15 +194,21 @@ class _Guarded:
 
         Raises:
             BudgetExhausted: there is none; the model was not asked.
+            LargerThanQuota: alone it is more than the quota of the model has in a minute; the model was not asked.
             Paced: the quota of the model admitted no call for as long as a call may take.
         """
         id = f"{self._id}/{self._spending.number()}"
-        given = most_input(cast("Sequence[Mapping[str, Any]]", messages), tool_specs or (), system_prompt)
+        sent = cast("Sequence[Mapping[str, Any]]", messages)
+        estimate = partial(estimate_request, sent, tool_specs or (), system_prompt)
+        given = most_input(sent, tool_specs or (), system_prompt)
         answered = most_output(self._inner, self._spending.output_tokens)
         worst = self._amounts(given, answered, self._call_seconds + _SLACK_SECONDS)
+        expected = min(estimate(), given) + answered
         await self._spending.settled()
-        hold = await self._admitted(id, worst)
-        renewal = asyncio.create_task(self._renew(id, worst), name=f"renew {id}") if hold is not None else None
+        hold = await self._admitted(id, worst, expected)
+        renewal = None
+        if hold is not None:
+            renewal = asyncio.create_task(self._renew(id, worst, expected), name=f"renew {id}")
         builder, began, answered_by = ReplyBuilder(), time.monotonic(), False
         try:
             stream = cast(
@@ -216,8 +228,6 @@ class _Guarded:
                 renewal.cancel()
             if hold is not None and not hold.over:
                 seconds = time.monotonic() - began
-                sent = cast("Sequence[Mapping[str, Any]]", messages)
-                estimate = partial(estimate_request, sent, tool_specs or (), system_prompt)
                 usage = Usage()
                 if builder.started:
                     usage = builder.usage(estimate, seconds)
@@ -234,25 +244,27 @@ class _Guarded:
             seconds=round(seconds, 3),
         )
 
-    async def _admitted(self, id: str, worst: Amounts) -> Hold | None:
+    async def _admitted(self, id: str, worst: Amounts, expected: int) -> Hold | None:
         """The reservation, waited for while a quota says that it comes too early."""
         patience = time.monotonic() + self._call_seconds
         while True:
             try:
-                return await self._reserve(id, worst)
+                return await self._reserve(id, worst, expected)
             except Paced as early:
-                if time.monotonic() + early.retry_after_seconds > patience:
+                if time.monotonic() + early.look_again_seconds > patience:
                     raise
-                await asyncio.sleep(early.retry_after_seconds * random.uniform(1.0, 1.3))
+                await asyncio.sleep(early.look_again_seconds * random.uniform(1.0, 1.3))
 
-    async def _reserve(self, id: str, worst: Amounts) -> Hold | None:
-        return await self._spending.budgets.reserve(id, self._levels, worst, lease_seconds=self._spending.lease_seconds)
+    async def _reserve(self, id: str, worst: Amounts, expected: int) -> Hold | None:
+        return await self._spending.budgets.reserve(
+            id, self._levels, worst, expected_tokens=expected, lease_seconds=self._spending.lease_seconds
+        )
 
-    async def _renew(self, id: str, worst: Amounts) -> None:
+    async def _renew(self, id: str, worst: Amounts, expected: int) -> None:
         while True:
             await asyncio.sleep(self._spending.lease_seconds / 3)
             try:
-                await self._reserve(id, worst)
+                await self._reserve(id, worst, expected)
             except BudgetExhausted as error:  # it was silent for too long, and others have spent what it had
                 log.warning("a call under way lost its reservation: %s", error)
             except Exception as error:  # the next renewal may succeed; if none does, the lease ends

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 from rich.text import Text
 
+from arbiter import narration
 from arbiter.cli import OK, options, output
 from blackboard.board import Board
-from blackboard.budgets import UNITS, Budget, Budgets, LevelReport, Unit, UnitReport, checked_level
+from blackboard.budgets import UNITS, Budget, Budgets, LevelReport, Unit, UnitReport
 from blackboard.errors import BadInput
-
-_MILLION = 1_000_000
+from blackboard.levels import checked_level
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -73,22 +73,21 @@ async def _write(arguments: argparse.Namespace) -> int:
 def _budget(level: str, given: Mapping[Unit, str]) -> Budget:
     values: dict[str, Any] = {"level": level}
     for unit, text in given.items():
-        try:
-            number = Decimal(text) * (_MILLION if unit == "money" else 1)
-        except InvalidOperation:
-            raise BadInput(f"--{unit}", text, "Give a number.") from None
-        values[unit] = number if unit == "seconds" else _whole(unit, text, number)
+        values[unit] = options.millionths("--money", text) if unit == "money" else _number(unit, text)
     try:
         return Budget.model_validate(values)
     except ValidationError as error:
         raise options.flagged(error, given) from None
 
 
-def _whole(unit: Unit, text: str, number: Decimal) -> int:
-    if not number.is_finite() or number != number.to_integral_value():
-        remedy = "Give money with at most six decimals." if unit == "money" else "Give a whole number."
-        raise BadInput(f"--{unit}", text, remedy)
-    return int(number)
+def _number(unit: Unit, text: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise BadInput(f"--{unit}", text, "Give a number.") from None
+    if unit != "seconds" and not (number.is_finite() and number == number.to_integral_value()):
+        raise BadInput(f"--{unit}", text, "Give a whole number.")
+    return number
 
 
 def _record(report: LevelReport) -> dict[str, Any]:
@@ -111,5 +110,5 @@ def _row(level: str, unit: Unit, one: UnitReport) -> list[str | Text]:
 
 def _shown(unit: Unit, amount: float) -> str:
     if unit == "money":
-        return f"{Decimal(int(amount)) / _MILLION:,f}"
+        return narration.money(amount)
     return f"{amount:,.3f}" if unit == "seconds" else f"{amount:,.0f}"

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from blackboard.board import Board
 
 T = TypeVar("T")
-LIMITS = ("rounds", "tasks", "fabrications", "tokens", "seconds")
+LIMITS = ("rounds", "tasks", "fabrications", "tokens", "money", "seconds")
 _LOOK_BACK = 1000
 """Runs among which the beginning of an id is looked up."""
 
@@ -102,10 +103,26 @@ def limits(arguments: argparse.Namespace) -> Limits:
         BadInput: not a number, or outside of what is allowed.
     """
     given = {name: value for name in LIMITS if (value := getattr(arguments, f"limit_{name}", None)) is not None}
+    money = {"money": millionths("--limit-money", given["money"])} if "money" in given else {}
     try:
-        return Limits.model_validate(given)
+        return Limits.model_validate({**given, **money})
     except ValidationError as error:
         raise flagged(error, given, "--limit-") from None
+
+
+def millionths(flag: str, text: str) -> int:
+    """Money as it is counted, from units of the currency.
+
+    Raises:
+        BadInput: no number, or one with more than six decimals.
+    """
+    try:
+        number = Decimal(text) * 1_000_000
+    except InvalidOperation:
+        raise BadInput(flag, text, "Give a number.") from None
+    if not number.is_finite() or number != number.to_integral_value():
+        raise BadInput(flag, text, "Give money with at most six decimals.")
+    return int(number)
 
 
 def flagged(error: ValidationError, given: Mapping[Any, object], prefix: str = "--") -> BadInput:

@@ -70,8 +70,9 @@ on standard error."""
     ask.add_argument("--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting; the run stays")
     words.source(ask)
     words.limits(
-        ask, ("tasks", "tasks"), ("fabrications", "fabrications"), ("tokens", "tokens"), ("seconds", "seconds")
-    )
+        ask, ("tasks", "tasks"), ("fabrications", "fabrications"), ("tokens", "tokens"),
+        ("money", "units of the currency of the price table"), ("seconds", "seconds"),
+    )  # fmt: skip
     words.as_json(ask, "how it stands")
     words.place(ask)
 
@@ -94,7 +95,10 @@ fits, on whose agenda the capabilities wait that it triggers. Adding the same wa
     add.add_argument("--strategy", default="priority", metavar="STRATEGY", help="of their agendas (default priority)")
     add.add_argument("--tenant", default="default", metavar="NAME", help="whose runs they are (default default)")
     add.add_argument("--after", metavar="POSITION", help="begin behind it, - for all there ever was (default now)")
-    words.limits(add, ("rounds", "rounds"), ("tasks", "tasks"), ("tokens", "tokens"), ("seconds", "seconds"))
+    words.limits(
+        add, ("rounds", "rounds"), ("tasks", "tasks"), ("tokens", "tokens"),
+        ("money", "units of the currency of the price table"), ("seconds", "seconds"),
+    )  # fmt: skip
     everything = words.command(inner, "list", f"{module}:listing", "list the standing watches of the board")
     for parser in (add, everything):
         words.as_json(parser, "standing watches, one to a line,")

@@ -118,6 +118,7 @@ place; runs beyond one are refused and told when to come again."""
         ("at-once", "attempts (of a model: calls) at a time"),
         ("per-second", "attempts (of a model: calls) begun in a second"),
         ("burst", "of those at once after a rest (default 1)"),
+        ("tokens-per-minute", "tokens of a model's calls begun in a minute"),
         ("open-runs", "runs accepted and not over"),
         ("runs-per-second", "runs accepted in a second"),
         ("runs-burst", "of those at once after a rest (default 1)"),

@@ -82,7 +82,10 @@ it out; --wait prints what it returned."""
     call.add_argument("--priority", metavar="N", type=int, default=5, help="0 to 9, higher first (default 5)")
     call.add_argument("--tenant", metavar="NAME", default="default", help="whose run it is (default default)")
     call.add_argument("--key", metavar="KEY", help="idempotency key: the same key with the same call is the same run")
-    words.limits(call, ("tokens", "model tokens"), ("seconds", "seconds from acceptance to the end"))
+    words.limits(
+        call, ("tokens", "model tokens"), ("money", "units of the currency of the price table"),
+        ("seconds", "seconds from acceptance to the end"),
+    )  # fmt: skip
     words.source(call)
     call.add_argument("--wait", action="store_true", help="wait for the end and print the result")
     call.add_argument(

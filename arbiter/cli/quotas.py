@@ -12,7 +12,16 @@ from arbiter.cli import OK, options, output
 from blackboard.board import Board
 from blackboard.quotas import Quota, QuotaReport, Quotas, checked_subject
 
-_FIELDS = ("at_once", "per_second", "burst", "open_runs", "runs_per_second", "runs_burst", "weight")
+_FIELDS = (
+    "at_once",
+    "per_second",
+    "burst",
+    "tokens_per_minute",
+    "open_runs",
+    "runs_per_second",
+    "runs_burst",
+    "weight",
+)
 
 
 def listing(arguments: argparse.Namespace) -> int:
@@ -39,8 +48,8 @@ async def _listing(arguments: argparse.Namespace) -> int:
     elif found:
         right = {"justify": "right"}
         head: list[tuple[str, dict[str, Any]]] = [
-            ("SUBJECT", {"whole": True}), ("AT ONCE", right), ("PER SECOND", right), ("OPEN RUNS", right),
-            ("RUNS PER SECOND", right), ("WEIGHT", right),
+            ("SUBJECT", {"whole": True}), ("AT ONCE", right), ("PER SECOND", right), ("TOKENS A MINUTE", right),
+            ("OPEN RUNS", right), ("RUNS PER SECOND", right), ("WEIGHT", right),
         ]  # fmt: skip
         output.print_table(head, [_row(one) for one in found])
     else:
@@ -59,6 +68,7 @@ def _row(one: QuotaReport) -> list[Any]:
 
     return [
         quota.subject, used(one.running, quota.at_once), rate(quota.per_second, quota.burst),
+        used(one.tokens, quota.tokens_per_minute),
         used(one.open_runs, quota.open_runs), rate(quota.runs_per_second, quota.runs_burst), str(quota.weight),
     ]  # fmt: skip
 

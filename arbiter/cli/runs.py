@@ -19,7 +19,9 @@ from arbiter import loading, narration
 from arbiter.cli import INTERRUPTED, NOT_SUCCEEDED, OK, TERMINATED, options, output
 from arbiter.fold import RunState, current
 from arbiter.live import Progress, state_style, view
+from arbiter.records import cost_record
 from blackboard.board import Board
+from blackboard.budgets import Budgets
 from blackboard.events import Event
 from blackboard.runs import Where, find
 
@@ -203,12 +205,15 @@ async def _show(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         run_id = await options.run_id(board, arguments.run)
         state = await current(board, run_id)
+        account = await Budgets(board).money(f"run:{run_id}")
     if arguments.json:
-        output.line(output.run_record(state, whole=True))
+        output.line({**output.run_record(state, whole=True), **cost_record(account)})
         return OK
     console = output.console()
     console.print(view(state, state.ended_at or datetime.now(UTC), ascii_only=console.options.ascii_only))
     console.print(Text(f"Sources: {narration.sources(state.taint)}"))
+    if cost := narration.cost(state, account):
+        console.print(Text(f"Cost: {cost}"))
     if state.answer:
         output.text(f"\n{state.answer}")
     for said in narration.traces(state):

@@ -118,6 +118,7 @@ def request(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
         ("tasks", "tasks"),
         ("fabrications", "fabricated capabilities"),
         ("tokens", "model tokens"),
+        ("money", "units of the currency of the price table"),
         ("seconds", "seconds from acceptance to the answer"),
     )
 

@@ -91,6 +91,10 @@ async def _board(served: Arbiter) -> AsyncGenerator[str, None]:
         [({"subject": one.quota.subject}, one.running) for one in quotas if one.running is not None],
     )  # fmt: skip
     yield _metric(
+        "arbiter_quota_tokens", "gauge", "Of the tokens a model has in a minute, those that are taken.",
+        [({"subject": one.quota.subject}, one.tokens) for one in quotas if one.tokens is not None],
+    )  # fmt: skip
+    yield _metric(
         "arbiter_quota_open_runs", "gauge", "Open runs that a quota counts.",
         [({"subject": one.quota.subject}, one.open_runs) for one in quotas if one.open_runs is not None],
     )  # fmt: skip

@@ -16,9 +16,10 @@ from arbiter.calls import Call
 from arbiter.http import bodies, streams
 from arbiter.http.access import LOCAL, tenant_of, visible
 from arbiter.http.asked import Asked
-from arbiter.records import run_record, summary_record
+from arbiter.records import cost_record, run_record, summary_record
 from blackboard import events, taint, tracing
 from blackboard.board import PAUSE_SECONDS
+from blackboard.budgets import Budgets
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.runs import Where, find
 from blackboard.types import Limits, Record, RetryPolicy
@@ -134,7 +135,8 @@ async def show(asked: Asked) -> Response:
     if wait:
         await asked.waited(asked.client.result(run_id, timeout=wait))
     result = await asked.client.show(run_id)
-    return streams.answer(run_record(result.state, whole=True))
+    account = await Budgets(asked.board).money(f"run:{run_id}")
+    return streams.answer({**run_record(result.state, whole=True), **cost_record(account)})
 
 
 async def follow(asked: Asked) -> Response:

@@ -187,7 +187,9 @@ async def _unbounded(a: Arbiter) -> JsonValue:
 
 async def _bounds(a: Arbiter) -> JsonValue:
     await a.quotas.set(Quota(subject="board", at_once=8, per_second=1000, burst=100, open_runs=50))
-    await a.quotas.set(Quota(subject=f"model:{a.model_label}", at_once=4, per_second=1000, burst=100))
+    await a.quotas.set(
+        Quota(subject=f"model:{a.model_label}", at_once=4, per_second=1000, burst=100, tokens_per_minute=10**8)
+    )
     return [one.quota.subject for one in await a.quotas.report()]
 
 

@@ -315,8 +315,11 @@ local function letter(id, run, r, t, status, kind)
 end
 local function given_up(status) return status == 'failed' or status == 'timed_out' end
 
+-- Of a run that this script ended: how, how many ms after its acceptance, and of which kind it was.
+local OVER = {}
 -- kind: the type of the error it ended with.
 local function finish_run(run, r, status, data, kind)
+  OVER = {status, n2s(MS - r.at), r.call and 'call' or 'planned'}
   r.state = status
   r.ended = MS
   r.pz, r.pu = nil, nil

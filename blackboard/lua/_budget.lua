@@ -6,11 +6,14 @@
 --   x:<unit> (spent without having been reserved) and l:<unit> (reserved by processes that fell silent). In a pot whose level
 --   ends in /day all but max carry the day since the epoch in front, as in 20779:s:tokens. A pot whose level has a pace also
 --   has pace:c (reservations at a time), pace:r and pace:b (reservations in a second, in bursts of), calls (held now) and full
---   (when, in us, the bucket of the rate will be full again).
+--   (when, in us, the bucket of the rate will be full again); pace:t (tokens in a minute), refilled (when, in us, the bucket of
+--   a minute's tokens will be full again) and w:<reservation> (one that waits for tokens: when it came in us, how many it
+--   needs, and until when in ms its place is kept).
 -- Amounts are whole numbers in strings of at most 14 digits: nothing is ever rounded.
 local HOLDS, DUE, LEVELS = KEYS[1], KEYS[2], KEYS[3]
 local UNITS = {'tokens', 'money', 'milliseconds', 'fabrications'}
 local DAYS_KEPT = 7
+local MINUTE_US = 60000000
 local T = redis.call('TIME')
 local US = T[1] * 1000000 + T[2]
 local NOW = math.floor(US / 1000)

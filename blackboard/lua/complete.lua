@@ -15,4 +15,4 @@ if ms and t.version and ARGV[A + 2] == 'succeeded' then
   redis.call('HINCRBY', USE, subject .. '|ms', ms)
   redis.call('HINCRBY', USE, subject .. '|tokens', tokens)
 end
-return {t.ver, 1}
+return {t.ver, 1, unpack(OVER)}

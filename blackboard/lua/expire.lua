@@ -19,7 +19,7 @@ delay = math.floor(delay)
 local message = 'worker ' .. (t.owner or '?') .. ' stopped answering during attempt ' .. t.att
 if t.cxl then
   finish(ARGV[A], t, 'cancelled', verdict(t, 'cancelled', 'cancelled', message .. ' of a cancelled task'))
-  return 1
+  return OVER[1] and OVER or 1
 end
 local more, word = false, 'A retry rule says that none follows.'
 if not (by and by.never) then
@@ -29,4 +29,4 @@ if not more then
   if word == '' then word = 'There are no more attempts.' end
   finish(ARGV[A], t, 'failed', verdict(t, 'failed', 'lease_lost', message .. '. ' .. word))
 end
-return 1
+return OVER[1] and OVER or 1

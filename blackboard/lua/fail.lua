@@ -19,4 +19,4 @@ if (ARGV[A + 8] or '') ~= '' then
 end
 local delay = math.max(tonumber(ARGV[A + 4]), tonumber(ARGV[A + 6] or '0'))
 again_or_end(ARGV[A], t, ARGV[A + 2], ARGV[A + 3], told(ARGV[A + 11]), delay, why, by)
-return {t.state, 1}
+return {t.state, 1, unpack(OVER)}

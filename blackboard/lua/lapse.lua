@@ -9,7 +9,7 @@ end
 if t.word then
   local late = t.state == 'claimed' and '; its worker did not say in time that it stopped' or ''
   finish(ARGV[A], t, 'cancelled', verdict(t, 'cancelled', 'cancelled', t.word .. late))
-  return 1
+  return OVER[1] and OVER or 1
 end
 finish(ARGV[A], t, 'timed_out', verdict(t, 'timed_out', 'deadline', 'its deadline passed while it was ' .. t.state))
-return 1
+return OVER[1] and OVER or 1

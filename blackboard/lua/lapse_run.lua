@@ -12,4 +12,4 @@ if active(r) then
   r.why = 'the deadline of the run passed in round ' .. r.round
 end
 stop_run(ARGV[A], r, true)
-return {r.state, n2s(MS - r.at), r.call and 'call' or 'planned'}
+return OVER

@@ -12,7 +12,7 @@ if not t then
 end
 if t.cxl then
   finish(ARGV[A], t, 'cancelled', verdict(t, 'cancelled', 'cancelled', 'cancelled while its worker was stopping', true))
-  return 1
+  return OVER[1] and OVER or 1
 end
 t.gave = t.gave or {}
 if #t.gave == 3 then table.remove(t.gave, 1) end
@@ -22,7 +22,7 @@ if claims >= math.max(MOST, PER_ATTEMPT * t.max) then
   t.poison, t.att = 1, t.att - 1
   finish(ARGV[A], t, 'failed', verdict(t, 'failed', 'poison', 'it was claimed ' .. claims .. ' times, failed ' .. t.att
     .. ' times, and was given back the others, last by ' .. table.concat(t.gave, ', '), true))
-  return 1
+  return OVER[1] and OVER or 1
 end
 let_go(ARGV[A], t)
 t.att = t.att - 1

@@ -103,6 +103,8 @@ def test_runs_are_cancelled_paused_and_resumed_by_filter(place: list[str], say: 
         (["quotas", "set", "board"], "at_once"),
         (["quotas", "set", "board", "--at-once", "0"], "--at-once"),
         (["quotas", "set", "nobody", "--at-once", "1"], "tenant:"),
+        (["quotas", "set", "tenant:acme", "--tokens-per-minute", "1"], "model:NAME"),
+        (["quotas", "set", "model:m", "--tokens-per-minute", "few"], "--tokens-per-minute"),
         (["quotas", "remove", "nobody"], "tenant:"),
     ],
 )
@@ -118,12 +120,15 @@ def test_quotas_are_set_listed_and_taken_away(place: list[str], say: Say) -> Non
     say("quotas", "set", "tenant:acme", "--at-once", "4", "--per-second", "2.5", "--burst", "3", "--open-runs", "2")
     say("quotas", "set", "tenant:gold", "--weight", "3")
     submitted(place, "one", tenant="acme")
-    head, acme, gold = [line.split() for line in say("quotas").splitlines()]
+    say("quotas", "set", "model:m", "--tokens-per-minute", "200000")
+    head, model, acme, gold = [line.split() for line in say("quotas").splitlines()]
     assert head[0] == "SUBJECT"
     assert acme == ["tenant:acme", "0", "of", "4", "2.5,", "bursts", "of", "3", "1", "of", "2", "1"]
     assert gold == ["tenant:gold", "3"]
-    (first, _) = (json.loads(line) for line in say("quotas", "--json").splitlines())
-    assert first["used"] == {"running": 0, "open_runs": 1}
+    assert model == ["model:m", "0", "of", "200,000", "1"]
+    (counted, first, _) = (json.loads(line) for line in say("quotas", "--json").splitlines())
+    assert (counted["tokens_per_minute"], counted["used"]["tokens"]) == (200_000, 0)
+    assert first["used"] == {"running": 0, "tokens": None, "open_runs": 1}
     say("quotas", "remove", "tenant:acme")
     assert "acme" not in say("quotas")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -391,11 +392,13 @@ async def test_work_that_was_given_up_is_put_back(site: Site, seen: Tab) -> None
 async def test_budgets_quotas_and_the_audit_are_shown(site: Site, seen: Tab) -> None:
     await site.served.set_budget(Budget(level="tenant:money", tokens=1000, money=2_500_000))
     await site.served.quotas.set(Quota(subject="tenant:money", open_runs=7))
+    await site.served.quotas.set(Quota(subject="model:m", tokens_per_minute=5000))
     await seen.go("limits")
     text = await seen.text()
     assert "tenant:money" in text
     assert "2.50" in text
     assert "0 of 7" in text
+    assert re.search(r"0 of 5\D?000", text)
     token, _ = await Tokens(site.served.board.catalog).create("noted", ("runs:read",))
     await seen.go("audit?kind=token.made")
     text = await seen.text()

@@ -332,12 +332,14 @@ def test_capabilities_budgets_quotas_audit_and_metrics_are_told(daemon: Daemon, 
     for words in (
         ["budgets", "set", "tenant:rich", "--tokens", "500"],
         ["quotas", "set", "tenant:rich", "--at-once", "5"],
+        ["quotas", "set", "model:m", "--tokens-per-minute", "5000"],
     ):
         assert arbiter(*words, *daemon.on, env=daemon.env).returncode == 0
     (level,) = client.get("/v1/budgets", params={"level": "tenant:rich"}).json()["budgets"]
     assert level["units"]["tokens"]["limit"] == 500
     quotas = client.get("/v1/quotas").json()["quotas"]
-    assert {"subject": "tenant:rich", "at_once": 5}.items() <= quotas[0].items()
+    assert {"subject": "model:m", "tokens_per_minute": 5000}.items() <= quotas[0].items()
+    assert {"subject": "tenant:rich", "at_once": 5}.items() <= quotas[1].items()
     assert client.get("/v1/approvals").json() == {"waiting": []}
     run = called(client, "add", a=1, b=1)
     assert client.get(f"/v1/runs/{run}", params={"wait": 30}).json()["status"] == "succeeded"
@@ -348,6 +350,7 @@ def test_capabilities_budgets_quotas_audit_and_metrics_are_told(daemon: Daemon, 
     assert "arbiter_isolation_sandboxed 1" in lines
     assert 'arbiter_budget_limit{level="tenant:rich",unit="tokens"} 500' in lines
     assert 'arbiter_quota_running{subject="tenant:rich"} 0' in lines
+    assert 'arbiter_quota_tokens{subject="model:m"} 0' in lines
     assert 'arbiter_tasks_ready{lane="local.add"} 0' in lines
     assert any(line.startswith('arbiter_tasks_completed_total{capability="add",status="succeeded"} ') for line in lines)
 

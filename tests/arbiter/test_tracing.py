@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
-from arbiter import Call, Grants, Limits, Manifest
+from arbiter import Arbiter, Call, Grants, Limits, Manifest, capability
 from arbiter.cli import output
 from blackboard import tracing
 from blackboard.errors import BadInput, MissingExtra
@@ -143,6 +143,37 @@ async def test_a_run_that_ran_out_of_time_has_its_span_from_the_sweep(redis_serv
             while not made.of(board, run):
                 await a.board.sweep()
     assert dict(made.named("run").attributes or {})["arbiter.outcome"] == "timed_out"
+
+
+async def test_a_planned_run_that_was_cancelled_has_its_span_whoever_ends_it_and_once(
+    redis_server: RedisServer, made: Made
+) -> None:
+    began = asyncio.Event()
+
+    @capability
+    async def forever() -> str:
+        """Never end."""
+        began.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    turns = [call("forever"), "never"]
+    async with arbiter(redis_server.url, turns, capabilities=(forever,)) as (a, _):
+        board = a.board.source
+        async with Arbiter(redis_server.url, board=a.board.name, roles=()) as client:
+            worked = await client.submit("Wait.")
+            await began.wait()
+            assert await client.cancel(worked) == "cancelling"
+            await a.result(worked, timeout=60)
+            await made.whole(board, worked, 4)
+    async with arbiter(redis_server.url, ["unused"], roles=(), capabilities=()) as (client, _):
+        unbegun = await client.submit("Wait.")
+        assert await client.cancel(unbegun) == await client.cancel(unbegun) == "cancelled"
+        only = made.of(client.board.source, unbegun)
+    assert {" > run", "run > execute_tool forever", "run > plan"} <= {*tree(made.of(board, worked))}
+    assert [each.name for each in made.of(board, worked)].count("run") == len(only) == 1
+    for run in (*only, *(each for each in made.of(board, worked) if each.name == "run")):
+        assert dict(run.attributes or {}).items() >= {("arbiter.outcome", "cancelled"), ("arbiter.run.kind", "planned")}
 
 
 async def test_the_call_of_generated_code_is_within_its_attempt_and_is_the_wrappers(

@@ -23,12 +23,12 @@ class Clock:
     """The server's clock as the scripts see it. It stands still until it is turned."""
 
     def __init__(self, board: Board) -> None:
-        self._board, self._now = board, float(NOON)
+        self._board, self.now = board, float(NOON)
         self._key = f"arb:{{{board.namespace}/{board.name}#budget}}:holds@clock"
 
     async def advance(self, seconds: float = 0.0) -> None:
-        self._now += seconds
-        await self._board.client.set(self._key, str(round(self._now * 1_000_000)))
+        self.now += seconds
+        await self._board.client.set(self._key, str(round(self.now * 1_000_000)))
 
 
 @pytest.fixture

@@ -98,6 +98,35 @@ async def test_a_run_that_ran_out_of_time_is_counted_by_whoever_sweeps_it_and_on
     assert await play.status(call) == "running"
 
 
+@pytest.mark.parametrize("ending", ["at once", "complete", "fail", "release", "expire", "lapse", "lapse_run"])
+async def test_a_planned_run_that_was_cancelled_is_counted_once_by_whatever_ends_it(play: Play, ending: str) -> None:
+    run = await play.run(spec("a", seconds=9 if ending == "lapse" else 300), limits=Limits(seconds=1000))
+    claim = None if ending == "at once" else await play.one()
+    play.board.cancel_grace_seconds = 100 if ending in ("expire", "lapse") else 15
+    await play.clock.advance(5.0)
+    await play.board.cancel_run(run)
+    await play.board.cancel_run(run)
+    if claim is not None:
+        assert counted(timings.RUNS) == {}
+        match ending:
+            case "complete":
+                await play.board.complete(claim, done(claim))
+                await play.board.complete(claim, done(claim))  # its answer was lost
+            case "fail":
+                await play.board.fail(claim, broken(claim))
+            case "release":
+                await play.board.release(claim)
+            case "expire":
+                await play.clock.advance(play.board.lease_seconds + 1)
+            case _:
+                await play.clock.advance(20.0)
+        await play.board.sweep(expire=ending == "expire")
+        await play.board.sweep(expire=ending == "expire")
+    assert await play.status(run) == "cancelled"
+    assert counted(timings.RUNS) == {("planned", "cancelled"): 1}
+    await play.sound()
+
+
 async def test_waits_attempts_and_calls_are_counted_by_their_kind_and_end(crew: Crew) -> None:
     async def handle(attempt: Attempt) -> Completion:
         if attempt.claim.capability == "bad":

@@ -23,6 +23,7 @@ export async function limits(page) {
     ["Subject", (each) => each.subject],
     ["At once", (each) => (each.at_once === null ? "" : `${each.used.running ?? 0} of ${each.at_once}`)],
     ["Each second", (each) => each.per_second ?? ""],
+    ["Tokens a minute", (each) => (each.tokens_per_minute === null ? "" : `${(each.used.tokens ?? 0).toLocaleString()} of ${each.tokens_per_minute.toLocaleString()}`)],
     ["Open runs", (each) => (each.open_runs === null ? each.used.open_runs ?? "" : `${each.used.open_runs ?? 0} of ${each.open_runs}`)],
     ["Runs each second", (each) => each.runs_per_second ?? ""],
     ["Weight", (each) => each.weight],
