@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from strict import done, spec
 from worker_support import ONCE, Crew, board_crew, finish, raises, said
 
+from blackboard import attempting
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt
 from blackboard.board import Board
@@ -220,7 +221,7 @@ async def test_a_handler_that_swallows_its_cancellation_cannot_keep_a_drained_ta
 async def test_a_handler_that_will_not_stop_cannot_hold_up_the_drain(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_STOP_SECONDS", 0.05)
+    monkeypatch.setattr(attempting, "_STOP_SECONDS", 0.05)
     begun, over = asyncio.Event(), asyncio.Event()
 
     async def deaf(attempt: Attempt) -> Completion:
