@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -97,7 +97,7 @@ class Claim:
         return self.claimed_at() + time.monotonic() - self.received
 
     @contextmanager
-    def deciding(self) -> Iterator[None]:
+    def deciding(self) -> Generator[None, None, None]:
         """Around a call that ends the task on the board, unless it raises."""
         self.decided = True
         try:

@@ -200,8 +200,8 @@ async def tried(a: Arbiter) -> JsonValue:
         await registry.activate(first.name, first.sha, canary=_SHARE, operation="tries whole again")
     await registry.activate(first.name, first.sha, operation="halves whole for all")
     told = (await a.audit.list(f"subject~{_HALVE.name}")).entries
-    states = [(await registry.resolve(each.name, each.sha)).state for each in (active, first, second)]
-    return [states, sorted(each.kind for each in told)]
+    states: list[JsonValue] = [(await registry.resolve(each.name, each.sha)).state for each in (active, first, second)]
+    return [states, ", ".join(sorted(each.kind for each in told))]
 
 
 def _halving(operator: str) -> str:
