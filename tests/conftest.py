@@ -122,7 +122,8 @@ def _quiet_loggers() -> Iterator[None]:
     before = [(logger, logger.level, logger.handlers[:]) for logger in map(logging.getLogger, names)]
     yield
     for logger, level, handlers in before:
-        logger.setLevel(level)
+        if logger.level != level:  # to set it makes every logger forget what it knows
+            logger.setLevel(level)
         logger.handlers[:] = handlers
 
 
