@@ -5,8 +5,9 @@
 * :mod:`blackboard.quotas`, :mod:`blackboard.budgets`, :mod:`blackboard.schedules`, :mod:`blackboard.retention`,
   :mod:`blackboard.dead_letters`, :mod:`blackboard.runs`: what is built on a board, one idea each.
 * :mod:`blackboard.claims`, :mod:`blackboard.references`: what a worker is handed, with references to earlier results.
-* :mod:`blackboard.worker`, :mod:`blackboard.attempt`, :mod:`blackboard.heartbeat`, :mod:`blackboard.sweeper`: the claim loop and
-  the leases of every role, what a handler sees and reports, and what does what is due.
+* :mod:`blackboard.worker`, :mod:`blackboard.attempting`, :mod:`blackboard.attempt`, :mod:`blackboard.heartbeat`,
+  :mod:`blackboard.sweeper`: the claim loop and the leases of every role, what a handler sees and reports, and what does what is
+  due.
 * :mod:`blackboard.timings`, :mod:`blackboard.tracing`, :mod:`blackboard.current`: how long things took in this process, its
   spans, and whose attempt is at work, for whoever tells operators.
 * :mod:`blackboard.events`, :mod:`blackboard.feed`, :mod:`blackboard.feed_since`: typed CloudEvents, following them, and what was

@@ -22,6 +22,7 @@ from redis.exceptions import BusyLoadingError
 
 from blackboard._binary import Binary, choose
 from blackboard._datadir import POLL_SECONDS, DataDir, Record, Started, private
+from blackboard._sending import DRIVER
 from blackboard._socket_place import place
 from blackboard.errors import EngineUnavailable
 
@@ -295,6 +296,7 @@ def _client(socket: str) -> redis.Redis:
         protocol=2,
         socket_timeout=5,
         socket_connect_timeout=5,
+        driver_info=DRIVER,
         retry=redis.retry.Retry(NoBackoff(), 0),
     )
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis
 import redis.asyncio
 
-from blackboard._sending import steady
+from blackboard._sending import DRIVER, steady
 from blackboard.errors import MissingExtra
 
 _stores: dict[str, Any] = {}
@@ -45,11 +45,13 @@ class MemoryClients:
 
     def asynchronous(self, timeout_seconds: float, *, blocking: bool) -> redis.asyncio.Redis:
         """A client for this event loop. Time-outs do not apply: nothing can be unreachable."""
-        client = self._fakeredis.FakeAsyncRedis(server=self._server, decode_responses=True, max_connections=100_000)
+        client = self._fakeredis.FakeAsyncRedis(
+            server=self._server, decode_responses=True, max_connections=100_000, driver_info=DRIVER
+        )
         pool = client.connection_pool
         pool.connection_class = steady(pool.connection_class)
         return client
 
     def synchronous(self, timeout_seconds: float) -> redis.Redis:
         """A client for another thread."""
-        return self._fakeredis.FakeStrictRedis(server=self._server, decode_responses=True)
+        return self._fakeredis.FakeStrictRedis(server=self._server, decode_responses=True, driver_info=DRIVER)

@@ -15,6 +15,11 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis.driver_info import DriverInfo
+
+DRIVER = DriverInfo()
+"""What connections say of their library. Made once: it looks its version up in the metadata that were installed with it, which
+costs more than all else that a connection begins with."""
 
 
 @cache

@@ -34,7 +34,7 @@ from redis.exceptions import ReadOnlyError, RedisClusterException, ResponseError
 from blackboard._address import Address
 from blackboard._probe import NotThisKind
 from blackboard._script import RETRY_SECONDS, passing
-from blackboard._sending import steady
+from blackboard._sending import DRIVER, steady
 
 _AT_ONCE = 64
 """Calls to one node at a time; further ones wait."""
@@ -277,6 +277,7 @@ class SentinelClients:
             "protocol": 2,
             "socket_timeout": min(timeout_seconds, 2.0),
             "socket_connect_timeout": min(timeout_seconds, 2.0),
+            "driver_info": DRIVER,
         }
 
 
@@ -301,6 +302,7 @@ def _timed(given: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
         "socket_timeout": timeout_seconds,
         "socket_keepalive": True,
         "health_check_interval": 15,
+        "driver_info": DRIVER,
     }
 
 

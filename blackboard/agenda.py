@@ -9,6 +9,7 @@ import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -295,12 +296,13 @@ class Agenda:
         flat += [beside.open, "" if beside.until_ms is None else beside.until_ms, len(beside.tasks)]
         for spec, given in beside.tasks:
             flat += [spec, given]
-        await _script.run(
-            self._board.client, _script.load("agenda_decide", "_agenda"), self._shard.declare_agenda(lanes, self.run_id),
-            [len(lanes), *lanes, claim.task_id, claim.fence, int(ends), number, facts,
-             told.strategy_version if rated_all else "", told.model_dump_json(exclude_defaults=True), *flat],
-            recover=self._board.engine.ensure,
-        )  # fmt: skip
+        with claim.deciding() if ends else nullcontext():
+            await _script.run(
+                self._board.client, _script.load("agenda_decide", "_agenda"), self._shard.declare_agenda(lanes, self.run_id),
+                [len(lanes), *lanes, claim.task_id, claim.fence, int(ends), number, facts,
+                 told.strategy_version if rated_all else "", told.model_dump_json(exclude_defaults=True), *flat],
+                recover=self._board.engine.ensure,
+            )  # fmt: skip
 
     async def strategy(self, terms: AgendaTerms) -> Strategy:
         """What the run's control board says: the newest entry there; without one, its terms."""

@@ -116,7 +116,7 @@ class Held:
     def told(self, word: str) -> None:
         """What a heartbeat brought back."""
         self.attempt.cancelled.set()
-        if word == "lost" and self.stop():
+        if word == "lost" and not self.attempt.claim.decided and self.stop():
             self.lost = True
 
     def stop(self) -> bool:

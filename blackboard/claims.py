@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -24,7 +25,8 @@ from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status
 class Claim:
     """What a worker was handed. ``fence`` proves that it still holds the task; only the latest fence is accepted.
 
-    Nobody changes one; it is not frozen because making a frozen one of so many fields takes a tenth of an attempt.
+    Nobody changes one, but for :meth:`deciding`; it is not frozen because making a frozen one of so many fields takes a tenth of
+    an attempt.
     """
 
     task_id: str
@@ -77,6 +79,9 @@ class Claim:
     """When it could be claimed first, in seconds since the epoch on the server's clock; of a call, when it was accepted."""
     claims: int = field(default=1, compare=False)
     """How many there were, this one included."""
+    decided: bool = field(default=False, compare=False)
+    """Whether whoever holds it ends the task on the board itself, or did: the answer to that says what became of it, and a
+    heartbeat that finds the task gone must not stop what follows."""
 
     @property
     def label(self) -> str:
@@ -90,6 +95,16 @@ class Claim:
     def now(self) -> float:
         """Seconds since the epoch on the server's clock, as far as this process knows without asking."""
         return self.claimed_at() + time.monotonic() - self.received
+
+    @contextmanager
+    def deciding(self) -> Generator[None, None, None]:
+        """Around a call that ends the task on the board, unless it raises."""
+        self.decided = True
+        try:
+            yield
+        except BaseException:
+            self.decided = False
+            raise
 
     def input(self) -> JsonValue:
         """The input with references to earlier tasks replaced by what those tasks returned.

@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from blackboard import _address, _local, _together
 from blackboard._probe import CONNECT_SECONDS, NotThisKind, probe
 from blackboard._script import RETRY_SECONDS
-from blackboard._sending import steady
+from blackboard._sending import DRIVER, steady
 from blackboard.errors import BadInput, EngineUnavailable, MissingExtra
 
 Durability = Literal["memory", "local", "local-sync", "replicated", "unknown"]
@@ -282,6 +282,7 @@ class _WireClients:
             "socket_timeout": timeout_seconds,
             "socket_connect_timeout": min(timeout_seconds, COMMAND_SECONDS),
             "health_check_interval": 15,
+            "driver_info": DRIVER,
         }
         if not self._url.startswith("unix:"):
             options["socket_keepalive"] = True

@@ -32,6 +32,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from blackboard._binary import CARRIERS, carried
+from blackboard._sending import DRIVER
 from blackboard.errors import EngineUnavailable
 
 KEEPING = ("--appendfsync", "always")
@@ -121,7 +122,12 @@ class RedisServer(Started):
     def client(self) -> redis.Redis:
         """A synchronous client that retries nothing and decodes replies. The caller closes it."""
         return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-            self.url, decode_responses=True, protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+            self.url,
+            decode_responses=True,
+            protocol=2,
+            socket_timeout=5,
+            retry=Retry(NoBackoff(), 0),
+            driver_info=DRIVER,
         )
 
     def start(self) -> None:

@@ -367,11 +367,13 @@ class Working(Calling):
         told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
         answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
         waits = str(wait or ("" if planned.attending else "-"))
-        await self._call(
-            "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
-            claim.task_id, claim.fence, told,
-            outcome.status if outcome else "", answer, len(written), *flat, waits, confirm=await self._asked(durable),
-        )  # fmt: skip
+        confirm = await self._asked(durable)
+        with claim.deciding():
+            await self._call(
+                "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
+                claim.task_id, claim.fence, told,
+                outcome.status if outcome else "", answer, len(written), *flat, waits, confirm=confirm,
+            )  # fmt: skip
 
 
 def _awoken(place: Shard, worker: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -90,6 +91,8 @@ class Outcome:
     lives: int = 1
     calls: list[Called] = field(default_factory=list[Called])
     answer: JsonValue = None
+    changes: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    """How often which capability was registered, activated and so on."""
 
     @property
     def word(self) -> str:

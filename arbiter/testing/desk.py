@@ -2,9 +2,9 @@
 
 Budgets, quotas and pacing; direct calls, a retry that was asked to wait, poison; letters that are put back and discarded;
 tasks and runs that are cancelled, paused and resumed; entries that are written, changed and taken; an inquiry whose capabilities
-volunteer; a schedule; versions that are retired, signed and revoked; a run that is taken to another board and removed; what is
-kept beside runs, see :mod:`arbiter.testing.records`. Together with :mod:`arbiter.testing.story` it makes every script call of the
-board.
+volunteer; a schedule; versions that are retired, signed, revoked and tried; a run that is taken to another board and removed;
+what is kept beside runs, see :mod:`arbiter.testing.records`. Together with :mod:`arbiter.testing.story` it makes every script
+call of the board.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ async def desk(scene: Scene) -> JsonValue:
     steps: tuple[Callable[[Arbiter], Awaitable[JsonValue]], ...] = (
         _unbounded, _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _volunteered, _scheduled,
         _retired, _signed, _recorded, _letters, records.permitted, records.approved, records.called_back,
-        records.taught, records.forgotten, records.compacted, records.leased, records.heard,
-        records.illustrated,
+        records.taught, records.forgotten, records.compacted, records.leased, records.heard, records.illustrated,
+        records.tried,
     )  # fmt: skip
     async with scene.arbiter(**options) as a:
         _open.append(a)

@@ -2,7 +2,7 @@
 
 Each story is played once undisturbed; its calls and its answer are what the cases are made of and measured by. A case
 plays one again with one fault, starts it anew when its process died, and then looks: the same answer, every invariant of
-the protocol, no reservation left, each run's log folding to its record, each capability registered once.
+the protocol, no reservation left, each run's log folding to its record, no capability registered or activated more often.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from typing import Any, cast
-
-from pydantic import JsonValue
 
 from arbiter.fold import fold
 from arbiter.testing import clock
@@ -109,18 +107,18 @@ class Matrix:
 
     async def run(self, case: Case) -> Outcome:
         """Play one case and check everything."""
-        expected = (await self.baseline(case.story)).answer
+        before = await self.baseline(case.story)
         began = time.monotonic()
         try:
             async with asyncio.timeout(CASE_SECONDS):
-                outcome = await self._run(case, expected)
+                outcome = await self._run(case, before)
         except TimeoutError:
             outcome = Outcome(case, [f"G6: it did not end within {CASE_SECONDS:g} s"])
         except Exception as error:  # the other cases are played all the same
             outcome = Outcome(case, [f"{type(error).__name__}: {error}"])
         return replace(outcome, seconds=time.monotonic() - began)
 
-    async def _run(self, case: Case, expected: JsonValue) -> Outcome:
+    async def _run(self, case: Case, before: Outcome | None) -> Outcome:
         self._number += 1
         own = any(life.rpartition(":")[2] in _SERVERS for life in case.lives)
         with RedisServer(options=KEEPING) if own else contextlib.nullcontext(self._server) as server:
@@ -129,13 +127,13 @@ class Matrix:
                 try:
                     lives = _Lives(self._context, server, board, Job(server.url, name, self._stories[case.story]), case)
                     outcome = await lives.play()
-                    await self._judge(board, outcome, expected)
+                    await self._judge(board, outcome, before)
                 finally:
                     await _forget(board)
         return outcome
 
-    async def _judge(self, board: Board, outcome: Outcome, expected: JsonValue) -> None:
-        if expected is not None and outcome.answer != expected and not outcome.problems:
+    async def _judge(self, board: Board, outcome: Outcome, before: Outcome | None) -> None:
+        if before is not None and outcome.answer != before.answer and not outcome.problems:
             outcome.problems.append(f"another answer: {outcome.answer}")
         outcome.problems += await invariants.faults(board)
         await Clock(board).advance(HOLD_SECONDS + 1, sweep=False)
@@ -145,9 +143,13 @@ class Matrix:
             state = fold(run.id, await board.history(run.id))
             if (state.status, len(state.rounds)) != (run.status, run.round) or not state.done:
                 outcome.problems.append(f"G9 fold of {run.id}: {state.status} {len(state.rounds)}, not {run}")
-        changes = Counter((change.name, change.verb) for change in await Registry(board.catalog).changes())
-        twice = [key for key, count in changes.items() if count > 1 and key[1] in ("registered", "activated")]
-        outcome.problems += [f"G4 {name} was {verb} twice" for name, verb in twice]
+        outcome.changes = Counter((change.name, change.verb) for change in await Registry(board.catalog).changes())
+        if before is None:
+            return
+        for (name, verb), count in outcome.changes.items():
+            usual = max(1, before.changes[name, verb])
+            if verb in ("registered", "activated") and count > usual:
+                outcome.problems.append(f"G4 {name} was {verb} {count} times, not {usual}")
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 A person permits a request that would carry a secret, and approves a task; tasks wait for something outside; needs that
 capabilities served are learnt and forgotten, and so are example needs; what somebody wrote is erased; what counts no more
-leaves a log; what is held under a lease is confirmed or given back; a peer is heard of.
+leaves a log; what is held under a lease is confirmed or given back; a peer is heard of; versions are tried beside the active one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from blackboard.callbacks import LEAST_SECONDS
 from blackboard.compaction import compact
 from blackboard.entry_taking import LEASE_SECONDS
 from blackboard.erasure import erase
-from blackboard.errors import Conflict, Fenced, LeaseLost, ScriptRefused
+from blackboard.errors import BadInput, Conflict, Fenced, LeaseLost, ScriptRefused
 from blackboard.events import Author
 from blackboard.example_needs import ExampleNeeds, Illustrations
 from blackboard.lessons import Lessons
 from blackboard.peers import Peers
 from blackboard.permits import Permits, Question
 from blackboard.sealing import verify
-from blackboard.types import RetryPolicy, RetryRule, Status
+from blackboard.types import Failure, RetryPolicy, RetryRule, Status
+from registry import Manifest, Version
 
 LANE = "records"
 """Nobody serves it: the story claims from it itself."""
@@ -44,6 +45,12 @@ _AGAIN = RetryPolicy(
 _AT_ONCE_SECONDS = 0.01
 _NEED = "twice as much"
 _LASTING_SECONDS = 86_400.0 * 300
+_HALVE = Manifest.of({"name": "halve", "description": "Halve a number.", "input_schema": {"type": "object"}})
+_SHARE = 0.5
+_PROVEN = 3
+"""Tasks after which another version is compared with one, when none has failed."""
+_WORSE = 5
+"""Tasks of either after which one that always fails is worse than one that never does."""
 
 
 async def permitted(a: Arbiter) -> JsonValue:
@@ -188,3 +195,46 @@ async def illustrated(a: Arbiter) -> JsonValue:
     await writer.forget(["ask_again"])
     told = (await Lessons(a.board.catalog).follow()).illustrated
     return {name: [*found.needs] for name, found in told.items() if found is not None}
+
+
+async def tried(a: Arbiter) -> JsonValue:
+    """Of two versions that are tried beside the active one, one after the other, what the second does ends it; a person lets the
+    first take the place of the active one."""
+    registry = a.registry
+    active = await registry.register(_HALVE, source=_halving("/"), operation="halves")
+    await _used(a, active, range(_PROVEN))
+    first = await registry.register(_HALVE, source=_halving("//"), activate=False, operation="halves whole")
+    with contextlib.suppress(BadInput):  # it has taken the place
+        await registry.activate(first.name, first.sha, canary=_SHARE, operation="tries whole")
+    second = await registry.register(_HALVE, source=_halving("%"), canary=_SHARE, operation="halves badly")
+    await _used(a, active, range(_PROVEN, _PROVEN + _WORSE))
+    await _used(a, second, range(_WORSE), Failure(type="handler_error", message="It does not halve."))
+    await registry.reflect([(second.name, second.sha)])
+    with contextlib.suppress(BadInput):
+        await registry.activate(first.name, first.sha, canary=_SHARE, operation="tries whole again")
+    await registry.activate(first.name, first.sha, operation="halves whole for all")
+    told = (await a.audit.list(f"subject~{_HALVE.name}")).entries
+    states: list[JsonValue] = [(await registry.resolve(each.name, each.sha)).state for each in (active, first, second)]
+    return [states, ", ".join(sorted(each.kind for each in told))]
+
+
+def _halving(operator: str) -> str:
+    return f"def handler(number):\n    return number {operator} 2\n"
+
+
+async def _used(a: Arbiter, version: Version, numbers: range, error: Failure | None = None) -> None:
+    """Tasks of a version, which all end alike."""
+    status = Status.SUCCEEDED if error is None else Status.FAILED
+    for number in numbers:
+        run = await a.board.submit_call(
+            version.name,
+            number,
+            lane=LANE,
+            version=version.sha,
+            retry=_AGAIN,
+            idempotency_key=f"{version.sha} {number}",
+        )
+        while (await a.board.summary(run)).ended_at is None:
+            for claim in await a.board.claim("records", [LANE]):
+                with contextlib.suppress(Fenced):
+                    await a.board.complete(claim, claim.completion(status, error=error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import functools
 import json
 import os
 import pkgutil
@@ -140,6 +141,10 @@ def _main() -> int:
     for module in pkgutil.iter_modules(arbiter.cli.__path__, "arbiter.cli."):
         import_module(module.name)
     import_module("arbiter.sdk")
+    from wrapper.isolation import detection
+
+    # What is isolated imports Strands when it needs it, as in the tests' own processes.
+    detection.find = functools.partial(detection.find, preload_strands=False)
     assert threading.active_count() == 1, "a fork has no other thread"
     try:
         _serve(socket.socket(fileno=int(sys.argv[1])))

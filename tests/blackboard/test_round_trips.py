@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+import redis.utils
+
 from blackboard.attempt import Attempt
 from blackboard.board import STEP_LANE, Board
 from blackboard.events import RoundPlannedData
@@ -77,3 +80,17 @@ async def test_a_doorbell_rings_on_while_there_is_work(board: Board) -> None:
     await post(board, 3)
     assert len(await board.claim("w", [LANE], n=2)) == 2
     assert await board.wait_for_work([LANE], 5) is True
+
+
+async def test_a_connection_begins_without_reading_what_its_library_was_installed_with(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> str:
+        raise AssertionError("the metadata were read")
+
+    monkeypatch.setattr(redis.utils, "get_lib_version", read)
+    another = await Board.open(board.engine.url, board=board.name, shards=len(board.shards))
+    async with another:
+        await another.submit("it is there")
+        with another.engine.sync_client() as client:
+            client.ping()

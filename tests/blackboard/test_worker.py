@@ -10,7 +10,7 @@ import pytest
 from strict import broken, spec
 from worker_support import ONCE, Crew, board_crew, finish, raises, said
 
-from blackboard import payloads
+from blackboard import attempting, payloads
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt, Handler
 from blackboard.claims import Claim
@@ -134,8 +134,8 @@ async def test_a_rule_overrules_what_the_error_says_of_itself(crew: Crew) -> Non
 async def test_g6_an_attempt_ends_after_its_time_whatever_its_handler_does(
     crew: Crew, monkeypatch: pytest.MonkeyPatch, stubborn: bool
 ) -> None:
-    monkeypatch.setattr(worker_module, "_OVERTIME_SECONDS", 0.01)
-    monkeypatch.setattr(worker_module, "_STOP_SECONDS", 0.01)
+    monkeypatch.setattr(attempting, "_OVERTIME_SECONDS", 0.01)
+    monkeypatch.setattr(attempting, "_STOP_SECONDS", 0.01)
     over = asyncio.Event()
 
     async def handle(attempt: Attempt) -> Completion:

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from strict import done, spec
 from worker_support import ONCE, Crew, board_crew, finish, raises, said
 
+from blackboard import attempting
 from blackboard import worker as worker_module
 from blackboard.attempt import Attempt
 from blackboard.board import Board
@@ -83,6 +84,40 @@ async def test_g4_the_loser_hears_of_it_even_when_the_same_process_holds_the_nex
     assert set(told) == {"old lost"}
     crew.heartbeat.drop(old)
     assert list(crew.heartbeat._held) == [(new.task_id, new.fence)]  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_g4_a_handler_that_ended_its_task_itself_is_not_stopped_by_a_heartbeat_that_finds_it_gone(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, followed = crew.board._call, asyncio.Event()  # pyright: ignore[reportPrivateUsage]
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        with crew.board.engine.sync_client() as client:
+            crew.heartbeat.beat(client)
+        beats += 1
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def answered_late(*given: Any, **more: Any) -> Any:
+        answer = await call(*given, **more)
+        if given[0] == "commit":
+            await beat()
+        return answer
+
+    monkeypatch.setattr(crew.board, "_call", answered_late)
+
+    async def decide(attempt: Attempt) -> None:
+        await crew.plan(attempt.claim, answer="so")
+        await beat()
+        followed.set()
+
+    await crew.board.submit({"q": "?"})
+    worker = crew.hire(decide, "arbiter")
+    await asyncio.wait_for(followed.wait(), 30)
+    await worker.drain(1)
+    assert beats == 2
 
 
 async def test_g6_the_heartbeat_thread_survives_whatever_a_beat_raises(
@@ -186,7 +221,7 @@ async def test_a_handler_that_swallows_its_cancellation_cannot_keep_a_drained_ta
 async def test_a_handler_that_will_not_stop_cannot_hold_up_the_drain(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_STOP_SECONDS", 0.05)
+    monkeypatch.setattr(attempting, "_STOP_SECONDS", 0.05)
     begun, over = asyncio.Event(), asyncio.Event()
 
     async def deaf(attempt: Attempt) -> Completion:

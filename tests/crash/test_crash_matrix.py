@@ -15,6 +15,7 @@ from arbiter.testing.injection import BOUNDARIES, ROLES, Fault
 from arbiter.testing.matrix import STORIES, opened
 from arbiter.testing.story import Scene
 from blackboard.errors import BadInput
+from registry import Manifest
 
 SELECTED = {
     "arbiter:commit:5:before": 2,
@@ -50,6 +51,8 @@ SELECTED = {
     "desk/sweeper:callback_lapse:1:lost": 1,
     "desk/client:catalog_illustrate:1:after": 2,
     "desk/client:catalog_illustrating:1:late": 1,
+    "desk/client:catalog_state:2:late": 1,
+    "desk/client:catalog_state:3:after": 2,
     "desk/resend:0": 1,
     "bids/arbiter:commit:2:after": 2,
     "bids/arbiter:entry_amend:1:after": 2,
@@ -65,6 +68,14 @@ async def forgetful(scene: Scene) -> JsonValue:
     async with scene.arbiter(roles=()) as one:
         await one.submit("Do it.")
     return secrets.token_hex(4)
+
+
+async def registering(scene: Scene) -> JsonValue:
+    """A story that registers something else each time."""
+    async with scene.arbiter(roles=()) as one:
+        given = {"name": "each", "description": secrets.token_hex(4), "input_schema": {"type": "object"}}
+        await one.registry.register(Manifest.of(given), source="def handler():\n    return 1\n")
+    return True
 
 
 @pytest.mark.timeout(400)
@@ -91,6 +102,15 @@ async def test_a_story_that_forgets_is_found_out() -> None:
             await matrix.baseline("forgetful")
         with pytest.raises(BadInput, match="forgetful"):
             await matrix.run(Case("other"))
+
+
+@pytest.mark.timeout(120)
+async def test_what_is_registered_once_more_after_a_crash_is_found_out() -> None:
+    async with opened({"registering": "test_crash_matrix:registering"}) as matrix:
+        outcome = await matrix.run(Case.parse("registering/client:catalog_register:1:after"))
+    assert (outcome.lives, outcome.problems) == (2, [
+        "G4 each was registered 2 times, not 1", "G4 each was activated 2 times, not 1"
+    ])  # fmt: skip
 
 
 @pytest.mark.timeout(120)
