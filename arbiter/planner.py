@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from arbiter import asking, attending, board_tools, conversation, inquiry, prompts, questions, tools
+from arbiter import asking, attending, board_tools, carrying, conversation, inquiry, prompts, questions, tools
 from arbiter.board_tools import BoardTools
 from arbiter.choosing import SHORTLIST, Choosing
 from arbiter.control import Control
@@ -118,6 +118,10 @@ class Planner:
         try:
             self._within_limits(state)
             self._tell_of_change(state)
+            board_of = BoardTools(state, Recaller(board, state, self._recalling, self._registry.meaning))
+            if await carrying.take_step(attempt, state, lambda names: self._resolved(state, names, {}), board_of):
+                self._states.keep(board, known)
+                return None
             if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
                 self._states.keep(board, known)
                 return None
@@ -133,7 +137,7 @@ class Planner:
                 lambda value: board.load(claim.run_id, value), seen,
                 forbidden=self._choosing.contract, contract=contract, prices=self._choosing.prices,
                 room=lambda more: self._choosing.fitting([*offered.values(), *more], self._model(), needed=offered),
-                board=BoardTools(state, Recaller(board, state, self._recalling, self._registry.meaning)),
+                board=board_of,
                 people=self._approval.questions,
             )  # fmt: skip
             decision = await decider.decide(reply.tool_uses)

@@ -123,6 +123,21 @@ class Context(Stored):
     """What stood in for the rounds before, and what was remembered of earlier runs, in this order."""
 
 
+class StepSettled(Stored):
+    """What the engine decided about a step of a plan, beside the tasks it posted for it."""
+
+    key: str
+    state: Literal["mapped", "skipped", "cancelled", "failed"]
+    """``mapped``: it became a task for each item; ``skipped``: it was not its turn; ``cancelled``: what it depends on did not
+    succeed; ``failed``: no task could be made of it."""
+    items: int = 0
+    """How many there are, of a step that was mapped."""
+    why: str = ""
+    """Of one that was skipped or cancelled."""
+    error: Failure | None = None
+    """Of one that failed."""
+
+
 class Call(Stored):
     """One tool call of the model in a round and what became of it."""
 
@@ -135,6 +150,8 @@ class Call(Stored):
     valid: bool = True
     shown: tuple[Shown, ...] = ()
     """Entries that the answer shows, which it does not repeat."""
+    steps: tuple[StepSettled, ...] = ()
+    """In a round that carries a plan on: what was decided about steps of the plan that this call posted."""
 
 
 class RoundPlannedData(Stored):
@@ -155,7 +172,10 @@ class RoundPlannedData(Stored):
     context: Context | None = None
     """What the conversation began with from this round on, where that was chosen anew."""
     attending: bool = False
-    """Taken for open requests, without asking a model; in a planned run its calls are replies to those of the model."""
+    """Taken without asking a model, for open requests or to carry a plan on; in a planned run its calls say what became of those
+    of the model."""
+    carrying: bool = False
+    """Taken to carry the plan of the last round of the model on; ``attending`` is true as well."""
     instructions: str = ""
     """SHA-256 of the operator's instructions that the model was given with the system prompt; empty without any."""
 
