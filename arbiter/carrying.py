@@ -13,8 +13,8 @@ from pydantic import JsonValue
 
 from arbiter import plans, tasking
 from arbiter.board_tools import BoardTools
-from arbiter.following import Followed, Following, Source, current, sources
 from arbiter.fold import RunState
+from arbiter.following import Followed, Following, Source, current, sources
 from arbiter.plans import ERROR, ITEM, REQUEST, Step
 from arbiter.tools import PLAN
 from blackboard import references
@@ -201,7 +201,9 @@ class _Carrier:
         version = (await self._versions([step.capability]))[0]
         if version is None:
             raise _Failed("unknown_capability", f"{step.capability} is not there any more")
-        for name in dict.fromkeys(name for _, given, own in tasks for name in references.keys(given) if name not in own):
+        for name in dict.fromkeys(
+            name for _, given, own in tasks for name in references.keys(given) if name not in own
+        ):
             if (source := self._source(name)) is not None:
                 data[name] = await source.value(self._load)
                 made += source.entries(self._state.run_id)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
-from arbiter.following import Followed, Following, succeeded
 from arbiter.fold import Round, RunState, Task
+from arbiter.following import Followed, Following, succeeded
 from arbiter.recalling import View, opening
 from arbiter.tools import OPEN, PLAN, SEARCH
 from blackboard.blobs import Blob
@@ -57,7 +57,9 @@ def messages(state: RunState, said: list[Message] | None = None, view: View | No
         out.append(turn.message)
         if turn.calls:
             attended = list(takewhile(lambda turn: turn.attending, state.rounds[at + 1 :]))
-            replies = {call.tool_use_id: (call, one.taint) for one in attended for call in one.calls if not one.carrying}
+            replies = {
+                call.tool_use_id: (call, one.taint) for one in attended for call in one.calls if not one.carrying
+            }
             plan = Following(state, turn) if any(one.carrying for one in attended) else None
             results = [
                 _planned(plan, call.tool_use_id)
@@ -135,7 +137,9 @@ def _became(one: Followed) -> dict[str, JsonValue]:
         return {"status": said.state, "why": said.why}
     told: dict[str, JsonValue] = {"status": one.standing}
     if one.standing == "failed":
-        told["error"] = shortened(one.error.model_dump(mode="json", exclude={"names", "retry_after_seconds"}), one.step.key)
+        told["error"] = shortened(
+            one.error.model_dump(mode="json", exclude={"names", "retry_after_seconds"}), one.step.key
+        )
     if one.tasks or said.state == "mapped":
         told["items"] = max(said.items, len(one.tasks))
         told["data"] = shortened([_item(task) for task in one.tasks], one.step.key)

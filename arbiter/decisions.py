@@ -16,8 +16,8 @@ from arbiter import asking, board_tools, plans, questions, tasking, tools
 from arbiter.board_tools import BoardTools
 from arbiter.decided import Decision, direct_keys, without_orphans
 from arbiter.fabrications import FABRICATION, fabrication, kept
-from arbiter.following import sources
 from arbiter.fold import UNPINNED, RunState
+from arbiter.following import sources
 from arbiter.plans import REQUEST, Plan, Step
 from arbiter.tasking import Invalid
 from blackboard import references

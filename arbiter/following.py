@@ -36,7 +36,9 @@ class Source:
 
     async def value(self, load: Load) -> JsonValue:
         """What it stands for; of an item whose failure was tolerated, null."""
-        data = [await load(task.completion.data) if succeeded(task) and task.completion else None for task in self.tasks]
+        data = [
+            await load(task.completion.data) if succeeded(task) and task.completion else None for task in self.tasks
+        ]
         return data if self.many else data[0]
 
     def entries(self, run_id: str) -> list[str]:

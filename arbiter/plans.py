@@ -26,6 +26,7 @@ ERROR = "error"
 """What a step that catches calls the error it catches."""
 FIRST = "$first"
 """``{"$first": ["<key>#/json/pointer", …]}`` stands for the first of these that there is."""
+AT_ONCE = 10
 MOST_AT_ONCE = 100
 MOST_ATTEMPTS = 10
 MOST_SECONDS = 2_592_000
@@ -46,7 +47,7 @@ class Step(Stored):
     """Key of a step with conditions: this one's turn is only when those, and those that one is the else of, do not hold."""
     each: str | None = Field(default=None, max_length=500)
     """Reference to a list: a task for each of its items."""
-    at_once: int = Field(default=10, ge=1, le=MOST_AT_ONCE)
+    at_once: int = Field(default=AT_ONCE, ge=1, le=MOST_AT_ONCE)
     tolerate: int = Field(default=0, ge=0, le=100_000)
     wait_seconds: float = Field(default=0.0, ge=0, le=MOST_SECONDS)
     retry: RetryPolicy | None = None
@@ -95,13 +96,18 @@ class Plan:
     def waits(self, key: str) -> set[str]:
         """Keys of all that must be settled before it is known what becomes of a step: also of what may catch their failures."""
         each = self.steps[key].each
-        own = {*self.steps[key].after, *self.named(key), *self.asked(key), *([references.split(each)[0]] if each else ())}
+        own = {
+            *self.steps[key].after,
+            *self.named(key),
+            *self.asked(key),
+            *([references.split(each)[0]] if each else ()),
+        }
         caught = {step.catch for other in own if (step := self.steps.get(other)) and step.catch is not None}
         parent = {self.handles[key]} if key in self.handles else set[str]()
         return (own | caught | parent) - ({key} if parent else set[str]())
 
     def held(self) -> set[str]:
-        """Keys of the steps that cannot be posted with the plan, because they or what they wait for depend on what others come to."""
+        """Keys of the steps that cannot be posted with the plan, as it depends on what others come to whether and as what."""
         found = {key for key, step in self.steps.items() if step.dynamic or key in self.handles}
         found |= {key for key in self.steps if any(self._catching(other) for other in self.waits(key))}
         while more := {key for key in self.steps.keys() - found if self.waits(key) & found}:
@@ -125,7 +131,7 @@ def parse(given: Sequence[JsonValue]) -> tuple[list[Step], list[str]]:
 
 
 def problems(plan: Plan, keys: Collection[str], elsewhere: Collection[str], seconds: float) -> list[str]:
-    """What is wrong with some steps of a plan, apart from their capabilities and inputs; each names step, field, value and remedy.
+    """What is wrong with some steps of a plan, apart from capabilities and inputs; each names step, field, value and remedy.
 
     Args:
         keys: of the steps that are looked at; the others were before.
@@ -165,7 +171,11 @@ def problems(plan: Plan, keys: Collection[str], elsewhere: Collection[str], seco
         if step.else_of is not None:
             other = plan.steps.get(step.else_of)
             if other is None or step.else_of not in keys or other is step or not (other.when or other.else_of):
-                wrong("else_of", step.else_of, "Name another step of this plan that has when, or is itself the else of one.")
+                wrong(
+                    "else_of",
+                    step.else_of,
+                    "Name another step of this plan that has when, or is itself the else of one.",
+                )
             elif key in plan.handles or step.else_of in plan.handles:
                 wrong("else_of", step.else_of, "A step that catches is nobody's else and has none; give it when.")
         if step.catch is not None:

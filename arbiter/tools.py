@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import JsonValue
 
 from arbiter import board_tools
+from arbiter.plan_schema import STEP
 from arbiter.questions import ASK
 from blackboard.taint import PERSON
 from registry import Version, origin
@@ -88,82 +89,15 @@ def built_in() -> list[ToolSpec]:
             PLAN,
             "Post several tasks at once. Tasks that do not depend on each other run in parallel. A task may use what an "
             'earlier one returned: put {"$ref": "<key>#/json/pointer"} where the value belongs. Use it whenever data '
-            "flows from one capability to the next, so that the data need not pass through you. A plan may choose (when, else_of), "
-            "repeat for each item of a list (each), wait, and catch failures: it is carried out to its end before you are asked "
-            'again. {"$first": ["<key>#/pointer", ...]} is the first of these that there is, for what follows a choice or a catch.',
+            "flows from one capability to the next, so that the data need not pass through you. A plan may choose (when, "
+            "else_of), repeat for each item of a list (each), wait, and catch failures (catch): it is carried to its end before "
+            'you are asked again. After a choice or a catch, {"$first": ["<key>#/pointer", ...]} is the first result there is.',
             {
                 "tasks": {
                     "type": "array",
                     "minItems": 1,
                     "maxItems": 100,
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "key": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
-                            "capability": {"type": "string"},
-                            "input": {"type": "object"},
-                            "after": {
-                                "type": "array",
-                                "items": {"type": "string"},
-                                "description": "Keys of tasks to wait for, beside those referred to in the input.",
-                            },
-                            "premises": {
-                                "type": "array",
-                                "maxItems": 8,
-                                "items": {"type": "string", "maxLength": 300},
-                                "description": "Ids of entries it rests on, beside what the input refers to. It is stopped, "
-                                "and you are told, when one of them is retracted, amended or contradicted.",
-                            },
-                            "when": {
-                                "type": "string",
-                                "minLength": 1,
-                                "maxLength": 2000,
-                                "description": "Conditions, all of which must hold, or it is skipped: <key>.<path>, one of = != < <= > "
-                                ">= ~ (contains) ? (is there), and a value, as in: check.total>100 check.state=open load.rows.0?",
-                            },
-                            "else_of": {
-                                "type": "string",
-                                "description": "Key of a task with when, or which is itself an else: this one runs only if those "
-                                "conditions do not hold, and its own when, if it has one, does.",
-                            },
-                            "each": {
-                                "type": "string",
-                                "maxLength": 500,
-                                "description": "Where a list is, as '<key>#/pointer' or 'request#/pointer': it runs once for each "
-                                'item, which its input refers to as {"$ref": "item#/pointer"}. Its result is the list of results.',
-                            },
-                            "at_once": {
-                                "type": "integer",
-                                "minimum": 1,
-                                "maximum": 100,
-                                "description": "With each: how many items at a time. Default 10.",
-                            },
-                            "tolerate": {
-                                "type": "integer",
-                                "minimum": 0,
-                                "maximum": 100000,
-                                "description": "With each: how many items may fail; their results are null. Default 0.",
-                            },
-                            "wait_seconds": {
-                                "type": "number",
-                                "minimum": 0,
-                                "maximum": 2592000,
-                                "description": "It starts that long after it could.",
-                            },
-                            "retry": {
-                                "type": "object",
-                                "description": "In place of the capability's own policy: max_attempts (at most 10), interval_seconds, "
-                                "rate, cap_seconds, and rules, a list of {errors: [types], retry, max_attempts, ...}.",
-                            },
-                            "catch": {
-                                "type": "string",
-                                "description": "Key of a task that runs only if this one fails. Its input may refer to "
-                                '{"$ref": "error#/type"} and {"$ref": "error#/message"}; if it succeeds, what comes after goes on.',
-                            },
-                        },
-                        "required": ["key", "capability", "input"],
-                        "additionalProperties": False,
-                    },
+                    "items": STEP,
                 }
             },
             ["tasks"],

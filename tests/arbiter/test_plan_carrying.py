@@ -2,33 +2,425 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 
-from arbiter_support import arbiter, call, completions
+import pytest
+from arbiter_support import FUNCTIONS, arbiter, call, completions
+from plan_steps import followed, half, keys, post, ref, say, step, told
 
-from arbiter.tools import PLAN
+from arbiter import Arbiter, Limits, ScriptedModel, capability, events
+from arbiter.fold import current, fold
+from arbiter.following import Following
+from arbiter.testing import Clock
+from blackboard.invariants import faults
 from blackboard.testing import RedisServer
 
-
-def step(key: str, capability: str, /, _: Any = None, **more: Any) -> dict[str, Any]:
-    return {"key": key, "capability": capability, "input": {}, **more}
+CAPABILITIES = (*FUNCTIONS, half)
 
 
-async def test_a_choice_runs_the_first_step_whose_conditions_hold(redis_server: RedisServer) -> None:
-    plan = call(
-        PLAN,
-        tasks=[
-            step("sum", "add", input={"a": 2, "b": 3}),
-            step("much", "echo", input={"text": "much"}, when="sum.sum>100"),
-            step("some", "echo", input={"text": "some"}, when="sum.sum>1", else_of="much"),
-            step("none", "echo", input={"text": "none"}, else_of="some"),
-            step("say", "echo", input={"text": {"$first": ["much", "some", "none"]}}),
-            step("after", "echo", input={"text": "x"}, after=["much", "some", "none"]),
-        ],
+async def posted(a: Arbiter, run: str, key: str) -> None:
+    """Returns when a task with a key was."""
+    async for event in a.stream(run_id=run):
+        if isinstance(event, events.TaskPosted) and event.data.key == key:
+            return
+
+
+@pytest.mark.parametrize(("a", "chosen"), [(200, "much"), (20, "some"), (0, "none")])
+async def test_a_choice_runs_the_first_step_whose_conditions_hold(
+    redis_server: RedisServer, a: int, chosen: str
+) -> None:
+    plan = post(
+        step("sum", "add", {"a": a, "b": 0}),
+        say("much", "much", when="sum.sum>100"),
+        say("some", "some", when="sum.sum>1", else_of="much"),
+        say("none", "none", else_of="some"),
+        say("end", {"$first": ["much", "some", "none"]}),
+        say("joined", "x", after=["much", "some", "none"]),
+        say("lost", ref("much")),
     )
-    async with arbiter(redis_server.url, [plan, "{{ results.post_plan.tasks.say.data }}"]) as (a, model):
-        result = await a.run("Choose.", timeout=60)
-    print(model.calls[1].messages[2])
-    assert result.answer == "some"
-    assert set(completions(result)) == {"sum", "some", "say", "after"}
+    async with arbiter(redis_server.url, [plan, "{{ results.post_plan.tasks.end.data }}"]) as (a_, model):
+        result = await a_.run("Choose.", timeout=60)
+        assert await faults(a_.board) == []
+    assert result.answer == chosen
+    lost = ["lost"] if chosen == "much" else []
+    assert set(keys(result)) == {"sum", chosen, "end", "joined", *lost}
+    assert len(model.calls) == 2, "the model plans and answers"
+    said = told(model)
+    assert said[""] == "success"
+    assert {key for key in ("much", "some", "none") if said[key]["status"] == "skipped"} == (
+        {"much", "some", "none"} - {chosen}
+    )
+    if chosen == "some":
+        assert said["much"]["why"] == "sum.sum>100 does not hold"
+        assert said["none"]["why"] == "it is for what is not some, and sum.sum>1 holds"
+        assert said["lost"] == {
+            "capability": "echo", "status": "skipped", "why": "it uses the result of much, which was skipped",
+        }  # fmt: skip
+
+
+async def test_a_choice_may_ask_about_the_request_and_results_of_earlier_rounds(redis_server: RedisServer) -> None:
+    plan = post(
+        say("yes", "yes", when="request.urgent=true add.sum>=3"),
+        say("no", "no", when="request.urgent=false"),
+    )
+    async with arbiter(redis_server.url, [call("add", a=1, b=2), plan, "done"]) as (a, _):
+        result = await a.run({"urgent": True}, timeout=60)
+    assert keys(result) == ["add", "yes"]
+
+
+async def test_a_map_returns_in_the_order_of_its_items_whatever_ends_first(redis_server: RedisServer) -> None:
+    gates = [asyncio.Event() for _ in range(3)]
+    gates[2].set()
+
+    @capability
+    async def late(n: int) -> int:
+        """Return the number, the last one first."""
+        await gates[n].wait()
+        if n:
+            gates[n - 1].set()
+        return n
+
+    plan = post(
+        step("all", "late", {"n": ref("item#/n")}, each="rows"),
+        say("first", ref("all#/0"), when="all.2=2"),
+        step("rows", "rows", {"count": 3}),
+    )
+    turns = [plan, "{{ to_string(results.post_plan.tasks.all.data) }}"]
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, late)) as (a, model):
+        result = await a.run("Map.", timeout=60)
+        again = await a.run("Map.", timeout=60)
+    assert result.answer == again.answer == "[0,1,2]"
+    assert keys(result) == ["rows", "all.0", "all.1", "all.2", "first"]
+    assert (followed(result)["first"].standing, len(model.calls)) == ("failed", 4), "0 is no text"
+
+
+async def test_no_more_items_are_at_work_than_may_be(redis_server: RedisServer) -> None:
+    working: list[int] = [0, 0]
+    two = asyncio.Barrier(2)
+
+    @capability
+    async def count(n: int) -> int:
+        """Return the number once another one is at work."""
+        working[0] += 1
+        working[1] = max(working)
+        await two.wait()
+        working[0] -= 1
+        return n
+
+    plan = post(step("all", "count", {"n": ref("item")}, each="request#/numbers", at_once=2))
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=(count,)) as (a, model):
+        result = await a.run({"numbers": [*range(6)]}, timeout=60)
+    assert [one.standing for one in followed(result).values()] == ["succeeded"]
+    assert (working[1], len(keys(result)), len(model.calls)) == (2, 6, 2)
+    assert [turn.carrying for turn in result.state.rounds] == [False, True, True, True, False]
+    assert result.state.decisions == 2
+
+
+async def test_an_empty_list_is_mapped_to_an_empty_list(redis_server: RedisServer) -> None:
+    plan = post(
+        step("all", "half", {"n": ref("item")}, each="request#/all"), step("how", "rows", {"count": 0}, after=["all"])
+    )
+    turns = [plan, "{{ to_string(results.post_plan.tasks.all.data) }}"]
+    async with arbiter(redis_server.url, turns, capabilities=CAPABILITIES) as (a, _):
+        result = await a.run({"all": []}, timeout=60)
+    assert (result.answer, keys(result)) == ("[]", ["how"])
+
+
+async def test_tolerated_failures_leave_null_and_one_more_fails_the_step(redis_server: RedisServer) -> None:
+    numbers = {"numbers": [2, 3, 4, 5, 6]}
+
+    def plan(tolerate: int) -> dict[str, Any]:
+        retry = {"max_attempts": 1}
+        each = {"each": "request#/numbers", "at_once": 4, "tolerate": tolerate, "retry": retry}
+        return post(
+            step("halves", "half", {"n": ref("item")}, **each),
+            step("rest", "add", {"a": ref("halves#/4/n"), "b": 0}),
+        )
+
+    async with arbiter(redis_server.url, [plan(2), "done"], capabilities=CAPABILITIES) as (a, model):
+        await a.run(numbers, timeout=60)
+        some = told(model)
+    assert some["halves"]["data"] == [{"n": 1}, None, {"n": 2}, None, {"n": 3}]
+    assert (some["halves"]["status"], some["rest"]["data"], some[""]) == ("succeeded", {"sum": 3}, "success")
+    assert [*some["halves"]["failed"]] == ["halves.1", "halves.3"]
+    async with arbiter(redis_server.url, [plan(1), "done"], capabilities=CAPABILITIES) as (a, model):
+        result = await a.run(numbers, timeout=60)
+        none = told(model)
+    assert (none["halves"]["status"], none["halves"]["error"]["type"], none[""]) == ("failed", "items_failed", "error")
+    assert "2 of 5 items failed" in none["halves"]["error"]["message"]
+    assert none["rest"] == {
+        "capability": "add", "status": "cancelled", "why": "it uses the result of halves, which failed",
+    }  # fmt: skip
+    assert "halves.4" not in keys(result), "nothing more of it is posted"
+
+
+async def test_a_map_beyond_the_limit_of_tasks_fails_with_nothing_posted_and_the_model_is_told(
+    redis_server: RedisServer,
+) -> None:
+    plan = post(step("all", "half", {"n": ref("item")}, each="request#/all"), say("other", "x", when="request.all.0?"))
+    async with arbiter(redis_server.url, [plan, "Too many."], limits=Limits(tasks=9), capabilities=CAPABILITIES) as (
+        a,
+        model,
+    ):
+        result = await a.run({"all": [2] * 10}, timeout=60)
+    assert (result.status, keys(result)) == ("succeeded", ["other"])
+    assert told(model)["all"]["error"]["type"] == "limit"
+    assert "10 tasks; its limit is 9" in told(model)["all"]["error"]["message"]
+
+
+async def test_what_is_no_list_fails_the_step(redis_server: RedisServer) -> None:
+    plan = post(
+        step("all", "half", {"n": ref("item")}, each="request#/n"), step("gone", "half", {"n": ref("item")}, each="request#/x"),
+        step("field", "half", {"n": ref("item#/x")}, each="request#/rows"),
+    )  # fmt: skip
+    async with arbiter(redis_server.url, [plan, "No."], capabilities=CAPABILITIES) as (a, model):
+        await a.run({"n": 4, "rows": [{"x": 2}, {"y": 2}]}, timeout=60)
+    said = told(model)
+    assert "request#/n is a int and not a list" in said["all"]["error"]["message"]
+    assert "There is no 'x' here" in said["gone"]["error"]["message"]
+    assert said["field"]["error"]["message"].startswith("field.1: ")
+    assert {said[key]["error"]["type"] for key in ("all", "gone", "field")} == {"unresolved_reference"}
+
+
+async def test_a_step_waits_by_the_boards_clock(redis_server: RedisServer) -> None:
+    plan = post(say("now", "x"), say("later", ref("now"), wait_seconds=600), say("last", ref("later")))
+    limits = Limits(task_seconds=30, seconds=3600)
+    async with arbiter(redis_server.url, [plan, "done"], limits=limits) as (a, model):
+        clock = Clock(a.board)
+        run = await a.submit("Wait.")
+        await posted(a, run, "later")
+        await clock.advance(590)
+        state = await current(a.board, run)
+        assert [task.state for task in state.work if task.key == "later"] == ["delayed"]
+        assert await faults(a.board) == []
+        await clock.advance(20)
+        result = await a.result(run, timeout=60)
+    assert keys(result) == ["now", "later", "last"]
+    assert {one.standing for one in followed(result).values()} == {"succeeded"}, "its deadline is counted from then"
     assert len(model.calls) == 2
+
+
+async def test_the_deadline_of_the_run_ends_a_wait(redis_server: RedisServer) -> None:
+    plan = post(say("later", "x", wait_seconds=500))
+    async with arbiter(redis_server.url, [plan, "done"], limits=Limits(seconds=600)) as (a, _):
+        clock = Clock(a.board)
+        run = await a.submit("Wait.")
+        await posted(a, run, "later")
+        await clock.advance(601)
+        result = await a.result(run, timeout=60)
+    assert (result.status, completions(result)["later"].status) == ("timed_out", "timed_out")
+
+
+@pytest.mark.parametrize("n", [3, 4])
+async def test_a_failure_is_caught_by_the_step_that_is_named_and_the_plan_goes_on(
+    redis_server: RedisServer, n: int
+) -> None:
+    plan = post(
+        step("try", "half", {"n": n}, catch="instead", retry={"max_attempts": 1}),
+        step("instead", "echo", {"text": ref("error#/type")}, when="error.step=try error.message~odd"),
+        say("end", {"$first": ["instead", "try#/text"]}, after=["try"]),
+        step("uses", "add", {"a": ref("try#/n"), "b": 0}),
+    )
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=CAPABILITIES) as (a, model):
+        result = await a.run("Try.", timeout=60)
+        assert await faults(a.board) == []
+    said = told(model)
+    if n == 4:
+        assert (said["try"]["data"], said["uses"]["data"]) == ({"n": 2}, {"sum": 2})
+        assert said["instead"]["why"] == "try, whose failure it catches, did not fail"
+        assert (said["end"]["status"], said["end"]["error"]["type"]) == ("failed", "unresolved_reference")
+        return
+    assert (said["try"]["status"], said["try"]["caught_by"]) == ("failed", "instead")
+    assert (said["instead"]["data"], said["end"]["data"]) == ("handler_error", "handler_error")
+    assert said["uses"] == {
+        "capability": "add", "status": "cancelled", "why": "it uses the result of try, which failed",
+    }  # fmt: skip
+    assert keys(result) == ["try", "instead", "end"]
+
+
+async def test_a_failure_that_what_catches_it_declines_or_fails_at_is_not_handled(redis_server: RedisServer) -> None:
+    once = {"max_attempts": 1}
+    plan = post(
+        step("one", "half", {"n": 3}, catch="declines", retry=once), say("declines", "x", when="error.type=timeout"),
+        step("two", "half", {"n": 3}, catch="fails", retry=once), step("fails", "half", {"n": 5}, retry=once),
+        say("after_one", "x", after=["one"]), say("after_two", "x", after=["two"]),
+    )  # fmt: skip
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=CAPABILITIES) as (a, model):
+        result = await a.run("Try.", timeout=60)
+    said = told(model)
+    assert said["declines"]["why"] == "error.type=timeout does not hold"
+    assert said["after_one"]["why"] == "it comes after one, which failed"
+    assert said["after_two"]["why"] == "it comes after two, which failed"
+    assert (keys(result), said[""]) == (["one", "two", "fails"], "error")
+
+
+async def test_a_failed_map_can_be_caught(redis_server: RedisServer) -> None:
+    plan = post(
+        step("all", "half", {"n": ref("item")}, each="request#/all", catch="instead", retry={"max_attempts": 1}),
+        say("instead", ref("error#/message")),
+    )
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=CAPABILITIES) as (a, model):
+        await a.run({"all": [2, 3]}, timeout=60)
+    assert told(model)["instead"]["data"].startswith("1 of 2 items failed, the first of them with handler_error")
+    assert told(model)[""] == "success"
+
+
+async def test_a_step_is_tried_as_often_as_its_own_policy_says(redis_server: RedisServer) -> None:
+    tried: list[int] = []
+
+    @capability
+    def flaky() -> int:
+        """Work at the fourth attempt."""
+        tried.append(1)
+        if len(tried) < 4:
+            raise ConnectionError("not yet")
+        return len(tried)
+
+    rule = {"errors": ["ConnectionError"], "retry": True}
+    plan = post(step("often", "flaky", retry={"max_attempts": 4, "interval_seconds": 0, "rules": [rule]}))
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=(flaky,)) as (a, _):
+        result = await a.run("Try.", timeout=60)
+    assert (completions(result)["often"].attempts, completions(result)["often"].data) == (4, 4)
+    assert len(result.state.rounds) == 2, "such a step is posted with the plan"
+
+
+async def test_steps_of_a_plan_without_anything_dynamic_are_posted_at_once(redis_server: RedisServer) -> None:
+    plan = post(say("one", "x"), say("two", ref("one")), say("three", "x", when="one=x"))
+    async with arbiter(redis_server.url, [plan, "done"]) as (a, _):
+        result = await a.run("Plan.", timeout=60)
+    assert [(task.key, task.round) for task in result.state.work] == [("one", 1), ("two", 1), ("three", 2)]
+    assert result.state.rounds[0].calls[0].tasks == (f"{result.run_id}/1.one", f"{result.run_id}/1.two")
+
+
+async def test_two_plans_and_a_call_of_one_turn_are_carried_on_together(redis_server: RedisServer) -> None:
+    turn = [
+        post(say("one", "1", when="request=go")),
+        post(say("two", ref("one")), say("three", ref("add#/sum"), when="one~1")),
+        call("add", a=1, b=2),
+    ]
+    async with arbiter(redis_server.url, [turn, "done"]) as (a, model):
+        result = await a.run("go", timeout=60)
+    blocks = [part["toolResult"] for part in model.calls[1].messages[-1]["content"]]
+    assert [block["toolUseId"] for block in blocks] == ["tooluse_0_0", "tooluse_0_1", "tooluse_0_2"]
+    assert keys(result) == ["add", "one", "two", "three"]
+    assert [task.state for task in result.state.work] == ["succeeded", "succeeded", "succeeded", "failed"]
+
+
+async def test_a_later_round_can_refer_to_the_list_of_an_earlier_map(redis_server: RedisServer) -> None:
+    turns = [
+        post(step("halves", "half", {"n": ref("item")}, each="request#/all")),
+        call("add", a=ref("halves#/1/n"), b=ref("halves.0#/n")),
+        "{{ results.add.sum }}",
+    ]
+    async with arbiter(redis_server.url, turns, capabilities=CAPABILITIES) as (a, _):
+        result = await a.run({"all": [2, 40]}, timeout=60)
+    assert result.answer == "21"
+    sum_ = next(task for task in result.state.work if task.key == "add")
+    assert sum_.input == {"a": 20, "b": 1}
+
+
+async def test_a_large_result_passes_through_a_map_by_reference(redis_server: RedisServer) -> None:
+    text = "x" * 300_000
+
+    @capability
+    def long(n: int) -> str:
+        """A long text."""
+        return text
+
+    @capability
+    def sizes(texts: list[str]) -> list[int]:
+        """Lengths."""
+        return [len(one) for one in texts]
+
+    plan = post(
+        step("all", "long", {"n": ref("item")}, each="request#/all"), step("sum", "sizes", {"texts": ref("all")})
+    )
+    turns = [plan, "{{ to_string(results.post_plan.tasks.sum.data) }}"]
+    async with arbiter(redis_server.url, turns, capabilities=(long, sizes)) as (a, model):
+        result = await a.run({"all": [1, 2]}, timeout=60)
+    assert result.answer == "[300000,300000]"
+    assert len(str(model.calls[1].messages)) < 20_000
+
+
+async def test_the_log_alone_says_what_has_become_of_a_plan(redis_server: RedisServer) -> None:
+    plan = post(
+        step(
+            "halves", "half", {"n": ref("item")}, each="request#/all", at_once=1, tolerate=1, retry={"max_attempts": 1}
+        ),
+        say("skipped", "x", when="halves.0.n>5"),
+        say("cancelled", ref("skipped"), after=["halves"]),
+    )
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=CAPABILITIES) as (a, _):
+        result = await a.run({"all": [2, 3]}, timeout=60)
+        log = await a.board.history(result.run_id)
+    again = fold(result.run_id, log)
+    assert again == result.state
+    told = {key: (one.standing, one.said) for key, one in Following(again, again.rounds[0]).steps.items()}
+    assert {key: standing for key, (standing, _) in told.items()} == {
+        "halves": "succeeded", "skipped": "skipped", "cancelled": "skipped",
+    }  # fmt: skip
+
+
+DYING = """
+import asyncio, json, os, sys
+from arbiter import Arbiter, ScriptedModel
+from arbiter_support import FUNCTIONS
+from plan_steps import half
+from blackboard.working import Working
+
+url, board, request, turns, when = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]
+commit, stages = Working.commit_step, []
+
+async def dying(self, claim, planned, *args, **more):
+    stages.append(planned.carrying)
+    last = planned.carrying and sum(stages) == 2
+    if not (last and when == "before"):
+        await commit(self, claim, planned, *args, **more)
+    if last:
+        os._exit(9)
+
+Working.commit_step = dying
+
+async def main():
+    async with Arbiter(url, ScriptedModel(turns), board=board, roles=("arbiter", "wrapper"), capabilities=(*FUNCTIONS, half),
+                       lease_seconds=1.0) as a:
+        await a.run(request, idempotency_key="one", timeout=60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_another_process_goes_on_where_one_died_between_two_stages(
+    redis_server: RedisServer, board_name: str, tmp_path: Path, when: str
+) -> None:
+    request = {"numbers": [2, 4, 6]}
+    turns: list[Any] = [
+        post(
+            step("halves", "half", {"n": ref("item")}, each="request#/numbers", at_once=1),
+            say("end", "x", after=["halves"]),
+        ),
+        "{{ to_string(results.post_plan.tasks.halves.data[].n) }}",
+    ]
+    code = tmp_path / "dying.py"
+    code.write_text(textwrap.dedent(DYING))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, str(code), redis_server.url, board_name, json.dumps(request), json.dumps(turns), when]
+    died = await asyncio.to_thread(subprocess.run, command, env=environment, timeout=60, check=False)
+    assert died.returncode == 9
+    model = ScriptedModel(turns)
+    async with Arbiter(
+        redis_server.url, model, board=board_name, roles=("arbiter", "wrapper"), capabilities=CAPABILITIES
+    ) as a:
+        result = await a.run(request, idempotency_key="one", timeout=60)
+        assert await faults(a.board) == []
+    assert result.answer == "[1,2,3]"
+    assert keys(result) == ["halves.0", "halves.1", "halves.2", "end"]
+    assert len(model.calls) == 1, "the first process had asked for the plan, this one only for the answer"
