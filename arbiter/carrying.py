@@ -218,7 +218,7 @@ class _Carrier:
         found: list[TaskSpec] = []
         for name, given, own in tasks:
             try:
-                value = references.resolve(given, data | own)
+                value = references.resolve(given, {**data, **own})
                 dump(value, "input", PAYLOAD_BYTES)
             except BadInput as problem:
                 raise _Failed("unresolved_reference", f"{name}: {problem}") from None

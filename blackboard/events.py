@@ -127,6 +127,7 @@ class StepSettled(Stored):
     """What the engine decided about a step of a plan, beside the tasks it posted for it."""
 
     key: str
+    """Of the step."""
     state: Literal["mapped", "skipped", "cancelled", "failed"]
     """``mapped``: it became a task for each item; ``skipped``: it was not its turn; ``cancelled``: what it depends on did not
     succeed; ``failed``: no task could be made of it."""

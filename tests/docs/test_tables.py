@@ -114,7 +114,7 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
-    from arbiter import choosing, conversation, sdk, serving
+    from arbiter import choosing, conversation, plans, sdk, serving
     from blackboard import _probe, _script, blobs, board, catalog, entries, entry_checks, payloads, plan, topics
     from fabricator import policy
     from registry import CapabilityLimits
@@ -140,6 +140,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"| report of a running attempt | {size(payloads.REPORT_BYTES)} |",
             f"| message or answer of a model | {size(payloads.STEP_BYTES)} |",
             f"| tasks in a round; in one `post_plan` | {plan.TASKS_PER_ROUND}; 100 |",
+            f"| {plans.MOST_AT_ONCE}; {plans.MOST_ATTEMPTS}, {plans.MOST_SECONDS // 86_400} days |",
             f"| capabilities offered to the model at first | {choosing.SHORTLIST};",
             f"| result shown to the model | {conversation.SHOWN_CHARACTERS:,} characters;",
             f"{size(catalog.MAX_MANIFEST_BYTES)}; {size(catalog.MAX_SOURCE_BYTES)}; {size(catalog.MAX_EXAM_BYTES)} |",
