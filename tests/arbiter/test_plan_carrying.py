@@ -18,7 +18,9 @@ from plan_steps import followed, half, keys, post, ref, say, step, told
 from arbiter import Arbiter, Limits, ScriptedModel, capability, events
 from arbiter.fold import current, fold
 from arbiter.following import Following
+from arbiter.task_reasons import reasons
 from arbiter.testing import Clock
+from arbiter.tools import PLAN
 from blackboard.invariants import faults
 from blackboard.testing import RedisServer
 
@@ -360,6 +362,8 @@ async def test_the_log_alone_says_what_has_become_of_a_plan(redis_server: RedisS
     async with arbiter(redis_server.url, [plan, "done"], capabilities=CAPABILITIES) as (a, _):
         result = await a.run({"all": [2, 3]}, timeout=60)
         log = await a.board.history(result.run_id)
+    why = reasons(result.state, log, f"{result.run_id}/3.halves.1")
+    assert (why.posted_in, why.tool, why.given) == (3, PLAN, plan["input"]["tasks"][0])
     again = fold(result.run_id, log)
     assert again == result.state
     told = {key: (one.standing, one.said) for key, one in Following(again, again.rounds[0]).steps.items()}

@@ -48,6 +48,13 @@ def test_every_word_for_the_end_of_an_attempt_is_in_the_table() -> None:
     assert _words("capabilities.md", "Every way an attempt can end") == said
 
 
+def test_the_fields_of_a_step_of_a_plan_are_in_their_table() -> None:
+    from arbiter.plan_schema import STEP
+    from arbiter.plans import Step
+
+    assert _words("plans.md", "The fields of a step") == set(Step.model_fields) == {*STEP["properties"]}  # type: ignore[misc]
+
+
 def test_every_stage_and_every_end_of_a_fabrication_is_in_its_table() -> None:
     from fabricator.pipeline import STAGES
 
