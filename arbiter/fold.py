@@ -149,6 +149,8 @@ class RunState:
     """The dead letter it was made of."""
     agenda: AgendaTerms | None = None
     """Terms of its agenda, if it has one."""
+    plan: tuple[dict[str, JsonValue], ...] = ()
+    """The steps of a run that was given its plan; no model is asked."""
     tenant: str = ""
     limits: Limits = field(default_factory=Limits)
     status: str = "queued"
@@ -198,7 +200,7 @@ class RunState:
                 self.pins.update(data.pins)
                 self.request_taint = read(data.taint)
                 self.call, self.redrive_of, self.accepted_at = data.call, data.redrive_of, event.time
-                self.agenda = data.agenda
+                self.agenda, self.plan = data.agenda, data.plan
                 if data.call is not None:
                     self.status = "running"
             case events.RoundPlanned():

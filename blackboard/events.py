@@ -92,6 +92,8 @@ class RunAcceptedData(Stored):
     """Where the request came from when it was replayed from an archive."""
     agenda: StoredAgendaTerms | None = None
     """Terms of its agenda; a run without any has none, and its entries trigger nothing."""
+    plan: tuple[dict[str, JsonValue], ...] = ()
+    """Steps of the plan that is carried out without a model, as `post_plan` takes them; none where a model plans."""
     taint: tuple[str, ...] = ()
     """Sources of the request; labels as ``blackboard.taint`` makes them; empty counts as unknown."""
 

@@ -101,7 +101,7 @@ def test_the_environment_and_the_exit_codes_are_in_their_tables() -> None:
 
 
 def test_every_word_for_the_end_of_a_run_is_in_its_table() -> None:
-    planner = (ROOT / "arbiter" / "planner.py").read_text("utf-8")
+    planner = "\n".join((ROOT / "arbiter" / name).read_text("utf-8") for name in ("planner.py", "given_plans.py"))
     said = set(re.findall(r'(?:_Over\(\s*|Failure\(type=)"([a-z_]+)"', planner))
     ours = {
         "deadline",
