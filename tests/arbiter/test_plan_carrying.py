@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from arbiter_support import FUNCTIONS, arbiter, call, completions
 from plan_steps import followed, half, keys, post, ref, say, step, told
+from test_volunteering import ACCOUNT, bidder, look_up
 
-from arbiter import Arbiter, Limits, ScriptedModel, capability, events
+from arbiter import AgendaTerms, Approval, Arbiter, Limits, ScriptedModel, capability, events
 from arbiter.fold import current, fold
 from arbiter.following import Following
 from arbiter.task_reasons import reasons
@@ -428,3 +429,64 @@ async def test_another_process_goes_on_where_one_died_between_two_stages(
     assert result.answer == "[1,2,3]"
     assert keys(result) == ["halves.0", "halves.1", "halves.2", "end"]
     assert len(model.calls) == 1, "the first process had asked for the plan, this one only for the answer"
+
+
+@capability(sources=["mail:inbox"])
+def mails() -> list[int]:
+    """Numbers that came by mail."""
+    return [2, 4]
+
+
+async def test_what_is_posted_later_says_where_all_that_led_to_it_comes_from(redis_server: RedisServer) -> None:
+    plan = post(
+        step("mail", "mails"),
+        step("halves", "half", {"n": ref("item")}, each="mail"),
+        say("chosen", "x", when="mail.0=2"),
+        say("after", "x", after=["mail"], wait_seconds=0.01),
+        say("apart", "x", when="request=go"),
+    )
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=(mails, half, *FUNCTIONS)) as (a, _):
+        result = await a.run("go", timeout=60)
+        notes = a.entries.within(f"run:{result.run_id}")
+        (load,) = (await notes.query("results.mails.mail")).entries
+        (item,) = (await notes.query("results.half.halves_0")).entries
+    tainted = {task.key for task in result.state.work if "mail:inbox" in task.posted_taint}
+    assert tainted == {"halves.0", "halves.1", "chosen", "after"}
+    assert {one.state for one in result.state.work} == {"succeeded"}
+    assert [(link.rel, link.to) for link in item.links] == [("derived_from", load.id)]
+
+
+async def test_a_plan_goes_on_beside_open_requests_of_its_turn(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(*_: Any) -> None:
+        """Instead of posting the requests at once: the next steps make sure of that."""
+
+    monkeypatch.setattr("arbiter.asking.announce", dies)
+    asked = call("open_request", name="bank", question="Where does Acme bank?", input={"supplier": "Acme"})
+    turn = [asked, post(say("one", "1", when="request=go"), say("two", ref("one")))]
+    sources = (*FUNCTIONS, look_up, bidder("sure", 0.9, capability="look_up"))
+    async with arbiter(redis_server.url, [turn, "done"], capabilities=sources) as (a, model):
+        result = await a.run("go", agenda=AgendaTerms(), timeout=60)
+        assert await faults(a.board) == []
+    blocks = [part["toolResult"] for part in model.calls[1].messages[-1]["content"] if "toolResult" in part]
+    assert [block["status"] for block in blocks] == ["success", "success"]
+    assert ACCOUNT in str(blocks[0])
+    assert {"one", "two"} <= set(keys(result))
+    assert len(model.calls) == 2
+
+
+async def test_a_step_that_waits_for_approval_is_followed_by_what_depends_on_it(redis_server: RedisServer) -> None:
+    @capability(effects="irreversible", approval=Approval(seconds=600))
+    def pay(n: int) -> int:
+        """Pay."""
+        return n
+
+    plan = post(step("pay", "pay", {"n": ref("item")}, each="request#/all"), say("end", "x", when="pay.0=7"))
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=(pay, *FUNCTIONS)) as (a, _):
+        run = await a.submit({"all": [7]})
+        async for event in a.stream(run_id=run):
+            if isinstance(event, events.ApprovalAsked):
+                await a.approvals.approve(event.data.task, by="ann")
+        result = await a.result(run, timeout=60)
+    assert keys(result) == ["pay.0", "end"]
