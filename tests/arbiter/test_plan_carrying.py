@@ -193,19 +193,25 @@ async def test_what_is_no_list_fails_the_step(redis_server: RedisServer) -> None
 
 
 async def test_a_step_waits_by_the_boards_clock(redis_server: RedisServer) -> None:
-    plan = post(say("now", "x"), say("later", ref("now"), wait_seconds=600), say("last", ref("later")))
+    plan = post(
+        say("now", "x"), say("later", ref("now"), wait_seconds=600), say("last", ref("later")),
+        say("all", ref("item"), each="request#/all", at_once=1, wait_seconds=600),
+    )  # fmt: skip
     limits = Limits(task_seconds=30, seconds=3600)
     async with arbiter(redis_server.url, [plan, "done"], limits=limits) as (a, model):
         clock = Clock(a.board)
-        run = await a.submit("Wait.")
+        run = await a.submit({"all": ["x", "y"]})
         await posted(a, run, "later")
         await clock.advance(590)
         state = await current(a.board, run)
-        assert [task.state for task in state.work if task.key == "later"] == ["delayed"]
+        assert {task.key: task.state for task in state.work if not task.done} == {
+            "later": "delayed",
+            "all.0": "delayed",
+        }
         assert await faults(a.board) == []
         await clock.advance(20)
         result = await a.result(run, timeout=60)
-    assert keys(result) == ["now", "later", "last"]
+    assert keys(result) == ["now", "later", "all.0", "last", "all.1"]
     assert {one.standing for one in followed(result).values()} == {"succeeded"}, "its deadline is counted from then"
     assert len(model.calls) == 2
 
