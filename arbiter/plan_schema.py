@@ -1,4 +1,7 @@
-"""How a step of a plan is written: the JSON Schema of :class:`arbiter.plans.Step`, in words for a model."""
+"""How a step of a plan is written: the JSON Schema of :class:`arbiter.plans.Step`, in words for a model.
+
+It stands in every request to a model, so it is short: bounds are said to whoever is beyond them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from arbiter.plans import AT_ONCE, MOST_AT_ONCE, MOST_ATTEMPTS, MOST_SECONDS
+from arbiter.plans import AT_ONCE
 
 STEP: Final[dict[str, JsonValue]] = {
     "type": "object",
@@ -28,50 +31,29 @@ STEP: Final[dict[str, JsonValue]] = {
         },
         "when": {
             "type": "string",
-            "minLength": 1,
-            "maxLength": 2000,
-            "description": "Conditions, all of which must hold, or it is skipped. Each is a key and a path with dots, one of "
-            "= != < <= > >= ~ (contains) ? (is there), and a value: check.total>100 check.state=open load.rows.0? What is absent "
-            "fulfils none.",
+            "description": "Conditions, or it is skipped: key.path, one of = != < <= > >= ~ (contains) ? (is there), value, as "
+            "check.total>100 check.state=open load.rows.0?",
         },
         "else_of": {
             "type": "string",
-            "description": "Key of a task with when, or which is itself the else of one: this one runs only if those conditions "
-            "do not hold, and its own when, if it has one, does.",
+            "description": "Key of a task with when or else_of: this one runs if those conditions do not hold, and its own do.",
         },
         "each": {
             "type": "string",
-            "maxLength": 500,
-            "description": "Where a list is, as '<key>#/pointer' or 'request#/pointer': it runs once for each item, which its "
-            'input refers to as {"$ref": "item#/pointer"}. Its result is the list of their results, in the same order.',
+            "description": 'Where a list is: key#/pointer. It runs for each item, {"$ref": "item#/pointer"} in its input; its '
+            "result is the list of results.",
         },
-        "at_once": {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": MOST_AT_ONCE,
-            "description": f"With each: how many items at a time. Default {AT_ONCE}.",
-        },
-        "tolerate": {
-            "type": "integer",
-            "minimum": 0,
-            "maximum": 100_000,
-            "description": "With each: how many items may fail; their results are null. Default 0.",
-        },
-        "wait_seconds": {
-            "type": "number",
-            "minimum": 0,
-            "maximum": MOST_SECONDS,
-            "description": "It starts that long after it could have.",
-        },
+        "at_once": {"type": "integer", "description": f"Items at a time. Default {AT_ONCE}."},
+        "tolerate": {"type": "integer", "description": "Items that may fail, with null as result. Default 0."},
+        "wait_seconds": {"type": "number"},
         "retry": {
             "type": "object",
-            "description": f"In place of the capability's own policy: max_attempts (at most {MOST_ATTEMPTS}), interval_seconds, "
-            "rate, cap_seconds, and rules, a list of {errors: [types], retry, max_attempts, ...}.",
+            "description": "max_attempts, interval_seconds, rate, cap_seconds, rules: [{errors, retry, ...}].",
         },
         "catch": {
             "type": "string",
-            "description": "Key of a task that runs only if this one fails; its input may refer to "
-            '{"$ref": "error#/type"} and {"$ref": "error#/message"}. If it succeeds, what comes after this one goes on.',
+            "description": 'Key of a task that runs if this one fails, told by {"$ref": "error#/type"} and error#/message. If it '
+            "succeeds, what comes after goes on.",
         },
     },
     "required": ["key", "capability", "input"],

@@ -90,8 +90,8 @@ def built_in() -> list[ToolSpec]:
             "Post several tasks at once. Tasks that do not depend on each other run in parallel. A task may use what an "
             'earlier one returned: put {"$ref": "<key>#/json/pointer"} where the value belongs. Use it whenever data '
             "flows from one capability to the next, so that the data need not pass through you. A plan may choose (when, "
-            "else_of), repeat for each item of a list (each), wait, and catch failures (catch): it is carried to its end before "
-            'you are asked again. After a choice or a catch, {"$first": ["<key>#/pointer", ...]} is the first result there is.',
+            "else_of), loop (each), wait and catch failures; you are asked again when it is over. After a choice, "
+            '{"$first": ["<key>#/pointer", ...]} is the first result there is.',
             {
                 "tasks": {
                     "type": "array",

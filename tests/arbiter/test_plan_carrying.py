@@ -235,6 +235,7 @@ async def test_a_failure_is_caught_by_the_step_that_is_named_and_the_plan_goes_o
         step("try", "half", {"n": n}, catch="instead", retry={"max_attempts": 1}),
         step("instead", "echo", {"text": ref("error#/type")}, when="error.step=try error.message~odd"),
         say("end", {"$first": ["instead", "try#/text"]}, after=["try"]),
+        say("goes_on", "x", after=["try"]),
         step("uses", "add", {"a": ref("try#/n"), "b": 0}),
     )
     async with arbiter(redis_server.url, [plan, "done"], capabilities=CAPABILITIES) as (a, model):
@@ -251,7 +252,7 @@ async def test_a_failure_is_caught_by_the_step_that_is_named_and_the_plan_goes_o
     assert said["uses"] == {
         "capability": "add", "status": "cancelled", "why": "it uses the result of try, which failed",
     }  # fmt: skip
-    assert keys(result) == ["try", "instead", "end"]
+    assert keys(result) == ["try", "instead", "end", "goes_on"]
 
 
 async def test_a_failure_that_what_catches_it_declines_or_fails_at_is_not_handled(redis_server: RedisServer) -> None:
@@ -281,7 +282,8 @@ async def test_a_failed_map_can_be_caught(redis_server: RedisServer) -> None:
     assert told(model)[""] == "success"
 
 
-async def test_a_step_is_tried_as_often_as_its_own_policy_says(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("more", [{}, {"when": "request?"}], ids=["at once", "held back"])
+async def test_a_step_is_tried_as_often_as_its_own_policy_says(redis_server: RedisServer, more: dict[str, str]) -> None:
     tried: list[int] = []
 
     @capability
@@ -293,11 +295,11 @@ async def test_a_step_is_tried_as_often_as_its_own_policy_says(redis_server: Red
         return len(tried)
 
     rule = {"errors": ["ConnectionError"], "retry": True}
-    plan = post(step("often", "flaky", retry={"max_attempts": 4, "interval_seconds": 0, "rules": [rule]}))
+    plan = post(step("often", "flaky", retry={"max_attempts": 4, "interval_seconds": 0, "rules": [rule]}, **more))
     async with arbiter(redis_server.url, [plan, "done"], capabilities=(flaky,)) as (a, _):
         result = await a.run("Try.", timeout=60)
     assert (completions(result)["often"].attempts, completions(result)["often"].data) == (4, 4)
-    assert len(result.state.rounds) == 2, "such a step is posted with the plan"
+    assert len(result.state.rounds) == (3 if more else 2), "a policy alone holds nothing back"
 
 
 async def test_steps_of_a_plan_without_anything_dynamic_are_posted_at_once(redis_server: RedisServer) -> None:

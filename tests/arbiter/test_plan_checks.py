@@ -48,7 +48,7 @@ NUMBER = {"n": ref("item")}
         ([step("a", "half", {"n": "two"}, when="request?")], "does not fit its schema"),
         ([say("a", "x", at_once=3)], "a: at_once: 3 was refused. It needs each."),
         ([say("a", "x", tolerate=3)], "a: tolerate: 3 was refused. It needs each."),
-        ([step("a", "half", NUMBER, each="request", at_once=101)], "101 is greater than the maximum of 100"),
+        ([step("a", "half", NUMBER, each="request", at_once=101)], "a: at_once: 101 was refused. Give 100 or less."),
         ([say("a", "x", catch="b")], "a: catch: 'b' was refused. Name another step of this plan: a, fine."),
         ([say("a", "x", catch="a")], "a: catch: 'a' was refused."),
         ([say("a", "x", catch="c"), say("b", "x", catch="c"), say("c", "x")], "It catches for one step only"),
