@@ -125,7 +125,7 @@ class _Carrier:
 
     async def _begin(self, key: str, one: Followed) -> None:
         plan, step = self._plan, one.step
-        parent = plan.steps[plan.plan.handles[key]] if key in plan.plan.handles else None
+        parent = self._parent(key)
         if parent is not None and parent.standing != "failed":
             return self._say(key, "skipped", f"{parent.step.key}, whose failure it catches, did not fail")
         if (why := await self._not_its_turn(key, parent)) is not None:
@@ -175,11 +175,10 @@ class _Carrier:
         """The next items of a step that is not over."""
         if one.said is None or any(not task.done for task in one.tasks):
             return
-        parent = self._plan.steps[self._plan.plan.handles[key]] if key in self._plan.plan.handles else None
         there = [name for name in self._plan.plan.named(key) if self._source(name) is not None]
         given = plans.settled(one.step.input, there)
         self._promised -= self._left(one)
-        await self._some(key, one, given, await self._items(one.step), parent)
+        await self._some(key, one, given, await self._items(one.step), self._parent(key))
 
     async def _some(
         self, key: str, one: Followed, given: JsonValue, items: Sequence[JsonValue], parent: Followed | None
@@ -231,6 +230,10 @@ class _Carrier:
 
     # ---- what is known -----------------------------------------------------------------------------------------------
 
+    def _parent(self, key: str) -> Followed | None:
+        """The step whose failure a step catches."""
+        return self._plan.steps[self._plan.plan.handles[key]] if key in self._plan.plan.handles else None
+
     async def _load(self, value: JsonValue) -> JsonValue:
         return await self._attempt.board.load(self._state.run_id, value)
 
@@ -257,15 +260,13 @@ class _Carrier:
         return one.said.items - len(one.tasks) if one.said is not None and one.standing == "going" else 0
 
     def _say(self, key: str, state: str, why: str = "", *, items: int = 0, error: Failure | None = None) -> None:
-        self._said[key] = StepSettled.model_validate(
-            {"key": key, "state": state, "why": why, "items": items, "error": error}
-        )
+        said = {"key": key, "state": state, "why": why, "items": items, "error": error}
+        self._said[key] = self._plan.steps[key].said = StepSettled.model_validate(said)
 
     def _standing(self, key: str) -> str:
         """Of a step as it is by now, or of another task; what is not known was never posted."""
         if key in self._plan.steps:
-            said = self._said.get(key)
-            return self._plan.steps[key].standing if said is None else said.state
+            return self._plan.steps[key].standing
         source = self._sources.get(key)
         return source.standing if source is not None else "succeeded" if key == REQUEST else "cancelled"
 
@@ -277,7 +278,7 @@ class _Carrier:
         return source is not None and all(task.round < self._plan.turn.number for task in source.tasks)
 
     def _settled(self, key: str) -> bool:
-        return key not in self._posted and self._standing(key) not in ("held", "going", "mapped")
+        return key not in self._posted and self._standing(key) not in ("held", "going")
 
     def _source(self, key: str) -> Source | None:
         """What a key has as its result; None where there is none."""

@@ -192,6 +192,23 @@ async def test_what_is_no_list_fails_the_step(redis_server: RedisServer) -> None
     assert {said[key]["error"]["type"] for key in ("all", "gone", "field")} == {"unresolved_reference"}
 
 
+async def test_a_step_of_which_no_task_can_be_made_is_caught_as_well(redis_server: RedisServer) -> None:
+    plan = post(
+        step("all", "half", {"n": ref("item")}, each="request#/n", catch="instead"),
+        say("instead", ref("error#/type")),
+        step("many", "half", {"n": ref("item")}, each="request#/many", catch="few"),
+        say("few", ref("error#/message")),
+        say("end", {"$first": ["all", "instead"]}, after=["all", "many"]),
+    )
+    limits = Limits(tasks=20)
+    async with arbiter(redis_server.url, [plan, "done"], limits=limits, capabilities=CAPABILITIES) as (a, model):
+        result = await a.run({"n": 4, "many": [2] * 30}, timeout=60)
+    said = told(model)
+    assert (said["all"]["caught_by"], said["instead"]["data"]) == ("instead", "unresolved_reference")
+    assert said["few"]["data"].startswith("It would bring the run to ")
+    assert (keys(result), said[""]) == (["instead", "few", "end"], "success")
+
+
 async def test_a_step_waits_by_the_boards_clock(redis_server: RedisServer) -> None:
     plan = post(
         say("now", "x"), say("later", ref("now"), wait_seconds=600), say("last", ref("later")),

@@ -354,5 +354,5 @@ async def test_g6_a_task_with_a_delay_is_ready_when_that_is_over_and_its_time_be
 
 
 async def test_a_task_that_waits_for_others_has_no_delay(play: Play) -> None:
-    with pytest.raises(BadInput, match="delay_seconds: 5.0 was refused. b waits for others"):
+    with pytest.raises(BadInput, match=r"delay_seconds: 5\.0 was refused\. b waits for others"):
         await play.run(spec("a"), spec("b", ["a"], delay_seconds=5))
