@@ -291,8 +291,10 @@ class Decider:
         self._there(step.key, named)
         # Within the turn a key means the task of this turn; otherwise the latest earlier task of that key.
         waits = [other for other in named if other in self._keys]
-        settled = await self._resolve(step.input, [other for other in named if other not in self._keys])
-        if waits or step.each is not None or step.key in plan.handles:
+        sure = not (step.chooses or step.key in plan.handles)
+        known = [other for other in named if other not in self._keys] if sure else []
+        settled = await self._resolve(step.input, known)
+        if waits or (named and not sure) or step.each is not None or step.key in plan.handles:
             tasking.check_shape(step.capability, version.manifest.input_schema, settled)
         else:
             tasking.check(step.capability, version.manifest.input_text, settled)

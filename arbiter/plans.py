@@ -55,10 +55,14 @@ class Step(Stored):
     """Key of a step whose turn is only when this one failed."""
 
     @property
+    def chooses(self) -> bool:
+        """Whether it depends on what others come to, what its input has or whether it is its turn."""
+        return bool(self.when or self.else_of) or next(_firsts(self.input), None) is not None
+
+    @property
     def dynamic(self) -> bool:
         """Whether it cannot be said beforehand which tasks it becomes, or when."""
-        chosen = self.when or self.else_of or self.each or self.wait_seconds
-        return bool(chosen) or next(_firsts(self.input), None) is not None
+        return bool(self.each or self.wait_seconds) or self.chooses
 
 
 class Plan:

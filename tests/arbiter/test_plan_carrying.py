@@ -178,6 +178,37 @@ async def test_a_map_beyond_the_limit_of_tasks_fails_with_nothing_posted_and_the
     assert "10 tasks; its limit is 9" in told(model)["all"]["error"]["message"]
 
 
+async def test_what_a_step_will_still_post_counts_for_the_limit_of_another(redis_server: RedisServer) -> None:
+    each = {"each": "request#/all", "at_once": 1}
+    plan = post(step("one", "half", {"n": ref("item")}, **each), step("two", "half", {"n": ref("item")}, **each))
+    async with arbiter(redis_server.url, [plan, "done"], limits=Limits(tasks=9), capabilities=CAPABILITIES) as (
+        a,
+        model,
+    ):
+        result = await a.run({"all": [2] * 5}, timeout=60)
+    assert (len(told(model)["one"]["data"]), told(model)["two"]["error"]["type"]) == (5, "limit")
+    assert set(keys(result)) == {f"one.{n}" for n in range(5)}
+
+
+async def test_what_ended_in_an_earlier_round_holds_nobody_up(redis_server: RedisServer) -> None:
+    plan = post(say("on", "x", after=["broken"], when="request?"), say("never", ref("broken"), when="broken?"),
+                say("other", {"$first": ["broken", "on"]}))  # fmt: skip
+    async with arbiter(redis_server.url, [call("broken", reason="no"), plan, "done"]) as (a, _):
+        result = await a.run("go", timeout=60)
+    assert keys(result) == ["broken", "on", "other"]
+
+
+async def test_conditions_keep_a_step_from_what_is_not_there(redis_server: RedisServer) -> None:
+    plan = post(
+        say("with", ref("request#/coupon"), when="request.coupon?"), say("without", "none", else_of="with"),
+        say("end", {"$first": ["with", "without"]}),
+    )  # fmt: skip
+    turns = [plan, "{{ results.post_plan.tasks.end.data }}"]
+    async with arbiter(redis_server.url, turns) as (a, _):
+        assert (await a.run({"coupon": "c"}, timeout=60)).answer == "c"
+        assert (await a.run({"none": 1}, timeout=60)).answer == "none"
+
+
 async def test_what_is_no_list_fails_the_step(redis_server: RedisServer) -> None:
     plan = post(
         step("all", "half", {"n": ref("item")}, each="request#/n"), step("gone", "half", {"n": ref("item")}, each="request#/x"),
@@ -207,6 +238,7 @@ async def test_a_step_of_which_no_task_can_be_made_is_caught_as_well(redis_serve
     assert (said["all"]["caught_by"], said["instead"]["data"]) == ("instead", "unresolved_reference")
     assert said["few"]["data"].startswith("It would bring the run to ")
     assert (keys(result), said[""]) == (["instead", "few", "end"], "success")
+    assert len(result.state.rounds) == 4, "the plan, what catches, what comes after, the answer"
 
 
 async def test_a_step_waits_by_the_boards_clock(redis_server: RedisServer) -> None:
