@@ -78,118 +78,6 @@ async def test_a_choice_may_ask_about_the_request_and_results_of_earlier_rounds(
     assert keys(result) == ["add", "yes"]
 
 
-async def test_a_map_returns_in_the_order_of_its_items_whatever_ends_first(redis_server: RedisServer) -> None:
-    gates = [asyncio.Event() for _ in range(3)]
-    gates[2].set()
-
-    @capability
-    async def late(n: int) -> int:
-        """Return the number, the last one first."""
-        await gates[n].wait()
-        if n:
-            gates[n - 1].set()
-        return n
-
-    plan = post(
-        step("all", "late", {"n": ref("item#/n")}, each="rows"),
-        say("first", ref("all#/0"), when="all.2=2"),
-        step("rows", "rows", {"count": 3}),
-    )
-    turns = [plan, "{{ to_string(results.post_plan.tasks.all.data) }}"]
-    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, late)) as (a, model):
-        result = await a.run("Map.", timeout=60)
-        again = await a.run("Map.", timeout=60)
-    assert result.answer == again.answer == "[0,1,2]"
-    assert keys(result) == ["rows", "all.0", "all.1", "all.2", "first"]
-    assert (followed(result)["first"].standing, len(model.calls)) == ("failed", 4), "0 is no text"
-
-
-async def test_no_more_items_are_at_work_than_may_be(redis_server: RedisServer) -> None:
-    working: list[int] = [0, 0]
-    two = asyncio.Barrier(2)
-
-    @capability
-    async def count(n: int) -> int:
-        """Return the number once another one is at work."""
-        working[0] += 1
-        working[1] = max(working)
-        await two.wait()
-        working[0] -= 1
-        return n
-
-    plan = post(step("all", "count", {"n": ref("item")}, each="request#/numbers", at_once=2))
-    async with arbiter(redis_server.url, [plan, "done"], capabilities=(count,)) as (a, model):
-        result = await a.run({"numbers": [*range(6)]}, timeout=60)
-    assert [one.standing for one in followed(result).values()] == ["succeeded"]
-    assert (working[1], len(keys(result)), len(model.calls)) == (2, 6, 2)
-    assert [turn.carrying for turn in result.state.rounds] == [False, True, True, True, False]
-    assert result.state.decisions == 2
-
-
-async def test_an_empty_list_is_mapped_to_an_empty_list(redis_server: RedisServer) -> None:
-    plan = post(
-        step("all", "half", {"n": ref("item")}, each="request#/all"), step("how", "rows", {"count": 0}, after=["all"])
-    )
-    turns = [plan, "{{ to_string(results.post_plan.tasks.all.data) }}"]
-    async with arbiter(redis_server.url, turns, capabilities=CAPABILITIES) as (a, _):
-        result = await a.run({"all": []}, timeout=60)
-    assert (result.answer, keys(result)) == ("[]", ["how"])
-
-
-async def test_tolerated_failures_leave_null_and_one_more_fails_the_step(redis_server: RedisServer) -> None:
-    numbers = {"numbers": [2, 3, 4, 5, 6]}
-
-    def plan(tolerate: int) -> dict[str, Any]:
-        retry = {"max_attempts": 1}
-        each = {"each": "request#/numbers", "at_once": 4, "tolerate": tolerate, "retry": retry}
-        return post(
-            step("halves", "half", {"n": ref("item")}, **each),
-            step("rest", "add", {"a": ref("halves#/4/n"), "b": 0}),
-        )
-
-    async with arbiter(redis_server.url, [plan(2), "done"], capabilities=CAPABILITIES) as (a, model):
-        await a.run(numbers, timeout=60)
-        some = told(model)
-    assert some["halves"]["data"] == [{"n": 1}, None, {"n": 2}, None, {"n": 3}]
-    assert (some["halves"]["status"], some["rest"]["data"], some[""]) == ("succeeded", {"sum": 3}, "success")
-    assert [*some["halves"]["failed"]] == ["halves.1", "halves.3"]
-    async with arbiter(redis_server.url, [plan(1), "done"], capabilities=CAPABILITIES) as (a, model):
-        result = await a.run(numbers, timeout=60)
-        none = told(model)
-    assert (none["halves"]["status"], none["halves"]["error"]["type"], none[""]) == ("failed", "items_failed", "error")
-    assert "2 of 5 items failed" in none["halves"]["error"]["message"]
-    assert none["rest"] == {
-        "capability": "add", "status": "cancelled", "why": "it uses the result of halves, which failed",
-    }  # fmt: skip
-    assert "halves.4" not in keys(result), "nothing more of it is posted"
-
-
-async def test_a_map_beyond_the_limit_of_tasks_fails_with_nothing_posted_and_the_model_is_told(
-    redis_server: RedisServer,
-) -> None:
-    plan = post(step("all", "half", {"n": ref("item")}, each="request#/all"), say("other", "x", when="request.all.0?"))
-    async with arbiter(redis_server.url, [plan, "Too many."], limits=Limits(tasks=9), capabilities=CAPABILITIES) as (
-        a,
-        model,
-    ):
-        result = await a.run({"all": [2] * 10}, timeout=60)
-    assert (result.status, keys(result)) == ("succeeded", ["other"])
-    assert told(model)["all"]["error"]["type"] == "limit"
-    assert "10 tasks; its limit is 9" in told(model)["all"]["error"]["message"]
-
-
-async def test_what_a_step_will_still_post_counts_for_the_limit_of_another(redis_server: RedisServer) -> None:
-    each = {"each": "request#/all", "at_once": 1}
-    plan = post(step("one", "half", {"n": ref("item")}, **each), step("two", "half", {"n": ref("item")}, **each))
-    async with arbiter(redis_server.url, [plan, "done"], limits=Limits(tasks=9), capabilities=CAPABILITIES) as (
-        a,
-        model,
-    ):
-        result = await a.run({"all": [2] * 5}, timeout=60)
-    assert (len(told(model)["one"]["data"]), told(model)["two"]["error"]["type"]) == (5, "limit")
-    assert set(keys(result)) == {f"one.{n}" for n in range(5)}
-
-
 async def test_what_ended_in_an_earlier_round_holds_nobody_up(redis_server: RedisServer) -> None:
     plan = post(say("on", "x", after=["broken"], when="request?"), say("never", ref("broken"), when="broken?"),
                 say("other", {"$first": ["broken", "on"]}))  # fmt: skip
@@ -207,20 +95,6 @@ async def test_conditions_keep_a_step_from_what_is_not_there(redis_server: Redis
     async with arbiter(redis_server.url, turns) as (a, _):
         assert (await a.run({"coupon": "c"}, timeout=60)).answer == "c"
         assert (await a.run({"none": 1}, timeout=60)).answer == "none"
-
-
-async def test_what_is_no_list_fails_the_step(redis_server: RedisServer) -> None:
-    plan = post(
-        step("all", "half", {"n": ref("item")}, each="request#/n"), step("gone", "half", {"n": ref("item")}, each="request#/x"),
-        step("field", "half", {"n": ref("item#/x")}, each="request#/rows"),
-    )  # fmt: skip
-    async with arbiter(redis_server.url, [plan, "No."], capabilities=CAPABILITIES) as (a, model):
-        await a.run({"n": 4, "rows": [{"x": 2}, {"y": 2}]}, timeout=60)
-    said = told(model)
-    assert "request#/n is a int and not a list" in said["all"]["error"]["message"]
-    assert "There is no 'x' here" in said["gone"]["error"]["message"]
-    assert said["field"]["error"]["message"].startswith("field.1: ")
-    assert {said[key]["error"]["type"] for key in ("all", "gone", "field")} == {"unresolved_reference"}
 
 
 async def test_a_step_of_which_no_task_can_be_made_is_caught_as_well(redis_server: RedisServer) -> None:
@@ -320,17 +194,6 @@ async def test_a_failure_that_what_catches_it_declines_or_fails_at_is_not_handle
     assert (keys(result), said[""]) == (["one", "two", "fails"], "error")
 
 
-async def test_a_failed_map_can_be_caught(redis_server: RedisServer) -> None:
-    plan = post(
-        step("all", "half", {"n": ref("item")}, each="request#/all", catch="instead", retry={"max_attempts": 1}),
-        say("instead", ref("error#/message")),
-    )
-    async with arbiter(redis_server.url, [plan, "done"], capabilities=CAPABILITIES) as (a, model):
-        await a.run({"all": [2, 3]}, timeout=60)
-    assert told(model)["instead"]["data"].startswith("1 of 2 items failed, the first of them with handler_error")
-    assert told(model)[""] == "success"
-
-
 @pytest.mark.parametrize("more", [{}, {"when": "request?"}], ids=["at once", "held back"])
 async def test_a_step_is_tried_as_often_as_its_own_policy_says(redis_server: RedisServer, more: dict[str, str]) -> None:
     tried: list[int] = []
@@ -371,42 +234,6 @@ async def test_two_plans_and_a_call_of_one_turn_are_carried_on_together(redis_se
     assert [block["toolUseId"] for block in blocks] == ["tooluse_0_0", "tooluse_0_1", "tooluse_0_2"]
     assert keys(result) == ["add", "one", "two", "three"]
     assert [task.state for task in result.state.work] == ["succeeded", "succeeded", "succeeded", "failed"]
-
-
-async def test_a_later_round_can_refer_to_the_list_of_an_earlier_map(redis_server: RedisServer) -> None:
-    turns = [
-        post(step("halves", "half", {"n": ref("item")}, each="request#/all")),
-        call("add", a=ref("halves#/1/n"), b=ref("halves.0#/n")),
-        "{{ results.add.sum }}",
-    ]
-    async with arbiter(redis_server.url, turns, capabilities=CAPABILITIES) as (a, _):
-        result = await a.run({"all": [2, 40]}, timeout=60)
-    assert result.answer == "21"
-    sum_ = next(task for task in result.state.work if task.key == "add")
-    assert sum_.input == {"a": 20, "b": 1}
-
-
-async def test_a_large_result_passes_through_a_map_by_reference(redis_server: RedisServer) -> None:
-    text = "x" * 300_000
-
-    @capability
-    def long(n: int) -> str:
-        """A long text."""
-        return text
-
-    @capability
-    def sizes(texts: list[str]) -> list[int]:
-        """Lengths."""
-        return [len(one) for one in texts]
-
-    plan = post(
-        step("all", "long", {"n": ref("item")}, each="request#/all"), step("sum", "sizes", {"texts": ref("all")})
-    )
-    turns = [plan, "{{ to_string(results.post_plan.tasks.sum.data) }}"]
-    async with arbiter(redis_server.url, turns, capabilities=(long, sizes)) as (a, model):
-        result = await a.run({"all": [1, 2]}, timeout=60)
-    assert result.answer == "[300000,300000]"
-    assert len(str(model.calls[1].messages)) < 20_000
 
 
 async def test_the_log_alone_says_what_has_become_of_a_plan(redis_server: RedisServer) -> None:
