@@ -195,7 +195,11 @@ def _round_node(node: _Node, number: int, state: RunState) -> str:
     turn = next(turn for turn in state.rounds if turn.number == number)
     answered = state.answer is not None and turn is state.rounds[-1]
     colour = STATE_COLOURS[state.status] if answered and state.status in STATE_COLOURS else "#7a6ff0"
-    did = "open requests" if turn.attending else ", ".join(call.name for call in turn.calls) or "answer"
+    did = (
+        "open requests"
+        if turn.attending and not turn.carrying
+        else ", ".join(call.name for call in turn.calls) or "answer"
+    )
     hint = f"Round {number}: {did} ({narration.tokens(turn.usage)})"
     label = "✔" if answered and state.status == "succeeded" else str(number)
     return (

@@ -41,7 +41,7 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> bo
     replies: list[Call] = []
     taint = state.taint
     wait: Wait | None = None
-    if open_ and not state.rounds[-1].attending:
+    if open_ and not any(turn.attending and not turn.carrying for turn in state.rounds[state.newest :]):
         for one in open_:
             if await asking.post(entries, one):
                 told.append(f"{REQUESTS}.{one.name} is on the board")

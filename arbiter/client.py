@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from arbiter import calls
@@ -59,6 +59,7 @@ class Client(Keeping):
         durable: bool = False,
         sources: Sequence[str] | None = None,
         agenda: AgendaTerms | None = None,
+        plan: Sequence[Mapping[str, JsonValue]] = (),
     ) -> str:
         """Accept a request and return the id of its run; it is on the board when this returns.
 
@@ -71,10 +72,13 @@ class Client(Keeping):
             sources: where the request comes from, such as ``("mail:inbox",)``; see ``docs/taint.md``. Default: an event from
                 its ``source``, anything else from ``person``.
             agenda: lets what is written on the run's board trigger capabilities, on these terms. An :class:`Inquiry` has its own.
+            plan: steps as in ``docs/plans.md``, which are carried out without a model; ``request`` is what they refer to as
+                such. Their capabilities are looked up when the run begins.
 
         Raises:
             BadInput: an empty, oversized or malformed request or source; a call of what there is not, or with an input that does
-                not fit; a limit of money where this process plans with a model whose price it does not know.
+                not fit; a plan with something wrong in it, or for what has no use for one; a limit of money where this process
+                plans with a model whose price it does not know.
             Conflict: the key belongs to a different request.
             QuotaExceeded: the board or the tenant has as many open runs as it may; the error says when to come again.
             Unconfirmed: with ``durable``, it was accepted, and no replica said in time that it has it.
@@ -82,6 +86,10 @@ class Client(Keeping):
         if limits is not None and not isinstance(cast(object, limits), Limits):
             raise BadInput("limits", limits, "Write Limits(rounds=…, seconds=…).")
         named = None if sources is None else taint.given(sources)
+        if plan:
+            from arbiter.given_plans import checked  # with the tools of a planner, which other requests do not need
+
+            plan = checked(plan, request, agenda, limits or self.limits)
         if isinstance(request, Call):
             run_id = await calls.submit(
                 self.board, self.registry, request, tenant=tenant or self.tenant, idempotency_key=idempotency_key,
@@ -96,7 +104,7 @@ class Client(Keeping):
         accepted, key = accept(request, idempotency_key)
         run_id = await self.board.submit(
             accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits, durable=durable,
-            taint=named or taint.of_request(accepted), agenda=agenda,
+            taint=named or taint.of_request(accepted), agenda=agenda, plan=plan,
         )  # fmt: skip
         tracing.submitted(self.board.source, run_id, _traceparent(accepted))
         return run_id
@@ -114,11 +122,12 @@ class Client(Keeping):
         timeout: float | None = None,
         sources: Sequence[str] | None = None,
         agenda: AgendaTerms | None = None,
+        plan: Sequence[Mapping[str, JsonValue]] = (),
     ) -> RunResult:
         """Submit a request and wait for its end, whatever the end is: see ``result.status``.
 
         Args:
-            sources, agenda: as for :meth:`submit`.
+            sources, agenda, plan: as for :meth:`submit`.
             timeout: seconds to wait; the run itself goes on and can be had later with :meth:`result`.
 
         Raises:
@@ -126,7 +135,13 @@ class Client(Keeping):
             BadInput, Conflict: as :meth:`submit`.
         """
         run_id = await self.submit(
-            request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, sources=sources, agenda=agenda
+            request,
+            idempotency_key=idempotency_key,
+            tenant=tenant,
+            limits=limits,
+            sources=sources,
+            agenda=agenda,
+            plan=plan,
         )
         return await self.result(run_id, timeout=timeout)
 

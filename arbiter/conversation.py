@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from arbiter.fold import Round, RunState, Task
+from arbiter.following import Followed, Following, succeeded
 from arbiter.recalling import View, opening
 from arbiter.tools import OPEN, PLAN, SEARCH
 from blackboard.blobs import Blob
@@ -56,9 +57,15 @@ def messages(state: RunState, said: list[Message] | None = None, view: View | No
         out.append(turn.message)
         if turn.calls:
             attended = list(takewhile(lambda turn: turn.attending, state.rounds[at + 1 :]))
-            replies = {call.tool_use_id: (call, one.taint) for one in attended for call in one.calls}
+            replies = {
+                call.tool_use_id: (call, one.taint) for one in attended for call in one.calls if not one.carrying
+            }
+            plan = Following(state, turn) if any(one.carrying for one in attended) else None
             results = [
-                _result(state, *replies.get(call.tool_use_id, (call, ("arbiter",))), view) for call in turn.calls
+                _planned(plan, call.tool_use_id)
+                if plan and call.name == PLAN and call.valid
+                else _result(state, *replies.get(call.tool_use_id, (call, ("arbiter",))), view)
+                for call in turn.calls
             ]
             out.append({"role": "user", "content": [*results, *_volunteered(state, [turn, *attended])]})
     return cast("list[Message]", out)
@@ -102,15 +109,50 @@ def _result(state: RunState, call: Call, said: Taint, view: View) -> dict[str, J
     taint = merged(*(task.taint for task in tasks))
     if call.name == PLAN:
         report: dict[str, JsonValue] = {task.key: {"capability": task.capability, **_outcome(task)} for task in tasks}
-        return _block(call.tool_use_id, {"tasks": report}, taint, ok=all(_succeeded(task) for task in tasks))
+        return _block(call.tool_use_id, {"tasks": report}, taint, ok=all(succeeded(task) for task in tasks))
     task = tasks[0]
-    if _succeeded(task) and task.completion is not None:
+    if succeeded(task) and task.completion is not None:
         return _block(call.tool_use_id, shortened(task.completion.data, task.key), taint, ok=True)
     return _block(call.tool_use_id, _outcome(task), taint, ok=False)
 
 
-def _succeeded(task: Task) -> bool:
-    return task.completion is not None and task.completion.status is Status.SUCCEEDED
+def _planned(plan: Following, tool_use_id: str) -> dict[str, JsonValue]:
+    """The result of a call whose plan was carried on without the model: what became of each of its steps."""
+    mine = {key: one for key, one in plan.steps.items() if one.call == tool_use_id}
+    report: dict[str, JsonValue] = {}
+    for key, one in mine.items():
+        report[key] = {"capability": one.step.capability, **_became(one)}
+        if plan.caught(key):
+            report[key] = {**cast("dict[str, JsonValue]", report[key]), "caught_by": one.step.catch}
+    taint = merged(*(turn.taint for turn in plan.after if turn.carrying), *(one.source.taint for one in mine.values()))
+    ok = all(one.standing in ("succeeded", "skipped") or plan.caught(key) for key, one in mine.items())
+    return _block(tool_use_id, {"tasks": report}, taint, ok=ok)
+
+
+def _became(one: Followed) -> dict[str, JsonValue]:
+    said = one.said
+    if said is None:
+        return _outcome(one.tasks[0]) if one.tasks else {"status": "not started"}
+    if said.state in ("skipped", "cancelled"):
+        return {"status": said.state, "why": said.why}
+    told: dict[str, JsonValue] = {"status": one.standing}
+    if one.standing == "failed":
+        told["error"] = shortened(
+            one.error.model_dump(mode="json", exclude={"names", "retry_after_seconds"}), one.step.key
+        )
+    if one.tasks or said.state == "mapped":
+        told["items"] = max(said.items, len(one.tasks))
+        told["data"] = shortened([_item(task) for task in one.tasks], one.step.key)
+        failed: JsonValue = {task.key: _outcome(task) for task in one.failures[:VOLUNTEERED]}
+        told |= {"failed": failed} if failed else {}
+    return told
+
+
+def _item(task: Task) -> JsonValue:
+    if not succeeded(task) or task.completion is None:
+        return None
+    data = task.completion.data
+    return _note(data, task.key) if isinstance(data, Blob) else data
 
 
 def _outcome(task: Task) -> dict[str, JsonValue]:

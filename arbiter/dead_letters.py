@@ -133,7 +133,7 @@ class DeadLetters(dead_letters.DeadLetters):
         if letter.kind == "run":
             return await self._board.submit(
                 payload, tenant=letter.tenant, idempotency_key=key, limits=full.limits, redrive_of=letter.id,
-                taint=full.taint,
+                taint=full.taint, plan=full.plan,
             )  # fmt: skip
         if letter.kind == "fabrication" or letter.lane == FABRICATOR_LANE:
             return await self._board.submit_call(

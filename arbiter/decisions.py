@@ -7,35 +7,29 @@ an invalid call is posted.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import JsonValue
 
-from arbiter import asking, board_tools, questions, tools
+from arbiter import asking, board_tools, plans, questions, tasking, tools
 from arbiter.board_tools import BoardTools
 from arbiter.decided import Decision, direct_keys, without_orphans
 from arbiter.fabrications import FABRICATION, fabrication, kept
-from arbiter.fold import UNPINNED, RunState, Task
+from arbiter.fold import UNPINNED, RunState
+from arbiter.following import sources
+from arbiter.plans import REQUEST, Plan, Step
+from arbiter.tasking import Invalid
 from blackboard import references
 from blackboard.errors import BadInput, BlobError, UnknownRecord
 from blackboard.events import Call
-from blackboard.results import result_entry
 from blackboard.taint import Taint, merged
-from blackboard.types import Status, TaskSpec
-from registry import Contract, HashMismatch, Prices, Registry, Version, schema
+from blackboard.types import TaskSpec
+from registry import Contract, HashMismatch, Prices, Registry, Version
 from registry.manifest import RESERVED_NAMES, canonical
 from wrapper.models import ToolUse
 
-REQUEST = "request"
-"""What a reference calls the request itself, unless a task has this key."""
 _OWN = (tools.SEARCH, tools.REQUEST, tools.PLAN, tools.OPEN, *board_tools.NAMES)
-_LISTED_PROBLEMS = 10
-
-
-class _Invalid(Exception):
-    """A call that cannot be carried out; the message is for the model."""
 
 
 class Decider:
@@ -75,8 +69,10 @@ class Decider:
         self._room, self._board, self._people = room, board, people
         self._registry, self._state, self._run_id, self._round = registry, state, run_id, round_number
         self._offered = dict(offered)
-        self._earlier = {task.key: task for task in state.work if task.done}
+        self._earlier = sources(state)
         self._keys: set[str] = set()
+        self._steps: list[Step] = []
+        self._held: set[str] = set()
         self._requested: dict[str, str] = {}
         self._opened = asking.names(state)
 
@@ -89,7 +85,7 @@ class Decider:
         for use in uses:
             try:
                 call, tasks = await self._call(use, keys, decision)
-            except _Invalid as problem:
+            except Invalid as problem:
                 call, tasks = Call(tool_use_id=use.id, name=use.name, answer=str(problem), valid=False), []
             decision.calls.append(call)
             decision.tasks += tasks
@@ -100,12 +96,12 @@ class Decider:
 
     async def _call(self, use: ToolUse, keys: Mapping[str, str], decision: Decision) -> tuple[Call, list[TaskSpec]]:
         if use.input is None:
-            raise _Invalid(
+            raise Invalid(
                 f"The arguments could not be read: {use.error}. Nothing was done; call again with valid JSON."
             )
         for spec in (*tools.built_in(), tools.open_request(), tools.ask_person()):
             if spec["name"] == use.name:
-                self._check(use.name, canonical(cast(Any, spec["inputSchema"])["json"]), use.input)
+                tasking.check(use.name, canonical(cast(Any, spec["inputSchema"])["json"]), use.input)
         match use.name:
             case tools.SEARCH:
                 return await self._search(use, use.input, decision), []
@@ -119,18 +115,12 @@ class Decider:
                 return self._open(use, use.input), []
             case tools.ASK if self._people:
                 if (wrong := questions.problem(use.input)) is not None:
-                    raise _Invalid(f"Nobody was asked: {wrong}")
+                    raise Invalid(f"Nobody was asked: {wrong}")
                 asked = questions.question(keys[use.id], use.id, use.input, self._taint)
                 return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(asked.key),)), [asked]
             case _:
-                task = await self._task(keys[use.id], use.id, use.name, use.input, (), decision)
+                task = await self._task(keys[use.id], use.id, use.name, use.input, decision)
                 return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(task.key),)), [task]
-
-    def _check(self, name: str, schema_text: str, value: JsonValue) -> None:
-        found = schema.problems(schema_text, value)
-        if found:
-            listed = "; ".join(found[:_LISTED_PROBLEMS])
-            raise _Invalid(f"The input of {name} does not fit its schema, so nothing was done: {listed}")
 
     async def _of_the_board(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
         try:
@@ -138,7 +128,7 @@ class Decider:
                 return await self._entries(use.name).remember(use.id, given)
             call, taint = await self._entries(use.name).recall(use.id, given)
         except BadInput as problem:
-            raise _Invalid(str(problem)) from None
+            raise Invalid(str(problem)) from None
         decision.recalled = merged(decision.recalled, taint)
         return call
 
@@ -151,7 +141,7 @@ class Decider:
         try:
             return tuple([(await self._entries("premises").entry(one)).id for one in given])
         except BadInput as problem:
-            raise _Invalid(str(problem)) from None
+            raise Invalid(str(problem)) from None
 
     async def _search(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
         limit = given.get("limit", 5)
@@ -206,20 +196,20 @@ class Decider:
     ) -> tuple[Call, list[TaskSpec]]:
         name = str(given["name"])
         if name in RESERVED_NAMES:
-            raise _Invalid(f"{name!r} is reserved. Choose another name.")
+            raise Invalid(f"{name!r} is reserved. Choose another name.")
         replaced = await self._replaced(name, decision)
         if name in self._requested:
-            raise _Invalid(f"{name} was requested twice in this turn; the first request stands.")
+            raise Invalid(f"{name} was requested twice in this turn; the first request stands.")
         spent = sum(task.kind == "fabrication" for task in self._state.work) + len(self._requested)
         if spent >= self._state.limits.fabrications:
-            raise _Invalid(
+            raise Invalid(
                 f"The limit of {self._state.limits.fabrications} fabrications for this run is reached. "
                 "Answer with what there is, and say what is missing."
             )
         self._requested[name] = use.id
         key = FABRICATION + name
         if key in self._keys:
-            raise _Invalid(f"The key {key} is taken in this turn. Choose another name.")
+            raise Invalid(f"The key {key} is taken in this turn. Choose another name.")
         self._keys.add(key)
         need, hint = str(given["need"]), given.get("input_hint")
         task = fabrication(self._state, name, need, hint, use.id, self._taint, replaced)
@@ -238,12 +228,12 @@ class Decider:
             return version
         if active.sha != version.sha and version.state != "canary":
             decision.pins[name] = UNPINNED
-            raise _Invalid(f"{name} has another version by now, used from the next turn on. Nothing was requested.")
+            raise Invalid(f"{name} has another version by now, used from the next turn on. Nothing was requested.")
         if why := kept(self._state, version, await self._registry.vouched(version)):
-            raise _Invalid(f"{name} exists already: call it, or choose another name; {why}. Nothing was requested.")
+            raise Invalid(f"{name} exists already: call it, or choose another name; {why}. Nothing was requested.")
         if version.state == "canary":
             decision.pins[name] = active.sha
-            raise _Invalid(
+            raise Invalid(
                 f"{name} was on trial; the version before it is used from the next turn on. Nothing was requested."
             )
         return version
@@ -251,105 +241,108 @@ class Decider:
     def _open(self, use: ToolUse, given: Mapping[str, JsonValue]) -> Call:
         name = str(given["name"])
         if self._state.agenda is None:
-            raise _Invalid("This run has no agenda, so nobody would hear it. Nothing was asked.")
+            raise Invalid("This run has no agenda, so nobody would hear it. Nothing was asked.")
         if name in self._opened:
-            raise _Invalid(f"Something was asked under the name {name!r} already. Choose another name.")
+            raise Invalid(f"Something was asked under the name {name!r} already. Choose another name.")
         try:
             asking.request_of(given)
         except BadInput as problem:
-            raise _Invalid(f"Nothing was asked. {problem}") from None
+            raise Invalid(f"Nothing was asked. {problem}") from None
         self._opened.add(name)
         return Call(tool_use_id=use.id, name=use.name)
 
     async def _plan(
         self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision
     ) -> tuple[Call, list[TaskSpec]]:
-        steps = cast("list[dict[str, Any]]", given["tasks"])
-        names = [str(step["key"]) for step in steps]
+        given_steps = cast("list[JsonValue]", given["tasks"])
+        names = [str(cast("dict[str, JsonValue]", step)["key"]) for step in given_steps]
         twice = {name for name in names if names.count(name) > 1} | (set(names) & self._keys)
         if twice:
-            raise _Invalid(
+            raise Invalid(
                 f"Keys must be unique within a turn; repeated: {', '.join(sorted(twice))}. Nothing was posted."
             )
-        problems: list[str] = []
-        tasks: list[TaskSpec] = []
+        steps, problems = plans.parse(given_steps)
+        plan = Plan([*self._steps, *steps])
+        elsewhere = {*self._earlier, *self._keys}
         self._keys |= set(names)
+        problems += plans.problems(plan, [step.key for step in steps], elsewhere, self._state.limits.seconds)
+        tasks: list[TaskSpec] = []
         for step in steps:
             try:
-                unknown = [key for key in step.get("after", ()) if key not in names and key not in self._earlier]
-                if unknown:
-                    raise _Invalid(f"after names {', '.join(unknown)}, but the keys are {', '.join(names)}.")
-                after = tuple(key for key in step.get("after", ()) if key in names)
-                tasks.append(
-                    await self._task(
-                        step["key"],
-                        f"{use.id}.{step['key']}",
-                        step["capability"],
-                        step["input"],
-                        after,
-                        decision,
-                        await self._premises(step.get("premises", ())),
-                    )
-                )
-            except _Invalid as problem:
-                problems.append(f"{step['key']}: {problem}")
-        try:
-            TopologicalSorter({task.key: set(task.after) for task in tasks}).prepare()
-        except CycleError as circle:
-            problems.append(f"these tasks wait for each other: {' -> '.join(circle.args[1])}")
+                tasks.append(await self._step(use.id, step, plan, decision))
+            except Invalid as problem:
+                problems.append(f"{step.key}: {problem}")
         if problems:
             self._keys -= set(names)
-            raise _Invalid("The plan was not posted. " + " ".join(problems[:_LISTED_PROBLEMS]))
+            raise Invalid("The plan was not posted. " + " ".join(problems[: tasking.LISTED_PROBLEMS]))
+        self._steps += steps
+        self._held |= plan.held()
+        tasks = [task for task in tasks if task.key not in self._held]
         return Call(tool_use_id=use.id, name=use.name, tasks=tuple(self._task_id(task.key) for task in tasks)), tasks
 
-    async def _task(
-        self, key: str, tool_use_id: str, name: str, given: JsonValue, after: tuple[str, ...], decision: Decision,
-        premises: tuple[str, ...] = (),
-    ) -> TaskSpec:  # fmt: skip
+    async def _step(self, use_id: str, step: Step, plan: Plan, decision: Decision) -> TaskSpec:
+        """The task of a step, as far as it is known; of one that is held back it shows that there can be one."""
+        version = await self._version(step.capability, decision)
+        allowed = version.manifest.retry.max_attempts
+        if step.retry is not None and step.retry.max_attempts > allowed and version.manifest.effects == "irreversible":
+            remedy = f"{step.capability} cannot be undone: give {allowed} or less."
+            raise Invalid(str(BadInput("retry.max_attempts", step.retry.max_attempts, remedy)))
+        named = plan.named(step.key)
+        self._there(step.key, named)
+        # Within the turn a key means the task of this turn; otherwise the latest earlier task of that key.
+        waits = [other for other in named if other in self._keys]
+        sure = not (step.chooses or step.key in plan.handles)
+        known = [other for other in named if other not in self._keys] if sure else []
+        settled = await self._resolve(step.input, known)
+        if waits or (named and not sure) or step.each is not None or step.key in plan.handles:
+            tasking.check_shape(step.capability, version.manifest.input_schema, settled)
+        else:
+            tasking.check(step.capability, version.manifest.input_text, settled)
+        return tasking.spec(
+            step.key, f"{use_id}.{step.key}", version, settled, self._state.limits, self._taint,
+            after=[*(key for key in step.after if key in self._keys), *waits],
+            made_from=[*await self._premises(step.premises), *self._results(named)],
+            retry=step.retry,
+        )  # fmt: skip
+
+    async def _task(self, key: str, tool_use_id: str, name: str, given: JsonValue, decision: Decision) -> TaskSpec:
         version = await self._version(name, decision)
-        manifest = version.manifest
-        known = list(references.keys(given))
-        for other in known:
+        named = list(references.keys(given))
+        self._there(key, named)
+        if held := [other for other in named if other in self._held]:
+            raise Invalid(f"$ref names {held[0]!r}, which is held back: make this call a step of the plan.")
+        waits = [other for other in named if other in self._keys]
+        settled = await self._resolve(given, [other for other in named if other not in self._keys])
+        if waits:
+            tasking.check_shape(name, version.manifest.input_schema, settled)
+        else:
+            tasking.check(name, version.manifest.input_text, settled)
+        return tasking.spec(
+            key, tool_use_id, version, settled, self._state.limits, self._taint,
+            after=waits, made_from=self._results(named),
+        )  # fmt: skip
+
+    def _there(self, key: str, named: Collection[str]) -> None:
+        for other in named:
             if other == key or (other not in self._keys and other not in self._earlier and other != REQUEST):
                 there = sorted((self._keys | set(self._earlier)) - {key})
-                raise _Invalid(f"$ref names {other!r}; the keys are {', '.join(there) or 'none yet'}.")
-        # Within the turn a key means the task of this turn; otherwise the latest earlier task of that key.
-        waits = [other for other in known if other in self._keys]
-        settled = await self._resolve(given, [other for other in known if other not in self._keys])
-        if not waits:
-            self._check(name, manifest.input_text, settled)
-        else:
-            self._check_shape(name, manifest.input_schema, settled)
-        limits = self._state.limits
-        return TaskSpec(
-            key=key,
-            tool_use_id=tool_use_id,
-            capability=name,
-            version=version.sha,
-            lane=manifest.action,
-            input=settled,
-            after=tuple(dict.fromkeys([*after, *waits])),
-            retry=manifest.retry,
-            attempt_seconds=min(manifest.limits.attempt_seconds, limits.attempt_seconds),
-            taint=self._taint,
-            made_from=tuple(dict.fromkeys([*premises, *self._results(known)])),
-        )
+                raise Invalid(f"$ref names {other!r}; the keys are {', '.join(there) or 'none yet'}.")
 
-    def _results(self, keys: list[str]) -> list[str]:
+    def _results(self, keys: Collection[str]) -> list[str]:
         """Entries of the earlier tasks with these keys."""
         earlier = [self._earlier[key] for key in keys if key not in self._keys and key in self._earlier]
-        return [result_entry(self._run_id, task.id) for task in earlier]
+        return [entry for one in earlier for entry in one.entries(self._run_id)]
 
     async def _version(self, name: str, decision: Decision) -> Version:
         version = await self._find(name)
         if version is None:
-            raise _Invalid(
+            raise Invalid(
                 f"There is no capability {name!r}. Use one of {', '.join(sorted(self._offered)) or 'none so far'}, "
                 f"look with {tools.SEARCH}, or ask for it with {tools.REQUEST}."
             )
         objections = self._forbidden.objections(version.manifest)
         if objections:
-            raise _Invalid(f"{name} may not be used here: {'; '.join(objections)}. Use another one, or do without.")
+            raise Invalid(f"{name} may not be used here: {'; '.join(objections)}. Use another one, or do without.")
         decision.found.append(name)
         decision.pins.setdefault(name, version.sha)
         return version
@@ -371,37 +364,19 @@ class Decider:
         if not keys:
             return given
         for key in keys:
-            if key not in self._earlier:
-                continue
-            done = self._earlier[key].completion
-            if done is None or done.status is not Status.SUCCEEDED:
-                raise _Invalid(f"$ref names {key!r}, which ended as {done.status.value if done else 'unknown'}.")
+            if key in self._earlier and self._earlier[key].standing != "succeeded":
+                raise Invalid(f"$ref names {key!r}, which ended as {self._earlier[key].standing}.")
         try:
             data = {
-                key: await self._load(_data(self._earlier[key]) if key in self._earlier else self._state.request)
+                key: await self._earlier[key].value(self._load)
+                if key in self._earlier
+                else await self._load(self._state.request)
                 for key in dict.fromkeys(keys)
             }
             return references.resolve(given, data)
         except BadInput as problem:
-            raise _Invalid(str(problem)) from None
+            raise Invalid(str(problem)) from None
         except BlobError as problem:
             if problem.retryable:
                 raise
-            raise _Invalid(str(problem)) from None
-
-    def _check_shape(self, name: str, input_schema: Mapping[str, JsonValue], given: JsonValue) -> None:
-        """What can be said before references are resolved: missing and unknown names at the top."""
-        if not isinstance(given, dict):
-            raise _Invalid(f"The input of {name} must be an object.")
-        properties = cast("dict[str, JsonValue]", input_schema.get("properties", {}))
-        missing = [p for p in cast("list[str]", input_schema.get("required", [])) if p not in given]
-        unknown = [p for p in given if p not in properties] if input_schema.get("additionalProperties") is False else []
-        if missing or unknown:
-            said = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(unknown)}"] * bool(
-                unknown
-            )
-            raise _Invalid(f"The input of {name} does not fit its schema: {'; '.join(said)}.")
-
-
-def _data(task: Task) -> JsonValue:
-    return task.completion.data if task.completion else None
+            raise Invalid(str(problem)) from None

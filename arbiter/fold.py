@@ -117,7 +117,9 @@ class Round:
     context: Context | None = None
     """What its conversation began with, where that was chosen anew for it."""
     attending: bool = False
-    """Nobody asked the model: it was taken for open requests, and its calls are replies to earlier ones."""
+    """Nobody asked the model: its calls say what became of earlier ones."""
+    carrying: bool = False
+    """It was taken to carry a plan on, and not for open requests."""
     instructions: str = ""
     """Hash of the operator's instructions that the model was given; empty without any."""
 
@@ -147,6 +149,8 @@ class RunState:
     """The dead letter it was made of."""
     agenda: AgendaTerms | None = None
     """Terms of its agenda, if it has one."""
+    plan: tuple[dict[str, JsonValue], ...] = ()
+    """The steps of a run that was given its plan; no model is asked."""
     tenant: str = ""
     limits: Limits = field(default_factory=Limits)
     status: str = "queued"
@@ -166,12 +170,12 @@ class RunState:
 
     @property
     def newest(self) -> int:
-        """The last round in which the model was asked; 0 where it was not yet. What was done for its open requests follows."""
+        """The last round in which the model was asked; 0 where it was not yet. What was done without it follows."""
         return next((turn.number for turn in reversed(self.rounds) if not turn.attending), 0)
 
     @property
     def decisions(self) -> int:
-        """How many rounds there were that count for ``limits.rounds``: those that attend to open requests do not."""
+        """How many rounds there were that count for ``limits.rounds``: those in which no model was asked do not."""
         return sum(not turn.attending for turn in self.rounds)
 
     def apply(self, event: Event) -> None:
@@ -196,7 +200,7 @@ class RunState:
                 self.pins.update(data.pins)
                 self.request_taint = read(data.taint)
                 self.call, self.redrive_of, self.accepted_at = data.call, data.redrive_of, event.time
-                self.agenda = data.agenda
+                self.agenda, self.plan = data.agenda, data.plan
                 if data.call is not None:
                     self.status = "running"
             case events.RoundPlanned():
@@ -213,6 +217,7 @@ class RunState:
                         data.matches,
                         data.context,
                         data.attending,
+                        data.carrying,
                         data.instructions,
                     )
                 )

@@ -242,7 +242,8 @@ class Progress:
 def _decision(turn: Round) -> str:
     names = [one_line(call.name, 40) for call in turn.calls]
     said = f"calls {', '.join(names)}" if names else "answers"
-    said = "attends to open requests" if turn.attending else said
+    if turn.attending:
+        said = "carries the plan on" if turn.carrying else "attends to open requests"
     return f"{said}  ({narration.tokens(turn.usage)})" if turn.usage.total_tokens else said
 
 

@@ -233,6 +233,8 @@ def narrate(event: Event) -> str | None:
             return f"accepted{again}{whence}: {'call ' if data.call else ''}{asked(data.request, data.call)}"
         case events.RoundPlanned(data=data):
             calls = ", ".join(one_line(call.name, 40) + ("" if call.valid else " (invalid)") for call in data.calls)
+            if data.carrying:
+                return f"round {data.round}: carries the plan on, without the model"
             if data.attending:
                 return f"round {data.round}: open requests, without the model"
             return f"round {data.round}: {calls or 'answer'} [{tokens(data.usage)}, {one_line(data.model, 200)}]"

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from arbiter import asking, attending, board_tools, conversation, inquiry, prompts, questions, tools
+from arbiter import (
+    asking,
+    attending,
+    board_tools,
+    carrying,
+    conversation,
+    given_plans,
+    inquiry,
+    prompts,
+    questions,
+    tools,
+)
 from arbiter.board_tools import BoardTools
 from arbiter.choosing import SHORTLIST, Choosing
 from arbiter.control import Control
@@ -115,9 +126,15 @@ class Planner:
             if not state.agenda.planned:
                 await inquiry.take_step(attempt, state, self._registry)
                 return None
+        board_of = BoardTools(state, Recaller(board, state, self._recalling, self._registry.meaning))
         try:
+            if state.plan:
+                return await self._given(attempt, known, board_of)
             self._within_limits(state)
             self._tell_of_change(state)
+            if await carrying.take_step(attempt, state, lambda names: self._resolved(state, names, {}), board_of):
+                self._states.keep(board, known)
+                return None
             if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
                 self._states.keep(board, known)
                 return None
@@ -133,7 +150,7 @@ class Planner:
                 lambda value: board.load(claim.run_id, value), seen,
                 forbidden=self._choosing.contract, contract=contract, prices=self._choosing.prices,
                 room=lambda more: self._choosing.fitting([*offered.values(), *more], self._model(), needed=offered),
-                board=BoardTools(state, Recaller(board, state, self._recalling, self._registry.meaning)),
+                board=board_of,
                 people=self._approval.questions,
             )  # fmt: skip
             decision = await decider.decide(reply.tool_uses)
@@ -176,6 +193,21 @@ class Planner:
         elif outcome.status == "succeeded":
             await self._learn(board, state)
         return None
+
+    async def _given(self, attempt: Attempt, known: Known, board_of: BoardTools) -> None:
+        """Take a step of a run that was given its plan."""
+        state, claim, board = known.state, attempt.claim, attempt.board
+        if not state.rounds:
+            decider = Decider(
+                self._registry, state, claim.run_id, claim.round, {}, lambda value: board.load(claim.run_id, value), state.taint,
+                forbidden=self._choosing.contract, board=board_of,
+            )  # fmt: skip
+            decision = await decider.decide((given_plans.use(state),))
+            self._affordable(state, decision, Usage())
+            await given_plans.begin(attempt, state, decision)
+        elif not await carrying.take_step(attempt, state, lambda names: self._resolved(state, names, {}), board_of):
+            await given_plans.end(attempt, state)
+        self._states.keep(board, known)
 
     async def _learn(self, board: Board, state: RunState) -> None:
         """Keep which capabilities served the needs of a run that succeeded; the run is over whether that works or not."""

@@ -194,7 +194,7 @@ async def replay_runs(
             continue
         identity = f"{event['source']}\0{event['id']}"
         whose, bounds, request = tenant, limits, cast(JsonValue, event)
-        taint = of_request(request)
+        taint, plan = of_request(request), ()
         if event["type"] == _ACCEPTED:
             try:
                 data = RunAcceptedData.model_validate(event.get("data"))
@@ -202,7 +202,7 @@ async def replay_runs(
                 raise BadInput("event", event["id"], f"It is no {RunAccepted.kind}: {refused(error)}") from None
             if data.call is not None:
                 continue
-            taint = data.taint
+            taint, plan = data.taint, data.plan
             whose, bounds, request = tenant or data.tenant, limits or data.limits, data.request
             if (blob := Blob.of(request)) is not None:
                 request = await board.load(str(event.get("partitionkey")), blob)
@@ -211,7 +211,7 @@ async def replay_runs(
             run_id = await board.submit(
                 request, tenant=whose or "default", limits=bounds,
                 idempotency_key=f"replay\0{name}\0{identity}" if name else identity, replay_of=origin,
-                taint=taint,
+                taint=taint, plan=plan,
             )  # fmt: skip
         except ArbiterError as error:
             raise NotDelivered(f"{count} requests were submitted; {event['id']} was not: {error}", count) from error

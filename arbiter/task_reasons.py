@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from arbiter.fold import RunState, Task
+from arbiter.fold import Round, RunState, Task
 from blackboard import events
 from blackboard.errors import BadInput
 from blackboard.events import (
     ApprovalAnsweredData,
     ApprovalAskedData,
+    Call,
     CallbackAnsweredData,
     CallbackWaitingData,
     Event,
@@ -117,7 +118,7 @@ def reasons(state: RunState, log: Sequence[Event], task_id: str) -> TaskReasons:
     ended = [one.ended_at for one in awaited if one.ended_at]
     return TaskReasons(
         task=task.id, capability=task.capability, kind=task.kind, state=task.state, posted_in=task.round,
-        tool=call.name if call else None, given=turn.inputs.get(call.tool_use_id) if turn and call else None,
+        tool=call.name if call else None, given=_given(state, turn, call, task) if turn and call else None,
         activation=task.activation,
         version=(task.completion.version if task.completion else None) or task.version,
         pinned_in=_pinned(log, task),
@@ -159,6 +160,17 @@ def _chosen(decision: MatchDecision) -> tuple[str, ...]:
 
 def _candidates(decision: MatchDecision) -> tuple[str, ...]:
     return tuple(each.name for each in decision.candidates)
+
+
+def _given(state: RunState, turn: Round, call: Call, task: Task) -> dict[str, JsonValue] | None:
+    """What the model gave the call that posted a task; of one that a plan posted later, the step of the plan."""
+    if not turn.carrying:
+        return turn.inputs.get(call.tool_use_id)
+    planned = next(one for one in reversed(state.rounds[: turn.number]) if not one.attending)
+    steps = planned.inputs.get(call.tool_use_id, {}).get("tasks")
+    key = task.key.partition(".")[0]
+    given = steps if isinstance(steps, list) else []
+    return next((step for step in given if isinstance(step, dict) and step.get("key") == key), None)
 
 
 def _pinned(log: Sequence[Event], task: Task) -> int | None:

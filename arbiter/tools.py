@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import JsonValue
 
 from arbiter import board_tools
+from arbiter.plan_schema import STEP
 from arbiter.questions import ASK
 from blackboard.taint import PERSON
 from registry import Version, origin
@@ -88,34 +89,15 @@ def built_in() -> list[ToolSpec]:
             PLAN,
             "Post several tasks at once. Tasks that do not depend on each other run in parallel. A task may use what an "
             'earlier one returned: put {"$ref": "<key>#/json/pointer"} where the value belongs. Use it whenever data '
-            "flows from one capability to the next, so that the data need not pass through you.",
+            "flows from one capability to the next, so that the data need not pass through you. A plan may choose (when, "
+            "else_of), loop (each), wait and catch failures; you are asked again when it is over. After a choice, "
+            '{"$first": ["<key>#/pointer", ...]} is the first result there is.',
             {
                 "tasks": {
                     "type": "array",
                     "minItems": 1,
                     "maxItems": 100,
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "key": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
-                            "capability": {"type": "string"},
-                            "input": {"type": "object"},
-                            "after": {
-                                "type": "array",
-                                "items": {"type": "string"},
-                                "description": "Keys of tasks to wait for, beside those referred to in the input.",
-                            },
-                            "premises": {
-                                "type": "array",
-                                "maxItems": 8,
-                                "items": {"type": "string", "maxLength": 300},
-                                "description": "Ids of entries it rests on, beside what the input refers to. It is stopped, "
-                                "and you are told, when one of them is retracted, amended or contradicted.",
-                            },
-                        },
-                        "required": ["key", "capability", "input"],
-                        "additionalProperties": False,
-                    },
+                    "items": STEP,
                 }
             },
             ["tasks"],

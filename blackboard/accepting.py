@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import JsonValue, ValidationError
@@ -15,7 +15,7 @@ from pydantic import JsonValue, ValidationError
 from blackboard._calling import STEP_LANE, Calling
 from blackboard.errors import BadInput
 from blackboard.events import ReplayOf
-from blackboard.payloads import PAYLOAD_BYTES, dump, fingerprint, join
+from blackboard.payloads import PAYLOAD_BYTES, STEP_BYTES, dump, fingerprint, join
 from blackboard.plan import Undecided, specs
 from blackboard.refusing import refused
 from blackboard.taint import Taint
@@ -46,6 +46,7 @@ class Accepting(Calling):
         replay_of: ReplayOf | None = None,
         taint: Taint = (),
         agenda: AgendaTerms | None = None,
+        plan: Sequence[Mapping[str, JsonValue]] = (),
     ) -> str:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
@@ -60,6 +61,7 @@ class Accepting(Calling):
             replay_of: the archived event the request was made of, for the run's log.
             taint: where the request comes from; see :mod:`blackboard.taint`. Empty counts as unknown.
             agenda: what is written on its board may trigger capabilities; these are the terms. Default: nothing triggers.
+            plan: what the run's steps carry out instead of asking a model. Nothing here reads it.
 
         Returns:
             The id of the run.
@@ -86,13 +88,17 @@ class Accepting(Calling):
             terms["replay_of"] = replay_of.model_dump()
         if agenda is not None:
             terms["agenda"] = agenda.model_dump(mode="json", exclude_none=True)
+        asked = request
+        if plan:
+            terms["plan"] = json.loads(dump([*plan], "plan", STEP_BYTES))
+            asked = {"request": request, "plan": terms["plan"]}
         if taint:
             terms["taint"] = [*taint]
         accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))
         text = request if isinstance(request, str) else body
         await self._call(
             "submit", self.shard_of(run_id), [STEP_LANE], run_id,
-            run_id, tenant, fingerprint(request), text[:120], accepted,
+            run_id, tenant, fingerprint(asked), text[:120], accepted,
             int(limits.seconds * 1000), int(STEP_SECONDS * 1000), STEP_ATTEMPTS,
             agenda.header() if agenda is not None else "", confirm=await self._asked(durable),
         )  # fmt: skip

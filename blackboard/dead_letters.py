@@ -92,6 +92,8 @@ class FullLetter(Record):
     """Of its run."""
     call: Called | None = None
     """What a direct call was accepted to do."""
+    plan: tuple[dict[str, JsonValue], ...] = ()
+    """Of a run, the steps it was given."""
     taint: Taint = UNKNOWN
     """Where the payload comes from."""
 
@@ -279,7 +281,8 @@ class DeadLetters:
                     limits = Limits.model_validate(data.limits.model_dump())
                     found = found.model_copy(update={"limits": limits, "call": data.call})
                     if letter.kind == "run":
-                        found = found.model_copy(update={"payload": data.request, "taint": read(data.taint)})
+                        given = {"payload": data.request, "plan": data.plan, "taint": read(data.taint)}
+                        found = found.model_copy(update=given)
                 case TaskPosted(data=data) if event.subject == subject:
                     found = found.model_copy(update={"payload": data.input, "taint": read(data.taint)})
                     after = data.after

@@ -92,6 +92,8 @@ class RunAcceptedData(Stored):
     """Where the request came from when it was replayed from an archive."""
     agenda: StoredAgendaTerms | None = None
     """Terms of its agenda; a run without any has none, and its entries trigger nothing."""
+    plan: tuple[dict[str, JsonValue], ...] = ()
+    """Steps of the plan that is carried out without a model, as `post_plan` takes them; none where a model plans."""
     taint: tuple[str, ...] = ()
     """Sources of the request; labels as ``blackboard.taint`` makes them; empty counts as unknown."""
 
@@ -123,6 +125,22 @@ class Context(Stored):
     """What stood in for the rounds before, and what was remembered of earlier runs, in this order."""
 
 
+class StepSettled(Stored):
+    """What the engine decided about a step of a plan, beside the tasks it posted for it."""
+
+    key: str
+    """Of the step."""
+    state: Literal["mapped", "skipped", "cancelled", "failed"]
+    """``mapped``: it became a task for each item; ``skipped``: it was not its turn; ``cancelled``: what it depends on did not
+    succeed; ``failed``: no task could be made of it."""
+    items: int = 0
+    """How many there are, of a step that was mapped."""
+    why: str = ""
+    """Of one that was skipped or cancelled."""
+    error: Failure | None = None
+    """Of one that failed."""
+
+
 class Call(Stored):
     """One tool call of the model in a round and what became of it."""
 
@@ -135,6 +153,8 @@ class Call(Stored):
     valid: bool = True
     shown: tuple[Shown, ...] = ()
     """Entries that the answer shows, which it does not repeat."""
+    steps: tuple[StepSettled, ...] = ()
+    """In a round that carries a plan on: what was decided about steps of the plan that this call posted."""
 
 
 class RoundPlannedData(Stored):
@@ -155,7 +175,10 @@ class RoundPlannedData(Stored):
     context: Context | None = None
     """What the conversation began with from this round on, where that was chosen anew."""
     attending: bool = False
-    """Taken for open requests, without asking a model; in a planned run its calls are replies to those of the model."""
+    """Taken without asking a model, for open requests or to carry a plan on; in a planned run its calls say what became of those
+    of the model."""
+    carrying: bool = False
+    """Taken to carry the plan of the last round of the model on; ``attending`` is true as well."""
     instructions: str = ""
     """SHA-256 of the operator's instructions that the model was given with the system prompt; empty without any."""
 

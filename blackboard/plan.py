@@ -64,7 +64,8 @@ def specs(
         bids: they are asked to bid on an open request.
 
     Raises:
-        BadInput: duplicate or malformed keys, unknown or circular dependencies, too many tasks, an input that is not JSON.
+        BadInput: duplicate or malformed keys, unknown or circular dependencies, a delay of one that has any, too many tasks, an
+            input that is not JSON.
         Oversized: an input larger than :data:`~blackboard.payloads.PAYLOAD_BYTES`.
     """
     if len(tasks) > TASKS_PER_ROUND:
@@ -75,6 +76,8 @@ def specs(
     for task in tasks:
         if not _KEY.match(task.key):
             raise BadInput("tasks.key", task.key, "Use 1-128 printable characters other than '/' and '#'.")
+        if task.delay_seconds and task.after:
+            raise BadInput("delay_seconds", task.delay_seconds, f"{task.key} waits for others: leave it or after away.")
         for key in task.after:
             if key not in by_key:
                 raise BadInput("after", key, f"Name a task of the same round: {', '.join(sorted(by_key))}.")
@@ -97,10 +100,12 @@ def specs(
         spec: dict[str, Any] = {
             "id": task_id(task.key), "kind": task.kind, "cap": task.capability, "lane": task.lane,
             "tuid": task.tool_use_id, "key": task.key, "round": claim.round, "prio": task.priority,
-            "ms": int((task.seconds or limits.task_seconds) * 1000),
+            "ms": int((task.delay_seconds + (task.seconds or limits.task_seconds)) * 1000),
             "ats": int((task.attempt_seconds or limits.attempt_seconds) * 1000),
         }  # fmt: skip
         spec |= retries.header(task.retry)
+        if task.delay_seconds:
+            spec["nap"] = retries.ms(task.delay_seconds)
         if bids:
             spec["bid"] = 1
         if not entered:

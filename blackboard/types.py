@@ -270,6 +270,8 @@ class TaskSpec(Record):
     retry: RetryPolicy = RetryPolicy()
     seconds: float | None = None
     attempt_seconds: float | None = None
+    delay_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """It may be claimed that long after it was posted, and its deadline is counted from then; only without ``after``."""
     taint: tuple[str, ...] = ()
     """Sources of all that whoever posts it had seen."""
     made_from: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ FEED_ONLY = ("task.ready", "task.claimed", "task.released")
 """Types that are never in a run's log."""
 
 SHARED: tuple[type[BaseModel], ...] = (
-    events.Call, events.Called, events.Context, events.Shown, events.ReplayOf,
+    events.Call, events.StepSettled, events.Called, events.Context, events.Shown, events.ReplayOf,
     events.Author, events.Link, events.Erasure, events.Activated,
     events.RatedActivation, events.SetAside, events.PickedActivation, AgendaTerms, Query, Completion, Failure, Usage, Limits,
 )  # fmt: skip
@@ -43,7 +43,8 @@ _AUTHOR = {"kind": "task", "name": "price", "version": _SHA, "task": _TASK, "run
 _WHEN = {
     "run.accepted": "When `submit` writes the run, together with its first step or, for a direct call, with its only task. The "
     "first event of every log.",
-    "round.planned": "When an arbiter's step commits what the model decided, together with the tasks it posts.",
+    "round.planned": "When an arbiter's step commits what the model decided, together with the tasks it posts; or what goes on "
+    "without it, for open requests or a [plan](plans.md).",
     "task.posted": "With the round that posts it; for the arbiter's own steps, with what made the step due.",
     "task.ready": "When the last task it waited for succeeded, or its delay before another attempt is over.",
     "task.claimed": "When a worker takes it.",

@@ -68,6 +68,28 @@ def request(word: str) -> str | dict[str, JsonValue]:
     return _parsed(text, str(file), strict=file.suffix == ".json")
 
 
+def plan(file: str | None) -> list[dict[str, JsonValue]]:
+    """The steps of a plan in a file: a JSON array.
+
+    Raises:
+        BadInput: it cannot be read, or is none.
+    """
+    if file is None:
+        return []
+    try:
+        steps = strict_json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadInput("plan", file, f"It cannot be read as strict JSON: {why}.") from error
+    if (
+        not isinstance(steps, list)
+        or not steps
+        or not all(isinstance(step, dict) for step in cast("list[object]", steps))
+    ):
+        raise BadInput("plan", file, "Write a JSON array of steps, each an object.")
+    return cast("list[dict[str, JsonValue]]", steps)
+
+
 def given(text: str) -> dict[str, JsonValue]:
     """The input of a capability: a JSON object, ``@FILE``, or ``-`` for standard input.
 

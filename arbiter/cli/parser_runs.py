@@ -41,6 +41,7 @@ def run(commands: Commands) -> None:
     run.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=words.CAPABILITIES)
     words.isolation(run)
     words.source(run)
+    words.plan(run)
     words.taint(run)
     words.fabrication(run)
     words.approval(run)
@@ -61,6 +62,7 @@ def submit(commands: Commands) -> None:
     )
     words.request(submit)
     words.source(submit)
+    words.plan(submit)
     words.as_json(submit, "the run's id")
     words.place(submit)
 

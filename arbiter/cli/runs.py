@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _run(arguments: argparse.Namespace) -> int:
     request = options.request(arguments.request)
-    limits = options.limits(arguments)
+    limits, plan = options.limits(arguments), options.plan(arguments.plan)
     capabilities = loading.capabilities(arguments.capabilities)
     from arbiter.sdk import Arbiter
 
@@ -54,7 +54,12 @@ async def _run(arguments: argparse.Namespace) -> int:
         if not served.sandboxed:
             output.note(NO_SANDBOX)
         run_id = await served.submit(
-            request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits, sources=arguments.source
+            request,
+            idempotency_key=arguments.key,
+            tenant=arguments.tenant,
+            limits=limits,
+            sources=arguments.source,
+            plan=plan,
         )
         if not arguments.quiet:
             output.note(f"Model: {narration.one_line(served.model_label)}    Board: {served.board.engine.label}")
@@ -103,12 +108,17 @@ def submit(arguments: argparse.Namespace) -> int:
 
 async def _submit(arguments: argparse.Namespace) -> int:
     request = options.request(arguments.request)
-    limits = options.limits(arguments)
+    limits, plan = options.limits(arguments), options.plan(arguments.plan)
     from arbiter.sdk import Arbiter
 
     async with Arbiter(roles=(), **options.place(arguments)) as client:
         run_id = await client.submit(
-            request, idempotency_key=arguments.key, tenant=arguments.tenant, limits=limits, sources=arguments.source
+            request,
+            idempotency_key=arguments.key,
+            tenant=arguments.tenant,
+            limits=limits,
+            sources=arguments.source,
+            plan=plan,
         )
     if arguments.json:
         output.line({"run_id": run_id})

@@ -144,6 +144,12 @@ def source(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plan", metavar="FILE", help="JSON: steps to carry out without asking a model, which the request is given to"
+    )
+
+
 def taint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--taint-policy", metavar="FILE",

@@ -47,7 +47,7 @@ def scrub(text: str) -> str:
 
 async def test_a_small_context_has_fewer_tools_and_a_large_one_more(redis_server: RedisServer) -> None:
     counts: list[int] = []
-    for window in (14_000, 28_000, None):
+    for window in (16_500, 30_500, None):
         choosing = Choosing(window=window)
         async with arbiter(redis_server.url, ["done"], capabilities=bulky(30, 200), choosing=choosing) as (a, model):
             await a.run("Polish the brass lamp.", timeout=60)
@@ -62,7 +62,7 @@ async def test_the_list_grows_at_its_end_while_there_is_room_and_what_is_left_ou
     searches = [call(SEARCH, query=f"polish brass lamp number {n}", limit=8) for n in (1, 11, 21)]
     plan = call(PLAN, tasks=[{"key": "k", "capability": "polish_lamp_21", "input": {"text": "x"}}])
     turns = [*searches, plan, call("polish_lamp_21", text="y"), "done"]
-    choosing = Choosing(window=12_000)
+    choosing = Choosing(window=14_500)
     async with arbiter(redis_server.url, turns, capabilities=bulky(30, 200), choosing=choosing) as (a, model):
         result = await a.run("Polish the brass lamp.", timeout=60)
     assert result.status == "succeeded"
@@ -71,7 +71,7 @@ async def test_the_list_grows_at_its_end_while_there_is_room_and_what_is_left_ou
         assert later[: len(earlier)] == earlier
     assert len(lists[1]) > len(lists[0])
     for one in model.calls:
-        assert estimate_request([], one.tool_specs) <= 0.25 * 12_000
+        assert estimate_request([], one.tool_specs) <= 0.25 * 14_500
     notes = [answer["note"] for answer in answers(result) if "note" in answer]
     assert notes
     assert "call them through post_plan" in notes[-1]

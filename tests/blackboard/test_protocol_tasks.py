@@ -326,3 +326,33 @@ async def test_g7_a_cancelled_run_counts_each_end_and_its_agenda_is_forgotten(pl
     left = await play.snapshot()
     assert "r:work" not in left
     assert "q:work" not in left
+
+
+# ---- beginning later ---------------------------------------------------------------------------------------------
+
+
+async def test_g6_a_task_with_a_delay_is_ready_when_that_is_over_and_its_time_begins_then(play: Play) -> None:
+    run = await play.run(spec("now"), spec("later", delay_seconds=50, seconds=20))
+    (now,) = await play.take(n=5)
+    await play.board.complete(now, done(now))
+    await play.clock.advance(40)
+    await play.board.pause_run(run)
+    await play.clock.advance(100)
+    await play.board.resume_run(run)
+    await play.clock.advance(9.9)
+    await play.board.sweep()
+    assert (now.key, await play.take()) == ("now", [])
+    await play.clock.advance(0.2)
+    await play.board.sweep()
+    later = await play.one()
+    await play.hold(later, 60)
+    await play.clock.advance(19.5)
+    await play.board.sweep()
+    await play.board.complete(later, done(later))
+    assert await play.state(later.task_id) == "succeeded"
+    assert (await play.step(run)).round == 2
+
+
+async def test_a_task_that_waits_for_others_has_no_delay(play: Play) -> None:
+    with pytest.raises(BadInput, match=r"delay_seconds: 5\.0 was refused\. b waits for others"):
+        await play.run(spec("a"), spec("b", ["a"], delay_seconds=5))

@@ -48,6 +48,13 @@ def test_every_word_for_the_end_of_an_attempt_is_in_the_table() -> None:
     assert _words("capabilities.md", "Every way an attempt can end") == said
 
 
+def test_the_fields_of_a_step_of_a_plan_are_in_their_table() -> None:
+    from arbiter.plan_schema import STEP
+    from arbiter.plans import Step
+
+    assert _words("plans.md", "The fields of a step") == set(Step.model_fields) == {*STEP["properties"]}  # type: ignore[misc]
+
+
 def test_every_stage_and_every_end_of_a_fabrication_is_in_its_table() -> None:
     from fabricator.pipeline import STAGES
 
@@ -94,7 +101,7 @@ def test_the_environment_and_the_exit_codes_are_in_their_tables() -> None:
 
 
 def test_every_word_for_the_end_of_a_run_is_in_its_table() -> None:
-    planner = (ROOT / "arbiter" / "planner.py").read_text("utf-8")
+    planner = "\n".join((ROOT / "arbiter" / name).read_text("utf-8") for name in ("planner.py", "given_plans.py"))
     said = set(re.findall(r'(?:_Over\(\s*|Failure\(type=)"([a-z_]+)"', planner))
     ours = {
         "deadline",
@@ -114,7 +121,7 @@ def test_the_limits_of_a_run_have_the_defaults_of_the_page() -> None:
 
 
 def test_numbers_in_the_prose_are_those_of_the_code() -> None:
-    from arbiter import choosing, conversation, sdk, serving
+    from arbiter import choosing, conversation, plans, sdk, serving
     from blackboard import _probe, _script, blobs, board, catalog, entries, entry_checks, payloads, plan, topics
     from fabricator import policy
     from registry import CapabilityLimits
@@ -140,6 +147,7 @@ def test_numbers_in_the_prose_are_those_of_the_code() -> None:
             f"| report of a running attempt | {size(payloads.REPORT_BYTES)} |",
             f"| message or answer of a model | {size(payloads.STEP_BYTES)} |",
             f"| tasks in a round; in one `post_plan` | {plan.TASKS_PER_ROUND}; 100 |",
+            f"| {plans.MOST_AT_ONCE}; {plans.MOST_ATTEMPTS}, {plans.MOST_SECONDS // 86_400} days |",
             f"| capabilities offered to the model at first | {choosing.SHORTLIST};",
             f"| result shown to the model | {conversation.SHOWN_CHARACTERS:,} characters;",
             f"{size(catalog.MAX_MANIFEST_BYTES)}; {size(catalog.MAX_SOURCE_BYTES)}; {size(catalog.MAX_EXAM_BYTES)} |",
