@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
     from blackboard.standing import Standing
+    from blackboard.subscriptions import Gap, Subscription
     from blackboard.taint import TaintPolicy
     from blackboard.triggers import AgendaTerms, Query, Trigger
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
@@ -85,6 +86,7 @@ _HOMES = {
     "Entry": "blackboard.entry",
     "Example": "registry",
     "Failure": "blackboard.types",
+    "Gap": "blackboard.subscriptions",
     "Grants": "registry",
     "Inquiry": "arbiter.inquiry",
     "IsolationUnavailable": "blackboard.errors",
@@ -115,6 +117,7 @@ _HOMES = {
     "Stale": "blackboard.errors",
     "Standing": "blackboard.standing",
     "Status": "blackboard.types",
+    "Subscription": "blackboard.subscriptions",
     "TaintPolicy": "blackboard.taint",
     "TaskContext": "wrapper.context",
     "TopicGrants": "registry",
@@ -152,6 +155,7 @@ __all__ = [
     "Entry",
     "Example",
     "Failure",
+    "Gap",
     "Grants",
     "Inquiry",
     "IsolationUnavailable",
@@ -183,6 +187,7 @@ __all__ = [
     "Stale",
     "Standing",
     "Status",
+    "Subscription",
     "TaintPolicy",
     "TaskContext",
     "TopicGrants",

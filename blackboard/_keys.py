@@ -35,6 +35,7 @@ class Shard:
         self.confirmed = self.prefix + "confirmed"
         self.topics = self.prefix + "topics"
         self.triggers = self.prefix + "triggers"
+        self.subscriptions = self.prefix + "subs"
         self._call = [self.prefix + name for name in ("tasks", "data", "lease", "due", "ev", "runs")]
 
     def lane(self, lane: str) -> list[str]:
@@ -93,6 +94,10 @@ class Shard:
         prefix = self.prefix
         keys = [*self._call, f"{prefix}run:{run_id}:log", f"{prefix}run:{run_id}:open"]
         return [*keys, self.outcomes, self.use] if counted else keys
+
+    def declare_subscriptions(self) -> list[str]:
+        """KEYS of a script of subscriptions."""
+        return [*self.fixed, self.subscriptions]
 
     def agenda(self, run_id: str) -> list[str]:
         """A run's agenda, what waits on it, and what is still to be made of its entries."""

@@ -74,6 +74,24 @@ in. Adding the same schedule again changes nothing."""
         words.place(parser)
 
 
+def subscriptions(commands: Commands) -> None:
+    text = """\
+Programs that follow the events of all runs under a name, and go on where they were: how many events
+wait, are held by a program and are done with, how far behind it is, and how often some were gone."""
+    subscriptions = words.command(
+        commands, "subscriptions", "arbiter.cli.subscriptions:listing", "list who follows all events", text
+    )
+    words.as_json(subscriptions, "subscriptions, one to a line,")
+    words.place(subscriptions)
+    inner = subscriptions.add_subparsers(metavar="COMMAND")
+    remove = words.command(
+        inner, "remove", "arbiter.cli.subscriptions:remove", "forget a subscription and how far it was", text
+    )
+    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="what was done as JSON")
+    words.place(remove, default=argparse.SUPPRESS)
+
+
 def budgets(commands: Commands) -> None:
     text = """\
 What may be spent at each level, and what was. LEVEL is board, tenant:NAME, run:ID, task:ID,
