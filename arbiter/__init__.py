@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from blackboard.taint import TaintPolicy
     from blackboard.triggers import AgendaTerms, Query, Trigger
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
+    from blackboard.webhooks import Webhook
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, TopicGrants, capability
     from wrapper.context import TaskContext, current_task
     from wrapper.failing import Permanent, RetryLater
@@ -125,6 +126,7 @@ _HOMES = {
     "Unconfirmed": "blackboard.errors",
     "UnknownRecord": "blackboard.errors",
     "Usage": "blackboard.types",
+    "Webhook": "blackboard.webhooks",
     "capability": "registry",
     "current_task": "wrapper.context",
 }
@@ -195,6 +197,7 @@ __all__ = [
     "Unconfirmed",
     "UnknownRecord",
     "Usage",
+    "Webhook",
     "capability",
     "current_task",
     "events",

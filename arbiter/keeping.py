@@ -28,6 +28,7 @@ from blackboard.strategies import Rate
 from blackboard.subscriptions import LEASE_SECONDS, Begin, Subscriber, Subscriptions
 from blackboard.tokens import Tokens
 from blackboard.types import Limits
+from blackboard.webhooks import Webhooks
 from registry import Registry, schema
 
 if TYPE_CHECKING:
@@ -254,6 +255,15 @@ class Keeping(ABC):
             ArbiterError: not started.
         """
         return Subscriptions(self.board)
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The outgoing webhooks of the board, to set, list and remove; see ``docs/subscriptions.md``.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Webhooks(self.board)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -10,7 +10,7 @@
 * :mod:`blackboard.timings`, :mod:`blackboard.tracing`, :mod:`blackboard.current`: how long things took in this process, its
   spans, and whose attempt is at work, for whoever tells operators.
 * :mod:`blackboard.events`, :mod:`blackboard.feed`, :mod:`blackboard.feed_since`, :mod:`blackboard.subscriptions`: typed
-  CloudEvents, following them, what was missed, and handing each to somebody whoever dies.
+  CloudEvents, following them, what was missed, and handing each to somebody whoever dies; :mod:`blackboard.webhooks`.
 * :mod:`blackboard.catalog`, :mod:`blackboard.lessons`: storage primitives of the registry, and what it learnt from use.
 * :mod:`blackboard.engine`: what a URL stands for; the supervised local server.
 * :mod:`blackboard.types`, :mod:`blackboard.errors`: the records and the error tree all rooms share.

@@ -133,6 +133,11 @@ def standings(shard: Shard) -> list[str]:
     return [f"{shard.prefix}standing:{name}" for name in ("defs", "state", "due")]
 
 
+def webhooks(shard: Shard) -> list[str]:
+    """The keys of the board's outgoing webhooks, beside its schedules and in their shape; nothing is ever due."""
+    return [f"{shard.prefix}webhook:{name}" for name in ("defs", "state", "due")]
+
+
 def quotas(namespace: str, board: str) -> str:
     """The hash of the board's quotas as they were given; each shard has its part of them."""
     return f"arb:{{{namespace}/{board}}}:quotas"

@@ -177,7 +177,7 @@ class Subscriptions:
         return None if text is None else _Made.model_validate_json(text)
 
     async def _standing(self, made: _Made) -> Subscribed:
-        total = {"waiting": 0, "held": 0, "consumers": 0, "done": 0, "lost": 0}
+        total = dict.fromkeys(("waiting", "held", "consumers", "done", "lost"), 0)
         oldest: list[int] = []
         for shard in self._board.shards:
             raw = await self._board.repeated(lambda s=shard: self._client.hget(s.subscriptions, made.name + ":"))
@@ -200,7 +200,7 @@ class Subscriptions:
         if oldest:
             seconds, micros = await self._board.repeated(lambda: self._client.time())
             lag = max(0.0, round(seconds + micros / 1_000_000 - min(oldest) / 1000, 3))
-        return Subscribed(**made.model_dump(exclude={"id"}), lag_seconds=lag, **total)
+        return Subscribed.model_validate({**made.model_dump(exclude={"id"}), "lag_seconds": lag, **total})
 
     async def _run(self, name: str, shard: _keys.Shard, *args: str | int) -> Any:
         script, board = _script.load(name), self._board
@@ -227,7 +227,8 @@ class Subscriber(Subscriptions):
         super().__init__(board)
         if not 1 <= lease_seconds <= LONGEST_LEASE_SECONDS:
             raise BadInput("lease_seconds", lease_seconds, f"Give 1 to {LONGEST_LEASE_SECONDS:g}.")
-        self._wanted, self._after, self._lease = wanted, after, int(lease_seconds * 1000)
+        self._wanted, self._lease = wanted, int(lease_seconds * 1000)
+        self._after: Begin = after
         self._consumer = secrets.token_hex(8)
         self._made: _Made | None = None
         self._stirring: AsyncGenerator[set[int], None] | None = None
@@ -282,10 +283,12 @@ class Subscriber(Subscriptions):
             await self._tell(self._current.shard, self._current.mark)
             self._current = None
 
-    async def renew(self) -> None:
-        """Hold what was handed out for another lease."""
-        if self._current is not None:
-            await self._tell(self._current.shard)
+    async def renew(self) -> bool:
+        """Hold what was handed out for another lease. False: the lease was over, and another consumer gets it."""
+        if self._current is not None and not await self._tell(self._current.shard):
+            self._current = None
+            return False
+        return True
 
     async def close(self) -> None:
         """Give back what this consumer was not done with."""
@@ -315,10 +318,11 @@ class Subscriber(Subscriptions):
             self._stirring = None
             raise
 
-    async def _tell(self, shard: _keys.Shard, *marks: str) -> None:
+    async def _tell(self, shard: _keys.Shard, *marks: str) -> bool:
         known, *_ = await self._run("subscription_next", shard, *self._said(self._lease, 0), *marks)
         if not known:  # the lease was over, and another consumer may have what is left
             self._batch.clear()
+        return bool(known)
 
     async def _fill(self, shard: _keys.Shard) -> bool:
         """Hold what comes next on a shard; whether there may be more although nothing came."""

@@ -66,6 +66,7 @@ def build() -> Parser:
     parser_runs.look(commands)
     parser_board.audit(commands)
     parser_board.subscriptions(commands)
+    parser_board.webhooks(commands)
     commands.group("stop, and go on")
     parser_runs.stop(commands)
     parser_runs.dead(commands)

@@ -32,6 +32,7 @@ from arbiter.http import (
     schemas,
     standing,
     subscriptions,
+    webhooks,
 )
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
@@ -107,6 +108,9 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("GET", "/v1/audit", "audit:read", operating.audit),
     ("GET", "/v1/subscriptions", "runs:read", subscriptions.listing),
     ("POST", "/v1/subscriptions/{name}/remove", "runs:write", subscriptions.remove),
+    ("GET", "/v1/webhooks", "webhooks:write", webhooks.listing),
+    ("POST", "/v1/webhooks", "webhooks:write", webhooks.put),
+    ("POST", "/v1/webhooks/{name}/remove", "webhooks:write", webhooks.remove),
 )
 """Method, path, the scope it takes, and what answers. ``/metrics`` takes ``metrics:read``, ``/v1/token`` any token;
 ``/live``, ``/ready`` and the files of the console take nothing."""

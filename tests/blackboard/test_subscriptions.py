@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from typing import Any
 
@@ -130,6 +131,39 @@ async def test_what_the_dead_held_is_taken_over_when_the_lease_is_over_and_not_b
         assert await quiet(events)
 
 
+CONSUMER = """
+import asyncio, sys
+from blackboard.board import Board
+
+async def main():
+    async with await Board.open(sys.argv[1], board=sys.argv[2]) as board:
+        events = board.subscribe("s", kinds=["run.accepted"], lease_seconds=1)
+        for _ in range(2):
+            print((await anext(events)).run_id, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_is_killed_leaves_what_it_was_not_done_with(
+    redis_board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "RECONCILE_SECONDS", 0.2)
+    await Subscriptions(redis_board).add(Subscription(name="s", kinds=("run.accepted",)))
+    runs = [await redis_board.submit(f"r{number}") for number in range(3)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CONSUMER, redis_board.engine.url, redis_board.name, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert [(await process.stdout.readline()).decode().strip() for _ in range(2)] == runs[:2]
+    process.kill()
+    await process.wait()
+    async with redis_board.subscribe("s", kinds=["run.accepted"]) as events:
+        assert [event.run_id for event in await some(events, 2)] == runs[1:]
+        assert await quiet(events)
+
+
 async def test_two_consumers_share_and_no_run_is_with_both_at_a_time(play: Play) -> None:
     held: dict[str, Subscriber] = {}
     found: dict[int, list[Event]] = {0: [], 1: []}
@@ -188,13 +222,26 @@ async def test_whoever_comes_too_late_goes_on_with_nothing_that_another_has(play
         runs = [await play.board.submit(f"r{number}") for number in range(3)]
         assert (await anext(late)).run_id == runs[0]
         await play.clock.advance(4)
-        await late.renew()
+        assert await late.renew()
         await play.clock.advance(4)
         assert await quiet(other)
         await play.clock.advance(1)
         await play.board.submit("wakes")
         assert (await anext(other)).run_id == runs[0]
         assert await quiet(late)
+
+
+async def test_what_was_held_too_long_is_not_done_with_by_coming_back_for_the_next(play: Play) -> None:
+    async with play.board.subscribe("s", kinds=RUNS, lease_seconds=5) as late:
+        run = await play.board.submit("go")
+        assert (await anext(late)).run_id == run
+        await play.clock.advance(5)
+        async with play.board.subscribe("s", kinds=["run.*"]) as other:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await anext(other)
+        assert not await late.renew()
+        assert await quiet(late) is False, "it comes again"
 
 
 async def test_replies_that_are_lost_cost_nothing(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
