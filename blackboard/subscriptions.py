@@ -189,7 +189,7 @@ class Subscriptions:
             rows = await self._board.repeated(
                 lambda s=shard, a=after: self._client.xrange(s.feed, min=a, count=COUNTED)
             )
-            waiting = [at for at, fields in rows if _fits(made.kinds, fields["type"])]
+            waiting = [at for at, fields in rows if fits(made.kinds, fields["type"])]
             total["waiting"] += len(waiting)
             total["held"] += len(held)
             total["consumers"] += len(state["con"])
@@ -379,5 +379,6 @@ class Subscriber(Subscriptions):
         )  # fmt: skip
 
 
-def _fits(kinds: Sequence[str], kind: str) -> bool:
+def fits(kinds: Sequence[str], kind: str) -> bool:
+    """Whether a type of events is among the kinds that are meant."""
     return any(kind == one or (one.endswith("*") and kind.startswith(one[:-1])) for one in kinds)

@@ -7,10 +7,12 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from arbiter.http import bodies, streams
-from arbiter.http.access import tenant_of
+from arbiter.http.access import LOCAL, tenant_of
 from arbiter.http.asked import Asked
 from arbiter.http.problems import Forbidden
+from blackboard import events
 from blackboard.errors import UnknownRecord
+from blackboard.subscriptions import fits
 from blackboard.types import Record
 from blackboard.webhooks import Hooked, Webhook, Webhooks
 
@@ -32,12 +34,13 @@ async def listing(asked: Asked) -> Response:
 
 
 async def put(asked: Asked) -> Response:
-    """Send events from now on, or on new terms."""
+    """Send events from now on, or on new terms. The token must see what is sent."""
     bodies.options(asked.request)
     said = await bodies.model(asked.request, _Put)
     if asked.token.tenant is not None:
         said = said.model_copy(update={"tenant": tenant_of(asked.token, said.tenant, asked.token.tenant)})
     wanted = bodies.checked(Webhook, said.model_dump())
+    _sees(asked, wanted)
     webhooks = Webhooks(asked.board)
     there = await webhooks.get(wanted.name)
     if there is not None and not _mine(asked, there):
@@ -53,6 +56,22 @@ async def remove(asked: Asked) -> Response:
     if not await Webhooks(asked.board).remove(name, tenant=asked.token.tenant, by=asked.by):
         raise UnknownRecord("UNKNOWN", f"no webhook {name} on this board")
     return JSONResponse({"name": name, "status": "removed"})
+
+
+def _sees(asked: Asked, wanted: Webhook) -> None:
+    """Refuse to send somewhere what the token does not open.
+
+    Raises:
+        Forbidden: it lacks a scope, or does not open the entries of groups and sessions, which are sent too.
+    """
+    of_entries = any(kind.startswith("entry.") and fits(wanted.kinds, kind) for kind in events.TYPES)
+    for scope in ("runs:read", *(("entries:read",) if of_entries else ())):
+        if scope not in asked.token.scopes:
+            raise Forbidden(f"This token lacks the scope {scope}, and the webhook would be sent that.", scope)
+    if of_entries and asked.token.tenant is None and asked.token.id != LOCAL:
+        raise Forbidden(
+            "Events of entries of all scopes take the command; a token confined to a tenant sends those of it."
+        )
 
 
 def _mine(asked: Asked, one: Hooked) -> bool:

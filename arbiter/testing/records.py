@@ -2,7 +2,7 @@
 
 A person permits a request that would carry a secret, and approves a task; tasks wait for something outside; needs that
 capabilities served are learnt and forgotten; what somebody wrote is erased; what counts no more leaves a log; what is held under
-a lease is confirmed or given back; a peer is heard of.
+a lease is confirmed or given back; a peer is heard of; an event is handed out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blackboard.callbacks import LEAST_SECONDS
 from blackboard.compaction import compact
 from blackboard.entry_taking import LEASE_SECONDS
 from blackboard.erasure import erase
-from blackboard.errors import Conflict, Fenced, LeaseLost, ScriptRefused
+from blackboard.errors import Conflict, Fenced, LeaseLost, ScriptRefused, UnknownRecord
 from blackboard.events import Author
 from blackboard.lessons import Lessons
 from blackboard.peers import Peers
@@ -174,3 +174,16 @@ async def heard(a: Arbiter) -> JsonValue:
     await peers.leave("mcp:files", "two")
     # A copy that comes late may say again what holds no more, as a process that lives would.
     return [f"{each.peer} {each.process}" for each in (await peers.heard()).said if each.state == "up"]
+
+
+async def subscribed(a: Arbiter) -> JsonValue:
+    """Somebody follows all runs, is done with one event, and follows them no more."""
+    while True:
+        try:
+            async with a.subscribe("desk", kinds=["run.accepted"], after="beginning", lease_seconds=1) as events:
+                event = await anext(events)
+                await events.done()
+            await a.subscriptions.remove("desk")
+            return event.kind
+        except UnknownRecord:  # another life has removed it
+            continue

@@ -83,14 +83,13 @@ local function of_tenant(run)
 end
 
 local more, seen = 0, {}
-if lease > 0 and most > 0 and #mine == 0 and others < CONSUMERS then
+if lease > 0 and most > 0 and others < CONSUMERS then
   local aside = {}
   for _, one in ipairs(s.back) do
     if #mine < most and not busy[one[2]] then
       mine[#mine + 1] = one
     else
       aside[#aside + 1] = one
-      if one[2] ~= '' then busy[one[2]] = true end
     end
   end
   s.back = aside

@@ -362,12 +362,19 @@ async def test_webhooks_are_set_listed_and_removed_over_http_and_sent_by_whoever
 
 
 async def _as_tenant(site: Site, body: dict[str, Any]) -> None:
-    acme = site.client(await site.token("webhooks:write", tenant="acme"))
+    blind = site.client(await site.token("webhooks:write"))
+    assert (await blind.post("/v1/webhooks", json=body)).json()["scope"] == "runs:read"
+    runs = site.client(await site.token("webhooks:write", "runs:read"))
+    for kinds in (["entry.posted"], ["*"], ["ent*"]):
+        assert (await runs.post("/v1/webhooks", json={**body, "kinds": kinds})).json()["scope"] == "entries:read"
+    both = site.client(await site.token("webhooks:write", "runs:read", "entries:read"))
+    assert (await both.post("/v1/webhooks", json={**body, "kinds": ["*"]})).status_code == 403
+    acme = site.client(await site.token("webhooks:write", "runs:read", "entries:read", tenant="acme"))
     assert (await acme.get("/v1/webhooks")).json() == {"webhooks": []}
     assert (await acme.post("/v1/webhooks", json=body)).status_code == 403, "the name is taken"
     assert (await acme.post("/v1/webhooks/h/remove")).status_code == 404
     assert (await acme.post("/v1/webhooks", json={**body, "name": "i", "tenant": "other"})).status_code == 403
-    assert (await acme.post("/v1/webhooks", json={**body, "name": "i"})).json()["tenant"] == "acme"
+    assert (await acme.post("/v1/webhooks", json={**body, "name": "i", "kinds": ["*"]})).json()["tenant"] == "acme"
     reader = site.client(await site.token("runs:read", "runs:write"))
     assert (await reader.get("/v1/webhooks")).status_code == 403
 

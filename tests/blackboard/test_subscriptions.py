@@ -13,6 +13,7 @@ from strict import Play, done, killed, spec, watched_play
 
 from blackboard import feed
 from blackboard.board import Board
+from blackboard.ending import end
 from blackboard.errors import BadInput, Conflict, ScriptRefused, UnknownRecord
 from blackboard.events import Event
 from blackboard.retention import retire
@@ -188,11 +189,10 @@ async def test_two_consumers_share_and_no_run_is_with_both_at_a_time(play: Play)
     ):
         runs = await work(play, 10)
         consumers = [asyncio.create_task(consume(number, each)) for number, each in enumerate((one, other))]
-        async with asyncio.timeout(30):
-            await over.wait()
-        for each in consumers:
-            each.cancel()
-        await asyncio.gather(*consumers, return_exceptions=True)
+        ended = asyncio.create_task(over.wait())
+        await asyncio.wait({ended, *consumers}, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        await end([ended, *consumers])
+    assert over.is_set(), consumers
     assert all(found.values()), "one did everything"
     for run in runs:
         log = [event.id for event in await play.board.history(run) if event.kind != "task.completed"]
@@ -212,6 +212,21 @@ async def test_a_run_one_consumer_is_at_does_not_keep_the_others_from_another(pl
         assert [event.run_id for event in await some(other, 1)] == [quick]
         assert await quiet(other)
         assert [event.id for event in await some(one, 2)] == [f"{slow}:2", f"{slow}:3"]
+
+
+async def test_what_waited_for_the_dead_follows_what_the_dead_held(play: Play) -> None:
+    dead = play.board.subscribe("s", kinds=RUNS, lease_seconds=5)
+    await dead.start()
+    run = await play.board.submit("go")
+    assert (await anext(dead)).run_id == run
+    await play.board.cancel_run(run)
+    async with play.board.subscribe("s", kinds=RUNS) as events:
+        assert await quiet(events)
+        (now,) = await Subscriptions(play.board).list()
+        assert (now.held, now.waiting, now.consumers) == (3, 0, 1)
+        await play.clock.advance(5)
+        wakes = await play.board.submit("wakes")
+        assert [event.id for event in await some(events, 4)] == [f"{run}:1", f"{run}:2", f"{run}:3", f"{wakes}:1"]
 
 
 async def test_whoever_comes_too_late_goes_on_with_nothing_that_another_has(play: Play) -> None:
@@ -242,6 +257,18 @@ async def test_what_was_held_too_long_is_not_done_with_by_coming_back_for_the_ne
                     await anext(other)
         assert not await late.renew()
         assert await quiet(late) is False, "it comes again"
+
+
+async def test_what_was_handled_too_late_is_done_with_where_nobody_else_has_it_yet(play: Play) -> None:
+    async with play.board.subscribe("s", kinds=["run.acc*"], lease_seconds=5) as late:
+        run = await play.board.submit("go")
+        assert (await anext(late)).run_id == run
+        await play.clock.advance(5)
+        async with play.board.subscribe("s", kinds=["run.acc*"]) as other:
+            assert (await anext(other)).run_id == run
+        await late.done()
+        (now,) = await Subscriptions(play.board).list()
+        assert (now.done, now.held) == (1, 0)
 
 
 async def test_replies_that_are_lost_cost_nothing(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +370,7 @@ async def test_one_that_is_removed_hands_out_nothing_more(board: Board) -> None:
         assert not await subscriptions.remove("s")
         await subscriptions.add(Subscription(name="s"))  # another of that name
         with pytest.raises(UnknownRecord):
-            await anext(events)
+            await some(events, 1)
     assert [one.name for one in await subscriptions.list()] == ["s"]
 
 
