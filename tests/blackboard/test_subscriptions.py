@@ -14,6 +14,7 @@ from strict import Play, done, killed, spec, watched_play
 from blackboard import feed
 from blackboard.board import Board
 from blackboard.ending import end
+from blackboard.entries import Entries
 from blackboard.errors import BadInput, Conflict, ScriptRefused, UnknownRecord
 from blackboard.events import Event
 from blackboard.retention import retire
@@ -300,7 +301,7 @@ async def test_what_was_trimmed_before_it_was_handed_out_is_said(play: Play) -> 
         gap, newest = await some(events, 2)
         assert isinstance(gap, Gap)
         assert (gap.data.reason, gap.data.subscription, gap.type) == ("trimmed", "s", "dev.arbiter.subscription.gap.v1")
-        assert found[-1].time <= gap.data.since <= gap.data.until <= newest.time
+        assert found[-1].time <= gap.data.since <= newest.time <= gap.data.until
         assert newest.kind == "run.accepted"
         (now,) = await Subscriptions(play.board).list()
         assert (now.lost, now.lag_seconds) == (1, 0)
@@ -344,6 +345,19 @@ async def test_only_the_kinds_and_the_tenant_that_are_meant_come(play: Play) -> 
             ("run.accepted", run), ("task.posted", run),
         ]  # fmt: skip
         assert await quiet(events)
+
+
+async def test_entries_of_a_tenants_scope_are_the_tenants_and_those_of_other_scopes_nobodys(board: Board) -> None:
+    async with (
+        board.subscribe("theirs", kinds=["entry.posted"], tenant="acme") as theirs,
+        board.subscribe("all", kinds=["entry.*"]) as everything,
+    ):
+        for scope in ("session:desk", "tenant:other", "tenant:acme"):
+            await Entries(board, scope).post("notes.one", {"in": scope})
+        (event,) = await some(theirs, 1)
+        assert (event.run_id, event.data.content) == ("tenant:acme", {"in": "tenant:acme"})
+        assert await quiet(theirs)
+        assert len(await some(everything, 3)) == 3
 
 
 async def test_what_is_meant_is_checked_and_the_same_for_all(board: Board) -> None:
@@ -408,6 +422,49 @@ async def test_a_board_has_only_so_many(play: Play) -> None:
     with pytest.raises(ScriptRefused, match="256 subscriptions; remove one"):
         await subscriptions.add(Subscription(name="more"))
     await subscriptions.add(Subscription(name="s7"))  # is there
+
+
+async def tell(play: Play, run: str, count: int = 1) -> None:
+    """Volatile events of a run, told by the feed alone."""
+    client: Any = play.board.client
+    for number in range(count):
+        fields = {
+            "type": "task.ready",
+            "subject": f"{run}/t",
+            "id": f"{run}/t:{number}",
+            "run": run,
+            "at": "",
+            "data": "",
+        }
+        await client.xadd(play.shard.feed, fields)
+
+
+async def test_only_so_much_waits_for_a_consumer_while_others_pass(play: Play) -> None:
+    async with play.board.subscribe("s") as slow, play.board.subscribe("s") as quick:
+        await tell(play, "r1")
+        await anext(slow)
+        await tell(play, "r1", 256)
+        await tell(play, "r2")
+        assert [event.run_id for event in await some(quick, 1)] == ["r2"]
+        await tell(play, "r1")
+        await tell(play, "r3")
+        assert await quiet(quick)
+        (now,) = await Subscriptions(play.board).list()
+        assert (now.held, now.waiting) == (257, 2)
+        assert [event.run_id for event in await some(slow, 258)] == ["r1"] * 257 + ["r3"]
+    await play.wipe()
+
+
+async def test_only_so_many_hold_something_at_a_time(play: Play) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        many = [await stack.enter_async_context(play.board.subscribe("s")) for _ in range(33)]
+        for number, each in enumerate(many[:-1]):
+            await tell(play, f"r{number}")
+            await anext(each)
+        await tell(play, "another")
+        assert await quiet(many[-1])
+        assert (await some(many[0], 1))[0].run_id == "another"
+    await play.wipe()
 
 
 async def test_a_subscription_outlives_the_servers_death(board_name: str) -> None:
