@@ -600,7 +600,8 @@ assert [event.kind for event in log] == [
 
 `stream` and `arbiter events --run RUN --follow` begin with the log, go on as events happen, and end after `run.completed`;
 volatile events are in it from the moment one starts to listen. `history` and `arbiter events --run RUN` give the log alone.
-`arbiter events --follow` without a run follows the whole board, best effort; a [subscription](subscriptions.md) leaves nothing out.
+`arbiter events --follow` without a run follows the whole board, best effort; a
+[subscription](subscriptions.md) leaves nothing out.
 
 ## Envelope
 
