@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from blackboard.quotas import Quota
     from blackboard.retention import Retention
     from blackboard.standing import Standing
+    from blackboard.subscriptions import Gap, Subscription
     from blackboard.taint import TaintPolicy
     from blackboard.triggers import AgendaTerms, Query, Trigger
     from blackboard.types import Completion, Failure, Limits, RetryPolicy, RetryRule, Status, Usage
+    from blackboard.webhooks import Webhook
     from registry import Capability, CapabilityLimits, Example, Grants, Manifest, TopicGrants, capability
     from wrapper.context import TaskContext, current_task
     from wrapper.failing import Permanent, RetryLater
@@ -85,6 +87,7 @@ _HOMES = {
     "Entry": "blackboard.entry",
     "Example": "registry",
     "Failure": "blackboard.types",
+    "Gap": "blackboard.subscriptions",
     "Grants": "registry",
     "Inquiry": "arbiter.inquiry",
     "IsolationUnavailable": "blackboard.errors",
@@ -115,6 +118,7 @@ _HOMES = {
     "Stale": "blackboard.errors",
     "Standing": "blackboard.standing",
     "Status": "blackboard.types",
+    "Subscription": "blackboard.subscriptions",
     "TaintPolicy": "blackboard.taint",
     "TaskContext": "wrapper.context",
     "TopicGrants": "registry",
@@ -122,6 +126,7 @@ _HOMES = {
     "Unconfirmed": "blackboard.errors",
     "UnknownRecord": "blackboard.errors",
     "Usage": "blackboard.types",
+    "Webhook": "blackboard.webhooks",
     "capability": "registry",
     "current_task": "wrapper.context",
 }
@@ -152,6 +157,7 @@ __all__ = [
     "Entry",
     "Example",
     "Failure",
+    "Gap",
     "Grants",
     "Inquiry",
     "IsolationUnavailable",
@@ -183,6 +189,7 @@ __all__ = [
     "Stale",
     "Standing",
     "Status",
+    "Subscription",
     "TaintPolicy",
     "TaskContext",
     "TopicGrants",
@@ -190,6 +197,7 @@ __all__ = [
     "Unconfirmed",
     "UnknownRecord",
     "Usage",
+    "Webhook",
     "capability",
     "current_task",
     "events",

@@ -25,8 +25,10 @@ from blackboard.schedule import CatchUp, Overlap, Scheduled
 from blackboard.schedules import Schedules
 from blackboard.standing import Standings
 from blackboard.strategies import Rate
+from blackboard.subscriptions import LEASE_SECONDS, Begin, Subscriber, Subscriptions
 from blackboard.tokens import Tokens
 from blackboard.types import Limits
+from blackboard.webhooks import Webhooks
 from registry import Registry, schema
 
 if TYPE_CHECKING:
@@ -232,6 +234,36 @@ class Keeping(ABC):
             ArbiterError: not started.
         """
         return Standings(self.board)
+
+    def subscribe(
+        self,
+        name: str,
+        *,
+        kinds: Sequence[str] = ("*",),
+        tenant: str | None = None,
+        after: Begin = "now",
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> Subscriber:
+        """A consumer of a durable subscription to the events of the board. See :meth:`blackboard.board.Board.subscribe`."""
+        return self.board.subscribe(name, kinds=kinds, tenant=tenant, after=after, lease_seconds=lease_seconds)
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """The durable subscriptions of the board, to add, list and remove; see ``docs/subscriptions.md``.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Subscriptions(self.board)
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """The outgoing webhooks of the board, to set, list and remove; see ``docs/subscriptions.md``.
+
+        Raises:
+            ArbiterError: not started.
+        """
+        return Webhooks(self.board)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -121,8 +121,10 @@ class Serving:
             self._keep(worker.run, worker.name)
 
         if "arbiter" in self.roles:
+            from arbiter.delivering import Delivery
             from arbiter.planner import Planner
             from arbiter.standing_runs import StandingRuns
+            from wrapper.addresses import authorities, networks
 
             planner = Planner(
                 registry, self.model, spending=self.spending, strategies=self._options["strategies"],
@@ -132,6 +134,8 @@ class Serving:
             )  # fmt: skip
             employ("arbiter", [STEP_LANE], planner.handle)
             self._keep(StandingRuns(board).run, "standing")
+            private = networks(self._options["private_addresses"])
+            self._keep(Delivery(board, self._known_secrets, private, authorities()).run, "webhooks")
         if "fabricator" in self.roles:
             from arbiter.fabrications import FABRICATOR_LANE
             from fabricator import Fabricator

@@ -10,8 +10,8 @@
   due.
 * :mod:`blackboard.timings`, :mod:`blackboard.tracing`, :mod:`blackboard.current`: how long things took in this process, its
   spans, and whose attempt is at work, for whoever tells operators.
-* :mod:`blackboard.events`, :mod:`blackboard.feed`, :mod:`blackboard.feed_since`: typed CloudEvents, following them, and what was
-  missed.
+* :mod:`blackboard.events`, :mod:`blackboard.feed`, :mod:`blackboard.feed_since`, :mod:`blackboard.subscriptions`: typed
+  CloudEvents, following them, what was missed, and handing each to somebody whoever dies; :mod:`blackboard.webhooks`.
 * :mod:`blackboard.catalog`, :mod:`blackboard.lessons`, :mod:`blackboard.example_needs`: storage primitives of the registry, what
   it learnt from use, and what models wrote for it.
 * :mod:`blackboard.engine`: what a URL stands for; the supervised local server.

@@ -35,6 +35,7 @@ class Shard:
         self.confirmed = self.prefix + "confirmed"
         self.topics = self.prefix + "topics"
         self.triggers = self.prefix + "triggers"
+        self.subscriptions = self.prefix + "subs"
         self._call = [self.prefix + name for name in ("tasks", "data", "lease", "due", "ev", "runs")]
 
     def lane(self, lane: str) -> list[str]:
@@ -94,6 +95,10 @@ class Shard:
         keys = [*self._call, f"{prefix}run:{run_id}:log", f"{prefix}run:{run_id}:open"]
         return [*keys, self.outcomes, self.use] if counted else keys
 
+    def declare_subscriptions(self) -> list[str]:
+        """KEYS of a script of subscriptions."""
+        return [*self.fixed, self.subscriptions]
+
     def agenda(self, run_id: str) -> list[str]:
         """A run's agenda, what waits on it, and what is still to be made of its entries."""
         return [f"{self.prefix}run:{run_id}:{name}" for name in ("agenda", "waiting", "more")]
@@ -126,6 +131,11 @@ def schedules(shard: Shard) -> list[str]:
 def standings(shard: Shard) -> list[str]:
     """The keys of the board's standing watches, beside its schedules and in their shape; nothing is ever due."""
     return [f"{shard.prefix}standing:{name}" for name in ("defs", "state", "due")]
+
+
+def webhooks(shard: Shard) -> list[str]:
+    """The keys of the board's outgoing webhooks, beside its schedules and in their shape; nothing is ever due."""
+    return [f"{shard.prefix}webhook:{name}" for name in ("defs", "state", "due")]
 
 
 def quotas(namespace: str, board: str) -> str:

@@ -53,6 +53,9 @@ kind                    subject, and what is in ``detail``
 ``entries.compacted``   a scope, before anything is taken out of its log
 ``schema.set``          a pattern of topics: what contents on them must look like, in every scope of the board
 ``schema.removed``      the same
+``webhook.set``         a webhook; its terms: before events are sent there
+``webhook.removed``     the same
+``webhook.disabled``    the same: its receiver said that it is gone
 ======================  ====================================================================================================
 """
 
@@ -88,7 +91,7 @@ KINDS = (
     "task.refused", "task.answered", "callback.answered", "callback.refused",
     "letters.discarded", "activation.promoted", "activation.blocked",
     "activation.unblocked", "activation.rerated", "entries.erased", "entries.compacted",
-    "schema.set", "schema.removed", "version.tried",
+    "schema.set", "schema.removed", "version.tried", "webhook.set", "webhook.removed", "webhook.disabled",
 )  # fmt: skip
 FOLLOW_SECONDS = 1.0
 """How often :meth:`Audit.follow` looks."""
@@ -115,6 +118,9 @@ Kind = Literal[
     "grants.exceeded",
     "entries.erased",
     "entries.compacted",
+    "webhook.set",
+    "webhook.removed",
+    "webhook.disabled",
 ]
 """What is put on record by itself; the rest is written by the scripts that do it."""
 _USES: tuple[Kind, ...] = ("token.refused", "secret.used", "grants.used", "grants.exceeded")

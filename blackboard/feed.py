@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
@@ -56,7 +56,7 @@ class Feed:
     def __init__(self, engine: Engine, shards: Sequence[_keys.Shard], source: str) -> None:
         self._engine, self._shards, self._source = engine, shards, source
         self._listeners: dict[str, set[asyncio.Queue[Entry]]] = defaultdict(set)
-        self._everything: set[asyncio.Queue[tuple[_keys.Shard, Entry]]] = set()
+        self._everything: set[Callable[[tuple[_keys.Shard, Entry]], object]] = set()
         self._tailers: dict[int, asyncio.Task[None]] = {}
         self._client: redis.asyncio.Redis | None = None
         self._started = asyncio.Lock()
@@ -106,7 +106,7 @@ class Feed:
                     queue.put_nowait(entry)
                     wanted = True
                 for everything in self._everything:
-                    everything.put_nowait((shard, entry))
+                    everything((shard, entry))
             # Each reply costs more than the entries in it, so a feed is read in bites. What somebody here waits for is
             # handed on at once, as long as that does not happen too often.
             now = time.monotonic()
@@ -329,11 +329,35 @@ class Feed:
         finally:
             self._unlisten(run_id, queue)
 
+    async def stirring(self) -> AsyncGenerator[set[int], None]:
+        """Numbers of the shards whose feed may have something new: all the first time, and after a silence all the same."""
+        await self._start(self._shards)
+        stirred, some = {shard.number for shard in self._shards}, asyncio.Event()
+
+        def stir(told: tuple[_keys.Shard, Entry]) -> None:
+            stirred.add(told[0].number)
+            some.set()
+
+        self._everything.add(stir)
+        try:
+            while True:
+                found = set(stirred)
+                stirred.clear()
+                some.clear()
+                yield found
+                try:
+                    async with asyncio.timeout(RECONCILE_SECONDS):
+                        await some.wait()
+                except TimeoutError:
+                    stirred.update(shard.number for shard in self._shards)
+        finally:
+            self._everything.discard(stir)
+
     async def follow(self, board: Board) -> AsyncGenerator[Event, None]:
         """Every event of the board from now on, with the data of those that are in a log. Best effort."""
         await self._start(self._shards)
         queue: asyncio.Queue[tuple[_keys.Shard, Entry]] = asyncio.Queue()
-        self._everything.add(queue)
+        self._everything.add(queue.put_nowait)
         try:
             while True:
                 shard, (position, fields) = await queue.get()
@@ -349,7 +373,7 @@ class Feed:
                 for found, stored in entries:
                     yield events.parse(found, stored, run_id, self._source)
         finally:
-            self._everything.discard(queue)
+            self._everything.discard(queue.put_nowait)
 
 
 async def _read(connection: Any, key: str, after: str, seconds: float) -> list[Entry]:

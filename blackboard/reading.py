@@ -13,6 +13,7 @@ from blackboard._calling import Calling
 from blackboard.errors import UnknownRecord
 from blackboard.events import Event
 from blackboard.lately import Ended
+from blackboard.subscriptions import LEASE_SECONDS, Begin, Subscriber, Subscription
 from blackboard.types import RunSummary, summarise
 
 Stands = Literal["blocked", "ready", "running", "delayed", "waiting"]
@@ -84,6 +85,33 @@ class Reading(Calling):
             ValueError: ``after`` is no sequence.
         """
         return self.feed.watch(self, run_id, after, volatile)
+
+    def subscribe(
+        self,
+        name: str,
+        *,
+        kinds: Sequence[str] = ("*",),
+        tenant: str | None = None,
+        after: Begin = "now",
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> Subscriber:
+        """A consumer of a durable subscription: an asynchronous iterator of the events of all runs and scopes.
+
+        Each event comes at least once, to one of the consumers of that name, and is done with when its consumer comes back for
+        the next. Those of a run come in order; between runs there is none. Use it in ``async with``, so that what it holds when
+        it ends is not kept until its lease is over.
+
+        Args:
+            name: of the subscription; it is made when there is none, and stays until it is removed.
+            kinds: types of events, as ``task.completed``, or how they begin, as ``run.*``.
+            tenant: whose runs and scope are meant. Default: everybody's.
+            after: ``beginning`` starts a new one with the oldest events that the board's feeds still have.
+            lease_seconds: how long an event may take before another consumer gets it, 1 to 86,400.
+
+        Raises:
+            BadInput: malformed, or a kind that there is not.
+        """
+        return Subscriber(self, Subscription(name=name, kinds=tuple(kinds), tenant=tenant), after, lease_seconds)
 
     async def outcomes(self) -> dict[str, int]:
         """Completions counted per capability version: ``name|content hash|status`` to a number."""

@@ -33,6 +33,7 @@ SCOPES: Mapping[str, str] = {
     "limits:read": "budgets and quotas",
     "metrics:read": "metrics of the process and the board",
     "audit:read": "the audit",
+    "webhooks:write": "outgoing webhooks: see, set and remove them",
 }
 """What a token may do. They include nothing of each other."""
 GROUP = "group:"

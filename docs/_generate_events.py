@@ -578,7 +578,8 @@ This page is made from the models in `blackboard/events.py` by `docs/_generate_e
 
 A run's **log** holds its history with all data, for as long as the run is kept. The shard's **feed** names every event, adds
 those that only matter while they happen ({{volatile}}), and keeps about the last
-100,000; it tells readers that there is something to read. Nothing depends on the feed: a reader that missed it reads the log.
+100,000; it tells readers that there is something to read. No run depends on the feed: a reader that missed it reads the log. Who
+wants the events of all runs, and none left out, [subscribes](subscriptions.md).
 
 ```python
 from arbiter import Arbiter, ScriptedModel
@@ -600,7 +601,8 @@ assert [event.kind for event in log] == [
 
 `stream` and `arbiter events --run RUN --follow` begin with the log, go on as events happen, and end after `run.completed`;
 volatile events are in it from the moment one starts to listen. `history` and `arbiter events --run RUN` give the log alone.
-`arbiter events --follow` without a run follows the whole board, best effort.
+`arbiter events --follow` without a run follows the whole board, best effort; a
+[subscription](subscriptions.md) leaves nothing out.
 
 ## Envelope
 

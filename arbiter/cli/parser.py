@@ -65,6 +65,8 @@ def build() -> Parser:
     commands.group("look at what happened")
     parser_runs.look(commands)
     parser_board.audit(commands)
+    parser_board.subscriptions(commands)
+    parser_board.webhooks(commands)
     commands.group("stop, and go on")
     parser_runs.stop(commands)
     parser_runs.dead(commands)

@@ -74,6 +74,59 @@ in. Adding the same schedule again changes nothing."""
         words.place(parser)
 
 
+def subscriptions(commands: Commands) -> None:
+    text = """\
+Programs that follow the events of all runs under a name, and go on where they were: how many events
+wait, are held by a program and are done with, how far behind it is, and how often some were gone."""
+    subscriptions = words.command(
+        commands, "subscriptions", "arbiter.cli.subscriptions:listing", "list who follows all events", text
+    )
+    words.as_json(subscriptions, "subscriptions, one to a line,")
+    words.place(subscriptions)
+    inner = subscriptions.add_subparsers(metavar="COMMAND")
+    remove = words.command(
+        inner, "remove", "arbiter.cli.subscriptions:remove", "forget a subscription and how far it was", text
+    )
+    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="what was done as JSON")
+    words.place(remove, default=argparse.SUPPRESS)
+
+
+def webhooks(commands: Commands) -> None:
+    text = """\
+Have events sent to an address by the processes that serve the board, as signed CloudEvents, again
+and again until each is taken or too old. What waits to be sent is the subscription webhook.NAME.
+HANDLE names a secret of those processes: whsec_ and base64, as ARBITER_SECRET_HANDLE or in a file."""
+    webhooks = words.command(
+        commands, "webhooks", "arbiter.cli.webhooks:listing", "send events to other programs", text
+    )
+    inner = webhooks.add_subparsers(metavar="COMMAND", required=True)
+    module = "arbiter.cli.webhooks"
+    put = words.command(inner, "set", f"{module}:put", "send events from now on, or on new terms", text)
+    put.add_argument("name", metavar="NAME")
+    put.add_argument("webhook_url", metavar="ADDRESS", help="where to, https://...")
+    put.add_argument("--secret", metavar="HANDLE", required=True, help="of the secret that signs")
+    put.add_argument(
+        "--kinds", metavar="KINDS", default="run.completed", help="run.*,task.completed (default run.completed)"
+    )
+    put.add_argument("--tenant", metavar="NAME", help="only of this tenant (default: of all)")
+    put.add_argument(
+        "--age", metavar="SECONDS", type=words.seconds, default=86_400.0,
+        help="how old an event may become while it is sent again (default 86400)",
+    )  # fmt: skip
+    everything = words.command(inner, "list", f"{module}:listing", "list the webhooks of the board")
+    remove = words.command(inner, "remove", f"{module}:remove", "send nothing more")
+    test = words.command(inner, "test", f"{module}:test", "send one event that tells of nothing, from here")
+    for parser in (remove, test):
+        parser.add_argument("name", metavar="NAME")
+    test.add_argument(
+        "--private", metavar="NETWORK", action="append", default=[], help="may be sent to though not public"
+    )
+    for parser in (put, everything, remove, test):
+        words.as_json(parser, "what is told")
+        words.place(parser)
+
+
 def budgets(commands: Commands) -> None:
     text = """\
 What may be spent at each level, and what was. LEVEL is board, tenant:NAME, run:ID, task:ID,
@@ -146,8 +199,8 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     create.add_argument(
         "--scope", metavar="SCOPE", action="append", required=True,
         help="runs:read, runs:write, entries:read, entries:write, entries:erase, capabilities:read, capabilities:approve, "
-        "tasks:approve, secrets:permit, limits:read, metrics:read, audit:read, or group:NAME for entries of that group; "
-        "may be repeated",
+        "tasks:approve, secrets:permit, limits:read, metrics:read, audit:read, webhooks:write, or group:NAME for entries "
+        "of that group; may be repeated",
     )  # fmt: skip
     create.add_argument("--tenant", metavar="NAME", help="confine it to this tenant")
     create.add_argument("--expires", metavar="SPAN", default="90d", help="12h, 90d, 52w or never (default 90d)")

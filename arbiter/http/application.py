@@ -31,6 +31,8 @@ from arbiter.http import (
     runs,
     schemas,
     standing,
+    subscriptions,
+    webhooks,
 )
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
@@ -104,6 +106,11 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("GET", "/v1/budgets", "limits:read", operating.budgets),
     ("GET", "/v1/quotas", "limits:read", operating.quotas),
     ("GET", "/v1/audit", "audit:read", operating.audit),
+    ("GET", "/v1/subscriptions", "runs:read", subscriptions.listing),
+    ("POST", "/v1/subscriptions/{name}/remove", "runs:write", subscriptions.remove),
+    ("GET", "/v1/webhooks", "webhooks:write", webhooks.listing),
+    ("POST", "/v1/webhooks", "webhooks:write", webhooks.put),
+    ("POST", "/v1/webhooks/{name}/remove", "webhooks:write", webhooks.remove),
 )
 """Method, path, the scope it takes, and what answers. ``/metrics`` takes ``metrics:read``, ``/v1/token`` any token;
 ``/live``, ``/ready`` and the files of the console take nothing."""

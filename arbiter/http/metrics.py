@@ -99,6 +99,20 @@ async def _board(served: Arbiter) -> AsyncGenerator[str, None]:
         [({"subject": one.quota.subject}, one.open_runs) for one in quotas if one.open_runs is not None],
     )  # fmt: skip
 
+    subscribed = await served.subscriptions.list()
+    yield _metric(
+        "arbiter_subscription_waiting", "gauge", "Events that a subscription has not handed out, or that are held.",
+        [({"name": one.name}, one.waiting + one.held) for one in subscribed],
+    )  # fmt: skip
+    yield _metric(
+        "arbiter_subscription_lag_seconds", "gauge", "How long the oldest event of a subscription has waited.",
+        [({"name": one.name}, one.lag_seconds) for one in subscribed],
+    )  # fmt: skip
+    yield _metric(
+        "arbiter_subscription_gaps_total", "counter", "How often events were gone before a subscription handed them out.",
+        [({"name": one.name}, one.lost) for one in subscribed],
+    )  # fmt: skip
+
 
 def _histogram(one: Histogram) -> str:
     return _head(one.name, "histogram", one.help) + "".join(

@@ -171,7 +171,7 @@ async def desk(scene: Scene) -> JsonValue:
         _unbounded, _bounds, _reservations, _calls, _poison, _cancelled, _paused, _noted, _volunteered, _scheduled,
         _retired, _signed, _recorded, _letters, records.permitted, records.approved, records.called_back,
         records.taught, records.forgotten, records.compacted, records.leased, records.heard, records.illustrated,
-        records.tried,
+        records.tried, records.subscribed,
     )  # fmt: skip
     async with scene.arbiter(**options) as a:
         _open.append(a)

@@ -27,7 +27,9 @@ from blackboard.board import Board
 from blackboard.errors import BoardFull
 from wrapper.isolation import detection
 
-_SETTINGS = ("quota_write", "budget_write", "budget_pace", "catalog_peer_said")
+_SETTINGS = (
+    "quota_write", "budget_write", "budget_pace", "catalog_peer_said", "subscribe", "subscription_next", "subscription_remove",
+)  # fmt: skip
 _MIDWAY_SECONDS = 0.01
 """How long after a call its children are killed; parking, handing over and executing take some milliseconds each."""
 
@@ -132,7 +134,8 @@ async def _resend(job: Job, life: Life) -> list[str]:
 
     Not those about a run that was removed, whose idempotency key the board has forgotten with it, nor about a scope that was
     compacted, which has forgotten operations with their facts; not the reservation
-    that lapsed, which takes its amounts anew; and not settings, of which the one that comes last counts.
+    that lapsed, which takes its amounts anew; not settings, of which the one that comes last counts; and not what is about a
+    subscription, which may have been removed.
     """
     gone = [str(args[1]) for script, _, args in life.kept if script.name == "retire_run"]
     gone += [str(args[0]) for script, _, args in life.kept if script.name in ("budget_lapse", "entry_compact")]

@@ -14,6 +14,7 @@ from registry.matching import meaning, related
 
 for _name in (
     "arbiter.dead_letters",
+    "arbiter.delivering",
     "arbiter.display",
     "arbiter.planner",
     "arbiter.schedules",

@@ -2,7 +2,8 @@
 
 A person permits a request that would carry a secret, and approves a task; tasks wait for something outside; needs that
 capabilities served are learnt and forgotten, and so are example needs; what somebody wrote is erased; what counts no more
-leaves a log; what is held under a lease is confirmed or given back; a peer is heard of; versions are tried beside the active one.
+leaves a log; what is held under a lease is confirmed or given back; a peer is heard of; versions are tried beside the active one;
+an event is handed out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from blackboard.callbacks import LEAST_SECONDS
 from blackboard.compaction import compact
 from blackboard.entry_taking import LEASE_SECONDS
 from blackboard.erasure import erase
-from blackboard.errors import BadInput, Conflict, Fenced, LeaseLost, ScriptRefused
+from blackboard.errors import BadInput, Conflict, Fenced, LeaseLost, ScriptRefused, UnknownRecord
 from blackboard.events import Author
 from blackboard.example_needs import ExampleNeeds, Illustrations
 from blackboard.lessons import Lessons
@@ -238,3 +239,16 @@ async def _used(a: Arbiter, version: Version, numbers: range, error: Failure | N
             for claim in await a.board.claim("records", [LANE]):
                 with contextlib.suppress(Fenced):
                     await a.board.complete(claim, claim.completion(status, error=error))
+
+
+async def subscribed(a: Arbiter) -> JsonValue:
+    """Somebody follows all runs, is done with one event, and follows them no more."""
+    while True:
+        try:
+            async with a.subscribe("desk", kinds=["run.accepted"], after="beginning", lease_seconds=1) as events:
+                event = await anext(events)
+                await events.done()
+            await a.subscriptions.remove("desk")
+            return event.kind
+        except UnknownRecord:  # another life has removed it
+            continue

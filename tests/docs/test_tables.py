@@ -80,6 +80,7 @@ def test_the_keys_and_scripts_of_the_board_are_in_their_tables() -> None:
     run += [
         shard.topics,
         shard.triggers,
+        shard.subscriptions,
         *shard.entries("<scope>"),
         shard.rewritten("<scope>"),
         shard.compacted("<scope>"),

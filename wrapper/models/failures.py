@@ -283,7 +283,13 @@ def retry_after(error: BaseException) -> float | None:
     headers = metadata.get("HTTPHeaders") or getattr(response, "headers", None)
     if headers is None:
         return None
-    value = {str(k).lower(): str(v) for k, v in dict(cast("Mapping[str, Any]", headers)).items()}.get("retry-after", "")
+    return seconds_after(
+        {str(k).lower(): str(v) for k, v in dict(cast("Mapping[str, Any]", headers)).items()}.get("retry-after", "")
+    )
+
+
+def seconds_after(value: str) -> float | None:
+    """The seconds from now that a ``Retry-After`` header says; None where it says nothing."""
     try:
         return max(0.0, float(value))
     except ValueError:

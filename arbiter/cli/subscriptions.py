@@ -1,0 +1,51 @@
+"""The commands about durable subscriptions: subscriptions, subscriptions remove."""
+
+from __future__ import annotations
+
+import argparse
+
+from arbiter.cli import OK, options, output
+from blackboard.errors import UnknownRecord
+from blackboard.subscriptions import Subscribed, Subscriptions
+
+
+def listing(arguments: argparse.Namespace) -> int:
+    """List the subscriptions of the board, with how far each is."""
+
+    async def listed(subscriptions: Subscriptions) -> int:
+        found = await subscriptions.list()
+        if not found and not arguments.json:
+            output.note("no subscriptions on this board")
+        for one in found:
+            if arguments.json:
+                output.line(one.model_dump(mode="json"))
+            else:
+                output.text(_line(one))
+        return OK
+
+    return options.on_board(arguments, Subscriptions, listed)
+
+
+def _line(one: Subscribed) -> str:
+    whose = f" of {one.tenant}" if one.tenant else ""
+    lost = f", {one.lost} gaps" if one.lost else ""
+    lag = f", {one.lag_seconds:.1f} s behind" if one.lag_seconds else ""
+    return (
+        f"{one.name}  {' '.join(one.kinds)}{whose}: {one.waiting} waiting, {one.held} held, {one.done} done{lost}{lag}"
+    )
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    """Hand nothing out any more."""
+
+    async def removed(subscriptions: Subscriptions) -> int:
+        if not await subscriptions.remove(arguments.name):
+            where = f"{arguments.namespace}/{arguments.board}"
+            raise UnknownRecord("UNKNOWN", f"no subscription {arguments.name} on board {where}")
+        if arguments.json:
+            output.line({"name": arguments.name, "status": "removed"})
+        else:
+            output.text(f"removed {arguments.name}")
+        return OK
+
+    return options.on_board(arguments, Subscriptions, removed)

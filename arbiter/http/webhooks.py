@@ -1,0 +1,83 @@
+"""Outgoing webhooks over HTTP: which there are and how they fare, setting and removing one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from arbiter.http import bodies, streams
+from arbiter.http.access import LOCAL, tenant_of
+from arbiter.http.asked import Asked
+from arbiter.http.problems import Forbidden
+from blackboard import events
+from blackboard.errors import UnknownRecord
+from blackboard.subscriptions import fits
+from blackboard.types import Record
+from blackboard.webhooks import Hooked, Webhook, Webhooks
+
+
+class _Put(Record):
+    name: str
+    url: str
+    secret: str
+    kinds: tuple[str, ...] = ("run.completed",)
+    tenant: str | None = None
+    age_seconds: float = 86_400.0
+
+
+async def listing(asked: Asked) -> Response:
+    """The webhooks; of a tenant's token those of the tenant's events."""
+    bodies.options(asked.request)
+    found = await Webhooks(asked.board).list()
+    return streams.answer({"webhooks": [_record(one) for one in found if _mine(asked, one)]})
+
+
+async def put(asked: Asked) -> Response:
+    """Send events from now on, or on new terms. The token must see what is sent."""
+    bodies.options(asked.request)
+    said = await bodies.model(asked.request, _Put)
+    if asked.token.tenant is not None:
+        said = said.model_copy(update={"tenant": tenant_of(asked.token, said.tenant, asked.token.tenant)})
+    wanted = bodies.checked(Webhook, said.model_dump())
+    _sees(asked, wanted)
+    webhooks = Webhooks(asked.board)
+    there = await webhooks.get(wanted.name)
+    if there is not None and not _mine(asked, there):
+        raise Forbidden(f"The name {wanted.name} is taken.")
+    return JSONResponse(_record(await webhooks.set(wanted, by=asked.by)), 201 if there is None else 200)
+
+
+async def remove(asked: Asked) -> Response:
+    """Send nothing more."""
+    bodies.options(asked.request)
+    await bodies.model(asked.request, Record)
+    name = asked.path("name")
+    if not await Webhooks(asked.board).remove(name, tenant=asked.token.tenant, by=asked.by):
+        raise UnknownRecord("UNKNOWN", f"no webhook {name} on this board")
+    return JSONResponse({"name": name, "status": "removed"})
+
+
+def _sees(asked: Asked, wanted: Webhook) -> None:
+    """Refuse to send somewhere what the token does not open.
+
+    Raises:
+        Forbidden: it lacks a scope, or does not open the entries of groups and sessions, which are sent too.
+    """
+    of_entries = any(kind.startswith("entry.") and fits(wanted.kinds, kind) for kind in events.TYPES)
+    for scope in ("runs:read", *(("entries:read",) if of_entries else ())):
+        if scope not in asked.token.scopes:
+            raise Forbidden(f"This token lacks the scope {scope}, and the webhook would be sent that.", scope)
+    if of_entries and asked.token.tenant is None and asked.token.id != LOCAL:
+        raise Forbidden(
+            "Events of entries of all scopes take the command; a token confined to a tenant sends those of it."
+        )
+
+
+def _mine(asked: Asked, one: Hooked) -> bool:
+    return asked.token.tenant in (None, one.webhook.tenant)
+
+
+def _record(one: Hooked) -> dict[str, Any]:
+    said = one.model_dump(mode="json", exclude={"nonce"})
+    return {**said.pop("webhook"), **said}
