@@ -102,6 +102,15 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.fixture
+def servers_time() -> Iterator[None]:
+    """Scripts read the server's own time again when a test is over that turned it."""
+    from arbiter.testing import clock
+
+    yield
+    clock.uninstall()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "board" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("engines")

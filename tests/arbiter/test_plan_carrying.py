@@ -115,6 +115,7 @@ async def test_a_step_of_which_no_task_can_be_made_is_caught_as_well(redis_serve
     assert len(result.state.rounds) == 4, "the plan, what catches, what comes after, the answer"
 
 
+@pytest.mark.usefixtures("servers_time")
 async def test_a_step_waits_by_the_boards_clock(redis_server: RedisServer) -> None:
     plan = post(
         say("now", "x"), say("later", ref("now"), wait_seconds=600), say("last", ref("later")),
@@ -139,6 +140,7 @@ async def test_a_step_waits_by_the_boards_clock(redis_server: RedisServer) -> No
     assert len(model.calls) == 2
 
 
+@pytest.mark.usefixtures("servers_time")
 async def test_the_deadline_of_the_run_ends_a_wait(redis_server: RedisServer) -> None:
     plan = post(say("later", "x", wait_seconds=500))
     async with arbiter(redis_server.url, [plan, "done"], limits=Limits(seconds=600)) as (a, _):

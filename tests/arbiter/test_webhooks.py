@@ -220,6 +220,7 @@ async def test_what_is_never_taken_is_given_up_said_and_the_next_is_sent(
         await Time.sleep(time, 10)
 
     time.sleep = sleep  # type: ignore[method-assign]
+    board.random.uniform = lambda _, longest: min(longest, 10.0)  # type: ignore[method-assign]
     async with delivering_by(delivery(board, time)):
         await until(lambda: _done(board, 3))
     ids = [headers["webhook-id"] for headers, _ in place.kind.seen]

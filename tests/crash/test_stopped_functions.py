@@ -12,6 +12,7 @@ from arbiter.testing import Clock
 from blackboard.testing import RedisServer
 
 
+@pytest.mark.usefixtures("servers_time")
 @pytest.mark.parametrize("how", ["drain", "lost"])
 async def test_an_asynchronous_function_ends_with_the_attempt_that_called_it(
     redis_server: RedisServer, how: str
