@@ -129,8 +129,10 @@ class Delivery:
     async def _kept(self, webhook: Webhook) -> None:
         try:
             await self._deliver(webhook)
-        except (UnknownRecord, Conflict):  # it was changed; the next look tells
+        except UnknownRecord:  # it was changed; the next look tells
             return
+        except Conflict:
+            await self._webhooks.mend(webhook)
         except (ArbiterError, RedisError) as error:
             log.error("webhook %s: %s", webhook.name, error)
         except Exception:

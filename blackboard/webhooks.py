@@ -80,6 +80,11 @@ class Hooked(Record):
     nonce: str = ""
     """Makes each state unlike any other."""
 
+    def record(self) -> dict[str, Any]:
+        """All of it that is for people and programs, on one level, as JSON values."""
+        said = self.model_dump(mode="json", exclude={"nonce"})
+        return {**said.pop("webhook"), **said}
+
 
 class Webhooks:
     """The outgoing webhooks of a board.
@@ -144,6 +149,13 @@ class Webhooks:
                 return True
             known = await self.get(name)
         raise Conflict("CONFLICT", f"webhook {name} is being changed by too many at once; try again")
+
+    async def mend(self, webhook: Webhook) -> None:
+        """Drop a subscription that is on other terms than the webhook: whoever changed them died in between. What is stored
+        of the webhook counts, and whoever sends next subscribes anew."""
+        known = await self.get(webhook.name)
+        if known is not None and known.webhook == webhook:
+            await self._subscriptions.remove(webhook.subscription.name)
 
     async def disable(self, webhook: Webhook, why: str, by: str) -> None:
         """Send nothing any more, until it is set again; what waits stays."""

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
+from blackboard.ending import end
 from blackboard.types import Failure, Status
 from fabricator import feedback
 from fabricator.contract import mismatches
@@ -162,7 +163,11 @@ class Judge:
                 self._go_on()
                 return await self._bench.notices(mistake, self._spec.cases)
 
-        return await asyncio.gather(*map(one, planted))
+        tasks = [asyncio.create_task(one(mistake)) for mistake in planted]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            await end(tasks)
 
     def _failed(
         self,

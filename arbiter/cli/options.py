@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import JsonValue, ValidationError
 
+from arbiter.cli import OK, output
 from blackboard import strict_json
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.refusing import refused
@@ -47,6 +48,29 @@ def on_board(arguments: argparse.Namespace, kind: Callable[[Board], T], work: Ca
             return await work(kind(board))
 
     return asyncio.run(opened())
+
+
+def removal(
+    arguments: argparse.Namespace, removing: Callable[[Board], Callable[[str], Awaitable[bool]]], what: str
+) -> int:
+    """Remove what ``arguments.name`` names on the board, and say so: the exit code.
+
+    Args:
+        removing: gives what removes one by its name, and says whether there was one.
+        what: it is called.
+    """
+
+    async def removed(remove: Callable[[str], Awaitable[bool]]) -> int:
+        if not await remove(arguments.name):
+            where = f"{arguments.namespace}/{arguments.board}"
+            raise UnknownRecord("UNKNOWN", f"no {what} {arguments.name} on board {where}")
+        if arguments.json:
+            output.line({"name": arguments.name, "status": "removed"})
+        else:
+            output.text(f"removed {arguments.name}")
+        return OK
+
+    return on_board(arguments, removing, removed)
 
 
 def request(word: str) -> str | dict[str, JsonValue]:

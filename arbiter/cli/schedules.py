@@ -12,7 +12,6 @@ from arbiter import narration
 from arbiter.cli import OK, options, output
 from arbiter.live import state_style
 from arbiter.schedules import schedule_of
-from blackboard.errors import UnknownRecord
 from blackboard.schedule import Scheduled
 from blackboard.schedules import Schedules
 
@@ -70,19 +69,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 def remove(arguments: argparse.Namespace) -> int:
     """Forget a schedule."""
-
-    async def removed(schedules: Schedules) -> int:
-        if not await schedules.remove(arguments.name):
-            raise UnknownRecord(
-                "UNKNOWN", f"no schedule {arguments.name} on board {arguments.namespace}/{arguments.board}"
-            )
-        if arguments.json:
-            output.line({"name": arguments.name, "status": "removed"})
-        else:
-            output.text(f"removed {arguments.name}")
-        return OK
-
-    return options.on_board(arguments, Schedules, removed)
+    return options.removal(arguments, lambda board: Schedules(board).remove, "schedule")
 
 
 def enable(arguments: argparse.Namespace) -> int:

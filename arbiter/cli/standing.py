@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from arbiter import narration
 from arbiter.cli import OK, options, output
-from blackboard.errors import UnknownRecord
 from blackboard.refusing import refused
 from blackboard.standing import Standing, Standings, Stood
 from blackboard.triggers import AgendaTerms, Query
@@ -47,18 +46,7 @@ def listing(arguments: argparse.Namespace) -> int:
 
 def remove(arguments: argparse.Namespace) -> int:
     """Watch no more."""
-
-    async def removed(standings: Standings) -> int:
-        if not await standings.remove(arguments.name):
-            where = f"{arguments.namespace}/{arguments.board}"
-            raise UnknownRecord("UNKNOWN", f"no standing watch {arguments.name} on board {where}")
-        if arguments.json:
-            output.line({"name": arguments.name, "status": "removed"})
-        else:
-            output.text(f"removed {arguments.name}")
-        return OK
-
-    return options.on_board(arguments, Standings, removed)
+    return options.removal(arguments, lambda board: Standings(board).remove, "standing watch")
 
 
 def _said(found: list[Stood], arguments: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from arbiter.cli import OK, options, output
-from blackboard.errors import UnknownRecord
 from blackboard.subscriptions import Subscribed, Subscriptions
 
 
@@ -37,15 +36,4 @@ def _line(one: Subscribed) -> str:
 
 def remove(arguments: argparse.Namespace) -> int:
     """Hand nothing out any more."""
-
-    async def removed(subscriptions: Subscriptions) -> int:
-        if not await subscriptions.remove(arguments.name):
-            where = f"{arguments.namespace}/{arguments.board}"
-            raise UnknownRecord("UNKNOWN", f"no subscription {arguments.name} on board {where}")
-        if arguments.json:
-            output.line({"name": arguments.name, "status": "removed"})
-        else:
-            output.text(f"removed {arguments.name}")
-        return OK
-
-    return options.on_board(arguments, Subscriptions, removed)
+    return options.removal(arguments, lambda board: Subscriptions(board).remove, "subscription")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from arbiter import narration
 from arbiter.cli import NOT_SUCCEEDED, OK, options, output
@@ -39,17 +38,7 @@ def listing(arguments: argparse.Namespace) -> int:
 
 def remove(arguments: argparse.Namespace) -> int:
     """Send nothing more."""
-
-    async def removed(webhooks: Webhooks) -> int:
-        if not await webhooks.remove(arguments.name):
-            raise _unknown(arguments)
-        if arguments.json:
-            output.line({"name": arguments.name, "status": "removed"})
-        else:
-            output.text(f"removed {arguments.name}")
-        return OK
-
-    return options.on_board(arguments, Webhooks, removed)
+    return options.removal(arguments, lambda board: Webhooks(board).remove, "webhook")
 
 
 def test(arguments: argparse.Namespace) -> int:
@@ -81,7 +70,7 @@ def _unknown(arguments: argparse.Namespace) -> UnknownRecord:
 def _said(found: list[Hooked], arguments: argparse.Namespace) -> int:
     for one in found:
         if arguments.json:
-            output.line(_record(one))
+            output.line(one.record())
             continue
         webhook = one.webhook
         whose = f" of {webhook.tenant}" if webhook.tenant else ""
@@ -91,8 +80,3 @@ def _said(found: list[Hooked], arguments: argparse.Namespace) -> int:
         kinds = " ".join(webhook.kinds)
         output.text(narration.printable(f"{webhook.name}  {webhook.url} {kinds}{whose}: {state}{given_up}{trouble}"))
     return OK
-
-
-def _record(one: Hooked) -> dict[str, Any]:
-    record = one.model_dump(mode="json", exclude={"nonce"})
-    return {**record.pop("webhook"), **record}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import JSONResponse, Response
 
 from arbiter.http import bodies, streams
@@ -17,35 +15,25 @@ from blackboard.types import Record
 from blackboard.webhooks import Hooked, Webhook, Webhooks
 
 
-class _Put(Record):
-    name: str
-    url: str
-    secret: str
-    kinds: tuple[str, ...] = ("run.completed",)
-    tenant: str | None = None
-    age_seconds: float = 86_400.0
-
-
 async def listing(asked: Asked) -> Response:
     """The webhooks; of a tenant's token those of the tenant's events."""
     bodies.options(asked.request)
     found = await Webhooks(asked.board).list()
-    return streams.answer({"webhooks": [_record(one) for one in found if _mine(asked, one)]})
+    return streams.answer({"webhooks": [one.record() for one in found if _mine(asked, one)]})
 
 
 async def put(asked: Asked) -> Response:
     """Send events from now on, or on new terms. The token must see what is sent."""
     bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Put)
+    wanted = await bodies.model(asked.request, Webhook)
     if asked.token.tenant is not None:
-        said = said.model_copy(update={"tenant": tenant_of(asked.token, said.tenant, asked.token.tenant)})
-    wanted = bodies.checked(Webhook, said.model_dump())
+        wanted = wanted.model_copy(update={"tenant": tenant_of(asked.token, wanted.tenant, asked.token.tenant)})
     _sees(asked, wanted)
     webhooks = Webhooks(asked.board)
     there = await webhooks.get(wanted.name)
     if there is not None and not _mine(asked, there):
         raise Forbidden(f"The name {wanted.name} is taken.")
-    return JSONResponse(_record(await webhooks.set(wanted, by=asked.by)), 201 if there is None else 200)
+    return JSONResponse((await webhooks.set(wanted, by=asked.by)).record(), 201 if there is None else 200)
 
 
 async def remove(asked: Asked) -> Response:
@@ -76,8 +64,3 @@ def _sees(asked: Asked, wanted: Webhook) -> None:
 
 def _mine(asked: Asked, one: Hooked) -> bool:
     return asked.token.tenant in (None, one.webhook.tenant)
-
-
-def _record(one: Hooked) -> dict[str, Any]:
-    said = one.model_dump(mode="json", exclude={"nonce"})
-    return {**said.pop("webhook"), **said}

@@ -22,7 +22,7 @@ from arbiter.cli import main
 from arbiter.delivering import Delivery, signed
 from blackboard.audit import Audit
 from blackboard.board import Board
-from blackboard.subscriptions import Subscriptions
+from blackboard.subscriptions import Subscription, Subscriptions
 from blackboard.testing import RedisServer
 from blackboard.webhooks import Hooked, Webhooks
 from wrapper.addresses import networks
@@ -206,6 +206,22 @@ async def test_what_is_not_taken_is_sent_again_with_jitter_and_not_before_the_re
     assert len({headers["webhook-timestamp"] for headers, _ in messages}) > 1
     now = await fares(board)
     assert (now.last_error, now.given_up, now.disabled) == (None, 0, None)
+
+
+async def test_terms_that_somebody_died_while_changing_hold_nothing_up(board: Board, place: Place) -> None:
+    await Webhooks(board).set(hook(place))
+    subscriptions = Subscriptions(board)
+    await subscriptions.remove("webhook.h")
+    await subscriptions.add(Subscription(name="webhook.h", kinds=("run.completed",)))
+    async with delivering_by(delivery(board)):
+        await until(lambda: _kinds(board, ("run.accepted",)))
+        run = await board.submit("go")
+        ((headers, _),) = await place.sent(1)
+    assert headers["webhook-id"] == f"{run}:1"
+
+
+async def _kinds(board: Board, wanted: tuple[str, ...]) -> bool:
+    return [one.kinds for one in await Subscriptions(board).list()] == [wanted]
 
 
 async def test_what_is_never_taken_is_given_up_said_and_the_next_is_sent(

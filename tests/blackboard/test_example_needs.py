@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import fakeredis
 import pytest
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from strict import PRELUDE
+import watched_catalogs
 
-from blackboard import _script, example_needs
+from blackboard import example_needs
 from blackboard.catalog import Catalog
 from blackboard.example_needs import ExampleNeeds, Illustrations
 from blackboard.lessons import Lessons
-from blackboard.testing import RedisServer
+
+client = watched_catalogs.client
+watched = watched_catalogs.watched
 
 WRITTEN = ExampleNeeds(("what is it in euros", "8 quid in greenbacks"), "a" * 64, "scripted: one")
 
 
-@pytest.fixture(autouse=True)
-def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = _script.load
-    watched = PRELUDE.replace("{GET = 1", "{HMGET = 1, HGETALL = 1, LRANGE = 1, GET = 1").replace(
-        "{SET = 1", "{HSETNX = 1, RPUSH = 1, SET = 1"
-    )
-
-    def loaded(name: str, prelude: str = "_board") -> _script.Script:
-        script = load(name, prelude)
-        return _script.Script(name, watched + script.text) if prelude == "_catalog" else script
-
-    monkeypatch.setattr(_script, "load", loaded)
-
-
-@pytest.fixture(params=["redis", "fakeredis"])
-async def catalog(request: pytest.FixtureRequest, redis_server: RedisServer, board_name: str) -> AsyncIterator[Catalog]:
-    if request.param == "fakeredis":
-        opened: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(decode_responses=True)
-    else:
-        opened = redis.asyncio.Redis.from_url(
-            redis_server.url, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0)
-        )
-    made = Catalog(opened, "test", board_name)
+@pytest.fixture
+async def catalog(client: redis.asyncio.Redis, board_name: str) -> Catalog:
+    made = Catalog(client, "test", board_name)
     for name in ("convert", "weather"):
         await made.register(name=name, sha="a" * 64, tenant="*", manifest="{}")
-    yield made
-    await opened.aclose()
+    return made
 
 
 async def kept(catalog: Catalog) -> dict[str, tuple[str, ...]]:

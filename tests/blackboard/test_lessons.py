@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 
-import fakeredis
 import pytest
 import redis.asyncio
+import watched_catalogs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from strict import PRELUDE
 
-from blackboard import _script
 from blackboard.audit import Audit
 from blackboard.board import Board
 from blackboard.catalog import Catalog
 from blackboard.lessons import MOST, MOST_CHARACTERS, Lessons, Subject, need_text
 from blackboard.redaction import remember
-from blackboard.testing import RedisServer
+
+client = watched_catalogs.client
+watched = watched_catalogs.watched
 
 NAMES = ("add", "sub", "acmes")
 TENANTS = ("acme", "rival")
 NEEDS = ("add up", "Add  up", "sum it", "take away", "one\x1eof\x1ftwo")
-
-
-@pytest.fixture(autouse=True)
-def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scripts of the catalog may touch what they declare, and refuse nothing after a write."""
-    load = _script.load
-    watched = PRELUDE.replace("{GET = 1", "{HMGET = 1, HGETALL = 1, LRANGE = 1, GET = 1").replace(
-        "{SET = 1", "{HSETNX = 1, RPUSH = 1, SET = 1"
-    )
-
-    def loaded(name: str, prelude: str = "_board") -> _script.Script:
-        script = load(name, prelude)
-        return _script.Script(name, watched + script.text) if prelude == "_catalog" else script
-
-    monkeypatch.setattr(_script, "load", loaded)
-
-
-@pytest.fixture(params=["redis", "fakeredis"])
-async def client(request: pytest.FixtureRequest, redis_server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
-    if request.param == "fakeredis":
-        opened: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(decode_responses=True)
-    else:
-        opened = redis.asyncio.Redis.from_url(
-            redis_server.url, decode_responses=True, protocol=2, retry=Retry(NoBackoff(), 0)
-        )
-    yield opened
-    await opened.aclose()
 
 
 @pytest.fixture
