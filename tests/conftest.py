@@ -46,7 +46,7 @@ CONFORMANCE = {
     "test_worker_holding", "test_round_trips", "test_blobs", "test_schedules", "test_schedules_racing", "test_budgets",
     "test_budgets_at_once", "test_retention",
     "test_runs_found", "test_audit", "test_entries", "test_entries_moving", "test_entries_refused", "test_compaction",
-    "test_compaction_faults", "test_erasure", "test_triggers", "test_agenda", "test_subscriptions",
+    "test_compaction_faults", "test_erasure", "test_triggers", "test_agenda", "test_subscriptions", "test_subscriptions_bounds",
 }  # fmt: skip
 """The modules of the conformance suite."""
 REACHED = {

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nlargest
 from itertools import pairwise
@@ -29,12 +28,11 @@ from registry.matching.counting import PAIRS, count, mark, neighbours, pair, pai
 from registry.matching.covering import covering
 from registry.matching.documents import Document
 from registry.matching.interface import Candidate, Findings, Signals, standing
-from registry.matching.languages import languages
 from registry.matching.meaning import Direction, Meanings, alike
 from registry.matching.postings import Places, Posting, add, total
 from registry.matching.related import Related, shipped
-from registry.matching.scripts import has_words, scripts
 from registry.matching.shares import share_answered
+from registry.matching.speech import Speech
 from registry.matching.spelling import Spelling
 from registry.matching.words import plain_words, stem, terms, views
 
@@ -124,12 +122,7 @@ class LexicalMatcher:
         self._marks = array("I", [0])
         self._spare: list[int] = []
         self._spelling = Spelling(lambda word: bool((self._related or shipped()).of(word)))
-        self._scripts = Counter[str]()
-        """How many capabilities have words of a script."""
-        self._spoken: dict[int, tuple[str, ...]] = {}
-        """The languages that capabilities are described in, where that can be told."""
-        self._languages = Counter[str]()
-        """How many are described in a language."""
+        self._speech = Speech()
         self._slots: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._texts: dict[int, array[int]] = {}
@@ -159,18 +152,13 @@ class LexicalMatcher:
             posting.add(slot, impact)
             numbers[word] = posting.number
             packed.append(posting.number << 8 | impact)
-        self._scripts.update(scripts("".join(impacts)).keys())
+        self._speech.add(slot, impacts, document.description if self.capabilities else "")
         self._slots[name], self._names[slot], self._impacts[slot] = slot, name, array("I", packed)
         text = self._texts[slot] = array("I", map(numbers.__getitem__, sequence))
         for number in self._pairs(text):
             self._paired[number] += 1
-        if not self.capabilities:
-            return
-        if kinds := verbs.does(document):
+        if self.capabilities and (kinds := verbs.does(document)):
             self._does[slot] = kinds
-        if spoken := languages(document.description):
-            self._spoken[slot] = spoken
-            self._languages.update(spoken)
 
     def remove(self, name: str) -> None:
         """Forget a capability; nothing happens when it is not known."""
@@ -180,11 +168,10 @@ class LexicalMatcher:
         self._latest = None
         del self._names[slot]
         self._does.pop(slot, None)
-        self._languages.subtract(self._spoken.pop(slot, ()))
         for number in self._pairs(self._texts.pop(slot)):
             self._paired[number] -= 1
         impacts = self._impacts.pop(slot)
-        self._scripts.subtract(scripts("".join(self._terms[packed >> 8] for packed in impacts)).keys())
+        self._speech.remove(slot, (self._terms[packed >> 8] for packed in impacts))
         for packed in impacts:
             word = self._terms[packed >> 8]
             posting = self._postings[word]
@@ -227,14 +214,7 @@ class LexicalMatcher:
 
     def compared(self, query: str) -> float:
         """See :attr:`~registry.matching.interface.Findings.compared`."""
-        letters = scripts(query[:_READ])
-        if not letters or not self._slots:
-            return 1.0
-        same = sum(number * self._scripts[script] for script, number in letters.items() if has_words(script))
-        spoken = max((self._languages[each] for each in languages(query)), default=len(self._spoken))
-        return min(
-            same / (letters.total() * len(self._slots)), spoken / (len(self._spoken) or 1) if self._spoken else 1.0
-        )
+        return self._speech.compared(query[:_READ])
 
     # ---- the need ---------------------------------------------------------------------------------------------------
 
