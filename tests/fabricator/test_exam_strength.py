@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 import taxshop
 
-from blackboard.errors import UnknownRecord
+from blackboard.errors import IsolationUnavailable, UnknownRecord
 from blackboard.types import Status
 from fabricator import FabricationSettings
+from fabricator.judging import Judge
 from fabricator.specification import Specification
 from registry import Registry
 
@@ -129,6 +131,29 @@ async def test_nothing_is_planted_in_what_asks_a_model(fabricate: Any) -> None:
     asking = taxshop.RIGHT.replace("tax = (", "from wrapper import sdk\n    sdk.model\n    tax = (")
     done = await fabricate(taxshop.script(asking, specs=[{**WEAK, "grants": {"model": True}}]))
     assert (done.status, done.data["exam"]["mistakes_planted"]) == (Status.SUCCEEDED, 0)
+
+
+async def test_an_exam_that_ends_early_leaves_no_run_behind() -> None:
+    going: set[int] = set()
+
+    class Bench:
+        async def notices(self, mistake: dict[str, int], _: object) -> bool:
+            going.add(mistake["n"])
+            try:
+                if len(going) == 3:
+                    raise IsolationUnavailable("it is gone")
+                return await asyncio.Event().wait()
+            finally:
+                going.discard(mistake["n"])
+
+    bench: Any = Bench()
+
+    async def passed(*_: object) -> None: ...
+
+    judge = Judge(bench, Specification.model_validate(WEAK), passed, lambda: None, FabricationSettings())
+    with pytest.raises(IsolationUnavailable):
+        await judge._noticed([{"n": number} for number in range(9)])  # pyright: ignore[reportPrivateUsage]
+    assert not going
 
 
 def test_what_another_exam_has_more_is_what_fits_and_has_an_input_of_its_own() -> None:
