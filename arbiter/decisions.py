@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from arbiter import asking, board_tools, plans, questions, tasking, tools
 from arbiter.board_tools import BoardTools
+from arbiter.conversation import request_text
 from arbiter.decided import Decision, direct_keys, without_orphans
 from arbiter.fabrications import FABRICATION, fabrication, kept
 from arbiter.fold import UNPINNED, RunState
@@ -148,7 +149,7 @@ class Decider:
         query = str(given["query"])
         searched = await self._registry.find(
             query, k=limit if isinstance(limit, int) else 5, tenant=self._state.tenant,
-            contract=self._needed(given), prices=self._prices,
+            contract=self._needed(given), prices=self._prices, goal=request_text(self._state.request),
         )  # fmt: skip
         matches = searched.matches
         versions = [await self._registry.tried(match.version, self._run_id) for match in matches]

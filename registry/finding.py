@@ -26,6 +26,7 @@ from registry.matching import (
 )
 from registry.matching.decision import conclude, look, parts_of
 from registry.matching.evidence import Record
+from registry.matching.goals import beside
 from registry.records import Lately, Outcomes, Records
 from registry.signing import Signer
 from registry.versions import Version
@@ -131,7 +132,13 @@ class Finding(Listing):
         return [*first, *rest][:most]
 
     async def decide(
-        self, need: str, *, tenant: str | None = None, contract: Contract | None = None, prices: Prices | None = None
+        self,
+        need: str,
+        *,
+        tenant: str | None = None,
+        contract: Contract | None = None,
+        prices: Prices | None = None,
+        goal: str = "",
     ) -> MatchDecision:
         """What to do about a need: use a capability, compose several, have one made, or ask the model.
 
@@ -142,13 +149,14 @@ class Finding(Listing):
             tenant: only what this tenant may use.
             contract: what the sub-task brings, needs and allows; what does not fit is left out, with the reason.
             prices: what mistakes cost.
+            goal: what the need is a sub-task of, in words; see :mod:`registry.matching.goals`.
 
         Raises:
             BadInput: a need without a word.
         """
         if not need.strip():
             raise BadInput("need", need, "Say in words what is to be done.")
-        return (await self.find(need, tenant=tenant, contract=contract, prices=prices)).decision
+        return (await self.find(need, tenant=tenant, contract=contract, prices=prices, goal=goal)).decision
 
     async def find(
         self,
@@ -159,6 +167,7 @@ class Finding(Listing):
         tenant: str | None = None,
         contract: Contract | None = None,
         prices: Prices | None = None,
+        goal: str = "",
     ) -> Found:
         """:meth:`decide` and :meth:`shortlist` by one search.
 
@@ -169,12 +178,13 @@ class Finding(Listing):
             tenant: only what this tenant may use.
             contract: what the sub-task brings, needs and allows; what does not fit is left out of both, with the reason.
             prices: what mistakes cost.
+            goal: what the need is a sub-task of, in words; see :mod:`registry.matching.goals`.
 
         Raises:
             BadInput: ``k`` below 1.
         """
         await self._current(k)
-        await self._offered.prepare(need, *parts_of(need))
+        await self._offered.prepare(need, *parts_of(need), *([goal] if goal else []))
 
         missing = self._missing()
 
@@ -185,7 +195,7 @@ class Finding(Listing):
 
         allowed = self._visible(tenant, away=True)
         looked = look(
-            self._offered.seen_by(tenant), need, k=2 * k,
+            beside(self._offered.seen_by(tenant), goal), need, k=2 * k,
             allowed=None if allowed is None else allowed.__contains__,
             left_out=None if contract is None and not missing else left_out,
         )  # fmt: skip

@@ -76,8 +76,11 @@ async def _search(arguments: argparse.Namespace) -> int:
         matcher = matcher if matcher is not None else LexicalMatcher()
         registry = Registry(board.catalog, board.outcomes, matcher, spent=board.spent)
         async with output.progress(lambda: f"reading what there is: {len(matcher):,} capabilities"):
-            decision = await registry.decide(arguments.need, tenant=arguments.tenant)
-            found = await registry.shortlist(arguments.need, k=arguments.limit, tenant=arguments.tenant)
+            if not arguments.need.strip():
+                raise BadInput("need", arguments.need, "Say in words what is to be done.")
+            decision, found = await registry.find(
+                arguments.need, k=arguments.limit, tenant=arguments.tenant, goal=arguments.goal
+            )
     if arguments.json:
         matches = [{"name": each.name, "score": each.score, "reasons": list(each.reasons)} for each in found]
         output.line({"found": matches, "decision": decision.model_dump(mode="json")})

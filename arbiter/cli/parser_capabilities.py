@@ -32,6 +32,7 @@ def capabilities(commands: Commands) -> None:
         inner, "search", "arbiter.cli.capabilities:search", "say which capabilities fit a need, and why"
     )
     search.add_argument("need", metavar="NEED", help="what should be done, in words")
+    search.add_argument("--goal", metavar="TEXT", default="", help="the request that the need is a part of")
     search.add_argument("--limit", metavar="N", type=words.positive, default=10, help="how many (default 10)")
     search.add_argument("--tenant", metavar="NAME", default=argparse.SUPPRESS, help="only what this tenant may use")
     words.encoder(search)

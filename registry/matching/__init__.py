@@ -7,6 +7,7 @@
   :mod:`registry.matching.related` its words spelled alike and its words that mean alike, :mod:`registry.matching.meaning`
   what words mean together, :mod:`registry.matching.speech` which cannot be compared, by
   :mod:`registry.matching.scripts` and :mod:`registry.matching.languages`.
+* :mod:`registry.matching.goals`: a sub-task beside the request it belongs to.
 * :mod:`registry.matching.calibration`, :mod:`registry.matching.decision`: how likely the best is right, and what to do then.
 * :mod:`registry.matching.refit`: the same, moved by how an installation's own decisions turned out.
 * :mod:`registry.matching.contract`, :mod:`registry.matching.evidence`: what cannot be used, and what has proved itself.

@@ -1,8 +1,9 @@
 """Corpora to measure a matcher on: capabilities, and needs labelled with those that serve them.
 
 A corpus is a folder with ``tools.jsonl`` (``{id, name, description, parameters? {name: text}, served? [text]}``) and any
-number of ``queries*.jsonl`` (``{query, relevant: [ids]}``). One without queries is filler for the pooled index of all.
-``examples.jsonl`` (``{tool: id, needs: [text]}``) has example needs that somebody wrote for some of them.
+number of ``queries*.jsonl`` (``{query, relevant: [ids], goal? text}``, the goal: what the query is a sub-task of). One without
+queries is filler for the pooled index of all. ``examples.jsonl`` (``{tool: id, needs: [text]}``) has example needs that somebody
+wrote for some of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from blackboard.errors import BadInput
 from registry.matching.documents import Document, needs
 
 _TOOL: dict[str, tuple[type, ...]] = {"id": (str, int), "name": (str, int)}
-_MORE: dict[str, tuple[type, ...]] = {"parameters": (dict,), "served": (list,)}
+_MORE: dict[str, tuple[type, ...]] = {"parameters": (dict,), "served": (list,), "goal": (str,)}
 """What may be left out, or be empty in any way."""
 _NEED: dict[str, tuple[type, ...]] = {"query": (str,), "relevant": (list,)}
 _EXAMPLES: dict[str, tuple[type, ...]] = {"tool": (str, int), "needs": (list,)}
@@ -32,6 +33,8 @@ class Query(NamedTuple):
 
     text: str
     relevant: frozenset[str]
+    goal: str = ""
+    """What it is a sub-task of, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Corpus:
                 unknown += len(named) - len(there)
                 unserved += not there
                 if there:
-                    queries.append(Query(str(row["query"]), there))
+                    queries.append(Query(str(row["query"]), there, str(row.get("goal") or "")))
         odd: list[str] = []
         if unknown:
             odd.append(f"labels of what tools.jsonl does not have: {unknown:,}")
@@ -109,7 +112,7 @@ def read(folder: Path) -> list[Corpus]:
     if len(found) > 1:
         documents = {f"{corpus.name}/{id}": each for corpus in found for id, each in corpus.documents.items()}
         queries = [
-            Query(query.text, frozenset(f"{corpus.name}/{id}" for id in query.relevant))
+            query._replace(relevant=frozenset(f"{corpus.name}/{id}" for id in query.relevant))
             for corpus in found
             for query in corpus.queries
         ]

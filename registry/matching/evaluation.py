@@ -21,7 +21,8 @@ from registry.matching.composing import Composing, composing
 from registry.matching.corpora import Corpus, Query
 from registry.matching.decision import decide
 from registry.matching.documents import Document
-from registry.matching.interface import Encoding, Findings, Matcher, Signals
+from registry.matching.goals import beside
+from registry.matching.interface import Encoding, Findings, Matcher, Searching, Signals
 
 _DEEP = 100
 _BOOTSTRAPS = 500
@@ -138,6 +139,9 @@ def evaluate(
             if number % _SAID == 0:
                 say(f"{corpus.name}: {name}, {number:,} of {len(queries):,} needs")
             found[name].append(rank(query.text))
+    for name, matcher in matchers.items() if any(query.goal for query in queries) else ():
+        say(f"{corpus.name}: {name}, beside what needs are for")
+        found[f"{name}, goal"] = [_ranks(beside(matcher, query.goal))(query.text) for query in queries]
     for name, parts in (fusions or {}).items():
         found[name] = [fused(lists) for lists in zip(*(found[part] for part in parts), strict=True)]
     for name, lists in found.items():
@@ -188,7 +192,7 @@ def _encode(matcher: Matcher, say: Callable[[int], None]) -> None:
 # ---- ranking ----------------------------------------------------------------------------------------------------------
 
 
-def _ranks(matcher: Matcher) -> Rank:
+def _ranks(matcher: Searching) -> Rank:
     return lambda text: [each.name for each in matcher.search(text, k=_DEEP).candidates]
 
 

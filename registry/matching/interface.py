@@ -49,11 +49,12 @@ class Signals(NamedTuple):
 
 def standing(scores: Sequence[float]) -> float:
     """How far the first of some scores stands before the nine after it: see :attr:`Signals.standing`."""
-    first, *others = map(_odds, scores[: 1 + _AFTER])
+    first, *others = map(odds, scores[: 1 + _AFTER])
     return 1 - sum(others) / (_AFTER * first)
 
 
-def _odds(score: float) -> float:
+def odds(score: float) -> float:
+    """Of a score: a millionth at least, a million at most."""
     bounded = min(max(score, _LEAST), 1 - _LEAST)
     return bounded / (1 - bounded)
 

@@ -82,6 +82,18 @@ def test_needs_that_take_several_capabilities_are_measured_apart(
     assert "SEVERAL NEEDED" in capsys.readouterr().out
 
 
+def test_needs_that_say_what_they_are_for_are_ranked_with_and_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = corpus(tmp_path / "one")
+    query = {"query": "paint it", "relevant": ["t11"], "goal": "I have a boat and some colours."}
+    (folder / "queries_dev.jsonl").write_text(json.dumps(query), "utf-8")
+    assert main(["eval", "matching", str(folder), "--json"]) == OK
+    rankings = records(capsys.readouterr().out)[0]["rankings"]
+    assert rankings["matcher, goal"]["hit@1"][0] == 1
+    assert rankings["matcher"]["hit@1"][0] == 0
+
+
 def test_several_corpora_are_measured_as_one_registry_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus(tmp_path / "all" / "one")
     corpus(tmp_path / "all" / "two")
@@ -109,6 +121,11 @@ def test_several_corpora_are_measured_as_one_registry_too(tmp_path: Path, capsys
             "labels of what tools.jsonl does not have: 1",
         ),
         ('{"id": "x", "name": "x"}', "", "Give a queries"),
+        (
+            '{"id": "x", "name": "x"}',
+            '{"query": "x", "relevant": ["x"], "goal": 7}',
+            "here goal is missing or something",
+        ),
     ],
 )
 def test_what_is_no_corpus_is_refused(

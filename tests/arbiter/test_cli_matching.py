@@ -55,6 +55,11 @@ async def test_a_search_says_what_fits_for_whom_how_it_did_and_what_would_be_don
         shown = await search()
         assert "SCORE" in shown.stdout
         assert "Polish the brass lamp." in shown.stdout
+        [beside] = records((await search("--json", "--goal", "Nothing but brass.")).stdout)
+        assert "the request ×" in str(beside["found"])
+        blank = ("capabilities", "search", " ", "--board", a._options["board"])
+        refused = await asyncio.to_thread(command, *blank, cwd=tmp_path, env={"ARBITER_REDIS_URL": redis_server.url})
+        assert (refused.returncode, "in words what is to be done" in refused.stderr) == (2, True)
         assert f"the matcher would {everything['decision']['outcome']}" in shown.stderr
 
 

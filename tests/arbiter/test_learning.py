@@ -143,6 +143,21 @@ async def test_a_search_is_learnt_as_a_need_of_what_it_found_and_finally_worked(
     assert [right for _, right in cases(said)][-1] is (said[1].decision.candidates[0].name == "add")  # type: ignore[union-attr]
 
 
+async def test_a_search_is_for_a_part_of_the_request(redis_server: RedisServer) -> None:
+    @capability(name="book_hotel", description="Book a room of a hotel.")
+    def hotel() -> None: ...
+
+    @capability(name="book_ticket", description="Book a seat of a concert.")
+    def ticket() -> None: ...
+
+    for request, first in (("A concert would be nice.", "book_ticket"), ("We need a hotel.", "book_hotel")):
+        turns = [call("search_capabilities", query="book it"), "Nothing is booked."]
+        async with arbiter(redis_server.url, turns, capabilities=[hotel, ticket]) as (a, _):
+            answer = (await a.run(request, timeout=60)).state.rounds[0].calls[0].answer
+            assert isinstance(answer, dict)
+            assert next(found["name"] for found in answer["found"]) == first  # type: ignore[index,union-attr,call-overload]
+
+
 async def test_secrets_are_not_learnt_and_a_full_prune_leaves_no_words(
     redis_server: RedisServer, taught: asyncio.Queue[str]
 ) -> None:
