@@ -116,7 +116,7 @@ def test_a_daemon_says_what_it_is_before_it_is_ready(stage: Stage) -> None:
             stage.board,
             str(daemon.process.pid),
             "engine",
-            "redis ",
+            f"at {stage.url}",
             "durability",
             "arbiter, wrapper",
             "patience",
