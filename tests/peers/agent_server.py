@@ -34,8 +34,8 @@ class Kitchen(AgentExecutor):
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.stopped: list[str] = []
-        self.busy = 0
-        """How many messages are refused, to be sent again in a second."""
+        self.refusals: list[Response] = []
+        """What the next messages are answered with instead."""
 
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         message = context.message
@@ -90,15 +90,14 @@ def card(url: str, *, streaming: bool = True, skills: tuple[str, ...] = ("cook",
 
 
 class Door:
-    """Refuses messages while the kitchen is busy."""
+    """Refuses messages as the kitchen says."""
 
     def __init__(self, app: ASGIApp, kitchen: Kitchen) -> None:
         self.app, self.kitchen = app, kitchen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and self.kitchen.busy:
-            self.kitchen.busy -= 1
-            await Response(status_code=429, headers={"Retry-After": "1"})(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "POST" and self.kitchen.refusals:
+            await self.kitchen.refusals.pop(0)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

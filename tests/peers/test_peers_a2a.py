@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import agent_server
 import pytest
 from peer_support import Served, Turned, Watching, followed, served, until
+from starlette.responses import Response, StreamingResponse
 
 from arbiter import A2aPeer, Arbiter, BadInput, Call, RetryPolicy
 from blackboard.board import Board
 from blackboard.testing import RedisServer
+from wrapper.peers import bounded
 
 
 class Kitchen:
@@ -67,12 +70,29 @@ async def test_an_agents_answer_and_its_ending_are_the_tasks(kitchen: Kitchen) -
 
 
 async def test_an_agent_that_asks_to_be_asked_later_is(kitchen: Kitchen) -> None:
-    kitchen.kitchen.busy = 1
+    kitchen.kitchen.refusals = [Response(status_code=429, headers={"Retry-After": "1"})]
     call = Call("kitchen_cook", {"message": "hello"}, retry=RetryPolicy(max_attempts=2))
     result = await kitchen.arbiter.run(call, timeout=30)
     (task,) = result.state.work
     assert result.data == "Good day."
     assert [(each.type, each.retry_after_seconds) for each in task.retries] == [("retry_later", 1.0)]
+
+
+@pytest.mark.parametrize("media", ["application/json", "text/event-stream"])
+async def test_an_agent_that_sends_without_end_is_hung_up_on(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch, media: str
+) -> None:
+    monkeypatch.setattr(bounded, "MESSAGE_BYTES", 50_000)
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 1000
+            await asyncio.sleep(0)
+
+    kitchen.kitchen.refusals = [StreamingResponse(endless(), media_type=media)]
+    ended = await kitchen.cook("fries")
+    assert (ended.status, ended.error.type) == ("failed", "handler_error")
+    assert "longer than 50,000 bytes" in ended.error.message
 
 
 async def test_what_is_stopped_here_is_stopped_there(kitchen: Kitchen) -> None:

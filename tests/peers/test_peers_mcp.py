@@ -14,10 +14,11 @@ import pytest
 import shop_server
 from peer_support import served, until
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from arbiter import Arbiter, Call, Limits, McpPeer, RetryPolicy, ScriptedModel, Status
 from blackboard.testing import RedisServer
+from wrapper.peers import bounded
 
 SERVER = Path(__file__).parent / "shop_server.py"
 
@@ -208,3 +209,38 @@ async def test_g10_what_a_server_says_of_its_own_results_holds_up_nobody_and_fet
         assert (done.status, done.error.type) == (Status.FAILED, "output_schema")
         assert "does not match" in done.error.message
         assert "shop_elsewhere" not in await shop.names()
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("application/json", "longer than 50,000 bytes"),
+        ("text/event-stream", "ended without a response"),
+        ("compressed", "sends compressed what it was asked to send plainly"),
+        ("broken", "the connection broke"),
+    ],
+)
+async def test_a_server_that_sends_without_end_is_hung_up_on_and_the_next_call_is_answered(
+    redis_server: RedisServer, board_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, why: str
+) -> None:
+    monkeypatch.setattr(shop_server, "LOG", [tmp_path / "asked"])
+    monkeypatch.setattr(bounded, "MESSAGE_BYTES", 50_000)
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"data: " if kind == "text/event-stream" else b'{"a": "'
+        while kind != "broken":
+            yield b"x" * 1000
+            await asyncio.sleep(0)
+        raise ConnectionError("the server is gone")
+
+    door = shop_server.Door()
+    headers = {"content-encoding": "gzip"} if kind == "compressed" else {}
+    media = kind if "/" in kind else "application/json"
+    async with (
+        served(lambda: door, "/mcp") as place,
+        opened(redis_server.url, board_name, McpPeer(name="shop", url=place.url), tmp_path / "asked") as shop,
+    ):
+        door.refusals = [StreamingResponse(endless(), media_type=media, headers=headers)]
+        failed = await shop.call("shop_order", item="box")
+        assert (failed.status, why in failed.error.message) == ("failed", True)
+        assert (await shop.call("shop_price", item="box")).data == {"cents": 25}

@@ -25,6 +25,7 @@ from registry.peers.mcp import Effects
 from wrapper.context import current_task
 from wrapper.failing import PeerLost, PeerUnavailable, Permanent, RetryLater
 from wrapper.models.failures import retry_after
+from wrapper.peers.bounded import HEADERS, bounding
 from wrapper.peers.peer import (
     ANSWER_SECONDS,
     CALL_SECONDS,
@@ -114,7 +115,9 @@ class A2aPeer:
 
         # Redirects are not followed: a header with a secret goes where it was meant to go.
         async with httpx.AsyncClient(
-            headers=filled(self.headers, secrets), timeout=httpx.Timeout(self.answer_seconds, read=None)
+            headers=HEADERS | filled(self.headers, secrets),
+            timeout=httpx.Timeout(self.answer_seconds, read=None),
+            event_hooks={"response": [bounding(httpx)]},
         ) as http:
             yield A2aSession(self, http)
 
@@ -176,12 +179,12 @@ class A2aSession:
             return await conversation.ask(tool, given)
         except httpx.ConnectError as error:
             raise PeerUnavailable(0, _short(error)) from error
-        except (httpx.TransportError, OSError) as error:
+        except (httpx.TransportError, httpx.StreamError, OSError) as error:
             raise PeerLost(f"the connection broke: {_short(error)}") from error
         except A2AError as error:
             if isinstance(error.__cause__, httpx.ConnectError):
                 raise PeerUnavailable(0, _short(error)) from error
-            if isinstance(error.__cause__, httpx.TransportError):
+            if isinstance(error.__cause__, httpx.TransportError | httpx.StreamError):
                 raise PeerLost(f"the connection broke: {_short(error)}") from error
             refused = error.__cause__
             if isinstance(refused, httpx.HTTPStatusError) and (wait := retry_after(refused)) is not None:

@@ -22,6 +22,7 @@ from registry.peers.mcp import Effects, listing
 from wrapper.context import current_task
 from wrapper.failing import PeerLost, PeerUnavailable, Permanent, RetryLater
 from wrapper.models.failures import retry_after
+from wrapper.peers.bounded import HEADERS, bounding
 from wrapper.peers.peer import (
     ANSWER_SECONDS,
     CALL_SECONDS,
@@ -161,9 +162,9 @@ class McpPeer:
         # Redirects are not followed: a header with a secret goes where it was meant to go.
         http = await stack.enter_async_context(
             httpx2.AsyncClient(
-                headers=filled(self.headers, secrets),
+                headers=HEADERS | filled(self.headers, secrets),
                 timeout=httpx2.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS),
-                event_hooks={"response": [_keep_refusal]},
+                event_hooks={"response": [bounding(httpx2), _keep_refusal]},
             )
         )
         return streamable_http_client(self.url, http_client=http)
