@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
@@ -15,29 +14,29 @@ from blackboard.board import Board
 from registry import Registry
 
 
-def waiting(arguments: argparse.Namespace) -> int:
+async def waiting(arguments: argparse.Namespace) -> int:
     """List what waits for an answer."""
-    return asyncio.run(_with(arguments, _waiting))
+    return await _with(arguments, _waiting)
 
 
-def show(arguments: argparse.Namespace) -> int:
+async def show(arguments: argparse.Namespace) -> int:
     """Print all that one task is given."""
-    return asyncio.run(_with(arguments, _show))
+    return await _with(arguments, _show)
 
 
-def approve(arguments: argparse.Namespace) -> int:
+async def approve(arguments: argparse.Namespace) -> int:
     """Let a task be done."""
-    return asyncio.run(_with(arguments, _approve))
+    return await _with(arguments, _approve)
 
 
-def refuse(arguments: argparse.Namespace) -> int:
+async def refuse(arguments: argparse.Namespace) -> int:
     """Refuse a task, or an answer."""
-    return asyncio.run(_with(arguments, _refuse))
+    return await _with(arguments, _refuse)
 
 
-def answer(arguments: argparse.Namespace) -> int:
+async def answer(arguments: argparse.Namespace) -> int:
     """Answer what a planning model asks."""
-    return asyncio.run(_with(arguments, _answer))
+    return await _with(arguments, _answer)
 
 
 async def _with(arguments: argparse.Namespace, does: Callable[[argparse.Namespace, Approvals], Awaitable[None]]) -> int:

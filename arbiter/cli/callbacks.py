@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -18,19 +17,19 @@ from blackboard.errors import BadInput
 from registry import Registry
 
 
-def complete(arguments: argparse.Namespace) -> int:
+async def complete(arguments: argparse.Namespace) -> int:
     """End an attempt with its result."""
-    return asyncio.run(_with(arguments, _complete))
+    return await _with(arguments, _complete)
 
 
-def fail(arguments: argparse.Namespace) -> int:
+async def fail(arguments: argparse.Namespace) -> int:
     """End an attempt with a failure."""
-    return asyncio.run(_with(arguments, _fail))
+    return await _with(arguments, _fail)
 
 
-def heartbeat(arguments: argparse.Namespace) -> int:
+async def heartbeat(arguments: argparse.Namespace) -> int:
     """Say that it goes on."""
-    return asyncio.run(_with(arguments, _heartbeat))
+    return await _with(arguments, _heartbeat)
 
 
 async def _with(arguments: argparse.Namespace, does: Callable[[argparse.Namespace, Callbacks], Awaitable[None]]) -> int:
