@@ -42,12 +42,7 @@ def run(commands: Commands) -> None:
     words.isolation(run)
     words.source(run)
     words.plan(run)
-    words.taint(run)
-    words.fabrication(run)
-    words.approval(run)
-    words.choosing(run)
-    words.instructions(run)
-    words.encoder(run)
+    words.planning(run)
     run.add_argument(
         "--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting after SECONDS; the run stays"
     )
@@ -130,12 +125,7 @@ second signal gives everything back immediately."""
             help="MCP servers and A2A agents to offer: TOML or JSON, see docs/peers.md; may be repeated",
         )  # fmt: skip
         words.isolation(parser)
-        words.taint(parser)
-        words.fabrication(parser)
-        words.approval(parser)
-        words.choosing(parser)
-        words.instructions(parser)
-        words.encoder(parser)
+        words.planning(parser)
         parser.add_argument(
             "--no-reflection", dest="reflect", action="store_false",
             help="do not go back from generated code that fails to an earlier version, nor retire it; see docs/reflection.md",
