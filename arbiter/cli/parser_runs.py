@@ -35,10 +35,7 @@ def demo(commands: Commands) -> None:
 def run(commands: Commands) -> None:
     run = words.command(commands, "run", "arbiter.cli.runs:run", "run a request here and wait for its answer")
     words.request(run)
-    run.add_argument("--model", metavar="MODEL", help=words.MODEL)
-    run.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
-    run.add_argument("--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams")
-    run.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=words.CAPABILITIES)
+    words.work(run)
     words.isolation(run)
     words.source(run)
     words.plan(run)
@@ -109,12 +106,7 @@ second signal gives everything back immediately."""
     )
     worker.set_defaults(roles="wrapper")
     for parser in (serve, worker):
-        parser.add_argument("--model", metavar="MODEL", help=words.MODEL)
-        parser.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
-        parser.add_argument(
-            "--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams"
-        )
-        parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=words.CAPABILITIES)
+        words.work(parser)
         parser.add_argument(
             "--strategies", metavar="WHERE", action="append", default=[],
             help="functions that rate what waits on agendas, by name: path.py or module, with :NAME of a mapping (default: "

@@ -128,6 +128,14 @@ def limits(parser: argparse.ArgumentParser, *named: tuple[str, str]) -> None:
         parser.add_argument(f"--limit-{name}", metavar="N", help=f"at most N {what}")
 
 
+def work(parser: argparse.ArgumentParser) -> None:
+    """Options that say which models work, and with which capabilities of the program's own."""
+    parser.add_argument("--model", metavar="MODEL", help=MODEL)
+    parser.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
+    parser.add_argument("--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams")
+    parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
+
+
 def isolation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--isolation",
