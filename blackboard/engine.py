@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, cast
 
 import redis
 import redis.asyncio
@@ -37,8 +37,6 @@ COMMAND_SECONDS = 5.0
 
 _POOL = 64
 """Connections of one command client. Callers beyond it wait for a free one instead of failing."""
-
-C = TypeVar("C", redis.Redis, redis.asyncio.Redis)
 
 
 class Clients(Protocol):
