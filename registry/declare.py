@@ -132,10 +132,6 @@ class Capability(Generic[P, R]):
 
 
 @overload
-def capability(target: Callable[P, R], /) -> Capability[P, R]: ...
-
-
-@overload
 def capability(
     target: Callable[P, R],
     /,

@@ -30,12 +30,12 @@ from wrapper.isolation import detection
 
 ENGINES = ("redis", "memory")
 """What every test that uses ``board`` runs on."""
-SERVERS = ("cluster", "sentinel", "valkey")
+SERVERS = ("cluster", "valkey")
 """What the whole conformance suite runs on besides: three masters with replicas and six shards, where keys of one call must be
-in one slot; a master that Sentinels name; and Valkey, which runs the scripts by itself."""
-WAYS = ("shards", "local")
-"""Other ways to a server that runs the scripts already: three shards on one server, and the supervised server of a data
-directory. The part of the suite runs here in which these ways differ."""
+in one slot; and Valkey, which runs the scripts by itself."""
+WAYS = ("sentinel", "shards", "local")
+"""Other ways to a server that runs the scripts already: a master that Sentinels name, three shards on one server, and the
+supervised server of a data directory. The part of the suite runs here in which these ways differ."""
 REDIS8 = os.environ.get("ARBITER_TEST_REDIS8")
 """Path of a Redis 8 server program, which no wheel that the tests need carries: where it is named, all of it runs there too."""
 EVERYWHERE = os.environ.get("ARBITER_TEST_ENGINES") == "all"
@@ -51,7 +51,7 @@ CONFORMANCE = {
 """The modules of the conformance suite."""
 REACHED = {
     "test_protocol_runs", "test_feed", "test_round_trips", "test_blobs", "test_entries", "test_entries_moving",
-    "test_entries_refused",
+    "test_entries_refused", "test_worker_holding",
 }  # fmt: skip
 """Those that run in every way: what asks every shard, blocking reads, binary replies, threads with a connection of their own."""
 ONE_HOME = {"test_worker", "test_worker_holding", "test_round_trips", "test_blobs", "test_retention", "test_feed"}

@@ -35,15 +35,22 @@ could not be done as asked, 70 a defect in this program, 130 interrupted, 143 te
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import functools
 import logging
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib import import_module
+from typing import Any
 
 OK, NOT_SUCCEEDED, REFUSED, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
+
+
+Command = Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(argv)
     module, _, function = arguments.command.partition(":")
     try:
-        code: int = getattr(import_module(module), function)(arguments)
+        done = getattr(import_module(module), function)(arguments)
+        code: int = asyncio.run(done) if asyncio.iscoroutine(done) else done
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -71,6 +79,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         return _told(error)
+
+
+def attended(command: Command) -> Command:
+    """A command that may take long: SIGTERM ends it as orderly as an interruption does."""
+
+    @functools.wraps(command)
+    async def under_signals(arguments: argparse.Namespace) -> int:
+        task = asyncio.ensure_future(command(arguments))
+        received: list[int] = []
+
+        def stop(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            return TERMINATED if received[0] == signal.SIGTERM else INTERRUPTED
+
+    return under_signals
 
 
 def _told(error: Exception) -> int:

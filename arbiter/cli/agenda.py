@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from rich.text import Text
@@ -21,19 +21,15 @@ from registry import Registry
 from registry.signing import somebody
 
 
-def show(arguments: argparse.Namespace) -> int:
+async def show(arguments: argparse.Namespace) -> int:
     """Print the activations of a run, in the order they were made."""
-
-    async def listed(agenda: RunAgenda) -> int:
+    async with _agenda(arguments) as agenda:
         return _listed(await agenda.activations(arguments.state), arguments)
 
-    return _with(arguments, listed)
 
-
-def explain(arguments: argparse.Namespace) -> int:
+async def explain(arguments: argparse.Namespace) -> int:
     """Print what made an activation, how it was rated, and why it was picked or not."""
-
-    async def explained(agenda: RunAgenda) -> int:
+    async with _agenda(arguments) as agenda:
         found = await agenda.explain(arguments.activation)
         if arguments.json:
             steps = [{"position": at, "what": words} for at, words in found.steps]
@@ -42,13 +38,10 @@ def explain(arguments: argparse.Namespace) -> int:
             output.text("\n".join(f"{at}  {narration.printable(words)}" for at, words in found.steps))
         return OK
 
-    return _with(arguments, explained)
 
-
-def recommend(arguments: argparse.Namespace) -> int:
+async def recommend(arguments: argparse.Namespace) -> int:
     """Print what would be picked now; nothing is changed."""
-
-    async def recommended(agenda: RunAgenda) -> int:
+    async with _agenda(arguments) as agenda:
         for one in await agenda.recommend(arguments.limit):
             if arguments.json:
                 output.line({**one.activation.record(), "why": one.why})
@@ -56,13 +49,10 @@ def recommend(arguments: argparse.Namespace) -> int:
                 output.text(f"{one.activation.id}  {one.activation.capability}: {one.why}")
         return OK
 
-    return _with(arguments, recommended)
 
-
-def change(arguments: argparse.Namespace) -> int:
+async def change(arguments: argparse.Namespace) -> int:
     """Overrule the strategy about one activation, and print its state."""
-
-    async def changed(agenda: RunAgenda) -> int:
+    async with _agenda(arguments) as agenda:
         said: dict[str, Any] = {"by": somebody(), "reason": arguments.reason, "operation": arguments.key}
         if arguments.verb == "rerate":
             state = await agenda.rerate(arguments.activation, _number("RATING", arguments.rating), **said)
@@ -71,13 +61,10 @@ def change(arguments: argparse.Namespace) -> int:
         output.line({"activation": arguments.activation, "state": state}) if arguments.json else output.text(state)
         return OK
 
-    return _with(arguments, changed)
 
-
-def focus(arguments: argparse.Namespace) -> int:
+async def focus(arguments: argparse.Namespace) -> int:
     """Write the strategy of a run on its control board, and print the id of the entry."""
-
-    async def focused(agenda: RunAgenda) -> int:
+    async with _agenda(arguments) as agenda:
         weights: dict[str, float] = {}
         for word in arguments.weight or ():
             name, _, value = word.partition("=")
@@ -91,19 +78,15 @@ def focus(arguments: argparse.Namespace) -> int:
             )
         return OK
 
-    return _with(arguments, focused)
 
-
-def _with(arguments: argparse.Namespace, act: Callable[[RunAgenda], Awaitable[int]]) -> int:
-    async def done() -> int:
-        async with await Board.open(**options.place(arguments)) as board:
-            if hasattr(arguments, "run"):
-                run = await options.run_id(board, arguments.run)
-            else:
-                run = run_of(arguments.activation)
-            return await act(RunAgenda(board, Registry(board.catalog, board.outcomes), run))
-
-    return asyncio.run(done())
+@contextlib.asynccontextmanager
+async def _agenda(arguments: argparse.Namespace) -> AsyncGenerator[RunAgenda, None]:
+    async with await Board.open(**options.place(arguments)) as board:
+        if hasattr(arguments, "run"):
+            run = await options.run_id(board, arguments.run)
+        else:
+            run = run_of(arguments.activation)
+        yield RunAgenda(board, Registry(board.catalog, board.outcomes), run)
 
 
 def _listed(found: list[Activation], arguments: argparse.Namespace) -> int:

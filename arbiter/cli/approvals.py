@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
 
 from arbiter import narration
 from arbiter.approving import Approvals
 from arbiter.cli import OK, options, output
 from blackboard.approvals import Waiting
-from blackboard.board import Board
 from registry import Registry
 
 
-def waiting(arguments: argparse.Namespace) -> int:
+def _approvals(arguments: argparse.Namespace) -> contextlib.AbstractAsyncContextManager[Approvals]:
+    return options.on_board(arguments, lambda board: Approvals(board, Registry(board.catalog)))
+
+
+async def waiting(arguments: argparse.Namespace) -> int:
     """List what waits for an answer."""
-    return asyncio.run(_with(arguments, _waiting))
-
-
-def show(arguments: argparse.Namespace) -> int:
-    """Print all that one task is given."""
-    return asyncio.run(_with(arguments, _show))
-
-
-def approve(arguments: argparse.Namespace) -> int:
-    """Let a task be done."""
-    return asyncio.run(_with(arguments, _approve))
-
-
-def refuse(arguments: argparse.Namespace) -> int:
-    """Refuse a task, or an answer."""
-    return asyncio.run(_with(arguments, _refuse))
-
-
-def answer(arguments: argparse.Namespace) -> int:
-    """Answer what a planning model asks."""
-    return asyncio.run(_with(arguments, _answer))
-
-
-async def _with(arguments: argparse.Namespace, does: Callable[[argparse.Namespace, Approvals], Awaitable[None]]) -> int:
-    async with await Board.open(**options.place(arguments)) as board:
-        await does(arguments, Approvals(board, Registry(board.catalog)))
+    async with _approvals(arguments) as approvals:
+        found = [each for each in await approvals.list() if each.run_id.startswith(arguments.run or "")]
+        output.listing(found, _lines, arguments.json, "no task waits for a person")
     return OK
-
-
-async def _waiting(arguments: argparse.Namespace, approvals: Approvals) -> None:
-    found = [each for each in await approvals.list() if each.run_id.startswith(arguments.run or "")]
-    output.listing(found, _lines, arguments.json, "no task waits for a person")
 
 
 def _lines(each: Waiting) -> list[str]:
@@ -69,21 +43,33 @@ def _lines(each: Waiting) -> list[str]:
     ]  # fmt: skip
 
 
-async def _show(arguments: argparse.Namespace, approvals: Approvals) -> None:
-    output.text(json.dumps(await approvals.arguments(arguments.id), indent=2))
+async def show(arguments: argparse.Namespace) -> int:
+    """Print all that one task is given."""
+    async with _approvals(arguments) as approvals:
+        output.text(json.dumps(await approvals.arguments(arguments.id), indent=2))
+    return OK
 
 
-async def _approve(arguments: argparse.Namespace, approvals: Approvals) -> None:
-    instead = None if arguments.arguments is None else options.given(arguments.arguments)
-    task = await approvals.approve(arguments.id, arguments=instead)
-    output.note(f"{narration.one_line(task, 200)} goes on")
+async def approve(arguments: argparse.Namespace) -> int:
+    """Let a task be done."""
+    async with _approvals(arguments) as approvals:
+        instead = None if arguments.arguments is None else options.given(arguments.arguments)
+        task = await approvals.approve(arguments.id, arguments=instead)
+        output.note(f"{narration.one_line(task, 200)} goes on")
+    return OK
 
 
-async def _refuse(arguments: argparse.Namespace, approvals: Approvals) -> None:
-    task = await approvals.refuse(arguments.id, reason=arguments.reason)
-    output.note(f"{narration.one_line(task, 200)} ends as refused")
+async def refuse(arguments: argparse.Namespace) -> int:
+    """Refuse a task, or an answer."""
+    async with _approvals(arguments) as approvals:
+        task = await approvals.refuse(arguments.id, reason=arguments.reason)
+        output.note(f"{narration.one_line(task, 200)} ends as refused")
+    return OK
 
 
-async def _answer(arguments: argparse.Namespace, approvals: Approvals) -> None:
-    task = await approvals.answer(arguments.id, arguments.answer)
-    output.note(f"{narration.one_line(task, 200)} has its answer")
+async def answer(arguments: argparse.Namespace) -> int:
+    """Answer what a planning model asks."""
+    async with _approvals(arguments) as approvals:
+        task = await approvals.answer(arguments.id, arguments.answer)
+        output.note(f"{narration.one_line(task, 200)} has its answer")
+    return OK

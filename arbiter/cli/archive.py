@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import sys
@@ -13,20 +12,15 @@ from pathlib import Path
 from typing import IO
 
 from arbiter import archive, replaying, run_files
-from arbiter.cli import OK, options, output
-from arbiter.cli.runs import attended
+from arbiter.cli import OK, attended, options, output
 from arbiter.patterns import Pattern
 from blackboard.board import Board
 from blackboard.errors import BadInput
 from blackboard.runs import moment
 
 
-def export(arguments: argparse.Namespace) -> int:
+async def export(arguments: argparse.Namespace) -> int:
     """Write a finished run to a file."""
-    return asyncio.run(_export(arguments))
-
-
-async def _export(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         run_id = await options.run_id(board, arguments.run)
         lines = await _written(arguments.file, run_files.export_run(board, run_id, values=not arguments.without_values))
@@ -34,12 +28,8 @@ async def _export(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def load(arguments: argparse.Namespace) -> int:
+async def load(arguments: argparse.Namespace) -> int:
     """Put the run in a file on the board, as history."""
-    return asyncio.run(_load(arguments))
-
-
-async def _load(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         run = await run_files.import_run(board, arguments.file)
     if arguments.json:
@@ -49,12 +39,9 @@ async def _load(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def events(arguments: argparse.Namespace) -> int:
+@attended
+async def events(arguments: argparse.Namespace) -> int:
     """Write the events that are meant to a file."""
-    return attended(_events(arguments))
-
-
-async def _events(arguments: argparse.Namespace) -> int:
     if arguments.run is not None:
         raise BadInput("--archive", arguments.archive, "It takes the events of all runs: name some by --subject.")
     wanted = _wanted(arguments)
@@ -70,12 +57,9 @@ async def _events(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def replay(arguments: argparse.Namespace) -> int:
+@attended
+async def replay(arguments: argparse.Namespace) -> int:
     """Give archived events again: to a file, to the board, or to a URL."""
-    return attended(_replay(arguments))
-
-
-async def _replay(arguments: argparse.Namespace) -> int:
     found = archive.read(arguments.file, _wanted(arguments))
     match arguments.to:
         case "board":

@@ -10,18 +10,15 @@ from typing import Any
 
 from arbiter import answering, narration
 from arbiter.answering import Answered
-from arbiter.cli import NOT_SUCCEEDED, OK, options, output
-from arbiter.cli.runs import attended, goes_on
+from arbiter.cli import NOT_SUCCEEDED, OK, attended, options, output
+from arbiter.cli.runs import goes_on
 from arbiter.volunteering import AWARDS, BIDS, OpenRequest, asked
 from blackboard.entry import Entry
 
 
-def ask(arguments: argparse.Namespace) -> int:
+@attended
+async def ask(arguments: argparse.Namespace) -> int:
     """Ask openly, tell what is bid and awarded, and print the answer."""
-    return attended(_ask(arguments))
-
-
-async def _ask(arguments: argparse.Namespace) -> int:
     request = _request(arguments)
     limits = options.limits(arguments)
     from arbiter.sdk import Arbiter

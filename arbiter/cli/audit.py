@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 
@@ -15,12 +14,8 @@ from blackboard.audit import Audit, Entry
 from blackboard.board import Board
 
 
-def run(arguments: argparse.Namespace) -> int:
+async def run(arguments: argparse.Namespace) -> int:
     """Print records of the audit, the oldest first."""
-    return asyncio.run(_run(arguments))
-
-
-async def _run(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         audit = Audit(board)
         # Taken before the past is read, so that nothing falls between the two; what both have is told once.

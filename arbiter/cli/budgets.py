@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -19,19 +18,14 @@ from blackboard.errors import BadInput
 from blackboard.levels import checked_level
 
 
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the levels that were given a budget."""
-    return asyncio.run(_report(arguments))
+    return await _report(arguments)
 
 
-def show(arguments: argparse.Namespace) -> int:
+async def show(arguments: argparse.Namespace) -> int:
     """Show some levels, also those that bring their own budget, such as runs."""
-    return asyncio.run(_report(arguments, *arguments.level))
-
-
-def write(arguments: argparse.Namespace) -> int:
-    """Give a level a budget, or take it away."""
-    return asyncio.run(_write(arguments))
+    return await _report(arguments, *arguments.level)
 
 
 async def _report(arguments: argparse.Namespace, *levels: str) -> int:
@@ -53,7 +47,8 @@ async def _report(arguments: argparse.Namespace, *levels: str) -> int:
     return OK
 
 
-async def _write(arguments: argparse.Namespace) -> int:
+async def write(arguments: argparse.Namespace) -> int:
+    """Give a level a budget, or take it away."""
     level = checked_level(arguments.level)
     given: dict[Unit, str] = {unit: getattr(arguments, unit) for unit in UNITS if getattr(arguments, unit) is not None}
     if arguments.none == bool(given):

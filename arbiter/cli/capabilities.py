@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import functools
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,12 +26,8 @@ from registry.matching.duplicates import contradictions
 _STYLES = {"failing": "red", "away": "yellow", "unsigned": "yellow"}
 
 
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List what the board can do."""
-    return asyncio.run(_listing(arguments))
-
-
-async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog, board.outcomes, spent=board.spent, ended=board.ended)
         rows = await overview(registry, arguments.tenant, every=arguments.all)
@@ -65,12 +60,8 @@ async def _listing(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def search(arguments: argparse.Namespace) -> int:
+async def search(arguments: argparse.Namespace) -> int:
     """Say which capabilities fit a need, how well, why, and what the matcher would do."""
-    return asyncio.run(_search(arguments))
-
-
-async def _search(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         matcher = await encoding.matcher(board, arguments.encoder, arguments.namespace, arguments.board)
         matcher = matcher if matcher is not None else LexicalMatcher()
@@ -103,12 +94,8 @@ async def _search(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def duplicates(arguments: argparse.Namespace) -> int:
+async def duplicates(arguments: argparse.Namespace) -> int:
     """List capabilities that are nearly the same, and manifests that contradict themselves."""
-    return asyncio.run(_duplicates(arguments))
-
-
-async def _duplicates(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog)
         said = ["reading what there is"]
@@ -135,12 +122,8 @@ async def _duplicates(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def show(arguments: argparse.Namespace) -> int:
+async def show(arguments: argparse.Namespace) -> int:
     """Show one capability: manifest, versions, exam record, code."""
-    return asyncio.run(_show(arguments))
-
-
-async def _show(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog, board.outcomes, spent=board.spent)
         versions = await registry.versions(arguments.name)
@@ -179,12 +162,8 @@ async def _show(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def sign(arguments: argparse.Namespace) -> int:
+async def sign(arguments: argparse.Namespace) -> int:
     """Vouch for a version with this user's key."""
-    return asyncio.run(_sign(arguments))
-
-
-async def _sign(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog, signer=functools.partial(Signer.find, None, arguments.data_dir))
         version = _chosen(await registry.versions(arguments.name), arguments.sha)
@@ -196,12 +175,8 @@ async def _sign(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def approve(arguments: argparse.Namespace) -> int:
+async def approve(arguments: argparse.Namespace) -> int:
     """Approve the grants of a version that waits for it."""
-    return asyncio.run(_approve(arguments))
-
-
-async def _approve(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog, signer=functools.partial(Signer.find, None, arguments.data_dir))
         sha = None if arguments.sha is None else _chosen(await registry.versions(arguments.name), arguments.sha).sha
@@ -210,12 +185,8 @@ async def _approve(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def refuse(arguments: argparse.Namespace) -> int:
+async def refuse(arguments: argparse.Namespace) -> int:
     """Refuse the grants of a version that waits for approval."""
-    return asyncio.run(_refuse(arguments))
-
-
-async def _refuse(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog)
         sha = None if arguments.sha is None else _chosen(await registry.versions(arguments.name), arguments.sha).sha
@@ -224,12 +195,8 @@ async def _refuse(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def waiting(arguments: argparse.Namespace) -> int:
+async def waiting(arguments: argparse.Namespace) -> int:
     """List what waits for approval of its grants."""
-    return asyncio.run(_waiting(arguments))
-
-
-async def _waiting(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         found = await Registry(board.catalog).waiting()
     for version in found:
@@ -254,23 +221,23 @@ def _suspected(version: Version) -> str:
     return f"; content from {narration.sources(found)}, which is not trusted, asked for it" if found else ""
 
 
-def activate(arguments: argparse.Namespace) -> int:
+async def activate(arguments: argparse.Namespace) -> int:
     """Offer a version in place of the one that is active."""
     share = arguments.canary
     if share is None:
-        return asyncio.run(_moved(arguments, Registry.activate, "is offered from now on"))
+        return await _moved(arguments, Registry.activate, "is offered from now on")
     tried = functools.partial(Registry.activate, canary=share)
-    return asyncio.run(_moved(arguments, tried, f"is used by {share:.3g} of the runs that begin to use it"))
+    return await _moved(arguments, tried, f"is used by {share:.3g} of the runs that begin to use it")
 
 
-def retire(arguments: argparse.Namespace) -> int:
+async def retire(arguments: argparse.Namespace) -> int:
     """Offer a version no more."""
-    return asyncio.run(_moved(arguments, Registry.retire, "is not offered any more"))
+    return await _moved(arguments, Registry.retire, "is not offered any more")
 
 
-def revoke(arguments: argparse.Namespace) -> int:
+async def revoke(arguments: argparse.Namespace) -> int:
     """Let a version never run again."""
-    return asyncio.run(_moved(arguments, Registry.revoke, "is revoked: it is not offered and never runs again"))
+    return await _moved(arguments, Registry.revoke, "is revoked: it is not offered and never runs again")
 
 
 async def _moved(arguments: argparse.Namespace, move: Callable[..., Awaitable[object]], said: str) -> int:

@@ -32,13 +32,9 @@ _DURABILITY = {
 }
 
 
-def serve(arguments: argparse.Namespace) -> int:
+async def serve(arguments: argparse.Namespace) -> int:
     """Serve roles until a signal, then drain."""
     output.log_to_stderr(logging.INFO, output.log_format(arguments.log_format))
-    return asyncio.run(_serve(arguments))
-
-
-async def _serve(arguments: argparse.Namespace) -> int:
     roles = options.roles(arguments.roles)
     capabilities = loading.capabilities(arguments.capabilities)
     strategies = loading.strategies(arguments.strategies)

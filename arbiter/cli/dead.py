@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -19,12 +18,8 @@ if TYPE_CHECKING:
     from arbiter import dead_letters
 
 
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the latest dead letters."""
-    return asyncio.run(_listing(arguments))
-
-
-async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         letters = DeadLetters(board)
         page = await letters.list(arguments.where, limit=arguments.limit, after=arguments.after)
@@ -66,12 +61,8 @@ def _print_table(letters: tuple[Letter, ...]) -> None:
     output.print_table(head, rows)
 
 
-def show(arguments: argparse.Namespace) -> int:
+async def show(arguments: argparse.Namespace) -> int:
     """Show one dead letter with its payload and every attempt."""
-    return asyncio.run(_show(arguments))
-
-
-async def _show(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         full = await DeadLetters(board).get(arguments.letter)
     if arguments.json:
@@ -104,13 +95,9 @@ def _said(full: FullLetter) -> str:
     return "\n".join([*lines, *narration.trace(full.error).splitlines()])
 
 
-def redrive(arguments: argparse.Namespace) -> int:
+async def redrive(arguments: argparse.Namespace) -> int:
     """Put dead letters back, each as a run of its own."""
     _chosen(arguments)
-    return asyncio.run(_redrive(arguments))
-
-
-async def _redrive(arguments: argparse.Namespace) -> int:
     from arbiter.dead_letters import Redriven
     from arbiter.sdk import Arbiter
 
@@ -145,13 +132,9 @@ def _told(one: dead_letters.Redriven, arguments: argparse.Namespace) -> None:
         output.text(f"{narration.one_line(one.letter.id, 80)}  {one.run_id or what}")
 
 
-def discard(arguments: argparse.Namespace) -> int:
+async def discard(arguments: argparse.Namespace) -> int:
     """Forget dead letters."""
     _chosen(arguments)
-    return asyncio.run(_discard(arguments))
-
-
-async def _discard(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         letters = DeadLetters(board)
         chosen: list[str] = [(await letters.header(id)).id for id in arguments.letter]

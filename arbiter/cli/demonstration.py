@@ -7,19 +7,16 @@ import asyncio
 import logging
 
 from arbiter import demo as demonstrations
-from arbiter.cli import OK, options, output
-from arbiter.cli.runs import attended, concluded
+from arbiter.cli import OK, attended, options, output
+from arbiter.cli.runs import concluded
 from arbiter.fold import RunState
 from arbiter.live import Progress
 
 
-def demo(arguments: argparse.Namespace) -> int:
+@attended
+async def demo(arguments: argparse.Namespace) -> int:
     """Play one or all demonstrations."""
     output.log_to_stderr(logging.ERROR)
-    return attended(_demo(arguments))
-
-
-async def _demo(arguments: argparse.Namespace) -> int:
     names = demonstrations.NAMES if arguments.which == "all" else (arguments.which,)
     show = demonstrations.open_show(names, **options.place(arguments), fresh=arguments.fresh)
 

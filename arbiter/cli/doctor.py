@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 
 from rich.text import Text
 
@@ -15,12 +14,8 @@ from blackboard.checkup import Finding
 _STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def run(arguments: argparse.Namespace) -> int:
+async def run(arguments: argparse.Namespace) -> int:
     """Examine this installation and the board's server; exits with 1 when something fails."""
-    return asyncio.run(_run(arguments))
-
-
-async def _run(arguments: argparse.Namespace) -> int:
     failed = False
     console = output.console()
     place = options.place(arguments)

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +15,7 @@ from pydantic import JsonValue
 from rich.text import Text
 
 from arbiter import narration
-from arbiter.cli import NOT_SUCCEEDED, OK, options, output
-from arbiter.cli.runs import attended
+from arbiter.cli import NOT_SUCCEEDED, OK, attended, options, output
 from blackboard import strict_json
 from blackboard.board import Board
 from blackboard.entries import UNSET, Entries, Written
@@ -30,10 +29,10 @@ from registry.matching import passages
 from registry.signing import somebody
 
 
-def post(arguments: argparse.Namespace) -> int:
+@attended
+async def post(arguments: argparse.Namespace) -> int:
     """Write an entry and print its id."""
-
-    async def posted(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         confidence = 1.0 if arguments.confidence is None else _number("--confidence", arguments.confidence)
         return said(
             await entries.post(
@@ -44,13 +43,11 @@ def post(arguments: argparse.Namespace) -> int:
             arguments,
         )  # fmt: skip
 
-    return in_scope(arguments, posted)
 
-
-def read(arguments: argparse.Namespace) -> int:
+@attended
+async def read(arguments: argparse.Namespace) -> int:
     """Print an entry, or all it has said."""
-
-    async def shown(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         if arguments.history:
             found = await entries.history(arguments.entry)
         else:
@@ -65,15 +62,14 @@ def read(arguments: argparse.Namespace) -> int:
             output.note("there is no such entry" + (" at that position" if arguments.at else ""))
         return OK if found else NOT_SUCCEEDED
 
-    return in_scope(arguments, shown)
 
-
-def query(arguments: argparse.Namespace) -> int:
+@attended
+async def query(arguments: argparse.Namespace) -> int:
     """Print the entries that fit."""
 
     meaning = passages.meaning()
+    async with in_scope(arguments, meaning) as entries:
 
-    async def listed(entries: Entries) -> int:
         def far() -> str:
             known = meaning.size(entries.owner)
             return f"reading what is to be ranked: {known:,} entries" if known else "looking at what there is"
@@ -107,13 +103,11 @@ def query(arguments: argparse.Namespace) -> int:
             output.note(f"there may be more: --limit {10 * arguments.limit}")
         return OK
 
-    return in_scope(arguments, listed, meaning)
 
-
-def watch(arguments: argparse.Namespace) -> int:
+@attended
+async def watch(arguments: argparse.Namespace) -> int:
     """Print what happens to entries, as it happens."""
-
-    async def followed(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         left = arguments.count
         stream = entries.watch(arguments.pattern, arguments.where, after=arguments.after)
         async with contextlib.aclosing(stream) as events:
@@ -128,13 +122,11 @@ def watch(arguments: argparse.Namespace) -> int:
                     break
         return OK
 
-    return in_scope(arguments, followed)
 
-
-def amend(arguments: argparse.Namespace) -> int:
+@attended
+async def amend(arguments: argparse.Namespace) -> int:
     """Let an entry say something else."""
-
-    async def amended(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         given: Any = UNSET if arguments.content is None else _value(arguments.content, "content")
         seconds: Any = UNSET if arguments.seconds is None else _ttl(arguments.seconds)
         confidence = None if arguments.confidence is None else _number("--confidence", arguments.confidence)
@@ -147,13 +139,11 @@ def amend(arguments: argparse.Namespace) -> int:
             arguments,
         )  # fmt: skip
 
-    return in_scope(arguments, amended)
 
-
-def retract(arguments: argparse.Namespace) -> int:
+@attended
+async def retract(arguments: argparse.Namespace) -> int:
     """Say that an entry counts no more."""
-
-    async def retracted(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         return said(
             await entries.retract(
                 arguments.entry, arguments.reason, expect=arguments.expect, expect_topic=arguments.expect_topic,
@@ -162,13 +152,11 @@ def retract(arguments: argparse.Namespace) -> int:
             arguments,
         )  # fmt: skip
 
-    return in_scope(arguments, retracted)
 
-
-def take(arguments: argparse.Namespace) -> int:
+@attended
+async def take(arguments: argparse.Namespace) -> int:
     """Take an entry off the board and print it."""
-
-    async def taken(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         seconds = _number("--wait", arguments.wait)
         lease = None if arguments.lease is None else _number("--lease", arguments.lease)
         entry = await entries.take(
@@ -182,41 +170,33 @@ def take(arguments: argparse.Namespace) -> int:
             output.note(f"when it is done: arbiter entries confirm {entry.id} {entry.fence} --scope {arguments.scope}")
         return OK
 
-    return in_scope(arguments, taken)
 
-
-def confirm(arguments: argparse.Namespace) -> int:
+@attended
+async def confirm(arguments: argparse.Namespace) -> int:
     """Have for good what was taken under a lease."""
-
-    async def confirmed(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         return said(await entries.confirm(arguments.entry, arguments.fence, operation=arguments.key), arguments)
 
-    return in_scope(arguments, confirmed)
 
-
-def renew(arguments: argparse.Namespace) -> int:
+@attended
+async def renew(arguments: argparse.Namespace) -> int:
     """Hold it longer."""
-
-    async def renewed(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         lease = _number("S", arguments.lease)
         return said(await entries.renew(arguments.entry, arguments.fence, lease, operation=arguments.key), arguments)
 
-    return in_scope(arguments, renewed)
 
-
-def give_back(arguments: argparse.Namespace) -> int:
+@attended
+async def give_back(arguments: argparse.Namespace) -> int:
     """Let others have it."""
-
-    async def given(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         return said(await entries.give_back(arguments.entry, arguments.fence, operation=arguments.key), arguments)
 
-    return in_scope(arguments, given)
 
-
-def schemas(arguments: argparse.Namespace) -> int:
+@attended
+async def schemas(arguments: argparse.Namespace) -> int:
     """List the schemas of topics, or set or take away one."""
-
-    async def done(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         if arguments.pattern is None:
             for pattern, text in (await entries.schemas()).items():
                 output.line({"pattern": pattern, "schema": text})
@@ -230,24 +210,15 @@ def schemas(arguments: argparse.Namespace) -> int:
         output.note(f"{arguments.pattern} has {'no schema any more' if given is None else 'its schema'}")
         return OK
 
-    return in_scope(arguments, done)
 
-
-def in_scope(
-    arguments: argparse.Namespace, work: Callable[[Entries], Awaitable[int]], meaning: Meaning | None = None
-) -> int:
-    """Do something with the entries of the scope that was named; by meaning where something ranks them."""
-
-    async def opened() -> int:
-        async with await Board.open(**options.place(arguments)) as board:
-            scope = arguments.scope
-            if scope.startswith("run:"):
-                scope = f"run:{await options.run_id(board, scope[4:])}"
-            return await work(
-                Entries(board, scope, checker=schema, author=Author(kind="person", name=somebody()), meaning=meaning)
-            )
-
-    return attended(opened())
+@contextlib.asynccontextmanager
+async def in_scope(arguments: argparse.Namespace, meaning: Meaning | None = None) -> AsyncGenerator[Entries, None]:
+    """The entries of the scope that was named; by meaning where something ranks them."""
+    async with await Board.open(**options.place(arguments)) as board:
+        scope = arguments.scope
+        if scope.startswith("run:"):
+            scope = f"run:{await options.run_id(board, scope[4:])}"
+        yield Entries(board, scope, checker=schema, author=Author(kind="person", name=somebody()), meaning=meaning)
 
 
 def said(written: Written, arguments: argparse.Namespace) -> int:

@@ -18,15 +18,11 @@ STDIO = "mcp:stdio"
 """Where what a client says comes from that started this process: a program, and the model behind it."""
 
 
-def serve_mcp(arguments: argparse.Namespace) -> int:
+async def serve_mcp(arguments: argparse.Namespace) -> int:
     """Offer the board's capabilities as an MCP server until the client goes, or a signal comes."""
     output.log_to_stderr(logging.INFO if arguments.http is not None else logging.WARNING)
     if arguments.http is None and arguments.http_public:
         raise BadInput("--http-public", arguments.http_public[0], "It goes with --http HOST:PORT.")
-    return asyncio.run(_serve(arguments))
-
-
-async def _serve(arguments: argparse.Namespace) -> int:
     from arbiter.sdk import Arbiter
 
     async with Arbiter(roles=(), tenant=arguments.tenant, **options.place(arguments)) as client:

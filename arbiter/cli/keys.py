@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,12 +17,8 @@ from registry import Signer, keyfile
 from registry.signing import key_id, somebody
 
 
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the keys this board trusts or trusted."""
-    return asyncio.run(_listing(arguments))
-
-
-async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         found = await Trust(board.catalog).read()
     keys = sorted(found.keys.values(), key=lambda key: key.added_at)
@@ -62,12 +57,8 @@ def _span(span: Span) -> str:
     return " ".join(words) or "all of it"
 
 
-def trust(arguments: argparse.Namespace) -> int:
+async def trust(arguments: argparse.Namespace) -> int:
     """Let a key's signatures count on this board."""
-    return asyncio.run(_trust(arguments))
-
-
-async def _trust(arguments: argparse.Namespace) -> int:
     public = arguments.public or Signer.find(None, arguments.data_dir).public
     async with await Board.open(**options.place(arguments)) as board:
         key = key_id(_public(public))
@@ -88,12 +79,8 @@ def _public(text: str) -> bytes:
     return raw
 
 
-def revoke(arguments: argparse.Namespace) -> int:
+async def revoke(arguments: argparse.Namespace) -> int:
     """Let what a key signed count no more."""
-    return asyncio.run(_revoke(arguments))
-
-
-async def _revoke(arguments: argparse.Namespace) -> int:
     after, before = (_ms(f"--{name}", getattr(arguments, name)) for name in ("after", "before"))
     async with await Board.open(**options.place(arguments)) as board:
         trust = Trust(board.catalog)
@@ -125,12 +112,8 @@ def _ms(field: str, text: str | None) -> int | None:
     return at
 
 
-def rotate(arguments: argparse.Namespace) -> int:
+async def rotate(arguments: argparse.Namespace) -> int:
     """Sign with a new key from now on."""
-    return asyncio.run(_rotate(arguments))
-
-
-async def _rotate(arguments: argparse.Namespace) -> int:
     if keyfile.given_key() is not None:
         raise BadInput(
             keyfile.ENVIRONMENT,
@@ -150,12 +133,8 @@ async def _rotate(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def audit(arguments: argparse.Namespace) -> int:
+async def audit(arguments: argparse.Namespace) -> int:
     """What was trusted, signed and revoked, and by whom."""
-    return asyncio.run(_audit(arguments))
-
-
-async def _audit(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         found = await Trust(board.catalog).audit(arguments.limit)
     for entry in reversed(found):

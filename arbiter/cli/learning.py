@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from arbiter.illustrating import Illustrated
 
 
-def forget(arguments: argparse.Namespace) -> int:
+async def forget(arguments: argparse.Namespace) -> int:
     """Forget needs that capabilities served, or example needs that were written for them."""
     if arguments.examples and arguments.tenant is not None:
         raise BadInput("--tenant", arguments.tenant, "Example needs are those of all tenants; leave it out.")
@@ -29,10 +28,6 @@ def forget(arguments: argparse.Namespace) -> int:
         raise BadInput("NAME", None, "Name the capability whose example needs to forget.")
     if arguments.name is None and arguments.tenant is None:
         raise BadInput("NAME", None, "Name a capability, a tenant with --tenant, or both.")
-    return asyncio.run(_forget(arguments))
-
-
-async def _forget(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog)
         name: str | None = arguments.name
@@ -47,14 +42,10 @@ async def _forget(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def illustrate(arguments: argparse.Namespace) -> int:
+async def illustrate(arguments: argparse.Namespace) -> int:
     """Have a model write example needs of capabilities."""
     if bool(arguments.names) == arguments.all:
         raise BadInput("NAME", arguments.names or None, "Name capabilities, or all that want example needs with --all.")
-    return asyncio.run(_illustrate(arguments))
-
-
-async def _illustrate(arguments: argparse.Namespace) -> int:
     from arbiter.sdk import Arbiter
 
     done: list[Illustrated] = []
@@ -97,12 +88,8 @@ def _print(one: Illustrated) -> None:
         console.print(Text(f"  {narration.one_line(need, 200)}"), soft_wrap=True)
 
 
-def refit(arguments: argparse.Namespace) -> int:
+async def refit(arguments: argparse.Namespace) -> int:
     """Fit what turns signals into probabilities on how this board's decisions turned out."""
-    return asyncio.run(_refit(arguments))
-
-
-async def _refit(arguments: argparse.Namespace) -> int:
     policy = TaintPolicy.of(arguments.taint_policy)
     async with await Board.open(**options.place(arguments)) as board:
         registry = Registry(board.catalog)

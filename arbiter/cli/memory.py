@@ -6,12 +6,10 @@ import argparse
 import contextlib
 import dataclasses
 
-from arbiter.cli import NOT_SUCCEEDED, OK, options, output
+from arbiter.cli import NOT_SUCCEEDED, OK, attended, options, output
 from arbiter.cli.entries import in_scope, said
-from arbiter.cli.runs import attended
 from blackboard.board import Board
 from blackboard.compaction import compact as compacted
-from blackboard.entries import Entries
 from blackboard.entry import owner_of_entry, scope_of
 from blackboard.erasure import erase as erased
 from blackboard.errors import UnknownRecord
@@ -20,20 +18,18 @@ from blackboard.runs import span
 from blackboard.sealing import verify as verified
 
 
-def promote(arguments: argparse.Namespace) -> int:
+@attended
+async def promote(arguments: argparse.Namespace) -> int:
     """Keep what an entry says in a scope that lasts longer, and print the id it has there."""
-
-    async def done(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         own = entries.within(scope_of(owner_of_entry(arguments.entry)))
         return said(await promoted(own, arguments.entry, arguments.to, topic=arguments.topic), arguments)
 
-    return in_scope(arguments, done)
 
-
-def verify(arguments: argparse.Namespace) -> int:
+@attended
+async def verify(arguments: argparse.Namespace) -> int:
     """Print whether the log of a scope still says what was written."""
-
-    async def done(entries: Entries) -> int:
+    async with in_scope(arguments) as entries:
         found = await verified(entries)
         if arguments.json:
             output.line(dataclasses.asdict(found))
@@ -47,51 +43,43 @@ def verify(arguments: argparse.Namespace) -> int:
                 output.text(fault)
         return NOT_SUCCEEDED if found.faults else OK
 
-    return in_scope(arguments, done)
 
-
-def compact(arguments: argparse.Namespace) -> int:
+@attended
+async def compact(arguments: argparse.Namespace) -> int:
     """Take out of a scope's log what counts no more, and print how much it was."""
-
-    async def done() -> int:
-        age = span(arguments.older_than, field="--older-than")
-        async with await Board.open(**options.place(arguments)) as board:
-            found = await compacted(
-                board, arguments.scope, before=arguments.before, older_than=age, dry_run=arguments.dry_run
-            )
-        if arguments.json:
-            output.line({**dataclasses.asdict(found), "dry_run": arguments.dry_run})
-        else:
-            verb = "would be taken out" if arguments.dry_run else "taken out"
-            output.text(f"{found.facts} facts {verb}; nothing is left of {found.entries} entries")
-            if found.readable_from is not None:
-                output.note(f"readable from {found.readable_from}")
-        return OK
-
-    return attended(done())
+    age = span(arguments.older_than, field="--older-than")
+    async with await Board.open(**options.place(arguments)) as board:
+        found = await compacted(
+            board, arguments.scope, before=arguments.before, older_than=age, dry_run=arguments.dry_run
+        )
+    if arguments.json:
+        output.line({**dataclasses.asdict(found), "dry_run": arguments.dry_run})
+    else:
+        verb = "would be taken out" if arguments.dry_run else "taken out"
+        output.text(f"{found.facts} facts {verb}; nothing is left of {found.entries} entries")
+        if found.readable_from is not None:
+            output.note(f"readable from {found.readable_from}")
+    return OK
 
 
-def erase(arguments: argparse.Namespace) -> int:
+@attended
+async def erase(arguments: argparse.Namespace) -> int:
     """Take something off the board, and print how much it was."""
-
-    async def done() -> int:
-        async with await Board.open(**options.place(arguments)) as board:
-            run: str | None = arguments.run
-            with contextlib.suppress(UnknownRecord):  # one that was removed may have left something elsewhere
-                run = None if run is None else await options.run_id(board, run)
-            found = await erased(
-                board, author=arguments.author, run=run, tenant=arguments.tenant, scope=arguments.scope,
-                reason=arguments.reason,
-            )  # fmt: skip
-        if arguments.json:
-            output.line(dataclasses.asdict(found))
-        else:
-            output.text(
-                f"erased {found.facts} facts of {len(found.scopes)} scopes and {len(found.runs)} runs; "
-                f"{found.entries} entries ended by it"
-            )
-        for left in found.left:
-            output.note(f"left: {left}")
-        return NOT_SUCCEEDED if found.left else OK
-
-    return attended(done())
+    async with await Board.open(**options.place(arguments)) as board:
+        run: str | None = arguments.run
+        with contextlib.suppress(UnknownRecord):  # one that was removed may have left something elsewhere
+            run = None if run is None else await options.run_id(board, run)
+        found = await erased(
+            board, author=arguments.author, run=run, tenant=arguments.tenant, scope=arguments.scope,
+            reason=arguments.reason,
+        )  # fmt: skip
+    if arguments.json:
+        output.line(dataclasses.asdict(found))
+    else:
+        output.text(
+            f"erased {found.facts} facts of {len(found.scopes)} scopes and {len(found.runs)} runs; "
+            f"{found.entries} entries ended by it"
+        )
+    for left in found.left:
+        output.note(f"left: {left}")
+    return NOT_SUCCEEDED if found.left else OK

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -38,19 +38,16 @@ def place(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def on_board(arguments: argparse.Namespace, kind: Callable[[Board], T], work: Callable[[T], Awaitable[int]]) -> int:
-    """Open the board, do something with what ``kind`` makes of it, and close it: the exit code."""
+@contextlib.asynccontextmanager
+async def on_board(arguments: argparse.Namespace, kind: Callable[[Board], T]) -> AsyncGenerator[T, None]:
+    """What ``kind`` makes of the board, which is open meanwhile."""
+    from blackboard.board import Board
 
-    async def opened() -> int:
-        from blackboard.board import Board
-
-        async with await Board.open(**place(arguments)) as board:
-            return await work(kind(board))
-
-    return asyncio.run(opened())
+    async with await Board.open(**place(arguments)) as board:
+        yield kind(board)
 
 
-def removal(
+async def removal(
     arguments: argparse.Namespace, removing: Callable[[Board], Callable[[str], Awaitable[bool]]], what: str
 ) -> int:
     """Remove what ``arguments.name`` names on the board, and say so: the exit code.
@@ -59,8 +56,7 @@ def removal(
         removing: gives what removes one by its name, and says whether there was one.
         what: it is called.
     """
-
-    async def removed(remove: Callable[[str], Awaitable[bool]]) -> int:
+    async with on_board(arguments, removing) as remove:
         if not await remove(arguments.name):
             where = f"{arguments.namespace}/{arguments.board}"
             raise UnknownRecord("UNKNOWN", f"no {what} {arguments.name} on board {where}")
@@ -69,8 +65,6 @@ def removal(
         else:
             output.text(f"removed {arguments.name}")
         return OK
-
-    return on_board(arguments, removing, removed)
 
 
 def request(word: str) -> str | dict[str, JsonValue]:

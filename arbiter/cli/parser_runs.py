@@ -35,19 +35,11 @@ def demo(commands: Commands) -> None:
 def run(commands: Commands) -> None:
     run = words.command(commands, "run", "arbiter.cli.runs:run", "run a request here and wait for its answer")
     words.request(run)
-    run.add_argument("--model", metavar="MODEL", help=words.MODEL)
-    run.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
-    run.add_argument("--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams")
-    run.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=words.CAPABILITIES)
+    words.work(run)
     words.isolation(run)
     words.source(run)
     words.plan(run)
-    words.taint(run)
-    words.fabrication(run)
-    words.approval(run)
-    words.choosing(run)
-    words.instructions(run)
-    words.encoder(run)
+    words.planning(run)
     run.add_argument(
         "--timeout", metavar="SECONDS", type=words.seconds, help="stop waiting after SECONDS; the run stays"
     )
@@ -114,12 +106,7 @@ second signal gives everything back immediately."""
     )
     worker.set_defaults(roles="wrapper")
     for parser in (serve, worker):
-        parser.add_argument("--model", metavar="MODEL", help=words.MODEL)
-        parser.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
-        parser.add_argument(
-            "--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams"
-        )
-        parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=words.CAPABILITIES)
+        words.work(parser)
         parser.add_argument(
             "--strategies", metavar="WHERE", action="append", default=[],
             help="functions that rate what waits on agendas, by name: path.py or module, with :NAME of a mapping (default: "
@@ -130,12 +117,7 @@ second signal gives everything back immediately."""
             help="MCP servers and A2A agents to offer: TOML or JSON, see docs/peers.md; may be repeated",
         )  # fmt: skip
         words.isolation(parser)
-        words.taint(parser)
-        words.fabrication(parser)
-        words.approval(parser)
-        words.choosing(parser)
-        words.instructions(parser)
-        words.encoder(parser)
+        words.planning(parser)
         parser.add_argument(
             "--no-reflection", dest="reflect", action="store_false",
             help="do not go back from generated code that fails to an earlier version, nor retire it; see docs/reflection.md",

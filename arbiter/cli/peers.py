@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     from wrapper.peers import Peer
 
 
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the peers of the board."""
-    return asyncio.run(_listing(arguments))
-
-
-async def _listing(arguments: argparse.Namespace) -> int:
     from arbiter.peers import Peers
 
     async with await Board.open(**options.place(arguments)) as board:
@@ -51,11 +47,11 @@ async def _listing(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def check(arguments: argparse.Namespace) -> int:
+async def check(arguments: argparse.Namespace) -> int:
     """Connect to the peers of a file and say what they would offer; nothing is registered."""
     from wrapper.peers.settings import peers
 
-    return asyncio.run(_check(arguments, peers(arguments.file)))
+    return await _check(arguments, peers(arguments.file))
 
 
 async def _check(arguments: argparse.Namespace, peers: Sequence[Peer]) -> int:

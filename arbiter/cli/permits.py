@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 
 from arbiter import narration
@@ -12,12 +11,8 @@ from blackboard.board import Board
 from blackboard.permits import Permit, Permits
 
 
-def waiting(arguments: argparse.Namespace) -> int:
+async def waiting(arguments: argparse.Namespace) -> int:
     """List what waits for an answer."""
-    return asyncio.run(_waiting(arguments))
-
-
-async def _waiting(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         found = await Permits(board).list(everything=arguments.all)
     output.listing(found, _lines, arguments.json, "no request waits for a person")
@@ -38,24 +33,16 @@ def _lines(permit: Permit) -> list[str]:
     ]
 
 
-def approve(arguments: argparse.Namespace) -> int:
+async def approve(arguments: argparse.Namespace) -> int:
     """Permit a request."""
-    return asyncio.run(_approve(arguments))
-
-
-async def _approve(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         permit = await Permits(board).approve(arguments.id, sources=arguments.source)
     output.note(f"{permit.task_id} may make this request, once it is tried again: run {permit.run_id} goes on")
     return OK
 
 
-def refuse(arguments: argparse.Namespace) -> int:
+async def refuse(arguments: argparse.Namespace) -> int:
     """Refuse a request."""
-    return asyncio.run(_refuse(arguments))
-
-
-async def _refuse(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         permit = await Permits(board).refuse(arguments.id, reason=arguments.reason)
     output.note(f"{permit.task_id} may not make this request and ends: run {permit.run_id} goes on")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,22 +23,8 @@ _FIELDS = (
 )
 
 
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the quotas with what is in use."""
-    return asyncio.run(_listing(arguments))
-
-
-def write(arguments: argparse.Namespace) -> int:
-    """Give a subject a quota."""
-    return asyncio.run(_write(arguments))
-
-
-def remove(arguments: argparse.Namespace) -> int:
-    """Take a subject's quota away."""
-    return asyncio.run(_remove(arguments))
-
-
-async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         found = await Quotas(board).report()
     if arguments.json:
@@ -73,7 +58,8 @@ def _row(one: QuotaReport) -> list[Any]:
     ]  # fmt: skip
 
 
-async def _write(arguments: argparse.Namespace) -> int:
+async def write(arguments: argparse.Namespace) -> int:
+    """Give a subject a quota."""
     given = {field: value for field in _FIELDS if (value := getattr(arguments, field)) is not None}
     try:
         quota = Quota.model_validate({"subject": arguments.subject, **given})
@@ -85,7 +71,8 @@ async def _write(arguments: argparse.Namespace) -> int:
     return OK
 
 
-async def _remove(arguments: argparse.Namespace) -> int:
+async def remove(arguments: argparse.Namespace) -> int:
+    """Take a subject's quota away."""
     subject = checked_subject(arguments.subject)
     async with await Board.open(**options.place(arguments)) as board:
         await Quotas(board).remove(subject)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 
 from arbiter.cli import OK, options, output
 from blackboard.board import Board
@@ -43,12 +42,8 @@ def policy(keep: str | None, keep_runs: int | None, superseded: str | None = Non
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+async def run(arguments: argparse.Namespace) -> int:
     """Remove finished runs, or tell which would be removed."""
-    return asyncio.run(_run(arguments))
-
-
-async def _run(arguments: argparse.Namespace) -> int:
     wanted = _asked(arguments)
     async with await Board.open(**options.place(arguments)) as board:
         done = await prune(board, wanted, limit=arguments.limit, dry_run=arguments.dry_run)

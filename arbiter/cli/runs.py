@@ -7,16 +7,15 @@ import asyncio
 import contextlib
 import json
 import logging
-import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
 
 from arbiter import loading, narration
-from arbiter.cli import INTERRUPTED, NOT_SUCCEEDED, OK, TERMINATED, options, output
+from arbiter.cli import NOT_SUCCEEDED, OK, attended, options, output
 from arbiter.fold import RunState, current
 from arbiter.live import Progress, state_style, view
 from arbiter.records import cost_record
@@ -31,13 +30,10 @@ GRACE_SECONDS = 1.0
 NO_SANDBOX = "isolation is set to 'process': generated code is not kept from your files and the network"
 
 
-def run(arguments: argparse.Namespace) -> int:
+@attended
+async def run(arguments: argparse.Namespace) -> int:
     """Serve all roles here until one run has ended, and print its answer."""
     output.log_to_stderr(logging.ERROR)
-    return attended(_run(arguments))
-
-
-async def _run(arguments: argparse.Namespace) -> int:
     request = options.request(arguments.request)
     limits, plan = options.limits(arguments), options.plan(arguments.plan)
     capabilities = loading.capabilities(arguments.capabilities)
@@ -101,12 +97,8 @@ def concluded(state: RunState, *, as_json: bool, extra: dict[str, Any] | None = 
     return NOT_SUCCEEDED
 
 
-def submit(arguments: argparse.Namespace) -> int:
+async def submit(arguments: argparse.Namespace) -> int:
     """Put a request on the board and print the run's id."""
-    return asyncio.run(_submit(arguments))
-
-
-async def _submit(arguments: argparse.Namespace) -> int:
     request = options.request(arguments.request)
     limits, plan = options.limits(arguments), options.plan(arguments.plan)
     from arbiter.sdk import Arbiter
@@ -130,12 +122,9 @@ async def _submit(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def call(arguments: argparse.Namespace) -> int:
+@attended
+async def call(arguments: argparse.Namespace) -> int:
     """Put a call of one capability on the board; print the run's id or, if asked, wait and print what it returned."""
-    return attended(_call(arguments))
-
-
-async def _call(arguments: argparse.Namespace) -> int:
     given = options.given(arguments.input)
     limits = options.limits(arguments)
     from arbiter.calls import Call
@@ -160,12 +149,8 @@ async def _call(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def runs(arguments: argparse.Namespace) -> int:
+async def runs(arguments: argparse.Namespace) -> int:
     """List the latest runs."""
-    return asyncio.run(_runs(arguments))
-
-
-async def _runs(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         page = await find(board, Where.parse(arguments.where), limit=arguments.limit, after=arguments.after)
     found = page.runs
@@ -206,12 +191,8 @@ async def _runs(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def show(arguments: argparse.Namespace) -> int:
+async def show(arguments: argparse.Namespace) -> int:
     """Show one run as it is now."""
-    return asyncio.run(_show(arguments))
-
-
-async def _show(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         run_id = await options.run_id(board, arguments.run)
         state = await current(board, run_id)
@@ -231,16 +212,13 @@ async def _show(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def events(arguments: argparse.Namespace) -> int:
+@attended
+async def events(arguments: argparse.Namespace) -> int:
     """Print events, of one run or of the latest runs, and go on with new ones if asked."""
     if arguments.archive is not None:
         from arbiter.cli import archive
 
-        return archive.events(arguments)
-    return attended(_events(arguments))
-
-
-async def _events(arguments: argparse.Namespace) -> int:
+        return await archive.events(arguments)
     async with (
         await Board.open(**options.place(arguments)) as board,
         contextlib.aclosing(_chosen(board, arguments)) as stream,
@@ -286,27 +264,3 @@ async def _chosen(board: Board, arguments: argparse.Namespace) -> AsyncGenerator
 async def _listed(log: list[Event]) -> AsyncIterator[Event]:
     for event in log:
         yield event
-
-
-def attended(work: Coroutine[Any, Any, int]) -> int:
-    """Run a command that may take long: SIGTERM ends it as orderly as an interruption does."""
-
-    async def under_signals() -> int:
-        task = asyncio.ensure_future(work)
-        received: list[int] = []
-
-        def stop(number: int) -> None:
-            received.append(number)
-            task.cancel()
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop, number)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if not received:
-                raise
-            return TERMINATED if received[0] == signal.SIGTERM else INTERRUPTED
-
-    return asyncio.run(under_signals())

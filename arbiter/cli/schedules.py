@@ -18,10 +18,9 @@ from blackboard.schedules import Schedules
 _STYLE = {"enabled": "running", "disabled": "queued", "completed": "succeeded"}
 
 
-def add(arguments: argparse.Namespace) -> int:
+async def add(arguments: argparse.Namespace) -> int:
     """Store a schedule, or find it already there."""
-
-    async def added(schedules: Schedules) -> int:
+    async with options.on_board(arguments, Schedules) as schedules:
         limits = options.limits(arguments)
         wanted = schedule_of(
             arguments.name, options.request(arguments.request), at=arguments.at, rate=arguments.rate,
@@ -33,13 +32,10 @@ def add(arguments: argparse.Namespace) -> int:
         enabled = False if arguments.disabled else None
         return _said(await schedules.add(wanted, enabled=enabled, replace=arguments.replace), arguments)
 
-    return options.on_board(arguments, Schedules, added)
 
-
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the schedules of the board."""
-
-    async def listed(schedules: Schedules) -> int:
+    async with options.on_board(arguments, Schedules) as schedules:
         found = await schedules.list()
         if arguments.json:
             for one in found:
@@ -50,13 +46,10 @@ def listing(arguments: argparse.Namespace) -> int:
             _print_table(found)
         return OK
 
-    return options.on_board(arguments, Schedules, listed)
 
-
-def show(arguments: argparse.Namespace) -> int:
+async def show(arguments: argparse.Namespace) -> int:
     """Show one schedule."""
-
-    async def shown(schedules: Schedules) -> int:
+    async with options.on_board(arguments, Schedules) as schedules:
         one = await schedules.get(arguments.name)
         if arguments.json:
             output.line(_record(one))
@@ -64,44 +57,33 @@ def show(arguments: argparse.Namespace) -> int:
             output.text("\n".join(f"{name:10} {value}" for name, value in _lines(one)))
         return OK
 
-    return options.on_board(arguments, Schedules, shown)
 
-
-def remove(arguments: argparse.Namespace) -> int:
+async def remove(arguments: argparse.Namespace) -> int:
     """Forget a schedule."""
-    return options.removal(arguments, lambda board: Schedules(board).remove, "schedule")
+    return await options.removal(arguments, lambda board: Schedules(board).remove, "schedule")
 
 
-def enable(arguments: argparse.Namespace) -> int:
+async def enable(arguments: argparse.Namespace) -> int:
     """Let a schedule occur again."""
-
-    async def enabled(schedules: Schedules) -> int:
+    async with options.on_board(arguments, Schedules) as schedules:
         return _said(await schedules.enable(arguments.name), arguments)
 
-    return options.on_board(arguments, Schedules, enabled)
 
-
-def disable(arguments: argparse.Namespace) -> int:
+async def disable(arguments: argparse.Namespace) -> int:
     """Keep a schedule from occurring."""
-
-    async def disabled(schedules: Schedules) -> int:
+    async with options.on_board(arguments, Schedules) as schedules:
         return _said(await schedules.disable(arguments.name), arguments)
 
-    return options.on_board(arguments, Schedules, disabled)
 
-
-def run(arguments: argparse.Namespace) -> int:
+async def run(arguments: argparse.Namespace) -> int:
     """Submit the request of a schedule now and print the run's id."""
-
-    async def submitted(schedules: Schedules) -> int:
+    async with options.on_board(arguments, Schedules) as schedules:
         run_id = await schedules.run_now(arguments.name)
         if arguments.json:
             output.line({"run_id": run_id})
         else:
             output.text(run_id)
         return OK
-
-    return options.on_board(arguments, Schedules, submitted)
 
 
 def _said(one: Scheduled, arguments: argparse.Namespace) -> int:

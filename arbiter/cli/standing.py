@@ -14,10 +14,9 @@ from blackboard.standing import Standing, Standings, Stood
 from blackboard.triggers import AgendaTerms, Query
 
 
-def add(arguments: argparse.Namespace) -> int:
+async def add(arguments: argparse.Namespace) -> int:
     """Store a watch, or find it already there."""
-
-    async def added(standings: Standings) -> int:
+    async with options.on_board(arguments, Standings) as standings:
         try:
             until = None if arguments.until is None else Query(topic=arguments.until)
             wanted = Standing(
@@ -29,24 +28,19 @@ def add(arguments: argparse.Namespace) -> int:
             raise refused(error, whole="standing") from None
         return _said([await standings.add(wanted, after=arguments.after)], arguments)
 
-    return options.on_board(arguments, Standings, added)
 
-
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the watches of the board."""
-
-    async def listed(standings: Standings) -> int:
+    async with options.on_board(arguments, Standings) as standings:
         found = await standings.list()
         if not found and not arguments.json:
             output.note("no standing watches on this board")
         return _said(found, arguments)
 
-    return options.on_board(arguments, Standings, listed)
 
-
-def remove(arguments: argparse.Namespace) -> int:
+async def remove(arguments: argparse.Namespace) -> int:
     """Watch no more."""
-    return options.removal(arguments, lambda board: Standings(board).remove, "standing watch")
+    return await options.removal(arguments, lambda board: Standings(board).remove, "standing watch")
 
 
 def _said(found: list[Stood], arguments: argparse.Namespace) -> int:

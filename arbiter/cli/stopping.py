@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,22 +17,22 @@ from blackboard.runs import Where, span
 Act = Callable[[Board, str], Coroutine[Any, Any, str]]
 
 
-def cancel(arguments: argparse.Namespace) -> int:
+async def cancel(arguments: argparse.Namespace) -> int:
     """Stop a run, one of its tasks, or every run that is meant."""
     if arguments.task is not None and arguments.where is not None:
         raise BadInput("--task", arguments.task, "Name the one RUN it belongs to.")
-    return asyncio.run(_do(arguments, lambda board, run: board.cancel_run(run, arguments.reason)))
+    return await _do(arguments, lambda board, run: board.cancel_run(run, arguments.reason))
 
 
-def pause(arguments: argparse.Namespace) -> int:
+async def pause(arguments: argparse.Namespace) -> int:
     """Let a run, or every run that is meant, rest."""
     seconds = span(arguments.span, field="--for")
-    return asyncio.run(_do(arguments, lambda board, run: board.pause_run(run, arguments.reason, seconds=seconds)))
+    return await _do(arguments, lambda board, run: board.pause_run(run, arguments.reason, seconds=seconds))
 
 
-def resume(arguments: argparse.Namespace) -> int:
+async def resume(arguments: argparse.Namespace) -> int:
     """Let a paused run, or every one that is meant, go on."""
-    return asyncio.run(_do(arguments, lambda board, run: board.resume_run(run)))
+    return await _do(arguments, lambda board, run: board.resume_run(run))
 
 
 async def _do(arguments: argparse.Namespace, act: Act) -> int:

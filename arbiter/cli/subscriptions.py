@@ -8,10 +8,9 @@ from arbiter.cli import OK, options, output
 from blackboard.subscriptions import Subscribed, Subscriptions
 
 
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the subscriptions of the board, with how far each is."""
-
-    async def listed(subscriptions: Subscriptions) -> int:
+    async with options.on_board(arguments, Subscriptions) as subscriptions:
         found = await subscriptions.list()
         if not found and not arguments.json:
             output.note("no subscriptions on this board")
@@ -21,8 +20,6 @@ def listing(arguments: argparse.Namespace) -> int:
             else:
                 output.text(_line(one))
         return OK
-
-    return options.on_board(arguments, Subscriptions, listed)
 
 
 def _line(one: Subscribed) -> str:
@@ -34,6 +31,6 @@ def _line(one: Subscribed) -> str:
     )
 
 
-def remove(arguments: argparse.Namespace) -> int:
+async def remove(arguments: argparse.Namespace) -> int:
     """Hand nothing out any more."""
-    return options.removal(arguments, lambda board: Subscriptions(board).remove, "subscription")
+    return await options.removal(arguments, lambda board: Subscriptions(board).remove, "subscription")

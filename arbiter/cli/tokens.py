@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import Any
 
 from rich.text import Text
@@ -17,12 +16,8 @@ from blackboard.tokens import Tokens
 NEVER = "never"
 
 
-def create(arguments: argparse.Namespace) -> int:
+async def create(arguments: argparse.Namespace) -> int:
     """Make a token and print it, this once."""
-    return asyncio.run(_create(arguments))
-
-
-async def _create(arguments: argparse.Namespace) -> int:
     seconds = None if arguments.expires == NEVER else span(arguments.expires, field="--expires")
     async with await Board.open(**options.place(arguments)) as board:
         shown, token = await Tokens(board.catalog).create(
@@ -36,12 +31,8 @@ async def _create(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the tokens of the board; none of them is shown itself."""
-    return asyncio.run(_listing(arguments))
-
-
-async def _listing(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         now, tokens = await Tokens(board.catalog).list()
     if arguments.json:
@@ -70,12 +61,8 @@ async def _listing(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def revoke(arguments: argparse.Namespace) -> int:
+async def revoke(arguments: argparse.Namespace) -> int:
     """Let a token open nothing from the next request on."""
-    return asyncio.run(_revoke(arguments))
-
-
-async def _revoke(arguments: argparse.Namespace) -> int:
     async with await Board.open(**options.place(arguments)) as board:
         token = await Tokens(board.catalog).revoke(arguments.token, reason=arguments.reason)
     output.note(f"{token.label} opens nothing any more")

@@ -6,50 +6,42 @@ import argparse
 
 from arbiter import narration
 from arbiter.cli import NOT_SUCCEEDED, OK, options, output
-from blackboard.board import Board
 from blackboard.errors import UnknownRecord
 from blackboard.webhooks import Hooked, Webhook, Webhooks
 
 
-def put(arguments: argparse.Namespace) -> int:
+async def put(arguments: argparse.Namespace) -> int:
     """Send events from now on, or on new terms."""
-
-    async def done(webhooks: Webhooks) -> int:
+    async with options.on_board(arguments, Webhooks) as webhooks:
         wanted = Webhook(
             name=arguments.name, url=arguments.webhook_url, secret=arguments.secret,
             kinds=options.words(arguments.kinds), tenant=arguments.tenant, age_seconds=arguments.age,
         )  # fmt: skip
         return _said([await webhooks.set(wanted)], arguments)
 
-    return options.on_board(arguments, Webhooks, done)
 
-
-def listing(arguments: argparse.Namespace) -> int:
+async def listing(arguments: argparse.Namespace) -> int:
     """List the webhooks of the board, with how each fares."""
-
-    async def listed(webhooks: Webhooks) -> int:
+    async with options.on_board(arguments, Webhooks) as webhooks:
         found = await webhooks.list()
         if not found and not arguments.json:
             output.note("no webhooks on this board")
         return _said(found, arguments)
 
-    return options.on_board(arguments, Webhooks, listed)
 
-
-def remove(arguments: argparse.Namespace) -> int:
+async def remove(arguments: argparse.Namespace) -> int:
     """Send nothing more."""
-    return options.removal(arguments, lambda board: Webhooks(board).remove, "webhook")
+    return await options.removal(arguments, lambda board: Webhooks(board).remove, "webhook")
 
 
-def test(arguments: argparse.Namespace) -> int:
+async def test(arguments: argparse.Namespace) -> int:
     """Send one event that tells of nothing, from this process."""
     from arbiter.delivering import Delivery
     from wrapper.addresses import authorities, networks
     from wrapper.secrets import Secrets
 
     private, secrets = networks(arguments.private), Secrets()
-
-    async def sent(board: Board) -> int:
+    async with options.on_board(arguments, lambda board: board) as board:
         known = await Webhooks(board).get(arguments.name)
         if known is None:
             raise _unknown(arguments)
@@ -59,8 +51,6 @@ def test(arguments: argparse.Namespace) -> int:
         else:
             output.text(f"{arguments.name}: " + narration.printable(told.error or f"taken, it answered {told.status}"))
         return OK if told.error is None else NOT_SUCCEEDED
-
-    return options.on_board(arguments, lambda board: board, sent)
 
 
 def _unknown(arguments: argparse.Namespace) -> UnknownRecord:

@@ -4,7 +4,6 @@ tasks waited for a person; or why a task is what it is."""
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -21,13 +20,13 @@ from blackboard.taint import TaintPolicy
 from registry.matching import MatchDecision
 
 
-def why(arguments: argparse.Namespace) -> int:
+async def why(arguments: argparse.Namespace) -> int:
     """Tell, of each round of a run, what was chosen to be shown, which capabilities were found for what, and what followed.
 
     Of a task: what made it, why this capability and version, what it waited for, and how its attempts ended.
     """
     run, slash, task = arguments.run.partition("/")
-    return asyncio.run(_why_task(arguments, run, task) if slash else _why(arguments))
+    return await (_why_task(arguments, run, task) if slash else _why(arguments))
 
 
 async def _why_task(arguments: argparse.Namespace, run: str, task: str) -> int:

@@ -128,6 +128,14 @@ def limits(parser: argparse.ArgumentParser, *named: tuple[str, str]) -> None:
         parser.add_argument(f"--limit-{name}", metavar="N", help=f"at most N {what}")
 
 
+def work(parser: argparse.ArgumentParser) -> None:
+    """Options that say which models work, and with which capabilities of the program's own."""
+    parser.add_argument("--model", metavar="MODEL", help=MODEL)
+    parser.add_argument("--fabricator-model", metavar="MODEL", help="another model for writing capabilities")
+    parser.add_argument("--examiner-model", metavar="MODEL", help="another model for specifying them and setting exams")
+    parser.add_argument("--capabilities", metavar="WHERE", action="append", default=[], help=CAPABILITIES)
+
+
 def isolation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--isolation",
@@ -157,38 +165,27 @@ def taint(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def approval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--approval-policy", metavar="FILE",
-        help="JSON or TOML: which tasks wait for a person, and how one is asked (default: $ARBITER_APPROVAL_POLICY)",
-    )  # fmt: skip
-
-
-def fabrication(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fabrication", metavar="FILE",
-        help="JSON or TOML: how far fabrications go, and who grants what they ask for (default: $ARBITER_FABRICATION)",
-    )  # fmt: skip
-
-
-def choosing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--choosing", metavar="FILE",
-        help="JSON or TOML: which capabilities the planning model may use and is shown (default: $ARBITER_CHOOSING)",
-    )  # fmt: skip
-
-
-def instructions(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--instructions", metavar="FILE", help="text that the planning model is given behind the system prompt"
-    )
-
-
 def encoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", metavar="NAME",
         help="match by meaning too: a folder of weights, package:NAME or bedrock:MODEL (default: $ARBITER_ENCODER)",
     )  # fmt: skip
+
+
+def planning(parser: argparse.ArgumentParser) -> None:
+    """Options of what plans: what binds it, what it is told, and how it finds capabilities."""
+    taint(parser)
+    for name, what in (
+        ("fabrication", "how far fabrications go, and who grants what they ask for"),
+        ("approval-policy", "which tasks wait for a person, and how one is asked"),
+        ("choosing", "which capabilities the planning model may use and is shown"),
+    ):
+        variable = f"ARBITER_{name.replace('-', '_').upper()}"
+        parser.add_argument(f"--{name}", metavar="FILE", help=f"JSON or TOML: {what} (default: ${variable})")
+    parser.add_argument(
+        "--instructions", metavar="FILE", help="text that the planning model is given behind the system prompt"
+    )
+    encoder(parser)
 
 
 def which(parser: argparse.ArgumentParser, when: str = "") -> None:

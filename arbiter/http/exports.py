@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from arbiter.sdk import Arbiter
 
 Export = Literal["mcp", "a2a"]
-EXPORTS: tuple[Export, ...] = ("mcp", "a2a")
 MCP, A2A = "/mcp", "/a2a"
 CARD = f"{A2A}/.well-known/agent-card.json"
 SCOPES = ("capabilities:read", "runs:write")

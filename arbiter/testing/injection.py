@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
@@ -98,8 +97,6 @@ class Called:
     number: int
     about: str
     """What it was about, for people: a task, a stage, a request."""
-    at_seconds: float = 0.0
-    """Since the life began."""
 
     def at(self, boundary: str) -> Fault:
         return Fault(self.role, self.script, self.number, boundary)
@@ -139,7 +136,6 @@ class Life:
         self._late: list[tuple[int, Callable[[], Awaitable[Any]]]] = []
         self._lock = threading.Lock()
         self._loop = asyncio.get_running_loop()
-        self._began = time.monotonic()
 
     def _enter(self, script: str, args: Sequence[str | int]) -> str | None:
         """Count a call; the boundary of the fault that is due at it."""
@@ -148,9 +144,7 @@ class Life:
         role = _ROLE.get()
         with self._lock:
             self._counts[role, script] += 1
-            called = Called(
-                role, script, self._counts[role, script], _about(script, args), round(time.monotonic() - self._began, 3)
-            )
+            called = Called(role, script, self._counts[role, script], _about(script, args))
             self.calls.append(called)
             for fault in self.faults:
                 if (fault.role, fault.script, fault.number) == (role, script, called.number):

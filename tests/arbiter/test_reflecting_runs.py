@@ -21,6 +21,8 @@ from registry import Manifest, Registry, Version
 WORKS = "def handler(n: int) -> int:\n    return n + 1\n"
 FAILS = "def handler(n: int) -> int:\n    raise ValueError(n)\n"
 CALL = Call("up", {"n": 1})
+EVERY_RUN = 1 - 1e-12
+"""A share of the runs that leaves none to the active version; a canary is not given all of them."""
 
 
 def manifest(description: str) -> Manifest:
@@ -238,7 +240,7 @@ async def test_a_call_is_pinned_by_its_key_and_keeps_its_version_when_the_canary
 
 async def test_a_canary_whose_signature_counts_no_more_is_used_by_no_new_call(serving: Callable[..., Arbiter]) -> None:
     async with serving() as a:
-        old, new = await on_trial(a, canary=0.99)
+        old, new = await on_trial(a, canary=EVERY_RUN)
         assert (await a.run(CALL, timeout=60)).state.work[0].version == new.sha
         await a.board.client.hdel(a.board.catalog.trail("audit").removesuffix("audit") + "signatures", f"up|{new.sha}")
         result = await a.run(CALL, timeout=60)
@@ -254,7 +256,7 @@ async def test_a_canary_of_a_tenant_is_used_and_seen_by_nobody_else(serving: Cal
         for _ in range(3):
             await a.run(CALL, timeout=60)
         better = own.model_copy(update={"description": "Count up, better."})
-        new = await a.registry.register(better, source=WORKS, canary=0.99)
+        new = await a.registry.register(better, source=WORKS, canary=EVERY_RUN)
         assert (await a.run(CALL, timeout=60)).state.work[0].version == new.sha
         with pytest.raises(BadInput, match="no such capability"):
             await rival.submit(CALL)

@@ -27,8 +27,6 @@ _MESSAGE_CHARS = 4_000
 _LINES = 12
 _NAMES = 50
 
-Done = dict[str, object]
-
 
 class _Ended(Exception):
     """A typed end of the run that is not a result."""
