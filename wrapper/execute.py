@@ -370,11 +370,12 @@ def _raised(error: Exception, repeatable: bool, function: object) -> Failure:
         return Failure(type="not_json", message=str(error)[:2000])
     kind = failing.kind(error)
     trace = "".join(traceback.format_exception(type(error), error, _from_its_code(error, function)))[-4000:]
+    said = failing.said(error)
     return Failure(
         type=kind,
-        message=(f"{type(error).__name__}: {error}" if kind == "handler_error" else str(error))[:2000],
+        message=(f"{type(error).__name__}: {said}" if kind == "handler_error" else said)[:2000],
         retryable=kind in ("retry_later", "peer_unavailable") or (kind == "handler_error" and repeatable),
-        evidence={"traceback": trace},
+        evidence={"traceback": failing.sayable(trace)},
         names=tuple(failing.class_names(error)),
         retry_after_seconds=failing.wait(error),
     )

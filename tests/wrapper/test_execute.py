@@ -205,6 +205,31 @@ async def test_functions_of_the_program_end_as_typed_completions_too(redis_serve
     assert {done.isolation for done in completions(result).values()} == {"inprocess"}
 
 
+async def test_what_a_function_raised_is_told_whatever_its_text_holds(redis_server: RedisServer) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    @capability
+    def finds_no_file() -> None:
+        """Speak of a file whose name is no UTF-8."""
+        raise FileNotFoundError("no file caf\udce9.txt")
+
+    @capability
+    def says_nothing() -> None:
+        """Raise an error that cannot be shown."""
+        raise Mute
+
+    made = (finds_no_file, says_nothing)
+    turns = [[call(one.manifest.name) for one in made], "done"]
+    async with arbiter(redis_server.url, turns, capabilities=made) as (a, _):
+        ended = completions(await a.run("Run them.", timeout=30))
+    assert {done.error.type for done in ended.values()} == {"handler_error"}
+    assert ended["finds_no_file"].error.message == "FileNotFoundError: no file caf\\udce9.txt"
+    assert "caf\\udce9.txt" in ended["finds_no_file"].error.evidence["traceback"]
+    assert ended["says_nothing"].error.message == "Mute: <Mute whose str() raised RuntimeError>"
+
+
 async def test_a_function_that_calls_exit_ends_its_task_and_not_the_program(redis_server: RedisServer) -> None:
     @capability
     def leaves() -> None:
