@@ -36,7 +36,9 @@ in. Adding the same schedule again changes nothing."""
     words.source(add)
     when = add.add_mutually_exclusive_group(required=True)
     when.add_argument("--at", metavar="TIME", help="once: 2027-03-01T09:00, in the time zone, or with an offset")
-    when.add_argument("--rate", metavar="INTERVAL", help="every '30 seconds', '5 minutes', '1 hour', '7 days'")
+    when.add_argument(
+        "--rate", metavar="INTERVAL", help="every 30s, 5m, 1h or 7d, or '30 seconds', '5 minutes' and so on"
+    )
     when.add_argument("--cron", metavar="FIELDS", help="'minute hour day month weekday', or @hourly to @yearly")
     add.add_argument("--timezone", metavar="ZONE", default="UTC", help="such as Europe/Berlin (default UTC)")
     add.add_argument("--start", metavar="TIME", help="no occurrence before; a rate counts from it")
