@@ -11,6 +11,7 @@ from arbiter_support import arbiter, call, completions
 
 from arbiter import Call, CapabilityLimits, Grants, Manifest, Status, capability
 from blackboard.board import Board
+from blackboard.errors import BadInput
 from blackboard.testing import RedisServer
 from registry import Registry, validate_output
 
@@ -220,13 +221,19 @@ async def test_what_a_function_raised_is_told_whatever_its_text_holds(redis_serv
         """Raise an error that cannot be shown."""
         raise Mute
 
-    made = (finds_no_file, says_nothing)
+    @capability
+    async def asks_wrongly() -> None:
+        """Refuse something of its own, as our interfaces do."""
+        raise BadInput("call.capability", "prise", "There is no capability 'prise'.")
+
+    made = (finds_no_file, says_nothing, asks_wrongly)
     turns = [[call(one.manifest.name) for one in made], "done"]
     async with arbiter(redis_server.url, turns, capabilities=made) as (a, _):
         ended = completions(await a.run("Run them.", timeout=30))
     assert {done.error.type for done in ended.values()} == {"handler_error"}
     assert ended["finds_no_file"].error.message == "FileNotFoundError: no file caf\\udce9.txt"
     assert "caf\\udce9.txt" in ended["finds_no_file"].error.evidence["traceback"]
+    assert ended["asks_wrongly"].error.message.startswith("BadInput: call.capability: 'prise' was refused.")
     assert ended["says_nothing"].error.message == "Mute: <Mute whose str() raised RuntimeError>"
 
 
