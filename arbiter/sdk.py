@@ -58,7 +58,7 @@ class Arbiter(Client):
         url: the board: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``. None takes ``ARBITER_REDIS_URL`` and,
             without it, the supervised local server of ``data_dir``.
         model: a model string (``bedrock:…``, ``anthropic:…``, ``openai:…``, ``ollama:…``, ``scripted:FILE``,
-            ``recorded:FILE``) or a Strands model; plans, fabricates, and is what generated code is brokered. Default:
+            ``recorded:FILE``, ``none``) or a Strands model; plans, fabricates, and is what generated code is brokered. Default:
             ``ARBITER_MODEL``, then Bedrock. Needed only where a role uses it.
         data_dir: folder of the local server. Default ``~/.arbiter``.
         namespace, board: name the board.

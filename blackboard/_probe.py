@@ -21,6 +21,9 @@ from blackboard.errors import BadInput, EngineUnavailable
 CONNECT_SECONDS = 5.0
 """How long an unreachable server is tried when an engine is opened."""
 
+_SILENCE_SECONDS = 1.0
+"""How long it is tried before the log says so."""
+
 LOADING_SECONDS = 120.0
 """How long a server that is reading its data from disk is waited for."""
 
@@ -104,11 +107,20 @@ async def _connect(client: redis.asyncio.Redis, address: Address, seconds: float
         waited = state.seconds_since_start or 0.0
         return waited >= (max(seconds, LOADING_SECONDS) if isinstance(error, BusyLoadingError) else seconds)
 
+    def told(state: RetryCallState) -> None:
+        nonlocal silent
+        if silent and (state.seconds_since_start or 0.0) >= _SILENCE_SECONDS:
+            silent = False
+            error = state.outcome.exception() if state.outcome is not None else None
+            _log.warning("waiting for %s: %s", address.masked, error)
+
+    silent = True
     try:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_passing),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
             stop=enough,
+            before_sleep=told,
             reraise=True,
         ):
             with attempt:

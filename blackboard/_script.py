@@ -10,6 +10,7 @@ Every script is idempotent, so a call whose reply was lost is simply sent again 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from redis.exceptions import (
 )
 from tenacity import (
     AsyncRetrying,
+    RetryCallState,
     Retrying,
     retry_if_exception,
     stop_after_attempt,
@@ -52,6 +54,12 @@ from blackboard.errors import (
 )
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_SILENCE_SECONDS = 2.0
+"""How long calls are repeated before the log says so."""
+_AGAIN_SECONDS = 60.0
+"""It does not say so again in this time: all that a process calls is repeated alike."""
 
 TRANSIENT = (
     redis.ConnectionError,
@@ -204,11 +212,13 @@ async def retrying(call: Callable[[], Awaitable[T]], *, seconds: float = RETRY_S
         return await call()
 
     try:
-        return await AsyncRetrying(**_patience(seconds - (time.monotonic() - began)))(attempt)
+        reply = await AsyncRetrying(**_patience(seconds - (time.monotonic() - began)))(attempt)
     except redis.RedisError as error:
         if not passing(error):
             raise
         raise EngineUnavailable(_unreachable(error, seconds)) from error
+    _SILENCE.over()
+    return reply
 
 
 async def run(
@@ -279,8 +289,37 @@ def _patience(seconds: float) -> dict[str, Any]:
         "wait": wait_random_exponential(multiplier=0.02, max=1.0),
         # Asked once more in any case: the time may have passed while this process was frozen, and nothing was tried in it.
         "stop": stop_all(stop_after_delay(max(0.0, seconds)), stop_after_attempt(2)),
+        "before_sleep": _SILENCE.goes_on,
         "reraise": True,
     }
+
+
+class _Silence:
+    """Tells the log that a server does not answer, and that it does again, once for all that is repeated meanwhile."""
+
+    def __init__(self) -> None:
+        self._told: float | None = None
+        self._since = 0.0
+
+    def goes_on(self, state: RetryCallState) -> None:
+        """A call is going to be repeated."""
+        lasts, now = state.seconds_since_start or 0.0, time.monotonic()
+        if lasts < _SILENCE_SECONDS or (self._told is not None and now - self._told < _AGAIN_SECONDS):
+            return
+        if self._told is None:
+            self._since = now - lasts
+        self._told = now
+        why = state.outcome.exception() if state.outcome is not None else None
+        _log.warning("Redis has not answered for %.0f s (%s); calls are repeated", now - self._since, why)
+
+    def over(self) -> None:
+        """A call that was repeated was answered."""
+        if self._told is not None:
+            _log.warning("Redis answers again, after %.0f s", time.monotonic() - self._since)
+            self._told = None
+
+
+_SILENCE = _Silence()
 
 
 def _unreachable(error: Exception, seconds: float) -> str:

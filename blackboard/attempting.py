@@ -141,7 +141,9 @@ class Attempting:
             self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             about = {"claim": held.attempt.claim}
-            log.error("reporting on %s failed; its lease will run out", task.get_name(), exc_info=error, extra=about)
+            shown = None if isinstance(error, EngineUnavailable) else error  # where we were says nothing of a server
+            said = "reporting on %s failed; its lease will run out: %s"
+            log.error(said, task.get_name(), error, exc_info=shown, extra=about)
 
     async def _attempt(self, held: Held, *, left: bool = False) -> None:
         """The handler's work and the report on it, in one task: what stops the handler is a cancellation of it.

@@ -45,6 +45,10 @@ class Event(Record):
     def run_id(self) -> str:
         return self.partitionkey
 
+    def __str__(self) -> str:
+        """What happened to what: ``task.completed r1a2/1.price``. The whole envelope is its ``repr``."""
+        return f"{self.kind or self.type} {self.subject}"
+
 
 class StoredLimits(Limits):
     """Limits as they were accepted, read by this version whatever the version that wrote them knew."""

@@ -36,7 +36,8 @@ PRESETS = {
 }
 LONGEST_RATE_SECONDS = 366 * 86_400
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
-_RATE = re.compile(r"(\d{1,9})\s*(second|minute|hour|day)s?")
+_RATE = re.compile(r"(\d{1,9})\s*(?:(second|minute|hour|day)s?|([smhd]))")
+_SHORT = {unit[0]: unit for unit in _UNITS}
 _FORM = re.compile(r"(at|rate|cron)\((.*)\)", re.DOTALL)
 _DAY = 86_400_000
 _LONGEST_CRON = 200
@@ -155,17 +156,15 @@ def zone_named(name: str) -> ZoneInfo:
 
 
 def interval_seconds(text: str) -> int:
-    """``15 minutes`` as seconds.
+    """``15 minutes``, or ``15m``, as seconds.
 
     Raises:
         BadInput: not a whole number of seconds, minutes, hours or days, or none, or longer than a year.
     """
     form = _RATE.fullmatch(text.strip().lower())
-    seconds = int(form[1]) * _UNITS[form[2]] if form else 0
+    seconds = int(form[1]) * _UNITS[form[2] or _SHORT[form[3]]] if form else 0
     if not 1 <= seconds <= LONGEST_RATE_SECONDS:
-        raise BadInput(
-            "rate", text, "Write a whole number and a unit, such as '30 seconds', '5 minutes', '1 hour' or '7 days'."
-        )
+        raise BadInput("rate", text, "Write a whole number and a unit, such as '30 seconds', '5m', '1 hour' or '7d'.")
     return seconds
 
 

@@ -58,6 +58,12 @@ class Settings(Record):
 
     if not TYPE_CHECKING:
 
+        def __new__(cls, /, *unnamed: Any, **_: Any) -> Self:  # not in __init__, whose signature is what help shows
+            if unnamed:
+                names = ", ".join(f"{name}=…" for name in cls.model_fields)
+                raise TypeError(f"{cls.__name__} takes its fields by name: {names}")
+            return super().__new__(cls)
+
         def __init__(self, /, **data: Any) -> None:
             try:
                 super().__init__(**data)

@@ -362,31 +362,33 @@ async def _invoke(
 
 
 def _raised(error: Exception, repeatable: bool, function: object) -> Failure:
-    if isinstance(error, BadInput):
+    begun = _from_its_code(error, function)
+    if isinstance(error, BadInput) and begun is None:  # what the function itself asked of us is its own affair
         return Failure(type="input_schema", message=str(error))
     if isinstance(error, _Exited):
         return Failure(type="exited", message=str(error))
     if isinstance(error, ResultNotJson):
         return Failure(type="not_json", message=str(error)[:2000])
     kind = failing.kind(error)
-    trace = "".join(traceback.format_exception(type(error), error, _from_its_code(error, function)))[-4000:]
+    trace = "".join(traceback.format_exception(type(error), error, begun or error.__traceback__))[-4000:]
+    said = failing.said(error)
     return Failure(
         type=kind,
-        message=(f"{type(error).__name__}: {error}" if kind == "handler_error" else str(error))[:2000],
+        message=(f"{type(error).__name__}: {said}" if kind == "handler_error" else said)[:2000],
         retryable=kind in ("retry_later", "peer_unavailable") or (kind == "handler_error" and repeatable),
-        evidence={"traceback": trace},
+        evidence={"traceback": failing.sayable(trace)},
         names=tuple(failing.class_names(error)),
         retry_after_seconds=failing.wait(error),
     )
 
 
 def _from_its_code(error: Exception, function: object) -> TracebackType | None:
-    """The traceback without the frames that lead to the function's file, which say nothing to its author."""
+    """The traceback from the function's file on: what leads there says nothing to its author. None if it was not there."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
-    at = error.__traceback__
-    while at is not None and code is not None and at.tb_frame.f_code.co_filename != code.co_filename:
+    at = error.__traceback__ if code is not None else None
+    while at is not None and at.tb_frame.f_code.co_filename != code.co_filename:
         at = at.tb_next
-    return at or error.__traceback__
+    return at
 
 
 def _failed(claim: Claim, kind: str, message: str, version: Version | None = None) -> Completion:

@@ -26,8 +26,9 @@ class RetryLater(Exception):
     """
 
     def __init__(self, seconds: float = 0.0, reason: str = "") -> None:
-        if not seconds >= 0:
-            raise ValueError(f"seconds: {seconds!r} was refused. Give the number of seconds to wait, 0 or more.")
+        if not isinstance(seconds, int | float) or not seconds >= 0:  # the first argument of most exceptions is a text
+            remedy = "Give the number of seconds to wait, 0 or more; the reason comes behind it, or as reason=."
+            raise ValueError(f"seconds: {seconds!r} was refused. {remedy}")
         self.seconds = min(float(seconds), LONGEST_WAIT)
         self.reason = reason or "It asked to be tried again later."
         super().__init__(self.reason)
@@ -69,6 +70,19 @@ def wait(error: BaseException) -> float | None:
     """The wait an exception asks for, in seconds; a subclass may have put anything in its place."""
     seconds: object = getattr(error, "seconds", None) if isinstance(error, RetryLater) else None
     return seconds if isinstance(seconds, float) and 0 <= seconds <= LONGEST_WAIT else None
+
+
+def said(error: BaseException) -> str:
+    """What an exception says of itself, as JSON can carry it; its class may be anybody's, and so may its text."""
+    try:
+        return sayable(str(error))
+    except Exception as other:
+        return f"<{type(error).__name__} whose str() raised {type(other).__name__}>"
+
+
+def sayable(text: str) -> str:
+    """A text in which half a surrogate pair, such as of a file name that is no UTF-8, is written as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def class_names(error: BaseException) -> list[str]:

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import functools
 import logging
 import os
@@ -47,6 +48,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from importlib import import_module
 from typing import Any
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 OK, NOT_SUCCEEDED, REFUSED, DEFECT, INTERRUPTED, TERMINATED = 0, 1, 2, 70, 130, 143
 
 
@@ -64,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from arbiter.cli.parser import parse
 
+    _open_streams()
     arguments = parse(argv)
     module, _, function = arguments.command.partition(":")
     try:
@@ -72,12 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader has seen enough. What is still buffered must not fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()  # the reader has seen enough
         return OK
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            _abandon_output()
         return _told(error)
 
 
@@ -106,6 +110,18 @@ def attended(command: Command) -> Command:
     return under_signals
 
 
+def _open_streams() -> None:
+    """Give a process that was started without an output (``>&-``) one that nobody reads."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _abandon_output() -> None:
+    """What is still buffered must not fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _told(error: Exception) -> int:
     from arbiter.cli.output import note
     from arbiter.narration import one_line
@@ -119,6 +135,8 @@ def _told(error: Exception) -> int:
         said, code = str(error), REFUSED
     elif isinstance(error, TimeoutError):
         said, code = str(error) or "it took too long", NOT_SUCCEEDED
+    elif isinstance(error, OSError) and error.errno in _FULL:
+        said, code = f"could not write all of it: {error.strerror}", REFUSED
     else:
         said = f"internal error: {type(error).__name__}: {error}. Set ARBITER_DEBUG=1 to see where."
         code = DEFECT

@@ -53,7 +53,7 @@ async def serve(arguments: argparse.Namespace) -> int:
         isolation=arguments.isolation, taint=arguments.taint_policy, fabrication=arguments.fabrication,
         choosing=arguments.choosing, matcher=arguments.encoder, strategies=strategies,
         approval=arguments.approval_policy, instructions=options.instructions(arguments), reflect=arguments.reflect,
-        illustrate=arguments.illustrate,
+        illustrate=arguments.illustrate, private_addresses=arguments.private,
         concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
         retention=retention.policy(arguments.keep, arguments.keep_runs, arguments.compact), **options.place(arguments),
     )  # fmt: skip

@@ -36,7 +36,9 @@ in. Adding the same schedule again changes nothing."""
     words.source(add)
     when = add.add_mutually_exclusive_group(required=True)
     when.add_argument("--at", metavar="TIME", help="once: 2027-03-01T09:00, in the time zone, or with an offset")
-    when.add_argument("--rate", metavar="INTERVAL", help="every '30 seconds', '5 minutes', '1 hour', '7 days'")
+    when.add_argument(
+        "--rate", metavar="INTERVAL", help="every 30s, 5m, 1h or 7d, or '30 seconds', '5 minutes' and so on"
+    )
     when.add_argument("--cron", metavar="FIELDS", help="'minute hour day month weekday', or @hourly to @yearly")
     add.add_argument("--timezone", metavar="ZONE", default="UTC", help="such as Europe/Berlin (default UTC)")
     add.add_argument("--start", metavar="TIME", help="no occurrence before; a rate counts from it")
@@ -84,6 +86,7 @@ wait, are held by a program and are done with, how far behind it is, and how oft
     words.as_json(subscriptions, "subscriptions, one to a line,")
     words.place(subscriptions)
     inner = subscriptions.add_subparsers(metavar="COMMAND")
+    words.listing(inner, "arbiter.cli.subscriptions:listing", "list who follows all events")
     remove = words.command(
         inner, "remove", "arbiter.cli.subscriptions:remove", "forget a subscription and how far it was", text
     )
@@ -135,6 +138,7 @@ capability:NAME or model:NAME; with /day behind it, its budget is a new one each
     words.as_json(budgets, "one line for each level")
     words.place(budgets)
     inner = budgets.add_subparsers(metavar="COMMAND")
+    words.listing(inner, "arbiter.cli.budgets:listing", "list budgets")
     show = words.command(inner, "show", "arbiter.cli.budgets:show", "show levels, also runs and tasks", text)
     show.add_argument("level", metavar="LEVEL", nargs="+")
     show.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each level as JSON")
@@ -163,6 +167,7 @@ place; runs beyond one are refused and told when to come again."""
     words.as_json(quotas, "one line for each quota")
     words.place(quotas)
     inner = quotas.add_subparsers(metavar="COMMAND")
+    words.listing(inner, "arbiter.cli.quotas:listing", "list quotas")
     write = words.command(
         inner, "set", "arbiter.cli.quotas:write", "give a subject a quota in place of its last one", text
     )
@@ -192,8 +197,7 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     words.as_json(tokens, "one line for each token")
     words.place(tokens)
     inner = tokens.add_subparsers(metavar="COMMAND")
-    listing = words.command(inner, "list", "arbiter.cli.tokens:listing", "list the tokens of the board")
-    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    words.listing(inner, "arbiter.cli.tokens:listing", "list the tokens of the board")
     create = words.command(inner, "create", "arbiter.cli.tokens:create", "make a token and print it, this once", text)
     create.add_argument("--name", metavar="NAME", required=True, help="for people; whose it is or what it is for")
     create.add_argument(
@@ -208,7 +212,7 @@ other, an end, and perhaps a tenant whose runs are all it sees. A token is shown
     revoke = words.command(inner, "revoke", "arbiter.cli.tokens:revoke", "let a token open nothing any more")
     revoke.add_argument("token", metavar="TOKEN", help="its id, the beginning of it, or its name")
     revoke.add_argument("--reason", metavar="WORDS", default="", help="for the audit")
-    for parser in (listing, create, revoke):
+    for parser in (create, revoke):
         words.place(parser, default=argparse.SUPPRESS)
 
 

@@ -20,6 +20,11 @@ def capabilities(commands: Commands) -> None:
     words.as_json(everything, "one line for each capability")
     words.place(everything)
     inner = everything.add_subparsers(metavar="COMMAND")
+    listing = words.listing(inner, "arbiter.cli.capabilities:listing", "list what the board can do")
+    listing.add_argument("--tenant", metavar="NAME", default=argparse.SUPPRESS, help="only what this tenant may use")
+    listing.add_argument(
+        "--all", action="store_true", default=argparse.SUPPRESS, help="every version, and not only the active ones"
+    )
     show = words.command(
         inner, "show", "arbiter.cli.capabilities:show", "show one capability: manifest, versions, exam record, code"
     )
@@ -142,6 +147,10 @@ run rests until the request was approved or refused here. See docs/taint.md."""
     words.as_json(everything, "one line for each request")
     words.place(everything)
     inner = everything.add_subparsers(metavar="COMMAND")
+    listing = words.listing(inner, "arbiter.cli.permits:waiting", "list requests that wait for a person")
+    listing.add_argument(
+        "--all", action="store_true", default=argparse.SUPPRESS, help="also what was answered, or not in time"
+    )
     approve = words.command(inner, "approve", "arbiter.cli.permits:approve", "permit a request; its run goes on", text)
     approve.add_argument("id", metavar="ID", help="of the request, or its beginning")
     approve.add_argument(
@@ -166,6 +175,8 @@ approved what it is given; a planning model may ask a person, too. See docs/appr
     words.as_json(everything, "one line for each task")
     words.place(everything)
     inner = everything.add_subparsers(metavar="COMMAND")
+    listing = words.listing(inner, "arbiter.cli.approvals:waiting", "list tasks that wait for a person")
+    listing.add_argument("--run", metavar="RUN", default=argparse.SUPPRESS, help="only of this run")
     show = words.command(inner, "show", "arbiter.cli.approvals:show", "print all that a task is given", text)
     approve = words.command(inner, "approve", "arbiter.cli.approvals:approve", "let a task be done", text)
     refuse = words.command(inner, "refuse", "arbiter.cli.approvals:refuse", "refuse a task, which ends", text)
@@ -236,11 +247,7 @@ their own, made when it is first needed; a new board trusts the first that signs
     words.as_json(keys, "one line for each key")
     words.place(keys)
     inner = keys.add_subparsers(metavar="COMMAND")
-    listing = words.command(
-        inner, "list", "arbiter.cli.keys:listing", "list the keys this board trusts or trusted", text
-    )
-    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each key as JSON")
-    words.place(listing, default=argparse.SUPPRESS)
+    words.listing(inner, "arbiter.cli.keys:listing", "list the keys this board trusts or trusted")
     trust = words.command(inner, "trust", "arbiter.cli.keys:trust", "let a key's signatures count on this board")
     trust.add_argument("public", metavar="PUBLIC", nargs="?", help="public key, 64 hex digits (default: this user's)")
     trust.add_argument("--note", metavar="WORDS", default="", help="whose it is")

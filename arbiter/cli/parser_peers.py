@@ -17,9 +17,7 @@ whether they answer."""
     words.as_json(peers, "one line for each peer")
     words.place(peers)
     inner = peers.add_subparsers(metavar="COMMAND")
-    listing = words.command(inner, "list", "arbiter.cli.peers:listing", "list the peers of the board")
-    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
-    words.place(listing, default=argparse.SUPPRESS)
+    words.listing(inner, "arbiter.cli.peers:listing", "list the peers of the board")
     check = words.command(
         inner, "check", "arbiter.cli.peers:check", "connect to the peers of a file and say what they would offer",
         "Connect to each peer of a file and say what it would offer. Nothing is registered.",

@@ -127,6 +127,10 @@ second signal gives everything back immediately."""
             help="have the model write example needs of what is offered and has none, which costs tokens; see docs/matching.md",
         )  # fmt: skip
         parser.add_argument(
+            "--private", metavar="NETWORK", action="append", default=[],
+            help="granted requests and webhooks may go to it though it is not public, such as 10.1.0.0/16; may be repeated",
+        )  # fmt: skip
+        parser.add_argument(
             "--lanes", metavar="LIST", default="generic", help="lanes of generated code (default generic)"
         )
         parser.add_argument(

@@ -8,7 +8,7 @@ from typing import Protocol
 from arbiter.cli.examples import epilog
 from arbiter.cli.mistakes import Parser
 
-MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE or recorded:FILE"
+MODEL = "bedrock:ID, anthropic:ID, openai:ID, ollama:ID[@host], scripted:FILE, recorded:FILE or none"
 WHERE = "terms such as: status=failed,timed_out tenant=acme since=1h until=2026-01-31 text~invoice rounds>3 tasks>=10 seconds>60"
 LETTERS = (
     "terms such as: capability=price type=lease_lost,timeout status=failed tenant=acme kind=call run=ID since=1h "
@@ -62,7 +62,7 @@ class Listing:
 
     def __str__(self) -> str:
         parts = [
-            f"{title}:\n" + "\n".join(f"  {name:<14}{does}" for name, does in listed) for title, listed in self._groups
+            f"{title}:\n" + "\n".join(f"  {name:<15}{does}" for name, does in listed) for title, listed in self._groups
         ]
         return "\n\n".join(parts)
 
@@ -74,6 +74,14 @@ def command(commands: Commands, name: str, command: str, does: str, text: str | 
     )  # fmt: skip
     parser.epilog = epilog(parser.prog)
     parser.set_defaults(command=command, parser=parser)
+    return parser
+
+
+def listing(inner: Commands, what: str, does: str) -> Parser:
+    """The command ``list`` of what lists without it as well. What is said of the options before it counts here, too."""
+    parser = command(inner, "list", what, does)
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one line for each as JSON")
+    place(parser, default=argparse.SUPPRESS)
     return parser
 
 

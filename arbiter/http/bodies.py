@@ -101,7 +101,7 @@ async def request_of(request: Request) -> str | dict[str, JsonValue]:
         Oversized, TooSlow: as :func:`read`.
     """
     media, content = _media(request), await read(request)
-    if "ce-specversion" in request.headers:
+    if any(name.startswith("ce-") for name in request.headers):
         return _binary(request, media, content)
     if media in ("application/json", _STRUCTURED):
         value = _json(content)
@@ -124,6 +124,8 @@ def _binary(request: Request, media: str, content: bytes) -> dict[str, JsonValue
     for name, value in request.headers.items():
         if name.startswith("ce-"):
             event[name.removeprefix("ce-")] = unquote(value)
+    if "specversion" not in event:  # it would be a request without the identity its sender gave it
+        raise BadInput("request.specversion", None, "CloudEvents requires the header 'ce-specversion: 1.0'.")
     if media:
         event["datacontenttype"] = request.headers["content-type"]
     if not content:

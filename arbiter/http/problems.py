@@ -38,6 +38,7 @@ MEDIA_TYPE = "application/problem+json"
 PREFIX = "urn:arbiter:problem:"
 _AGAIN_SECONDS = 5
 _SHOWN = 120
+_NOWHERE = "Nothing is here. Routes for programs begin with /v1 and are listed in docs/http.md; the page for people is /console."
 
 
 class Malformed(BadInput):
@@ -102,7 +103,8 @@ _STATUS: tuple[tuple[type[ArbiterError], int, str], ...] = (
 def body(error: Exception) -> tuple[dict[str, Any], dict[str, str]]:
     """An error as a problem, and the headers that go with it."""
     if isinstance(error, HTTPException):
-        return _problem(error.status_code, "http", str(error.detail)), dict(error.headers or {})
+        said = _NOWHERE if error.detail == HTTPStatus.NOT_FOUND.phrase else str(error.detail)
+        return _problem(error.status_code, "http", said), dict(error.headers or {})
     status, code = next(((s, c) for kind, s, c in _STATUS if isinstance(error, kind)), (500, "internal_error"))
     if status == 500 and not isinstance(error, ArbiterError):
         return _problem(500, code, "This is a defect of the server; its log says more."), {}
@@ -110,7 +112,7 @@ def body(error: Exception) -> tuple[dict[str, Any], dict[str, str]]:
     headers: dict[str, str] = {}
     detail = str(error)
     if isinstance(error, ScriptRefused) and not isinstance(error, QuotaExceeded):
-        detail = f"{error.detail[:1].upper()}{error.detail[1:].rstrip('.')}."
+        detail = _sentence(error.detail)
     if isinstance(error, BadInput):
         shown = repr(error.value)
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
@@ -130,6 +132,12 @@ def body(error: Exception) -> tuple[dict[str, Any], dict[str, str]]:
     if status in (408, 413):  # what is still on its way is not read
         headers["Connection"] = "close"
     return _problem(status, code, detail, more), headers
+
+
+def _sentence(detail: str) -> str:
+    first = detail.partition(" ")[0]
+    begun = first.capitalize() if first.isalpha() and first.islower() else first  # an id is as it is
+    return f"{begun}{detail.removeprefix(first).rstrip('.')}."
 
 
 def _problem(status: int, code: str, detail: str, more: Mapping[str, Any] | None = None) -> dict[str, Any]:

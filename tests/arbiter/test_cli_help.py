@@ -95,3 +95,16 @@ def test_the_next_time_of_a_schedule_is_that_of_its_own_zone(
         assert capsys.readouterr().out.rstrip().endswith(f" 02:00:00 {zone}")
         assert main(["schedule", "show", name, *on]) == 0
         assert " 02:00:00\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["subscriptions"], ["budgets"], ["quotas"], ["tokens"], ["keys"], ["peers"]),
+        *(["capabilities", "--all", "--tenant", "acme"], ["permits", "--all"], ["approvals", "--run", "r1"]),
+    ],
+)
+def test_what_lists_without_a_word_lists_with_it_too(words: list[str]) -> None:
+    bare = vars(parse([*words, "--json", "--board", "b"]))
+    for named in ([*words, "--json", "--board", "b", "list"], [words[0], "list", *words[1:], "--json", "--board", "b"]):
+        assert {**vars(parse(named)), "parser": None} == {**bare, "parser": None}

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
@@ -212,3 +213,19 @@ def test_lines_that_a_record_of_the_log_quotes_cannot_pass_for_records(
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith("WARNING arbiter: it failed")
     assert second == "  12:00:00 INFO arbiter: approved\ufffd[2J\ufffd1m"
+
+
+@pytest.mark.parametrize(
+    ("into", "code", "said"),
+    [("> /dev/full", 2, "error: could not write all of it: No space left on device\n"), (">&-", 0, "")],
+)
+def test_an_output_that_takes_nothing_is_told_in_a_line_and_one_that_is_closed_is_nobodys(
+    into: str, code: int, said: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m arbiter submit hi {into}'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (code, said)

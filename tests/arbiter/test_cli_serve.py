@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import queue
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_process import Running, until
 
 from arbiter import AgendaTerms, Arbiter, Call, Inquiry, Posting, RunResult
+from arbiter.cli import main
 from arbiter.fold import fold
 from blackboard.board import Board
 from blackboard.testing import RedisServer
@@ -65,11 +71,11 @@ class Stage:
         (folder / "model.json").write_text(json.dumps({"label": "patience", "scenes": [{"turns": turns}]}))
         (folder / "abilities.py").write_text(CAPABILITIES)
 
-    def daemon(self, who: str, *words: str) -> Running:
+    def daemon(self, who: str, *words: str, env: Mapping[str, str] | None = None) -> Running:
         return Running(
             "serve", "--roles", "arbiter,wrapper", "--model", f"scripted:{self.folder / 'model.json'}",
             "--capabilities", str(self.folder / "abilities.py"), "--lease", str(LEASE_SECONDS), *self.on, *words,
-            env={"WHO": who},
+            env={"WHO": who, **(env or {})},
         )  # fmt: skip
 
     def submit(self) -> str:
@@ -216,3 +222,31 @@ def test_a_worker_needs_no_model_and_serves_only_its_role(stage: Stage) -> None:
             planner.wait_for("ready")
             stage.go("w")
             assert stage.ended(run_id).answer == "done by w"
+
+
+def test_a_daemon_sends_webhooks_to_the_private_addresses_it_is_given(
+    stage: Stage,
+) -> None:
+    taken: queue.Queue[str] = queue.Queue()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.put(json.loads(self.rfile.read(int(self.headers["content-length"])))["type"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/"
+    try:
+        assert main(["webhooks", "set", "h", url, "--secret", "hook", "--kinds", "run.accepted", *stage.on]) == 0
+        stage.submit()
+        secret = {"ARBITER_SECRET_HOOK": "whsec_" + base64.b64encode(bytes(32)).decode()}
+        with stage.daemon("a", "--private", "127.0.0.1", env=secret) as daemon:
+            assert taken.get(timeout=60) == "dev.arbiter.run.accepted.v1", daemon.said
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -52,6 +52,8 @@ Sent = Mapping[str, Any]
          "bad_input", "request.specversion"),
         ("POST", "/v1/runs", {"content": "x", "headers": {"ce-specversion": "1.0", "ce-id": "1"}}, 422, "bad_input",
          "request.source"),
+        ("POST", "/v1/runs", {"json": {"a": 1}, "headers": {"ce-id": "1", "ce-source": "/shop", "ce-type": "order"}}, 422,
+         "bad_input", "request.specversion"),
         ("POST", "/v1/runs", {"content": "x", "headers": {"Content-Type": "application/xml"}}, 415,
          "unsupported_media_type", "content-type"),
         ("POST", "/v1/runs", {"content": "x"}, 415, "unsupported_media_type", "content-type"),
@@ -100,6 +102,7 @@ async def test_routes_and_methods_that_are_not_there_are_problems_too(site: Site
     client = site.client()
     lost = await client.get("/v1/nothing")
     assert (lost.status_code, lost.headers["content-type"]) == (404, "application/problem+json")
+    assert "begin with /v1" in lost.json()["detail"]
     wrong = await client.delete("/v1/runs")
     assert wrong.status_code == 405
     assert set(wrong.headers["allow"].replace(" ", "").split(",")) == {"GET", "HEAD", "POST"}

@@ -152,7 +152,7 @@ def test_a_model_nobody_named_is_said_to_be_the_default(monkeypatch: pytest.Monk
     monkeypatch.delenv("ARBITER_MODEL", raising=False)
     monkeypatch.setattr("wrapper.models.bedrock.bedrock_model", without)
     with pytest.raises(
-        ModelUnavailable, match="it was the default: name another with model=, --model or ARBITER_MODEL"
+        ModelUnavailable, match=r"this is the default\. Name another with model=, --model or ARBITER_MODEL"
     ):
         resolve(None)
     with pytest.raises(ModelUnavailable, match=r"were found\.$"):

@@ -308,3 +308,10 @@ async def test_g8_any_history_keeps_the_accounts_and_never_overshoots(pots: Budg
         assert tokens.spent + tokens.reserved <= tokens.limit
         assert tokens.excess == 0
     assert spent["board"] > 100, "the history did too little to show anything"
+
+
+def test_a_setting_without_its_name_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(
+        TypeError, match=r"^Budget takes its fields by name: level=…, tokens=…, money=…, seconds=…, fab"
+    ):
+        Budget("board", tokens=3)  # type: ignore[misc]

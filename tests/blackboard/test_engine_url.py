@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from blackboard import _script
 from blackboard import engine as engine_module
 from blackboard._probe import version
 from blackboard.engine import Engine, open_engine
@@ -144,6 +145,39 @@ async def test_an_unreachable_server_is_tried_for_a_bounded_time_and_named(url: 
     assert 0.3 <= time.monotonic() - began < 30
     assert "hunter2" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+async def test_who_waits_for_a_server_is_told_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("blackboard._probe._SILENCE_SECONDS", 0.0)
+    with pytest.raises(EngineUnavailable):
+        await open_engine("redis://:hunter2@127.0.0.1:1/0", connect_seconds=0.3)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("waiting for redis://")
+    assert "127.0.0.1:1" in line
+    assert "hunter2" not in line
+
+
+async def test_a_silence_and_its_end_are_told_once_for_all_calls(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_script, "_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(_script._SILENCE, "_told", None)
+    left = 6
+
+    async def call() -> str:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise redis.ConnectionError("gone")
+        return "here"
+
+    assert await asyncio.gather(_script.retrying(call), _script.retrying(call)) == ["here", "here"]
+    assert [record.getMessage().split(" s")[0][:24] for record in caplog.records] == [
+        "Redis has not answered f",
+        "Redis answers again, aft",
+    ]
 
 
 async def test_a_server_that_hangs_is_given_up_in_bounded_time() -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blackboard.errors import BadInput
-from blackboard.recurrence import Recurrence, parse, shown
+from blackboard.recurrence import Recurrence, interval_seconds, parse, shown
 
 NEW_YORK, BERLIN = "America/New_York", "Europe/Berlin"
 ZONES = [
@@ -39,6 +39,14 @@ def test_a_rate_counts_from_its_anchor_and_not_from_when_it_is_asked() -> None:
     every = parse("rate(15 minutes)").anchored(instant("2027-01-01T00:07:00Z"))
     assert some(every, "2027-01-01T00:00:00Z", 2) == ["2027-01-01T00:22:00+00:00", "2027-01-01T00:37:00+00:00"]
     assert some(every, "2027-01-01T03:21:59.999Z", 1) == ["2027-01-01T03:22:00+00:00"]
+
+
+@pytest.mark.parametrize(
+    ("short", "long"), [("30s", "30 seconds"), ("15m", "15 minutes"), ("1h", "1 hour"), ("7d", "7 days")]
+)
+def test_a_rate_may_be_written_as_short_as_any_span(short: str, long: str) -> None:
+    assert interval_seconds(short) == interval_seconds(long) > 0
+    assert parse(f"rate({short})").anchored(0).after(5) == interval_seconds(long) * 1000
 
 
 def test_a_rate_with_a_start_occurs_at_the_start_and_is_not_moved_by_daylight_saving() -> None:

@@ -14,7 +14,7 @@ from blackboard import timings
 from blackboard.attempt import Attempt, send
 from blackboard.board import STEP_LANE
 from blackboard.claims import Claim
-from blackboard.errors import Fenced
+from blackboard.errors import EngineUnavailable, Fenced
 from blackboard.timings import BOUNDS, MOST_NAMES, OTHER, Histogram
 from blackboard.types import Completion, Limits, RetryPolicy, Status
 
@@ -187,17 +187,19 @@ async def test_what_was_not_reported_here_is_told_apart(crew: Crew) -> None:
     }  # fmt: skip
 
 
-async def test_what_is_said_of_a_report_that_failed_names_its_claim(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("error", "traced"), [(RuntimeError("no"), True), (EngineUnavailable("no"), False)])
+async def test_what_is_said_of_a_report_that_failed_names_its_claim_and_why(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, traced: bool
 ) -> None:
     async def fails(*_: Any, **__: Any) -> None:
-        raise RuntimeError("no")
+        raise error
 
     monkeypatch.setattr(crew.board, "complete", fails)
     run = await crew.board.submit_call("c", {}, lane="work")
     crew.hire(finish)
     await crew.until(lambda: caplog.records)
     (record,) = caplog.records
-    assert record.message.startswith("reporting on")
+    assert record.message == f"reporting on {run}/0.call#1 failed; its lease will run out: no"
+    assert (record.exc_info is not None) is traced, "where we were says nothing of a server that is away"
     assert record.claim.task_id == f"{run}/0.call"  # type: ignore[attr-defined]
     assert counted(timings.ATTEMPTS) == {("capability", "c", "dropped"): 1}

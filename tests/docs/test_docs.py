@@ -154,6 +154,11 @@ def test_the_readmes_first_command_shows_the_main_job(tmp_path: Path) -> None:
     assert "Order 12345" in ended.stdout
     assert "scripted" in ended.stderr
     assert "not a real model" in ended.stderr
+    (shown,) = (block.text for block in doc_pages.blocks(README) if block.language == "text")
+    said = re.sub(r" in [\d.]+ s:", ":", ended.stderr)
+    assert [line for line in shown.strip().splitlines() if line not in said] == [], (
+        "the README shows another demonstration"
+    )
 
 
 def test_a_submission_is_tested_by_the_readmes_second_command() -> None:

@@ -11,6 +11,7 @@ from arbiter_support import arbiter, call, completions
 
 from arbiter import Call, CapabilityLimits, Grants, Manifest, Status, capability
 from blackboard.board import Board
+from blackboard.errors import BadInput
 from blackboard.testing import RedisServer
 from registry import Registry, validate_output
 
@@ -203,6 +204,37 @@ async def test_functions_of_the_program_end_as_typed_completions_too(redis_serve
         "gives_too_much": (Status.FAILED, "result_too_large"),
     }
     assert {done.isolation for done in completions(result).values()} == {"inprocess"}
+
+
+async def test_what_a_function_raised_is_told_whatever_its_text_holds(redis_server: RedisServer) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    @capability
+    def finds_no_file() -> None:
+        """Speak of a file whose name is no UTF-8."""
+        raise FileNotFoundError("no file caf\udce9.txt")
+
+    @capability
+    def says_nothing() -> None:
+        """Raise an error that cannot be shown."""
+        raise Mute
+
+    @capability
+    async def asks_wrongly() -> None:
+        """Refuse something of its own, as our interfaces do."""
+        raise BadInput("call.capability", "prise", "There is no capability 'prise'.")
+
+    made = (finds_no_file, says_nothing, asks_wrongly)
+    turns = [[call(one.manifest.name) for one in made], "done"]
+    async with arbiter(redis_server.url, turns, capabilities=made) as (a, _):
+        ended = completions(await a.run("Run them.", timeout=30))
+    assert {done.error.type for done in ended.values()} == {"handler_error"}
+    assert ended["finds_no_file"].error.message == "FileNotFoundError: no file caf\\udce9.txt"
+    assert "caf\\udce9.txt" in ended["finds_no_file"].error.evidence["traceback"]
+    assert ended["asks_wrongly"].error.message.startswith("BadInput: call.capability: 'prise' was refused.")
+    assert ended["says_nothing"].error.message == "Mute: <Mute whose str() raised RuntimeError>"
 
 
 async def test_a_function_that_calls_exit_ends_its_task_and_not_the_program(redis_server: RedisServer) -> None:
