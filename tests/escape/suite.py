@@ -228,7 +228,7 @@ class Arena:
         found += world.findings(token, outcome)
         if len(os.listdir("/proc/self/fd")) > descriptors + 20:
             found.append("the host holds descriptors it was sent")
-        if self._sibling is not None and attack.family == "processes":
+        if self._sibling is not None and (attack.family == "processes" or attack.layers == ("single use",)):
             await asyncio.wait([self._sibling], timeout=0.1)
         if self._sibling is not None and self._sibling.done():
             found.append(f"the attempt of somebody else was ended: {_ending(self._sibling)}")

@@ -42,15 +42,30 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority of our own")])
         own = self._built(self._name, self._key, 30).add_extension(x509.BasicConstraints(True, None), True)
+        signs = x509.KeyUsage(
+            False,
+            False,
+            False,
+            False,
+            False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        subject = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        own = own.add_extension(signs, True).add_extension(subject, False)
         self.path = self.folder / "authority.pem"
         self.path.write_bytes(own.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def _built(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=60)).not_valid_after(now + datetime.timedelta(days=days))
+            .add_extension(authority, False)
         )  # fmt: skip
 
     def certificate(self, name: str, days: int = 30) -> Path:
