@@ -129,6 +129,7 @@ second signal gives everything back immediately."""
             "--peers", metavar="FILE", action="append", default=[],
             help="MCP servers and A2A agents to offer: TOML or JSON, see docs/peers.md; may be repeated",
         )  # fmt: skip
+        words.from_sqs(parser)
         words.isolation(parser)
         words.taint(parser)
         words.fabrication(parser)

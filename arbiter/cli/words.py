@@ -191,6 +191,13 @@ def encoder(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def from_sqs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from-sqs", metavar="QUEUE_URL", action="append", default=[],
+        help="take requests from this queue of AWS, see docs/aws.md; may be repeated",
+    )  # fmt: skip
+
+
 def which(parser: argparse.ArgumentParser, when: str = "") -> None:
     """Options that say which events are meant."""
     parser.add_argument("--since", metavar="TIME", help=f"{when}from then on; 24h, 7d or 2026-01-31T08:00")
