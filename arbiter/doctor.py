@@ -184,8 +184,8 @@ async def _bridge(
         return
     if not places:
         return
-    from arbiter.aws.clients import AwsUnavailable
     from arbiter.aws.sending import Sender
+    from wrapper.aws_clients import AwsUnavailable
 
     sender = Sender()
     for said, place in places.items():

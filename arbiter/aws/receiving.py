@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
-from arbiter.aws.clients import AwsUnavailable, Clients
 from arbiter.aws.envelopes import request_of, sources_of
 from blackboard.destinations import queue
 from blackboard.errors import ArbiterError, BadInput, Conflict, QuotaExceeded
 from blackboard.types import Record
+from wrapper.aws_clients import AwsUnavailable, Clients
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from arbiter.aws.clients import AwsUnavailable, Clients
 from arbiter.aws.envelopes import entry_of, text_of
 from blackboard.destinations import Place
 from blackboard.events import Event
+from wrapper.aws_clients import AwsUnavailable, Clients
 
 BATCH = 10
 BATCH_BYTES = 256 * 1024

@@ -325,13 +325,17 @@ class _Handler(BaseHTTPRequestHandler):
         found = self.stub.objects.get((bucket, key))
         if found is None:
             return self._reply(404, b"<Error><Code>NoSuchKey</Code><Message>no</Message></Error>", "application/xml")
-        self._reply(200, found, "binary/octet-stream")
+        tag = f'"{hashlib.md5(found, usedforsecurity=False).hexdigest()}"'
+        same = self.headers.get("If-None-Match") == tag
+        self._reply(304 if same else 200, b"" if same else found, "binary/octet-stream", tag)
 
-    def _reply(self, status: int, body: bytes, media: str) -> None:
+    def _reply(self, status: int, body: bytes, media: str, tag: str | None = None) -> None:
         try:
             self.send_response(status)
             self.send_header("Content-Type", media)
             self.send_header("Content-Length", str(len(body)))
+            if tag is not None:
+                self.send_header("ETag", tag)
             self.end_headers()
             self.wfile.write(body)
         except OSError:  # whoever asked is gone

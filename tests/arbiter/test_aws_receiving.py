@@ -313,6 +313,10 @@ async def test_a_program_takes_requests_from_a_queue_and_answers_them(
         await came(lambda: a.queues[0].accepted == 1)
         (run,) = await a.runs()
         assert (await a.result(run.id, timeout=20)).answer == "Done."
+        await came(lambda: aws.asked[-1][0] == "ReceiveMessage")
+    aws.send(url, "Price another.")
+    await came(lambda: aws.asked[-1][0] == "ChangeMessageVisibilityBatch")
+    assert aws.asked[-1][1]["Entries"][0]["VisibilityTimeout"] == 0, "what closed takes nothing more"
     for wrong, says in ((["nowhere"], "URL of a queue"), ([url, url], "once"), (url, "list")):
         with pytest.raises(BadInput, match=says):
             Arbiter("memory://wrong", roles=(), from_sqs=wrong)
