@@ -172,7 +172,9 @@ class Receiver:
             self._told(said)
             return None
         except (ArbiterError, RedisError) as error:
-            self._told(f"message {id} is not accepted yet: {error}")
+            said = f"message {id} is not accepted yet: {error}"
+            if said != self.state.last_error:  # once, however often it is tried
+                self._told(said)
             return error.retry_after_seconds if isinstance(error, QuotaExceeded) else 0.0
         done.append(message)
         return None

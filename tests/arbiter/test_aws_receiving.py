@@ -216,7 +216,7 @@ async def test_what_can_never_be_accepted_is_left_to_the_redrive_policy_and_said
 
 
 async def test_while_the_board_is_full_messages_are_held_and_no_more_are_received(
-    aws: AwsStub, client: Arbiter
+    aws: AwsStub, client: Arbiter, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = aws.queue("orders", most_receives=1)
     await client.quotas.set(Quota(subject="board", open_runs=1))
@@ -229,6 +229,7 @@ async def test_while_the_board_is_full_messages_are_held_and_no_more_are_receive
         assert {each["VisibilityTimeout"] for each in hidden} == {receiving.MARGIN_SECONDS + -(-seconds // 1)}
         waits.go.release()
         await waits.one()
+        assert caplog.text.count("is not accepted yet") == 1
         assert [each.received for each in queue.messages] == [1] * 9 + [0] * 2, "nothing more was received"
         await client.quotas.remove("board")
         waits.go.release()
