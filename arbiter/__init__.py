@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from wrapper.later import Later
     from wrapper.models import RecordedModel, ScriptedModel
     from wrapper.peers.a2a import A2aPeer
+    from wrapper.peers.dynamodb import DynamoPeer
     from wrapper.peers.mcp import McpPeer
     from wrapper.prices import Price, Prices
 
@@ -97,6 +98,7 @@ _HOMES = {
     "Manifest": "registry",
     "Missing": "arbiter.volunteering",
     "MissingExtra": "blackboard.errors",
+    "DynamoPeer": "wrapper.peers.dynamodb",
     "McpPeer": "wrapper.peers.mcp",
     "ModelUnavailable": "blackboard.errors",
     "OpenRequest": "arbiter.volunteering",
@@ -152,6 +154,7 @@ __all__ = [
     "Completion",
     "Confirm",
     "Conflict",
+    "DynamoPeer",
     "EngineUnavailable",
     "Entries",
     "Entry",

@@ -1,4 +1,5 @@
-"""Sends the events of webhooks as CloudEvents, signed as Standard Webhooks says, until each was taken or is too old.
+"""Sends the events of webhooks as CloudEvents, until each was taken or is too old: over HTTP, signed as Standard Webhooks says,
+or to a bus or queue of AWS, many at a time.
 
 Every process that plans does this; those of a board share the events of a webhook. Each webhook is sent to on its own, so
 that one whose receiver is slow or dead holds up no other.
@@ -34,6 +35,7 @@ from blackboard.subscriptions import Subscriber
 from blackboard.webhooks import Webhook, Webhooks
 
 if TYPE_CHECKING:
+    from arbiter.aws.sending import Sender
     from wrapper.addresses import Network
     from wrapper.secrets import Secrets
 
@@ -44,6 +46,8 @@ LOOK_SECONDS = 2.0
 ANSWER_SECONDS = 15.0
 """How long a receiver has for its answer."""
 LEASE_SECONDS = 60.0
+AT_ONCE = 10
+"""Most events that go to a bus or queue in one request."""
 LONGEST_WAIT_SECONDS = 600.0
 """Longest time between two attempts, also where a receiver asks for a longer one."""
 _RENEW_SECONDS = 15.0
@@ -89,6 +93,7 @@ class Delivery:
         self._board, self._webhooks = board, Webhooks(board)
         self._secrets, self._private, self._authorities = secrets, private, authorities
         self._now, self._sleep = now, sleep
+        self._sender: Sender | None = None
         self._fine: set[str] = set()
         """Webhooks whose latest sending succeeded, and that is told."""
 
@@ -116,13 +121,12 @@ class Delivery:
     async def test(self, webhook: Webhook) -> Sent:
         """Send one event that tells of nothing, once."""
         id = f"webhook/{webhook.name}/{token_hex(8)}"
-        return await self._attempt(
-            webhook,
-            Event(
-                id=id, source=self._board.source, type=f"{events.PREFIX}webhook.test{events.SUFFIX}", subject=id,
-                time=datetime.fromtimestamp(self._now(), UTC), sequence="0", partitionkey=id, data={"webhook": webhook.name},
-            ),
+        event = Event(
+            id=id, source=self._board.source, type=f"{events.PREFIX}webhook.test{events.SUFFIX}", subject=id,
+            time=datetime.fromtimestamp(self._now(), UTC), sequence="0", partitionkey=id, data={"webhook": webhook.name},
         )  # fmt: skip
+        (sent,) = await self._attempts(webhook, [event])
+        return sent
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -144,34 +148,43 @@ class Delivery:
         async with self._board.subscribe(
             terms.name, kinds=terms.kinds, tenant=terms.tenant, lease_seconds=LEASE_SECONDS
         ) as subscriber:
-            async for event in subscriber:
-                if not await self._taken(webhook, event, subscriber):
-                    return
+            while await self._taken(webhook, await subscriber.several(AT_ONCE if webhook.aws else 1), subscriber):
+                pass
 
-    async def _taken(self, webhook: Webhook, event: Event, subscriber: Subscriber) -> bool:
-        """Send one event until that is over. False: nothing more is sent."""
+    async def _taken(self, webhook: Webhook, batch: Sequence[Event], subscriber: Subscriber) -> bool:
+        """Send events until that is over for each. False: nothing more is sent."""
+        left = list(batch)
         for attempt in itertools.count():
-            sent = await self._attempt(webhook, event)
-            if sent.error is None:
-                if webhook.name not in self._fine:
-                    await self._webhooks.failed(webhook, None)
-                    self._fine.add(webhook.name)
-                return True
-            self._fine.discard(webhook.name)
-            log.warning("webhook %s did not take %s: %s", webhook.name, event.id, sent.error)
-            if sent.status == _GONE:
-                await self._webhooks.disable(webhook, sent.error, f"{os.getpid()}@{socket.gethostname()}")
-                return False
-            if sent.never or self._now() - event.time.timestamp() >= webhook.age_seconds:
-                log.error("webhook %s: %s is given up: %s", webhook.name, event.id, sent.error)
-                await self._webhooks.failed(webhook, sent.error, event.id)
+            answers = list(zip(left, await self._attempts(webhook, left), strict=True))
+            left = list[Event]()
+            after, error = 0.0, None
+            for event, sent in answers:
+                if sent.error is None:
+                    continue
+                log.warning("webhook %s did not take %s: %s", webhook.name, event.id, sent.error)
+                if sent.status == _GONE:
+                    await self._webhooks.disable(webhook, sent.error, f"{os.getpid()}@{socket.gethostname()}")
+                    return False
+                error = sent.error
+                if sent.never or self._now() - event.time.timestamp() >= webhook.age_seconds:
+                    log.error("webhook %s: %s is given up: %s", webhook.name, event.id, sent.error)
+                    await self._webhooks.failed(webhook, sent.error, event.id)
+                else:
+                    left.append(event)
+                    after = max(after, sent.after or 0.0)
+            if error is not None:
+                self._fine.discard(webhook.name)
+            elif webhook.name not in self._fine:
+                await self._webhooks.failed(webhook, None)
+                self._fine.add(webhook.name)
+            if not left:
                 return True
             if not attempt:
-                await self._webhooks.failed(webhook, sent.error)
+                await self._webhooks.failed(webhook, error)
             # Full jitter: Brooker, "Exponential Backoff And Jitter".
             wait = self._board.random.uniform(0, min(LONGEST_WAIT_SECONDS, 2.0 ** min(attempt, 20)))
-            if not await self._waited(subscriber, max(wait, min(sent.after or 0.0, LONGEST_WAIT_SECONDS))):
-                return True  # another process has it by now
+            if not await self._waited(subscriber, max(wait, min(after, LONGEST_WAIT_SECONDS))):
+                return True  # another process has them by now
         raise AssertionError
 
     async def _waited(self, subscriber: Subscriber, seconds: float) -> bool:
@@ -183,6 +196,15 @@ class Delivery:
             if not await subscriber.renew():
                 return False
         return True
+
+    async def _attempts(self, webhook: Webhook, batch: Sequence[Event]) -> list[Sent]:
+        if webhook.aws is None:
+            return [await self._attempt(webhook, event) for event in batch]
+        if self._sender is None:
+            from arbiter.aws.sending import Sender
+
+            self._sender = Sender()
+        return [Sent(None, error, never) for error, never in await self._sender.send(webhook.aws, batch)]
 
     async def _attempt(self, webhook: Webhook, event: Event) -> Sent:
         from registry import Grants
@@ -225,8 +247,8 @@ def signed(key: bytes, id: str, at: int, body: bytes) -> dict[str, str]:
     }
 
 
-def _key(secrets: Secrets, handle: str) -> bytes:
-    value = secrets.get(handle)
+def _key(secrets: Secrets, handle: str | None) -> bytes:
+    value = secrets.get(handle) if handle is not None else None
     if value is None:
         raise BadInput("secret", handle, "This process has no such secret; see docs/grants.md.")
     try:

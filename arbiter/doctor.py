@@ -6,16 +6,18 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from arbiter import encoding
 from blackboard.board import Board
 from blackboard.checkup import Finding, fail, local_server, ok, server, warn
+from blackboard.destinations import queue
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.lessons import Lessons
 from blackboard.trust import Trust
+from blackboard.webhooks import Webhooks
 from registry import Registry, Signer, keyfile
 from registry.matching import refit
 from registry.matching.encoders import LimitedEncoder
@@ -46,6 +48,7 @@ async def examine(
     call: bool = False,
     isolation: str | None = None,
     encoder: str | None = None,
+    from_sqs: Sequence[str] = (),
 ) -> AsyncGenerator[Finding, None]:
     """Findings, one by one. Without a URL a local server is started, as by any other command.
 
@@ -54,6 +57,7 @@ async def examine(
         call: also ask the model for a word, which costs a few tokens.
         isolation: the one to examine. Default: the one that would be used.
         encoder: the one to examine. Default: what ``ARBITER_ENCODER`` names, if anything.
+        from_sqs: queues to look at, besides the buses and queues that webhooks of the board are sent to.
     """
     yield _python()
     yield _parser()
@@ -67,6 +71,8 @@ async def examine(
         yield finding
     if (named := encoding.named(encoder)) is not None:
         yield await _encoder(named, call)
+    async for finding in _bridge(url, data_dir, namespace, board, from_sqs):
+        yield finding
     yield await _isolation(isolation)
     async for finding in _model(model, call):
         yield finding
@@ -158,6 +164,36 @@ async def _canaries(
         else:
             how = f"'arbiter capabilities activate {name} --sha {sha}' or 'retire' decides."
             yield warn("canary", said, f"No run of its share has used it; if that stays so, {how}")
+
+
+async def _bridge(
+    url: str | None, data_dir: Path | str | None, namespace: str, board: str, from_sqs: Sequence[str]
+) -> AsyncGenerator[Finding, None]:
+    """Whether the queues and buses of AWS are there that are used; nothing where none is."""
+    try:
+        places = {f"from {each}": queue(each, "--from-sqs") for each in from_sqs}
+        async with await Board.open(url, data_dir=data_dir, namespace=namespace, board=board) as opened:
+            for one in await Webhooks(opened).list():
+                if one.webhook.aws is not None:
+                    places[f"to {one.webhook.url}, webhook {one.webhook.name}"] = one.webhook.aws
+    except BadInput as error:
+        yield fail("aws", f"{error.field}: {error.value!r} was refused", error.remedy)
+        return
+    except ArbiterError as error:
+        yield warn("aws", f"not looked at: {error}", "See what is said of the server.")
+        return
+    if not places:
+        return
+    from arbiter.aws.sending import Sender
+    from wrapper.aws_clients import AwsUnavailable
+
+    sender = Sender()
+    for said, place in places.items():
+        try:
+            await sender.look(place)
+            yield ok("aws", f"{said}: it is there")
+        except AwsUnavailable as error:
+            yield fail("aws", f"{said}: {error.said}", error.remedy or "See docs/aws.md.")
 
 
 async def _encoder(named: str, call: bool) -> Finding:

@@ -9,7 +9,7 @@ from blackboard.board import Board
 from blackboard.peers import Peers as Said
 from blackboard.types import Record
 from registry import Registry
-from registry.peers import label, peer_of
+from registry.peers import label, offered_by, peer_of
 
 if TYPE_CHECKING:
     from arbiter.serving import Serving
@@ -50,8 +50,8 @@ class Peers:
         heard = await Said(self._board.catalog).heard()
         offered: dict[str, list[str]] = {peer: [] for peer in heard.peers()}
         for version in await self._registry.list():
-            if (peer := peer_of(version.manifest)) is not None:
-                offered.setdefault(label(*peer), []).append(version.name)
+            if (peer := offered_by(version.manifest) or peer_of(version.manifest)) is not None:
+                offered.setdefault(label(*peer[:2]), []).append(version.name)
         states: list[PeerState] = []
         for peer, names in sorted(offered.items()):
             why = heard.trouble(peer)

@@ -54,6 +54,14 @@ def check(options: Mapping[str, Any]) -> None:
         from wrapper.addresses import networks
 
         networks(options["private_addresses"])
+    if options["from_sqs"]:
+        from blackboard.destinations import queue
+
+        urls = _words("from_sqs", options["from_sqs"])
+        for url in urls:
+            queue(url, "from_sqs")
+            if urls.count(url) > 1:
+                raise BadInput("from_sqs", url, "Name each queue once.")
     _isolation(options["isolation"])
     pinned()
 

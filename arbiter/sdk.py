@@ -39,6 +39,7 @@ from registry import Capability, Matcher, Registry, Signer, schema
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from arbiter.aws.receiving import QueueState
     from arbiter.choosing import Choosing
     from arbiter.illustrating import Illustrated
     from arbiter.peers import ServedPeers
@@ -112,6 +113,7 @@ class Arbiter(Client):
             retires it; see ``docs/reflection.md``.
         illustrate: whether this process has its model write example needs of what is offered and has none, in the background,
             which costs tokens; see ``docs/matching.md``.
+        from_sqs: URLs of SQS queues this process takes requests from, for ``tenant`` and within ``limits``; see ``docs/aws.md``.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
@@ -156,6 +158,7 @@ class Arbiter(Client):
         instructions: str | None = None,
         reflect: bool = True,
         illustrate: bool = False,
+        from_sqs: Sequence[str] = (),
     ) -> None:
         from arbiter.choosing import Choosing
 
@@ -170,7 +173,7 @@ class Arbiter(Client):
             "approval": ApprovalPolicy.of(approval),
             "strategies": dict(strategies or {}), "choosing": Choosing.of(choosing), "recalling": recalling,
             "instructions": instructions,
-            "reflect": reflect, "illustrate": illustrate,
+            "reflect": reflect, "illustrate": illustrate, "from_sqs": from_sqs,
         }  # fmt: skip
         refusing.check(self._options)
         if fabrication is not None or "fabricator" in roles:
@@ -231,6 +234,9 @@ class Arbiter(Client):
             await self.register(*options["capabilities"])
             if options["peers"]:
                 await self._serving.follow(*options["peers"])
+            if options["from_sqs"]:
+                self._check_priced(self.limits)
+                self._serving.receive(options["from_sqs"], self.submit)
         except BaseException:
             await self.close(0)
             raise
@@ -350,6 +356,15 @@ class Arbiter(Client):
         from arbiter.peers import ServedPeers
 
         return ServedPeers(self.board, self.registry, self._serving)
+
+    @property
+    def queues(self) -> list[QueueState]:
+        """How this process fares with each queue of ``from_sqs``."""
+        return [each.state for each in self._serving.receiving]
+
+    async def look_at_queues(self) -> list[str]:
+        """What each of them is like, in a line, or why it cannot be reached."""
+        return [await each.said() for each in self._serving.receiving]
 
     def _check_priced(self, limits: Limits) -> None:
         spending = self._serving.spending

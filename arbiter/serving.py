@@ -27,6 +27,7 @@ from registry.peers import peer_of
 if TYPE_CHECKING:
     from strands.models import Model
 
+    from arbiter.aws.receiving import Receiver, Submit
     from arbiter.illustrating import Illustrator
     from wrapper.broker import Outside
     from wrapper.isolation import Isolation
@@ -67,6 +68,9 @@ class Serving:
         self.spending: Spending | None = None
         self._workers: list[Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._intake: list[asyncio.Task[None]] = []
+        self.receiving: list[Receiver] = []
+        """From which queues requests come."""
         self.following: Following | None = None
         self._secrets: Secrets | None = None
         self._place: tuple[Registry, Peers, str] | None = None
@@ -83,6 +87,8 @@ class Serving:
 
     async def close(self, grace_seconds: float) -> None:
         """No new claims; running work finishes within the grace time, the rest is released to others at once."""
+        await end(self._intake)
+        self._intake.clear()
         await asyncio.gather(*(worker.drain(grace_seconds) for worker in self._workers))
         if self.following is not None:
             await self.following.close()
@@ -188,6 +194,18 @@ class Serving:
         spending = self.spending or Spending(Budgets(board), Prices.of(self._options["prices"]))
         return Illustrator(registry, lambda: self.model("fabricator_model"), spending)
 
+    def receive(self, urls: Sequence[str], submit: Submit) -> None:
+        """Take requests from queues.
+
+        Raises:
+            BadInput: no URL of a queue.
+        """
+        from arbiter.aws.receiving import Receiver
+
+        self.receiving = [Receiver(url, submit) for url in urls]
+        for each in self.receiving:
+            self._keep(each.run, f"queue {each.state.name}", self._intake)
+
     async def follow(self, *peers: Peer) -> None:
         """Serve peers; each was asked once what it offers when this returns, whether or not it answered.
 
@@ -227,7 +245,9 @@ class Serving:
         own = [one.manifest.action for one in self._functions.values() if peer_of(one.manifest) is None]
         return [*generic, *own, *(self.following.lanes() if self.following is not None else ())]
 
-    def _keep(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+    def _keep(
+        self, run: Callable[[], Awaitable[None]], name: str, among: list[asyncio.Task[None]] | None = None
+    ) -> None:
         async def kept() -> None:
             while True:
                 try:
@@ -238,7 +258,7 @@ class Serving:
                     log.exception("%s failed and is started again", name)
                 await asyncio.sleep(1.0)
 
-        self._tasks.append(asyncio.create_task(kept(), name=name))
+        (self._tasks if among is None else among).append(asyncio.create_task(kept(), name=name))
 
     async def _warm(self, registry: Registry) -> None:
         """Have isolated children waiting before they are needed, where there is or may soon be generated code."""

@@ -234,7 +234,7 @@ class Subscriber(Subscriptions):
         self._stirring: AsyncGenerator[set[int], None] | None = None
         self._stirred: dict[int, None] = {}
         self._batch: deque[_Held] = deque()
-        self._current: _Held | None = None
+        self._current: list[_Held] = []
 
     async def start(self) -> Self:
         """Store the subscription, so that nothing that happens from here on is missed; iterating does so too.
@@ -274,25 +274,42 @@ class Subscriber(Subscriptions):
             del self._stirred[number]
             if self._batch or more:
                 self._stirred[number] = None  # behind the others
-        self._current = self._batch.popleft()
-        return self._current.event
+        self._current = [self._batch.popleft()]
+        return self._current[0].event
+
+    async def several(self, most: int) -> list[Event]:
+        """The next event, and of those that are there at once the next of other runs: one of each run, ``most`` in all.
+
+        Waits for one. Whoever comes back is done with all of them.
+
+        Raises:
+            UnknownRecord, EngineUnavailable: as for one.
+        """
+        found = [await anext(self)]
+        for held in list(self._batch):
+            event = held.event
+            if len(found) < most and all(event.partitionkey != one.partitionkey for one in found):
+                self._batch.remove(held)
+                self._current.append(held)
+                found.append(event)
+        return found
 
     async def done(self) -> None:
-        """Be done with the event that was handed out last, without coming back for the next."""
-        if self._current is not None:
-            await self._tell(self._current.shard, self._current.mark)
-            self._current = None
+        """Be done with what was handed out last, without coming back for the next."""
+        if self._current:
+            await self._tell(self._current[0].shard, *(held.mark for held in self._current))
+            self._current = []
 
     async def renew(self) -> bool:
         """Hold what was handed out for another lease. False: the lease was over, and another consumer gets it."""
-        if self._current is not None and not await self._tell(self._current.shard):
-            self._current = None
+        if self._current and not await self._tell(self._current[0].shard):
+            self._current = []
             return False
         return True
 
     async def close(self) -> None:
         """Give back what this consumer was not done with."""
-        held, self._current = self._current or next(iter(self._batch), None), None
+        held, self._current = next(iter([*self._current, *self._batch]), None), []
         self._batch.clear()
         if self._stirring is not None:
             await self._stirring.aclose()

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from blackboard import _keys, _script
 from blackboard.audit import Audit
 from blackboard.board import Board
+from blackboard.destinations import Place, place
 from blackboard.errors import BadInput, Conflict
 from blackboard.subscriptions import Subscription, Subscriptions
 from blackboard.types import Record, Settings, type_name
 
 MOST_AGE_SECONDS = 30 * 86_400.0
 _ATTEMPTS = 20
+_AWS = ("eventbridge:", "sqs:")
 _HANDLE = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 
 
@@ -34,8 +36,10 @@ class Webhook(Settings):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,55}$")
     url: str = Field(max_length=2000)
-    secret: str = Field(pattern=_HANDLE)
-    """Handle of the secret that signs; whoever sends looks it up. Its value is ``whsec_`` and base64."""
+    """``https://…``, or of AWS ``eventbridge:BUS``, by name or ARN, or ``sqs:QUEUE_URL``."""
+    secret: str | None = Field(default=None, pattern=_HANDLE)
+    """Handle of the secret that signs; whoever sends looks it up. Its value is ``whsec_`` and base64. None for AWS, which knows
+    the sender by its credentials."""
     kinds: tuple[str, ...] = ("run.completed",)
     """As for a :class:`~blackboard.subscriptions.Subscription`."""
     tenant: str | None = Field(default=None, pattern=type_name)
@@ -45,6 +49,9 @@ class Webhook(Settings):
     @field_validator("url")
     @classmethod
     def _address(cls, url: str) -> str:
+        if url.startswith(_AWS):
+            place(url)
+            return url
         try:
             parts = urlsplit(url)
             good = parts.scheme in ("https", "http") and parts.hostname and parts.port != 0
@@ -58,6 +65,19 @@ class Webhook(Settings):
     @classmethod
     def _there(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
         return Subscription(name="kinds", kinds=kinds).kinds
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.aws is None and self.secret is None:
+            raise BadInput("secret", None, "Give the handle of the secret that signs what is sent there.")
+        if self.aws is not None and self.secret is not None:
+            raise BadInput("secret", self.secret, "Leave it out: AWS is sent to with the credentials of the process.")
+        return self
+
+    @property
+    def aws(self) -> Place | None:
+        """The bus or the queue, where it is one."""
+        return place(self.url) if self.url.startswith(_AWS) else None
 
     @property
     def subscription(self) -> Subscription:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blackboard.taint import Taint, merged, source
 from registry.manifest import Manifest
-from registry.peers.lane import peer_of
+from registry.peers.lane import offered_by, peer_of
 
 FABRICATOR = "fabricator"
 """The value of ``made_by`` in the provenance of what was fabricated."""
@@ -16,8 +16,8 @@ def origin(manifest: Manifest) -> Taint:
 
     What it was fabricated for counts as well, unless a person had to look at it before it was offered.
     """
-    if (peer := peer_of(manifest)) is not None:
-        return (source(*peer),)
+    if (peer := offered_by(manifest) or peer_of(manifest)) is not None:
+        return (source(*peer[:2]),)
     made = manifest.provenance
     if made.get("made_by") != FABRICATOR:
         return ()

@@ -53,7 +53,7 @@ async def serve(arguments: argparse.Namespace) -> int:
         isolation=arguments.isolation, taint=arguments.taint_policy, fabrication=arguments.fabrication,
         choosing=arguments.choosing, matcher=arguments.encoder, strategies=strategies,
         approval=arguments.approval_policy, instructions=options.instructions(arguments), reflect=arguments.reflect,
-        illustrate=arguments.illustrate, private_addresses=arguments.private,
+        illustrate=arguments.illustrate, private_addresses=arguments.private, from_sqs=arguments.from_sqs,
         concurrency={"wrapper": arguments.concurrency} if arguments.concurrency else None,
         retention=retention.policy(arguments.keep, arguments.keep_runs, arguments.compact), **options.place(arguments),
     )  # fmt: skip
@@ -143,6 +143,7 @@ async def _started(served: Arbiter, api: Api | None, ready: Check) -> None:
         f"  model       {narration.one_line(served.model_label) if thinking else 'only where capabilities call one'}",
         f"  isolation   {isolation}",
         *(f"  peer        {line}" for line in _met(served)),
+        *(f"  queue       {line}" for line in await _queues(served)),
         *(f"  http        {line}" for line in http),
         "ready",
     ]
@@ -157,6 +158,11 @@ def _met(served: Arbiter) -> list[str]:
         else f"{each.label}: cannot be reached: {narration.one_line(each.trouble, 200)}; it is asked again"
         for each in served.peers.following
     ]
+
+
+async def _queues(served: Arbiter) -> list[str]:
+    """What each queue is like from which this process takes requests, or why it cannot be had."""
+    return [narration.one_line(line, 300) for line in await served.look_at_queues()]
 
 
 async def _drained(served: Arbiter, signals: asyncio.Queue[signal.Signals]) -> int:

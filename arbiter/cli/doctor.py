@@ -20,7 +20,12 @@ async def run(arguments: argparse.Namespace) -> int:
     console = output.console()
     place = options.place(arguments)
     async for finding in examine(
-        **place, model=arguments.model, call=arguments.call, isolation=arguments.isolation, encoder=arguments.encoder
+        **place,
+        model=arguments.model,
+        call=arguments.call,
+        isolation=arguments.isolation,
+        encoder=arguments.encoder,
+        from_sqs=arguments.from_sqs,
     ):
         failed |= finding.level == "fail"
         if arguments.json:

@@ -15,6 +15,10 @@ EXAMPLES = {
         "arbiter serve --model anthropic:claude-sonnet-4-5 --http 127.0.0.1:8300   (with the console)",
         "arbiter serve --roles wrapper --url redis://10.0.0.7:6379                 (on another machine)",
     ],
+    "arbiter webhooks set": [
+        "arbiter webhooks set crm https://crm.example.com/hooks --secret hook",
+        "arbiter webhooks set told eventbridge:ours --kinds run.completed",
+    ],
     "arbiter worker": ["arbiter worker --capabilities shop.py --url redis://10.0.0.7:6379"],
     "arbiter runs": ["arbiter runs", 'arbiter runs --where "status=failed,timed_out since=1d"'],
     "arbiter show": ["arbiter show r1a21", "arbiter show r1a21 --json"],

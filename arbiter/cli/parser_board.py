@@ -17,6 +17,7 @@ local server is started, as by any other command."""
     doctor.add_argument("--model", metavar="MODEL", help=words.MODEL)
     words.isolation(doctor)
     words.encoder(doctor)
+    words.from_sqs(doctor)
     doctor.add_argument("--call", action="store_true", help="also ask the model for a word; costs a few tokens")
     words.as_json(doctor, "one line for each answer")
     words.place(doctor)
@@ -99,7 +100,8 @@ def webhooks(commands: Commands) -> None:
     text = """\
 Have events sent to an address by the processes that serve the board, as signed CloudEvents, again
 and again until each is taken or too old. What waits to be sent is the subscription webhook.NAME.
-HANDLE names a secret of those processes: whsec_ and base64, as ARBITER_SECRET_HANDLE or in a file."""
+HANDLE names a secret of those processes: whsec_ and base64, as ARBITER_SECRET_HANDLE or in a file.
+A bus or a queue of AWS is an address too, and takes no HANDLE: see docs/aws.md."""
     webhooks = words.command(
         commands, "webhooks", "arbiter.cli.webhooks:listing", "send events to other programs", text
     )
@@ -107,8 +109,8 @@ HANDLE names a secret of those processes: whsec_ and base64, as ARBITER_SECRET_H
     module = "arbiter.cli.webhooks"
     put = words.command(inner, "set", f"{module}:put", "send events from now on, or on new terms", text)
     put.add_argument("name", metavar="NAME")
-    put.add_argument("webhook_url", metavar="ADDRESS", help="where to, https://...")
-    put.add_argument("--secret", metavar="HANDLE", required=True, help="of the secret that signs")
+    put.add_argument("webhook_url", metavar="ADDRESS", help="where to: https://..., eventbridge:BUS or sqs:QUEUE_URL")
+    put.add_argument("--secret", metavar="HANDLE", help="of the secret that signs; for https only")
     put.add_argument(
         "--kinds", metavar="KINDS", default="run.completed", help="run.*,task.completed (default run.completed)"
     )

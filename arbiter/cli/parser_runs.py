@@ -114,8 +114,9 @@ second signal gives everything back immediately."""
         )  # fmt: skip
         parser.add_argument(
             "--peers", metavar="FILE", action="append", default=[],
-            help="MCP servers and A2A agents to offer: TOML or JSON, see docs/peers.md; may be repeated",
+            help="MCP servers, A2A agents and tables of agents to offer: TOML or JSON, see docs/peers.md; may be repeated",
         )  # fmt: skip
+        words.from_sqs(parser)
         words.isolation(parser)
         words.planning(parser)
         parser.add_argument(

@@ -49,7 +49,8 @@ async def test(arguments: argparse.Namespace) -> int:
         if arguments.json:
             output.line({"name": arguments.name, "status": told.status, "error": told.error})
         else:
-            output.text(f"{arguments.name}: " + narration.printable(told.error or f"taken, it answered {told.status}"))
+            answered = "" if told.status is None else f", it answered {told.status}"
+            output.text(f"{arguments.name}: " + narration.printable(told.error or f"taken{answered}"))
         return OK if told.error is None else NOT_SUCCEEDED
 
 

@@ -196,6 +196,13 @@ def planning(parser: argparse.ArgumentParser) -> None:
     encoder(parser)
 
 
+def from_sqs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from-sqs", metavar="QUEUE_URL", action="append", default=[],
+        help="take requests from this queue of AWS, see docs/aws.md; may be repeated",
+    )  # fmt: skip
+
+
 def which(parser: argparse.ArgumentParser, when: str = "") -> None:
     """Options that say which events are meant."""
     parser.add_argument("--since", metavar="TIME", help=f"{when}from then on; 24h, 7d or 2026-01-31T08:00")

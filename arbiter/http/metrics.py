@@ -52,6 +52,18 @@ def _process(served: Arbiter, requests: Mapping[int, int]) -> Iterable[str]:
         "arbiter_http_requests_total", "counter", "Requests this process answered, by status.",
         [({"status": str(status)}, count) for status, count in sorted(requests.items())],
     )  # fmt: skip
+    counted = [
+        ({"queue": one.name, "outcome": outcome}, count)
+        for one in served.queues for outcome, count in (("accepted", one.accepted), ("refused", one.refused))
+    ]  # fmt: skip
+    yield _metric(
+        "arbiter_queue_messages_total", "counter", "Messages that this process received from queues, by what became of them.",
+        counted,
+    )  # fmt: skip
+    yield _metric(
+        "arbiter_queue_held", "gauge", "Messages that this process holds because the board refuses for the time being.",
+        [({"queue": one.name}, one.held) for one in served.queues],
+    )  # fmt: skip
     yield from map(_histogram, HISTOGRAMS)
 
 

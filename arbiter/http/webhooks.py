@@ -50,8 +50,13 @@ def _sees(asked: Asked, wanted: Webhook) -> None:
     """Refuse to send somewhere what the token does not open.
 
     Raises:
-        Forbidden: it lacks a scope, or does not open the entries of groups and sessions, which are sent too.
+        Forbidden: it would be sent with the credentials of the daemon, which are not the token's; it lacks a scope, or does not
+            open the entries of groups and sessions, which are sent too.
     """
+    if wanted.aws is not None and asked.token.id != LOCAL:
+        raise Forbidden(
+            "What is sent with the AWS credentials of the daemon takes the command, or this machine's own token."
+        )
     of_entries = any(kind.startswith("entry.") and fits(wanted.kinds, kind) for kind in events.TYPES)
     for scope in ("runs:read", *(("entries:read",) if of_entries else ())):
         if scope not in asked.token.scopes:

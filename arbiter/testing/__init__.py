@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from arbiter.testing.aws import AwsStub
     from arbiter.testing.bench import Harness, Report, harness
     from arbiter.testing.clock import Clock
     from arbiter.testing.injection import BOUNDARIES, Fault
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from wrapper.testing import BedrockStub
 
 _HOMES = {
+    "AwsStub": "arbiter.testing.aws",
     "BOUNDARIES": "arbiter.testing.injection",
     "BedrockStub": "wrapper.testing",
     "Clock": "arbiter.testing.clock",
@@ -37,6 +39,7 @@ _HOMES = {
 
 __all__ = [
     "BOUNDARIES",
+    "AwsStub",
     "BedrockStub",
     "Clock",
     "Fault",

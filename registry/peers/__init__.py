@@ -9,7 +9,7 @@
 Everything here is data; who calls a peer is :mod:`wrapper.peers`.
 """
 
-from registry.peers.lane import KINDS, label, lane, peer_of
+from registry.peers.lane import KINDS, label, lane, offered_by, peer_of
 from registry.peers.offers import Listing, Offer, Refused
 
-__all__ = ["KINDS", "Listing", "Offer", "Refused", "label", "lane", "peer_of"]
+__all__ = ["KINDS", "Listing", "Offer", "Refused", "label", "lane", "offered_by", "peer_of"]

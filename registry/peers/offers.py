@@ -20,6 +20,10 @@ class Offer(NamedTuple):
     tool: str
     """What the peer calls it."""
     manifest: Manifest
+    source: str | None = None
+    """Its code, where that is brought here to run; None for what the peer does itself."""
+    vouch: bool = False
+    """Whether this process vouches for that code; else a person has to."""
 
 
 class Refused(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import JsonValue
 
+from blackboard import strict_json
 from blackboard.errors import BadInput
 from registry.tables import Imported, from_record
 
@@ -81,8 +82,11 @@ def import_records(rows: Iterable[Mapping[str, JsonValue]], *, tenant: str = "*"
 
 
 def _state(row: Mapping[str, JsonValue]) -> str:
-    config = row.get("config")
-    inner = config.get("state") if isinstance(config, Mapping) else None
+    config: Any = row.get("config")
+    if isinstance(config, str):
+        with contextlib.suppress(ValueError):  # it is refused as a row, with the reason
+            config = strict_json.loads(config)
+    inner = cast("Mapping[str, Any]", config).get("state") if isinstance(config, Mapping) else None
     return str(row.get("state") or inner or "").lower()
 
 

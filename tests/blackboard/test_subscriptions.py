@@ -75,6 +75,30 @@ async def test_whoever_comes_back_is_done_with_the_one_before_and_leaves_the_res
         assert await quiet(events)
 
 
+async def test_several_at_once_are_of_as_many_runs_and_done_with_together(board: Board) -> None:
+    async with board.subscribe("s", kinds=RUNS) as events:
+        runs = [await board.submit(f"r{number}") for number in range(6)]
+        for run in runs:
+            await board.cancel_run(run)
+        seen: list[Event] = []
+        while len(seen) < 18:
+            batch = await events.several(4)
+            assert len({event.run_id for event in batch}) == len(batch) <= 4
+            seen += batch
+        assert await quiet(events)
+    for run in runs:
+        assert [event.id for event in seen if event.run_id == run] == [f"{run}:{n}" for n in (1, 2, 3)]
+
+
+async def test_several_that_were_left_go_to_others(board: Board) -> None:
+    async with board.subscribe("s", kinds=RUNS) as events:
+        runs = {await board.submit(f"r{number}") for number in range(6)}
+        await events.several(4)
+    async with board.subscribe("s", kinds=RUNS) as events:
+        assert {event.run_id for event in await some(events, 6)} == runs
+        assert await quiet(events)
+
+
 async def test_what_the_dead_held_is_taken_over_when_the_lease_is_over_and_not_before(play: Play) -> None:
     dead = play.board.subscribe("s", kinds=RUNS, lease_seconds=10)
     await dead.start()

@@ -22,10 +22,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import JsonValue
 
-from blackboard.errors import ArbiterError, BadInput, Conflict
+from blackboard.errors import ArbiterError, BadInput, Conflict, ScriptRefused
 from blackboard.peers import Peers
 from registry import Capability, Registry, Version
-from registry.peers import Listing, Offer, Refused, label, lane, peer_of
+from registry.peers import Listing, Offer, Refused, label, lane, offered_by, peer_of
 from wrapper.failing import PeerLost, PeerUnavailable
 from wrapper.peers.capability import PeerCapability
 from wrapper.peers.peer import Peer, Session
@@ -255,14 +255,24 @@ class Follower:
         refused = list(listing.refused)
         active = {version.name: version for version in await self._registry.list()}
         served: dict[str, PeerCapability] = {}
+        brought: set[str] = set()
         for offer in listing.offers:
             why_not = await self._take_over(offer, active)
-            if why_not is None:
+            if why_not is not None:
+                refused.append(Refused(offer.tool, why_not))
+            elif offer.source is None:
                 served[offer.manifest.name] = PeerCapability(offer, self.send)
             else:
-                refused.append(Refused(offer.tool, why_not))
+                brought.add(offer.tool)
+        # Of code that runs here the version before stays while a later one cannot be taken.
+        brought |= {one.tool for one in refused}
         for name, version in active.items():
-            if peer_of(version.manifest) == (self.peer.kind, self.peer.name) and name not in served:
+            if not self._ours(version) or name in served:
+                continue
+            if (
+                peer_of(version.manifest) is not None
+                or (offered_by(version.manifest) or ("", "", ""))[2] not in brought
+            ):
                 reason = f"{self.label} does not offer it any more"
                 await self._registry.retire(name, version.sha, reason=reason, by=f"peer {self.label}")
         for name in [name for name, one in self._functions.items() if one.manifest.action == self.lane]:
@@ -277,12 +287,12 @@ class Follower:
         said = ""
         for _ in range(2):
             there = active.get(manifest.name)
-            if there is not None and there.manifest.action != manifest.action:
+            if there is not None and not self._ours(there):
                 return f"there is another capability {manifest.name}"
-            if there is not None and there.sha == manifest.content_hash():
+            if there is not None and there.sha == manifest.content_hash(offer.source):
                 return None
             try:
-                await self._registry.register(manifest, expected_active=there.sha if there is not None else None)
+                await self._register(offer, there)
                 return None
             except BadInput as error:
                 return str(error)
@@ -290,7 +300,19 @@ class Follower:
                 # Another process may have registered the same meanwhile.
                 said = str(error)
                 active = {version.name: version for version in await self._registry.list()}
+            except ScriptRefused as error:
+                return str(error)
         return said
+
+    async def _register(self, offer: Offer, there: Version | None) -> None:
+        if offer.source is not None and not offer.vouch:
+            await self._registry.register(offer.manifest, source=offer.source, activate=False, sign=False)
+            return
+        expected = there.sha if there is not None else None
+        await self._registry.register(offer.manifest, source=offer.source, expected_active=expected)
+
+    def _ours(self, version: Version) -> bool:
+        return (offered_by(version.manifest) or peer_of(version.manifest) or ())[:2] == (self.peer.kind, self.peer.name)
 
     async def _down(self, trouble: str) -> None:
         trouble = trouble[:_REASON]

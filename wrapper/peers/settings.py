@@ -39,15 +39,18 @@ def peers(path: Path | str) -> list[Peer]:
 
 def peer(name: str, given: object) -> Peer:
     """One peer from its settings: those of :class:`~wrapper.peers.mcp.McpPeer`, or, with ``kind = "a2a"``, of
-    :class:`~wrapper.peers.a2a.A2aPeer`.
+    :class:`~wrapper.peers.a2a.A2aPeer`, or, with ``kind = "dynamodb"``, of :class:`~wrapper.peers.dynamodb.DynamoPeer`.
 
     Raises:
         BadInput: a setting that there is not, or that cannot be right.
     """
     from wrapper.peers.a2a import A2aPeer
+    from wrapper.peers.dynamodb import DynamoPeer
     from wrapper.peers.mcp import McpPeer
 
-    kinds: dict[str, type[McpPeer] | type[A2aPeer]] = {"mcp": McpPeer, "a2a": A2aPeer}
+    kinds: dict[str, type[McpPeer] | type[A2aPeer] | type[DynamoPeer]] = {
+        "mcp": McpPeer, "a2a": A2aPeer, "dynamodb": DynamoPeer,
+    }  # fmt: skip
     if not isinstance(given, Mapping):
         raise BadInput(f"peers.{name}", given, "Write its settings as a table.")
     settings = {str(key): value for key, value in cast("Mapping[object, Any]", given).items()}
@@ -72,6 +75,8 @@ def _fits(wanted: str, value: object) -> bool:
         return isinstance(value, dict) and all(isinstance(each, str) for each in cast("dict[str, Any]", value).values())
     if wanted.startswith("Sequence"):
         return isinstance(value, list) and all(isinstance(each, str) for each in cast("list[Any]", value))
+    if wanted == "bool":
+        return isinstance(value, bool)
     if wanted.startswith("float"):
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, str)
