@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from pydantic import JsonValue
 
+from blackboard.ending import end
 from blackboard.errors import IsolationUnavailable
 from blackboard.types import Failure, Status
 from fabricator.comparison import difference
@@ -30,6 +31,7 @@ from wrapper.isolation import Broker, Isolation, Job, Outcome
 from wrapper.isolation.mutation import planted
 from wrapper.preparing import made_up_task, prepare
 
+T = TypeVar("T")
 _TRIES = 3
 _LEAST_SECONDS = 3.0
 _LONGER = 10
@@ -208,6 +210,15 @@ class Bench:
         if found := await misfits(self._manifest, outcome.value):
             return Answer("output_schema", "; ".join(found), outcome.value)
         return Answer(value=outcome.value)
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, in order; where one raises, none of the others goes on."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await end(tasks)
 
 
 async def until_told(run: Callable[[], Awaitable[Outcome]]) -> Outcome:

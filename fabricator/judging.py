@@ -10,11 +10,10 @@ from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 
-from blackboard.ending import end
 from blackboard.types import Failure, Status
 from fabricator import feedback
 from fabricator.contract import mismatches
-from fabricator.exam import Bench
+from fabricator.exam import Bench, together
 from fabricator.policy import as_evidence, violations
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Specification
@@ -205,11 +204,7 @@ class Judge:
                 self._go_on()
                 return await self._bench.notices(mistake, self._spec.cases, self._keeps)
 
-        tasks = [asyncio.create_task(one(mistake)) for mistake in planted]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            await end(tasks)
+        return await together(one(mistake) for mistake in planted)
 
     def _failed(
         self,

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from blackboard.types import Status
 from fabricator import inputs
-from fabricator.exam import until_told
+from fabricator.exam import together, until_told
 from fabricator.policy import violations
 from fabricator.specification import Property, Specification
 from registry import Grants
@@ -68,7 +68,7 @@ class Checks:
         if not spec.properties:
             return []
         wrong = await asyncio.to_thread(inputs.wrong_results, spec, MOST_WRONG)
-        found = [await self._objection(each, spec, wrong) for each in spec.properties]
+        found = await together(self._objection(each, spec, wrong) for each in spec.properties)
         return [each for each in found if each]
 
     async def say(self, one: Property, pairs: Sequence[Pair]) -> list[Said]:

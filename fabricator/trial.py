@@ -17,8 +17,7 @@ from itertools import islice
 
 from pydantic import JsonValue
 
-from blackboard.ending import end
-from fabricator.exam import Answer, Bench
+from fabricator.exam import Answer, Bench, together
 from fabricator.inputs import inputs, simpler, size
 from fabricator.properties import Checks
 from fabricator.specification import Property, Specification
@@ -149,11 +148,7 @@ class Trial:
             async with self._places:
                 return await bench.answer(each) if not self._over else Answer("timeout")
 
-        tasks = [asyncio.create_task(one(each)) for each in given]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            await end(tasks)
+        return await together(one(each) for each in given)
 
 
 def _says_nothing(answer: Answer) -> bool:
