@@ -331,6 +331,15 @@ async def test_no_inputs_means_no_property_is_tested(fabricate: Any, stages: Sta
     assert not [each for each in await stages(done.orchestration_id) if each.stage == "exam_properties"]
 
 
+async def test_inputs_for_which_there_is_no_time_are_not_tried_and_decide_nothing(
+    fabricate: Any, stages: Stages
+) -> None:
+    done = await fabricate(script(DROPS), "in_order", settings=FabricationSettings(property_seconds=1e-9))
+    assert done.status is Status.SUCCEEDED
+    (told,) = [each for each in await stages(done.orchestration_id) if each.stage == "exam_properties"]
+    assert told.detail == "0 of 2 properties held on 0 inputs; of 2 no verdict came"
+
+
 async def test_what_was_stored_before_there_were_properties_is_still_read() -> None:
     old = {
         "layout": 1,
