@@ -15,6 +15,8 @@ from pydantic import JsonValue
 
 _NODES = 400
 """Values one guess is made of at most."""
+_MERGED = 20
+"""Members of schemas put together that cost as much as one value."""
 _DEPTH = 12
 _LONG = 60
 _LONGEST = 1_000
@@ -57,7 +59,7 @@ class Guesses:
     def __init__(
         self, root: Mapping[str, JsonValue], cases: Sequence[Mapping[str, JsonValue]], chance: random.Random
     ) -> None:
-        self._root, self._chance = root, chance
+        self._root, self._chance = dict(root), chance
         self._left = _NODES
         self._seen: dict[str, list[str]] = {}
         for case in cases:
@@ -230,8 +232,9 @@ class Guesses:
             if not more:
                 break
             for each in more:
-                if isinstance(each, dict):
+                if isinstance(each, dict) and self._left >= 0:
                     flat = _both(flat, each)
+                    self._left -= len(_members(flat)) // _MERGED
         return flat
 
 
@@ -262,8 +265,8 @@ def _both(one: dict[str, JsonValue], other: dict[str, JsonValue]) -> dict[str, J
     return both
 
 
-def _at(root: Mapping[str, JsonValue], reference: str) -> JsonValue:
-    at: JsonValue = dict(root)
+def _at(root: JsonValue, reference: str) -> JsonValue:
+    at = root
     for raw in reference.removeprefix("#").split("/")[1:]:
         part = raw.replace("~1", "/").replace("~0", "~")
         if isinstance(at, dict):

@@ -24,6 +24,8 @@ MOST_SECONDS = 5.0
 """For making the inputs of one specification, however dear its schema is to check."""
 _TRIES = 10
 """For each input that is wanted."""
+_MEMBERS = 20
+"""Members of an input whose limits are tried by themselves."""
 _LONG = 60
 """Places of one text or list that are looked at by themselves."""
 _CHARACTERS = 2_000_000
@@ -74,13 +76,20 @@ def wrong_results(spec: Specification, most: int) -> list[tuple[dict[str, JsonVa
     return found
 
 
-def simpler(given: Mapping[str, JsonValue], schema: Mapping[str, JsonValue]) -> Iterator[dict[str, JsonValue]]:
-    """Simpler inputs that fit the schema, the simplest first: with something left out, shortened, or nearer to zero."""
+def simpler(
+    given: Mapping[str, JsonValue], schema: Mapping[str, JsonValue], until: float
+) -> Iterator[dict[str, JsonValue]]:
+    """Simpler inputs that fit the schema, the simplest first: with something left out, shortened, or nearer to zero.
+
+    None any more once that time has come, on the monotonic clock.
+    """
     before = size(dict(given))
     some = islice(chain(_simpler(dict(given)), _alike(dict(given))), max(_LONG, _CHARACTERS // before[0]))
     options = {text_of(each) or "": each for each in some}
     fitting = [each for text, each in options.items() if text and isinstance(each, dict) and size(each) < before]
     for each in sorted(fitting, key=size):
+        if time.monotonic() > until:
+            break
         if not problems(canonical(schema), each):
             yield each
 
@@ -98,7 +107,8 @@ def _made(
     schema = spec.input_schema
     yield from maker.edges(schema)[:2]
     members = schema.get("properties")
-    edges = [(name, maker.edges(one, name)) for name, one in members.items()] if isinstance(members, dict) else []
+    some = list(members.items())[:_MEMBERS] if isinstance(members, dict) else []
+    edges = [(name, maker.edges(one, name)) for name, one in some]
     for turn in range(EDGES):
         for name, some in edges[:EDGES]:
             if turn < len(some):

@@ -105,7 +105,7 @@ class Trial:
 
     async def _smallest(self, bench: Bench, broken: Broken) -> Broken:
         left = _MOST_SMALLER
-        options = simpler(broken.input, self._spec.input_schema)
+        options = simpler(broken.input, self._spec.input_schema, self._until)
         held_to = (broken.breaks,) if broken.breaks else ()
         while left > 0 and not self._over:
             some = await asyncio.to_thread(list, islice(options, _AT_A_TIME))
@@ -115,7 +115,7 @@ class Trial:
             same = [each for each in await self._try(bench, some, held_to, Tried()) if each.way == broken.way]
             if same:
                 broken = min(same, key=lambda each: size(dict(each.input)))
-                options = simpler(broken.input, self._spec.input_schema)
+                options = simpler(broken.input, self._spec.input_schema, self._until)
         return broken
 
     async def _try(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import islice
 from typing import Any
@@ -93,7 +94,7 @@ def test_every_input_fits_its_schema_and_there_are_some(schema: Any) -> None:
     validator = Draft202012Validator(schema)
     for each in made:
         validator.validate(each)
-    for less in islice(inputs.simpler(made[-1], schema), 10):
+    for less in islice(inputs.simpler(made[-1], schema, math.inf), 10):
         validator.validate(less)
         assert inputs.size(less) < inputs.size(made[-1])
 
@@ -180,7 +181,7 @@ def test_wrong_results_fit_the_output_schema_and_are_none_that_the_case_expects(
 
 def test_simpler_inputs_leave_out_shorten_and_keep_alike_what_is_alike() -> None:
     schema = {"type": "object", "properties": {"x": {"type": "array"}, "y": {"type": "string"}}, "required": ["x"]}
-    less = list(inputs.simpler({"x": [94, 7, 94], "y": "bc"}, schema))
+    less = list(inputs.simpler({"x": [94, 7, 94], "y": "bc"}, schema, math.inf))
     assert less == sorted(less, key=inputs.size)
     for each in (
         {"x": [94, 7, 94]},
@@ -189,4 +190,5 @@ def test_simpler_inputs_leave_out_shorten_and_keep_alike_what_is_alike() -> None
         {"x": [94, 7, 94], "y": "c"},
     ):
         assert each in less
-    assert list(inputs.simpler({"x": []}, schema)) == []
+    assert list(inputs.simpler({"x": []}, schema, math.inf)) == []
+    assert list(inputs.simpler({"x": [1, 2]}, schema, 0.0)) == [], "the time for it is over"
