@@ -19,6 +19,10 @@ file                 question it answers
 ``contract``         does the loaded handler take the promised input?
 ``exam``             does it return what was expected, case by case, in isolation?
 ``comparison``       is this JSON the expected JSON?
+``inputs``           on which inputs are properties tried?
+``guessing``         what does a schema probably allow?
+``properties``       what do their checks say, and do they say anything?
+``trial``            does a candidate keep them, and which is the smallest input on which it does not?
 ``feedback``         what is the generator told about a failure?
 ``admission``        what is registered, and how at most once?
 ``state``            what survives a kill?

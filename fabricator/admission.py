@@ -128,6 +128,8 @@ async def admit(
         passed=verdict.passed,
         mistakes_planted=verdict.mistakes[1],
         mistakes_noticed=verdict.mistakes[0],
+        properties=verdict.properties[0],
+        property_inputs=verdict.inputs,
         examiner=examiner,
         when=verdict.when,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from fabricator.need import Need
 from fabricator.settings import FabricationSettings
+from fabricator.specification import MOST_PROPERTIES
 from wrapper.models import Reply, ReplyTruncated, converse, quoted
 from wrapper.models.quoting import RULE
 
@@ -42,7 +43,11 @@ Answer with exactly one JSON object and nothing else:
             must approve it: the cases must be such that they can be examined without reaching any of it,
   "public_cases": at least PUBLIC of {"name": …, "need": …, "input": …, "expected": …}; the author of the code sees them.
                   A "need" is how somebody who has never heard of this would ask for just that, in 4 to 15 everyday words,
-  "sealed_cases": at least SEALED more of them, without "need", with inputs that no public case has; only you know them
+  "sealed_cases": at least SEALED more of them, without "need", with inputs that no public case has; only you know them,
+  "properties": up to PROPERTIES of {"name": …, "says": …, "check": …}, or []: what is true of every right result, whatever the
+                 input. "says" is one sentence, which the author sees and the description must bear out; "check" is Python:
+                 "def check(input, result):\\n    return …", true or false, with the modules json, math, re, datetime, decimal,
+                 collections, itertools and the like, no others; only you know it
 }
 
 The code gets its data as input and has no files, network, clock, randomness or state. If the need depends on such data,
@@ -53,7 +58,12 @@ Work every expected result out by hand from the description; a wrong one rejects
 show each rule once; let the sealed cases hit the borders: limits met and just missed, empty and repeated input, ties, and
 combinations of rules. A program that only remembers the public cases must fail a sealed one. How much the exam proves is
 measured: small mistakes are planted in a program that passes it (a comparison turned, a number one higher, a step left out),
-and most of them must fail a case.
+and most of them must fail a case or break a property.
+
+Properties are tried on many inputs made from input_schema, odd ones among them, so let that schema exclude what makes no
+sense; a program may refuse an input with a ValueError. Say what relates result and input without computing the result
+again: what is kept, sorted, added up, never exceeded; compare fractions with a tolerance. A property is refused that is false
+for a case, or true for whatever is returned.
 
 If the need is contradictory, or nothing about it can be examined this way, answer {"abstain": ["reason", …]}."""
 
@@ -64,6 +74,7 @@ def system_prompt(settings: FabricationSettings) -> str:
         _SYSTEM.replace("RULE_OF_FRAMES", RULE)
         .replace("PUBLIC", str(settings.public_cases))
         .replace("SEALED", str(settings.sealed_cases))
+        .replace("PROPERTIES", str(MOST_PROPERTIES))
     )
 
 

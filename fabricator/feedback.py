@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import JsonValue
 
 from fabricator.exam import CaseResult, PartResult
+from fabricator.specification import Case
+from fabricator.trial import Broken
 from wrapper.models import quoted
 
 _SHOWN = 3_000
@@ -70,6 +72,50 @@ def sealed_failures(part: PartResult) -> str:
         "and stay sealed. Read the description again, rule by rule: borders, ties, rounding, order, empty and repeated "
         f"input, and how rules combine. Correct the code for all of them.{_AGAIN}"
     )
+
+
+def broken(found: Broken) -> str:
+    """A property that does not hold, or a failure, with the smallest input that was found for it. No case has that input."""
+    answer = found.answer
+    if found.breaks is not None:
+        seen = [
+            f"Every case passes. The property {found.breaks.name!r} does not hold: {found.breaks.says}",
+            f"Input: {shown(dict(found.input))}",
+            f"Got: {shown(answer.value)}",
+        ]
+        return _report(
+            "\n".join(seen), "\nIt has to hold for every input that fits input_schema, rather than this one."
+        )
+    evidence = answer.error.evidence if answer.error else None
+    failed = CaseResult(
+        Case(name="made", input=dict(found.input), expected=None),
+        False,
+        answer.kind,
+        answer.detail,
+        answer.value,
+        evidence,
+    )
+    seen = [
+        "Every case passes. This input fits input_schema and has no result.",
+        f"Input: {shown(dict(found.input))}",
+        _happened(failed),
+    ]
+    return _report(
+        "\n".join(seen),
+        "\nGive the result that the description demands for such input; where it makes no sense, raise ValueError.",
+    )
+
+
+def broken_in_short(found: Broken) -> tuple[str, dict[str, JsonValue]]:
+    """The same in one line, and as facts."""
+    said: dict[str, JsonValue] = {
+        "counterexample": {"input": shown(dict(found.input)), "got": shown(found.answer.value)}
+    }
+    if found.breaks is not None:
+        what = f"The property {found.breaks.name!r} does not hold: {found.breaks.says}"
+        return what, {"property": found.breaks.name, **said}
+    what = f"An input that fits the input schema ended with {found.answer.kind}: {found.answer.detail}"
+    return what, {"kind": found.answer.kind, "detail": found.answer.detail[:300], **said}
 
 
 def shown(value: JsonValue) -> str:

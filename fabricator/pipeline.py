@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue
 
@@ -32,6 +32,7 @@ from fabricator.sitting import Sittings
 from fabricator.specification import Specification
 from fabricator.specifying import Specifying
 from fabricator.state import Candidate, Verdict, plain
+from fabricator.trial import Trial
 from registry import Manifest, Registry, Version, suspects
 from registry.lineage import FABRICATOR
 from registry.manifest import canonical, sha256
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 STAGES = (
     "duplicate_check", "taint", "specification", "generation", "policy", "contract", "exam_public", "exam_sealed",
-    "exam_strength", "registration",
+    "exam_properties", "exam_strength", "registration",
 )  # fmt: skip
 """Values of ``stage`` in ``fabrication.stage`` events, in the order of a fabrication."""
 
@@ -66,9 +67,8 @@ class Fabrication(Specifying):
         named: Callable[[str], Model] | None = None,
         policy: TaintPolicy | None = None,
     ) -> None:
-        super().__init__(attempt, need, registry, settings, policy, examiner_model)
-        self._outside, self._named = outside, named
-        self._isolation, self._generator = isolation, generator
+        super().__init__(attempt, need, registry, settings, policy, examiner_model, isolation)
+        self._outside, self._named, self._generator = outside, named, generator
         self._tenant = attempt.claim.tenant
 
     async def run(self) -> Completion:
@@ -265,8 +265,8 @@ class Fabrication(Specifying):
             outside=None if self._asks(made) else self._outside, named=self._named, uses=uses, taint=self._need.taint,
         )  # fmt: skip
 
-        async def passed(stage: str, detail: str, seconds: float) -> None:
-            await self._report(stage, "passed", detail, seconds, number=number)
+        async def passed(stage: str, detail: str, seconds: float, outcome: Literal["passed", "skipped"]) -> None:
+            await self._report(stage, outcome, detail, seconds, number=number)
 
         bench = Bench(
             await self._isolation(),
@@ -276,7 +276,8 @@ class Fabrication(Specifying):
             sitting=sittings.open,
             cancelled=self._attempt.cancelled,
         )
-        judge = Judge(bench, spec, passed, self._go_on, self._settings)
+        trial = Trial(spec, await self._checks(), self._settings.property_seconds, self._go_on)
+        judge = Judge(bench, spec, passed, self._go_on, self._settings, trial)
         try:
             verdict = await judge.verdict()
         finally:

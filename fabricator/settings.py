@@ -37,6 +37,10 @@ class FabricationSettings(FileSettings):
     """How many mistakes are planted, one at a time, in code that passed its exam, to see how much that proves; 0 for none."""
     noticed: float = Field(default=0.5, ge=0, le=1)
     """Share of them that the exam has to notice. Fewer than three that it does not are let pass."""
+    property_inputs: int = Field(default=25, ge=0, le=1000)
+    """How many inputs are made at most to test properties on; 0: properties are not tested."""
+    property_seconds: float = Field(default=20.0, gt=0, le=3600)
+    """Time of all their runs of one candidate, and once more of all its planted mistakes."""
     case_seconds: float = Field(default=20.0, gt=0, le=3600)
     """Time of one exam case; never more than the manifest grants an attempt in production."""
     model_seconds: float = Field(default=180.0, gt=0, le=3600)

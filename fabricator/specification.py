@@ -25,6 +25,7 @@ from registry.schema import check_schema, problems
 
 MOST_CHARACTERS = 160_000
 """Of a specification's text. It is stored with the fabrication and sent to the generator."""
+MOST_PROPERTIES = 10
 
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
 _MOST_OBJECTIONS = 20
@@ -40,6 +41,16 @@ class Case(Record):
     expected: JsonValue
 
 
+class Property(Record):
+    """Something that is true of every right result, whatever the input."""
+
+    name: str = Field(min_length=1, max_length=200)
+    says: str = Field(min_length=1, max_length=1_000)
+    """The same in words, which is all that whoever writes the code is told of it."""
+    check: str = Field(min_length=1, max_length=4_000)
+    """Python source that defines ``check(input, result)``, which returns a bool."""
+
+
 class Specification(Record):
     """A capability before its code: what it promises and the exam that will hold it to that."""
 
@@ -51,10 +62,14 @@ class Specification(Record):
     grants: Grants = Grants()
     public_cases: tuple[Case, ...]
     sealed_cases: tuple[Case, ...]
+    properties: tuple[Property, ...] = ()
 
     def public(self) -> dict[str, JsonValue]:
-        """The part whoever writes the code may see."""
-        return self.model_dump(mode="json", exclude={"sealed_cases"})
+        """The part whoever writes the code may see: of properties the words, not the check."""
+        shown = self.model_dump(mode="json", exclude={"sealed_cases", "properties"})
+        if self.properties:
+            shown["properties"] = [{"name": each.name, "says": each.says} for each in self.properties]
+        return shown
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -184,6 +199,11 @@ def _invalid(spec: Specification, name: str, settings: FabricationSettings) -> I
                 yield f"{where}: its input does not fit input_schema: {said}"
             for said in problems(output_text, case.expected)[:3]:
                 yield f"{where}: what it expects does not fit output_schema: {said}"
+    if len(spec.properties) > MOST_PROPERTIES:
+        yield f"There are {len(spec.properties)} properties; at most {MOST_PROPERTIES} are tested."
+    named = [each.name for each in spec.properties]
+    if repeated := sorted({each for each in named if named.count(each) > 1}):
+        yield f"Names of properties must be unique; repeated: {', '.join(repeated)}."
     names = [case.name for case in spec.cases]
     if repeated := sorted({each for each in names if names.count(each) > 1}):
         yield f"Names of cases must be unique; repeated: {', '.join(repeated)}."

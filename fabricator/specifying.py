@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -16,10 +16,12 @@ from fabricator import examiner, specification
 from fabricator.gates import Gates
 from fabricator.need import Need
 from fabricator.progress import Ended
+from fabricator.properties import Checks
 from fabricator.settings import FabricationSettings
 from fabricator.specification import Draft, Specification
 from fabricator.state import DraftAnswer, Verdict, plain
 from registry import Registry
+from wrapper.isolation import Isolation
 
 if TYPE_CHECKING:
     from strands.models import Model
@@ -36,9 +38,10 @@ class Specifying(Gates):
         settings: FabricationSettings,
         policy: TaintPolicy | None,
         examiner_model: Callable[[], Model],
+        isolation: Callable[[], Awaitable[Isolation]],
     ) -> None:
         super().__init__(attempt, need, registry, settings, policy)
-        self._examiner = examiner_model
+        self._examiner, self._isolation = examiner_model, isolation
 
     async def _specification(self) -> Specification:
         """What is to be made, and its exam: the first answer of the examiner that can be used, and cases that later ones add."""
@@ -66,12 +69,17 @@ class Specifying(Gates):
                 draft = Draft(weak=("It has no case with an input that no case had before, and a result that fits.",))
             drafts.append(DraftAnswer(text=text, objections=draft.objections))
             spec = self._accepted() if draft.specification is not None else None
+            if spec is not None and (useless := await self._useless(spec)):
+                draft, spec = Draft(weak=useless), None
+                drafts[-1] = DraftAnswer(text=text, objections=useless, refused=True)
             if spec is not None:
                 counts: dict[str, JsonValue] = {
                     "public_cases": len(spec.public_cases),
                     "sealed_cases": len(spec.sealed_cases),
+                    **({"properties": len(spec.properties)} if spec.properties else {}),
                 }
                 detail = f"{len(spec.public_cases)} public and {len(spec.sealed_cases)} sealed cases"
+                detail += f", {len(spec.properties)} properties" if spec.properties else ""
                 await self._report("specification", "passed", detail, _since(began), usage=reply.usage, evidence=counts)
             else:
                 said = draft.abstained or draft.objections
@@ -84,6 +92,17 @@ class Specifying(Gates):
                     usage=reply.usage,
                     evidence={"objections": [*said]},
                 )
+
+    async def _checks(self) -> Checks:
+        return Checks(await self._isolation(), seconds=self._settings.case_seconds, cancelled=self._attempt.cancelled)
+
+    async def _useless(self, spec: Specification) -> tuple[str, ...]:
+        """What is wrong with properties of a specification, found by running their checks before there is any code."""
+        if not spec.properties or not self._settings.property_inputs:
+            return ()
+        found = await (await self._checks()).objections(spec)
+        self._go_on()
+        return tuple(plain(each) for each in found)
 
     def _object_to_exam(self, verdict: Verdict) -> None:
         """Send an exam back that noticed too few of the mistakes planted in the last candidate, to be judged by the next one.
@@ -113,6 +132,8 @@ class Specifying(Gates):
         """The first answer that could be used, with what later ones add to its exam."""
         accepted: Specification | None = None
         for each in self._state.drafts:
+            if each.refused:
+                continue
             found = specification.read(each.text, self._need.name, self._settings).specification
             if found is not None:
                 accepted = found if accepted is None else accepted.extended(found, self._settings.most_cases)

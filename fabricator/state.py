@@ -24,6 +24,8 @@ class DraftAnswer(Record):
 
     text: str
     objections: tuple[str, ...] = ()
+    refused: bool = False
+    """It could be read, and its properties were of no use: nothing of it counts."""
 
 
 class Verdict(Record):
@@ -44,6 +46,10 @@ class Verdict(Record):
     """Mistakes planted in it that the exam noticed, and in all."""
     weak: bool = False
     """It passed an exam that noticed too few of them."""
+    properties: tuple[int, int] = (0, 0)
+    """Properties that held on inputs made by code, and in all."""
+    inputs: int = 0
+    """Those for which it had a result."""
     seconds: float = 0.0
     """How long that stage took."""
     when: float = 0.0
@@ -58,6 +64,9 @@ class Verdict(Record):
             "sealed_passed": self.sealed[0],
             "mistakes_planted": self.mistakes[1],
             "mistakes_noticed": self.mistakes[0],
+            "properties": self.properties[1],
+            "properties_held": self.properties[0],
+            "property_inputs": self.inputs,
             "passed": self.passed,
         }
 

@@ -116,6 +116,10 @@ class ExamRecord(Record):
     mistakes_planted: int = Field(default=0, ge=0)
     """Mistakes planted in it, one at a time, to see whether the exam notices them."""
     mistakes_noticed: int = Field(default=0, ge=0)
+    properties: int = Field(default=0, ge=0)
+    """Properties that held on inputs that no case has."""
+    property_inputs: int = Field(default=0, ge=0)
+    """How many such inputs it had a result for."""
     failures: tuple[str, ...] = ()
     """What went wrong, one line each."""
     examiner: str = ""

@@ -168,6 +168,9 @@ def exam_line(version: Version) -> str:
     if exam is None:
         return "none"
     cases = f"{exam.public_cases} public, {exam.sealed_cases} sealed"
+    if exam.properties:
+        held = f"{exam.properties} {'property' if exam.properties == 1 else 'properties'}"
+        cases += f"; {held} on {exam.property_inputs} inputs"
     if exam.mistakes_planted:
         cases += f"; {exam.mistakes_noticed} of {exam.mistakes_planted} planted mistakes noticed"
     return f"passed ({cases})" if exam.passed else one_line(f"failed ({cases}): {'; '.join(exam.failures)}", 120)

@@ -70,6 +70,17 @@ def test_the_scripted_cheesecake_passes_its_exam(part: str) -> None:
         assert cheesecake(**case["input"]) == case["expected"], case["name"]
 
 
+def test_the_scripted_cheesecake_keeps_its_properties() -> None:
+    for each in specification()["properties"]:
+        loaded = types.ModuleType("cheesecake_check")
+        exec(each["check"], loaded.__dict__)
+        for case in specification()["public_cases"] + specification()["sealed_cases"]:
+            assert loaded.check(case["input"], cheesecake(**case["input"])), (each["name"], case["name"])
+            assert not loaded.check(case["input"], {**case["expected"], "cakes": 99, "allergens": ["", ""]}), each[
+                "name"
+            ]
+
+
 def test_a_slice_for_the_order_needs_one_cake_from_the_books() -> None:
     recipe = kitchen()["read_recipe"](item="cheesecake", size="slice")
     given = {"order_id": "12345", "portions": 1, "recipe": recipe}

@@ -54,6 +54,14 @@ WRONG = RIGHT.replace("net_cents + tax,", "net_cents - tax,")
 ROUNDS_DOWN = RIGHT.replace(" + 5_000", "")
 """Passes the public cases and fails one sealed case."""
 FORBIDDEN = "import requests\n" + RIGHT
+CLOSE = {
+    "name": "the tax is exact to half a cent",
+    "says": "The tax differs from net times rate by at most half a cent, and total is net plus tax.",
+    "check": "def check(input, result):\n    exact = input['net_cents'] * input.get('rate_bp', 0)\n"
+    "    return abs(result['tax_cents'] * 10_000 - exact) <= 5_000 and "
+    "result['total_cents'] == input['net_cents'] + result['tax_cents']",
+}
+"""A property that holds of RIGHT."""
 
 
 def spec(**changes: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from blackboard.types import Status
 from fabricator import FabricationSettings
 from fabricator.judging import Judge
 from fabricator.specification import Specification
+from fabricator.trial import Trial
 from registry import Registry
 
 Stages = Callable[[str], Awaitable[list[Any]]]
@@ -137,7 +138,7 @@ async def test_an_exam_that_ends_early_leaves_no_run_behind() -> None:
     going: set[int] = set()
 
     class Bench:
-        async def notices(self, mistake: dict[str, int], _: object) -> bool:
+        async def notices(self, mistake: dict[str, int], *_: object) -> bool:
             going.add(mistake["n"])
             try:
                 if len(going) == 3:
@@ -150,7 +151,9 @@ async def test_an_exam_that_ends_early_leaves_no_run_behind() -> None:
 
     async def passed(*_: object) -> None: ...
 
-    judge = Judge(bench, Specification.model_validate(WEAK), passed, lambda: None, FabricationSettings())
+    spec = Specification.model_validate(WEAK)
+    trial = Trial(spec, bench, 1.0, lambda: None)
+    judge = Judge(bench, spec, passed, lambda: None, FabricationSettings(), trial)
     with pytest.raises(IsolationUnavailable):
         await judge._noticed([{"n": number} for number in range(9)])  # pyright: ignore[reportPrivateUsage]
     assert not going

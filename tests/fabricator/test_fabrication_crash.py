@@ -55,6 +55,14 @@ def examined_twice() -> ScriptedModel:
     return taxshop.script(taxshop.ROUNDS_DOWN, taxshop.RIGHT, specs=[test_exam_strength.WEAK, taxshop.spec()])
 
 
+def keeps_no_property() -> ScriptedModel:
+    """The first property says nothing, and the second shows that the code, which passes every case, is wrong."""
+    capped = taxshop.RIGHT.replace("    tax", "    rate_bp = min(rate_bp, 8_000)\n    tax")
+    always = {**taxshop.CLOSE, "check": "def check(input, result):\n    return True"}
+    specs = [taxshop.spec(properties=[each]) for each in (always, taxshop.CLOSE)]
+    return taxshop.script(capped, taxshop.RIGHT, specs=specs)
+
+
 def never_right() -> ScriptedModel:
     return taxshop.script(taxshop.WRONG, taxshop.WRONG + "# again\n")
 
@@ -73,7 +81,8 @@ def essence(done: Completion) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("model", "when"), [(repaired_once, "before"), (never_right, "after"), (examined_twice, "after")]
+    ("model", "when"),
+    [(repaired_once, "before"), (never_right, "after"), (examined_twice, "after"), (keeps_no_property, "after")],
 )
 async def test_a_kill_at_every_report_ends_as_if_nothing_had_happened(
     redis_board: Board,

@@ -26,7 +26,8 @@ async def test_stages_and_requests_are_within_the_attempt_and_quote_nothing(
 ) -> None:
     kept, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(kept))
-    claim, model = await post("add_tax"), taxshop.script(taxshop.WRONG, taxshop.RIGHT)
+    specs = [taxshop.spec(properties=[taxshop.CLOSE])]
+    claim, model = await post("add_tax"), taxshop.script(taxshop.WRONG, taxshop.RIGHT, specs=specs)
     tracing.use(provider)
     try:
         with tracing.attempt(redis_board.source, claim):
