@@ -86,7 +86,10 @@ async def begin(attempt: Attempt, state: RunState, decision: Decision) -> None:
         considered=tuple(dict.fromkeys(decision.found)),
         taint=state.taint,
     )
-    await attempt.board.commit_step(claim, planned, decision.tasks, state.limits, outcome, seen=state.sequence)
+    tasks, awaited = decision.awaited([posted])
+    await attempt.board.commit_step(
+        claim, planned, tasks, state.limits, outcome, seen=state.sequence, awaited=None if outcome else awaited
+    )
     if outcome is not None:
         attempt.run_ended(outcome.status)
 

@@ -130,11 +130,12 @@ class Planner:
         try:
             if state.plan:
                 return await self._given(attempt, known, board_of)
-            self._within_limits(state)
+            self._within_tokens(state)
             self._tell_of_change(state)
             if await carrying.take_step(attempt, state, lambda names: self._resolved(state, names, {}), board_of):
                 self._states.keep(board, known)
                 return None
+            self._within_rounds(state)
             if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
                 self._states.keep(board, known)
                 return None
@@ -162,6 +163,7 @@ class Planner:
             await attending.close(board, claim, state, self._registry)
         if outcome is not None and outcome.status == "succeeded":
             await board_tools.keep(board, state)
+        tasks, awaited = decision.awaited(reply.tool_uses)
         await board.commit_step(
             claim,
             RoundPlannedData(
@@ -179,10 +181,11 @@ class Planner:
                     each.model_dump(mode="json") for each in (*(one.decision for one in found), *decision.matches)
                 ),
             ),
-            decision.tasks,
+            tasks,
             state.limits,
             outcome,
             seen=state.sequence,
+            awaited=awaited,
         )
         if outcome is not None:
             attempt.run_ended(outcome.status)
@@ -229,10 +232,12 @@ class Planner:
                 last.number,
             )
 
-    def _within_limits(self, state: RunState) -> None:
+    def _within_rounds(self, state: RunState) -> None:
+        if state.decisions >= state.limits.rounds:
+            raise _Over("limit", f"The run reached its limit of {state.limits.rounds} rounds without a final answer.")
+
+    def _within_tokens(self, state: RunState) -> None:
         limits = state.limits
-        if state.decisions >= limits.rounds:
-            raise _Over("limit", f"The run reached its limit of {limits.rounds} rounds without a final answer.")
         if state.usage.total_tokens >= limits.tokens:
             raise _Over("limit", f"The run used {state.usage.total_tokens:,} of its {limits.tokens:,} tokens.")
 
