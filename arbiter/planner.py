@@ -139,7 +139,8 @@ class Planner:
             if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
                 self._states.keep(board, known)
                 return None
-            view = await shown(board, known, self._recalling, self._registry.meaning, self._model())
+            model = self._planning_model()
+            view = await shown(board, known, self._recalling, self._registry.meaning, model)
             contract = self._choosing.for_run(merged(state.taint, view.taint), self._policy)
             found = await self._searched(state, contract)
             offered, rest = await self._assess(state, found)
@@ -261,6 +262,12 @@ class Planner:
                 ],
                 usage=usage,
             )
+
+    def _planning_model(self) -> Model:
+        try:
+            return self._model()
+        except ModelUnavailable as error:
+            raise _Over("model_unavailable", f"There is no model to plan with. {error}") from error
 
     async def _searched(self, state: RunState, contract: Contract) -> list[Found]:
         """What the matcher makes of the request, once a run: it is recorded with the first round."""
