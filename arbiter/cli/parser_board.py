@@ -34,6 +34,7 @@ in. Adding the same schedule again changes nothing."""
     add.add_argument("name", metavar="NAME")
     words.request(add, key=False)
     words.source(add)
+    words.plan(add)
     when = add.add_mutually_exclusive_group(required=True)
     when.add_argument("--at", metavar="TIME", help="once: 2027-03-01T09:00, in the time zone, or with an offset")
     when.add_argument("--rate", metavar="INTERVAL", help="every '30 seconds', '5 minutes', '1 hour', '7 days'")
