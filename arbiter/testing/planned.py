@@ -93,4 +93,4 @@ async def plans(scene: Scene) -> JsonValue:
         _open.append(a)
         run = await a.submit({"numbers": [0, 1, 2, 3]}, plan=_PLAN, idempotency_key="plan")
         result = await a.result(run)
-        return [result.status, result.answer, sorted(task.key for task in result.state.work)]
+        return [result.status, result.answer, *sorted(task.key for task in result.state.work)]
