@@ -120,7 +120,8 @@ class Planner:
             return await questions.handle(attempt, self._approval)
         known = await self._states.read(board, claim)
         state = known.state
-        attempt.accepted = state.accepted_at.timestamp() if state.accepted_at else None
+        alone = not state.tasks[claim.task_id].beside  # else the run does not end with this step, whatever it comes to
+        attempt.accepted = state.accepted_at.timestamp() if state.accepted_at and alone else None
         if state.agenda is not None:
             await self._registry.declare_triggers()
             if not state.agenda.planned:
