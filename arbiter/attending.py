@@ -71,7 +71,7 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> bo
         round=claim.round, message={"role": "assistant", "content": [{"text": said[:SAID]}]}, calls=tuple(replies),
         taint=taint, attending=True,
     )  # fmt: skip
-    await board.commit_step(claim, planned, tasks, state.limits, wait=wait)
+    await board.commit_step(claim, planned, tasks, state.limits, seen=state.sequence, wait=wait)
     return True
 
 

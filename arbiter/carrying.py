@@ -1,8 +1,8 @@
 """The engine that carries a plan on: a step of a planned run that asks no model, because what it planned is not over.
 
-It is taken when all that was posted has ended, as steps that attend to open requests are, and is committed like every step: what
-may go on is posted, and what may not is on record with the reason. The plan itself, and what has become of it, is read from the
-log, so any process may take it, and taking it again comes to the same. Once nothing of a plan can go on, the model is asked.
+It is taken when something that was held back has become due, whatever else of the run goes on, and is committed like every step:
+what may go on is posted, and what may not is on record with the reason. The plan itself, and what has become of it, is read from
+the log, so any process may take it, and taking it again comes to the same. Once nothing of a plan can go on, the model is asked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from arbiter import plans, tasking
+from arbiter import awaiting, plans, tasking
 from arbiter.board_tools import BoardTools
 from arbiter.fold import RunState
 from arbiter.following import Followed, Following, Source, current, sources
@@ -22,7 +22,7 @@ from blackboard.attempt import Attempt
 from blackboard.errors import BadInput, BlobError
 from blackboard.events import Call, RoundPlannedData, StepSettled
 from blackboard.payloads import PAYLOAD_BYTES, dump
-from blackboard.plan import TASKS_PER_ROUND
+from blackboard.plan import TASKS_PER_ROUND, Awaited
 from blackboard.taint import Taint, merged
 from blackboard.types import Failure, TaskSpec
 from registry import Version
@@ -34,16 +34,19 @@ Versions = Callable[[Sequence[str]], Awaitable[Sequence[Version | None]]]
 async def take_step(attempt: Attempt, state: RunState, versions: Versions, board: BoardTools) -> bool:
     """Carry the plan of the model's last turn on as far as can be, and commit that as the step.
 
+    A step that was posted beside other work does nothing else: the model is asked, and the run ended, by one that stands alone.
+
     Returns:
-        False where nothing of it can go on, or nothing was held back: nothing was committed.
+        False where it stands alone and nothing of the plan can go on, or nothing was held back: nothing was committed.
     """
     plan = current(state)
     if plan is None:
         return False
     carrier = _Carrier(attempt, state, plan, versions, board)
     await carrier.carry()
-    if not carrier.moved:
+    if not carrier.moved and not state.tasks[attempt.claim.task_id].beside:
         return False
+    tasks, awaited = carrier.awaited()
     planned = RoundPlannedData(
         round=attempt.claim.round,
         message={"role": "assistant", "content": [{"text": carrier.told()}]},
@@ -52,7 +55,7 @@ async def take_step(attempt: Attempt, state: RunState, versions: Versions, board
         attending=True,
         carrying=True,
     )
-    await attempt.board.commit_step(attempt.claim, planned, carrier.tasks, state.limits, seen=state.sequence)
+    await attempt.board.commit_step(attempt.claim, planned, tasks, state.limits, seen=state.sequence, awaited=awaited)
     return True
 
 
@@ -72,11 +75,13 @@ class _Carrier:
     ) -> None:
         self._attempt, self._state, self._plan, self._versions, self._board = attempt, state, plan, versions, board
         self._sources = sources(state)
+        self._elsewhere = {task.key: task for task in state.work if not task.done and task.key not in plan.steps}
+        """What goes on and was not posted by the plan."""
         self.tasks: list[TaskSpec] = []
         self._posted: dict[str, int] = {}
         """By the key of a step, how many of the tasks are its."""
         self._said: dict[str, StepSettled] = {}
-        self._promised = sum(self._left(one) for one in plan.steps.values())
+        self._promised = sum(one.left for one in plan.steps.values() if not one.given_up)
 
     @property
     def moved(self) -> bool:
@@ -92,7 +97,7 @@ class _Carrier:
                 try:
                     if one.standing == "held" and all(map(self._settled, self._plan.plan.waits(key))):
                         await self._begin(key, one)
-                    elif one.standing == "going":
+                    elif one.left:
                         await self._go_on(key, one)
                 except _Failed as why:
                     self._say(key, "failed", error=why.failure)
@@ -113,13 +118,28 @@ class _Carrier:
                 found.append(Call(tool_use_id=id, name=PLAN, tasks=tuple(tasks), steps=tuple(steps)))
         return tuple(found)
 
+    def awaited(self) -> tuple[list[TaskSpec], Awaited]:
+        """The tasks, marked with what waits for them, and what waits for those that were posted before."""
+        steps = self._plan.steps
+        number = {key: self._posted.get(key, 0) for key in steps}
+        held = {key for key, one in steps.items() if one.standing == "held" and not number[key]}
+        unfinished = {key for key, one in steps.items() if one.left > number[key]}
+        open_ = {key: [(task.id, task.key) for task in one.tasks if not task.done] for key, one in steps.items()}
+        due = {key for key in held if all(map(self._settled, self._plan.plan.waits(key)))}
+        due |= {key for key in unfinished if len(open_[key]) + number[key] < steps[key].step.at_once}
+        closed = {*self._posted, *self._said} - unfinished
+        return awaiting.further(
+            self._plan.plan, self.tasks, held=held, unfinished=unfinished, due=due, closed=closed,
+            open_=open_ | {key: [(task.id, key)] for key, task in self._elsewhere.items()},
+        )  # fmt: skip
+
     def told(self) -> str:
         """The same for people."""
         lines = [f"{key}: {number} task{'s' * (number != 1)}" for key, number in self._posted.items()]
         for key, said in self._said.items():
             why = said.why or (said.error.message if said.error else f"{said.items} items")
             lines.append(f"{key}: {said.state}, {why}")
-        return "\n".join(lines)[:4000]
+        return "\n".join(lines)[:4000] or "nothing has become due"
 
     # ---- one step ----------------------------------------------------------------------------------------------------
 
@@ -172,12 +192,15 @@ class _Carrier:
         self._say(key, "mapped", items=len(items))
 
     async def _go_on(self, key: str, one: Followed) -> None:
-        """The next items of a step that is not over."""
-        if one.said is None or any(not task.done for task in one.tasks):
-            return
+        """The next items of a step, in the place of those that have ended."""
+        assert one.said is not None
+        if one.given_up:
+            return self._say(key, "failed", items=one.said.items, error=one.error)
+        if sum(not task.done for task in one.tasks) >= one.step.at_once:
+            return None
         there = [name for name in self._plan.plan.named(key) if self._source(name) is not None]
         given = plans.settled(one.step.input, there)
-        self._promised -= self._left(one)
+        self._promised -= one.left
         await self._some(key, one, given, await self._items(one.step), self._parent(key))
 
     async def _some(
@@ -186,7 +209,8 @@ class _Carrier:
         """Post as many of the items that are left as may be at work at once, and find room in this round."""
         begin = len(one.tasks)
         self._afford(len(items) - begin)
-        end = min(len(items), begin + one.step.at_once, begin + TASKS_PER_ROUND - len(self.tasks))
+        room = min(one.step.at_once - sum(not task.done for task in one.tasks), TASKS_PER_ROUND - len(self.tasks))
+        end = min(len(items), begin + room)
         if begin < end:
             tasks = [(f"{key}.{at}", given, {ITEM: items[at], **_error(parent)}) for at in range(begin, end)]
             await self._add(key, one, tasks, 0.0 if begin else one.step.wait_seconds)
@@ -255,10 +279,6 @@ class _Carrier:
         if total > limit:
             raise _Failed("limit", f"It would bring the run to {total} tasks; its limit is {limit}.")
 
-    def _left(self, one: Followed) -> int:
-        """How many items of a step that is not over are not posted yet."""
-        return one.said.items - len(one.tasks) if one.said is not None and one.standing == "going" else 0
-
     def _say(self, key: str, state: str, why: str = "", *, items: int = 0, error: Failure | None = None) -> None:
         said = {"key": key, "state": state, "why": why, "items": items, "error": error}
         self._said[key] = self._plan.steps[key].said = StepSettled.model_validate(said)
@@ -267,6 +287,8 @@ class _Carrier:
         """Of a step as it is by now, or of another task; what is not known was never posted."""
         if key in self._plan.steps:
             return self._plan.steps[key].standing
+        if key in self._elsewhere:
+            return "going"
         source = self._sources.get(key)
         return source.standing if source is not None else "succeeded" if key == REQUEST else "cancelled"
 

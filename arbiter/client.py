@@ -80,6 +80,7 @@ class Client(Keeping):
                 not fit; a plan with something wrong in it, or for what has no use for one; a limit of money where this process
                 plans with a model whose price it does not know.
             Conflict: the key belongs to a different request.
+            ModelUnavailable: the run would have to be planned, and this process, which has the role ``arbiter``, has no model.
             QuotaExceeded: the board or the tenant has as many open runs as it may; the error says when to come again.
             Unconfirmed: with ``durable``, it was accepted, and no replica said in time that it has it.
         """
@@ -99,8 +100,8 @@ class Client(Keeping):
             return run_id
         if isinstance(request, Inquiry):
             request, agenda = request.request(), request.terms()
-        if agenda is None or agenda.planned:
-            self._check_priced(limits or self.limits)
+        if not plan and (agenda is None or agenda.planned):
+            await self._check_planned(limits or self.limits)
         accepted, key = accept(request, idempotency_key)
         run_id = await self.board.submit(
             accepted, tenant=tenant or self.tenant, idempotency_key=key, limits=limits or self.limits, durable=durable,
@@ -109,8 +110,9 @@ class Client(Keeping):
         tracing.submitted(self.board.source, run_id, _traceparent(accepted))
         return run_id
 
-    def _check_priced(self, limits: Limits) -> None:
-        """Refuse a bound on money where it is known that the model that plans has no price. Here nothing is known."""
+    async def _check_planned(self, limits: Limits) -> None:
+        """Refuse a run where it is known that there is no model to plan it, or that the one there is has no price. Here nothing
+        is known."""
 
     async def run(
         self,

@@ -16,6 +16,7 @@ from arbiter import bidding, judging, premises, volunteering
 from arbiter.fold import RunState
 from arbiter.rating import Rating
 from arbiter.states import States
+from arbiter.used_up import used_up
 from blackboard.activation import Activation
 from blackboard.agenda import BIDDERS, PAGE, Agenda, Beside, Compared, Pick, Strategy, View
 from blackboard.attempt import Attempt
@@ -235,14 +236,11 @@ class _Cycle:
 
     async def _over(self) -> str:
         """Why nothing may be picked any more; empty while something may."""
-        limits, used = self._state.limits, self._state.usage.total_tokens
         if self._terms.until is not None and await self._holds(self._terms.until):
             return f"something fits {self._terms.until}, until which the run goes on"
         if self._tasks_left() <= 0:
-            return f"the run has reached its limit of {limits.tasks} tasks"
-        if used >= limits.tokens:
-            return f"the run has used {used:,} of its {limits.tokens:,} tokens"
-        return ""
+            return f"the run has reached its limit of {self._state.limits.tasks} tasks"
+        return await used_up(self._board, self._state)
 
     async def _choose(
         self, order: Sequence[Activation], room: int, bidding: int = 0

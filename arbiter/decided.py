@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from arbiter import awaiting
+from arbiter.following import posted_by
+from arbiter.plans import Plan
 from blackboard.events import Call
+from blackboard.plan import Awaited
 from blackboard.taint import Taint
 from blackboard.types import TaskSpec
 from registry.matching import MatchDecision
@@ -25,6 +29,11 @@ class Decision:
     """What the matcher decided about each search."""
     recalled: Taint = ()
     """Where entries come from that calls are answered with."""
+
+    def awaited(self, uses: Sequence[ToolUse]) -> tuple[list[TaskSpec], Awaited]:
+        """The tasks, marked with what the plans among the calls hold back for them."""
+        inputs = {use.id: use.input or {} for use in uses}
+        return awaiting.first(Plan([step for _, step in posted_by(self.calls, inputs)]), self.tasks)
 
     @property
     def invalid(self) -> bool:

@@ -262,11 +262,12 @@ class Decider:
             raise Invalid(
                 f"Keys must be unique within a turn; repeated: {', '.join(sorted(twice))}. Nothing was posted."
             )
-        steps, problems = plans.parse(given_steps)
+        steps, wrong = plans.parse(given_steps)
         plan = Plan([*self._steps, *steps])
         elsewhere = {*self._earlier, *self._keys}
         self._keys |= set(names)
-        problems += plans.problems(plan, [step.key for step in steps], elsewhere, self._state.limits.seconds)
+        wrong += plans.problems(plan, [step.key for step in steps], elsewhere, self._state.limits.seconds)
+        problems = [*map(str, wrong)]
         tasks: list[TaskSpec] = []
         for step in steps:
             try:

@@ -73,6 +73,8 @@ class Task:
     """How long its last attempt waited, or waits, for an answer from outside."""
     answered: CallbackAnsweredData | None = None
     """Who gave the last answer from outside."""
+    beside: bool = False
+    """Of a step: other work of its run was open when it was posted."""
 
     @property
     def done(self) -> bool:
@@ -229,6 +231,7 @@ class RunState:
                     id=data.task, key=data.key, kind=data.kind, capability=data.capability, version=data.version,
                     tool_use_id=data.tool_use_id, round=data.round, posted_at=event.time, state=data.state,
                     after=data.after, input=data.input, posted_taint=read(data.taint), activation=data.activation,
+                    beside=data.kind == "step" and any(not task.done for task in self.tasks.values()),
                 )  # fmt: skip
                 if self.call is not None:
                     self.request = data.input

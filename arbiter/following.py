@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Literal
@@ -64,20 +64,31 @@ class Followed:
 
     @property
     def standing(self) -> Standing:
-        if self.said is not None and self.said.state != "mapped":
-            return self.said.state
         if any(not task.done for task in self.tasks):
             return "going"
+        if self.said is not None and self.said.state != "mapped":
+            return self.said.state
         if self.said is None:
             return _standing(self.tasks[0]) if self.tasks else "held"
-        if len(self.failures) > self.step.tolerate:
+        if self.given_up:
             return "failed"
-        return "going" if len(self.tasks) < self.said.items else "succeeded"
+        return "going" if self.left else "succeeded"
+
+    @property
+    def left(self) -> int:
+        """How many of its items are still to be posted."""
+        return self.said.items - len(self.tasks) if self.said is not None and self.said.state == "mapped" else 0
+
+    @property
+    def given_up(self) -> bool:
+        """Whether more of its items failed than may."""
+        return len(self.failures) > self.step.tolerate
 
     @property
     def error(self) -> Failure:
         """Why it failed."""
-        if self.said is not None and self.said.error is not None:
+        many = self.said is not None and self.said.items and self.given_up
+        if self.said is not None and self.said.error is not None and not many:
             return self.said.error
         first = next((task.completion.error for task in self.failures if task.completion), None)
         first = first or Failure(type="unknown", message="no reason was given")
@@ -104,12 +115,8 @@ class Following:
         self.after = list(takewhile(lambda other: other.attending, state.rounds[turn.number :]))
         """The rounds that followed it without the model."""
         self.steps: dict[str, Followed] = {}
-        inputs = turn.inputs
-        for call in turn.calls:
-            if call.name == PLAN and call.valid:
-                given = inputs.get(call.tool_use_id, {}).get("tasks")
-                for step in parse(given if isinstance(given, list) else [])[0]:
-                    self.steps[step.key] = Followed(step, call.tool_use_id)
+        for id, step in posted_by(turn.calls, turn.inputs):
+            self.steps[step.key] = Followed(step, id)
         self.plan = Plan([one.step for one in self.steps.values()])
         posted = [state.tasks[id] for call in _plans([turn]) for id in call.tasks if id in state.tasks]
         self.held = len(posted) < len(self.steps)
@@ -130,6 +137,19 @@ class Following:
         """Whether a step failed and what catches that did well."""
         one = self.steps[key]
         return one.step.catch is not None and self.steps[one.step.catch].standing == "succeeded"
+
+
+def posted_by(calls: Iterable[Call], inputs: Mapping[str, Mapping[str, JsonValue]]) -> Iterator[tuple[str, Step]]:
+    """The steps that some calls posted, each with the id of its call.
+
+    Args:
+        inputs: of the calls, by id.
+    """
+    for call in calls:
+        if call.name == PLAN and call.valid:
+            given = inputs.get(call.tool_use_id, {}).get("tasks")
+            for step in parse(given if isinstance(given, list) else [])[0]:
+                yield call.tool_use_id, step
 
 
 def current(state: RunState) -> Following | None:

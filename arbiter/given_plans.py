@@ -7,6 +7,7 @@ ends the run with what the plan came to.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -33,6 +34,21 @@ CALL = "plan"
 SAID = 4000
 ANSWER_BYTES = STEP_BYTES - 64 * 1024
 _LISTED = 10
+_INDEX, _DOTTED = re.compile(r"\[(\d+)\]"), r".\1"
+
+
+class InvalidPlan(BadInput):
+    """A plan with something wrong in it.
+
+    Args:
+        steps: how many it has.
+        problems: of each the field, such as ``plan.2.when``, and what is wrong with it.
+    """
+
+    def __init__(self, steps: int, problems: Sequence[tuple[str, str]]) -> None:
+        said = [problem for _, problem in problems[:_LISTED]]
+        super().__init__("plan", f"{steps} steps", "; ".join(said))
+        self.problems = tuple(problems)
 
 
 def checked(
@@ -41,7 +57,8 @@ def checked(
     """The steps of a plan that a run is to be submitted with.
 
     Raises:
-        BadInput: something is wrong with them; all of it is said. Capabilities and their inputs are looked at by the run.
+        InvalidPlan: something is wrong with them; all of it is said. Capabilities and their inputs are looked at by the run.
+        BadInput: what is to be submitted has no plan.
     """
     if isinstance(request, DirectCall | Inquiry) or agenda is not None:
         raise BadInput(
@@ -49,17 +66,26 @@ def checked(
         )
     given: dict[str, JsonValue] = {"tasks": [dict(step) for step in steps]}
     spec = next(one for one in tools.built_in() if one["name"] == tools.PLAN)
-    wrong = schema.problems(canonical(cast(Any, spec["inputSchema"])["json"]), given)
-    if not wrong:
-        tasks = cast("list[JsonValue]", given["tasks"])
-        found, wrong = plans.parse(tasks)
-        keys = [step.key for step in found]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            wrong = [f"keys must be unique; repeated: {', '.join(twice)}"]
-        wrong += plans.problems(plans.Plan(found), keys, (), (limits or Limits()).seconds)
+    lines = schema.problems(canonical(cast(Any, spec["inputSchema"])["json"]), given)
+    if lines:
+        parts = [line.removeprefix("tasks").partition(": ") for line in lines]
+        raise InvalidPlan(
+            len(steps), [(f"plan{_INDEX.sub(_DOTTED, at)}", f"plan{at}: {said}") for at, _, said in parts]
+        )
+    written = cast("list[dict[str, JsonValue]]", given["tasks"])
+    found, wrong = plans.parse(cast("list[JsonValue]", written))
+    keys = [str(step["key"]) for step in written]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        wrong = [plans.Problem(twice[0], "key", f"keys must be unique; repeated: {', '.join(twice)}")]
+    wrong += plans.problems(plans.Plan(found), [step.key for step in found], (), (limits or Limits()).seconds)
     if wrong:
-        raise BadInput("plan", f"{len(steps)} steps", "; ".join(wrong[:_LISTED]))
-    return cast("list[dict[str, JsonValue]]", given["tasks"])
+        raise InvalidPlan(len(steps), [(_field(keys, one), one.said) for one in wrong])
+    return written
+
+
+def _field(keys: Sequence[str], problem: plans.Problem) -> str:
+    place = ["plan", *([str(keys.index(problem.step))] if problem.step in keys else [])]
+    return ".".join([*place, *([problem.field] if problem.field else [])])
 
 
 def use(state: RunState) -> ToolUse:
@@ -86,7 +112,10 @@ async def begin(attempt: Attempt, state: RunState, decision: Decision) -> None:
         considered=tuple(dict.fromkeys(decision.found)),
         taint=state.taint,
     )
-    await attempt.board.commit_step(claim, planned, decision.tasks, state.limits, outcome, seen=state.sequence)
+    tasks, awaited = decision.awaited([posted])
+    await attempt.board.commit_step(
+        claim, planned, tasks, state.limits, outcome, seen=state.sequence, awaited=None if outcome else awaited
+    )
     if outcome is not None:
         attempt.run_ended(outcome.status)
 

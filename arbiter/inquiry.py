@@ -16,6 +16,7 @@ from typing import Any, cast
 from pydantic import JsonValue
 
 from arbiter.fold import RunState
+from arbiter.used_up import used_up
 from blackboard import entry_checks
 from blackboard.activation import AgendaFold
 from blackboard.attempt import Attempt
@@ -120,7 +121,8 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
         return await commit("What is known is on the board.")
     found = None if terms.until is None else await newest(entries, terms.until)
     awarding = Awarding(board, registry, claim, state, entries)
-    if found is None and state.decisions + 1 < state.limits.rounds:
+    spent = "" if found is not None else await used_up(board, state)
+    if found is None and not spent and state.decisions + 1 < state.limits.rounds:
         stock = await awarding.take_stock()
         if stock.told or stock.wait is not None:
             return await commit(
@@ -131,7 +133,10 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> No
     await awarding.close("the run came to its end before that")
     summary = await _summary(board, claim.run_id)
     outcome: dict[str, Any] = {"status": "succeeded", "rounds": claim.round}
-    if terms.until is None:
+    if spent:
+        why = Failure(type="limit", message=f"Nothing more was picked: {spent}. {summary}")
+        outcome |= {"status": "failed", "error": why}
+    elif terms.until is None:
         outcome["answer"] = summary
     elif found is not None:
         outcome["answer"] = _answer(found)

@@ -125,6 +125,7 @@ class Keeping(ABC):
         tenant: str | None = None,
         limits: Limits | None = None,
         sources: Sequence[str] | None = None,
+        plan: Sequence[Mapping[str, JsonValue]] = (),
     ) -> Scheduled:
         """Have a request submitted at its times: exactly one run for each occurrence, by any process with a role.
 
@@ -148,6 +149,7 @@ class Keeping(ABC):
             replace: take the place of a different schedule of this name.
             tenant, limits: of the runs. Default: those of this object.
             sources: where the request comes from, as for :meth:`submit`.
+            plan: steps that its runs carry out without a model, as for :meth:`submit`; nothing is filled in there.
 
         Raises:
             BadInput: something is malformed, or the schedule would never occur.
@@ -165,7 +167,7 @@ class Keeping(ABC):
             name, request, at=at, rate=rate, cron=cron, timezone=timezone, start=start, end=end, window=window,
             catch_up=catch_up, overlap=overlap, delete_after_completion=delete_after_completion,
             tenant=tenant or self.tenant, limits=limits or self._own_limits,
-            sources=sources,
+            sources=sources, plan=plan,
         )  # fmt: skip
         return await self.schedules.add(wanted, enabled=enabled, replace=replace)
 

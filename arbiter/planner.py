@@ -120,7 +120,8 @@ class Planner:
             return await questions.handle(attempt, self._approval)
         known = await self._states.read(board, claim)
         state = known.state
-        attempt.accepted = state.accepted_at.timestamp() if state.accepted_at else None
+        alone = not state.tasks[claim.task_id].beside  # else the run does not end with this step, whatever it comes to
+        attempt.accepted = state.accepted_at.timestamp() if state.accepted_at and alone else None
         if state.agenda is not None:
             await self._registry.declare_triggers()
             if not state.agenda.planned:
@@ -130,15 +131,17 @@ class Planner:
         try:
             if state.plan:
                 return await self._given(attempt, known, board_of)
-            self._within_limits(state)
+            self._within_tokens(state)
             self._tell_of_change(state)
             if await carrying.take_step(attempt, state, lambda names: self._resolved(state, names, {}), board_of):
                 self._states.keep(board, known)
                 return None
+            self._within_rounds(state)
             if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
                 self._states.keep(board, known)
                 return None
-            view = await shown(board, known, self._recalling, self._registry.meaning, self._model())
+            model = self._planning_model()
+            view = await shown(board, known, self._recalling, self._registry.meaning, model)
             contract = self._choosing.for_run(merged(state.taint, view.taint), self._policy)
             found = await self._searched(state, contract)
             offered, rest = await self._assess(state, found)
@@ -162,6 +165,7 @@ class Planner:
             await attending.close(board, claim, state, self._registry)
         if outcome is not None and outcome.status == "succeeded":
             await board_tools.keep(board, state)
+        tasks, awaited = decision.awaited(reply.tool_uses)
         await board.commit_step(
             claim,
             RoundPlannedData(
@@ -179,10 +183,11 @@ class Planner:
                     each.model_dump(mode="json") for each in (*(one.decision for one in found), *decision.matches)
                 ),
             ),
-            decision.tasks,
+            tasks,
             state.limits,
             outcome,
             seen=state.sequence,
+            awaited=awaited,
         )
         if outcome is not None:
             attempt.run_ended(outcome.status)
@@ -229,10 +234,12 @@ class Planner:
                 last.number,
             )
 
-    def _within_limits(self, state: RunState) -> None:
+    def _within_rounds(self, state: RunState) -> None:
+        if state.decisions >= state.limits.rounds:
+            raise _Over("limit", f"The run reached its limit of {state.limits.rounds} rounds without a final answer.")
+
+    def _within_tokens(self, state: RunState) -> None:
         limits = state.limits
-        if state.decisions >= limits.rounds:
-            raise _Over("limit", f"The run reached its limit of {limits.rounds} rounds without a final answer.")
         if state.usage.total_tokens >= limits.tokens:
             raise _Over("limit", f"The run used {state.usage.total_tokens:,} of its {limits.tokens:,} tokens.")
 
@@ -256,6 +263,12 @@ class Planner:
                 ],
                 usage=usage,
             )
+
+    def _planning_model(self) -> Model:
+        try:
+            return self._model()
+        except ModelUnavailable as error:
+            raise _Over("model_unavailable", f"There is no model to plan with. {error}") from error
 
     async def _searched(self, state: RunState, contract: Contract) -> list[Found]:
         """What the matcher makes of the request, once a run: it is recorded with the first round."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import cast
+from typing import NamedTuple, cast
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -30,6 +30,7 @@ AT_ONCE = 10
 MOST_AT_ONCE = 100
 MOST_ATTEMPTS = 10
 MOST_SECONDS = 2_592_000
+_LISTED = 10
 
 
 class Step(Stored):
@@ -122,19 +123,40 @@ class Plan:
         return key in self.steps and self.steps[key].catch is not None
 
 
-def parse(given: Sequence[JsonValue]) -> tuple[list[Step], list[str]]:
+class Problem(NamedTuple):
+    """Something that is wrong with a plan."""
+
+    step: str
+    """Its key; empty where it is the plan as a whole."""
+    field: str
+    said: str
+    """For whoever wrote it, with the key."""
+
+    def __str__(self) -> str:
+        return self.said
+
+
+def summary(steps: Sequence[Mapping[str, JsonValue]]) -> str:
+    """A plan in a line, for people."""
+    named = ", ".join(str(step.get("key")) for step in steps[:_LISTED])
+    more = f", and {len(steps) - _LISTED} more" if len(steps) > _LISTED else ""
+    return f"{len(steps)} step{'s' * (len(steps) != 1)}: {named}{more}"
+
+
+def parse(given: Sequence[JsonValue]) -> tuple[list[Step], list[Problem]]:
     """The steps, and what is wrong with those that are none."""
     steps: list[Step] = []
-    wrong: list[str] = []
+    wrong: list[Problem] = []
     for one in given:
         try:
             steps.append(Step.model_validate(one))
         except ValidationError as error:
-            wrong.append(f"{cast('Mapping[str, object]', one).get('key')}: {refused(error)}")
+            key, problem = str(cast("Mapping[str, object]", one).get("key")), refused(error)
+            wrong.append(Problem(key, problem.field, f"{key}: {problem}"))
     return steps, wrong
 
 
-def problems(plan: Plan, keys: Collection[str], elsewhere: Collection[str], seconds: float) -> list[str]:
+def problems(plan: Plan, keys: Collection[str], elsewhere: Collection[str], seconds: float) -> list[Problem]:
     """What is wrong with some steps of a plan, apart from capabilities and inputs; each names step, field, value and remedy.
 
     Args:
@@ -146,18 +168,18 @@ def problems(plan: Plan, keys: Collection[str], elsewhere: Collection[str], seco
     there = ", ".join(sorted(plan.steps))
     mapped, caught = any(step.each for step in plan.steps.values()), bool(plan.handles)
     catchers = [step.catch for step in plan.steps.values()]
-    found: list[str] = []
+    found: list[Problem] = []
     for key in keys:
         step = plan.steps[key]
 
         def wrong(field: str, value: object, remedy: str, key: str = key) -> None:
-            found.append(f"{key}: {BadInput(field, value, remedy)}")
+            found.append(Problem(key, field, f"{key}: {BadInput(field, value, remedy)}"))
 
         if (key == ITEM and mapped) or (key == ERROR and caught):
             wrong("key", key, "It has a meaning of its own in this plan; use another key.")
         for other in step.after:
             if other not in known or other == key:
-                found.append(f"{key}: after names {other}, but the keys are {there}.")
+                found.append(Problem(key, "after", f"{key}: after names {other}, but the keys are {there}."))
         try:
             for other in plan.asked(key) - known - {REQUEST}:
                 if other[0] == "@" or other not in plan.steps:
@@ -194,13 +216,13 @@ def problems(plan: Plan, keys: Collection[str], elsewhere: Collection[str], seco
     return found or _circles(plan)
 
 
-def _circles(plan: Plan) -> list[str]:
+def _circles(plan: Plan) -> list[Problem]:
     chain = {key: {step.else_of} for key, step in plan.steps.items() if step.else_of is not None}
     for graph in (chain, {key: plan.waits(key) & plan.steps.keys() for key in plan.steps}):
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as circle:
-            return [f"these tasks wait for each other: {' -> '.join(circle.args[1])}"]
+            return [Problem("", "", f"these tasks wait for each other: {' -> '.join(circle.args[1])}")]
     return []
 
 

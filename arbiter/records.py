@@ -37,6 +37,8 @@ def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
     }
     if state.call:
         record |= {"call": state.call.model_dump(mode="json"), "data": state.data}
+    if whole and state.plan:
+        record["plan"] = [*state.plan]
     if state.redrive_of:
         record["redrive_of"] = state.redrive_of
     if whole:

@@ -35,11 +35,12 @@ def schedule_of(
     tenant: str = "default",
     limits: Limits | None = None,
     sources: Sequence[str] | None = None,
+    plan: Sequence[Mapping[str, JsonValue]] = (),
 ) -> Schedule:
     """The schedule that is meant; :meth:`arbiter.sdk.Arbiter.schedule` says what each argument is.
 
     Raises:
-        BadInput: not exactly one of ``at``, ``rate`` and ``cron``, or one of them malformed.
+        BadInput: not exactly one of ``at``, ``rate`` and ``cron``, or one of them malformed, or something wrong with the plan.
     """
     zone = recurrence.zone_named(timezone)
     given = {form: value for form, value in (("at", at), ("rate", rate), ("cron", cron)) if value is not None}
@@ -61,13 +62,19 @@ def schedule_of(
     seconds = window.total_seconds() if isinstance(window, timedelta) else window
     if not isinstance(cast(object, seconds), int | float):
         raise BadInput("window", window, "Give seconds or a timedelta.")
+    if plan:
+        from arbiter.given_plans import (
+            checked as checked_plan,
+        )  # with the tools of a planner, which other requests do not need
+
+        plan = checked_plan(plan, request, None, limits)
     schedule = Schedule(
         name=name, when=f"{form}({value})", request=_request(request, name), timezone=timezone,
         start=None if start is None else recurrence.moment(start, zone, "start") / 1000,
         end=None if end is None else recurrence.moment(end, zone, "end") / 1000,
         window_seconds=float(seconds), catch_up=catch_up, overlap=overlap,
         delete_after_completion=delete_after_completion, tenant=tenant, limits=limits,
-        sources=() if sources is None else taint.given(sources),
+        sources=() if sources is None else taint.given(sources), plan=tuple(dict(step) for step in plan),
     )  # fmt: skip
     checked(schedule)
     # What every occurrence will submit must be acceptable; only the time in it differs.

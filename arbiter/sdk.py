@@ -59,8 +59,9 @@ class Arbiter(Client):
         url: the board: ``redis://``, ``rediss://``, ``unix://`` or ``memory://``. None takes ``ARBITER_REDIS_URL`` and,
             without it, the supervised local server of ``data_dir``.
         model: a model string (``bedrock:…``, ``anthropic:…``, ``openai:…``, ``ollama:…``, ``scripted:FILE``,
-            ``recorded:FILE``, ``none``) or a Strands model; plans, fabricates, and is what generated code is brokered. Default:
-            ``ARBITER_MODEL``, then Bedrock. Needed only where a role uses it.
+            ``recorded:FILE``) or a Strands model; plans, fabricates, and is what generated code is brokered. Default:
+            ``ARBITER_MODEL``, then Bedrock. Needed only where a role uses it; where it is the default that cannot be had, runs
+            with a plan of their own, calls and agendas without a planner are carried out all the same.
         data_dir: folder of the local server. Default ``~/.arbiter``.
         namespace, board: name the board.
         capabilities: functions and agents of this program, made with :func:`arbiter.capability`.
@@ -197,7 +198,8 @@ class Arbiter(Client):
 
         Raises:
             EngineUnavailable: no usable Redis.
-            BadInput, MissingExtra, ModelUnavailable: the model cannot be had; the message says what to do.
+            BadInput, MissingExtra, ModelUnavailable: a model that was named cannot be had; the message says what to do. Without
+                any, this process carries out what needs none.
         """
         if self._board is not None:
             return self
@@ -235,7 +237,7 @@ class Arbiter(Client):
             if options["peers"]:
                 await self._serving.follow(*options["peers"])
             if options["from_sqs"]:
-                self._check_priced(self.limits)
+                await self._check_planned(self.limits)
                 self._serving.receive(options["from_sqs"], self.submit)
         except BaseException:
             await self.close(0)
@@ -287,7 +289,9 @@ class Arbiter(Client):
 
     @property
     def model_label(self) -> str:
-        """The planning model as people should read it; says so when it is scripted or recorded."""
+        """The planning model as people should read it; says so when it is scripted or recorded, and when there is none."""
+        if not self._serving.plans:
+            return "none"
         from wrapper.models import describe
 
         return describe(self._serving.model())
@@ -366,9 +370,12 @@ class Arbiter(Client):
         """What each of them is like, in a line, or why it cannot be reached."""
         return [await each.said() for each in self._serving.receiving]
 
-    def _check_priced(self, limits: Limits) -> None:
+    async def _check_planned(self, limits: Limits) -> None:
         spending = self._serving.spending
-        if limits.money is None or spending is None or "arbiter" not in self.roles:
+        if "arbiter" not in self.roles:
+            return
+        await self._serving.planning()
+        if limits.money is None or spending is None:
             return
         if spending.prices.cost(self.model_label, 0, 0) is None:
             raise BadInput(

@@ -14,7 +14,7 @@ from blackboard.board import STEP_LANE, Board
 from blackboard.budgets import Budgets
 from blackboard.claims import Claim
 from blackboard.ending import end
-from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable
+from blackboard.errors import ArbiterError, BadInput, IsolationUnavailable, ModelUnavailable
 from blackboard.heartbeat import Heartbeat
 from blackboard.peers import Peers
 from blackboard.retention import Retirer
@@ -43,6 +43,8 @@ ROLES: tuple[Role, ...] = ("arbiter", "fabricator", "wrapper")
 CONCURRENCY: Mapping[Role, int] = {"arbiter": 16, "fabricator": 2, "wrapper": 4}
 """How many attempts a process works on at a time, by role. Planning waits for models; running code needs processors."""
 GENERIC_LANE = "generic"
+WITHOUT = "Without a model a run needs a plan of its own (plan=, --plan), an agenda without a planner, or to be a call."
+"""What a process can do that has no model."""
 
 ModelName = Literal["model", "fabricator_model", "examiner_model"]
 
@@ -74,16 +76,56 @@ class Serving:
         self.following: Following | None = None
         self._secrets: Secrets | None = None
         self._place: tuple[Registry, Peers, str] | None = None
+        self._unplanned = False
 
     async def resolve_models(self) -> None:
         """Find out before serving whether the models can be had.
 
+        A process that plans and was given no model serves without one where the default cannot be had: plans that runs are
+        given, agendas and calls need none. :meth:`planning` says of the others what they lack.
+
         Raises:
-            BadInput, MissingExtra, ModelUnavailable: one cannot; the message says what to do.
+            BadInput, MissingExtra, ModelUnavailable: one that was named cannot, or it is all that this process is for; the
+                message says what to do.
         """
-        if {"arbiter", "fabricator"} & set(self.roles):
-            for which in ("model", "fabricator_model", "examiner_model"):
+        if not {"arbiter", "fabricator"} & set(self.roles):
+            return
+        for which in ("model", "fabricator_model", "examiner_model"):
+            try:
                 await asyncio.to_thread(self.model, which)
+            except ModelUnavailable as error:
+                if self._needed(which):
+                    raise
+                if not self._unplanned:
+                    log.warning("This process serves without a model. %s", error)
+                self._unplanned = True
+
+    def _needed(self, which: ModelName) -> bool:
+        fallbacks: dict[ModelName, list[ModelName]] = {
+            "model": ["model"], "fabricator_model": ["fabricator_model", "model"],
+            "examiner_model": ["examiner_model", "fabricator_model", "model"],
+        }  # fmt: skip
+        named = any(self._options[name] is not None for name in fallbacks[which]) or os.environ.get("ARBITER_MODEL")
+        return bool(named or "arbiter" not in self.roles or self._options["illustrate"])
+
+    async def planning(self) -> None:
+        """Find out whether this process can plan, where it could not when it started.
+
+        Raises:
+            ModelUnavailable: it cannot; the message says what to do.
+        """
+        if not self._unplanned:
+            return
+        try:
+            await asyncio.to_thread(self.model)
+        except ModelUnavailable as error:
+            raise ModelUnavailable(f"{error} {WITHOUT}") from None
+        self._unplanned = False
+
+    @property
+    def plans(self) -> bool:
+        """Whether it has a model that plans, as far as is known."""
+        return not self._unplanned
 
     async def close(self, grace_seconds: float) -> None:
         """No new claims; running work finishes within the grace time, the rest is released to others at once."""

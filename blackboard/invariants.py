@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
@@ -127,7 +127,8 @@ class _Reading:
         self._claims()
         for run, header in self.runs.items():
             self._ends(run, header)
-            self._barrier(run, header, set(await client.smembers(self.shard.open(run))))
+            turns = await client.hgetall(self.shard.turns(run))
+            self._barrier(run, header, set(await client.smembers(self.shard.open(run))), turns)
             self._fold(run, header)
         await self._indexes()
         return self.bad
@@ -193,15 +194,23 @@ class _Reading:
         if over:
             self.check(self.logs[run][-1][1]["type"] == "run.completed", "G3 event after the end of", run)
 
-    def _barrier(self, run: str, header: Mapping[str, Any], listed: set[str]) -> None:
-        """G5: open tasks are listed; a run that goes on has some; a step is alone and each round has one."""
+    def _barrier(self, run: str, header: Mapping[str, Any], listed: set[str], turns: Mapping[str, str]) -> None:
+        """G5: open tasks are listed; a run that goes on has some; each round has one step, which is alone unless something
+        ended that is waited for; and what is waited for is counted."""
         mine = {k: t for k, t in self.open.items() if t["run"] == run}
         self.check(listed == set(mine), "G5 open set", run, listed, set(mine))
         self.check(
             bool(mine) == (header["state"] not in TERMINAL), "G5 stuck or not over", run, header["state"], list(mine)
         )
-        if any(t["kind"] == "step" for t in mine.values()):
-            self.check(len(mine) == 1, "G5 step beside open tasks", run, list(mine))
+        steps = [k for k, t in mine.items() if t["kind"] == "step"]
+        self.check(len(steps) <= 1, "G5 steps beside each other", run, steps)
+        self.check(not steps or len(mine) == 1 or "#" in turns, "G5 step beside open tasks", run, list(mine))
+        looked_at = steps or header["state"] == "cancelling"
+        self.check("#" not in turns or looked_at, "G5 something ended that is waited for, and nobody looks", run)
+        marks = Counter(name for t in mine.values() for name in t.get("wk", ()))
+        for name, count in turns.items():
+            if name[0] == "#" and name != "#":
+                self.check(int(count) == marks[name[1:]] > 0, "G5 waited for", run, name, count, marks[name[1:]])
         rounds = sorted(int(t["round"]) for t in self.tasks.values() if t["run"] == run and t["kind"] == "step")
         self.check(rounds == list(range(1, len(rounds) + 1)), "G5 rounds", run, rounds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
@@ -42,6 +42,20 @@ class Wait(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.until_ms} {self.facts}"
+
+
+class Awaited(NamedTuple):
+    """What a run holds back until tasks have ended, by names of its own. Once all tasks of a name have ended, the run's next step
+    comes, whatever else of it goes on. The tasks of the decision itself say who waits for them."""
+
+    on: Mapping[str, Sequence[str]]
+    """By each new name, ids of tasks that were posted before and wait as well. One without any open task is due at once."""
+    off: Sequence[str] = ()
+    """Names that nothing waits by any more."""
+
+    def told(self, seen: str) -> str:
+        """As the commit script takes it."""
+        return json.dumps({"seen": seen, "on": [[name, *ids] for name, ids in self.on.items()], "off": [*self.off]})
 
 
 def specs(
@@ -126,6 +140,8 @@ def specs(
                 spec |= {"made": [*dict.fromkeys(task.made_from)], "seen": seen}
         if after:
             spec |= {"need": len(after), "deps": [task_id(key) for key in after]}
+        if task.awaited_by:
+            spec["wk"] = [*task.awaited_by]
         if waiting[task.key]:
             spec["outs"] = [task_id(other.key) for other in waiting[task.key]]
             spec["olanes"] = sorted({other.lane for other in waiting[task.key]})

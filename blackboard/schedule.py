@@ -16,7 +16,7 @@ from blackboard.taint import Taint, given
 from blackboard.types import Limits, Record, type_name
 
 REQUEST_BYTES = 256 * 1024
-"""Largest request of a schedule, as JSON: it is read at every occurrence."""
+"""Largest request of a schedule, and largest plan, as JSON: they are read at every occurrence."""
 LONGEST_WINDOW_SECONDS = 86_400.0
 CATCH_UP_LIMIT = 100
 """Most occurrences that ``catch_up="all"`` makes up for at a time, the latest ones."""
@@ -51,6 +51,8 @@ class Schedule(Record):
     limits: Limits | None = None
     sources: Taint = ()
     """Where the request comes from; see :mod:`blackboard.taint`. Default: an event from its ``source``, else a person."""
+    plan: tuple[dict[str, JsonValue], ...] = ()
+    """Steps that each run is given, and carries out without a model."""
 
 
 class Scheduled(Record):
@@ -90,6 +92,7 @@ def checked(schedule: Schedule) -> None:
     if request is None or request in ("", {}, []) or (isinstance(request, str) and not request.strip()):
         raise BadInput("request", request, "Say what is to be done, as text or as a JSON object.")
     dump(request, "request", REQUEST_BYTES)
+    dump([*schedule.plan], "plan", REQUEST_BYTES)
     if schedule.sources:
         given(schedule.sources)
     if schedule.catch_up == "all" and schedule.overlap == "skip":

@@ -133,7 +133,8 @@ class Schedules:
         """
         checked(schedule)
         # Left out where there are none, so that a process of an earlier version can read the rest.
-        definition = schedule.model_dump_json(exclude=None if schedule.sources else {"sources"})
+        absent = {name for name in ("sources", "plan") if not getattr(schedule, name)}
+        definition = schedule.model_dump_json(exclude=absent)
         for _ in range(_ATTEMPTS):
             now, known = await self._read(schedule.name)
             if known is not None and known.schedule == schedule:
@@ -314,6 +315,7 @@ class Schedules:
             taint=schedule.sources or of_request(request),
             idempotency_key=f"schedule\0{schedule.name}\0{key}",
             limits=schedule.limits,
+            plan=schedule.plan,
         )
 
     async def _running(self, run_id: str | None) -> bool:

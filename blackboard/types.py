@@ -282,6 +282,8 @@ class TaskSpec(Record):
     """Sources of all that whoever posts it had seen."""
     made_from: tuple[str, ...] = ()
     """Ids of entries it rests on: its result is ``derived_from`` them. The results of tasks in ``after`` need not be named."""
+    awaited_by: tuple[str, ...] = ()
+    """Names by which something waits for it that is not posted yet: see :class:`blackboard.plan.Awaited`."""
 
 
 class RunSummary(Record):

@@ -28,7 +28,7 @@ from blackboard.events import (
 )
 from blackboard.lately import OWN
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, join
-from blackboard.plan import Wait, specs
+from blackboard.plan import Awaited, Wait, specs
 from blackboard.redaction import cleaned, cleaned_completion, cleaned_failure
 from blackboard.refusing import refused
 from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
@@ -335,6 +335,7 @@ class Working(Calling):
         unplanned: bool = False,
         seen: str = "",
         wait: Wait | None = None,
+        awaited: Awaited | None = None,
     ) -> None:
         """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
 
@@ -343,10 +344,12 @@ class Working(Calling):
             planned: the model's message and what became of each of its calls.
             tasks: the tasks to post; empty goes straight to the next step.
             outcome: given, the run ends with it and ``tasks`` must be empty.
-            seen: position of the run's log at which this decision read it. A task made from an entry that was retracted,
+            seen: position of the run's log at which this decision read it. What ended since and something waited for brings the
+                next step at once. A task made from an entry that was retracted,
                 amended or contradicted since is posted and stopped, and its end says so.
             wait: without tasks, the next step comes with the next fact about an entry of the run, or when its time is over; with
                 tasks, control looks at the open requests of the run meanwhile, as it does after each decision of a model.
+            awaited: what waits for tasks of the run, beside its next step.
             unplanned: no model plans this run, so each task carries what the whole run may use.
 
         Raises:
@@ -366,13 +369,13 @@ class Working(Calling):
             outcome = outcome.model_copy(update={"error": cleaned_failure(outcome.error)})
         told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
         answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
-        waits = str(wait or ("" if planned.attending else "-"))
+        waits, held_back = str(wait or ("" if planned.attending else "-")), (awaited or Awaited({})).told(seen)
         confirm = await self._asked(durable)
         with claim.deciding():
             await self._call(
                 "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
                 claim.task_id, claim.fence, told,
-                outcome.status if outcome else "", answer, len(written), *flat, waits, confirm=confirm,
+                outcome.status if outcome else "", answer, len(written), *flat, waits, held_back, confirm=confirm,
             )  # fmt: skip
 
 

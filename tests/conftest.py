@@ -47,6 +47,7 @@ CONFORMANCE = {
     "test_budgets_at_once", "test_retention",
     "test_runs_found", "test_audit", "test_entries", "test_entries_moving", "test_entries_refused", "test_compaction",
     "test_compaction_faults", "test_erasure", "test_triggers", "test_agenda", "test_subscriptions", "test_subscriptions_bounds",
+    "test_awaited",
 }  # fmt: skip
 """The modules of the conformance suite."""
 REACHED = {

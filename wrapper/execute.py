@@ -167,7 +167,10 @@ class Executor:
             await permits.rest(claim, broker.question)
             return None
         if broker.exhausted is not None and outcome.error is not None and outcome.error.type == "handler_error":
-            outcome = replace(outcome, error=outcome.error.model_copy(update={"type": "limit", "retryable": False}))
+            none = {"budget": broker.exhausted.level, "unit": broker.exhausted.unit, "asked": broker.exhausted.asked}
+            evidence = {**outcome.error.evidence, **none}
+            error = outcome.error.model_copy(update={"type": "limit", "retryable": False, "evidence": evidence})
+            outcome = replace(outcome, error=error)
         elif broker.failed is not None and outcome.error is not None and outcome.error.type == "handler_error":
             outcome = replace(outcome, error=_by_its_model(outcome.error, broker.failed))
         usage = broker.usage.model_copy(update={"seconds": round(outcome.seconds, 6)})

@@ -46,7 +46,7 @@ class Prices:
     """
 
     def __init__(self, table: Mapping[str, Price] | None = None, *, unpriced: str = "refuse") -> None:
-        self._table = {"scripted": Price(0, 0), "none": Price(0, 0), **(table or {})}
+        self._table = {"scripted": Price(0, 0), **(table or {})}
         if unpriced not in ("refuse", "free") and unpriced not in self._table:
             raise BadInput("unpriced", unpriced, "Use refuse, free, or the name of an entry of the table.")
         self.unpriced = unpriced

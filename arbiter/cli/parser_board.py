@@ -35,6 +35,7 @@ in. Adding the same schedule again changes nothing."""
     add.add_argument("name", metavar="NAME")
     words.request(add, key=False)
     words.source(add)
+    words.plan(add)
     when = add.add_mutually_exclusive_group(required=True)
     when.add_argument("--at", metavar="TIME", help="once: 2027-03-01T09:00, in the time zone, or with an offset")
     when.add_argument(

@@ -203,6 +203,10 @@ async def show(arguments: argparse.Namespace) -> int:
     console = output.console()
     console.print(view(state, state.ended_at or datetime.now(UTC), ascii_only=console.options.ascii_only))
     console.print(Text(f"Sources: {narration.sources(state.taint)}"))
+    if state.plan:
+        from arbiter.plans import summary
+
+        console.print(Text(f"Plan: given, {narration.one_line(summary(state.plan), 500)}"))
     if cost := narration.cost(state, account):
         console.print(Text(f"Cost: {cost}"))
     if state.answer:

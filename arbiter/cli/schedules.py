@@ -11,6 +11,7 @@ from rich.text import Text
 from arbiter import narration
 from arbiter.cli import OK, options, output
 from arbiter.live import state_style
+from arbiter.plans import summary
 from arbiter.schedules import schedule_of
 from blackboard.schedule import Scheduled
 from blackboard.schedules import Schedules
@@ -28,6 +29,7 @@ async def add(arguments: argparse.Namespace) -> int:
             window=arguments.window, catch_up=arguments.catch_up, overlap=arguments.overlap,
             delete_after_completion=arguments.delete_after_completion, tenant=arguments.tenant,
             limits=limits if limits.model_fields_set else None, sources=arguments.source,
+            plan=options.plan(arguments.plan),
         )  # fmt: skip
         enabled = False if arguments.disabled else None
         return _said(await schedules.add(wanted, enabled=enabled, replace=arguments.replace), arguments)
@@ -124,7 +126,13 @@ def _lines(one: Scheduled) -> list[tuple[str, str]]:
         ("tenant", schedule.tenant),
         ("request", narration.printable(request)),
     ]
+    if schedule.plan:
+        found.append(("plan", narration.one_line(summary(schedule.plan), 500)))
     return [*found, ("error", narration.one_line(one.last_error, 500))] if one.last_error else found
+
+
+def _planned(one: Scheduled) -> str:
+    return f" (plan of {summary(one.schedule.plan)})" if one.schedule.plan else ""
 
 
 def _print_table(found: list[Scheduled]) -> None:
@@ -143,7 +151,7 @@ def _print_table(found: list[Scheduled]) -> None:
             _when(one, one.next_at),
             str(one.fired),
             str(one.missed + one.overlapped + one.failed),
-            narration.one_line(str(one.schedule.request), 200),
+            narration.one_line(str(one.schedule.request) + _planned(one), 200),
         ]
         for one in found
     ]

@@ -117,6 +117,8 @@ def body(error: Exception) -> tuple[dict[str, Any], dict[str, str]]:
         shown = repr(error.value)
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
         more = {"field": error.field, "value": clean(shown), "remedy": clean(error.remedy)}
+        if found := getattr(error, "problems", None):
+            more["problems"] = [{"field": clean(field), "detail": clean(said)} for field, said in found]
     elif isinstance(error, QuotaExceeded):
         more = {"subject": error.subject, "retry_after_seconds": error.retry_after_seconds}
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))

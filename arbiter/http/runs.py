@@ -54,6 +54,11 @@ class _CallBody(Record):
     retry: RetryPolicy | None = None
 
 
+class _PlanBody(Record):
+    request: str | dict[str, JsonValue]
+    plan: tuple[dict[str, JsonValue], ...] = Field(min_length=1)
+
+
 class _CancelBody(Record):
     reason: str = Field(default="cancelled over http", min_length=1, max_length=1000)
     task: str | None = None
@@ -92,6 +97,21 @@ async def call(asked: Asked) -> Response:
         run_id = await client.submit(
             Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry),
             sources=sources(asked, wanted.input),
+            idempotency_key=bodies.idempotency_key(request),
+            tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
+            limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
+        )  # fmt: skip
+    return _accepted(run_id)
+
+
+async def plan(asked: Asked) -> Response:
+    """Accept a request with its plan, which is carried out without a model."""
+    bodies.options(asked.request, "tenant", "durable", "source", *LIMITS)
+    client, request = asked.client, asked.request
+    wanted = await bodies.model(request, _PlanBody)
+    with tracing.Caller(request.headers.get("traceparent")):
+        run_id = await client.submit(
+            wanted.request, plan=wanted.plan, sources=sources(asked, wanted.request),
             idempotency_key=bodies.idempotency_key(request),
             tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
             limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),

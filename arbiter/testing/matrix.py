@@ -38,6 +38,7 @@ STORIES = {
     "loop": "arbiter.testing.story:loop",
     "desk": "arbiter.testing.desk:desk",
     "bids": "arbiter.testing.bids:bids",
+    "plans": "arbiter.testing.planned:plans",
 }
 """What is played, by its name in the id of a case."""
 CASE_SECONDS = 120.0

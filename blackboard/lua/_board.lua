@@ -14,7 +14,9 @@
 --                                                     16 deadx    ZSET   task or run id by time it was given up
 --                                                     17 audit    STREAM what people did to runs
 --        then per lane               q: ZSET tenants by virtual time, r: ZSET agenda, one lexical range a tenant, b: LIST doorbell
---        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority,
+--        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority, in which
+--                                    #<name> counts the open tasks that something waits for by this name, and # is the event
+--                                    with which the last of some ended, until a step has seen it,
 --                                    its agenda HASH: number of an activation -> header; '' -> that of the agenda
 -- ARGV   1 number of lanes, then their names, then the script's own.
 local FIXED = 17
@@ -40,6 +42,7 @@ local NEVER = '9007199254740991'           -- when what rests is due
 local HEAD_START = 50                      -- turns that each level of priority is ahead of the one below
 local STEP_LANE = 'arbiter'
 local BIDDERS = 32                         -- tasks of a run that are asked to bid on open requests, at a time
+local GRACE = 15000                        -- ms that a running attempt is given to stop
 -- What the header of a new task begins with, and that of the run of a new call. Any other is in no order. Where a claim needs no
 -- more, slot stands behind NEW and then head, which whoever makes a task writes: kind, cap, key, run, prio, version if it has one.
 local NEW = '{"state":"ready","ver":1,"att":0,"fence":"0",'
@@ -77,13 +80,14 @@ local function splice(name, raw, fields)
   return behind('{"' .. name .. '":' .. raw .. ',', fields)
 end
 
+local LOGGED = ''                          -- where in the log the last event is
 -- An event goes to the shard's feed and, when it is part of the run's history, to the run's log with its data.
 local function emit(kind, subject, ver, run, data, logged)
   local id = subject .. ':' .. ver
   local at = ''
   if logged then
     at = redis.call('XADD', LOG, '*', 'type', kind, 'subject', subject, 'id', id, 'data', data)
-    data = ''
+    data, LOGGED = '', at
   end
   redis.call('XADD', FEED, 'MAXLEN', '~', FEED_LENGTH, '*', 'type', kind, 'subject', subject, 'id', id, 'run', run,
     'at', at, 'data', data)
@@ -206,14 +210,16 @@ end
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
 -- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows
 -- them), need, deps, outs, olanes, src (where its input comes from), ent and made (see _results), bid (it is asked to bid), nap
--- (ms until it is ready, if nothing rouses it before); rr, lim, ent, bid, nap and the lists are absent when empty.
+-- (ms until it is ready, if nothing rouses it before), wk (names by which something waits for it); rr, lim, ent, bid, nap and the
+-- lists are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, act = s.act, bid = s.bid, att = 0, max = s.max, fence = '0', at = MS,
     ver = 0, dl = s.dl, ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
-    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil}
+    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil, wk = s.wk}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
+  for _, name in ipairs(s.wk or {}) do redis.call('HINCRBY', TURNS, '#' .. name, 1) end
   local state = t.need and t.need > 0 and 'blocked' or 'ready'
   local now = s.nap and 'delayed' or state
   if r.pz then
@@ -249,6 +255,12 @@ local function post_step(run, r)
   post(run, r, {id = run .. '/s' .. n, kind = 'step', cap = 'arbiter', lane = STEP_LANE, tuid = 'step', key = 's' .. n,
     head = '"kind":"step","cap":"arbiter","key":"s' .. n .. '","run":"' .. run .. '","prio":5,',
     round = n, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
+end
+
+-- Whether a decision about the run is open. It may stand beside other work, but only one at a time.
+local function decided_on(run, r)
+  local step = get(run .. '/s' .. n2s(r.round + 1))
+  return step and not terminal(step)
 end
 
 -- Of an agenda: ver, q (activations so far), w (waiting), p (parked), busy (picked and not over), bids (those of them that were
@@ -293,8 +305,7 @@ local function attend(run, r, a, also)
   local due = also or a.pr or a.m or room(r, a, 1) and (a.w > 0 or a.p > 0 and a.f > a.seen)
   if a.ctl then return (due or not a.beside) and rouse(a.ctl) end
   if not due then return false end
-  local step = get(run .. '/s' .. n2s(r.round + 1))
-  if step and not terminal(step) then return false end
+  if decided_on(run, r) then return false end
   post_control(run, r, a)
   return true
 end
@@ -399,6 +410,7 @@ local function verdict(t, status, kind, message, stopped)
     evidence = {stopped = stopped or t.state ~= 'claimed' and t.state ~= 'waiting'}}})
 end
 
+local RIPE = false                         -- the last of some tasks ended here that something waits for
 local function close(id, t, status, completion)
   let_go(id, t)
   if t.state ~= 'claimed' then redis.call('ZREM', WAIT, id) end
@@ -427,6 +439,16 @@ local function close(id, t, status, completion)
   end
   if t.version then redis.call('HINCRBY', OUTCOMES, t.cap .. '|' .. t.version .. '|' .. status, 1) end
   bump(id, t, status, 'task.completed', completion, true)
+  for _, name in ipairs(t.wk or {}) do
+    local left = tonumber(redis.call('HGET', TURNS, '#' .. name) or '0') - 1
+    if left > 0 then
+      redis.call('HSET', TURNS, '#' .. name, n2s(left))
+    elseif left == 0 then            -- below: nothing waits by this name any more
+      redis.call('HDEL', TURNS, '#' .. name)
+      redis.call('HSET', TURNS, '#', LOGGED)
+      RIPE = true
+    end
+  end
 end
 
 -- A version failed by its own doing: how many times it has, and for each of the latest how many tasks had succeeded until then.
@@ -447,8 +469,35 @@ end
 -- What an entered task came to is written on its run's board: reported() looks at what its worker says of that, enter() writes.
 -- They are in _results, which is not there where no such task can end.
 local reported, enter
--- Ends a task: result, dependants and, when it was the last open one of the run, what comes next. failure: as told() gives it;
--- a verdict says it itself.
+-- Stops everything open in a run. Claimed tasks are told through their heartbeat, unless force: then they end now and
+-- their workers find themselves fenced.
+local function stop_run(run, r, force)
+  local late = r.want == 'timed_out'
+  local status, word = late and r.want or 'cancelled', late and r.word or 'cancelled'
+  for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
+    local t = get(id)
+    if t and not terminal(t) then
+      if t.state == 'claimed' and not deciding(t) and not force then
+        t.cxl = 1
+        redis.call('HSET', TASKS, id, cjson.encode(t))
+      else
+        close(id, t, status, verdict(t, status, word, r.why))
+      end
+    end
+  end
+  if redis.call('SCARD', OPEN) == 0 then ended_without_answer(run, r, r.want, r.word, r.why) end
+end
+-- A decision failed beside other work: nobody waits for what that comes to. It is stopped, and the run ends with the last of it.
+local function give_up(run, r, status, failure)
+  local left = deadline(r)
+  r.state, r.want, r.word, r.why = 'cancelling', status, failure.type, failure.message
+  r.pz, r.pu = nil, nil
+  redis.call('ZADD', DUE, n2s(math.min(left, MS + GRACE)), 'r:' .. run)
+  bump_run(run, r, 'run.cancelling', cjson.encode({reason = r.why}))
+  stop_run(run, r, false)
+end
+-- Ends a task: result, dependants and, when it was the last open one of the run, or of those that something waits for, what comes
+-- next. failure: as told() gives it; a verdict says it itself.
 local function finish(id, t, status, completion, failure)
   local last = t
   local todo = {{id, t, status, completion}}
@@ -498,19 +547,28 @@ local function finish(id, t, status, completion, failure)
   if a then
     r = r or get_run(t.run)
     local asked = a.beside or t.bid and a.w > 0 and a.bids == BIDDERS - 1  -- some were not asked for want of room
-    if r and active(r) and attend(t.run, r, a, asked) then return end
+    if r and active(r) and attend(t.run, r, a, asked) and not RIPE then return end
   end
-  if redis.call('SCARD', OPEN) > 0 then return end
+  if RIPE then
+    r = r or get_run(t.run)
+    if r and active(r) and not decided_on(t.run, r) then post_step(t.run, r) end
+  end
+  local open = redis.call('SCARD', OPEN)
+  if open > 0 and t.kind ~= 'step' then return end
   r = r or get_run(t.run)
   if not r then return end
   if r.state == 'cancelling' then
-    ended_without_answer(t.run, r, r.want, r.word, r.why)
+    if open == 0 then ended_without_answer(t.run, r, r.want, r.word, r.why) end
   elseif active(r) then
     if deciding(last) then
       failure = failure or {type = 'handler_error', message = 'the step ended without a reason'}
       -- Only commit and agenda_decide end these well, so one that merely says so has decided nothing.
       if status == 'succeeded' then status = 'failed' end
-      ended_without_answer(t.run, r, status, failure.type, failure.message)
+      if open > 0 then
+        give_up(t.run, r, status, failure)
+      else
+        ended_without_answer(t.run, r, status, failure.type, failure.message)
+      end
     elseif r.call then
       if failure then
         ended_without_answer(t.run, r, status, failure.type, failure.message, failure.short)
@@ -568,23 +626,6 @@ local function again_or_end(id, t, status, completion, failure, delay, why, by)
     if failure then failure.message = failure.message .. stop .. word end
   end
   finish(id, t, status, completion, failure)
-end
-
--- Stops everything open in a run. Claimed tasks are told through their heartbeat, unless force: then they end now and
--- their workers find themselves fenced.
-local function stop_run(run, r, force)
-  for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
-    local t = get(id)
-    if t and not terminal(t) then
-      if t.state == 'claimed' and not deciding(t) and not force then
-        t.cxl = 1
-        redis.call('HSET', TASKS, id, cjson.encode(t))
-      else
-        close(id, t, r.want, verdict(t, r.want, r.word, r.why))
-      end
-    end
-  end
-  if redis.call('SCARD', OPEN) == 0 then ended_without_answer(run, r, r.want, r.word, r.why) end
 end
 
 -- The task behind a fence, or the refusal to reply. Call before the first write.

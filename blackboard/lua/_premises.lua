@@ -1,6 +1,5 @@
 -- Behind _board and what names HEADS and LINKS: tasks that were made from entries, by decisions that a model planned, and are
 -- pointless once one of these, or what one of these is derived from, was retracted, amended or contradicted.
-local GRACE = 15000                        -- ms that a running attempt is given to stop
 local FOLLOWED = 256                       -- entries that are followed along derived_from, the nearest first
 
 -- An entry and what is derived from it, from what is, and so on, as a set.

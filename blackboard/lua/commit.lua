@@ -1,8 +1,10 @@
 -- own: step task, fence, round.planned data, final status ('' goes on), run.completed data, number of tasks, then spec and
 -- input of each; of a spec with entries it was made from, seen is the position at which they were read. Then, where the run waits
 -- for something to be written: until when (ms), and how many facts about entries the decision knew; '-' where the open requests are
--- to be looked at while the tasks go on, as they are where it waits, '' where not. Conversation, plan, tasks,
--- barrier and events of one arbiter decision: one step.
+-- to be looked at while the tasks go on, as they are where it waits, '' where not. Then what is held back waits for, as JSON ('' where
+-- nobody says): seen (position at which the decision read the log), on (names, each with ids of tasks that were posted before; what
+-- is posted here says its names itself) and off (names that nothing waits by any more). Conversation, plan, tasks, barrier and
+-- events of one arbiter decision: one step.
 local id = ARGV[A]
 local t, no, other = held(id, ARGV[A + 1])
 if not t then
@@ -11,6 +13,7 @@ if not t then
 end
 local r = get_run(t.run)
 if not r or not active(r) then return refuse('FENCED', 'run ' .. t.run .. ' is no longer going on') end
+if ARGV[A + 3] ~= '' and redis.call('SCARD', OPEN) > 1 then return refuse('OPEN', 'other work of run ' .. t.run .. ' goes on') end
 local n = tonumber(ARGV[A + 5])
 local specs = {}
 for i = 1, n do
@@ -47,8 +50,31 @@ for _, s in ipairs(specs) do
   local why = s.made and s.seen and lost_since(s.made, s.seen)
   if why then forsake(s.id, get(s.id), why) end
 end
+-- What ended since the decision read the log, and what waits for nothing that is still open, is due at once.
+local said = ARGV[A + 7 + 2 * n] or ''
+said = said ~= '' and cjson.decode(said) or {seen = '', on = {}, off = {}}
+for _, name in ipairs(said.off) do redis.call('HDEL', TURNS, '#' .. name) end
+local ended = redis.call('HGET', TURNS, '#')
+local ripe = ended and place(ended) > said.seen
+for _, one in ipairs(said.on) do
+  local name = one[1]
+  for i = 2, #one do
+    local x = get(one[i])
+    if x and not terminal(x) then
+      x.wk = x.wk or {}
+      x.wk[#x.wk + 1] = name
+      redis.call('HSET', TASKS, one[i], cjson.encode(x))
+      redis.call('HINCRBY', TURNS, '#' .. name, 1)
+    end
+  end
+  if redis.call('HEXISTS', TURNS, '#' .. name) == 0 then ripe = true end
+end
+if ripe then redis.call('HSET', TURNS, '#', LOGGED) elseif ended then redis.call('HDEL', TURNS, '#') end
 local a, waits = agenda_of(), ARGV[A + 6 + 2 * n] or ''
-if not (a and attend(t.run, r, a, n > 0 and a.rq and waits ~= '')) and n == 0 then
+local attended = a and attend(t.run, r, a, a.beside or n > 0 and a.rq and waits ~= '')
+if ripe and redis.call('SCARD', OPEN) > 0 then
+  post_step(t.run, r)
+elseif not attended and redis.call('SCARD', OPEN) == 0 then
   local till, facts = string.match(waits, '^(%d+) (%d+)$')
   if a and till and a.f <= tonumber(facts) then
     post_control(t.run, r, a, math.max(0, tonumber(till) - MS))

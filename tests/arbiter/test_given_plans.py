@@ -144,14 +144,3 @@ async def test_another_process_without_a_model_ends_what_one_began(redis_server:
     async with Arbiter(redis_server.url, roles=("arbiter", "wrapper"), **where) as second:
         result = await second.result(run, timeout=60)
     assert result.answer == '{"little": "little"}'
-
-
-async def test_without_a_model_plans_are_carried_out_and_words_fail_with_what_to_do(
-    redis_server: RedisServer, board_name: str
-) -> None:
-    async with Arbiter(redis_server.url, "none", board=board_name, capabilities=CAPABILITIES) as a:
-        planned = await a.run("Halve.", plan=[step("one", "half", {"n": 4})], limits=Limits(money=1), timeout=60)
-        asked = await a.run("Halve 4.", timeout=60)
-    assert (planned.status, planned.answer) == ("succeeded", '{"n": 2}')
-    assert (asked.status, asked.error.type) == ("failed", "model_error")
-    assert "This process has no model" in asked.error.message

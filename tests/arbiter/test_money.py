@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,23 @@ import http_site
 import pytest
 from arbiter_support import arbiter, call
 
-from arbiter import Arbiter, BadInput, Call, CapabilityLimits, Grants, Limits, Manifest, Price, Prices, ScriptedModel
+from arbiter import (
+    AgendaTerms,
+    Arbiter,
+    BadInput,
+    Budget,
+    Call,
+    CapabilityLimits,
+    Grants,
+    Inquiry,
+    Limits,
+    Manifest,
+    Posting,
+    Price,
+    Prices,
+    ScriptedModel,
+    Trigger,
+)
 from arbiter.cli import main
 from arbiter.fabrications import FABRICATOR_LANE
 from blackboard.budgets import Budgets
@@ -157,3 +174,28 @@ def test_limits_without_money_are_written_as_they_were_before_there_was_any() ->
     """Manifests are known by the hash of their text, and processes of an earlier version read the limits of calls."""
     assert "money" not in Limits().model_dump() | CapabilityLimits().model_dump()
     assert Limits(money=0).model_dump()["money"] == CapabilityLimits(money=0).model_dump()["money"] == 0
+
+
+@pytest.mark.parametrize("of_the", ["run", "tenant"])
+async def test_an_agenda_picks_nothing_more_once_what_it_may_spend_is_used_up(
+    redis_server: RedisServer, of_the: str
+) -> None:
+    budgets = [Budget(level="tenant:default", money=30_000)] if of_the == "tenant" else []
+    async with arbiter(redis_server.url, [], model=small(["hello"] * 9), prices=DEAR, budgets=budgets) as (a, model):
+        manifest = Manifest(
+            name="greeter", description="greets", input_schema=ANY, grants=Grants(model=True),
+            triggers=(Trigger(topic="guests.*"),),
+        )  # fmt: skip
+        await a.registry.register(
+            manifest, source=ASKS.replace("handler(text)", "handler(entry)").replace("(text)", "('x')")
+        )
+        guests = Inquiry([Posting(f"guests.{n}", n) for n in range(8)], agenda=AgendaTerms(concurrency=1))
+        result = await a.run(guests, limits=Limits(money=30_000 if of_the == "run" else None), timeout=60)
+        states = Counter(task.state for task in result.state.work)
+        rest = Counter(one.state for one in await a.agenda(result.run_id).activations())
+    assert (result.status, result.error.type) == ("failed", "limit")
+    level = "tenant:default" if of_the == "tenant" else f"run:{result.run_id}"
+    assert f"Nothing more was picked: the budget of {level} has no room any more" in result.error.message
+    assert states == {"succeeded": len(model.calls), "failed": 1}, "one finds out, and the others are not tried"
+    assert rest == {"picked": len(model.calls) + 1, "obviated": 7 - len(model.calls)}
+    assert 0 < len(model.calls) < 7

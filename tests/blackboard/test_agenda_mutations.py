@@ -211,12 +211,12 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ),
     (
         "control beside a decision",
-        ("_board", "if step and not terminal(step) then return false end", ""),
+        ("_board", "if decided_on(run, r) then return false end", ""),
         no_control_task_beside_a_decision,
     ),
     (
         "a decision without control",
-        ("commit", "not (a and attend(t.run, r, a, n > 0 and a.rq and waits ~= '')) and n == 0", "n == 0"),
+        ("commit", "elseif not attended and redis.call('SCARD', OPEN) == 0 then", "elseif n == 0 then"),
         no_control_task_beside_a_decision,
     ),
     (
@@ -226,7 +226,7 @@ MUTATIONS: list[tuple[str, Mutation, Check]] = [
     ),
     (
         "nobody looks when there is room",
-        ("_board", "if r and active(r) and attend(t.run, r, a, asked) then return end", ""),
+        ("_board", "if r and active(r) and attend(t.run, r, a, asked) and not RIPE then return end", ""),
         room_is_given_back,
     ),
     (

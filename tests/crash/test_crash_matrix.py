@@ -58,6 +58,10 @@ SELECTED = {
     "bids/arbiter:entry_amend:1:after": 2,
     "bids/sweeper:wake:1:lost": 1,
     "bids/arbiter:agenda_decide:4:after": 2,
+    "plans/arbiter:commit:2:after": 2,
+    "plans/arbiter:commit:3:before": 2,
+    "plans/wrapper:complete:1:after": 2,
+    "plans/wrapper:complete:3:late": 1,
 }
 """Cases and how many processes each needs, one after the other."""
 ROOT = Path(__file__).parents[2]

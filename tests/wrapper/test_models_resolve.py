@@ -267,17 +267,3 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
         "assert callable(converse) and callable(resolve)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-async def test_none_is_a_model_that_answers_nothing_and_says_what_to_do():
-    model = resolve("none")
-    assert describe(model) == "none (no model)"
-    with pytest.raises(ModelUnavailable, match="This process has no model"):
-        await converse(model, ASK)
-    with pytest.raises(BadInput, match="Write none alone"):
-        resolve("none:x")
-
-
-def test_without_credentials_a_plan_that_is_given_has_a_way_all_the_same():
-    with pytest.raises(ModelUnavailable, match="`none` will do for calls and for plans that are given"):
-        resolve(None)

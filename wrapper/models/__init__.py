@@ -9,7 +9,6 @@ or an error that says whether trying later makes sense (``as_failure``: as the f
 ``quoting``     how is data put into a prompt, so that it cannot be taken for instructions?
 ``scripted``    :class:`ScriptedModel`, for tests and demonstrations (``script``: its format, ``template``: its answers)
 ``recorded``    :class:`RecordedModel`, record and replay
-``absent``      no model, said outright
 
 Strands and boto3 take half a second to import: the two model classes load on first use, and nothing else here needs
 them before it is called.

@@ -14,13 +14,10 @@ from blackboard.errors import BadInput, MissingExtra, ModelUnavailable
 if TYPE_CHECKING:
     from strands.models import Model
 
-FORMS = ("bedrock:ID", "anthropic:ID", "openai:ID", "ollama:ID[@host]", "scripted:FILE", "recorded:FILE", "none")
+FORMS = ("bedrock:ID", "anthropic:ID", "openai:ID", "ollama:ID[@host]", "scripted:FILE", "recorded:FILE")
 """The forms of a model string."""
 _USE = f"Use {', '.join(FORMS)} or a Strands Model object."
-_DEFAULT = (
-    "No model was named, so this is the default. Name another with model=, --model or ARBITER_MODEL; "
-    "`none` will do for calls and for plans that are given."
-)
+_DEFAULT = "No model was named, so it was the default: name another with model=, --model or ARBITER_MODEL."
 
 _LARGEST_REPLY_TOKENS = 8192
 """Anthropic's interface demands a bound; this one leaves room for a generated module."""
@@ -46,7 +43,7 @@ def resolve(spec: str | Model | None = None, **options: Any) -> Model:
 
     Args:
         spec: one of :data:`FORMS`, or a Strands model, which is returned as it is. None means the environment variable
-            ARBITER_MODEL, or ``bedrock``. ``none`` is a model that refuses to answer.
+            ARBITER_MODEL, or ``bedrock``.
         options: passed to the model: configuration such as ``max_tokens`` and ``temperature``; for bedrock also
             ``region_name``, ``endpoint_url``, ``api_key`` and ``read_timeout_seconds``; for anthropic and openai
             ``client_args``; for scripted those of ``ScriptedModel``; for recorded ``record=<model or string>`` to
@@ -70,7 +67,7 @@ def resolve(spec: str | Model | None = None, **options: Any) -> Model:
     build = _BUILDERS.get(provider)
     if build is None:
         raise BadInput("model", spec, _USE + _suggestion(spec, provider, name))
-    if not name and provider not in ("bedrock", "none"):
+    if not name and provider != "bedrock":
         form = next(form for form in FORMS if form.startswith(provider))
         raise BadInput("model", spec, f"Write {form}.")
     return build(name, options)
@@ -183,14 +180,6 @@ def _about_model(provider: str, name: str, error: BadInput) -> BadInput:
     return BadInput("model", f"{provider}:{name}", place + error.remedy)
 
 
-def _none(name: str, options: dict[str, Any]) -> Model:
-    from wrapper.models.absent import NoModel
-
-    if name or options:
-        raise BadInput("model", f"none:{name}", "Write none alone, without options.")
-    return NoModel()
-
-
 _BUILDERS: Mapping[str, Callable[[str, dict[str, Any]], Model]] = {
     "bedrock": _bedrock,
     "anthropic": _anthropic,
@@ -198,5 +187,4 @@ _BUILDERS: Mapping[str, Callable[[str, dict[str, Any]], Model]] = {
     "ollama": _ollama,
     "scripted": _scripted,
     "recorded": _recorded,
-    "none": _none,
 }
