@@ -55,6 +55,8 @@ class Found(NamedTuple):
 
     label: str
     durability: Literal["unknown", "replicated"]
+    node_timeout_ms: float | None
+    """After what silence a cluster takes a node for dead; many services do not tell."""
 
 
 async def probe(clients: _Connecting, address: Address, connect_seconds: float) -> Found:
@@ -66,20 +68,22 @@ async def probe(clients: _Connecting, address: Address, connect_seconds: float) 
         connect_seconds: how long an unreachable server is tried.
 
     Returns:
-        The server's name and version for people, such as ``redis 7.0.15``, and whether every write reaches a replica
-        and a disk: ``unknown`` or ``replicated``.
+        The server's name and version for people, such as ``redis 7.0.15``, whether every write reaches a replica and a
+        disk: ``unknown`` or ``replicated``, and of a cluster when it notices a dead node.
 
     Raises:
         EngineUnavailable: unreachable, refused, too old, or not a server a board can live on.
     """
+    cluster = address.scheme.endswith("+cluster")
     client = clients.asynchronous(max(0.05, min(connect_seconds, 5.0)), blocking=True)
     try:
         await _connect(client, address, connect_seconds)
-        each = await _facts_of_all(client) if address.scheme.endswith("+cluster") else [await _facts(client)]
+        each = await _facts_of_all(client) if cluster else [await _facts(client)]
+        node_timeout_ms = await _node_timeout(client) if cluster else None
     finally:
         await client.aclose()
     found = [_judge(facts, address) for facts in each]
-    return Found(found[0], "replicated" if each and all(map(_replicated, each)) else "unknown")
+    return Found(found[0], "replicated" if each and all(map(_replicated, each)) else "unknown", node_timeout_ms)
 
 
 def _replicated(facts: dict[str, str]) -> bool:
@@ -168,6 +172,13 @@ async def _facts_of_all(client: redis.asyncio.Redis) -> list[dict[str, str]]:
         return [{}]
     one = "redis_version" in told
     return [{str(k): str(v) for k, v in info.items()} for info in ([told] if one else told.values())]
+
+
+async def _node_timeout(client: redis.asyncio.Redis) -> float | None:
+    try:
+        return float((await cast(Any, client).config_get("cluster-node-timeout"))["cluster-node-timeout"])
+    except (redis.RedisError, KeyError, TypeError, ValueError):
+        return None
 
 
 async def _facts(client: redis.asyncio.Redis) -> dict[str, str]:

@@ -27,6 +27,7 @@ import redis.cluster
 import redis.connection
 import redis.retry
 import redis.sentinel
+from redis._parsers import AsyncCommandsParser
 from redis.asyncio.cluster import PipelineCommand
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisClusterException, ResponseError
@@ -40,7 +41,7 @@ _AT_ONCE = 64
 """Calls to one node at a time; further ones wait."""
 _MANY = 100_000
 
-_NODE_TIMEOUT_MS = 15_000
+NODE_TIMEOUT_MS = 15_000
 """``cluster-node-timeout`` of a cluster that does not tell its own: the server's default."""
 _DOWN_AFTER_MS = 30_000
 """``down-after-milliseconds`` of Sentinels that do not tell: their default."""
@@ -51,12 +52,30 @@ def patience(detection_ms: float) -> float:
     return max(RETRY_SECONDS, 2 * detection_ms / 1000 + 5)
 
 
+class _Commands(AsyncCommandsParser):
+    """Where each command has its keys: asked once for all clients of a cluster, as it takes longer than to connect."""
+
+    def __init__(self, known: dict[str, Any]) -> None:
+        super().__init__()
+        self.commands = known
+
+    async def initialize(self, node: Any = None) -> None:
+        if node is not None and self.commands:
+            self.node = node
+            return
+        known = self.commands
+        await super().initialize(node)
+        known.update(self.commands)
+        self.commands = known
+
+
 class _AsyncCluster(redis.asyncio.RedisCluster):
     patience_seconds = RETRY_SECONDS
 
-    def __init__(self, at_once: int, **options: Any) -> None:
+    def __init__(self, at_once: int, commands: dict[str, Any], **options: Any) -> None:
         cast(Any, super()).__init__(**options)
         known = cast(Any, self)
+        known.commands_parser = _Commands(commands)
         kind = steady(known.connection_kwargs["connection_class"])
         known.connection_kwargs["connection_class"] = kind
         for node in known.nodes_manager.startup_nodes.values():
@@ -120,11 +139,13 @@ class ClusterClients:
     def __init__(self, address: Address) -> None:
         self._hosts = address.hosts
         self._given = _options(address)
+        self._commands: dict[str, Any] = {}
         self.patience_seconds = RETRY_SECONDS
 
     def asynchronous(self, timeout_seconds: float, *, blocking: bool) -> redis.asyncio.Redis:
         client = _AsyncCluster(
             _MANY if blocking else _AT_ONCE,
+            self._commands,
             startup_nodes=[redis.asyncio.cluster.ClusterNode(host, port) for host, port in self._hosts],
             retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
             max_connections=_MANY,
@@ -151,17 +172,6 @@ class ClusterClients:
             raise _translated(error) from error
         client.patience_seconds = self.patience_seconds
         return cast(redis.Redis, client)
-
-    async def learn(self) -> None:
-        """Ask how long this cluster takes to notice a dead node; many services do not tell."""
-        client: Any = self.asynchronous(5.0, blocking=True)
-        try:
-            told = await client.config_get("cluster-node-timeout")
-            self.patience_seconds = patience(float(told["cluster-node-timeout"]))
-        except (redis.RedisError, KeyError, TypeError, ValueError):
-            self.patience_seconds = patience(_NODE_TIMEOUT_MS)
-        finally:
-            await client.aclose()
 
 
 class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):

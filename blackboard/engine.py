@@ -203,12 +203,15 @@ async def _open_several(address: _address.Address, connect_seconds: float) -> En
     from blackboard import _several
 
     clients = _several.clients_of(address)
-    try:
-        await clients.learn()
-    except NotThisKind as error:
-        raise EngineUnavailable(f"{address.masked}: {error}") from error
-    found = await probe(clients, address, connect_seconds)
     cluster = isinstance(clients, _several.ClusterClients)
+    if not cluster:
+        try:
+            await clients.learn()
+        except NotThisKind as error:
+            raise EngineUnavailable(f"{address.masked}: {error}") from error
+    found = await probe(clients, address, connect_seconds)
+    if cluster:
+        clients.patience_seconds = _several.patience(found.node_timeout_ms or _several.NODE_TIMEOUT_MS)
     return Engine(
         url=address.masked,
         durability=found.durability,

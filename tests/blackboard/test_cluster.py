@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -152,6 +153,35 @@ async def test_more_calls_at_once_than_a_node_takes_connections_all_succeed(redi
         assert sorted(found) == list(range(1, 401))
     finally:
         await engine.close()
+
+
+async def test_a_cluster_is_asked_once_where_its_commands_have_keys_and_when_it_notices_a_death(
+    redis_cluster: RedisCluster,
+) -> None:
+    def each(*words: str) -> list[str]:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(node.client()) for node in redis_cluster.nodes]
+            return [str(client.execute_command(*words)) for client in clients]
+
+    def asked() -> int:
+        told = "".join(each("INFO", "commandstats"))
+        return sum(map(int, re.findall(r"'cmdstat_command': {'calls': (\d+)", told)))
+
+    each("CONFIG", "SET", "cluster-node-timeout", "20000")
+    engine = None
+    try:
+        before = asked()
+        engine = await open_engine(redis_cluster.url)
+        assert engine.patience_seconds == 45
+        clients = engine.client(), engine.blocking_client(1.0)
+        assert [await client.get("{x}never") for client in clients] == [None, None]
+        assert asked() == before + 1
+        # The keys of this command are not where they always are: each client asks on a connection of its own.
+        assert [await client.xread({"{x}log": "0"}) for client in clients] == [[], []]
+    finally:
+        each("CONFIG", "SET", "cluster-node-timeout", "5000")
+        if engine is not None:
+            await engine.close()
 
 
 async def test_a_wrong_kind_of_url_is_answered_with_the_right_one(
