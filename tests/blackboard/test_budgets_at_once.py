@@ -32,6 +32,7 @@ async def _spend(pots: Budgets, name: str, amount: int, spent: list[int]) -> Non
     await pots.settle(hold, Amounts(tokens=actual))
 
 
+@pytest.mark.engines("redis", "cluster", "valkey")
 async def test_g8_a_thousand_concurrent_spenders_overshoot_by_nothing(board: Board) -> None:
     pots, spent = Budgets(board), list[int]()
     await pots.set(Budget(level="board", tokens=2000))

@@ -217,7 +217,7 @@ async def test_a_search_goes_on_where_the_page_before_ended(notes: Entries) -> N
             assert len(pages) == len(set(pages))
 
 
-@pytest.mark.engines("redis", "memory", "cluster")
+@pytest.mark.engines("redis", "cluster")
 async def test_a_thousand_entries_that_do_not_fit_are_passed_over(notes: Entries) -> None:
     written = [f"x.{n}.no" for n in range(570)] + [f"x.all.39.{n}" for n in range(130)]
     written += [f"x.{'all' if n % 3 else 'all-b'}.{n}" for n in range(400)]

@@ -232,7 +232,7 @@ async def test_it_is_on_record_before_it_begins_and_without_the_name(
     assert len((await Audit(play.board).list("kind=entries.erased")).entries) == 1
 
 
-@pytest.mark.engines("redis", "memory")
+@pytest.mark.engines("redis")
 @pytest.mark.parametrize("replied", [False, True])
 @pytest.mark.parametrize("dies_at", range(5))
 async def test_a_process_that_dies_anywhere_leaves_what_the_next_one_finishes(
@@ -260,6 +260,7 @@ async def test_a_process_that_dies_anywhere_leaves_what_the_next_one_finishes(
     assert len((await notes.query("x", limit=1000)).entries) == 210
 
 
+@pytest.mark.engines("redis", "cluster")
 async def test_two_that_erase_at_once_erase_both(play: Play, notes: Entries, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(250):
         await notes.post("x", number, author=ANN if number % 2 else Author(kind="person", name="bob"))

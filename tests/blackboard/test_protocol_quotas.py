@@ -182,6 +182,7 @@ async def test_g12_a_tenant_at_its_quota_does_not_keep_the_others_from_theirs(pl
     assert Counter(claim.tenant for claim in await drawn(play, 8)) == {"busy": 1, "free": 7}
 
 
+@pytest.mark.engines("redis", "cluster", "valkey")
 async def test_g12_a_hundred_tenants_at_their_quota_hide_nobody(play: Play, quotas: Quotas) -> None:
     for i in range(100):
         await quotas.set(Quota(subject=f"tenant:a{i:02}", at_once=each(play, 1)))
@@ -210,6 +211,7 @@ async def test_a_quota_set_while_work_goes_on_counts_it(play: Play, quotas: Quot
     assert await quotas.report() == []
 
 
+@pytest.mark.engines("redis", "memory")
 @pytest.mark.parametrize("seed", range(4))
 async def test_g12_any_history_keeps_every_quota_and_every_count(play: Play, quotas: Quotas, seed: int) -> None:
     chance = random.Random(seed)

@@ -142,6 +142,7 @@ async def test_a_decision_without_tasks_goes_straight_to_the_next_round(play: Pl
     assert step.round == 2
 
 
+@pytest.mark.engines("redis")
 @pytest.mark.parametrize(
     "tasks",
     [

@@ -128,6 +128,7 @@ async def test_g4_first_calls_racing_have_one_effect(play: Play, ending: str) ->
     assert (await play.kinds(run, "task.posted")).count("task.posted /s2") == ending.startswith("complete")
 
 
+@pytest.mark.engines("redis", "memory", "valkey")
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("lost_by", ["lease", "release", "deadline", "run_deadline", "cancel", "completed"])
 async def test_g4_the_holder_of_an_old_claim_changes_nothing(play: Play, ending: str, lost_by: str) -> None:

@@ -151,6 +151,7 @@ async def test_kept_runs_at_the_old_end_do_not_hide_what_may_go(play: Play, monk
     assert len(await listed(play)) == 5
 
 
+@pytest.mark.engines("redis", "cluster")
 async def test_a_removal_that_is_cut_short_leaves_the_run_whole_for_readers_and_is_taken_up(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +184,7 @@ async def test_a_removal_that_is_cut_short_leaves_the_run_whole_for_readers_and_
     assert run not in str({k: v for k, v in (await play.snapshot()).items() if not k.startswith(("ev", "w:", "b:"))})
 
 
+@pytest.mark.engines("redis", "cluster")
 async def test_removals_at_once_and_again_are_one_removal(play: Play) -> None:
     run, other = await finished(play, tasks=250), await finished(play)
     await asyncio.gather(*(retire(play.board, run) for _ in range(5)))

@@ -123,6 +123,7 @@ async def tell(play: Play, run: str, count: int = 1) -> None:
         await client.xadd(play.shard.feed, fields)
 
 
+@pytest.mark.engines("redis", "cluster", "valkey")
 async def test_only_so_much_waits_for_a_consumer_while_others_pass(play: Play) -> None:
     async with play.board.subscribe("s") as slow, play.board.subscribe("s") as quick:
         await tell(play, "r1")

@@ -221,6 +221,7 @@ async def test_an_attempt_that_was_superseded_triggers_nothing(play: Play) -> No
     assert await made(play, run) == []
 
 
+@pytest.mark.engines("redis", "cluster", "valkey")
 async def test_one_entry_with_ten_thousand_triggers_makes_them_all_a_part_at_a_time(play: Play) -> None:
     run, notes = await driven(play)
     every = [one for n in range(1200) for one in declared(f"c{n:04}", Trigger(topic="a"))]
