@@ -227,24 +227,30 @@ class Executor:
 
     # ---- functions of the embedding program ------------------------------------------------------------------------
 
-    async def _in_process(self, attempt: Attempt, version: Version, given: dict[str, JsonValue]) -> Completion | None:
-        claim, manifest = attempt.claim, version.manifest
+    async def _function(self, claim: Claim, version: Version) -> Capability[..., Any] | Completion:
+        """What this program has of a version, renewed where it can be; or the end of an attempt at what it does not have."""
+        manifest = version.manifest
         capability = self._functions.get(manifest.name)
-        fits = capability is not None and capability.manifest.content_hash() == version.sha
-        if not fits and self._renew is not None:
+        if self._renew is not None and (capability is None or capability.manifest.content_hash() != version.sha):
             try:
                 await self._renew(manifest)
             except PeerUnavailable as error:
                 return claim.completion(Status.FAILED, error=_raised(error, True, None), version=version.sha)
             capability = self._functions.get(manifest.name)
-            fits = capability is not None and capability.manifest.content_hash() == version.sha
         if capability is None:
             return _failed(
                 claim, "unknown_capability", f"This program does not have the {manifest.kind} {manifest.name}."
             )
-        if not fits:
+        if capability.manifest.content_hash() != version.sha:
             message = f"This program has another version of {manifest.name} than the run is pinned to; start a new run."
             return _failed(claim, "hash_mismatch", message, version)
+        return capability
+
+    async def _in_process(self, attempt: Attempt, version: Version, given: dict[str, JsonValue]) -> Completion | None:
+        claim, manifest = attempt.claim, version.manifest
+        capability = await self._function(claim, version)
+        if isinstance(capability, Completion):
+            return capability
         seconds = min(claim.attempt_seconds, manifest.limits.attempt_seconds)
         entries = Entries(attempt.board, f"run:{claim.run_id}", checker=schema, meaning=self._registry.meaning)
         broker = FunctionBroker(manifest, entries, claim, merged(claim.taint, capability.sources))

@@ -40,39 +40,11 @@ def matching(arguments: argparse.Namespace) -> int:
     dense = _dense(name) if name else None
     reports: list[evaluation.Report] = []
     for corpus in corpora.read(Path(arguments.folder)):
-        for said in corpus.odd:
-            output.note(f"{corpus.name}: {said}")
-        later: dict[str, corpora.Corpus] = {}
-        matchers: dict[str, Matcher] = {_WORDS: LexicalMatcher()}
-        small: list[Callable[[], Matcher]] = [LexicalMatcher]
-        fusions = {"RRF": (_WORDS, _BM25)}
-        if arguments.served:
-            corpus, later[_SERVED] = corpora.learned(corpus, arguments.served, arguments.seed)
-            matchers[_SERVED] = LexicalMatcher()
-        if corpus.examples:
-            later[_WRITTEN] = corpus.illustrated()
-            matchers[_WRITTEN] = LexicalMatcher()
-        if dense is not None:
-            matchers |= dense()
-            small.append(lambda dense=dense: dense()[_BOTH])
-            fusions["RRF of dense"] = (_MEANINGS, _BM25)
-            if arguments.served:
-                later[f"{_BOTH}, served"] = later[_SERVED]
-                matchers[f"{_BOTH}, served"] = dense()[_BOTH]
-            if corpus.examples:
-                later[f"{_BOTH}, with examples"] = later[_WRITTEN]
-                matchers[f"{_BOTH}, with examples"] = dense()[_BOTH]
-        say = _progress()
-        report = evaluation.evaluate(
-            corpus, matchers, limit=arguments.limit, seed=arguments.seed, say=say, calibration=model,
-            fusions=fusions, small=small if arguments.refit else (), later=later, fitted=(_WORDS, _BOTH),
-        )  # fmt: skip
-        say("")
-        reports.append(report)
+        reports.append(_measured(corpus, arguments, model, dense))
         if arguments.json:
-            output.line(report.record())
+            output.line(reports[-1].record())
         else:
-            _print(report)
+            _print(reports[-1])
     if arguments.refit:
         seen = [case for report in reports for case in report.cases]
         fitted = calibration.fit([case[:2] for case in seen], counts=[case.weight for case in seen])
@@ -83,6 +55,40 @@ def matching(arguments: argparse.Namespace) -> int:
         target.write_text(risk_coverage(curves), "utf-8")
         output.note(f"{target}: risk by coverage")
     return OK
+
+
+def _measured(
+    corpus: corpora.Corpus,
+    arguments: argparse.Namespace,
+    model: calibration.Calibration,
+    dense: Callable[[], dict[str, Matcher]] | None,
+) -> evaluation.Report:
+    """What the matchers come to on one corpus: each as it is, and after what was served or written for its capabilities."""
+    for said in corpus.odd:
+        output.note(f"{corpus.name}: {said}")
+    later: dict[str, corpora.Corpus] = {}
+    matchers: dict[str, Matcher] = {_WORDS: LexicalMatcher()}
+    small: list[Callable[[], Matcher]] = [LexicalMatcher]
+    fusions = {"RRF": (_WORDS, _BM25)}
+    if arguments.served:
+        corpus, later[_SERVED] = corpora.learned(corpus, arguments.served, arguments.seed)
+    if corpus.examples:
+        later[_WRITTEN] = corpus.illustrated()
+    matchers |= {name: LexicalMatcher() for name in later}
+    if dense is not None:
+        matchers |= dense()
+        small.append(lambda: dense()[_BOTH])
+        fusions["RRF of dense"] = (_MEANINGS, _BM25)
+        both = {name.replace(_WORDS, _BOTH, 1): grown for name, grown in later.items()}
+        matchers |= {name: dense()[_BOTH] for name in both}
+        later |= both
+    say = _progress()
+    report = evaluation.evaluate(
+        corpus, matchers, limit=arguments.limit, seed=arguments.seed, say=say, calibration=model,
+        fusions=fusions, small=small if arguments.refit else (), later=later, fitted=(_WORDS, _BOTH),
+    )  # fmt: skip
+    say("")
+    return report
 
 
 class _Kept:

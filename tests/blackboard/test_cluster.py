@@ -174,7 +174,7 @@ async def test_a_cluster_is_asked_once_where_its_commands_have_keys_and_when_it_
         engine = await open_engine(redis_cluster.url)
         assert engine.patience_seconds == 45
         clients = engine.client(), engine.blocking_client(1.0)
-        assert [await client.get("{x}n") for client in clients] == [None, None]
+        assert [await client.get("{x}never") for client in clients] == [None, None]
         assert asked() == before + 1
         # The keys of this command are not where they always are: each client asks on a connection of its own.
         assert [await client.xread({"{x}log": "0"}) for client in clients] == [[], []]

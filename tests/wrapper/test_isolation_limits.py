@@ -9,22 +9,33 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from backends import BACKENDS, needs_namespaces
 from pydantic import JsonValue
 
 from blackboard.types import Status
 from wrapper.isolation import BoxedIsolation, Job, JobLimits, Outcome, ProcessIsolation
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+"""The isolation stays for the whole module, as it does in a program: what one of its children did harms no other."""
+
 WALLED = BACKENDS[:2]
 
 
-@pytest.fixture(params=WALLED)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=WALLED)
 async def walled(request: pytest.FixtureRequest) -> AsyncIterator[ProcessIsolation]:
     async with request.param(preload_strands=False, parked=1) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", params=WALLED)
+async def fresh(request: pytest.FixtureRequest) -> AsyncIterator[ProcessIsolation]:
+    """One that has run nothing yet, for who counts."""
+    async with request.param(preload_strands=False, parked=1) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def boxed() -> AsyncIterator[ProcessIsolation]:
     async with BoxedIsolation(preload_strands=False, parked=1) as running:
         yield running
@@ -319,14 +330,14 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 
 async def test_hundreds_of_runs_leave_no_process_mount_file_or_descriptor(
-    walled: ProcessIsolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: ProcessIsolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     mounts = Path("/proc/self/mountinfo").read_text().count("\n")  # noqa: ASYNC240
-    assert (await call(walled, "def handler(): return 1")).value == 1
-    zygote = walled.zygote_pid
+    assert (await call(fresh, "def handler(): return 1")).value == 1
+    zygote = fresh.zygote_pid
     assert zygote is not None
     before = len(os.listdir("/proc/self/fd"))
     inside = len(os.listdir(f"/proc/{zygote}/fd"))
@@ -339,11 +350,11 @@ async def test_hundreds_of_runs_leave_no_process_mount_file_or_descriptor(
     ]
     values: list[JsonValue] = []
     for _ in range(20):
-        outcomes = await asyncio.gather(*(call(walled, source) for source in sources * 2))
+        outcomes = await asyncio.gather(*(call(fresh, source) for source in sources * 2))
         values += [each.value for each in outcomes]
     assert values.count(1) >= 40
-    assert walled.zygote_pid == zygote
-    await until(lambda: walled.parked == 1 and len(descendants(zygote)) == 1, "only the parked child")
+    assert fresh.zygote_pid == zygote
+    await until(lambda: fresh.parked == 1 and len(descendants(zygote)) == 1, "only the parked child")
     await until(lambda: len(os.listdir(f"/proc/{zygote}/fd")) <= inside + 2, "the zygote's descriptors")
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 4, "the host's descriptors")
     assert Path("/proc/self/mountinfo").read_text().count("\n") == mounts  # noqa: ASYNC240

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from backends import BACKENDS
 from pydantic import JsonValue
 
@@ -15,8 +16,11 @@ from blackboard.errors import BadInput
 from blackboard.types import Status
 from wrapper.isolation import Job, JobLimits, Outcome, ProcessIsolation
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+"""The isolation stays for the whole module, as it does in a program: what one of its children did harms no other."""
 
-@pytest.fixture(params=BACKENDS)
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=BACKENDS)
 async def isolation(request: pytest.FixtureRequest) -> AsyncIterator[ProcessIsolation]:
     async with request.param(preload_strands=False, parked=1) as running:
         yield running
