@@ -131,6 +131,9 @@ def test_a_plan_in_a_file_is_run_by_the_command(redis_server: RedisServer, tmp_p
     words += ["--model", "scripted:model.json"]
     done = command(*words, "--url", redis_server.url, "--board", board_name, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "[2, 42]\n"), done.stderr
+    loud = [word for word in words if word != "--quiet"]
+    done = command(*loud, "--url", redis_server.url, "--board", board_name, cwd=tmp_path)
+    assert any(line.endswith("round 1: post_plan") for line in done.stderr.splitlines()), done.stderr
     (tmp_path / "plan.json").write_text("{}")
     done = command(*words, "--url", redis_server.url, "--board", board_name, cwd=tmp_path)
     assert done.returncode == 2
