@@ -158,3 +158,8 @@ async def test_without_a_model_plans_are_carried_out_and_words_fail_with_what_to
     assert (planned.status, planned.answer) == ("succeeded", '{"n": 2}')
     assert (asked.status, asked.error.type) == ("failed", "model_error")
     assert "This process has no model" in asked.error.message
+
+
+def test_a_program_without_an_event_loop_has_a_plan_carried_out(redis_server: RedisServer, board_name: str) -> None:
+    a = Arbiter(redis_server.url, "none", board=board_name, capabilities=CAPABILITIES)
+    assert a.run_sync("Halve.", plan=[step("one", "half", {"n": 4})], timeout=60).answer == '{"n": 2}'
