@@ -37,6 +37,7 @@ from blackboard.types import Limits
 from registry import Capability, Matcher, Registry, Signer, schema
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
     from strands.models import Model
 
     from arbiter.aws.receiving import QueueState
@@ -396,6 +397,7 @@ class Arbiter(Client):
         tenant: str | None = None,
         limits: Limits | None = None,
         timeout: float | None = None,
+        plan: Sequence[Mapping[str, JsonValue]] = (),
     ) -> RunResult:
         """:meth:`run` for programs without an event loop; starts and closes everything around the one call.
 
@@ -405,7 +407,7 @@ class Arbiter(Client):
         async def once() -> RunResult:
             async with Arbiter(**self._options) as inner:
                 return await inner.run(
-                    request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, timeout=timeout
+                    request, idempotency_key=idempotency_key, tenant=tenant, limits=limits, timeout=timeout, plan=plan
                 )
 
         if not _in_a_loop():

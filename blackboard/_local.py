@@ -308,6 +308,8 @@ def _answers(socket: str) -> bool | None:
         return bool(client.ping())  # pyright: ignore[reportUnknownMemberType]
     except BusyLoadingError:
         return None
+    except redis.ResponseError:  # of a disk that is full
+        return True
     except redis.RedisError:
         return False
     finally:

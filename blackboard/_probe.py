@@ -16,6 +16,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidRespo
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from blackboard._address import Address
+from blackboard._script import unwritable
 from blackboard.errors import BadInput, EngineUnavailable
 
 CONNECT_SECONDS = 5.0
@@ -167,6 +168,10 @@ def _refusal(error: Exception, address: Address, seconds: float) -> Exception:
             return EngineUnavailable(f"What listens at {where} does not speak Redis. Check host and port.")
         case ResponseError() as cause if "out of range" in str(cause):
             return BadInput("url", where, f"The server has no such database ({cause}). Use database 0.")
+        case ResponseError() as cause if unwritable(cause):
+            return EngineUnavailable(
+                f"{where} cannot write to its disk, so it takes nothing. Make room where its data are, and call again."
+            )
         case ResponseError() as cause:
             return EngineUnavailable(f"{where} refused the connection: {cause}")
         case _:

@@ -78,6 +78,9 @@ _PASSING = re.compile(r"(?:^|-)(?:READONLY|NOREPLICAS|MASTERDOWN|LOADING|CLUSTER
 _FULL = re.compile(r"(?:^|-)OOM ")
 """A server without memory, where a script before Redis 7 met it."""
 
+_UNWRITABLE = re.compile(r"(?:^|-)MISCONF ")
+"""A server that cannot write to its disk: it refuses what changes anything, and PING."""
+
 RETRY_SECONDS = 15.0
 """How long a call is repeated before :class:`EngineUnavailable`; longer than a local restart or a failover of 5 s. A
 client whose servers take longer to fail over says so itself, as ``patience_seconds``."""
@@ -175,13 +178,23 @@ def typed(code: str, detail: str) -> ScriptRefused:
 
 
 def full(error: ResponseError) -> BoardFull | None:
-    """The typed error of a server that refused a script's first write for want of memory; None for any other error."""
+    """The typed error of a server that refused a script's first write for want of memory or disk; None for any other error."""
+    if unwritable(error):
+        return BoardFull(
+            "The server cannot write to its disk, so it takes nothing; nothing was written. Make room where its data are, and "
+            "call again."
+        )
     if not (isinstance(error, OutOfMemoryError) or _FULL.search(str(error))):
         return None
     return BoardFull(
         "The server has no memory left; nothing was written. Let old runs be archived or deleted, raise its maxmemory, "
         "or add servers, and call again."
     )
+
+
+def unwritable(error: ResponseError) -> bool:
+    """Whether a server refuses what changes anything because it cannot write to its disk."""
+    return bool(_UNWRITABLE.search(str(error)))
 
 
 def passing(error: BaseException) -> bool:
@@ -212,7 +225,7 @@ async def retrying(call: Callable[[], Awaitable[T]], *, seconds: float = RETRY_S
         return await call()
 
     try:
-        reply = await AsyncRetrying(**_patience(seconds - (time.monotonic() - began)))(attempt)
+        reply: T = await AsyncRetrying(**_patience(seconds - (time.monotonic() - began)))(attempt)
     except redis.RedisError as error:
         if not passing(error):
             raise

@@ -395,7 +395,7 @@ def _from_its_code(error: Exception, function: object) -> TracebackType | None:
     """The traceback from the function's file on: what leads there says nothing to its author. None if it was not there."""
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     at = error.__traceback__ if code is not None else None
-    while at is not None and at.tb_frame.f_code.co_filename != code.co_filename:
+    while at is not None and code is not None and at.tb_frame.f_code.co_filename != code.co_filename:
         at = at.tb_next
     return at
 

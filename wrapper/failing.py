@@ -26,7 +26,8 @@ class RetryLater(Exception):
     """
 
     def __init__(self, seconds: float = 0.0, reason: str = "") -> None:
-        if not isinstance(seconds, int | float) or not seconds >= 0:  # the first argument of most exceptions is a text
+        number = isinstance(seconds, int | float)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not number or not seconds >= 0:  # the first argument of most exceptions is a text
             remedy = "Give the number of seconds to wait, 0 or more; the reason comes behind it, or as reason=."
             raise ValueError(f"seconds: {seconds!r} was refused. {remedy}")
         self.seconds = min(float(seconds), LONGEST_WAIT)

@@ -131,6 +131,9 @@ def test_a_plan_in_a_file_is_run_by_the_command(redis_server: RedisServer, tmp_p
     words += ["--model", "scripted:model.json"]
     done = command(*words, "--url", redis_server.url, "--board", board_name, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "[2, 42]\n"), done.stderr
+    loud = [word for word in words if word != "--quiet"]
+    done = command(*loud, "--url", redis_server.url, "--board", board_name, cwd=tmp_path)
+    assert any(line.endswith("round 1: post_plan") for line in done.stderr.splitlines()), done.stderr
     (tmp_path / "plan.json").write_text("{}")
     done = command(*words, "--url", redis_server.url, "--board", board_name, cwd=tmp_path)
     assert done.returncode == 2
@@ -144,3 +147,8 @@ async def test_another_process_without_a_model_ends_what_one_began(redis_server:
     async with Arbiter(redis_server.url, roles=("arbiter", "wrapper"), **where) as second:
         result = await second.result(run, timeout=60)
     assert result.answer == '{"little": "little"}'
+
+
+def test_a_program_without_an_event_loop_has_a_plan_carried_out(redis_server: RedisServer, board_name: str) -> None:
+    a = Arbiter(redis_server.url, ScriptedModel(["never asked"]), board=board_name, capabilities=CAPABILITIES)
+    assert a.run_sync("Halve.", plan=[step("one", "half", {"n": 4})], timeout=60).answer == '{"n": 2}'

@@ -17,8 +17,9 @@ import redis
 from blackboard import _script
 from blackboard import engine as engine_module
 from blackboard._probe import version
+from blackboard.board import Board
 from blackboard.engine import Engine, open_engine
-from blackboard.errors import BadInput, EngineUnavailable, MissingExtra
+from blackboard.errors import BadInput, BoardFull, EngineUnavailable, MissingExtra
 from blackboard.testing import RedisServer
 
 
@@ -178,6 +179,23 @@ async def test_a_silence_and_its_end_are_told_once_for_all_calls(
         "Redis has not answered f",
         "Redis answers again, aft",
     ]
+
+
+async def test_a_server_that_cannot_write_to_its_disk_is_told_as_that_and_takes_up_again() -> None:
+    with RedisServer() as running, running.client() as direct:
+        async with await Board.open(running.url) as board:
+            (running.directory / "in-the-way").mkdir()
+            direct.config_set("dbfilename", "in-the-way")
+            direct.config_set("save", "900 1")
+            direct.bgsave()
+            while direct.info("persistence")["rdb_bgsave_in_progress"]:
+                await asyncio.sleep(0)
+            with pytest.raises(BoardFull, match=r"cannot write to its disk.*nothing was written"):
+                await board.submit("Count.")
+            with pytest.raises(EngineUnavailable, match="cannot write to its disk"):
+                await open_engine(running.url)
+            direct.config_set("save", "")
+            assert await board.submit("Count.")
 
 
 async def test_a_server_that_hangs_is_given_up_in_bounded_time() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from blackboard.errors import BadInput
 from blackboard.types import RetryPolicy, RetryRule
+from registry import capability
 from registry.content import sha256, text_hash
 from registry.manifest import RESERVED_NAMES, ExamRecord, Manifest
 from registry.schema import problems, validate_input, validate_output
@@ -295,6 +296,17 @@ def test_a_policy_without_rules_is_written_as_before_there_were_any_so_that_hash
     assert f'"retry":{before}' in make().text()
     stored = Manifest.of(make().text())
     assert (stored.retry, stored.content_hash()) == (RetryPolicy(), make().content_hash())
+
+
+def test_a_function_is_versioned_by_its_manifest_alone() -> None:
+    def greet(name: str) -> str:
+        """Greet somebody."""
+        return f"Hello {name}"
+
+    before = capability(greet).manifest.content_hash()
+    greet.__code__ = (lambda name: f"Good day {name}").__code__
+    assert capability(greet).manifest.content_hash() == before
+    assert capability(greet, description="Greet somebody politely.").manifest.content_hash() != before
 
 
 def test_rules_survive_the_registry_and_make_another_version() -> None:
