@@ -63,7 +63,7 @@ async def test_plans_calls_and_agendas_are_carried_out_without_a_model(redis_ser
 @pytest.mark.usefixtures("credentials")
 async def test_a_request_that_has_to_be_planned_is_refused_where_nobody_can_plan_it(redis_server: RedisServer) -> None:
     async with opened(redis_server) as a:
-        with pytest.raises(ModelUnavailable, match=r"name another with model=.* plan of its own \(plan=, --plan\)"):
+        with pytest.raises(ModelUnavailable, match=r"Name another with model=.* plan of its own \(plan=, --plan\)"):
             await a.submit("go")
         assert list(await a.runs()) == []
 

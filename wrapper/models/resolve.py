@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FORMS = ("bedrock:ID", "anthropic:ID", "openai:ID", "ollama:ID[@host]", "scripted:FILE", "recorded:FILE")
 """The forms of a model string."""
 _USE = f"Use {', '.join(FORMS)} or a Strands Model object."
-_DEFAULT = "No model was named, so it was the default: name another with model=, --model or ARBITER_MODEL."
+_DEFAULT = "No model was named, so this is the default. Name another with model=, --model or ARBITER_MODEL."
 
 _LARGEST_REPLY_TOKENS = 8192
 """Anthropic's interface demands a bound; this one leaves room for a generated module."""
