@@ -337,6 +337,8 @@ class Decider:
 
     async def _version(self, name: str, decision: Decision) -> Version:
         version = await self._find(name)
+        if version is None and self._state.plan:  # no model reads this
+            raise Invalid(f"There is no capability {name!r} that this run may use.")
         if version is None:
             raise Invalid(
                 f"There is no capability {name!r}. Use one of {', '.join(sorted(self._offered)) or 'none so far'}, "

@@ -91,6 +91,7 @@ async def test_a_plan_for_which_there_is_no_capability_fails_with_the_reason(red
         many = await a.run("Try.", plan=[say("a", "x"), say("b", "x")], limits=Limits(tasks=1), timeout=60)
     assert (result.status, result.error.type, result.state.work) == ("failed", "invalid_plan", [])
     assert "There is no capability 'gone'" in result.error.message
+    assert "search_capabilities" not in result.error.message, "no model reads it"
     assert (many.status, many.error.type) == ("failed", "limit")
 
 
