@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
@@ -76,45 +77,34 @@ class _Nothing(Record):
 
 async def submit(asked: Asked) -> Response:
     """Accept a request: text, JSON or a CloudEvent."""
-    bodies.options(asked.request, "tenant", "durable", "source", *LIMITS)
-    client, request = asked.client, asked.request
-    wanted = await bodies.request_of(request)
-    with tracing.Caller(request.headers.get("traceparent")):
-        run_id = await client.submit(
-            wanted, sources=sources(asked, wanted), idempotency_key=bodies.idempotency_key(request),
-            tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
-            limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
-        )  # fmt: skip
-    return _accepted(run_id)
+    wanted = await bodies.request_of(asked.request)
+    return await _submitted(asked, wanted, wanted)
 
 
 async def call(asked: Asked) -> Response:
     """Accept a call of one capability, without a model."""
-    bodies.options(asked.request, "tenant", "durable", "source", *LIMITS)
-    client, request = asked.client, asked.request
-    wanted = await bodies.model(request, _CallBody)
-    with tracing.Caller(request.headers.get("traceparent")):
-        run_id = await client.submit(
-            Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry),
-            sources=sources(asked, wanted.input),
-            idempotency_key=bodies.idempotency_key(request),
-            tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
-            limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
-        )  # fmt: skip
-    return _accepted(run_id)
+    wanted = await bodies.model(asked.request, _CallBody)
+    made = Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry)
+    return await _submitted(asked, made, wanted.input)
 
 
 async def plan(asked: Asked) -> Response:
     """Accept a request with its plan, which is carried out without a model."""
-    bodies.options(asked.request, "tenant", "durable", "source", *LIMITS)
+    wanted = await bodies.model(asked.request, _PlanBody)
+    return await _submitted(asked, wanted.request, wanted.request, plan=wanted.plan)
+
+
+async def _submitted(
+    asked: Asked, wanted: Any, given: JsonValue, plan: Sequence[Mapping[str, JsonValue]] = ()
+) -> Response:
+    """Submit what a body asks for, which has the sources of what is given in it."""
     client, request = asked.client, asked.request
-    wanted = await bodies.model(request, _PlanBody)
+    bodies.options(request, "tenant", "durable", "source", *LIMITS)
     with tracing.Caller(request.headers.get("traceparent")):
         run_id = await client.submit(
-            wanted.request, plan=wanted.plan, sources=sources(asked, wanted.request),
-            idempotency_key=bodies.idempotency_key(request),
+            wanted, sources=sources(asked, given), idempotency_key=bodies.idempotency_key(request),
             tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
-            limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"),
+            limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"), plan=plan,
         )  # fmt: skip
     return _accepted(run_id)
 
