@@ -136,6 +136,7 @@ async def end(attempt: Attempt, state: RunState) -> None:
         message={"role": "assistant", "content": [{"text": said[:SAID]}]},
         taint=state.taint,
         attending=True,
+        carrying=True,
     )
     await attempt.board.commit_step(claim, planned, (), state.limits, outcome)
     attempt.run_ended(outcome.status)

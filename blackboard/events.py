@@ -182,7 +182,7 @@ class RoundPlannedData(Stored):
     """Taken without asking a model, for open requests or to carry a plan on; in a planned run its calls say what became of those
     of the model."""
     carrying: bool = False
-    """Taken to carry the plan of the last round of the model on; ``attending`` is true as well."""
+    """Taken to carry on the plan of the last round of the model, or the one the run was given; ``attending`` is true as well."""
     instructions: str = ""
     """SHA-256 of the operator's instructions that the model was given with the system prompt; empty without any."""
 

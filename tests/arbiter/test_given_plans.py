@@ -37,6 +37,7 @@ async def test_a_plan_is_carried_to_its_end_without_a_model(redis_server: RedisS
     assert len(model.calls) == 0
     assert result.usage.total_tokens == 0
     assert [turn.attending for turn in result.state.rounds] == [False, True, True, True]
+    assert [turn.carrying for turn in result.state.rounds] == [False, True, True, True], "none attends to open requests"
 
 
 async def test_a_plan_whose_failure_nothing_catches_fails_its_run(redis_server: RedisServer) -> None:
