@@ -5,8 +5,10 @@ Sources: Amazon EventBridge, "PutEvents"; Amazon SQS, "SendMessageBatch".
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from arbiter.aws.envelopes import entry_of, text_of
@@ -33,23 +35,25 @@ class Sender:
         self._clients = Clients()
 
     async def send(self, place: Place, events: Sequence[Event]) -> list[Answer]:
-        """Send events, in as few requests as they fit into; what became of each, in their order.
+        """Send events, in as few requests as they fit into, all of which are made at once: together they take as long as one,
+        and whoever sends holds the events for a minute. What became of each, in their order.
 
         Args:
             events: of runs that differ, so that none overtakes another of its run.
         """
         texts = [text_of(event, BATCH_BYTES - _BESIDE_BYTES) for event in events]
-        answers: list[Answer] = []
-        while len(answers) < len(events):
-            first = last = len(answers)
-            size = 0
+        parts: list[slice] = []
+        last = 0
+        while last < len(events):
+            first, size = last, 0
             while last < min(first + BATCH, len(events)):
                 size += len(texts[last].encode()) + _BESIDE_BYTES
                 if size > BATCH_BYTES and last > first:
                     break
                 last += 1
-            answers += await self._request(place, events[first:last], texts[first:last])
-        return answers
+            parts.append(slice(first, last))
+        answers = await asyncio.gather(*(self._request(place, events[part], texts[part]) for part in parts))
+        return [*chain.from_iterable(answers)]
 
     async def look(self, place: Place) -> None:
         """Whether the bus or queue is there.
