@@ -91,6 +91,13 @@ detection.find = functools.partial(detection.find, preload_strands=False)
 each Arbiter. That it is there where it is asked for is shown by the tests of the isolation, which do ask."""
 
 
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Two processes for each processor: tests wait for servers, processes and deadlines two fifths of their time."""
+    found = yield
+    return found if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else 2 * found
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """What was collected stays until the end. To look through it for garbage, again and again, took a seventh of the time."""
