@@ -317,12 +317,14 @@ class Arbiter(Client):
     async def register(self, *capabilities: Capability[..., Any]) -> None:
         """Make functions or agents of this program available to every run of the board, for as long as it serves them.
 
+        One whose name a person has retired stays so, which is logged; ``registry.activate`` offers it again.
+
         Raises:
             BadInput: something that is not a capability; decorate it with :func:`arbiter.capability`.
         """
         for one in capabilities:
             manifest = refusing.capability(one).manifest
-            await self.registry.register(manifest)
+            await self.registry.register(manifest, unasked=True)
             self._functions[manifest.name] = one
         self._serving.look_again()
 

@@ -15,6 +15,7 @@ from cli_process import Running, arbiter, environment, records
 
 from arbiter.cli import main
 from blackboard import events
+from blackboard.audit import somebody
 from blackboard.board import Board
 from blackboard.testing import RedisServer
 from registry import ExamRecord, Manifest, Registry
@@ -268,6 +269,9 @@ def test_a_capability_is_listed_and_shown_with_manifest_versions_exam_and_code(
     old = whole["versions"][0]["sha"]
     assert main(["capabilities", "show", "halve", "--sha", old[:10], "--json", *on]) == 0
     assert json.loads(capsys.readouterr().out)["description"] == "Halve a number."
+    assert main(["capabilities", *on, "retire", "halve"]) == 0
+    assert main(["capabilities", *on, "show", "halve"]) == 0
+    assert f"retired by {somebody()}" in capsys.readouterr().out
 
 
 def test_the_version_and_the_help_come_without_loading_anything_heavy() -> None:
