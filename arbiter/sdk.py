@@ -115,7 +115,8 @@ class Arbiter(Client):
             retires it; see ``docs/reflection.md``.
         illustrate: whether this process has its model write example needs of what is offered and has none, in the background,
             which costs tokens; see ``docs/matching.md``.
-        from_sqs: URLs of SQS queues this process takes requests from, for ``tenant`` and within ``limits``; see ``docs/aws.md``.
+        from_sqs: URLs of SQS queues this process takes requests from, for ``tenant``, or ``TENANT=URL`` for another, and within
+            ``limits``; see ``docs/aws.md``.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
