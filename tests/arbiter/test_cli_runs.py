@@ -210,9 +210,10 @@ def test_following_a_board_brings_the_past_once_and_then_what_happens(run_id: st
     assert len({(event["source"], event["id"]) for event in seen}) == len(seen)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(run_id: str, on: list[str]) -> None:
+@pytest.mark.parametrize("words", [("events", "--json"), ("runs",)])
+def test_a_reader_that_has_seen_enough_is_no_error(run_id: str, on: list[str], words: tuple[str, ...]) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "arbiter", "events", "--json", *on],
+        [sys.executable, "-m", "arbiter", *words, *on],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment({"PYTHONUNBUFFERED": "1"}),
     )  # fmt: skip
     assert process.stdout is not None
