@@ -10,7 +10,7 @@ import redis.asyncio
 from catalog_support import put, sha
 
 from blackboard.catalog import Catalog
-from blackboard.catalog_records import Behalf
+from blackboard.catalog_records import Behalf, Sharing
 from blackboard.trust import Trust
 
 server, client, catalog = catalog_support.server, catalog_support.client, catalog_support.catalog
@@ -41,7 +41,10 @@ async def test_it_is_known_who_retired_a_version_until_it_is_offered_again(catal
         call = catalog.set_state("add", sha("add1"), "retired", decided=("retired", late), behalf=behalf)
         assert not (await call).changed
     await put(catalog, "add", "3")
+    await catalog.set_state("add", sha("add1"), "canary", canary=Sharing(0.5, (0, 0, 0, 0)))
+    assert await of(catalog, "1") == ("canary", "", None)
     await Trust(catalog).revoke_version("add", sha("add3"), by="ann")
+    assert await of(catalog, "1") == ("retired", "ann", "person"), "it ended with it"
     assert await of(catalog, "3") == ("retired", "ann", "person")
 
 
