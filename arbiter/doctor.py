@@ -13,7 +13,7 @@ from pathlib import Path
 from arbiter import encoding
 from blackboard.board import Board
 from blackboard.checkup import Finding, fail, local_server, ok, server, warn
-from blackboard.destinations import queue
+from blackboard.destinations import intake
 from blackboard.errors import ArbiterError, BadInput
 from blackboard.lessons import Lessons
 from blackboard.trust import Trust
@@ -171,7 +171,7 @@ async def _bridge(
 ) -> AsyncGenerator[Finding, None]:
     """Whether the queues and buses of AWS are there that are used; nothing where none is."""
     try:
-        places = {f"from {each}": queue(each, "--from-sqs") for each in from_sqs}
+        places = {f"from {each}": intake(each, "--from-sqs")[1] for each in from_sqs}
         async with await Board.open(url, data_dir=data_dir, namespace=namespace, board=board) as opened:
             for one in await Webhooks(opened).list():
                 if one.webhook.aws is not None:

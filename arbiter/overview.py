@@ -105,7 +105,8 @@ def _health(
     version: Version, record: evidence.Record, away: Mapping[str, str], keys: Mapping[str, TrustedKey]
 ) -> tuple[Health, str]:
     if version.state == "retired":
-        return "retired", "revoked" if version.revoked else ""
+        by = f"by {version.retired_by}" if version.retired_by else ""
+        return "retired", f"{'revoked ' if version.revoked else ''}{by}".strip()
     if version.name in away:
         return "away", away[version.name]
     if version.artifact_sha is not None:

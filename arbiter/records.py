@@ -102,6 +102,8 @@ def version_record(version: Version, counts: Mapping[str, Mapping[Status, int]])
         "name": version.name,
         "sha": version.sha,
         "state": version.state,
+        "retired_by": version.retired_by or None,
+        "retired_for": version.retired_for,
         "kind": version.manifest.kind,
         "effects": version.manifest.effects,
         "lane": version.manifest.action,

@@ -55,13 +55,12 @@ def check(options: Mapping[str, Any]) -> None:
 
         networks(options["private_addresses"])
     if options["from_sqs"]:
-        from blackboard.destinations import queue
+        from blackboard.destinations import intake
 
-        urls = _words("from_sqs", options["from_sqs"])
-        for url in urls:
-            queue(url, "from_sqs")
-            if urls.count(url) > 1:
-                raise BadInput("from_sqs", url, "Name each queue once.")
+        places = [intake(each)[1] for each in _words("from_sqs", options["from_sqs"])]
+        for place in places:
+            if places.count(place) > 1:
+                raise BadInput("from_sqs", place.address, "Name each queue once.")
     _isolation(options["isolation"])
     pinned()
 

@@ -115,7 +115,8 @@ class Arbiter(Client):
             retires it; see ``docs/reflection.md``.
         illustrate: whether this process has its model write example needs of what is offered and has none, in the background,
             which costs tokens; see ``docs/matching.md``.
-        from_sqs: URLs of SQS queues this process takes requests from, for ``tenant`` and within ``limits``; see ``docs/aws.md``.
+        from_sqs: URLs of SQS queues this process takes requests from, for ``tenant``, or ``TENANT=URL`` for another, and within
+            ``limits``; see ``docs/aws.md``.
         durable: True, or a ``Confirm``: acceptances, decisions, ends and cancellations made by this process wait until
             replicas have them; see ``docs/operations.md``.
 
@@ -317,12 +318,14 @@ class Arbiter(Client):
     async def register(self, *capabilities: Capability[..., Any]) -> None:
         """Make functions or agents of this program available to every run of the board, for as long as it serves them.
 
+        One whose name a person has retired stays so, which is logged; ``registry.activate`` offers it again.
+
         Raises:
             BadInput: something that is not a capability; decorate it with :func:`arbiter.capability`.
         """
         for one in capabilities:
             manifest = refusing.capability(one).manifest
-            await self.registry.register(manifest)
+            await self.registry.register(manifest, unasked=True)
             self._functions[manifest.name] = one
         self._serving.look_again()
 

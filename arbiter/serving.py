@@ -236,15 +236,15 @@ class Serving:
         spending = self.spending or Spending(Budgets(board), Prices.of(self._options["prices"]))
         return Illustrator(registry, lambda: self.model("fabricator_model"), spending)
 
-    def receive(self, urls: Sequence[str], submit: Submit) -> None:
-        """Take requests from queues.
+    def receive(self, queues: Sequence[str], submit: Submit) -> None:
+        """Take requests from queues, each ``URL`` or ``TENANT=URL``.
 
         Raises:
-            BadInput: no URL of a queue.
+            BadInput: no URL of a queue, or no tenant.
         """
         from arbiter.aws.receiving import Receiver
 
-        self.receiving = [Receiver(url, submit) for url in urls]
+        self.receiving = [Receiver(each, submit) for each in queues]
         for each in self.receiving:
             self._keep(each.run, f"queue {each.state.name}", self._intake)
 

@@ -15,6 +15,7 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidResponse, ResponseError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
+from blackboard import _tls
 from blackboard._address import Address
 from blackboard._script import unwritable
 from blackboard.errors import BadInput, EngineUnavailable
@@ -127,7 +128,7 @@ async def _connect(client: redis.asyncio.Redis, address: Address, seconds: float
             with attempt:
                 await cast(Any, client).ping()
     except (redis.RedisError, OSError) as error:
-        raise _refusal(error, address, seconds) from error
+        raise await _refusal(error, address, seconds) from error
 
 
 def _cause(error: BaseException, *kinds: type[BaseException]) -> BaseException | None:
@@ -145,7 +146,7 @@ def _passing(error: BaseException) -> bool:
     return isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError))
 
 
-def _refusal(error: Exception, address: Address, seconds: float) -> Exception:
+async def _refusal(error: Exception, address: Address, seconds: float) -> Exception:
     where, said = address.masked, str(error)
     other = _cause(error, NotThisKind)
     if other is not None:
@@ -175,9 +176,10 @@ def _refusal(error: Exception, address: Address, seconds: float) -> Exception:
         case ResponseError() as cause:
             return EngineUnavailable(f"{where} refused the connection: {cause}")
         case _:
+            usual = "Start it, correct the URL, or leave the URL out to use a local server."
             return EngineUnavailable(
                 f"No Redis answered at {where} within {seconds:g} s ({said or type(error).__name__}). "
-                "Start it, correct the URL, or leave the URL out to use a local server."
+                f"{await _tls.remedy(address) or usual}"
             )
 
 

@@ -23,6 +23,7 @@ import redis.asyncio
 from blackboard import _script
 from blackboard._script import retrying
 from blackboard.catalog_records import (
+    Behalf,
     Change,
     Loadable,
     Pointers,
@@ -49,7 +50,7 @@ MAX_EXAM_BYTES = 256 * 1024
 _KEYS = ("rev", "header", "manifest", "exam", "active", "events", "names", "artifacts")
 _MORE_KEYS = (
     "signatures", "trust", "audit", "tokens", "uses", "permits", "served", "lessons", "taught", "learnt", "peers",
-    "illustrated", "illustrating",
+    "illustrated", "illustrating", "withdrawn",
 )  # fmt: skip
 _PRELUDE = "_catalog"
 _MOST_CHANGES = 1000
@@ -91,6 +92,7 @@ class Catalog:
         signed: Signed | None = None,
         by_rule: tuple[str, str] | None = None,
         canary: Sharing | None = None,
+        unasked: bool = False,
     ) -> Written:
         """Store a version, its artifact and its exam record, and make it the active one if asked.
 
@@ -111,6 +113,8 @@ class Catalog:
             by_rule: the policy that lets it have its grants without a person, in words, and JSON text of what it allows; for
                 the audit, when the call makes the version active.
             canary: with ``activate``, let a share of the runs use it beside the active version, where there is one.
+            unasked: with ``activate``, leave it as it is where a person or reflection has decided that it is not offered, or
+                tries it; and any version of a name that a person has withdrawn.
 
         Returns:
             What was done.
@@ -137,6 +141,7 @@ class Catalog:
                 *_args(signed),
                 *(by_rule or ("", "")),
                 *(("", "") if canary is None else canary.args()),
+                "1" if unasked else "0",
             ],
         )
         return written(name, cast(list[str], reply))
@@ -154,6 +159,7 @@ class Catalog:
         operation: str | None = None,
         signed: Signed | None = None,
         decided: tuple[Literal["approved", "activated", "retired", "tried"], str] | None = None,
+        behalf: Behalf = "person",
         detail: str = "",
         forgiven: int | None = None,
         canary: Sharing | None = None,
@@ -171,6 +177,8 @@ class Catalog:
             signed: a signature over the version with that exam record.
             reason: words for the log.
             decided: what was decided with it, and by whom, for the audit; when it makes the version active, or retires it.
+            behalf: for whom; kept with what is retired by it. A person who retires a version so that none is active withdraws
+                the name, until a version is active again.
             detail: JSON text of what that was taken from, for the audit.
             forgiven: how many tasks of a version that becomes active had failed and are not held against it. Default: as before.
             canary: of what becomes a canary.
@@ -179,7 +187,8 @@ class Catalog:
         Raises:
             UnknownRecord: no such capability or version.
             Conflict: ``expected_active`` is not the active version; ``trial`` is over; a canary, and no version is active.
-            ScriptRefused: ``EXAM`` (not passed) or ``STATE`` (a move the lifecycle does not have); ``REVOKED``,
+            ScriptRefused: ``EXAM`` (not passed), ``STATE`` (a move the lifecycle does not have) or ``ALONE`` (a canary without
+                ``canary``: there was nothing to compare it with); ``REVOKED``,
                 ``UNTRUSTED`` and ``CLOCK`` as in :meth:`register`.
             EngineUnavailable: the server stayed unreachable.
         """
@@ -196,6 +205,7 @@ class Catalog:
                 *(detail, "" if forgiven is None else str(forgiven)),
                 *(("", "") if canary is None else canary.args()),
                 "" if trial is None else trial.identity,
+                "" if decided is None else behalf,
             ],
         )
         return written(name, cast(list[str], reply))

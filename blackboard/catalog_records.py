@@ -11,6 +11,8 @@ from blackboard.types import Record
 
 State = Literal["draft", "examined", "active", "retired", "canary"]
 Verdict = Literal["passed", "failed"]
+Behalf = Literal["person", "reflection", "peer"]
+"""For whom something is decided."""
 Verb = Literal["registered", "examined", "signed", "activated", "retired", "revoked", "tried"]
 
 
@@ -64,6 +66,10 @@ class StoredVersion(Record):
     """It was the active one until another took its place, and nobody has retired it for its own sake."""
     forgiven: int = 0
     """Tasks of it that had failed when somebody last made it the active one."""
+    retired_by: str = ""
+    """Of a retired version: who decided that; empty where another one was merely registered, or nobody wrote it down."""
+    retired_for: Behalf | None = None
+    """On whose behalf."""
     canary: str | None = None
     """Of an active version: the one that a share of the runs use instead."""
     trial: Trial | None = None
@@ -197,6 +203,8 @@ def stored(name: str, sha: str, raw: str, manifest: str, exam: str, signature: s
             revoked="revoked" in header,
             replaced="replaced" in header,
             forgiven=int(header.get("forgiven") or 0),
+            retired_by=header.get("retired_by", ""),
+            retired_for=cast("Behalf | None", header.get("retired_for")),
             canary=header.get("canary"),
             trial=_trial(header["share"], header["trial"]) if "trial" in header else None,
         )

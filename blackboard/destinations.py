@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from blackboard.errors import BadInput
+from blackboard.types import type_name
 
 _QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}(\.fifo)?")
 _HOST = re.compile(r"(?:^|\.)sqs\.([a-z]{2}[a-z-]*-\d)\.|^([a-z]{2}[a-z-]*-\d)\.queue\.")
@@ -42,6 +43,20 @@ def queue(url: str, field: str = "queue") -> Place:
         raise BadInput(field, url, "Give the URL of a queue: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME.")
     region = _HOST.search(host)
     return Place("sqs", url, region[1] or region[2] if region else None, name)
+
+
+def intake(given: str, field: str = "from_sqs") -> tuple[str | None, Place]:
+    """A queue that requests come from, ``URL`` or ``TENANT=URL``: the tenant whose they are, where it is said, and the queue.
+
+    Raises:
+        BadInput: no URL of a queue, or no tenant before it.
+    """
+    tenant, told, url = given.partition("=") if "=" in given.partition("/")[0] else ("", "", given)
+    if told and not re.fullmatch(type_name, tenant):
+        raise BadInput(
+            field, given, "Write TENANT=URL; a tenant is 1 to 64 lower-case letters, digits, '.', '-' or '_'."
+        )
+    return tenant or None, queue(url, field)
 
 
 def bus(named: str, field: str = "bus") -> Place:

@@ -154,7 +154,7 @@ class Subscriptions:
         if known is None or tenant not in (None, known.tenant):
             return False
         for shard in reversed(self._board.shards):  # the first, where it is looked up, last: a part can be repeated
-            await self._run("subscription_remove", shard, name)
+            await self._run("subscription_remove", shard, name, known.id)
         return True
 
     # ---- inside ------------------------------------------------------------------------------------------------------

@@ -130,6 +130,7 @@ async def admit(
         mistakes_noticed=verdict.mistakes[0],
         properties=verdict.properties[0],
         property_inputs=verdict.inputs,
+        property_refused=verdict.refused,
         examiner=examiner,
         when=verdict.when,
     )

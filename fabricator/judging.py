@@ -153,6 +153,7 @@ class Judge:
         if tried.broken is None:
             silent = len(properties) - len(tried.held)
             detail = f"{len(tried.held)} of {len(properties)} properties held on {len(tried.inputs)} inputs"
+            detail += f"; {tried.refused} inputs were refused" if tried.refused else ""
             detail += f"; of {silent} no verdict came" if silent else ""
             await self._passed("exam_properties", detail, self._seconds, "passed")
             return None
@@ -182,6 +183,7 @@ class Judge:
             mistakes=(sum(found), len(planted)),
             properties=self._held,
             inputs=len(self._tried.inputs) if self._tried else 0,
+            refused=self._tried.refused if self._tried else 0,
             weak=weak,
             seconds=self._seconds,
             when=time.time(),

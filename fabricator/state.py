@@ -50,6 +50,8 @@ class Verdict(Record):
     """Properties that held on inputs made by code, and in all."""
     inputs: int = 0
     """Those for which it had a result."""
+    refused: int = 0
+    """Those it refused with a ``ValueError``, of which nothing follows."""
     seconds: float = 0.0
     """How long that stage took."""
     when: float = 0.0
@@ -67,6 +69,7 @@ class Verdict(Record):
             "properties": self.properties[1],
             "properties_held": self.properties[0],
             "property_inputs": self.inputs,
+            "property_refused": self.refused,
             "passed": self.passed,
         }
 

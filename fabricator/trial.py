@@ -1,7 +1,9 @@
 """Does code keep the properties of its specification, on inputs that no case has? If not, what is the smallest that shows it?
 
-An input on which the code refuses with a ``ValueError`` says nothing, nor does one that takes it too long or too much memory:
-how much an input may cost is not specified. Any other failure is one: a schema promises its caller that what fits it is taken.
+An input on which the code refuses with a ``ValueError`` says nothing, however many they are: a right parser refuses nearly all
+that is made without knowing what it parses. How many were refused is on record. Nor does one that takes it too long or too much
+memory: how much an input may cost is not specified. Any other failure is one: a schema promises its caller that what fits it is
+taken.
 
 Source: Claessen and Hughes, "QuickCheck: A Lightweight Tool for Random Testing of Haskell Programs" (2000), for properties on
 inputs made by code, and for a failing input made smaller as long as it fails in the same way.
@@ -51,6 +53,8 @@ class Tried:
 
     inputs: list[Mapping[str, JsonValue]] = field(default_factory=list[Mapping[str, JsonValue]])
     """Those on which there was a result."""
+    refused: int = 0
+    """How many it refused with a ``ValueError``."""
     held: dict[str, bool] = field(default_factory=dict[str, bool])
     """Properties whose checks gave verdicts, by name."""
     broken: Broken | None = None
@@ -130,6 +134,7 @@ class Trial:
         ]
         good = [(one, answer) for one, answer in zip(given, answers, strict=True) if not answer.kind]
         tried.inputs += [one for one, _ in good]
+        tried.refused += sum(_refuses(answer) for answer in answers)
         pairs: list[tuple[JsonValue, JsonValue]] = [(dict(one), answer.value) for one, answer in good]
         for each in properties:
             if not pairs or self._over:
@@ -156,4 +161,9 @@ def _says_nothing(answer: Answer) -> bool:
     error = answer.error
     if error is None:
         return answer.kind == _NOT_RUN
-    return "limit" in error.evidence or "ValueError" in error.names
+    return "limit" in error.evidence or _refuses(answer)
+
+
+def _refuses(answer: Answer) -> bool:
+    error = answer.error
+    return error is not None and "limit" not in error.evidence and "ValueError" in error.names

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from blackboard.catalog import ANY
 from blackboard.catalog_records import Sharing
-from blackboard.errors import BadInput, Conflict, UnknownRecord
+from blackboard.errors import BadInput, UnknownRecord
 from registry import canary
 from registry.finding import Finding
 from registry.versions import Version
@@ -71,15 +71,17 @@ class Canaries(Finding):
     async def _sharing(
         self, name: str, sha: str, share: float, expected_active: str | None, proven: bool
     ) -> tuple[Sharing | None, str | None]:
-        """What a canary begins with, and which version must be active then; the first is None where it is to be active at once.
+        """What a canary begins with, and which version must be active then.
+
+        The first is None where there is nothing to compare it with, or another version is active than expected. What follows is
+        for the script to say, which knows whether this call was carried out before.
 
         Args:
             expected_active: as whoever asks gave it.
             proven: only beside a version that did well lately, and can run.
 
         Raises:
-            BadInput: not a share; or, unless ``proven``, there is nothing it could be compared with.
-            Conflict: unless ``proven``, another version is active than expected.
+            BadInput: not a share.
         """
         if not 0 < share < 1:
             raise BadInput("canary", share, "Give a share of the runs: more than 0, less than 1.")
@@ -88,16 +90,9 @@ class Canaries(Finding):
         except UnknownRecord:
             active = None
         if active is None or active.artifact_sha is None or active.sha == sha:
-            if not proven:
-                raise BadInput("canary", share, f"{name} has no other active version with code to compare it with.")
             return None, expected_active
         if expected_active not in (ANY, active.sha):
-            if proven:  # the script refuses it, or answers as it did when it was called before
-                return None, expected_active
-            wanted = expected_active or "none"
-            raise Conflict(
-                "CONFLICT", f"the active version of {name} is {active.sha}, not {wanted}; look at it and decide again"
-            )
+            return None, expected_active
         old, new = await self._ended([active, active.model_copy(update={"sha": sha})])
         if proven and not (canary.proven(old) and await self.vouched(active)):
             return None, expected_active

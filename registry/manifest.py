@@ -120,6 +120,8 @@ class ExamRecord(Record):
     """Properties that held on inputs that no case has."""
     property_inputs: int = Field(default=0, ge=0)
     """How many such inputs it had a result for."""
+    property_refused: int = Field(default=0, ge=0)
+    """How many it refused with a ``ValueError``: they say nothing for it or against it."""
     failures: tuple[str, ...] = ()
     """What went wrong, one line each."""
     examiner: str = ""

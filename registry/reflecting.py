@@ -114,7 +114,8 @@ class Reflecting(Canaries):
         try:
             await self._catalog.set_state(
                 version.name, version.sha, to, expected_active=active.sha, reason=reason, operation=operation,
-                decided=(decided, f"reflection of {somebody()}"), detail=canonical(dict(numbers)), trial=trial,
+                decided=(decided, f"reflection of {somebody()}"), behalf="reflection",
+                detail=canonical(dict(numbers)), trial=trial,
             )  # fmt: skip
         except ScriptRefused as refusal:
             _log.info("%s is left as it is: %s", version.name, refusal)

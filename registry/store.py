@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import JsonValue, ValidationError
 
 from blackboard.catalog import ANY, Catalog
-from blackboard.catalog_records import Change, Verdict
-from blackboard.errors import BadInput, UnknownRecord
+from blackboard.catalog_records import Behalf, Change, Verdict
+from blackboard.errors import BadInput, ScriptRefused, UnknownRecord
 from blackboard.refusing import refused
 from blackboard.trigger_index import TriggerIndex
 from registry.content import canonical, sha256
@@ -25,6 +26,8 @@ from registry.reflecting import Reflecting
 from registry.signing import Signer, somebody
 from registry.versions import Version
 from registry.vouching import told
+
+_log = logging.getLogger(__name__)
 
 
 class Registry(Reflecting, Illustrating):
@@ -76,6 +79,7 @@ class Registry(Reflecting, Illustrating):
         sign: bool = True,
         by_rule: tuple[str, Mapping[str, JsonValue]] | None = None,
         canary: float | None = None,
+        unasked: bool = False,
     ) -> Version:
         """Register a version, atomically; the same content is the same version however often it is registered.
 
@@ -92,6 +96,9 @@ class Registry(Reflecting, Illustrating):
                 the audit, when this makes the version active.
             canary: with ``activate``, the share of the runs that use it at first where the active version is code that did well
                 lately: that one stays the active one until :meth:`reflect` finds out more. Default: it is active at once.
+            unasked: it is offered as a matter of course, as by a program at each start. So it is not made active where somebody
+                has decided otherwise: a person retired the version of this name that was active, or revoked it, and no other is
+                active since; or a person or reflection put another version in the place of this code, or tries it.
 
         Returns:
             The version as it is now.
@@ -131,12 +138,20 @@ class Registry(Reflecting, Illustrating):
                 signed=await self._signed(manifest, manifest.text(), sha, artifact_sha, exam_text) if sign else None,
                 by_rule=None if by_rule is None else (by_rule[0], canonical(dict(by_rule[1]))),
                 canary=sharing,
+                unasked=unasked,
             )
         if written.changed:
             await self._warn(manifest)
         if manifest.triggers or (written.previous and written.previous != written.sha):
             await self.declare_triggers()
-        return await self.resolve(manifest.name, written.sha)
+        version = await self.resolve(manifest.name, written.sha)
+        if unasked and activate and version.state != "active":
+            by = f" by {version.retired_by}" if version.retired_by else ""
+            _log.warning(
+                "%s is not offered, as was decided: %s is %s%s. Activate it to offer it again.",
+                version.name, version.sha[:12], version.state, by,
+            )  # fmt: skip
+        return version
 
     async def activate(
         self, name: str, sha: str, *, expected_active: str | None = ANY, reason: str = "", operation: str | None = None,
@@ -160,10 +175,16 @@ class Registry(Reflecting, Illustrating):
             if (await self.resolve(name, sha)).artifact_sha is None:
                 raise BadInput("canary", canary, f"{name} {sha[:12]} lives in a program; only code is tried.")
             sharing, expected = await self._sharing(name, sha, canary, expected_active, proven=False)
-            await self._catalog.set_state(
-                name, sha, "canary", expected_active=expected or "", reason=reason, operation=operation,
-                decided=("tried", somebody()), canary=sharing,
-            )  # fmt: skip
+            try:
+                await self._catalog.set_state(
+                    name, sha, "canary", expected_active=expected or "", reason=reason, operation=operation,
+                    decided=("tried", somebody()), canary=sharing,
+                )  # fmt: skip
+            except ScriptRefused as refusal:
+                if refusal.code != "ALONE":
+                    raise
+                remedy = f"{name} has no other active version with code to compare it with."
+                raise BadInput("canary", canary, remedy) from None
             return await self.resolve(name, sha)
         (ended,) = await self._lately([(name, sha)]) if self._lately is not None else [None]
         await self._catalog.set_state(
@@ -197,11 +218,14 @@ class Registry(Reflecting, Illustrating):
         reason: str = "",
         operation: str | None = None,
         by: str | None = None,
+        behalf: Behalf = "person",
     ) -> Version | None:
         """Stop offering a version (default: the active one, and its canary). Runs that pinned it can still use it. On record.
 
         Args:
-            by: who retires it, for the audit. Default: the user of this process.
+            by: who retires it. Default: the user of this process.
+            behalf: for whom. What a person retires, so that no version is active, is not offered again by the program or peer
+                that offers it, only by :meth:`activate` or by whoever registers a version under its name on purpose.
 
         Returns:
             The retired version, or None when no version was active.
@@ -217,6 +241,7 @@ class Registry(Reflecting, Illustrating):
                 reason=reason,
                 operation=operation,
                 decided=("retired", somebody() if by is None else by),
+                behalf=behalf,
             )
         except UnknownRecord:
             raise await self._unknown(name, sha) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from blackboard.catalog_records import State, StoredVersion, Trial
+from blackboard.catalog_records import Behalf, State, StoredVersion, Trial
 from blackboard.errors import ArbiterError
 from blackboard.types import Record
 from registry.content import sha256, text_hash
@@ -50,6 +50,11 @@ class Version(Record):
     """Whether it was the active one until another took its place, and nobody has retired it for its own sake."""
     forgiven: int = 0
     """How many of its tasks had failed when somebody last made it the active one: they are not held against it."""
+
+    retired_by: str = ""
+    """Of a retired version: who decided that; empty where another one was merely registered, or nobody wrote it down."""
+    retired_for: Behalf | None = None
+    """On whose behalf."""
 
     canary: str | None = None
     """Of the active version: content hash of the one that a share of the runs use instead, see :mod:`registry.canary`."""
@@ -109,6 +114,8 @@ def as_version(stored: StoredVersion, manifest: Manifest) -> Version:
         revoked=stored.revoked,
         replaced=stored.replaced,
         forgiven=stored.forgiven,
+        retired_by=stored.retired_by,
+        retired_for=stored.retired_for,
         canary=stored.canary,
         trial=stored.trial,
     )

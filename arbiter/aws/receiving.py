@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from redis.exceptions import RedisError
 
 from arbiter.aws.envelopes import request_of, sources_of
-from blackboard.destinations import queue
+from blackboard.destinations import intake
 from blackboard.errors import ArbiterError, BadInput, Conflict, QuotaExceeded
 from blackboard.types import Record
 from wrapper.aws_clients import AwsUnavailable, Clients
@@ -42,7 +42,7 @@ class Submit(Protocol):
     """As :meth:`arbiter.client.Client.submit`."""
 
     async def __call__(
-        self, request: Any, *, idempotency_key: str | None = None, sources: tuple[str, ...] | None = None
+        self, request: Any, *, idempotency_key: str | None, tenant: str | None, sources: tuple[str, ...]
     ) -> str: ...
 
 
@@ -51,6 +51,8 @@ class QueueState(Record):
 
     url: str
     name: str
+    tenant: str | None = None
+    """Whose the requests are; None: the process's own tenant's."""
     accepted: int = 0
     """Messages that became a run, or were one already, and were deleted."""
     refused: int = 0
@@ -65,21 +67,22 @@ class Receiver:
     """Receives from one queue.
 
     Args:
-        url: of the queue.
+        given: ``URL`` of the queue, or ``TENANT=URL``.
         submit: accepts a request.
         sleep: waits for so many seconds.
 
     Raises:
-        BadInput: no URL of a queue.
+        BadInput: no URL of a queue, or no tenant.
     """
 
     def __init__(
-        self, url: str, submit: Submit, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self, given: str, submit: Submit, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     ) -> None:
-        self._place, self._submit, self._sleep = queue(url, "from_sqs"), submit, sleep
+        tenant, self._place = intake(given)
+        self._submit, self._sleep = submit, sleep
         self._clients = Clients()
         self._identity: str | None = None
-        self.state = QueueState(url=url, name=self._place.name)
+        self.state = QueueState(url=self._place.address, name=self._place.name, tenant=tenant)
 
     async def look(self) -> str:
         """What the queue is like, in a line.
@@ -93,7 +96,8 @@ class Receiver:
         policy = (
             "" if "RedrivePolicy" in found else "; no redrive policy: what cannot be accepted comes again and again"
         )
-        return f"{self._place.name}: about {found.get('ApproximateNumberOfMessages', '?')} messages{policy}"
+        whose = f" for {self.state.tenant}" if self.state.tenant else ""
+        return f"{self._place.name}{whose}: about {found.get('ApproximateNumberOfMessages', '?')} messages{policy}"
 
     async def said(self) -> str:
         """The same, or why it cannot be reached."""
@@ -165,7 +169,8 @@ class Receiver:
         try:
             request = request_of(message.get("Body", ""))
             key = None if isinstance(request, dict) and "specversion" in request else f"{self._identity}\0{id}"
-            await self._submit(request, idempotency_key=key, sources=sources_of(request, self._place.name))
+            sources = sources_of(request, self._place.name)
+            await self._submit(request, idempotency_key=key, tenant=self.state.tenant, sources=sources)
         except (BadInput, Conflict) as error:
             said = f"message {id} can never be accepted and is left to the redrive policy of the queue: {error}"
             self._now(refused=self.state.refused + 1)

@@ -77,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _abandon_output()  # the reader has seen enough
         return OK
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        return OK  # as rich tells that, which has abandoned the output
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except Exception as error:

@@ -273,7 +273,7 @@ def _print(
         console.print(Text(f"\n{words}", "bold"))
 
     manifest = version.manifest
-    console.print(Text.assemble((version.name, "bold"), f"  {version.sha[:12]}  {version.state}"))
+    console.print(Text.assemble((version.name, "bold"), f"  {version.sha[:12]}  {_state(version)}"))
     console.print(Text(narration.printable(manifest.description)))
     heading("Manifest")
     fields = manifest.model_dump(mode="json", exclude={"name", "description"})
@@ -282,7 +282,7 @@ def _print(
     rows: list[list[str | Text]] = [
         [
             each.sha[:12],
-            each.state,
+            _state(each),
             narration.moment(each.created_at),
             output.exam_line(each),
             _ended(counts.get(each.sha, {})),
@@ -317,6 +317,11 @@ def _print(
     console.print(
         _code(source, "python") if source is not None else f"in the program that serves lane {manifest.action}"
     )
+
+
+def _state(version: Version) -> str:
+    by = f" by {narration.one_line(version.retired_by, 60)}" if version.retired_by else ""
+    return f"{version.state}{by}"
 
 
 def _code(text: str, language: str) -> Syntax:

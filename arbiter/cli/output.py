@@ -171,6 +171,10 @@ def exam_line(version: Version) -> str:
     if exam.properties:
         held = f"{exam.properties} {'property' if exam.properties == 1 else 'properties'}"
         cases += f"; {held} on {exam.property_inputs} inputs"
+    if exam.property_refused:
+        cases += (
+            f", {exam.property_refused} refused" if exam.properties else f"; {exam.property_refused} inputs refused"
+        )
     if exam.mistakes_planted:
         cases += f"; {exam.mistakes_noticed} of {exam.mistakes_planted} planted mistakes noticed"
     return f"passed ({cases})" if exam.passed else one_line(f"failed ({cases}): {'; '.join(exam.failures)}", 120)

@@ -198,8 +198,8 @@ def planning(parser: argparse.ArgumentParser) -> None:
 
 def from_sqs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--from-sqs", metavar="QUEUE_URL", action="append", default=[],
-        help="take requests from this queue of AWS, see docs/aws.md; may be repeated",
+        "--from-sqs", metavar="[TENANT=]QUEUE_URL", action="append", default=[],
+        help="take requests from this queue of AWS, for that tenant, see docs/aws.md; may be repeated",
     )  # fmt: skip
 
 

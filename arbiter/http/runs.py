@@ -78,6 +78,10 @@ class _Nothing(Record):
 async def submit(asked: Asked) -> Response:
     """Accept a request: text, JSON or a CloudEvent."""
     wanted = await bodies.request_of(asked.request)
+    if isinstance(wanted, dict) and wanted.keys() == {"request", "plan"} and isinstance(wanted["plan"], list):
+        raise BadInput(
+            "plan", wanted["plan"], "Post it to /v1/plans, which carries a plan out; here a model makes one."
+        )
     return await _submitted(asked, wanted, wanted)
 
 

@@ -24,6 +24,7 @@
 --  21 peers       HASH    peer|process -> small JSON of strings: whether the peer answers that process, and until when this holds
 --  22 illustrated HASH    name -> when (ms), US, and example needs a model wrote for it: JSON, never decoded here
 --  23 illustrating HASH   name -> until when (ms; 0: has ended), US, who writes or wrote them, US, the hash of what from
+--  24 withdrawn   HASH    name -> sha of the version a person retired so that none is active; gone when one is
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 local KEEP_REPLY_SECONDS = '3600'
@@ -64,6 +65,27 @@ local function announce(verb, name, sha, state, reason)
     'state', state, 'reason', reason, 'at', digits(NOW))
 end
 
+-- Who decides what a script does, and on whose behalf: a person's, that of reflection, a peer's; empty for who merely registers.
+local WHO, BEHALF = '', ''
+-- The header of a version that is not offered any more, by a decision: retired_by says whose, retired_for on whose behalf.
+local function retired(h)
+  h.state, h.share, h.trial, h.retired_by, h.retired_for = 'retired', nil, nil, nil, nil
+  if WHO ~= '' then h.retired_by, h.retired_for = WHO, BEHALF end
+end
+-- A person has taken the last version of a name that was offered away: the name itself is not to be offered again unasked.
+local function withdraw(name, sha)
+  if BEHALF == 'person' and redis.call('HEXISTS', KEYS[5], name) == 0 then redis.call('HSET', KEYS[24], name, sha) end
+end
+-- Whether a version, whose header is h if it is there, is not to be offered by whoever offers it as a matter of course: a person has
+-- withdrawn the name, or a person or reflection has decided about this version. What lives in a program that offers it comes back
+-- where another version merely took its place, since the program can do nothing else.
+local function decided(name, h)
+  if redis.call('HEXISTS', KEYS[24], name) == 1 then return true end
+  if not h or h.state == 'active' then return false end
+  local away = h.retired_for == 'person' or h.retired_for == 'reflection'
+  return h.state == 'canary' or (h.state == 'retired' and away and not (h.replaced and h.artifact == ''))
+end
+
 -- The header of an active version names its canary; that of the canary has share, of the runs, and trial: when it began, and how
 -- many tasks of the active version and of itself had succeeded and failed until then.
 -- The active version of a name, whose header is h, has no canary any more but the one to `keep`: that one was something else
@@ -74,7 +96,7 @@ local function end_canary(name, h, keep, reason)
   if not sha or sha == keep then return end
   local id = name .. '|' .. sha
   local other = header(id)
-  other.state, other.share, other.trial = 'retired', nil, nil
+  retired(other)
   put(id, other)
   announce('retired', name, sha, 'retired', reason)
 end
@@ -95,6 +117,7 @@ local function try(name, sha, h, share, counts, reason)
   old.canary = sha
   store(name .. '|' .. active, old)
   h.state, h.share, h.trial, h.replaced = 'canary', share, digits(NOW) .. ' ' .. counts, nil
+  h.retired_by, h.retired_for = nil, nil
   put(name .. '|' .. sha, h)
   announce('tried', name, sha, 'canary', reason)
 end
@@ -107,12 +130,14 @@ local function activate(name, sha, h, reason)
   if previous ~= '' and previous ~= sha then
     local old = header(name .. '|' .. previous)
     end_canary(name, old, sha, 'superseded by ' .. sha)
-    old.state, old.replaced = 'retired', '1'
+    retired(old)
+    old.replaced = '1'
     put(name .. '|' .. previous, old)
     announce('retired', name, previous, 'retired', 'superseded by ' .. sha)
   end
   redis.call('HSET', KEYS[5], name, sha)
-  h.state, h.replaced = 'active', nil
+  redis.call('HDEL', KEYS[24], name)
+  h.state, h.replaced, h.retired_by, h.retired_for = 'active', nil, nil, nil
   put(id, h)
   announce('activated', name, sha, 'active', reason)
 end

@@ -5,6 +5,7 @@ local exam, verdict, wanted, expected = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local signature, key, public, created, by = ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 local policy, allowed = ARGV[17], ARGV[18] -- what let it have its grants without a person, for the audit; '' for nothing
 local share, counts = ARGV[19] or '', ARGV[20] -- of the runs that use it beside the active version, see try(); '' to be that one
+local unasked = ARGV[21] == '1'                -- it is offered as a matter of course, unless something else was decided
 
 local done = replayed()
 if done then return done end
@@ -54,6 +55,7 @@ elseif signs then
 end
 if stores_exam(id, exam) then examine(name, sha, known, exam, verdict) end
 local trial = share ~= '' and current ~= ''
+if unasked and decided(name, known) then wanted = '0' end
 if wanted == '1' and known.state ~= 'active' and not (trial and known.state == 'canary') then
   if trial then
     try(name, sha, known, share, counts, 'registered')

@@ -17,6 +17,7 @@ if kind == 'key' then
   return {'1'}
 end
 local name, sha, verb = ARGV[4], ARGV[5], ARGV[7]
+WHO, BEHALF = by, 'person'
 local id = name .. '|' .. sha
 local h = header(id)
 if not h then return refuse('UNKNOWN', 'no version ' .. sha .. ' of ' .. name) end
@@ -25,8 +26,11 @@ if h.revoked then return {'0'} end
 if redis.call('HGET', KEYS[5], name) == sha then redis.call('HDEL', KEYS[5], name) end
 if h.state == 'canary' then no_canary(name, sha) end
 end_canary(name, h, '', sha .. ' is revoked')
-h.state, h.share, h.trial, h.revoked = 'retired', nil, nil, digits(NOW)
+local offered = h.state == 'active'
+retired(h)
+h.revoked = digits(NOW)
 put(id, h)
+if offered then withdraw(name, sha) end
 announce('revoked', name, sha, 'retired', reason)
 audit(verb, id, h.signer or '', by, reason)
 return {'1'}

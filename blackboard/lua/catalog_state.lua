@@ -6,6 +6,7 @@ local verb, who = ARGV[14], ARGV[15]       -- of the decision behind it, for the
 local detail, forgiven = ARGV[16], ARGV[17] -- of that decision; how many failures are not held against what becomes active
 local share, counts = ARGV[18] or '', ARGV[19] -- of what becomes a canary, see try()
 local trial = ARGV[20] or ''               -- what a canary must be in, for a decision about that; '' for any
+WHO, BEHALF = who, ARGV[21]
 local MOVES = {
   draft = {examined = true, active = true, retired = true, canary = true},
   examined = {active = true, retired = true, canary = true},
@@ -33,6 +34,9 @@ end
 if trial ~= '' and h.trial ~= trial then
   return refuse('CONFLICT', name .. ' ' .. sha .. ' is not the canary any more that it was; look at it and decide again')
 end
+if state == 'canary' and h.state ~= 'canary' and share == '' then
+  return refuse('ALONE', name .. ' has no other active version that ' .. sha .. ' could be compared with')
+end
 if state == 'canary' and current == '' then
   return refuse('CONFLICT', 'no version of ' .. name .. ' is active that ' .. sha .. ' could be compared with')
 end
@@ -53,13 +57,16 @@ end
 local no = unfit(key, created)
 if no then return no end
 
-if state == 'retired' and (h.state ~= 'retired' or h.replaced) then
+local mine = BEHALF == 'person' and h.retired_for ~= 'person'
+if state == 'retired' and (h.state ~= 'retired' or h.replaced or mine) then
   -- The removal comes first: a server that is full lets a script that starts with it run to its end.
   if current == sha then redis.call('HDEL', KEYS[5], name) end
   if h.state == 'canary' then no_canary(name, sha) end
   end_canary(name, h, '', sha .. ' is retired')
-  h.state, h.replaced, h.share, h.trial = 'retired', nil, nil, nil
+  retired(h)
+  h.replaced = nil
   put(id, h)
+  withdraw(name, sha)
   announce('retired', name, sha, 'retired', reason)
   if verb ~= '' then audit(verb, id, h.signer or '', who, reason, detail) end
 end

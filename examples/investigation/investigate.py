@@ -38,6 +38,7 @@ import make_data  # noqa: E402
 
 from arbiter import AgendaTerms, Arbiter, Inquiry, Limits, Posting, Query, RunResult  # noqa: E402
 from arbiter.board_picture import board_picture  # noqa: E402
+from blackboard.engine import stop_local  # noqa: E402
 from blackboard.entry import Entry  # noqa: E402
 
 BOARD = "investigation"
@@ -98,9 +99,8 @@ async def investigate(options: argparse.Namespace, folder: Path) -> tuple[RunRes
         try:
             known = [Posting("case.folder", {"folder": str(folder / "documents")})]
             run_id = await a.submit(Inquiry(known, TERMS), limits=LIMITS)
-            telling = asyncio.create_task(tell(a, run_id, options.json))
-            result = await a.result(run_id, timeout=LIMITS.seconds)
-            await telling
+            telling = tell(a, run_id, options.json)
+            result, _ = await asyncio.gather(a.result(run_id, timeout=LIMITS.seconds), telling)
         finally:
             dying.cancel()
             workers.close()
@@ -158,7 +158,10 @@ def main() -> int:
     folder = Path(options.data_dir or tempfile.mkdtemp(prefix="investigation-"))
     case = make_data.build(options.noise, **({"forged": 3, "changed": 2} if options.small else {}))
     make_data.write(folder / "documents", case)
-    result, told, drawn = asyncio.run(investigate(options, folder))
+    try:
+        result, told, drawn = asyncio.run(investigate(options, folder))
+    finally:
+        stop_local(folder / "server")
     picture = Path(options.picture or folder / "board.svg")
     picture.write_text(drawn, encoding="utf-8")
     truth = {"forged": case.truth.forged, "payments": [*case.truth.payments], "cents": case.truth.cents}
@@ -181,4 +184,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    raise SystemExit(code)

@@ -9,6 +9,7 @@ shares nothing with the fabricated checker: set operations and window functions 
 import csv
 import json
 import re
+import signal
 import sqlite3
 import sys
 from collections.abc import Iterable, Mapping
@@ -169,5 +170,6 @@ def _tax(net_cents: int, rate_bp: int) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has seen enough is no error
     here = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
     print(json.dumps(expected_answer(here), indent=1))

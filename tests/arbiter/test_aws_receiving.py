@@ -80,6 +80,34 @@ async def accepted(client: Arbiter) -> list[RunAccepted]:
     return found  # type: ignore[return-value]
 
 
+async def test_a_queue_of_a_tenant_makes_its_runs_obeys_its_quotas_and_holds_up_no_other_queue(
+    aws: AwsStub, client: Arbiter
+) -> None:
+    ours, theirs = aws.queue("ours"), aws.queue("theirs")
+    await client.quotas.set(Quota(subject="tenant:acme", open_runs=1))
+    waits = Waits()
+    async with (
+        received(client, f"acme={theirs}", sleep=waits) as held,
+        received(client, ours) as free,
+    ):
+        aws.send(theirs, json.dumps(EVENT))
+        aws.send(theirs, "One too many.")
+        await waits.one()
+        assert (held.state.tenant, held.state.accepted, held.state.held) == ("acme", 1, 1)
+        aws.send(ours, json.dumps(EVENT))
+        await came(lambda: free.state.accepted == 1)
+        assert "theirs for acme: about" in await held.said()
+    assert sorted(run.tenant for run in await client.runs()) == ["acme", "default"], (
+        "the same event of two tenants is two"
+    )
+
+
+@pytest.mark.parametrize("given", ["Acme=https://sqs.eu-central-1.amazonaws.com/1/q", "acme=orders", "=https://q/1/q"])
+def test_what_is_no_tenant_or_no_queue_is_refused(given: str) -> None:
+    with pytest.raises(BadInput, match="from_sqs"):
+        Arbiter("memory://", from_sqs=[given])
+
+
 # ---- what a message asks for ---------------------------------------------------------------------------------------------
 
 

@@ -148,6 +148,32 @@ async def test_a_key_finds_its_call_even_when_the_capability_is_gone(redis_serve
             await a.submit(call, idempotency_key="other")
 
 
+async def test_a_function_that_a_person_retired_stays_so_when_its_program_starts_again_or_changes_it(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sum_of = Call("add", {"a": 1, "b": 1})
+    async with arbiter(redis_server.url, UNASKED) as (a, _):
+        retired = await a.registry.retire("add", by="ann@host")
+        assert retired is not None
+        board = a._options["board"]
+    async with Arbiter(redis_server.url, board=board, capabilities=FUNCTIONS, roles=()) as a:
+        assert f"add is not offered, as was decided: {retired.sha[:12]} is retired by ann@host" in caplog.text
+        with pytest.raises(BadInput, match="add"):
+            await a.submit(sum_of)
+
+        @capability
+        def add(a: int, b: int) -> dict[str, int]:
+            """Add two numbers, mended."""
+            return {"sum": a + b}
+
+        await a.register(add)
+        assert [each.state for each in await a.registry.versions("add")] == ["retired", "draft"]
+        await a.registry.activate("add", (await a.registry.versions("add"))[1].sha)
+        assert (await a.run(sum_of, timeout=60)).data == {"sum": 2}
+        await a.register(*FUNCTIONS)
+        assert [each.state for each in await a.registry.versions("add")] == ["retired", "active"], "not that one"
+
+
 async def test_a_call_has_the_retry_and_the_time_of_its_manifest_unless_it_says_otherwise(
     redis_server: RedisServer,
 ) -> None:

@@ -15,6 +15,7 @@ from cli_process import Running, arbiter, environment, records
 
 from arbiter.cli import main
 from blackboard import events
+from blackboard.audit import somebody
 from blackboard.board import Board
 from blackboard.testing import RedisServer
 from registry import ExamRecord, Manifest, Registry
@@ -209,9 +210,10 @@ def test_following_a_board_brings_the_past_once_and_then_what_happens(run_id: st
     assert len({(event["source"], event["id"]) for event in seen}) == len(seen)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(run_id: str, on: list[str]) -> None:
+@pytest.mark.parametrize("words", [("events", "--json"), ("runs",)])
+def test_a_reader_that_has_seen_enough_is_no_error(run_id: str, on: list[str], words: tuple[str, ...]) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "arbiter", "events", "--json", *on],
+        [sys.executable, "-m", "arbiter", *words, *on],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment({"PYTHONUNBUFFERED": "1"}),
     )  # fmt: skip
     assert process.stdout is not None
@@ -268,6 +270,9 @@ def test_a_capability_is_listed_and_shown_with_manifest_versions_exam_and_code(
     old = whole["versions"][0]["sha"]
     assert main(["capabilities", "show", "halve", "--sha", old[:10], "--json", *on]) == 0
     assert json.loads(capsys.readouterr().out)["description"] == "Halve a number."
+    assert main(["capabilities", *on, "retire", "halve"]) == 0
+    assert main(["capabilities", *on, "show", "halve"]) == 0
+    assert f"retired by {somebody()}" in capsys.readouterr().out
 
 
 def test_the_version_and_the_help_come_without_loading_anything_heavy() -> None:

@@ -341,6 +341,14 @@ def test_capabilities_budgets_quotas_audit_and_metrics_are_told(daemon: Daemon, 
     assert {"subject": "model:m", "tokens_per_minute": 5000}.items() <= quotas[0].items()
     assert {"subject": "tenant:rich", "at_once": 5}.items() <= quotas[1].items()
     assert client.get("/v1/approvals").json() == {"waiting": []}
+    assert arbiter("capabilities", "retire", "broken", *daemon.on, env=daemon.env).returncode == 0
+    (away,) = client.get("/v1/capabilities/broken").json()["versions"]
+    assert (away["state"], away["retired_by"], away["retired_for"]) == ("retired", somebody(), "person")
+    assert (
+        arbiter("capabilities", "activate", "broken", "--sha", away["sha"], *daemon.on, env=daemon.env).returncode == 0
+    )
+    (back,) = client.get("/v1/capabilities/broken").json()["versions"]
+    assert (back["state"], back["retired_by"], back["retired_for"]) == ("active", None, None)
     run = called(client, "add", a=1, b=1)
     assert client.get(f"/v1/runs/{run}", params={"wait": 30}).json()["status"] == "succeeded"
     metrics = client.get("/metrics")

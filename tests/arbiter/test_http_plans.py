@@ -64,6 +64,10 @@ async def test_what_is_no_plan_at_all_is_refused(site: Site) -> None:
                          ({"request": "go", "plan": PLAN, "model": "x"}, "model")):  # fmt: skip
         answer = await client.post("/v1/plans", json=wrong)
         assert (answer.status_code, answer.json()["field"]) == (422, field)
+    elsewhere = await client.post("/v1/runs", json={"request": "go", "plan": PLAN})
+    assert (elsewhere.status_code, elsewhere.json()["field"]) == (422, "plan")
+    assert "/v1/plans" in elsewhere.json()["remedy"]
+    assert (await client.post("/v1/runs", json={"request": "go", "plan": "premium"})).status_code == 202, "no plan"
     tenant = site.client(await site.token("runs:write", tenant="acme"))
     assert (await tenant.post("/v1/plans?tenant=other", json={"request": "go", "plan": PLAN})).status_code == 403
 

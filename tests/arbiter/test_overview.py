@@ -47,6 +47,10 @@ async def test_each_capability_says_how_it_did_and_whether_it_is_well(
         assert (row.health, signed.signature.key in row.why) == ("unsigned", True)
         every = [(row.name, row.state, row.health) for row in await overview(registry, every=True)]
         assert ("made", "retired", "retired") in every
+        await a.registry.retire("echo", by="ann@host")
+        (away,) = [row for row in await overview(registry, every=True) if row.name == "echo"]
+        assert (away.health, away.why) == ("retired", "by ann@host")
+        await a.registry.activate("echo", away.sha)
         assert len(every) == len(found) + 2
         assert {row.name for row in await a.capabilities()} == {*found, "signed"}
         board = a._options["board"]

@@ -127,7 +127,7 @@ end}, {__index = redis})
 SHARE = Sharing(0.5, (1, 2, 3, 4))
 STEP = st.tuples(
     st.sampled_from(
-        ["register", "draft", "pass", "fail", "activate", "retire", "retire_active", "canary", "try", "revoke"]
+        ["register", "draft", "pass", "fail", "activate", "retire", "retire_active", "canary", "try", "revoke", "again"]
     ),
     st.sampled_from(["a", "b"]),
     st.integers(0, 2),
@@ -163,6 +163,9 @@ def test_any_sequence_of_calls_keeps_the_invariants(steps: list[tuple[str, str, 
             assert {key for key, one in found.items() if one and one.trial} == {
                 key for key, state in states.items() if state == "canary"
             }
+            assert {states[key] for key, one in found.items() if one and one.retired_for} <= {"retired"}
+            for name in await client.hkeys("arb:{test/main#reg}:withdrawn"):
+                assert held.get(name) is None, "what is active is not withdrawn"
         await client.aclose()
 
     asyncio.run(play())
@@ -193,7 +196,9 @@ async def step(catalog: Catalog, what: str, name: str, version: int, operation: 
             case "revoke":
                 await Trust(catalog).revoke_version(name, one, by="ann")
             case "retire":
-                await catalog.set_state(name, one, "retired", operation=operation)
+                await catalog.set_state(name, one, "retired", operation=operation, decided=("retired", "ann"))
+            case "again":
+                await put(catalog, name, str(version), operation=operation, unasked=True)
             case _:
                 await catalog.set_state(name, None, "retired", operation=operation)
     except ScriptRefused:

@@ -78,9 +78,49 @@ async def test_a_removal_that_was_cut_off_is_repeated(play: Play, monkeypatch: p
     with killed(monkeypatch, ["subscription_remove"], 0, True), pytest.raises(RuntimeError):
         await subscriptions.remove("s")
     assert await subscriptions.remove("s") is (len(play.board.shards) > 1)
-    assert [await play.board.client.hgetall(shard.subscriptions) for shard in play.board.shards] == [  # type: ignore[misc]
-        {} for _ in play.board.shards
+    assert [await play.board.client.hkeys(shard.subscriptions) for shard in play.board.shards] == [  # type: ignore[misc]
+        [":"] for _ in play.board.shards
     ]
+
+
+@pytest.mark.parametrize("at", [0, -1])
+async def test_g4_a_call_that_comes_after_its_removal_makes_no_subscription_again(
+    play: Play, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    subscriptions = Subscriptions(play.board)
+    sent: list[tuple[Any, ...]] = []
+    run = Subscriptions._run
+
+    async def heard(self: Subscriptions, name: str, shard: Any, *args: Any) -> Any:
+        sent.append((name, shard, *args))
+        return await run(self, name, shard, *args)
+
+    monkeypatch.setattr(Subscriptions, "_run", heard)
+    await subscriptions.add(Subscription(name="s"))
+    made = sent[at]
+    await subscriptions.remove("s")
+    removed = next(each for each in sent if each[0] == "subscription_remove" and each[1] is made[1])
+    await run(subscriptions, *made)  # type: ignore[arg-type]
+    assert await subscriptions.list() == []
+    assert await play.board.client.hkeys(made[1].subscriptions) == [":"]  # type: ignore[misc]
+    await subscriptions.add(Subscription(name="s"))
+    await run(subscriptions, *removed)  # type: ignore[arg-type]
+    assert [one.name for one in await subscriptions.list()] == ["s"], "nor does its removal take another one away"
+
+
+async def test_g4_a_call_that_comes_first_after_its_removal_makes_none_either(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if len(play.board.shards) < 2:
+        pytest.skip("there is one call")
+    subscriptions = Subscriptions(play.board)
+    made = Subscription(name="s")
+    with killed(monkeypatch, ["subscribe"], 0, True), pytest.raises(RuntimeError):
+        await subscriptions.add(made)
+    given = await play.board.client.hget(play.board.shards[0].subscriptions, "s")  # type: ignore[misc]
+    assert await subscriptions.remove("s")
+    await subscriptions._run("subscribe", play.board.shards[1], "s", given, 0, 0)  # pyright: ignore[reportPrivateUsage]
+    assert await play.board.client.hkeys(play.board.shards[1].subscriptions) == [":"]  # type: ignore[misc]
 
 
 async def test_how_far_each_is_can_be_seen(play: Play) -> None:

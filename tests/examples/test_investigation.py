@@ -101,7 +101,7 @@ def test_g3_the_answer_is_what_was_planted_although_workers_are_killed(tmp_path:
         ],
         capture_output=True, text=True, timeout=170, check=False,
     )  # fmt: skip
-    stop_local(tmp_path / "server")
+    assert not stop_local(tmp_path / "server"), "it was left behind"
     assert ended.returncode == 0, f"{ended.stdout[-2000:]}\n{ended.stderr[-3000:]}"
     told = json.loads(ended.stdout.splitlines()[-1])
     truth = data().build(5, forged=3, changed=2).truth
@@ -113,3 +113,21 @@ def test_g3_the_answer_is_what_was_planted_although_workers_are_killed(tmp_path:
         told["sources"]
     )
     assert (tmp_path / "board.svg").read_text(encoding="utf-8").count("<circle") == told["entries"]
+
+
+def test_whoever_has_seen_enough_of_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    told = subprocess.Popen(
+        [
+            sys.executable, str(FOLDER / "investigate.py"), "--small", "--noise", "5", "--workers", "1",
+            "--data-dir", str(tmp_path),
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert told.stdout is not None
+    assert told.stderr is not None
+    assert told.stdout.readline()
+    told.stdout.close()
+    said = told.stderr.read().decode()
+    told.stderr.close()
+    assert (told.wait(120), said) == (0, "")
+    assert not stop_local(tmp_path / "server")

@@ -299,7 +299,24 @@ async def test_an_input_that_is_refused_or_too_dear_says_nothing(fabricate: Any,
     settings = FabricationSettings(case_seconds=1.0, mistakes=0)
     done = await fabricate(script(refuses), "in_order", settings=settings)
     assert (done.status, done.data["repairs"]) == (Status.SUCCEEDED, 0)
-    assert 0 < done.data["exam"]["property_inputs"] < 25
+    exam = done.data["exam"]
+    assert 0 < exam["property_inputs"] < 25
+    assert exam["property_refused"] == (25 - exam["property_inputs"] if "int" in does or "raise" in does else 0)
+
+
+async def test_code_that_refuses_all_but_its_cases_is_on_record_with_that(
+    fabricate: Any, registry: Registry, stages: Stages
+) -> None:
+    cases = [case["input"]["items"] for case in (*SPEC["public_cases"], *SPEC["sealed_cases"])]
+    knows = RIGHT.replace("    return", f"    if items not in {cases}:\n        raise ValueError(items)\n    return")
+    done = await fabricate(script(knows), "in_order", settings=FabricationSettings(noticed=0.0))
+    assert done.status is Status.SUCCEEDED
+    (told,) = [each for each in await stages(done.orchestration_id) if each.stage == "exam_properties"]
+    assert told.detail == "0 of 2 properties held on 0 inputs; 25 inputs were refused; of 2 no verdict came"
+    version = await registry.resolve("in_order")
+    assert version.exam is not None
+    assert (version.exam.properties, version.exam.property_inputs, version.exam.property_refused) == (0, 0, 25)
+    assert "; 25 inputs refused" in exam_line(version)
 
 
 # ---- how far it goes -----------------------------------------------------------------------------------------------------

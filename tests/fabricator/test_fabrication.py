@@ -47,6 +47,7 @@ async def test_a_candidate_that_passes_at_once_is_registered_and_can_be_called(
     assert done.data["exam"] == {
         "public_cases": 2, "public_passed": 2, "sealed_cases": 2, "sealed_passed": 2, "passed": True,
         "mistakes_planted": 9, "mistakes_noticed": 7, "properties": 0, "properties_held": 0, "property_inputs": 0,
+        "property_refused": 0,
     }  # fmt: skip
     assert done.data["input_schema"] == taxshop.SPEC["input_schema"]
     assert (done.usage.model_calls, done.usage.input_tokens, done.usage.output_tokens) == (2, 200, 20)

@@ -145,6 +145,68 @@ async def test_a_version_that_was_revoked_stays_so_and_the_others_are_taken(aws:
         assert [one.name for one in await registry.list()] == ["other"]
 
 
+async def test_what_reflection_or_a_person_put_another_version_in_place_of_stays_out_until_the_table_has_other_code(
+    aws: AwsStub, redis_board: Board
+) -> None:
+    registry = Registry(redis_board.catalog)
+    async with followed(redis_board, peer(), clock=Turned()) as (follower, _):
+        works = await registry.resolve("add_numbers")
+        aws.objects["code", "agents/add.py"] = CODE + b"# fails\n"
+        await follower.check()
+        fails = await registry.resolve("add_numbers")
+    assert fails.sha != works.sha
+    await redis_board.catalog.set_state(
+        "add_numbers", works.sha, "active", decided=("activated", "reflection of ann@host"), behalf="reflection"
+    )
+    async with followed(redis_board, peer(), clock=Turned()) as (follower, _):
+        assert (await registry.resolve("add_numbers")).sha == works.sha
+        gone_back_from = await registry.resolve("add_numbers", fails.sha)
+        assert (gone_back_from.retired_by, gone_back_from.retired_for) == ("reflection of ann@host", "reflection")
+        await registry.activate("add_numbers", fails.sha)
+        await registry.activate("add_numbers", works.sha)
+    async with followed(redis_board, peer(), clock=Turned()) as (follower, _):
+        assert (await registry.resolve("add_numbers")).sha == works.sha, "a person did so too"
+        aws.objects["code", "agents/add.py"] = CODE + b"# mended\n"
+        await follower.check()
+        mended = await registry.resolve("add_numbers")
+        assert mended.sha not in (works.sha, fails.sha)
+        aws.objects["code", "agents/add.py"] = CODE
+        await follower.check()
+        assert (await registry.resolve("add_numbers")).sha == works.sha, "the table itself goes back"
+
+
+async def test_what_a_person_retired_is_not_vouched_for_again_whatever_the_row_says(
+    aws: AwsStub, redis_board: Board
+) -> None:
+    registry = Registry(redis_board.catalog)
+    async with followed(redis_board, peer(), clock=Turned()):
+        await registry.retire("add_numbers", reason="it leaks")
+    async with followed(redis_board, peer(), clock=Turned()) as (follower, _):
+        assert [one.name for one in await registry.list()] == ["other"]
+        aws.objects["code", "agents/add.py"] = CODE + b"# changed\n"
+        await follower.check()
+        assert [one.name for one in await registry.list()] == ["other"]
+        _, changed = await registry.versions("add_numbers")
+        assert (changed.state, changed.signature is not None) == ("draft", True)
+        await registry.activate("add_numbers", changed.sha)
+        aws.objects["code", "agents/add.py"] = CODE + b"# changed again\n"
+        await follower.check()
+        assert (await registry.resolve("add_numbers")).sha != changed.sha, "it is offered again, and follows the table"
+
+
+async def test_a_trial_that_a_person_began_is_not_cut_short_by_a_start(aws: AwsStub, redis_board: Board) -> None:
+    registry = Registry(redis_board.catalog)
+    async with followed(redis_board, peer(), clock=Turned()) as (follower, _):
+        works = await registry.resolve("add_numbers")
+        aws.objects["code", "agents/add.py"] = CODE + b"# other\n"
+        await follower.check()
+        other = await registry.resolve("add_numbers")
+    await registry.activate("add_numbers", works.sha)
+    await registry.activate("add_numbers", other.sha, canary=0.5)
+    async with followed(redis_board, peer(), clock=Turned()):
+        assert [one.state for one in await registry.versions("add_numbers")] == ["active", "canary"]
+
+
 def test_a_file_of_peers_names_a_table_and_what_it_would_offer_is_told(
     aws: AwsStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -182,6 +182,65 @@ async def test_what_changes_is_a_new_version_and_what_is_gone_is_retired(
         assert await registry.changes(limit=1000) == log  # nothing new was said, so nothing was written
 
 
+async def test_a_tool_that_a_person_retired_stays_so_whatever_the_server_says_until_a_person_activates_it(
+    redis_board: Board, place: Served, shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(redis_board.catalog)
+    async with followed(redis_board, peer(place), clock=Turned()) as (follower, functions):
+        retired = await registry.retire("shop_price", reason="it lies", by="ann@host")
+        assert retired is not None
+        shop.server.remove_tool("stock")
+        await follower.check()
+        assert await registry.list() == [], "another tool changed"
+    async with followed(redis_board, peer(place), clock=Turned()) as (follower, functions):
+        assert await registry.list() == [], "its process was started again"
+        assert f"shop_price is not offered, as was decided: {retired.sha[:12]} is retired by ann@host" in caplog.text
+        await registry.activate("shop_price", retired.sha)
+        assert "shop_price" in functions, "so that it can be called as soon as it is active"
+        await registry.retire("shop_price")
+        shop.server.remove_tool("price")
+        shop.server.add_tool(wrap, "price", description="Price of an item, with tax.")
+        await follower.check()
+        assert await registry.list() == [], "what the server changes is no way around a person"
+        assert [each.state for each in await registry.versions("shop_price")] == ["retired", "draft"]
+
+
+async def test_a_tool_that_comes_back_to_its_server_is_offered_again(
+    redis_board: Board, place: Served, shop: Shop
+) -> None:
+    registry = Registry(redis_board.catalog)
+    async with followed(redis_board, peer(place), clock=Turned()) as (follower, _):
+        before = await registry.resolve("shop_price")
+        shop.server.remove_tool("price")
+        await follower.check()
+        (gone,) = await registry.versions("shop_price")
+        assert (gone.state, gone.retired_by, gone.retired_for) == ("retired", "peer mcp:shop", "peer")
+        shop.server.add_tool(price)
+        await follower.check()
+        assert (await registry.resolve("shop_price")).sha == before.sha
+        shop.server.remove_tool("price")
+        await follower.check()
+        await registry.retire("shop_price", before.sha, by="ann@host")
+        shop.server.add_tool(price)
+        await follower.check()
+        assert [one.name for one in await registry.list()] == ["shop_stock"], "a person may have it stay away"
+
+
+async def test_a_tool_goes_with_its_server_though_a_person_activated_an_earlier_version(
+    redis_board: Board, place: Served, shop: Shop
+) -> None:
+    registry = Registry(redis_board.catalog)
+    async with followed(redis_board, peer(place), clock=Turned()) as (follower, _):
+        before = await registry.resolve("shop_price")
+        shop.server.remove_tool("price")
+        shop.server.add_tool(wrap, "price", description="Price of an item, with tax.")
+        await follower.check()
+        after = await registry.resolve("shop_price")
+        await registry.activate("shop_price", before.sha)
+    async with followed(redis_board, peer(place), clock=Turned()):
+        assert (await registry.resolve("shop_price")).sha == after.sha, "the server has no other"
+
+
 async def test_a_tool_does_not_take_the_place_of_what_somebody_else_registered(
     redis_board: Board, place: Served
 ) -> None:

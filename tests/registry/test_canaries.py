@@ -268,6 +268,23 @@ async def test_a_second_trial_of_the_same_version_begins_anew(board: Measured) -
     assert await board.states() == ["retired", "active"]
 
 
+async def test_g4_a_trial_asked_for_again_answers_as_it_did_whatever_came_of_it(board: Measured) -> None:
+    old, new = await two(board)
+    await board.process().retire("echo", new.sha)
+
+    async def asked() -> Version:
+        return await board.process().activate("echo", new.sha, expected_active=old.sha, operation="try it", canary=0.2)
+
+    assert (await asked()).state == "canary"
+    await board.process().activate("echo", new.sha)
+    assert (await asked()).state == "active"
+    await board.process().retire("echo")
+    assert (await asked()).state == "retired"
+    assert await board.states() == ["retired", "retired"]
+    with pytest.raises(Conflict):
+        await board.process().activate("echo", new.sha, expected_active=old.sha, operation="another", canary=0.2)
+
+
 async def test_registered_again_it_goes_on_as_it_is(board: Measured) -> None:
     _, new = await two(board)
     again = await board.process().register(make(description="Newer."), source=CODE, exam=EXAM, canary=0.1)

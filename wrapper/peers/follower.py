@@ -274,7 +274,7 @@ class Follower:
                 or (offered_by(version.manifest) or ("", "", ""))[2] not in brought
             ):
                 reason = f"{self.label} does not offer it any more"
-                await self._registry.retire(name, version.sha, reason=reason, by=f"peer {self.label}")
+                await self._registry.retire(name, version.sha, reason=reason, by=f"peer {self.label}", behalf="peer")
         for name in [name for name, one in self._functions.items() if one.manifest.action == self.lane]:
             if name not in served:
                 del self._functions[name]
@@ -309,7 +309,7 @@ class Follower:
             await self._registry.register(offer.manifest, source=offer.source, activate=False, sign=False)
             return
         expected = there.sha if there is not None else None
-        await self._registry.register(offer.manifest, source=offer.source, expected_active=expected)
+        await self._registry.register(offer.manifest, source=offer.source, expected_active=expected, unasked=True)
 
     def _ours(self, version: Version) -> bool:
         return (offered_by(version.manifest) or peer_of(version.manifest) or ())[:2] == (self.peer.kind, self.peer.name)

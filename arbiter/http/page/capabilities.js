@@ -33,7 +33,7 @@ export async function capability(page, name) {
   const found = await ask("GET", `v1/capabilities/${part(name)}`, { query: { sha }, signal: page.signal });
   const versions = table("Versions", [
     ["Version", (each) => h("a", { href: link(name, each.sha), class: "code" }, each.sha.slice(0, 12))],
-    ["State", (each) => badge(each.state)],
+    ["State", (each) => [badge(each.state), each.retired_by ? ` by ${line(each.retired_by)}` : ""]],
     ["Made", (each) => when(each.created_at)],
     ["Exam", (each) => (each.examined === null ? "" : badge(each.examined ? "passed" : "failed"))],
     ["Tasks", (each) => Object.entries(each.outcomes).map(([status, number]) => `${number} ${status.replaceAll("_", " ")}`).join(", ")],
@@ -47,6 +47,7 @@ export async function capability(page, name) {
       ["Version", h("code", {}, found.sha)], ["Kind", found.kind], ["Effects", found.effects], ["Lane", found.lane],
       ["Tenant", found.tenant === "*" ? "all" : found.tenant], ["Made", when(found.created_at)],
       ["Signed", signature && (signature.key ? [h("code", {}, signature.key), ` ${signature.by ?? "by a key this board does not know"}`] : "by nobody")],
+      ["Retired", found.retired_by && `by ${line(found.retired_by)}`],
       ["Refused", signature?.refused && h("span", { class: "wrong" }, signature.refused)],
     ]),
     h("h2", {}, "Versions"), versions,
