@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -130,6 +131,23 @@ async def test_a_result_counts_also_where_the_host_is_late_to_see_the_channel_en
     monkeypatch.setattr(conversation, "_CONFIRM_SECONDS", 30.0)
     body = "send({'t': 'done', 'value': 1})\nimport time\ntime.sleep(0.3)\nos._exit(0)"
     assert (await attack(process, body, wall_seconds=60)).value == 1
+
+
+async def test_a_result_counts_however_long_the_host_takes_to_read_what_a_dead_child_wrote(
+    process: ProcessIsolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one on a busy machine: the process is gone long before its result is parsed."""
+    monkeypatch.setattr(conversation, "_EXIT_SECONDS", 0.01)
+
+    async def slowly(work: Callable[[bytes], Any], body: bytes) -> Any:
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.1, over.set)
+        await over.wait()
+        return work(body)
+
+    monkeypatch.setattr(conversation, "in_thread", slowly)
+    outcome = await process.run(Job.of("def handler(): return 'x' * 70_000"))
+    assert outcome.status is Status.SUCCEEDED, outcome
 
 
 async def test_a_handler_that_closes_the_channel_is_a_protocol_failure(isolation: ProcessIsolation) -> None:

@@ -46,6 +46,8 @@ _ERROR_KINDS = frozenset(
 _LARGE = 1 << 16
 _ERROR_BYTES = 256 << 10  # evidence ends up in records; it is not a second way to return a result
 _EXIT_SECONDS = 1.0
+_DRAINS = 30
+"""How many such times what a dead child wrote is read and parsed, as long as that gets on."""
 _RESULT_SECONDS = 2.0
 """How long the channel may stay open after a result. The child ends its side at once, but may be waiting for a processor."""
 _CONFIRM_SECONDS = 0.03
@@ -150,6 +152,8 @@ class Conversation:
     _sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     _answers: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _received: bytearray = field(default_factory=bytearray)
+    _parts: int = 0
+    _parsing: bool = False
     _answered: bool = False
     _last_call: int = 0
     _open_calls: int = 0
@@ -221,7 +225,9 @@ class Conversation:
             if body is None:
                 return
             # Parsing much would hold up every other run of this loop.
+            self._parsing = True
             message = await in_thread(framing.decode, body) if size > _LARGE else framing.decode(body)
+            self._parsing = False
             said = _parse(message)
             if isinstance(said, _Done):
                 if said.error is not None and size > _ERROR_BYTES:
@@ -246,6 +252,7 @@ class Conversation:
             if not part:
                 return None
             self._received += part
+            self._parts += 1
         taken = bytes(memoryview(self._received)[:count])
         del self._received[:count]
         return taken
@@ -298,8 +305,13 @@ class Conversation:
         return cast("Coroutine[None, None, JsonValue]", self.broker(call.method, call.args))
 
     async def _ended(self, session: asyncio.Task[None]) -> Ending:
-        # What the child wrote before it died is still in the socket, so the session gets to read it.
-        await asyncio.wait([session], timeout=_EXIT_SECONDS)
+        # What the child wrote before it died is still in the socket, so the session gets to read it: while it gets on, which a
+        # busy machine may make slow, but not for ever, as a process left behind may hold the channel open.
+        for _ in range(_DRAINS):
+            before = self._parts
+            await asyncio.wait([session], timeout=_EXIT_SECONDS)
+            if session.done() or (self._parts == before and not self._parsing):
+                break
         if session.done() and not session.cancelled() and (error := session.exception()) is not None:
             if isinstance(error, framing.Violation):
                 return failed("protocol", f"The code broke the channel's protocol: {error}.")
