@@ -244,13 +244,16 @@ async def test_versions_that_are_not_offered_are_listed_when_they_are_asked_for_
     assert (trial["sha"], trial["share"]) == (third.sha, 0.25)
     assert trial["said"].startswith("canary for 0.25 of the runs")
     assert (await site.client().get("/v1/capabilities/add")).json()["trial"] is None
-    stranger = await site.token("capabilities:read", tenant="other")
-    await registry.register(
-        manifest.model_copy(update={"name": "ours", "tenant": "acme"}), source="def handler():\n    return 1\n"
-    )
-    shown = (await site.client(stranger).get("/v1/capabilities", params={"every": "true"})).json()["capabilities"]
-    assert "tries" in {each["name"] for each in shown}
-    assert "ours" not in {each["name"] for each in shown}
+    ours = manifest.model_copy(update={"name": "ours", "tenant": "acme"})
+    await registry.register(ours, source="def handler():\n    return 1\n")
+    other = await registry.register(ours, source="def handler():\n    return 2\n", activate=False)
+    await registry.activate("ours", other.sha, canary=0.25)
+    stranger = site.client(await site.token("capabilities:read", tenant="other"))
+    for every in ("true", "false"):
+        shown = (await stranger.get("/v1/capabilities", params={"every": every})).json()["capabilities"]
+        names = {each["name"] for each in shown}
+        assert "tries" in names
+        assert "ours" not in names
 
 
 async def test_a_task_that_waits_for_a_person_tells_until_when_and_what_counts_then(

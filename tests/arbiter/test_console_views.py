@@ -240,7 +240,8 @@ async def test_what_is_shown_goes_on_when_the_server_is_there_again(
         await shown.sign_in(one.local, f"runs/{run}")
         page = shown.page
         await page.locator(".live", has_text="live").wait_for()
-        await one.api.close()
+        async with page.expect_event("requestfailed", _not_there):
+            await one.api.close()
         await page.get_by_role("status").filter(has_text="this page goes on trying").wait_for()
         again = Api(f"127.0.0.1:{one.port}", data_dir=tmp_path)
 
@@ -256,3 +257,7 @@ async def test_what_is_shown_goes_on_when_the_server_is_there_again(
             assert await page.get_by_role("status").inner_text() == ""
         finally:
             await again.close()
+
+
+def _not_there(request: Any) -> bool:
+    return request.url.endswith("/events") and "REFUSED" in request.failure
