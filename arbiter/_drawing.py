@@ -48,6 +48,8 @@ _STANDING = {"held": "blocked", "going": "running"}
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 150, 36, 44, 12
 _ROUND, _MARGIN = 18, 10
+_LETTER = 6
+"""About how wide one is in a note."""
 _TEXT = 'font-family="system-ui,-apple-system,sans-serif" fill="currentColor"'
 
 
@@ -160,7 +162,8 @@ def timeline(state: RunState, now: datetime) -> str:
         parts.append(
             f'<text x="4" y="{height - 8}" {_TEXT} font-size="10" opacity=".7">and {len(spans) - len(shown)} more</text>'
         )
-    return _svg(left + width + 80, height, "Timeline", parts)
+    beside = max(80, 12 + _LETTER * max(len(one.note) for one in shown))
+    return _svg(left + width + beside, height, "Timeline", parts)
 
 
 _CURVES = ("#2f86d6", "#e0474c", "#2f9e5f", "#d98a1f", "#b05cc8", "#7a6ff0", "#8a8f98")

@@ -54,6 +54,9 @@ async def test_the_timeline_has_one_bar_for_all_the_items_of_a_step(redis_server
     drawn = unescape(timeline(state, known_until(state)))
     assert re.findall(r'text-anchor="end">([^<]+)<', drawn) == ["Round 1", "first", "all", "always", "end"]
     assert "4 of 4 items, 1 failed" in drawn
+    notes = re.findall(r'<text x="([\d.]+)" y="[\d.]+" [^>]*font-size="10" opacity=".7">([^<]+)<', drawn)
+    width = float(ElementTree.fromstring(timeline(state, known_until(state))).attrib["width"])
+    assert all(float(x) + 5 * len(note) <= width for x, note in notes), "what is beside a bar is not cut off"
 
 
 async def test_programs_are_told_how_every_step_stands(redis_server: RedisServer) -> None:
