@@ -48,6 +48,8 @@ _STANDING = {"held": "blocked", "going": "running"}
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y = 150, 36, 44, 12
 _ROUND, _MARGIN = 18, 10
+_NOTE = 24
+"""Longest note in a box."""
 _LETTER = 6
 """About how wide one is in a note."""
 _TEXT = 'font-family="system-ui,-apple-system,sans-serif" fill="currentColor"'
@@ -274,11 +276,11 @@ def _task(state: RunState, task: Task) -> _Shown:
     took = (task.ended_at - narration.ready_at(state, task)).total_seconds() if task.ended_at else None
     kind = "fabrication" if task.kind == "fabrication" else task.capability
     stands = "waits for a person" if task.for_person is not None else task.state.replace("_", " ")
-    facts = [stands if kind == task.key or task.state in _SAID else one_line(kind, 40)]
-    if took is not None:
-        facts.append(seconds(took))
+    rest = [seconds(took)] if took is not None else []
     if task.attempts > 1:
-        facts.append(f"{task.attempts} attempts")
+        rest.append(f"{task.attempts} attempts")
+    first = stands if kind == task.key or task.state in _SAID else one_line(kind, 40)
+    facts = [_cut(first, max(8, _NOTE - sum(len(one) + 3 for one in rest))), *rest]
     error = task.completion.error if task.completion else None
     hint = f"{task.key} ({task.capability}): {task.state} {narration.failure(error)} input {one_line(task.input, 200)}"
     name, dashed = one_line(task.key, 60), task.kind == "fabrication"
@@ -308,7 +310,7 @@ def _box(node: _Node, one: _Shown) -> str:
     dash = ' stroke-dasharray="5 3"' if one.dashed else ""
     high = node.y - 3 if one.note else node.y + 4
     under = (
-        f'<text x="{x + 9:.1f}" y="{node.y + 12:.1f}" {_TEXT} font-size="10" opacity=".75">{escape(_cut(one.note, 26))}</text>'
+        f'<text x="{x + 9:.1f}" y="{node.y + 12:.1f}" {_TEXT} font-size="10" opacity=".75">{escape(_cut(one.note, _NOTE))}</text>'
         if one.note
         else ""
     )

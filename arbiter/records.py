@@ -49,6 +49,7 @@ def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
             "limits": state.limits.model_dump(mode="json"),
             "accepted_at": state.accepted_at.isoformat() if state.accepted_at else None,
             "ended_at": state.ended_at.isoformat() if state.ended_at else None,
+            "paused": state.paused.model_dump(mode="json") if state.paused and state.status == "paused" else None,
             "pins": state.pins,
             "agenda": state.agenda.model_dump(mode="json") if state.agenda else None,
             "round_list": [_round_record(state, number) for number in range(len(state.rounds))],

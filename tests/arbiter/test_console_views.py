@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -129,13 +130,25 @@ async def test_a_run_that_goes_on_says_what_happens_now_and_what_for_it_waits(si
     told = await now.inner_text()
     assert "then it is refused" in told
     assert "begins at" in told
-    assert "1 more task that is not over" in told
+    assert "waits for 1.pay" in told
     assert "waits for 1.pay" in await page.get_by_role("row").filter(has_text="1.tell").inner_text()
     await now.get_by_role("link", name="waits for approval").click()
     card = page.get_by_role("article").filter(has_text=run)
     await card.get_by_role("button", name="Refuse").click()
     await page.get_by_role("dialog").get_by_role("button", name="Refuse").click()
     await card.wait_for(state="detached")
+
+
+async def test_a_run_that_rests_says_why_and_until_when(site: Site, seen: Tab) -> None:
+    run = await site.served.submit("Wait.", plan=[say("soon", "z", wait_seconds=600.0)])
+    await site.served.pause(run, "the printer is on fire")
+    await seen.go(f"runs/{run}")
+    told = await seen.page.locator("section", has=seen.page.get_by_role("heading", name="Now")).inner_text()
+    assert re.search(r"It rests until .+, or until somebody resumes it: the printer is on fire", told)
+    record = (await site.client().get(f"/v1/runs/{run}")).json()
+    assert record["paused"]["until_ms"] > 0
+    await site.served.resume(run)
+    assert (await site.client().get(f"/v1/runs/{run}")).json()["paused"] is None
 
 
 async def test_a_run_of_many_tasks_is_shown_in_parts(site: Site, seen: Tab) -> None:
@@ -149,6 +162,12 @@ async def test_a_run_of_many_tasks_is_shown_in_parts(site: Site, seen: Tab) -> N
     await page.get_by_role("button", name="Show more of 130").click()
     assert await rows.count() == 130
     events = len(await site.served.board.history(run))
+    large = await site.served.submit("Much.", plan=[step("much", "rows", {"count": 5000}), say("more", "y")])
+    assert await ended(site, large) == "succeeded"
+    await seen.go(f"runs/{large}")
+    much = page.get_by_role("table", name="Tasks").get_by_role("row").filter(has_text="1.much")
+    assert re.search(r"\d,\d{3} bytes, stored apart", await much.inner_text())
+    await seen.go(f"runs/{run}")
     await page.get_by_text(f"The latest 300 of {events:,}.").wait_for()
     assert await page.locator(".events li").count() == 300
 

@@ -8,8 +8,9 @@ export function plain(value) {
   return String(value).replaceAll("\r\n", "\n").replace(UNSEEN, "\ufffd");
 }
 
-/** A value as one line of at most `most` characters. */
+/** A value as one line of at most `most` characters; of one that is stored apart, how large it is. */
 export function line(value, most = 120) {
+  if (typeof value?.$blob === "string") return `${value.bytes.toLocaleString()} bytes, stored apart`;
   const text = plain(typeof value === "string" ? value : (JSON.stringify(value, null, 1) ?? "")).replace(/\s+/g, " ").trim();
   return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
 }

@@ -30,7 +30,7 @@ export async function run(page, id) {
     const turns = state.round_list.length ? [{ turns: state.round_list, answer: state.answer }] : [];
     keyed(rounds, turns, () => "rounds", roundsOf);
     const list = told(state.task_list, state.step_list);
-    keyed(going, OVER.includes(state.status) || state.call && !list.length ? [] : [list.filter((task) => !task.completion)], () => "now", now);
+    keyed(going, OVER.includes(state.status) || state.call && !list.length ? [] : [{ paused: state.paused, open: list.filter((task) => !task.completion) }], () => "now", now);
     keyed(plan, dynamic(state.step_list) ? [state.step_list] : [], () => "plan", steps);
     tasks.update(list);
     nothing.hidden = state.task_list.length > 0;

@@ -4,7 +4,7 @@ import { part } from "./api.js";
 import { badge, block, button, facts, folded, h, keyed, line, seconds, table, when } from "./dom.js";
 
 const ROWS = 100;
-const AT_WORK = ["running", "waiting", "delayed"];
+const FIRST = ["running", "waiting", "delayed", "ready", "blocked"];
 
 export const short = (task) => task.split("/").slice(1).join("/");
 const name = (task) => `${task.round ? `${task.round}.` : ""}${task.key}`;
@@ -37,15 +37,15 @@ function stands(task, link = (words) => words) {
   return task.state === "blocked" ? `waits for ${line(task.waits.join(", "), 100)}` : "is at work";
 }
 
-/** What is going on in a run that is not over, in a few lines. */
-export function now(tasks) {
-  const open = tasks.filter((task) => !task.completion);
-  const first = AT_WORK.flatMap((state) => open.filter((task) => task.state === state)).slice(0, 6);
+/** What is going on in a run that is not over, in a few lines; `open` are its tasks that are not. */
+export function now({ paused, open }) {
+  const first = FIRST.flatMap((state) => open.filter((task) => task.state === state)).slice(0, 6);
   const rest = open.length - first.length;
   return h("section", {}, h("h2", {}, "Now"),
-    open.length ? null : h("p", {}, "The next decision is being taken, or waits for a process that plans."),
+    paused ? h("p", {}, "It rests until ", when(paused.until_ms / 1000), `, or until somebody resumes it: ${line(paused.reason, 300)}`) : null,
+    open.length || paused ? null : h("p", {}, "The next decision is being taken, or waits for a process that plans."),
     first.length ? h("ul", { class: "now" }, first.map((task) => h("li", {}, badge(task.state), " ", h("b", {}, name(task)), ` ${task.capability === task.key ? "" : task.capability} `, stands(task, (words) => h("a", { href: "#/waiting" }, words))))) : null,
-    rest ? h("p", { class: "quiet" }, `${first.length ? "and " : ""}${rest} more ${rest === 1 ? "task that is" : "tasks that are"} not over`) : null);
+    rest ? h("p", { class: "quiet" }, `and ${rest.toLocaleString()} more`) : null);
 }
 
 /** A table of tasks of which those of one state can be looked at alone, so many at a time. */
