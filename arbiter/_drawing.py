@@ -301,7 +301,7 @@ def _items(one: Followed) -> str:
     """How many of a step's items have ended."""
     items = one.said.items if one.said is not None else 0
     failed = f", {len(one.failures)} failed" if one.failures else ""
-    return f"{sum(task.done for task in one.tasks)} of {items} items{failed}"
+    return f"{sum(task.done for task in one.tasks)} of {items}{failed}"
 
 
 def _box(node: _Node, one: _Shown) -> str:

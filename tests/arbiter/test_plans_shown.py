@@ -39,7 +39,7 @@ async def test_a_plan_is_drawn_by_its_steps_and_not_by_the_rounds_that_carried_i
     said = [[text.text for text in group.iter(f"{SVG}text")] for group in drawn.iter(f"{SVG}g")]
     boxes = {texts[0]: texts[1] for texts in said if len(texts) == 2}
     assert [*boxes] == ["first", "all", "never", "always", "end"]
-    assert (boxes["all"], boxes["never"]) == ("4 of 4 items, 1 failed", "skipped")
+    assert (boxes["all"], boxes["never"]) == ("4 of 4, 1 failed", "skipped")
     assert [texts for texts in said if len(texts) == 1] == [["1"]], "one round"
     colours = {group.findtext(f"{SVG}text"): group.find(f"{SVG}rect") for group in drawn.iter(f"{SVG}g")}
     skipped = colours["never"]
@@ -53,7 +53,7 @@ async def test_the_timeline_has_one_bar_for_all_the_items_of_a_step(redis_server
     state = (await carried(redis_server.url)).state
     drawn = unescape(timeline(state, known_until(state)))
     assert re.findall(r'text-anchor="end">([^<]+)<', drawn) == ["Round 1", "first", "all", "always", "end"]
-    assert "4 of 4 items, 1 failed" in drawn
+    assert "4 of 4, 1 failed" in drawn
     notes = re.findall(r'<text x="([\d.]+)" y="[\d.]+" [^>]*font-size="10" opacity=".7">([^<]+)<', drawn)
     width = float(ElementTree.fromstring(timeline(state, known_until(state))).attrib["width"])
     assert all(float(x) + 5 * len(note) <= width for x, note in notes), "what is beside a bar is not cut off"
