@@ -41,8 +41,8 @@ async def gate() -> str:
 
 @capability(triggers=[Trigger(topic="claims.*")])
 async def look(entry: dict[str, Any]) -> str:
-    """Look at a claim until somebody opens the gate."""
-    await OPEN.wait()
+    """Look at a claim until it is told to stop."""
+    await asyncio.Event().wait()
     return "seen"
 
 
