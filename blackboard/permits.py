@@ -157,7 +157,7 @@ class Permits:
         """
         found = await self._read("")
         if everything:
-            return found
+            return [*found]
         waiting = [each for each in found if each.state == "waiting"]
         runs = {each.run_id for each in waiting}
         going = {run for run, over in zip(runs, await asyncio.gather(*map(self._over, runs)), strict=True) if not over}
