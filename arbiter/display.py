@@ -31,9 +31,11 @@ TEXT_ROWS = 20
 """Longest list of tasks as text: those that did not succeed come first into it."""
 _ANSWER_CHARACTERS = 20_000
 
-_FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:13px;line-height:1.45"
+_FONT = (
+    "font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:13px;line-height:1.45;overflow-wrap:anywhere"
+)
 _CELL = "padding:3px 10px 3px 0;text-align:left;vertical-align:top;border:0;background:transparent"
-_HEAD = f"{_CELL};font-weight:600;border-bottom:1px solid rgba(128,128,128,.5)"
+_HEAD = f"{_CELL};white-space:nowrap;font-weight:600;border-bottom:1px solid rgba(128,128,128,.5)"
 _MONO = "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:12px"
 
 
@@ -69,7 +71,8 @@ def run_html(state: RunState) -> str:
     said = state.answer or (None if state.data is None else _whole(state.data))
     if said:
         parts.append(
-            '<pre style="white-space:pre-wrap;overflow-wrap:anywhere;margin:6px 0;padding:8px 12px;color:inherit;'
+            '<pre style="white-space:pre-wrap;overflow-wrap:anywhere;max-height:30em;overflow:auto;margin:6px 0;'
+            "padding:8px 12px;color:inherit;"
             f'background:rgba(128,128,128,.12);border-left:3px solid {STATE_COLOURS["succeeded"]};{_MONO}">'
             f"{_block(said)}</pre>"
         )
@@ -126,7 +129,7 @@ def runs_html(runs: Iterable[RunSummary]) -> str:
         for run in runs
     ]
     table = _table(("Run", "Status", "Accepted", "Took", "Rounds", "Tasks", "Tenant", "Request"), rows)
-    return f'<div class="arbiter-runs" style="{_FONT}">{table}</div>'
+    return f'<div class="arbiter-runs" style="{_FONT};overflow-x:auto">{table}</div>'
 
 
 def runs_text(runs: Iterable[RunSummary]) -> str:
@@ -152,7 +155,7 @@ def letters_html(letters: Iterable[Letter]) -> str:
         for letter in letters
     ]
     head = ("Letter", "Status", "Given up", "Kind", "Capability", "Type", "Attempts", "Tenant", "Redriven as")
-    return f'<div class="arbiter-letters" style="{_FONT}">{_table(head, rows)}</div>'
+    return f'<div class="arbiter-letters" style="{_FONT};overflow-x:auto">{_table(head, rows)}</div>'
 
 
 def letters_text(letters: Iterable[Letter]) -> str:
@@ -177,13 +180,13 @@ def capabilities_html(rows: Iterable[CapabilityRow]) -> str:
             escape(percent(row.success)),
             escape(seconds(row.seconds)) if row.seconds is not None else "",
             f"{row.tokens:,.0f}" if row.tokens else "",
-            _text(f"{row.health}: {row.why}" if row.why else row.health, 200),
-            _text(row.description, 200),
+            _text(row.health, 16),
+            _text(row.description, 200) + (f'<div style="opacity:.75">{_text(row.why, 400)}</div>' if row.why else ""),
         ]
         for row in rows
     ]
     table = _table(CAPABILITY_HEAD, cells)
-    return f'<div class="arbiter-capabilities" style="{_FONT}">{table}</div>'
+    return f'<div class="arbiter-capabilities" style="{_FONT};overflow-x:auto">{table}</div>'
 
 
 CAPABILITY_HEAD = (
@@ -285,16 +288,12 @@ def _whole(data: JsonValue) -> str:
 
 
 def _stages(task: Task) -> str:
-    rows = [
-        [
-            _badge(stage.outcome),
-            escape(narration.stage_name(stage)),
-            escape(seconds(stage.seconds)) if stage.seconds else "",
-            _text(stage.detail, 300),
-        ]
+    return "".join(
+        f"<div>{_badge(stage.outcome)} {escape(narration.stage_name(stage))}"
+        f"{f' in {escape(seconds(stage.seconds))}' if stage.seconds else ''} "
+        f'<span style="opacity:.75">{_text(stage.detail, 300)}</span></div>'
         for stage in narration.stages(task)
-    ]
-    return _table((), rows) if rows else ""
+    )
 
 
 def _figure(title: str, content: str, *, opened: bool = True) -> str:
@@ -308,16 +307,15 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; the cells are HTML already."""
     top = "".join(f'<th style="{_HEAD}">{escape(name)}</th>' for name in head)
     body = "".join(f'<tr style="background:transparent">{_cells(row)}</tr>' for row in rows)
-    above = f"<thead><tr>{top}</tr></thead>" if head else ""
     style = "border-collapse:collapse;color:inherit;margin:0;font-size:inherit"
-    return f'<table style="{style}">{above}<tbody>{body}</tbody></table>'
+    return f'<table style="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _cells(row: Sequence[str]) -> str:
     """The cells of a row; only the last one breaks its lines."""
     *short, last = row
     kept = "".join(f'<td style="{_CELL};white-space:nowrap">{cell}</td>' for cell in short)
-    return f'{kept}<td style="{_CELL}">{last}</td>'
+    return f'{kept}<td style="{_CELL};min-width:18em">{last}</td>'
 
 
 def _badge(state: str) -> str:

@@ -20,6 +20,7 @@ from blackboard.events import (
     Context,
     Event,
     FabricationStageData,
+    RunPausedData,
 )
 from blackboard.taint import UNKNOWN, Taint, merged, read
 from blackboard.triggers import AgendaTerms
@@ -157,6 +158,8 @@ class RunState:
     limits: Limits = field(default_factory=Limits)
     status: str = "queued"
     """``queued``, ``running``, ``paused``, ``cancelling``, or how it ended."""
+    paused: RunPausedData | None = None
+    """Why it was paused last, and until when."""
     answer: str | None = None
     error: Failure | None = None
     accepted_at: datetime | None = None
@@ -261,7 +264,7 @@ class RunState:
                 self.usage += data.usage
                 task.state, task.attempts = data.status.value, data.attempts
             case events.RunPaused():
-                self.status = "paused"
+                self.status, self.paused = "paused", data
             case events.RunResumed():
                 self.status = "running" if self.rounds or self.call else "queued"
             case events.RunCancelling():

@@ -160,6 +160,12 @@ def current(state: RunState) -> Following | None:
     return found if found.held else None
 
 
+def followed(state: RunState) -> list[Following]:
+    """The plans of a run, in their order: of each turn of the model, or whoever gave the run its plan, that posted steps."""
+    turns = [turn for turn in state.rounds if not turn.attending and _plans([turn])]
+    return [Following(state, turn) for turn in turns]
+
+
 def sources(state: RunState) -> dict[str, Source]:
     """What a reference can point into of all that has ended, by key: of one key the newest."""
     found = {task.key: (task.round, Source((task,), _standing(task))) for task in state.work if task.done}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from arbiter.fold import RunState, Task
+from arbiter.following import Following, followed, succeeded
 from blackboard.budgets import UnitReport
 from blackboard.types import RunSummary, Status
 from registry import Registry, SignatureRefused, Version
@@ -48,9 +49,12 @@ def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
             "limits": state.limits.model_dump(mode="json"),
             "accepted_at": state.accepted_at.isoformat() if state.accepted_at else None,
             "ended_at": state.ended_at.isoformat() if state.ended_at else None,
+            "paused": state.paused.model_dump(mode="json") if state.paused and state.status == "paused" else None,
             "pins": state.pins,
+            "agenda": state.agenda.model_dump(mode="json") if state.agenda else None,
             "round_list": [_round_record(state, number) for number in range(len(state.rounds))],
             "task_list": [_task_record(task) for task in work],
+            "step_list": [_step_record(plan, key) for plan in followed(state) for key in plan.steps],
         }
     return record
 
@@ -69,6 +73,7 @@ def _round_record(state: RunState, number: int) -> dict[str, Any]:
         "calls": [call.model_dump(mode="json") for call in turn.calls],
         "usage": turn.usage.model_dump(mode="json"),
         "model": turn.model,
+        "attending": turn.attending,
         "considered": list(turn.considered),
         "matches": list(turn.matches),
         "sources": [*turn.taint],
@@ -93,6 +98,27 @@ def _task_record(task: Task) -> dict[str, Any]:
         "completion": task.completion.model_dump(mode="json") if task.completion else None,
         "retries": [error.model_dump(mode="json") for error in task.retries],
         "stages": [stage.model_dump(mode="json") for stage in task.stages],
+        "activation": task.activation,
+        "asked": task.for_person and task.for_person.model_dump(mode="json", exclude={"task", "input"}),
+        "awaited": task.for_outside and task.for_outside.model_dump(mode="json", exclude={"task"}),
+    }
+
+
+def _step_record(plan: Following, key: str) -> dict[str, Any]:
+    one = plan.steps[key]
+    why = one.error.message if one.standing == "failed" else one.said.why if one.said is not None else ""
+    return {
+        "round": plan.turn.number,
+        "key": key,
+        "capability": one.step.capability,
+        "state": one.standing,
+        "why": why,
+        "after": sorted(plan.plan.waits(key) & plan.steps.keys()),
+        "items": one.said.items if one.said is not None and one.said.state == "mapped" else None,
+        "tasks": [task.id for task in one.tasks],
+        "succeeded": sum(succeeded(task) for task in one.tasks),
+        "failed": len(one.failures),
+        "wait_seconds": one.step.wait_seconds,
     }
 
 

@@ -8,6 +8,7 @@ nobody answered in time is answered no.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -152,10 +153,21 @@ class Permits:
         """What waits for an answer, oldest first.
 
         Args:
-            everything: also what was answered, or not in time, as far as it is kept.
+            everything: also what was answered, or not in time, or is of a run that is over, as far as it is kept.
         """
         found = await self._read("")
-        return [each for each in found if everything or each.state == "waiting"]
+        if everything:
+            return [*found]
+        waiting = [each for each in found if each.state == "waiting"]
+        runs = {each.run_id for each in waiting}
+        going = {run for run, over in zip(runs, await asyncio.gather(*map(self._over, runs)), strict=True) if not over}
+        return [each for each in waiting if each.run_id in going]
+
+    async def _over(self, run_id: str) -> bool:
+        try:
+            return (await self._board.summary(run_id)).ended_at is not None
+        except UnknownRecord:
+            return True
 
     async def approve(
         self, word: str, *, sources: Iterable[str] = (), tenant: str | None = None, by: str | None = None

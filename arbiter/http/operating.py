@@ -132,20 +132,23 @@ async def _letter(asked: Asked, id: str) -> Letter:
 
 
 async def capabilities(asked: Asked) -> Response:
-    """What the board can do."""
-    bodies.options(asked.request)
-    registry = asked.client.registry
-    tried = [each.version for each in await registry.trials() if each.version.visible_to(asked.token.tenant)]
-    found = [*await registry.list(asked.token.tenant), *tried]
+    """What the board can do; with ``every`` also versions that are not offered."""
+    bodies.options(asked.request, "every")
+    registry, every, tenant = asked.client.registry, bodies.flag(asked.request, "every"), asked.token.tenant
     counts = by_name(await asked.board.outcomes())
-    known = {(row.name, row.sha): row for row in await overview(registry, asked.token.tenant)}
+    known = {(row.name, row.sha): row for row in await overview(registry, tenant, every=every)}
+    if every:
+        found = [each for name in {name for name, _ in known} for each in await registry.versions(name)]
+    else:
+        found = [*await registry.list(tenant), *(each.version for each in await registry.trials())]
     listed = [
         {
             **version_record(version, counts.get(version.name, {})),
             **_fared(known.get((version.name, version.sha))),
             "input_schema": dict(version.manifest.input_schema),
         }
-        for version in found
+        for version in sorted(found, key=lambda version: (version.name, version.created_at))
+        if version.visible_to(tenant)
     ]
     return JSONResponse({"capabilities": listed})
 
@@ -159,7 +162,7 @@ def _fared(row: CapabilityRow | None) -> dict[str, Any]:
 
 
 async def capability(asked: Asked) -> Response:
-    """One capability: manifest, versions, exam record, signature, code."""
+    """One capability: manifest, versions, how its canary stands, exam record, signature, code."""
     bodies.options(asked.request, "sha")
     registry, name = asked.client.registry, asked.path("name")
     versions = await registry.versions(name)
@@ -170,6 +173,7 @@ async def capability(asked: Asked) -> Response:
     if sha is not None:
         version = _version(versions, name, sha)
     counts = await registry.outcomes(name)
+    trial = next((each for each in await registry.trials() if each.version.name == name), None)
     return JSONResponse(
         {
             **version_record(version, counts),
@@ -177,6 +181,8 @@ async def capability(asked: Asked) -> Response:
             "exam": version.exam.model_dump(mode="json") if version.exam else None,
             "signature": await standing_record(registry, version),
             "versions": [version_record(each, counts) for each in versions],
+            "trial": trial
+            and {"sha": trial.version.sha, "share": trial.share, "missing": trial.missing, "said": str(trial)},
             "source": await registry.source(version) if version.artifact_sha is not None else None,
         }
     )

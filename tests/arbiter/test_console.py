@@ -15,7 +15,7 @@ import pytest
 from arbiter_support import arbiter, call
 from http_site import Site, running
 
-from arbiter import Call
+from arbiter import Call, capability
 from arbiter.cli import main
 from arbiter.http.server import Api
 from blackboard.testing import RedisServer
@@ -223,6 +223,59 @@ async def test_a_listing_of_capabilities_says_how_each_fares(site: Site) -> None
     fared = {each["name"]: (each["health"], each["calls"], each["success"], each["version_count"]) for each in listed}
     assert fared["broken"] == ("failing", 3, 0.0, 1)
     assert fared["add"] == ("new", 0, None, 1)
+
+
+async def test_versions_that_are_not_offered_are_listed_when_they_are_asked_for_and_a_canary_tells_how_it_stands(
+    site: Site,
+) -> None:
+    registry, manifest = site.served.registry, Manifest(name="tries", description="x", input_schema={"type": "object"})
+    first = await registry.register(manifest, source="def handler():\n    return 1\n")
+    second = await registry.register(manifest, source="def handler():\n    return 2\n")
+    third = await registry.register(manifest, source="def handler():\n    return 3\n", activate=False)
+    await registry.activate("tries", third.sha, canary=0.25)
+
+    async def listed(**query: str) -> dict[str, str]:
+        found = (await site.client().get("/v1/capabilities", params=query)).json()["capabilities"]
+        return {each["sha"]: each["state"] for each in found if each["name"] == "tries"}
+
+    assert await listed() == {second.sha: "active", third.sha: "canary"}
+    assert await listed(every="true") == {first.sha: "retired", second.sha: "active", third.sha: "canary"}
+    trial = (await site.client().get("/v1/capabilities/tries")).json()["trial"]
+    assert (trial["sha"], trial["share"]) == (third.sha, 0.25)
+    assert trial["said"].startswith("canary for 0.25 of the runs")
+    assert (await site.client().get("/v1/capabilities/add")).json()["trial"] is None
+    ours = manifest.model_copy(update={"name": "ours", "tenant": "acme"})
+    await registry.register(ours, source="def handler():\n    return 1\n")
+    other = await registry.register(ours, source="def handler():\n    return 2\n", activate=False)
+    await registry.activate("ours", other.sha, canary=0.25)
+    stranger = site.client(await site.token("capabilities:read", tenant="other"))
+    for every in ("true", "false"):
+        shown = (await stranger.get("/v1/capabilities", params={"every": every})).json()["capabilities"]
+        names = {each["name"] for each in shown}
+        assert "tries" in names
+        assert "ours" not in names
+
+
+async def test_a_task_that_waits_for_a_person_tells_until_when_and_what_counts_then(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    @capability(approval=True)
+    def pay(to: str) -> str:
+        """Pay somebody."""
+        return to
+
+    async with running(redis_server.url, tmp_path, capabilities=(pay,)) as site:
+        run = await site.served.submit(Call("pay", {"to": "ann"}))
+        async with asyncio.timeout(60):
+            while not await site.served.approvals.list():
+                await asyncio.sleep(0)
+        (task,) = (await site.client().get(f"/v1/runs/{run}")).json()["task_list"]
+        assert (task["asked"]["kind"], task["asked"]["otherwise"], task["awaited"]) == ("approval", None, None)
+        assert task["asked"]["until_ms"] > 0
+        await site.served.approvals.refuse(task["task"], reason="no")
+        await asyncio.wait_for(site.served.result(run), 60)
+        (task,) = (await site.client().get(f"/v1/runs/{run}")).json()["task_list"]
+        assert task["asked"] is None
 
 
 async def test_a_task_that_is_worked_on_is_told_as_such_though_its_log_does_not_say_so(

@@ -23,7 +23,7 @@ from registry import ExamRecord, Grants, Manifest
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MARKUP = """<img src=x onerror="document.documentElement.dataset.ran='1'"><script>document.title='ran'</script>"""
-VIEWS = ("runs", "waiting", "capabilities", "dead-letters", "limits", "audit")
+VIEWS = ("runs", "waiting", "capabilities", "dead-letters", "schedules", "subscribers", "limits", "audit")
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 400, "height": 800}
 OPEN: dict[str, asyncio.Event] = {}
 ANY = {"type": "object"}

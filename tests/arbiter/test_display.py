@@ -167,6 +167,14 @@ def test_nothing_in_a_run_can_put_markup_into_the_page(status: str) -> None:
     assert set(pictures(html)) == {"Plan graph", "Timeline"}
 
 
+def test_what_is_long_stays_within_the_width_and_does_not_fill_the_page() -> None:
+    shown = run_html(ordered())
+    assert "overflow-wrap:anywhere" in shown.partition(">")[0], "of all that is in it"
+    answer = re.search(r'<pre style="([^"]+)"', shown)
+    assert answer is not None
+    assert {"max-height:30em", "overflow:auto"} <= set(answer[1].split(";"))
+
+
 def test_nothing_is_loaded_from_anywhere() -> None:
     html = run_html(ordered()).replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"https?:|//|src=|href=|@import|<style|<script|<link", html)

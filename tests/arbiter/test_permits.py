@@ -65,6 +65,17 @@ async def asking(request: pytest.FixtureRequest, redis_server: RedisServer) -> A
         yield a
 
 
+async def test_nobody_is_asked_any_more_for_a_run_that_is_over(asking: Arbiter, echo: Echo) -> None:
+    host = echo[0]
+    await registered(asking, host)
+    run = await asking.submit(Call("uses", {"url": f"http://{host}/"}), sources=["mail:inbox"])
+    permit = await paused(asking, run)
+    await asking.cancel(run, "not any more")
+    await asking.result(run, timeout=60)
+    assert await asking.permits.list() == []
+    assert [each.id for each in await asking.permits.list(everything=True)] == [permit.id]
+
+
 async def test_g10_the_run_rests_until_a_person_who_was_shown_the_sources_permits_the_request(
     asking: Arbiter, echo: Echo
 ) -> None:

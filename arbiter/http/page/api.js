@@ -2,6 +2,7 @@
 
 const KEPT = "arbiter-token";
 const AGAIN_MS = 1000;
+const REST_MS = 500;
 
 let token = sessionStorage.getItem(KEPT) ?? "";
 
@@ -112,8 +113,11 @@ export function pause(ms, signal) {
   });
 }
 
-/** Do something now, again when told to, and every so often while the page is looked at; never twice at a time. */
-export function repeated(does, { signal, ms = 0, failed, rest = 500 }) {
+/**
+ * Do something now, again when told to, and every so often while the page is looked at; never twice at a time, and with
+ * rests as long as it takes, so that what is large does not keep the server busy.
+ */
+export function repeated(does, { signal, ms = 0, failed }) {
   let busy = false, wanted = false;
   const again = async () => {
     if (busy || signal.aborted) { wanted = true; return; }
@@ -121,8 +125,9 @@ export function repeated(does, { signal, ms = 0, failed, rest = 500 }) {
     try {
       do {
         wanted = false;
+        const began = performance.now();
         try { await does(); } catch (error) { if (!signal.aborted) failed(error); }
-        await pause(rest, signal);
+        await pause(Math.max(REST_MS, performance.now() - began), signal);
       } while (wanted && !signal.aborted);
     } finally { busy = false; }
   };

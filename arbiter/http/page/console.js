@@ -8,6 +8,7 @@ import { input, labelled } from "./dialogs.js";
 import { letter, letters } from "./letters.js";
 import { run } from "./run.js";
 import { runs } from "./runs.js";
+import { schedules, subscribers } from "./standing.js";
 import { waiting } from "./waiting.js";
 
 /** Path, name, the scopes of which one is needed, the listing, and the view of one thing in it. */
@@ -16,6 +17,8 @@ const VIEWS = [
   ["waiting", "Waiting", ["tasks:approve", "capabilities:read", "secrets:permit"], waiting],
   ["capabilities", "Capabilities", ["capabilities:read"], capabilities, capability],
   ["dead-letters", "Dead letters", ["runs:read"], letters, letter],
+  ["schedules", "Schedules", ["runs:read"], schedules],
+  ["subscribers", "Webhooks", ["webhooks:write", "runs:read"], subscribers],
   ["limits", "Budgets", ["limits:read"], limits],
   ["audit", "Audit", ["audit:read"], audit],
 ];

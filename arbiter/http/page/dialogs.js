@@ -4,17 +4,17 @@ import { button, h } from "./dom.js";
 
 /**
  * Ask before something is done, do it, and stay open with what went wrong where it fails.
- * `shown` is what it is about; `fields` are {name, label, value, required, kind}; `does(values)` does it.
+ * `shown` is what it is about; without `action` it is only told; `fields` are {name, label, value, required, kind}; `does(values)` does it.
  * Resolves to what `does` returned, or to undefined where nothing was done.
  */
-export function confirmed({ title, shown = null, fields = [], action, kind = "", does }) {
+export function confirmed({ title, shown = null, fields = [], action = "", kind = "", does = null }) {
   return new Promise((resolve) => {
     const wrong = h("p", { class: "wrong", role: "alert" });
     const asked = fields.map((field) => [field, input(field)]);
     const go = h("button", { type: "submit", class: kind || "first" }, action);
     const form = h("form", { on: { submit: carry } },
       asked.map(([field, control]) => labelled(field, control)), wrong,
-      h("div", { class: "row" }, go, button("Back", () => dialog.close())));
+      h("div", { class: "row" }, action ? go : null, button("Back", () => dialog.close())));
     const dialog = h("dialog", { "aria-labelledby": "question" }, h("h2", { id: "question" }, title), shown, form);
     let done;
 

@@ -8,8 +8,9 @@ export function plain(value) {
   return String(value).replaceAll("\r\n", "\n").replace(UNSEEN, "\ufffd");
 }
 
-/** A value as one line of at most `most` characters. */
+/** A value as one line of at most `most` characters; of one that is stored apart, how large it is. */
 export function line(value, most = 120) {
+  if (typeof value?.$blob === "string") return `${value.bytes.toLocaleString()} bytes, stored apart`;
   const text = plain(typeof value === "string" ? value : (JSON.stringify(value, null, 1) ?? "")).replace(/\s+/g, " ").trim();
   return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
 }
@@ -47,9 +48,15 @@ export function block(value) {
   return h("div", {}, cut, more);
 }
 
-/** Something short that opens to something long. */
+/** Something short that opens to something long; `content` may be a function, which is asked when it is opened. */
 export function folded(summary, content, open = false) {
-  return h("details", { open }, h("summary", {}, summary), content);
+  const made = h("details", { open }, h("summary", {}, summary));
+  made.fill = () => {
+    if (made.children.length === 1) made.append(...nodes([typeof content === "function" ? content() : content]));
+  };
+  if (open || typeof content !== "function") made.fill();
+  else for (const event of ["click", "toggle"]) made.addEventListener(event, made.fill);
+  return made;
 }
 
 /** A button that says why it cannot be used, where it cannot. */
@@ -59,8 +66,8 @@ export function button(label, does, { why = "", kind = "" } = {}) {
   return made;
 }
 
-export function badge(state) {
-  return h("span", { class: "badge", "data-state": state }, String(state).replaceAll("_", " "));
+export function badge(state, words = String(state).replaceAll("_", " ")) {
+  return h("span", { class: "badge", "data-state": state }, words);
 }
 
 /** Seconds since the epoch, or an ISO time, as this browser's own time. */
@@ -114,8 +121,12 @@ export function keyed(parent, items, key, make) {
 }
 
 function replace(old, made) {
-  const opened = [...old.querySelectorAll("details")].map((each) => each.open);
-  made.querySelectorAll("details").forEach((each, number) => { each.open = opened[number] ?? each.open; });
+  const were = [...old.querySelectorAll("details")];
+  were.forEach(({ open, children }, number) => {
+    const now = made.querySelectorAll("details")[number];  // filling one may have brought others
+    if (now && children.length > 1) now.fill();
+    if (now) now.open = open;
+  });
   const can = "a,button,input,select,textarea,summary,pre";
   const held = [...old.querySelectorAll(can)].indexOf(document.activeElement);
   old.replaceWith(made);

@@ -6,13 +6,14 @@ import { block, folded, h, line, table, when } from "./dom.js";
 import { listing } from "./listing.js";
 
 const amount = (unit, value) => (unit === "money" ? (value / 1e6).toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 4 }) : Math.round(value).toLocaleString());
+const share = (each) => `${Math.round(100 * (each.spent + each.reserved) / Math.max(each.limit, 1))} %`;
 
 export async function limits(page) {
   page.title("Budgets and quotas");
   const budgets = table("Budgets", [
     ["Level", (each) => each.level],
     ["Unit", (each) => each.unit],
-    ["Used", (each) => h("meter", { min: 0, max: Math.max(each.limit, 1), value: each.spent + each.reserved, high: each.limit * 0.9, optimum: 0, "aria-label": `used of ${each.level}, ${each.unit}` })],
+    ["Used", (each) => [h("meter", { min: 0, max: Math.max(each.limit, 1), value: each.spent + each.reserved, high: each.limit * 0.9, optimum: 0, "aria-label": `used of ${each.level}, ${each.unit}` }), ` ${share(each)}`]],
     ["Spent", (each) => amount(each.unit, each.spent)],
     ["Held", (each) => amount(each.unit, each.reserved)],
     ["Left", (each) => amount(each.unit, Math.max(0, each.limit - each.spent - each.reserved))],

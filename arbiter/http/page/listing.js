@@ -1,7 +1,7 @@
 // A list that the API gives in pages: kept up to date as far as somebody has asked for.
 
 import { ask, repeated } from "./api.js";
-import { button, h } from "./dom.js";
+import { button, h, keyed } from "./dom.js";
 
 /**
  * Fill a table now, when told to and every so often. Returns what tells it to, and where the button for more stands.
@@ -19,7 +19,7 @@ export function listing(page, table, { path, field, where, limit = 50, ms }) {
       after = answer.after;
     }
     table.update(found);
-    more.replaceChildren(...(after === null ? [] : [button("More", () => { pages += 1; again(); })]));
+    keyed(more, after === null ? [] : ["more"], (each) => each, () => button("More", () => { pages += 1; again(); }));
     page.settled();
   }, { signal: page.signal, ms, failed: page.failed });
   return { again, more };

@@ -2,9 +2,11 @@
 
 import { ask, file, follow, part, repeated } from "./api.js";
 import { confirmed } from "./dialogs.js";
-import { badge, block, button, facts, folded, h, keyed, line, seconds, table, when } from "./dom.js";
+import { agenda } from "./agenda.js";
+import { badge, block, button, facts, folded, h, keyed, line, seconds, when } from "./dom.js";
+import { dynamic, evidence, now, short, steps, tasksTable, told } from "./tasks.js";
 
-const EVENTS = 300;
+const EVENTS = 300, DRAW_MS = 100;
 const OVER = ["succeeded", "failed", "refused", "timed_out", "cancelled"];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -12,9 +14,10 @@ export async function run(page, id) {
   page.title(`Run ${id}`);
   const place = `v1/runs/${part(id)}`;
   const head = h("div"), body = h("div"), rounds = h("div"), pictures = h("div"), live = h("span", { class: "live" });
-  const tasks = tasksTable(id), events = h("ol", { class: "events" });
+  const going = h("div"), plan = h("div"), control = h("div"), tasks = tasksTable();
+  const events = h("ol", { class: "events", tabindex: "0", "aria-label": "Events" }), left = h("p", { class: "quiet" });
   const nothing = h("p", { class: "quiet" }, "No task yet.");
-  let drawn = "", told = [], over = false;
+  let drawn = "", heard = [], count = 0, due = false, over = false, terms = null;
 
   async function look() {
     const query = { level: `run:${id}` };
@@ -26,10 +29,14 @@ export async function run(page, id) {
     keyed(body, sections(state, spent), (each) => each.name, section);
     const turns = state.round_list.length ? [{ turns: state.round_list, answer: state.answer }] : [];
     keyed(rounds, turns, () => "rounds", roundsOf);
-    tasks.update(ready(state.task_list));
+    const list = told(state.task_list, state.step_list);
+    keyed(going, OVER.includes(state.status) || state.call && !list.length ? [] : [{ paused: state.paused, open: list.filter((task) => !task.completion) }], () => "now", now);
+    keyed(plan, dynamic(state.step_list) ? [state.step_list] : [], () => "plan", steps);
+    tasks.update(list);
     nothing.hidden = state.task_list.length > 0;
     tasks.hidden = !nothing.hidden;
-    await draw(state);
+    if (state.agenda && !terms) control.append(terms = agenda(page, place));
+    await Promise.all([draw(state), terms?.look()]);
     over = OVER.includes(state.status);
     page.settled();
   }
@@ -52,8 +59,16 @@ export async function run(page, id) {
     drawn = stand;
   }
 
-  page.show(head, body, pictures, h("h2", {}, "Tasks"), nothing, tasks, rounds,
-    h("div", { class: "row" }, h("h2", {}, "Events"), live), events);
+  function tell() {
+    due = false;
+    const below = events.scrollHeight - events.scrollTop - events.clientHeight < 40;
+    keyed(events, heard, (each) => each.sequence, eventLine);
+    if (below) events.scrollTop = events.scrollHeight;
+    left.textContent = count > heard.length ? `The latest ${heard.length} of ${count.toLocaleString()}.` : "";
+  }
+
+  page.show(head, going, body, pictures, plan, h("h2", {}, "Tasks"), nothing, tasks, control, rounds,
+    h("div", { class: "row" }, h("h2", {}, "Events"), live), left, events);
   const again = repeated(async () => { if (!over) await look(); }, { signal: page.signal, ms: 5_000, failed: page.failed });
   const turned = () => { over = false; again(); };
   dark.addEventListener("change", turned);
@@ -62,20 +77,15 @@ export async function run(page, id) {
     signal: page.signal,
     state: (there) => { live.textContent = there ? "live" : ""; },
     heard: (event) => {
-      told = [...told, event].slice(-EVENTS);
-      const below = events.scrollHeight - events.scrollTop - events.clientHeight < 40;
-      keyed(events, told, (each) => each.sequence, eventLine);
-      if (below) events.scrollTop = events.scrollHeight;
+      count += 1;
+      heard.push(event);
+      if (heard.length > EVENTS) heard.shift();
+      if (!due) setTimeout(tell, DRAW_MS);
+      due = true;
       again();
     },
     over: (event) => kind(event) === "run.completed",
   }).then(() => { live.textContent = ""; }).catch(page.failed);
-}
-
-/** The tasks, each with when it could begin: when it was posted, or when the last that it waited for had ended. */
-function ready(tasks) {
-  const ended = new Map(tasks.map((task) => [task.task, task.ended_at ? Date.parse(task.ended_at) : 0]));
-  return tasks.map((task) => ({ ...task, ready: Math.max(Date.parse(task.posted_at), ...task.after.map((id) => ended.get(id) ?? 0)) }));
 }
 
 function heading(page, id, state, again) {
@@ -101,7 +111,7 @@ function sections(state, spent) {
   const money = spent?.budgets.flatMap((each) => (each.units.money ? [each.units.money] : []))[0];
   const told = {
     name: "facts", called: Boolean(state.call), accepted: state.accepted_at, ended: state.ended_at, took: state.seconds, tenant: state.tenant,
-    rounds: state.rounds, tasks: state.tasks, fabrications: state.fabrications, model: state.model, usage: state.usage,
+    rounds: state.rounds, decisions: state.round_list.filter((turn) => !turn.attending).length, tasks: state.tasks, fabrications: state.fabrications, model: state.model, usage: state.usage,
     sources: state.sources, redrive: state.redrive_of, limits: state.limits, money,
   };
   return [
@@ -119,7 +129,7 @@ function section(each) {
       const tokens = used.input_tokens + used.output_tokens;
       return facts([
         ["Accepted", when(each.accepted)], ["Ended", when(each.ended)], ["Took", seconds(each.took)], ["Tenant", each.tenant],
-        ["Rounds", each.called ? "" : `${each.rounds} of ${each.limits.rounds}`], ["Tasks", `${each.tasks} of ${each.limits.tasks}`],
+        ["Rounds", each.called ? "" : `${each.decisions} of ${each.limits.rounds}${each.rounds > each.decisions ? `, and ${each.rounds - each.decisions} without the model` : ""}`], ["Tasks", `${each.tasks} of ${each.limits.tasks}`],
         ["Fabrications", each.fabrications || ""],
         ["Tokens", `${about}${tokens.toLocaleString()} (${used.input_tokens.toLocaleString()} in, ${used.output_tokens.toLocaleString()} out) of ${each.limits.tokens.toLocaleString()}`],
         ["Model calls", used.model_calls || ""],
@@ -139,7 +149,18 @@ function section(each) {
 }
 
 function roundsOf({ turns, answer }) {
-  return h("section", {}, h("h2", {}, "Rounds"), turns.map((turn) => round(turn, answer)));
+  return h("section", {}, h("h2", {}, "Rounds"), groups(turns).map((some) => (some[0].attending
+    ? folded(`${some.length === 1 ? `Round ${some[0].round}` : `Rounds ${some[0].round} to ${some.at(-1).round}`}, without the model`, () => some.map((turn) => round(turn, answer)))
+    : round(some[0], answer))));
+}
+
+/** Rounds that follow each other without the model are told together. */
+function groups(turns) {
+  const found = [];
+  for (const turn of turns) {
+    if (turn.attending && found.at(-1)?.[0].attending) found.at(-1).push(turn); else found.push([turn]);
+  }
+  return found;
 }
 
 function round(turn, answer) {
@@ -157,56 +178,9 @@ function round(turn, answer) {
 
 /** The type of an event without whose it is and which version. */
 const kind = (event) => event.type.replace(/^dev\.arbiter\./, "").replace(/\.v\d+$/, "");
-const short = (task) => task.split("/").slice(1).join("/");
-
-function tasksTable() {
-  return table("Tasks", [
-    ["Task", (task) => h("span", { id: `task-${task.key}` }, task.round ? `${task.round}.` : "", task.key)],
-    ["Capability", (task) => [task.kind === "fabrication" ? "fabrication" : h("a", { href: `#/capabilities/${part(task.capability)}${task.version ? `?sha=${task.version}` : ""}` }, task.capability)]],
-    ["State", (task) => badge(task.state)],
-    ["Isolation", (task) => task.completion?.isolation ?? ""],
-    ["Attempts", (task) => task.attempts || ""],
-    ["Took", (task) => (task.ended_at ? seconds((new Date(task.ended_at) - task.ready) / 1000) : "")],
-    ["Tokens", (task) => { const used = task.completion?.usage; return used && used.input_tokens + used.output_tokens ? (used.input_tokens + used.output_tokens).toLocaleString() : ""; }],
-    ["Result", result],
-  ], (task) => task.task, "No task yet.");
-}
-
-function result(task) {
-  const done = task.completion, error = done?.error ?? task.retries.at(-1);
-  const said = error ? h("span", { class: "wrong" }, line(`${error.type}: ${error.message}`, 160))
-    : done ? line(done.data ?? "", 100) : "";
-  const inside = h("div", {}, facts([
-    ["Input", block(task.input)],
-    ["Result", done && done.data !== null ? block(done.data) : ""],
-    ["Error", error ? block(error.message) : ""],
-    ...evidence(error),
-    ["Waited for", task.after.map(short).join(", ")],
-    ["Comes from", task.sources.join(", ")],
-    ["Worker", done?.worker],
-    ["Standard output", done?.stdout ? block(done.stdout) : ""],
-    ["Standard error", done?.stderr ? block(done.stderr) : ""],
-  ]));
-  const ended = task.stages.filter((stage) => stage.outcome !== "started");
-  const stages = !ended.length ? null : folded(`${ended.length} stage${ended.length === 1 ? "" : "s"}, ${ended.filter((stage) => stage.outcome === "failed").length} failed`,
-    h("ul", { class: "stages" }, ended.map((stage) => h("li", {}, badge(stage.outcome),
-      ` ${stage.stage.replaceAll("_", " ")}${stage.round ? ` (repair ${stage.round})` : ""} `, h("small", {}, line(stage.detail, 200))))),
-    !task.completion);
-  return [folded(said || "details", inside), stages];
-}
-
-/** What an error has beside its message, as facts: the traceback as its author knows it, the rest as JSON. */
-function evidence(error) {
-  const { traceback, ...rest } = error?.evidence ?? {};
-  return [
-    ["Traceback", traceback ? block([traceback].flat().join("\n")) : ""],
-    ["Evidence", Object.keys(rest).length ? block(rest) : ""],
-  ];
-}
-
 function eventLine(event) {
   const data = event.data ?? {};
-  const words = [data.status, data.outcome, data.stage, data.capability ?? data.node, data.reason, data.error && `${data.error.type}: ${data.error.message}`];
+  const words = [data.status, data.outcome, data.stage, data.capability ?? data.node, data.topic, data.calls?.map((call) => call.name).join(", "), data.reason, data.error && `${data.error.type}: ${data.error.message}`];
   return h("li", {}, when(event.time), " ", h("code", {}, kind(event)), " ", event.subject === event.partitionkey ? "" : `${short(event.subject) || event.subject} `,
     line(words.filter((word) => typeof word === "string" && word).join(" · "), 200));
 }

@@ -35,12 +35,14 @@ function task(each, again) {
   const question = each.kind === "question", path = `v1/task-approvals/${part(each.id)}`;
   const silence = each.otherwise === null ? (question ? "stays unanswered" : "is refused")
     : question ? `the answer is ${each.otherwise}` : "is approved";
+  const { question: words, options } = question && each.whole ? JSON.parse(each.arguments) : {};
   const shown = () => h("div", {},
-    block(each.whole ? each.arguments : `${each.arguments}…`),  // as it is: a browser would round long numbers
+    block(words ?? (each.whole ? each.arguments : `${each.arguments}…`)),  // as it is: a browser would round long numbers
     facts([
       ["Asked", when(each.asked_at)], ["Without an answer", h("span", {}, silence, " at ", when(each.until))],
       ["For", [...each.by, ...each.delegate.map((name) => `${name} (from ${new Date(each.delegate_at * 1000).toLocaleString()})`)].join(", ") || "whoever may"],
-      ["Arguments", `${each.whole ? "" : "only their beginning is shown; "}${each.argument_bytes.toLocaleString()} bytes`],
+      ["Answers to choose from", options?.join(", ")],
+      ["Arguments", words ? "" : `${each.whole ? "" : "only their beginning is shown; "}${each.argument_bytes.toLocaleString()} bytes`],
       ["Comes from", each.sources.join(", ")], ["The run was asked", each.request],
       ["Capability", question ? "" : h("a", { href: `#/capabilities/${part(each.capability)}${each.version ? `?sha=${part(each.version)}` : ""}` }, each.capability)],
       ["Run", h("a", { href: `#/runs/${part(each.run_id)}`, class: "code" }, each.run_id)], ["Task", each.task_id], ["Tenant", each.tenant],
@@ -51,7 +53,6 @@ function task(each, again) {
     });
     if (done) again();
   };
-  const options = question && each.whole ? JSON.parse(each.arguments).options : null;
   const answer = options
     ? { name: "answer", kind: "choice", label: "Answer", choices: options.map((each) => [each, each]) }
     : { name: "answer", kind: "text area", label: "Answer", required: true };
