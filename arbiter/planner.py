@@ -209,7 +209,7 @@ class Planner:
                 await asking.announce(board, claim.run_id)
             self._states.keep(board, known)
         elif outcome.status == "succeeded":
-            await self._learn(board, state, claim)
+            await self._learn(board, state)
         return None
 
     async def _given(self, attempt: Attempt, known: Known, board_of: BoardTools) -> None:
@@ -227,13 +227,15 @@ class Planner:
             await given_plans.end(attempt, state)
         self._states.keep(board, known)
 
-    async def _learn(self, board: Board, state: RunState, claim: Claim) -> None:
+    async def _learn(self, board: Board, state: RunState) -> None:
         """Keep which capabilities served the needs of a run that succeeded; the run is over whether that works or not."""
         needs = lessons(outcomes(state, self._policy))
         if not needs:
             return
         try:
-            ended = (await board.summary(state.run_id)).ended_at or claim.now()
+            ended = (await board.summary(state.run_id)).ended_at or state.rounds[
+                -1
+            ].at.timestamp()  # answered, and not over
             await self._registry.learn(state.run_id, state.tenant, ended, needs)
         except ArbiterError as error:
             log.warning("run %s taught nothing: %s", state.run_id, error)

@@ -89,6 +89,12 @@ async def rebuilt(a: Arbiter, result: RunResult, model: ScriptedModel) -> None:
         assert model.calls[-1].messages[: len(asked.messages)] == asked.messages, f"request {number}"
 
 
+async def _round(a: Arbiter, run: str, number: int) -> None:
+    async for event in a.stream(run_id=run):
+        if isinstance(event, events.RoundPlanned) and event.data.round == number:
+            return
+
+
 def early(result: RunResult) -> list[bool]:
     return [turn.early for turn in result.state.rounds]
 
@@ -215,25 +221,27 @@ async def test_rounds_before_the_end_count_and_the_last_there_may_be_is_kept_for
     redis_server: RedisServer, gates: Gates
 ) -> None:
     @capability
-    async def late(name: str, lets: str) -> str:
-        """Fail when the gate is open, and open another."""
+    async def late(name: str) -> str:
+        """Fail when the gate is open."""
         await gates.gate(name).wait()
-        gates.gate(lets).set()
         raise ValueError(name)
 
     turns = [
-        [call("hold", name="end"), call("late", name="b", lets="end"), call("broken", reason="no")],
-        [call("let", name="b")],
+        [call("hold", name="end"), call("late", name="b"), call("broken", reason="no")],
+        call("let", name="b"),
         "done",
     ]
     limits = Limits(round_seconds=600, rounds=3)
     abilities = (*gates.capabilities, late)
     async with arbiter(redis_server.url, turns, capabilities=abilities, limits=limits) as (a, model):
-        result = await a.run("go", timeout=60)
+        run = await a.submit("go")
+        await _round(a, run, 3)
+        gates.gate("end").set()
+        result = await a.result(run, timeout=60)
         assert await faults(a.board) == []
         await rebuilt(a, result, model)
-    asked = [turn.early for turn in result.state.rounds if not turn.attending]
-    assert (result.answer, asked) == ("done", [False, True, False])
+    assert (result.answer, early(result)) == ("done", [False, True, False, False])
+    assert [turn.attending for turn in result.state.rounds] == [False, False, True, False]
     assert {one["key"] for one in told(model, 2)[""]["ended"]} == {"hold", "late"}
 
 
@@ -285,51 +293,49 @@ async def test_a_plan_that_holds_steps_back_is_carried_on_first_and_then_the_mod
     ]
 
 
-async def test_a_run_that_was_given_its_plan_has_no_model_to_ask(redis_server: RedisServer, gates: Gates) -> None:
-    @capability
-    def after_all() -> str:
-        """Open the gate, and fail."""
+async def test_while_a_plan_holds_a_step_back_the_model_is_not_asked(redis_server: RedisServer, gates: Gates) -> None:
+    plan = post(
+        step("slow", "hold", {"name": "g"}), step("no", "broken", {"reason": "x"}), say("then", "t", when="slow=g")
+    )
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        run = await a.submit("go")
+        await _round(a, run, 2)
         gates.gate("g").set()
-        raise ValueError("no")
-
-    plan = [step("slow", "hold", {"name": "g"}), step("no", "after_all")]
-    abilities = (*gates.capabilities, after_all)
-    async with arbiter(redis_server.url, ["never"], capabilities=abilities, limits=EARLY) as (a, model):
-        result = await a.run("go", plan=plan, timeout=60)
+        result = await a.result(run, timeout=60)
         assert await faults(a.board) == []
-    assert (result.error.type, [turn.carrying for turn in result.state.rounds]) == ("plan_failed", [False, True])
+    assert (keys(result), any(early(result)), len(model.calls)) == (["slow", "no", "then"], False, 2)
+
+
+async def test_a_run_that_was_given_its_plan_has_no_model_to_ask(redis_server: RedisServer, gates: Gates) -> None:
+    plan = [step("slow", "hold", {"name": "g"}), say("q", "x"), step("no", "broken", {"reason": "x"}, when="q=x")]
+    async with arbiter(redis_server.url, ["never"], capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        run = await a.submit("go", plan=plan)
+        async for event in a.stream(run_id=run):
+            if isinstance(event, events.TaskCompleted) and event.subject == f"{run}/2.no":
+                break
+        gates.gate("g").set()
+        result = await a.result(run, timeout=60)
+        assert await faults(a.board) == []
+    assert (result.error.type, [turn.carrying for turn in result.state.rounds]) == (
+        "plan_failed",
+        [False, True, True],
+    )
     assert not model.calls
 
 
 async def test_an_open_request_is_waited_for_before_the_model_is_asked(redis_server: RedisServer, gates: Gates) -> None:
-    @capability
-    def lets(name: str) -> str:
-        """Open the gate, and fail."""
-        gates.gate(name).set()
-        raise ValueError(name)
-
-    turns = [
-        [
-            call("open_request", name="who", question="Who?", seconds=0.5),
-            call("hold", name="g"),
-            call("lets", name="g"),
-        ],
-        "done",
-    ]
-    abilities = (*gates.capabilities, lets)
-    async with arbiter(redis_server.url, turns, capabilities=abilities, limits=EARLY) as (a, model):
-        result = await a.run("go", agenda=AgendaTerms(), timeout=60)
+    asks = call("open_request", name="who", question="Who?", seconds=0.5)
+    turns = [[asks, call("hold", name="g"), call("broken", reason="x")], "done"]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        run = await a.submit("go", agenda=AgendaTerms())
+        await _round(a, run, 2)
+        gates.gate("g").set()
+        result = await a.result(run, timeout=60)
         assert await faults(a.board) == []
     assert (result.answer, any(early(result)), len(model.calls)) == ("done", False, 2)
 
 
 # ---- a round that lasts ------------------------------------------------------------------------------------------------
-
-
-async def _round(a: Arbiter, run: str, number: int) -> None:
-    async for event in a.stream(run_id=run):
-        if isinstance(event, events.RoundPlanned) and event.data.round == number:
-            return
 
 
 @pytest.mark.usefixtures("servers_time")
@@ -487,7 +493,7 @@ def test_g5_each_result_is_told_once_whatever_ends_while_the_model_thinks(seed: 
         ) as a:
             await a.registry.register(work.manifest)
             await a.registry.register(FUNCTIONS[1].manifest)
-            stage = Stage(a, await a.submit({"all": [*"abcd"[: seed % 5]]}), dice, dice.choice([None, None, 400]))
+            stage = Stage(a, await a.submit({"all": [*"abcd"[: seed % 5]]}), dice, dice.choice([None, 500, 2000]))
             await stage.begin()
             try:
                 await stage.play()
