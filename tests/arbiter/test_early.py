@@ -22,12 +22,14 @@ from arbiter.narration import narrate
 from arbiter.planner import Planner
 from arbiter.plans import Plan, parse
 from arbiter.prompts import EARLY as TOLD
+from arbiter.recalling import View
 from arbiter.testing import Clock
 from arbiter.tools import STOP, WAIT
 from blackboard import events
 from blackboard.attempt import Attempt
 from blackboard.board import STEP_LANE
 from blackboard.claims import Claim
+from blackboard.events import Context
 from blackboard.invariants import faults
 from blackboard.testing import RedisServer
 from blackboard.types import Failure, Status, TaskSpec
@@ -109,6 +111,9 @@ async def test_the_model_is_asked_when_a_task_failed_and_told_of_the_rest_once_i
         await rebuilt(a, result, model)
         lines = [narrate(event) for event in await a.board.history(result.run_id)]
     assert (result.answer, early(result)) == ("done", [False, True, False])
+    cut = Context(first=2)
+    result.state.rounds[1].context = cut
+    assert "hold: hold at work" in str(messages(result.state, view=View(cut))[0]), "it was, when that was chosen"
     first = told(model, 1)
     hold = result.state.work[0]
     assert first["tooluse_0_0"] == {
