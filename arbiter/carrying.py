@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from pydantic import JsonValue
 
-from arbiter import awaiting, plans, tasking
+from arbiter import awaiting, early, plans, tasking
 from arbiter.board_tools import BoardTools
 from arbiter.fold import RunState
 from arbiter.following import Followed, Following, Source, current, sources
@@ -34,17 +34,19 @@ Versions = Callable[[Sequence[str]], Awaitable[Sequence[Version | None]]]
 async def take_step(attempt: Attempt, state: RunState, versions: Versions, board: BoardTools) -> bool:
     """Carry the plan of the model's last turn on as far as can be, and commit that as the step.
 
-    A step that was posted beside other work does nothing else: the model is asked, and the run ended, by one that stands alone.
+    A step that was posted beside other work does nothing else, unless the model is to be asked though that goes on: otherwise it
+    is asked, and the run ended, by one that stands alone.
 
     Returns:
-        False where it stands alone and nothing of the plan can go on, or nothing was held back: nothing was committed.
+        False where nothing of the plan can go on and the step may do more, or nothing was held back: nothing was committed.
     """
     plan = current(state)
     if plan is None:
         return False
     carrier = _Carrier(attempt, state, plan, versions, board)
     await carrier.carry()
-    if not carrier.moved and not state.tasks[attempt.claim.task_id].beside:
+    step = state.tasks[attempt.claim.task_id]
+    if not carrier.moved and (not step.beside or early.due(state, step)):
         return False
     tasks, awaited = carrier.awaited()
     planned = RoundPlannedData(
@@ -55,7 +57,10 @@ async def take_step(attempt: Attempt, state: RunState, versions: Versions, board
         attending=True,
         carrying=True,
     )
-    await attempt.board.commit_step(attempt.claim, planned, tasks, state.limits, seen=state.sequence, awaited=awaited)
+    await attempt.board.commit_step(
+        attempt.claim, planned, tasks, state.limits, seen=state.sequence, awaited=awaited,
+        early=early.terms(state, held=carrier.holds_back),
+    )  # fmt: skip
     return True
 
 
@@ -86,6 +91,14 @@ class _Carrier:
     @property
     def moved(self) -> bool:
         return bool(self._posted or self._said)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether something is still to be posted, now that it has carried the plan on."""
+        return any(
+            (one.standing == "held" and not self._posted.get(key)) or one.left > self._posted.get(key, 0)
+            for key, one in self._plan.steps.items()
+        )
 
     async def carry(self) -> None:
         """Decide about every step that has become due; what is decided may make others due."""
@@ -129,7 +142,7 @@ class _Carrier:
         due |= {key for key in unfinished if len(open_[key]) + number[key] < steps[key].step.at_once}
         closed = {*self._posted, *self._said} - unfinished
         return awaiting.further(
-            self._plan.plan, self.tasks, held=held, unfinished=unfinished, due=due, closed=closed,
+            self._plan.plan, self.tasks, self._plan.turn.number, held=held, unfinished=unfinished, due=due, closed=closed,
             open_=open_ | {key: [(task.id, key)] for key, task in self._elsewhere.items()},
         )  # fmt: skip
 

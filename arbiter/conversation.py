@@ -1,7 +1,9 @@
 """The conversation with the planning model, rebuilt from a run's state at every step.
 
 Bedrock Converse shape: the request, then for each round the model's message and one user message with a result for each
-of its tool calls, in their order, paired by tool-use id. Whatever comes from elsewhere stands in a frame.
+of its tool calls, in their order, paired by tool-use id. Where the model is asked though tasks are at work, the result of their
+calls says so, and what becomes of them stands behind the results of a later round. Whatever comes from elsewhere stands in a
+frame.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import JsonValue
 
+from arbiter import early
 from arbiter.fold import Round, RunState, Task
 from arbiter.following import Followed, Following, succeeded
 from arbiter.recalling import View, opening
@@ -50,11 +53,18 @@ def messages(state: RunState, said: list[Message] | None = None, view: View | No
     view = view or View()
     if not out:
         asked = quoted(request_text(state.request), "request", state.request_taint)
-        out.append({"role": "user", "content": [{"text": asked}, *opening(state, view)]})
-    asked = [at for at, turn in enumerate(state.rounds) if at >= view.first - 1 and not turn.attending]
-    for at in asked[sum(message["role"] == "assistant" for message in out) :]:
-        turn = state.rounds[at]
+        chosen = next(
+            (turn for turn in state.rounds if turn.context is not None and turn.context == view.context), None
+        )
+        then = early.as_of(state, chosen.seen if chosen is not None and chosen.early else None)
+        out.append({"role": "user", "content": [{"text": asked}, *opening(then, view)]})
+    every, asked = state, [at for at, turn in enumerate(state.rounds) if at >= view.first - 1 and not turn.attending]
+    known = sum(message["role"] == "assistant" for message in out)
+    for number, at in enumerate(asked[known:], known + 1):
+        turn = every.rounds[at]
         out.append(turn.message)
+        after = every.rounds[asked[number]] if number < len(asked) else None
+        state = early.as_of(every, after.seen if after is not None and after.early else None)
         if turn.calls:
             attended = list(takewhile(lambda turn: turn.attending, state.rounds[at + 1 :]))
             replies = {
@@ -67,7 +77,8 @@ def messages(state: RunState, said: list[Message] | None = None, view: View | No
                 else _result(state, *replies.get(call.tool_use_id, (call, ("arbiter",))), view)
                 for call in turn.calls
             ]
-            out.append({"role": "user", "content": [*results, *_volunteered(state, [turn, *attended])]})
+            told = [*_volunteered(state, [turn, *attended]), *_later(state, turn)]
+            out.append({"role": "user", "content": [*results, *told]})
     return cast("list[Message]", out)
 
 
@@ -85,6 +96,23 @@ def _volunteered(state: RunState, turns: Sequence[Round]) -> list[dict[str, Json
         shown.append(f"and {len(mine) - VOLUNTEERED} more")
     text = json.dumps({"volunteered": shown}, ensure_ascii=False)
     return [{"text": quoted(text, "board", merged(*(task.taint for task in mine)))}]
+
+
+def _later(state: RunState, turn: Round) -> list[dict[str, JsonValue]]:
+    """What became of tasks of earlier rounds that were at work when this one's model was asked."""
+    ended, going = early.later(state, turn)
+    if not ended and not going:
+        return []
+    told: dict[str, JsonValue] = {"ended": [_named(task) for task in ended]} if ended else {}
+    if going:
+        told["at_work"] = [_named(task) for task in going[:VOLUNTEERED]]
+        told |= {"more_at_work": len(going) - VOLUNTEERED} if len(going) > VOLUNTEERED else {}
+    text = json.dumps({"earlier_tasks": told}, ensure_ascii=False)
+    return [{"text": quoted(text, "result", merged(*(task.taint for task in [*ended, *going])))}]
+
+
+def _named(task: Task) -> JsonValue:
+    return {"key": task.key, "capability": task.capability, **_outcome(task)}
 
 
 def request_text(request: JsonValue) -> str:
@@ -109,11 +137,13 @@ def _result(state: RunState, call: Call, said: Taint, view: View) -> dict[str, J
     taint = merged(*(task.taint for task in tasks))
     if call.name == PLAN:
         report: dict[str, JsonValue] = {task.key: {"capability": task.capability, **_outcome(task)} for task in tasks}
-        return _block(call.tool_use_id, {"tasks": report}, taint, ok=all(succeeded(task) for task in tasks))
+        return _block(
+            call.tool_use_id, {"tasks": report}, taint, ok=all(succeeded(task) or not task.done for task in tasks)
+        )
     task = tasks[0]
     if succeeded(task) and task.completion is not None:
         return _block(call.tool_use_id, shortened(task.completion.data, task.key), taint, ok=True)
-    return _block(call.tool_use_id, _outcome(task), taint, ok=False)
+    return _block(call.tool_use_id, _outcome(task), taint, ok=not task.done)
 
 
 def _planned(plan: Following, tool_use_id: str) -> dict[str, JsonValue]:
@@ -125,7 +155,7 @@ def _planned(plan: Following, tool_use_id: str) -> dict[str, JsonValue]:
         if plan.caught(key):
             report[key] = {**cast("dict[str, JsonValue]", report[key]), "caught_by": one.step.catch}
     taint = merged(*(turn.taint for turn in plan.after if turn.carrying), *(one.source.taint for one in mine.values()))
-    ok = all(one.standing in ("succeeded", "skipped") or plan.caught(key) for key, one in mine.items())
+    ok = all(one.standing in ("succeeded", "skipped", "going") or plan.caught(key) for key, one in mine.items())
     return _block(tool_use_id, {"tasks": report}, taint, ok=ok)
 
 
@@ -158,7 +188,7 @@ def _item(task: Task) -> JsonValue:
 def _outcome(task: Task) -> dict[str, JsonValue]:
     done = task.completion
     if done is None:
-        return {"status": task.state}
+        return early.stand(task)
     if done.status is Status.SUCCEEDED:
         return {"status": done.status.value, "data": shortened(done.data, task.key)}
     error: JsonValue = {"type": "unknown", "message": "no reason was given"}

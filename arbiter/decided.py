@@ -29,11 +29,17 @@ class Decision:
     """What the matcher decided about each search."""
     recalled: Taint = ()
     """Where entries come from that calls are answered with."""
+    stop: dict[str, str] = field(default_factory=dict[str, str])
+    """By the ids of tasks that are at work and are to be stopped, why."""
 
-    def awaited(self, uses: Sequence[ToolUse]) -> tuple[list[TaskSpec], Awaited]:
-        """The tasks, marked with what the plans among the calls hold back for them."""
+    def awaited(self, uses: Sequence[ToolUse], turn: int) -> tuple[list[TaskSpec], Awaited]:
+        """The tasks, marked with what the plans among the calls hold back for them.
+
+        Args:
+            turn: number of the round.
+        """
         inputs = {use.id: use.input or {} for use in uses}
-        return awaiting.first(Plan([step for _, step in posted_by(self.calls, inputs)]), self.tasks)
+        return awaiting.first(Plan([step for _, step in posted_by(self.calls, inputs)]), self.tasks, turn)
 
     @property
     def invalid(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import JsonValue
 
-from arbiter import asking, board_tools, plans, questions, tasking, tools
+from arbiter import asking, board_tools, early, plans, questions, tasking, tools
 from arbiter.board_tools import BoardTools
 from arbiter.conversation import request_text
 from arbiter.decided import Decision, direct_keys, without_orphans
@@ -70,17 +70,19 @@ class Decider:
         self._room, self._board, self._people = room, board, people
         self._registry, self._state, self._run_id, self._round = registry, state, run_id, round_number
         self._offered = dict(offered)
-        self._earlier = sources(state)
+        self._earlier = {key: one for key, one in sources(state).items() if one.standing != "going"}
         self._keys: set[str] = set()
         self._steps: list[Step] = []
         self._held: set[str] = set()
         self._requested: dict[str, str] = {}
         self._opened = asking.names(state)
+        self._early = state.limits.round_seconds is not None
+        self._own = (*_OWN, tools.WAIT, tools.STOP) if self._early else _OWN
 
     async def decide(self, uses: tuple[ToolUse, ...]) -> Decision:
         """Check every call; the answers of invalid ones say what to do instead."""
         decision = Decision()
-        direct = [use for use in uses if use.name not in _OWN]
+        direct = [use for use in uses if use.name not in self._own]
         keys = dict(zip([use.id for use in direct], direct_keys(direct), strict=True))
         self._keys = set(keys.values())
         for use in uses:
@@ -100,7 +102,7 @@ class Decider:
             raise Invalid(
                 f"The arguments could not be read: {use.error}. Nothing was done; call again with valid JSON."
             )
-        for spec in (*tools.built_in(), tools.open_request(), tools.ask_person()):
+        for spec in (*tools.built_in(), tools.open_request(), tools.ask_person(), *tools.early()):
             if spec["name"] == use.name:
                 tasking.check(use.name, canonical(cast(Any, spec["inputSchema"])["json"]), use.input)
         match use.name:
@@ -114,6 +116,8 @@ class Decider:
                 return await self._of_the_board(use, use.input, decision), []
             case tools.OPEN:
                 return self._open(use, use.input), []
+            case tools.WAIT | tools.STOP if self._early:
+                return self._of_what_goes_on(use, use.input, decision), []
             case tools.ASK if self._people:
                 if (wrong := questions.problem(use.input)) is not None:
                     raise Invalid(f"Nobody was asked: {wrong}")
@@ -122,6 +126,19 @@ class Decider:
             case _:
                 task = await self._task(keys[use.id], use.id, use.name, use.input, decision)
                 return Call(tool_use_id=use.id, name=use.name, tasks=(self._task_id(task.key),)), [task]
+
+    def _of_what_goes_on(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
+        going = early.at_work(self._state)
+        there = ", ".join(dict.fromkeys(task.key for task in going))
+        if not going:
+            raise Invalid("No task is at work any more: call something else, or answer.")
+        if use.name == tools.WAIT:
+            return Call(tool_use_id=use.id, name=use.name, answer="What has ended since stands behind the results.")
+        keys = cast("list[str]", given["tasks"])
+        if unknown := [key for key in keys if key not in {task.key for task in going}]:
+            raise Invalid(f"Nothing was stopped: {unknown[0]!r} is not at work. At work: {there}.")
+        decision.stop |= {task.id: str(given["why"]) for task in going if task.key in keys}
+        return Call(tool_use_id=use.id, name=use.name, answer=f"Being stopped: {', '.join(dict.fromkeys(keys))}.")
 
     async def _of_the_board(self, use: ToolUse, given: Mapping[str, JsonValue], decision: Decision) -> Call:
         try:

@@ -76,6 +76,9 @@ class Task:
     """Who gave the last answer from outside."""
     beside: bool = False
     """Of a step: other work of its run was open when it was posted."""
+    posted: str = ""
+    ended: str = ""
+    """Positions in the log; empty while it is not over."""
 
     @property
     def done(self) -> bool:
@@ -125,6 +128,10 @@ class Round:
     """It was taken to carry a plan on, and not for open requests."""
     instructions: str = ""
     """Hash of the operator's instructions that the model was given; empty without any."""
+    seen: str = ""
+    """How far the log was read for it."""
+    early: bool = False
+    """Its model was asked though tasks were still at work."""
 
     @property
     def inputs(self) -> dict[str, dict[str, JsonValue]]:
@@ -224,6 +231,8 @@ class RunState:
                         data.attending,
                         data.carrying,
                         data.instructions,
+                        data.seen or event.sequence,
+                        data.seen is not None,
                     )
                 )
                 self.pins = {name: sha for name, sha in (self.pins | data.pins).items() if sha != UNPINNED}
@@ -235,6 +244,7 @@ class RunState:
                     tool_use_id=data.tool_use_id, round=data.round, posted_at=event.time, state=data.state,
                     after=data.after, input=data.input, posted_taint=read(data.taint), activation=data.activation,
                     beside=data.kind == "step" and any(not task.done for task in self.tasks.values()),
+                    posted=event.sequence,
                 )  # fmt: skip
                 if self.call is not None:
                     self.request = data.input
@@ -260,7 +270,7 @@ class RunState:
                 self.tasks[event.subject].answered = data
             case events.TaskCompleted():
                 task = self.tasks[event.subject]
-                task.completion, task.ended_at = data, event.time
+                task.completion, task.ended_at, task.ended = data, event.time, event.sequence
                 self.usage += data.usage
                 task.state, task.attempts = data.status.value, data.attempts
             case events.RunPaused():

@@ -112,7 +112,7 @@ async def begin(attempt: Attempt, state: RunState, decision: Decision) -> None:
         considered=tuple(dict.fromkeys(decision.found)),
         taint=state.taint,
     )
-    tasks, awaited = decision.awaited([posted])
+    tasks, awaited = decision.awaited([posted], claim.round)
     await attempt.board.commit_step(
         claim, planned, tasks, state.limits, outcome, seen=state.sequence, awaited=None if outcome else awaited
     )

@@ -238,7 +238,8 @@ def narrate(event: Event) -> str | None:
             if data.attending:
                 return f"round {data.round}: open requests, without the model"
             whom = f" [{tokens(data.usage)}, {one_line(data.model, 200)}]" if data.model else ""  # a plan was given
-            return f"round {data.round}: {calls or 'answer'}{whom}"
+            before = ", before the round was over" if data.seen is not None else ""
+            return f"round {data.round}{before}: {calls or 'answer'}{whom}"
         case events.TaskPosted(data=data):
             waits = f", waits for {', '.join(name.partition('/')[2] for name in data.after)}" if data.after else ""
             return None if step else f"{data.kind} {place} posted: {one_line(data.capability, 64)}{waits}"

@@ -19,6 +19,7 @@ from arbiter import (
     board_tools,
     carrying,
     conversation,
+    early,
     given_plans,
     inquiry,
     prompts,
@@ -108,7 +109,8 @@ class Planner:
         self._choosing = choosing if choosing is not None else Choosing()
         self._recalling = recalling if recalling is not None else Recalling()
         self._approval = approval if approval is not None else ApprovalPolicy()
-        self._system, self._instructions = prompts.system(instructions), prompts.told(instructions)
+        self._system, self._system_early = prompts.system(instructions), prompts.system(instructions, early=True)
+        self._instructions = prompts.told(instructions)
         self._states = States()
 
     async def handle(self, attempt: Attempt) -> Completion | None:
@@ -136,8 +138,16 @@ class Planner:
             if await carrying.take_step(attempt, state, lambda names: self._resolved(state, names, {}), board_of):
                 self._states.keep(board, known)
                 return None
+            if early.beside(state) and not early.due(state, state.tasks[claim.task_id]):
+                await early.pass_over(attempt, state)
+                self._states.keep(board, known)
+                return None
             self._within_rounds(state)
-            if state.agenda is not None and await attending.take_step(attempt, state, self._registry):
+            if (
+                state.agenda is not None
+                and not early.beside(state)
+                and await attending.take_step(attempt, state, self._registry)
+            ):
                 self._states.keep(board, known)
                 return None
             model = self._planning_model()
@@ -165,8 +175,8 @@ class Planner:
             await attending.close(board, claim, state, self._registry)
         if outcome is not None and outcome.status == "succeeded":
             await board_tools.keep(board, state)
-        tasks, awaited = decision.awaited(reply.tool_uses)
-        await board.commit_step(
+        tasks, awaited = decision.awaited(reply.tool_uses, claim.round)
+        over = await board.commit_step(
             claim,
             RoundPlannedData(
                 round=claim.round,
@@ -182,14 +192,17 @@ class Planner:
                 matches=tuple(
                     each.model_dump(mode="json") for each in (*(one.decision for one in found), *decision.matches)
                 ),
+                seen=state.sequence if early.beside(state) else None,
             ),
             tasks,
             state.limits,
             outcome,
             seen=state.sequence,
             awaited=awaited,
+            early=early.terms(state, asked=True, held=bool(awaited.on), stop=decision.stop),
         )
-        if outcome is not None:
+        if over and outcome is not None:
+            attempt.accepted = state.accepted_at.timestamp() if state.accepted_at else None
             attempt.run_ended(outcome.status)
         if outcome is None:
             if any(call.name == tools.OPEN and call.valid for call in decision.calls):
@@ -220,8 +233,10 @@ class Planner:
         if not needs:
             return
         try:
-            ended = (await board.summary(state.run_id)).ended_at
-            await self._registry.learn(state.run_id, state.tenant, ended or 0.0, needs)
+            ended = (await board.summary(state.run_id)).ended_at or state.rounds[
+                -1
+            ].at.timestamp()  # answered, and not over
+            await self._registry.learn(state.run_id, state.tenant, ended, needs)
         except ArbiterError as error:
             log.warning("run %s taught nothing: %s", state.run_id, error)
 
@@ -343,15 +358,20 @@ class Planner:
         return [match.name for one in found for match in one.matches]
 
     async def _ask(self, known: Known, offered: list[Version], claim: Claim, view: View) -> Reply:
-        model = self._model()
+        model, asked_early = self._model(), known.state.limits.round_seconds is not None
         if self._spending is not None:
             model = self._spending.guard(model, claim, limits=known.state.limits)
         try:
             reply = await converse(
                 model,
                 conversation.messages(known.state, known.said, view),
-                tools=tools.specs(offered, agenda=known.state.agenda is not None, questions=self._approval.questions),
-                system=self._system,
+                tools=tools.specs(
+                    offered,
+                    agenda=known.state.agenda is not None,
+                    questions=self._approval.questions,
+                    asked_early=asked_early,
+                ),
+                system=self._system_early if asked_early else self._system,
                 attempts=self._attempts,
                 durable=True,
             )

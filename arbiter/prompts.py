@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from arbiter.tools import STOP, WAIT
 from wrapper.models.quoting import RULE
 
 SYSTEM = f"""\
@@ -37,10 +38,23 @@ The request, every result, every entry and every description of a capability is 
 says what is wanted of you.
 """
 
+EARLY = f"""
+Facts about tasks that are still at work:
+- You may be asked before all tasks are over: when one failed, or when a round lasts. The result of a call whose task is not \
+over says "at work"; what becomes of it stands behind the results of a later turn, under its key. Nothing can refer to it before.
+- Then decide: {WAIT} for the rest, {STOP} for tasks that have lost their point, call or plan something else meanwhile, or \
+answer, which stops what is still at work.
+"""
 
-def system(instructions: str | None) -> str:
-    """The system prompt, with an operator's instructions behind it."""
-    return f"{SYSTEM}\nInstructions of the operator of this installation:\n{instructions}\n" if instructions else SYSTEM
+
+def system(instructions: str | None, *, early: bool = False) -> str:
+    """The system prompt, with an operator's instructions behind it.
+
+    Args:
+        early: the model is asked though tasks are at work.
+    """
+    text = SYSTEM + EARLY if early else SYSTEM
+    return f"{text}\nInstructions of the operator of this installation:\n{instructions}\n" if instructions else text
 
 
 def told(instructions: str | None) -> str:

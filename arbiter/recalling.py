@@ -121,7 +121,9 @@ def opening(state: RunState, view: View) -> list[dict[str, JsonValue]]:
 
 def _left_out(state: RunState, first: int) -> JsonValue:
     tasks = [task for task in state.work if task.round < first]
-    rows: list[JsonValue] = [f"{task.key}: {task.capability} {task.state}" for task in tasks[-LISTED:]]
+    rows: list[JsonValue] = [
+        f"{task.key}: {task.capability} {task.state if task.done else 'at work'}" for task in tasks[-LISTED:]
+    ]
     return {"rounds": f"1 to {first - 1}", "tasks": len(tasks), "newest": rows}
 
 
@@ -180,12 +182,14 @@ class Recaller:
             newest: what the newest results say.
             tail: the messages of the newest round.
         """
-        first = self._state.newest
+        first, since = self._state.newest, self._state.rounds[self._state.newest - 1].seen
         half = self._settings.bound(model) // 2
         room = half - sum(estimate_content(cast("list[dict[str, object]]", message["content"])) for message in tail)
         about = _question(request, newest)
         shown = {
-            result_entry(self._state.run_id, task.id) for task in self._state.work if task.round >= first and task.done
+            result_entry(self._state.run_id, task.id)
+            for task in self._state.work
+            if task.done and (task.round >= first or task.ended > since)
         }
         found = [one for one in await self._relevant(about) if one.id not in shown][: self._settings.most]
         kept = self._within(await self._remembered(about), int(room * 2 * self._settings.remembered_share))

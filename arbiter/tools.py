@@ -23,6 +23,9 @@ REQUEST: Final = "request_capability"
 PLAN: Final = "post_plan"
 OPEN: Final = "open_request"
 """Only in runs with an agenda: without one nobody hears it."""
+WAIT: Final = "wait_for_tasks"
+STOP: Final = "stop_tasks"
+"""Both only in runs whose model is asked though tasks are at work."""
 
 
 def _spec(name: str, description: str, properties: dict[str, JsonValue], required: list[str]) -> ToolSpec:
@@ -180,14 +183,46 @@ def ask_person() -> ToolSpec:
     )
 
 
-def specs(capabilities: list[Version], *, agenda: bool = False, questions: bool = False) -> list[ToolSpec]:
+def early() -> list[ToolSpec]:
+    """The tools for tasks that are still at work."""
+    return [
+        _spec(
+            WAIT,
+            "Wait for the tasks that are still at work. You are asked again when all are over, when one fails, or after a while.",
+            {},
+            [],
+        ),
+        _spec(
+            STOP,
+            "Stop tasks that are still at work and have lost their point. What depends on them is not started. You are told how "
+            "they ended like of every end.",
+            {
+                "tasks": {
+                    "type": "array",
+                    "items": {"type": "string", "minLength": 1, "maxLength": 128},
+                    "minItems": 1,
+                    "maxItems": 100,
+                    "description": "Their keys. Of tasks with the same key, all that are at work are stopped.",
+                },
+                "why": {"type": "string", "minLength": 1, "maxLength": 500, "description": "Why they are pointless."},
+            },
+            ["tasks", "why"],
+        ),
+    ]
+
+
+def specs(
+    capabilities: list[Version], *, agenda: bool = False, questions: bool = False, asked_early: bool = False
+) -> list[ToolSpec]:
     """The whole tool list: the arbiter's own first, so that the beginning of the prompt never changes.
 
     Args:
         agenda: the run has one.
         questions: the model may ask a person.
+        asked_early: the model is asked though tasks are at work.
     """
     more = [*([open_request()] if agenda else ()), *([ask_person()] if questions else ())]
+    more += early() if asked_early else ()
     return [*built_in(), *more, *map(_offer, capabilities)]
 
 

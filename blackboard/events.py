@@ -185,6 +185,8 @@ class RoundPlannedData(Stored):
     """Taken to carry on the plan of the last round of the model, or the one the run was given; ``attending`` is true as well."""
     instructions: str = ""
     """SHA-256 of the operator's instructions that the model was given with the system prompt; empty without any."""
+    seen: str | None = None
+    """How far the log was read for it, where the model was asked though tasks were still at work."""
 
 
 class RoundPlanned(Event):

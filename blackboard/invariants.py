@@ -278,7 +278,8 @@ class _Reading:
         self.check(wait == timed, "G6 timers", wait ^ timed)
         awake = {t for t in self.open if self.open[t]["state"] != "paused"}
         live = {"t:" + t for t in awake} | {"r:" + r for r, h in self.runs.items() if h["state"] not in TERMINAL}
-        self.check(due == live, "G6 deadlines", due ^ live)
+        again = {"s:" + r for r, h in self.runs.items() if h["state"] not in TERMINAL and "again" in h}
+        self.check(due - again == live, "G6 deadlines", due ^ live)
         inputs = set(await client.hkeys(names + "data"))
         self.check(inputs == set(self.open), "G2 inputs", inputs ^ set(self.open))
         marks = set(await client.hkeys(names + "ckpt"))
@@ -339,6 +340,9 @@ class _Reading:
             ends: dict[str, Any] = {
                 event["subject"]: json.loads(event["data"]) for _, event in self.logs[run] if event["type"] in _ENDS
             }
+            told = [event["type"] for _, event in self.logs[run]]
+            since = told.index("run.cancelling") if "run.cancelling" in told else 0
+            stopped = {event["subject"] for _, event in self.logs[run][since:]} if "want" in header else set[str]()
             over: dict[str, Any] = ends.pop(run, {})
             error: dict[str, Any] = over.get("error") or {}
             if over.get("status") in _GIVEN_UP and not (header.get("call") and error.get("type") in _CORRECTED):
@@ -348,7 +352,7 @@ class _Reading:
                 own: dict[str, Any] = ended.get("error") or {}
                 t = self.tasks.get(task, {})
                 counted = ended["status"] in _GIVEN_UP and t.get("kind") not in _DECIDING and "cxl" not in t
-                with_its_run = bool(error) and own.get("message") == error.get("message")
+                with_its_run = task in stopped and bool(error) and own.get("message") == error.get("message")
                 if counted and not with_its_run and own.get("type") not in _CORRECTED:
                     found.add(task)
         return found

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from blackboard import retries
@@ -53,9 +54,29 @@ class Awaited(NamedTuple):
     off: Sequence[str] = ()
     """Names that nothing waits by any more."""
 
-    def told(self, seen: str) -> str:
+    def told(self, seen: str, early: Early | None = None) -> str:
         """As the commit script takes it."""
-        return json.dumps({"seen": seen, "on": [[name, *ids] for name, ids in self.on.items()], "off": [*self.off]})
+        said = {"seen": seen, "on": [[name, *ids] for name, ids in self.on.items()], "off": [*self.off]}
+        return json.dumps(said | (early.told() if early is not None else {}))
+
+
+class Early(NamedTuple):
+    """Of a run whose model is asked though work goes on: when its next step comes, and what is stopped. A failure of a task that
+    the decision posts brings the step at once."""
+
+    again_ms: int | None = None
+    """After so long, unless there was one before. None: time brings none."""
+    stop: Mapping[str, str] = MappingProxyType({})
+    """By the ids of tasks that are stopped, why."""
+    rest: str = ""
+    """Why what goes on is stopped, where the decision ends the run; empty: such a decision is refused."""
+
+    def told(self) -> dict[str, Any]:
+        """As the commit script takes it."""
+        said: dict[str, Any] = {} if self.again_ms is None else {"again": self.again_ms}
+        if self.stop:
+            said["stop"] = [[id, why] for id, why in self.stop.items()]
+        return said | ({"rest": self.rest} if self.rest else {})
 
 
 def specs(
@@ -67,6 +88,7 @@ def specs(
     seen: str = "",
     place: str = "",
     bids: bool = False,
+    tell: bool = False,
 ) -> list[tuple[str, str]]:
     """Spec and input of each task, as the commit script takes them.
 
@@ -76,6 +98,7 @@ def specs(
             may use. In any other each task carries that itself.
         place: what stands before its key in the id of each, where that is not the number of the round.
         bids: they are asked to bid on an open request.
+        tell: their failure brings the run's next step.
 
     Raises:
         BadInput: duplicate or malformed keys, unknown or circular dependencies, a delay of one that has any, too many tasks, an
@@ -122,6 +145,8 @@ def specs(
             spec["nap"] = retries.ms(task.delay_seconds)
         if bids:
             spec["bid"] = 1
+        if tell:
+            spec["tell"] = 1
         if not entered:
             spec["lim"] = {"tokens": limits.tokens, "seconds": limits.seconds}
             if limits.money is not None:

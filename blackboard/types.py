@@ -232,7 +232,7 @@ class RetryPolicy(Settings):
 
 class Limits(Settings):
     """Finite bounds of one run. Reaching one ends the run with a clear outcome, except for ``fabrications``: a request beyond
-    it is refused to the model, which goes on with what there is."""
+    it is refused to the model, which goes on with what there is; and for ``round_seconds``, after which the model is asked."""
 
     rounds: int = Field(default=20, ge=1, le=1000)
     tasks: int = Field(default=200, ge=1, le=100_000)
@@ -245,15 +245,19 @@ class Limits(Settings):
     """Deadline of one task from posting to its end, waiting and retries included."""
     attempt_seconds: float = Field(default=60.0, gt=0, le=86_400)
     """Deadline of one attempt at a task."""
+    round_seconds: float | None = Field(default=None, ge=1, le=86_400)
+    """After so long the model is asked again though tasks are still at work, and at once when one of them fails. None: when all
+    are over."""
     invalid_decisions: int = Field(default=5, ge=0, le=100)
     """How many rounds may bring a decision that could not be carried out before the run fails."""
 
     @model_serializer(mode="wrap")
-    def _as_before_there_was_money(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a bound on money they are written as they always were."""
+    def _as_before_there_were_these(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a bound on money, and where a round lasts until it is over, they are written as they always were."""
         said: dict[str, Any] = write(self)
-        if self.money is None:
-            said.pop("money", None)
+        for name in ("money", "round_seconds"):
+            if getattr(self, name) is None:
+                said.pop(name, None)
         return said
 
 

@@ -28,7 +28,7 @@ from blackboard.events import (
 )
 from blackboard.lately import OWN
 from blackboard.payloads import PAYLOAD_BYTES, REPORT_BYTES, STEP_BYTES, dump, dump_completion, join
-from blackboard.plan import Awaited, Wait, specs
+from blackboard.plan import Awaited, Early, Wait, specs
 from blackboard.redaction import cleaned, cleaned_completion, cleaned_failure
 from blackboard.refusing import refused
 from blackboard.types import Completion, Limits, Status, TaskSpec, Usage
@@ -336,7 +336,8 @@ class Working(Calling):
         seen: str = "",
         wait: Wait | None = None,
         awaited: Awaited | None = None,
-    ) -> None:
+        early: Early | None = None,
+    ) -> bool:
         """Commit one arbiter decision: conversation, plan, tasks, barrier and events, in one script.
 
         Args:
@@ -350,7 +351,11 @@ class Working(Calling):
             wait: without tasks, the next step comes with the next fact about an entry of the run, or when its time is over; with
                 tasks, control looks at the open requests of the run meanwhile, as it does after each decision of a model.
             awaited: what waits for tasks of the run, beside its next step.
+            early: given, the run's next step may come while work goes on, and the run may end while it does.
             unplanned: no model plans this run, so each task carries what the whole run may use.
+
+        Returns:
+            Whether the run is over, where ``outcome`` is given: False where it is once what goes on has stopped.
 
         Raises:
             Fenced: another process took the step, or the run is being stopped. Nothing was written.
@@ -360,7 +365,7 @@ class Working(Calling):
         """
         if outcome is not None and tasks:
             raise BadInput("tasks", len(tasks), "A run that ends posts no tasks.")
-        written = specs(claim, tasks, limits, entered=not unplanned, seen=seen)
+        written = specs(claim, tasks, limits, entered=not unplanned, seen=seen, tell=early is not None)
         lanes = sorted({STEP_LANE, *(task.lane for task in tasks)})
         flat: list[str] = []
         for (header, given), task in zip(written, tasks, strict=True):
@@ -369,14 +374,15 @@ class Working(Calling):
             outcome = outcome.model_copy(update={"error": cleaned_failure(outcome.error)})
         told = dump(planned.model_dump(mode="json", exclude_none=True), "planned", STEP_BYTES)
         answer = dump(outcome.model_dump(mode="json", exclude_none=True), "outcome", STEP_BYTES) if outcome else ""
-        waits, held_back = str(wait or ("" if planned.attending else "-")), (awaited or Awaited({})).told(seen)
+        waits, held_back = str(wait or ("" if planned.attending else "-")), (awaited or Awaited({})).told(seen, early)
         confirm = await self._asked(durable)
         with claim.deciding():
-            await self._call(
+            reply = await self._call(
                 "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
                 claim.task_id, claim.fence, told,
                 outcome.status if outcome else "", answer, len(written), *flat, waits, held_back, confirm=confirm,
             )  # fmt: skip
+        return outcome is not None and reply != 2
 
 
 def _awoken(place: Shard, worker: str) -> str:

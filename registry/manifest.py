@@ -44,6 +44,8 @@ RESERVED_NAMES = frozenset(
         "open_request",
         "recall",
         "remember",
+        "wait_for_tasks",
+        "stop_tasks",
         "fabricator",
         "arbiter",
         "wrapper",

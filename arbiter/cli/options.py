@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blackboard.board import Board
 
 T = TypeVar("T")
-LIMITS = ("rounds", "tasks", "fabrications", "tokens", "money", "seconds")
+LIMITS = ("rounds", "tasks", "fabrications", "tokens", "money", "seconds", "round_seconds")
 _LOOK_BACK = 1000
 """Runs among which the beginning of an id is looked up."""
 

@@ -128,6 +128,10 @@ def request(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
         ("tokens", "model tokens"),
         ("money", "units of the currency of the price table"),
         ("seconds", "seconds from acceptance to the answer"),
+        (
+            "round-seconds",
+            "seconds of a round before the model is asked though tasks are still at work; default: no bound",
+        ),
     )
 
 

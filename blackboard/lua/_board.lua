@@ -8,15 +8,17 @@
 --                        kept while others wait on it 11 ckpt     HASH   task id -> checkpoint
 --        4 lease  ZSET   task id by lease end         12 outcomes HASH   capability|version|status -> count
 --        5 wait   ZSET   task id by due time          13 quotas   HASH   subject -> its quota
---        6 due    ZSET   t:task, r:run by deadline    14 use      HASH   what quotas count: n: t: o: u: d: and a subject; s: what successes took,
---                                                              f: failures, see failed_itself()
+--        6 due    ZSET   t:task, r:run by deadline,   14 use      HASH   what quotas count: n: t: o: u: d: and a subject; s: what successes took,
+--                        s:run by when its model is         f: failures, see failed_itself()
+--                        asked though work goes on
 --        7 ev     STREAM feed of the shard            15 dead     HASH   task or run id -> dead letter; '' -> how many dropped
 --                                                     16 deadx    ZSET   task or run id by time it was given up
 --                                                     17 audit    STREAM what people did to runs
 --        then per lane               q: ZSET tenants by virtual time, r: ZSET agenda, one lexical range a tenant, b: LIST doorbell
 --        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority, in which
 --                                    #<name> counts the open tasks that something waits for by this name, and # is the event
---                                    with which the last of some ended, until a step has seen it,
+--                                    with which the last of some ended, or one failed that is told at once, until a step has
+--                                    seen it, ! is the end of a run that is answered, until what goes on has stopped,
 --                                    its agenda HASH: number of an activation -> header; '' -> that of the agenda
 -- ARGV   1 number of lanes, then their names, then the script's own.
 local FIXED = 17
@@ -210,13 +212,13 @@ end
 -- s: id, kind, cap, version, lane, tuid, key, round, prio, max, dl (deadline, ms), ats (ms of one attempt),
 -- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows
 -- them), need, deps, outs, olanes, src (where its input comes from), ent and made (see _results), bid (it is asked to bid), nap
--- (ms until it is ready, if nothing rouses it before), wk (names by which something waits for it); rr, lim, ent, bid, nap and the
--- lists are absent when empty.
+-- (ms until it is ready, if nothing rouses it before), wk (names by which something waits for it), tell (its failure brings the
+-- run's next step); rr, lim, ent, bid, nap, tell and the lists are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, act = s.act, bid = s.bid, att = 0, max = s.max, fence = '0', at = MS,
     ver = 0, dl = s.dl, ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
-    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil, wk = s.wk}
+    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil, wk = s.wk, tell = s.tell}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
   for _, name in ipairs(s.wk or {}) do redis.call('HINCRBY', TURNS, '#' .. name, 1) end
@@ -250,11 +252,12 @@ local function post(run, r, s, input)
     emit('task.posted', s.id, 1, run, told, true)
   end
 end
-local function post_step(run, r)
+-- why: what it is given, as JSON, where it is not taken because something ended.
+local function post_step(run, r, why)
   local n = r.round + 1
   post(run, r, {id = run .. '/s' .. n, kind = 'step', cap = 'arbiter', lane = STEP_LANE, tuid = 'step', key = 's' .. n,
     head = '"kind":"step","cap":"arbiter","key":"s' .. n .. '","run":"' .. run .. '","prio":5,',
-    round = n, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, 'null')
+    round = n, prio = 5, max = r.smax, dl = deadline(r), ats = r.sats}, why or 'null')
 end
 
 -- Whether a decision about the run is open. It may stand beside other work, but only one at a time.
@@ -334,7 +337,7 @@ local function finish_run(run, r, status, data, kind)
   r.state = status
   r.ended = MS
   r.pz, r.pu = nil, nil
-  redis.call('ZREM', DUE, 'r:' .. run)
+  redis.call('ZREM', DUE, 'r:' .. run, 's:' .. run)
   if not r.call then redis.call('DEL', OPEN, TURNS) end
   for _, subject in ipairs(r.held or {}) do
     redis.call('HINCRBY', USE, 'o:' .. subject, -1)
@@ -350,6 +353,11 @@ end
 local function ended_without_answer(run, r, status, kind, message, short)
   finish_run(run, r, status, cjson.encode({status = status, rounds = r.round,
     error = {type = kind, message = message, retryable = false}}), short or kind)
+end
+-- Of a run that was being stopped, with the last of its tasks: as it was answered, where it was.
+local function stopped(run, r)
+  local answer = redis.call('HGET', TURNS, '!')
+  if answer then finish_run(run, r, r.want, answer, r.word) else ended_without_answer(run, r, r.want, r.word, r.why) end
 end
 
 -- Whether the quotas admit another run of the tenant: the refusal to reply, or nil. Call before the first write.
@@ -410,7 +418,11 @@ local function verdict(t, status, kind, message, stopped)
     evidence = {stopped = stopped or t.state ~= 'claimed' and t.state ~= 'waiting'}}})
 end
 
-local RIPE = false                         -- the last of some tasks ended here that something waits for
+local RIPE = false                         -- the last of some tasks ended here that something waits for, or one failed that is told
+local function ripen()
+  redis.call('HSET', TURNS, '#', LOGGED)
+  RIPE = true
+end
 local function close(id, t, status, completion)
   let_go(id, t)
   if t.state ~= 'claimed' then redis.call('ZREM', WAIT, id) end
@@ -445,10 +457,10 @@ local function close(id, t, status, completion)
       redis.call('HSET', TURNS, '#' .. name, n2s(left))
     elseif left == 0 then            -- below: nothing waits by this name any more
       redis.call('HDEL', TURNS, '#' .. name)
-      redis.call('HSET', TURNS, '#', LOGGED)
-      RIPE = true
+      ripen()
     end
   end
+  if t.tell and (given_up(status) or status == 'refused') then ripen() end
 end
 
 -- A version failed by its own doing: how many times it has, and for each of the latest how many tasks had succeeded until then.
@@ -485,9 +497,9 @@ local function stop_run(run, r, force)
       end
     end
   end
-  if redis.call('SCARD', OPEN) == 0 then ended_without_answer(run, r, r.want, r.word, r.why) end
+  if redis.call('SCARD', OPEN) == 0 then stopped(run, r) end
 end
--- A decision failed beside other work: nobody waits for what that comes to. It is stopped, and the run ends with the last of it.
+-- A decision failed, or answered, beside other work: nobody waits for what that comes to. It is stopped, and the run ends with the last of it.
 local function give_up(run, r, status, failure)
   local left = deadline(r)
   r.state, r.want, r.word, r.why = 'cancelling', status, failure.type, failure.message
@@ -558,7 +570,7 @@ local function finish(id, t, status, completion, failure)
   r = r or get_run(t.run)
   if not r then return end
   if r.state == 'cancelling' then
-    if open == 0 then ended_without_answer(t.run, r, r.want, r.word, r.why) end
+    if open == 0 then stopped(t.run, r) end
   elseif active(r) then
     if deciding(last) then
       failure = failure or {type = 'handler_error', message = 'the step ended without a reason'}

@@ -3,8 +3,10 @@
 -- for something to be written: until when (ms), and how many facts about entries the decision knew; '-' where the open requests are
 -- to be looked at while the tasks go on, as they are where it waits, '' where not. Then what is held back waits for, as JSON ('' where
 -- nobody says): seen (position at which the decision read the log), on (names, each with ids of tasks that were posted before; what
--- is posted here says its names itself) and off (names that nothing waits by any more). Conversation, plan, tasks, barrier and
--- events of one arbiter decision: one step.
+-- is posted here says its names itself) and off (names that nothing waits by any more); where the model is asked though work goes
+-- on, again (ms after which it is), stop (tasks that are stopped, each with why) and rest (why what goes on is, where the run ends).
+-- Conversation, plan, tasks, barrier and events of one arbiter decision: one step. Replies 2 where the run ends once what goes on
+-- has stopped.
 local id = ARGV[A]
 local t, no, other = held(id, ARGV[A + 1])
 if not t then
@@ -13,8 +15,10 @@ if not t then
 end
 local r = get_run(t.run)
 if not r or not active(r) then return refuse('FENCED', 'run ' .. t.run .. ' is no longer going on') end
-if ARGV[A + 3] ~= '' and redis.call('SCARD', OPEN) > 1 then return refuse('OPEN', 'other work of run ' .. t.run .. ' goes on') end
 local n = tonumber(ARGV[A + 5])
+local said = ARGV[A + 7 + 2 * n] or ''
+said = said ~= '' and cjson.decode(said) or {seen = '', on = {}, off = {}}
+if ARGV[A + 3] ~= '' and not said.rest and redis.call('SCARD', OPEN) > 1 then return refuse('OPEN', 'other work of run ' .. t.run .. ' goes on') end
 local specs = {}
 for i = 1, n do
   local s = cjson.decode(ARGV[A + 4 + 2 * i])
@@ -34,7 +38,8 @@ for _, s in ipairs(specs) do
     r.lanes[#r.lanes + 1] = s.lane
   end
 end
-r.round = t.round
+if r.again and not said.again then redis.call('ZREM', DUE, 's:' .. t.run) end
+r.round, r.again = t.round, said.again
 r.n = r.n + n
 r.state = 'running'
 close(id, t, 'succeeded', cjson.encode({orchestration_id = t.run, tool_use_id = t.tuid, node = t.cap,
@@ -42,7 +47,13 @@ close(id, t, 'succeeded', cjson.encode({orchestration_id = t.run, tool_use_id = 
 bump_run(t.run, r, 'round.planned', ARGV[A + 2])
 if ARGV[A + 3] ~= '' then
   local failure = given_up(ARGV[A + 3]) and cjson.decode(ARGV[A + 4]).error
-  finish_run(t.run, r, ARGV[A + 3], ARGV[A + 4], type(failure) == 'table' and failure.type or 'unspecified')
+  local kind = type(failure) == 'table' and failure.type or 'unspecified'
+  if redis.call('SCARD', OPEN) > 0 then
+    redis.call('HSET', TURNS, '!', ARGV[A + 4])
+    give_up(t.run, r, ARGV[A + 3], {type = kind, message = said.rest})
+    return r.state == 'cancelling' and 2 or 1
+  end
+  finish_run(t.run, r, ARGV[A + 3], ARGV[A + 4], kind)
   return 1
 end
 for i = 1, n do post(t.run, r, specs[i], ARGV[A + 5 + 2 * i]) end
@@ -50,9 +61,12 @@ for _, s in ipairs(specs) do
   local why = s.made and s.seen and lost_since(s.made, s.seen)
   if why then forsake(s.id, get(s.id), why) end
 end
+for _, one in ipairs(said.stop or {}) do
+  local x = get(one[1])
+  if x and not terminal(x) and not x.cxl then forsake(one[1], x, one[2]) end
+end
+if r.again and not r.pz then redis.call('ZADD', DUE, n2s(MS + r.again), 's:' .. t.run) end
 -- What ended since the decision read the log, and what waits for nothing that is still open, is due at once.
-local said = ARGV[A + 7 + 2 * n] or ''
-said = said ~= '' and cjson.decode(said) or {seen = '', on = {}, off = {}}
 for _, name in ipairs(said.off) do redis.call('HDEL', TURNS, '#' .. name) end
 local ended = redis.call('HGET', TURNS, '#')
 local ripe = ended and place(ended) > said.seen

@@ -11,7 +11,9 @@ local limit = ARGV[A]
 -- Deadlines first: where a lease ended too, what is over is the time, and a run that is over posts no further step.
 for _, m in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', n2s(MS), 'LIMIT', 0, limit)) do
   local id = string.sub(m, 3)
-  if string.sub(m, 1, 2) == 'r:' then
+  if string.sub(m, 1, 2) == 's:' then
+    out[#out + 1] = {'lapse_run', id, id}
+  elseif string.sub(m, 1, 2) == 'r:' then
     local r = get_run(id)
     local e = {r and r.pz and 'resume_run' or 'lapse_run', id, id}
     for _, l in ipairs(r and r.pz and r.lanes or {}) do e[#e + 1] = l end

@@ -10,6 +10,7 @@ if r.po and r.po == ARGV[A + 3] then return {r.state, 0} end
 redis.call('ZREM', DUE, 'r:' .. run)     -- a first write that a full server still takes
 r.pz, r.pu, r.po = MS, MS + tonumber(ARGV[A + 2]), ARGV[A + 3]
 redis.call('ZADD', DUE, n2s(r.pu), 'r:' .. run)
+if r.again then redis.call('ZREM', DUE, 's:' .. run) end
 for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do
   local t = get(id)
   if t.state == 'ready' or t.state == 'delayed' or t.state == 'blocked' then

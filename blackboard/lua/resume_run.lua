@@ -16,6 +16,7 @@ redis.call('ZREM', DUE, 'r:' .. run)     -- a first write that a full server sti
 r.dl = deadline(r)
 r.pz, r.pu, r.ro = nil, nil, ARGV[A + 2]
 redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. run)
+if r.again then redis.call('ZADD', DUE, n2s(MS + r.again), 's:' .. run) end
 audit('run.resumed', run, ARGV[A + 3], '', r.tenant)
 bump_run(run, r, 'run.resumed', cjson.encode({deadline_ms = r.dl}))
 for _, id in ipairs(redis.call('SMEMBERS', OPEN)) do

@@ -282,7 +282,7 @@ async def a_failed_step_leaves_nothing(play: Play) -> bool:
     ("check", "mutation"),
     [
         (one_step_follows, ("_board", "and not decided_on(t.run, r) then post_step", "then post_step")),
-        (one_step_follows, ("_board", "      redis.call('HSET', TURNS, '#', LOGGED)\n", "")),
+        (one_step_follows, ("_board", "  redis.call('HSET', TURNS, '#', LOGGED)\n", "")),
         (one_step_follows, ("_board", "    if r and active(r) and not decided_on", "    if false and not decided_on")),
         (one_step_follows, ("commit", "local ripe = ended and place(ended) > said.seen", "local ripe = false")),
         (one_step_follows, ("commit", "local ripe = ended and place(ended) > said.seen", "local ripe = ended")),

@@ -19,9 +19,12 @@ from strict import TERMINAL, Clock, Play, broken, done, faults, spec, watch_scri
 from blackboard.board import Board
 from blackboard.claims import Claim
 from blackboard.errors import ScriptRefused
-from blackboard.types import Limits, RetryPolicy, Status
+from blackboard.events import RoundPlannedData, RunCompletedData
+from blackboard.plan import Early
+from blackboard.types import Completion, Failure, Limits, RetryPolicy, Status
 
 LEASE, GRACE, PAUSE = 1000, 3000, 30_000
+GRACE_OF_A_DECISION = 15_000
 
 
 @dataclass
@@ -44,6 +47,8 @@ class Task:
     rests: int = 0
     left: int = 0
     claims: int = 0
+    tell: bool = False
+    """Its failure brings the run's next step."""
 
 
 @dataclass
@@ -57,6 +62,12 @@ class Run:
     rests: int | None = None
     """Since when it is paused."""
     call: bool = False
+    again: int | None = None
+    """After how many ms its model is asked though work goes on."""
+    ask: int | None = None
+    """When that is."""
+    mark: bool = False
+    """Something happened that its next step is to see."""
 
 
 @dataclass
@@ -87,6 +98,7 @@ class Model:
     def pause(self, run: Run) -> None:
         if run.state in ("queued", "running") and run.rests is None:
             run.rests, run.due = self.now, self.now + PAUSE
+            run.ask = None if run.again is not None else run.ask
             for t in self.open(run.id):
                 self.lie_down(t, max(0, t.wake - self.now) if t.state == "delayed" else 0)
 
@@ -95,6 +107,7 @@ class Model:
             return
         run.deadline = run.due = self.deadline(run)
         run.rests = None
+        run.ask = None if run.again is None else self.now + run.again
         for t in self.open(run.id):
             if t.state == "paused":
                 t.state, t.deadline = t.was, t.deadline + self.now - t.rests
@@ -121,18 +134,43 @@ class Model:
         t = self.tasks[claim.task_id]
         return t if t.state == "claimed" and t.fence == claim.fence else None
 
-    def plan(self, t: Task, tasks: list[Task], answer: bool) -> None:
+    def plan(self, t: Task, tasks: list[Task], answer: bool, again: int | None, stop: list[str], unread: bool) -> None:
         run = self.runs[t.run]
         t.state = "succeeded"
         run.round, run.state = int(t.id.rpartition("s")[2]), "running"
         if answer:
-            run.state = "succeeded"
+            self.give_up(run, "succeeded")
             return
         for new in tasks:
             self.tasks[new.id] = new
             self.lie_down(new)
-        if not tasks:
+        for one in stop:
+            self.forsake(self.tasks[one])
+        run.again = again
+        run.ask = None if again is None or run.rests is not None else self.now + again
+        run.mark = run.mark and unread
+        if run.mark or not self.open(run.id):
             self.step(run)
+
+    def forsake(self, t: Task) -> None:
+        """A decision stops a task."""
+        if t.state in TERMINAL or t.told:
+            return
+        t.told = t.alone = True
+        if t.state != "paused":
+            t.deadline = min(t.deadline, self.now + GRACE_OF_A_DECISION) if t.state == "claimed" else self.now
+
+    def give_up(self, run: Run, status: str) -> None:
+        """A decision ends a run; what goes on is stopped before."""
+        if not self.open(run.id):
+            self.end(run, status)
+            return
+        run.due = min(self.deadline(run), self.now + GRACE_OF_A_DECISION)
+        run.state, run.want, run.rests = "cancelling", status, None
+        self.stop(run, force=False)
+
+    def decided_on(self, run: Run) -> bool:
+        return any(t.step for t in self.open(run.id))
 
     def finish(self, t: Task, status: str) -> None:
         t.state = status
@@ -151,12 +189,17 @@ class Model:
         run = self.runs[t.run]
         if status in ("failed", "timed_out") and not (t.step or t.told or run.call):
             self.letters.add(t.id)
+        if t.tell and status in ("failed", "timed_out"):
+            run.mark = True
+            if run.state in ("queued", "running") and not self.decided_on(run):
+                self.step(run)
+        if t.step and run.state in ("queued", "running"):
+            self.give_up(run, "failed" if status == "succeeded" else status)
+            return
         if self.open(t.run):
             return
         if run.state == "cancelling":
             self.end(run, run.want)
-        elif t.step:
-            self.end(run, "failed" if status == "succeeded" else status)
         elif run.call:
             self.end(run, status)
         else:
@@ -179,7 +222,7 @@ class Model:
             if t.state == "claimed" and not t.step and not force:
                 t.told = True
             else:
-                t.state = run.want
+                t.state = run.want if run.want == "timed_out" else "cancelled"
         if not self.open(run.id):
             self.end(run, run.want)
 
@@ -205,12 +248,21 @@ class Model:
         late += [
             (t.deadline, "t:" + t.id) for t in self.tasks.values() if t.state not in TERMINAL and t.state != "paused"
         ]
+        late += [(r.ask, "s:" + r.id) for r in self.runs.values() if r.ask is not None and r.state not in TERMINAL]
         waiting = sorted((t.wake, t.id) for t in self.tasks.values() if t.state == "delayed")
         held = sorted((t.lease, t.id) for t in self.tasks.values() if t.state == "claimed")
         for at, name in sorted(late):
             if at > self.now:
                 continue
-            if name[0] == "r":
+            if name[0] == "s" and self.runs[name[2:]].due > self.now:
+                run = self.runs[name[2:]]
+                if run.ask is None or run.ask > self.now:
+                    continue
+                run.ask = None
+                if run.state in ("queued", "running") and not self.decided_on(run):
+                    run.mark = True
+                    self.step(run)
+            elif name[0] in "rs":
                 run = self.runs[name[2:]]
                 if run.rests is not None:
                     self.resume(run)
@@ -232,6 +284,15 @@ class Model:
                     self.finish(t, "cancelled")
                 elif not self.again(t, min(60_000, 100 * 2 ** (t.attempts - 1))):
                     self.finish(t, "failed")
+
+
+def no_success(claim: Claim) -> Completion:
+    """A failure; that of a decision, with which its run ends, has words of its own."""
+    if claim.kind != "step":
+        return broken(claim)
+    return claim.completion(
+        Status.FAILED, error=Failure(type="handler_error", message="nothing was decided", retryable=True)
+    )
 
 
 class History:
@@ -303,7 +364,7 @@ class History:
             *(self.board.claim("w", lanes, n=n, nonce=f"n{self.number}") for _ in range(times))
         )
         assert all(again == first for again in rest)
-        ready = [t for t in self.model.tasks.values() if t.state == "ready" and self.lane(t) in lanes]
+        ready = [t for t in self.model.tasks.values() if t.state == "ready" and not t.told and self.lane(t) in lanes]
         assert len(first) == min(n, len(ready))
         for claim in first:
             t = self.model.tasks[claim.task_id]
@@ -323,7 +384,8 @@ class History:
         step = next((c for c in steps if self.model.holds(c)), steps[-1] if steps else None)
         if step is None:
             return
-        shape, answer = pick % 6, pick % 13 == 12
+        alone = len(self.model.open(step.run_id)) <= 1
+        shape, answer = pick % 6, pick % 13 == 12 and (alone or pick % 3 > 0)
         edges: list[list[int]] = [
             [[], [], [0, 1], [0]],
             [[]],
@@ -340,7 +402,17 @@ class History:
         ]  # fmt: skip
         if answer:
             specs = []
-        await self.send(times, lambda: self.play.plan(step, *specs, answer="a" if answer else None))
+        early, stop, unread, again = None, list[str](), pick % 5 == 1, None
+        if pick % 3:  # the model may be asked though work goes on
+            again = (None, 500, 5000)[pick % 4 % 3]
+            stop = [t.id for t in self.model.open(step.run_id) if not t.step][: pick % 2]
+            early = Early(again, dict.fromkeys(stop, "it has lost its point"), "it was answered")
+        position = "" if unread else (await self.board.history(step.run_id))[-1].sequence
+        planned = RoundPlannedData(round=step.round, message={"role": "assistant", "content": [{"text": "…"}]})
+        outcome = RunCompletedData(status="succeeded", answer="a", rounds=step.round) if answer else None
+        await self.send(
+            times, lambda: self.board.commit_step(step, planned, specs, Limits(), outcome, seen=position, early=early)
+        )
         held = self.model.holds(step)
         if held is None:
             return
@@ -355,17 +427,18 @@ class History:
                 deadline,
                 [f"{name}{d}" for d in deps],
                 "blocked" if deps else "ready",
+                tell=early is not None,
             )
             for i, deps in enumerate(edges)
         ]
-        self.model.plan(held, [] if answer else tasks, answer)
+        self.model.plan(held, [] if answer else tasks, answer, again, stop, unread)
 
     async def complete(self, pick: int, times: int) -> None:
         claim = self.some(pick)
         if claim is None or (claim.kind == "step" and pick % 5):
             return
         bad = pick % 4 == 0
-        await self.send(times, lambda: self.board.complete(claim, broken(claim) if bad else done(claim)))
+        await self.send(times, lambda: self.board.complete(claim, no_success(claim) if bad else done(claim)))
         held = self.model.holds(claim)
         if held:
             self.model.finish(held, "failed" if bad else "succeeded")
@@ -374,7 +447,7 @@ class History:
         claim = self.some(pick)
         if claim is None:
             return
-        await self.send(times, lambda: self.board.fail(claim, broken(claim)))
+        await self.send(times, lambda: self.board.fail(claim, no_success(claim)))
         held = self.model.holds(claim)
         policy = claim.retry
         delay = int(min(policy.cap_seconds, policy.interval_seconds * policy.rate ** (claim.attempt - 1)) * 1000)

@@ -1,0 +1,509 @@
+"""The model is asked though tasks are at work: because one failed, or because the round lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from random import Random
+from typing import Any
+
+import pytest
+from arbiter_support import FUNCTIONS, answers, arbiter, call, completions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plan_steps import keys, post, say, step
+
+from arbiter import AgendaTerms, Arbiter, Limits, Recalling, RunResult, ScriptedModel, awaiting, capability
+from arbiter.conversation import messages
+from arbiter.early import as_of
+from arbiter.fold import fold
+from arbiter.narration import narrate
+from arbiter.planner import Planner
+from arbiter.plans import Plan, parse
+from arbiter.prompts import EARLY as TOLD
+from arbiter.recalling import View
+from arbiter.testing import Clock
+from arbiter.tools import STOP, WAIT
+from blackboard import events
+from blackboard.attempt import Attempt
+from blackboard.board import STEP_LANE
+from blackboard.claims import Claim
+from blackboard.events import Context
+from blackboard.invariants import faults
+from blackboard.testing import RedisServer
+from blackboard.types import Failure, Status, TaskSpec
+from wrapper.models.quoting import unquoted
+
+EARLY = Limits(round_seconds=600)
+
+
+class Gates:
+    """A capability that ends when it is let, and one that lets it."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, asyncio.Event] = {}
+
+        @capability
+        async def hold(name: str) -> str:
+            """Wait until somebody opens the gate."""
+            await self.gate(name).wait()
+            return name
+
+        @capability
+        def let(name: str) -> str:
+            """Open a gate."""
+            self.gate(name).set()
+            return name
+
+        self.capabilities = (*FUNCTIONS, hold, let)
+
+    def gate(self, name: str) -> asyncio.Event:
+        return self.open.setdefault(name, asyncio.Event())
+
+
+@pytest.fixture
+def gates() -> Gates:
+    return Gates()
+
+
+def said(message: Any) -> dict[str, Any]:
+    """What the results of a message say, by tool use, and under '' what stands behind them."""
+    found: dict[str, Any] = {}
+    for part in message["content"]:
+        if "toolResult" in part:
+            text = unquoted(part["toolResult"]["content"][0]["text"])
+            found[part["toolResult"]["toolUseId"]] = json.loads(text) if text[0] == "{" else text
+        elif "earlier_tasks" in part["text"]:
+            found[""] = json.loads(unquoted(part["text"]))["earlier_tasks"]
+    return found
+
+
+def told(model: ScriptedModel, request: int) -> dict[str, Any]:
+    return said(model.calls[request].messages[-1])
+
+
+async def rebuilt(a: Arbiter, result: RunResult, model: ScriptedModel) -> None:
+    """Whoever reads the log builds the conversation that was had."""
+    state = fold(result.run_id, await a.board.history(result.run_id))
+    assert messages(state)[: len(model.calls[-1].messages)] == model.calls[-1].messages
+    for number, asked in enumerate(model.calls):
+        assert model.calls[-1].messages[: len(asked.messages)] == asked.messages, f"request {number}"
+
+
+async def _round(a: Arbiter, run: str, number: int) -> None:
+    async for event in a.stream(run_id=run):
+        if isinstance(event, events.RoundPlanned) and event.data.round == number:
+            return
+
+
+def early(result: RunResult) -> list[bool]:
+    return [turn.early for turn in result.state.rounds]
+
+
+async def test_the_model_is_asked_when_a_task_failed_and_told_of_the_rest_once_it_is_over(
+    redis_server: RedisServer, gates: Gates
+) -> None:
+    turns = [[call("hold", name="g"), call("broken", reason="no")], [call("let", name="g"), call(WAIT)], "done"]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        result = await a.run("go", timeout=60)
+        assert await faults(a.board) == []
+        await rebuilt(a, result, model)
+        lines = [narrate(event) for event in await a.board.history(result.run_id)]
+    assert (result.answer, early(result)) == ("done", [False, True, False])
+    cut = Context(first=2)
+    result.state.rounds[1].context = cut
+    assert "hold: hold at work" in str(messages(result.state, view=View(cut))[0]), "it was, when that was chosen"
+    first = told(model, 1)
+    hold = result.state.work[0]
+    assert first["tooluse_0_0"] == {
+        "status": "at work", "since": hold.posted_at.isoformat(timespec="seconds"),
+        "note": "Its result follows later, under its key.",
+    }  # fmt: skip
+    assert first["tooluse_0_1"]["error"]["message"] == "RuntimeError: no"
+    second = told(model, 2)
+    assert second["tooluse_1_0"] == "g"
+    assert second[""] == {"ended": [{"key": "hold", "capability": "hold", "status": "succeeded", "data": "g"}]}
+    assert [line.partition(" [")[0] for line in lines if line and line.startswith("round")] == [
+        "round 1: hold, broken", "round 2, before the round was over: let, wait_for_tasks", "round 3: answer",
+    ]  # fmt: skip
+
+
+async def test_without_the_setting_nothing_is_different(redis_server: RedisServer, gates: Gates) -> None:
+    turns = [[call("broken", reason="no"), call("echo", text="x")], call(WAIT), "done"]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities) as (a, model):
+        result = await a.run("go", timeout=60)
+        log = await a.board.client.xrange(a.board.shard_of(result.run_id).log(result.run_id))
+        written = json.dumps(log)
+    assert early(result) == [False] * 3
+    assert not {WAIT, STOP} & {spec["name"] for spec in model.calls[0].tool_specs}
+    assert TOLD not in model.calls[0].system_prompt
+    assert "There is no capability 'wait_for_tasks'" in str(answers(result)[-1])
+    assert "round_seconds" not in written
+    assert '"seen"' not in written
+
+
+async def test_with_the_setting_the_model_is_told_how_it_works(redis_server: RedisServer) -> None:
+    async with arbiter(redis_server.url, ["done"], limits=EARLY, instructions="Be brief.") as (a, model):
+        await a.run("go", timeout=60)
+    assert {WAIT, STOP} <= {spec["name"] for spec in model.calls[0].tool_specs}
+    assert TOLD in model.calls[0].system_prompt
+    assert model.calls[0].system_prompt.endswith("Be brief.\n")
+
+
+async def test_the_model_stops_what_has_lost_its_point(redis_server: RedisServer, gates: Gates) -> None:
+    turns = [
+        [call("hold", name="g"), call("hold", name="h"), call("broken", reason="no")],
+        [call(STOP, tasks=["hold"], why="broken is needed"), call("let", name="h")],
+        "done",
+    ]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        result = await a.run("go", timeout=60)
+        assert await faults(a.board) == []
+        await rebuilt(a, result, model)
+    assert told(model, 2)["tooluse_1_0"] == "Being stopped: hold."
+    ended = {one["key"]: one for one in told(model, 2)[""]["ended"]}
+    assert ended["hold_2"]["data"] == "h"
+    assert (ended["hold"]["status"], ended["hold"]["stopped_because"]) == ("cancelled", "broken is needed")
+
+
+async def test_an_answer_ends_the_run_and_stops_what_is_at_work(redis_server: RedisServer, gates: Gates) -> None:
+    turns = [[call("hold", name="g"), call("broken", reason="no")], "It cannot be done."]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, _):
+        result = await a.run("go", timeout=60)
+        assert await faults(a.board) == []
+        (reason,) = [event.data.reason for event in await a.board.history(result.run_id)
+                     if isinstance(event, events.RunCancelling)]  # fmt: skip
+    assert (result.status, result.answer) == ("succeeded", "It cannot be done.")
+    assert completions(result)["hold"].status is Status.CANCELLED
+    assert reason == "The run was answered while this was at work."
+
+
+async def test_an_empty_answer_fails_the_run_though_work_goes_on(redis_server: RedisServer, gates: Gates) -> None:
+    turns = [[call("hold", name="g"), call("broken", reason="no")], " "]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, _):
+        result = await a.run("go", timeout=60)
+        assert await faults(a.board) == []
+    assert (result.status, result.error.type) == ("failed", "empty_answer")
+
+
+async def test_who_waits_for_nothing_or_stops_what_is_not_at_work_is_told(
+    redis_server: RedisServer, gates: Gates
+) -> None:
+    turns = [
+        call(WAIT),
+        [call("hold", name="g"), call("broken", reason="no")],
+        [call(STOP, tasks=["hold", "other"], why="x"), call("let", name="g")],
+        "done",
+    ]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, _):
+        result = await a.run("go", timeout=60)
+    assert completions(result)["hold"].status is Status.SUCCEEDED
+    assert answers(result) == [
+        "No task is at work any more: call something else, or answer.",
+        "Nothing was stopped: 'other' is not at work. At work: hold.",
+    ]
+
+
+async def test_nothing_can_refer_to_what_is_at_work(redis_server: RedisServer, gates: Gates) -> None:
+    plan = post(
+        step("all", "hold", {"name": {"$ref": "item"}}, each="request#/all"), step("no", "broken", {"reason": "x"})
+    )
+    turns = [
+        plan,
+        [call("echo", text={"$ref": "all"}), call("echo", text={"$ref": "all.0"}), call("let", name="g")],
+        "done",
+    ]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, _):
+        result = await a.run({"all": ["g"]}, timeout=60)
+        assert await faults(a.board) == []
+    said = [str(one) for one in answers(result)]
+    assert "$ref names 'all'; the keys are" in said[-2]
+    assert "$ref names 'all.0'; the keys are" in said[-1]
+
+
+async def test_rounds_before_the_end_count_and_the_last_there_may_be_is_kept_for_the_end(
+    redis_server: RedisServer, gates: Gates
+) -> None:
+    @capability
+    async def late(name: str) -> str:
+        """Fail when the gate is open."""
+        await gates.gate(name).wait()
+        raise ValueError(name)
+
+    turns = [
+        [call("hold", name="end"), call("late", name="b"), call("broken", reason="no")],
+        call("let", name="b"),
+        "done",
+    ]
+    limits = Limits(round_seconds=600, rounds=3)
+    abilities = (*gates.capabilities, late)
+    async with arbiter(redis_server.url, turns, capabilities=abilities, limits=limits) as (a, model):
+        run = await a.submit("go")
+        await _round(a, run, 3)
+        gates.gate("end").set()
+        result = await a.result(run, timeout=60)
+        assert await faults(a.board) == []
+        await rebuilt(a, result, model)
+    assert (result.answer, early(result)) == ("done", [False, True, False, False])
+    assert [turn.attending for turn in result.state.rounds] == [False, False, True, False]
+    assert {one["key"] for one in told(model, 2)[""]["ended"]} == {"hold", "late"}
+
+
+def test_what_two_plans_hold_back_has_two_names() -> None:
+    """Tasks of the first may still be at work when the second is posted."""
+    plan = Plan(parse([say("a", "x"), say("b", "y", when="a=x")])[0])
+    task = TaskSpec(key="a", tool_use_id="t", capability="echo", lane="work")
+    (one,), first = awaiting.first(plan, [task], 1)
+    (other,), second = awaiting.first(plan, [task], 2)
+    assert set(first.on) == set(one.awaited_by)
+    assert not set(first.on) & set(second.on)
+    assert not set(one.awaited_by) & set(other.awaited_by)
+
+
+# ---- plans, agendas ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_plan_whose_steps_are_all_posted_is_told_step_by_step(redis_server: RedisServer, gates: Gates) -> None:
+    plan = post(
+        step("slow", "hold", {"name": "g"}), step("no", "broken", {"reason": "x"}), say("then", {"$ref": "slow"}),
+    )  # fmt: skip
+    turns = [plan, [call("let", name="g")], "done"]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        result = await a.run("go", timeout=60)
+        assert await faults(a.board) == []
+        await rebuilt(a, result, model)
+    steps = told(model, 1)["tooluse_0_0"]["tasks"]
+    assert {key: one["status"] for key, one in steps.items()} == {"slow": "at work", "no": "failed", "then": "at work"}
+    assert [(one["key"], one["data"]) for one in told(model, 2)[""]["ended"]] == [("slow", "g"), ("then", "g")]
+
+
+async def test_a_plan_that_holds_steps_back_is_carried_on_first_and_then_the_model_is_told_of_the_failure(
+    redis_server: RedisServer, gates: Gates
+) -> None:
+    plan = post(
+        step("slow", "hold", {"name": "g"}), say("quick", "x"), step("no", "broken", {"reason": "x"}, catch="instead"),
+        say("instead", "i"), say("then", "t", when="instead=i quick=x"),
+    )  # fmt: skip
+    turns = [plan, [call("let", name="g")], "done"]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        result = await a.run("go", timeout=60)
+        assert await faults(a.board) == []
+        await rebuilt(a, result, model)
+    assert keys(result)[-1] == "let", "all of the plan was posted before"
+    steps = told(model, 1)["tooluse_0_0"]["tasks"]
+    assert (steps["slow"]["status"], steps["no"]["caught_by"]) == ("at work", "instead")
+    assert [(one["key"], one["status"]) for one in told(model, 2)[""]["ended"] if one["key"] == "slow"] == [
+        ("slow", "succeeded")
+    ]
+
+
+async def test_while_a_plan_holds_a_step_back_the_model_is_not_asked(redis_server: RedisServer, gates: Gates) -> None:
+    plan = post(
+        step("slow", "hold", {"name": "g"}), step("no", "broken", {"reason": "x"}), say("then", "t", when="slow=g")
+    )
+    async with arbiter(redis_server.url, [plan, "done"], capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        run = await a.submit("go")
+        await _round(a, run, 2)
+        gates.gate("g").set()
+        result = await a.result(run, timeout=60)
+        assert await faults(a.board) == []
+    assert (keys(result), any(early(result)), len(model.calls)) == (["slow", "no", "then"], False, 2)
+
+
+async def test_a_run_that_was_given_its_plan_has_no_model_to_ask(redis_server: RedisServer, gates: Gates) -> None:
+    plan = [step("slow", "hold", {"name": "g"}), say("q", "x"), step("no", "broken", {"reason": "x"}, when="q=x")]
+    async with arbiter(redis_server.url, ["never"], capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        run = await a.submit("go", plan=plan)
+        async for event in a.stream(run_id=run):
+            if isinstance(event, events.TaskCompleted) and event.subject == f"{run}/2.no":
+                break
+        gates.gate("g").set()
+        result = await a.result(run, timeout=60)
+        assert await faults(a.board) == []
+    assert (result.error.type, [turn.carrying for turn in result.state.rounds]) == (
+        "plan_failed",
+        [False, True, True],
+    )
+    assert not model.calls
+
+
+async def test_an_open_request_is_waited_for_before_the_model_is_asked(redis_server: RedisServer, gates: Gates) -> None:
+    asks = call("open_request", name="who", question="Who?", seconds=0.5)
+    turns = [[asks, call("hold", name="g"), call("broken", reason="x")], "done"]
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+        run = await a.submit("go", agenda=AgendaTerms())
+        await _round(a, run, 2)
+        gates.gate("g").set()
+        result = await a.result(run, timeout=60)
+        assert await faults(a.board) == []
+    assert (result.answer, any(early(result)), len(model.calls)) == ("done", False, 2)
+
+
+# ---- a round that lasts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("servers_time")
+async def test_g6_a_round_that_lasts_is_asked_about_after_longer_and_longer_times(
+    redis_server: RedisServer, gates: Gates
+) -> None:
+    turns = [call("hold", name="g"), call(WAIT), call(WAIT), call("let", name="g"), "done"]
+    limits = Limits(round_seconds=10, seconds=3000, task_seconds=2000, attempt_seconds=2000)
+    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=limits) as (a, model):
+        clock = Clock(a.board)
+        run = await a.submit("go")
+        for number, seconds in enumerate((10, 20, 40), 1):
+            await _round(a, run, number)
+            await clock.advance(seconds - 5)
+            state = fold(run, await a.board.history(run))
+            assert f"{run}/s{number + 1}" not in state.tasks, "it is not asked yet"
+            await clock.advance(6)
+        result = await a.result(run, timeout=60)
+        assert await faults(a.board) == []
+        await rebuilt(a, result, model)
+    assert (result.answer, early(result)) == ("done", [False, True, True, True, False])
+    assert told(model, 2)[""] == {"at_work": [{"key": "hold", "capability": "hold", **told(model, 1)["tooluse_0_0"]}]}
+    assert told(model, 4)[""]["ended"][0]["data"] == "g"
+
+
+# ---- whatever the order ------------------------------------------------------------------------------------------------
+
+
+class Stage:
+    """One run whose tasks end when and how chance says, and whose model decides by chance."""
+
+    def __init__(self, a: Arbiter, run: str, dice: Random, tokens: int | None) -> None:
+        self.a, self.run, self.dice, self.board = a, run, dice, a.board
+        self.model = ScriptedModel([self.decide] * 60)
+        recalling = Recalling(tokens=tokens, remembered=0)
+        self.planners = [Planner(a.registry, lambda: self.model, recalling=recalling) for _ in range(2)]
+        self.held: list[Claim] = []
+        self.commit = self.board.commit_step
+        self.turns = 0
+
+    def decide(self, conversation: Any, specs: Any) -> Any:
+        self.turns += 1
+        if self.turns > 12:
+            return "done"
+        number = self.dice.randint(1, 4)
+        work = [call("work", of=f"{self.turns}-{at}") for at in range(number)]
+        match self.dice.randrange(6):
+            case 0 if "at work" in str(conversation[-1]):
+                return call(WAIT)
+            case 1 if "at work" in str(conversation[-1]):
+                return [call(STOP, tasks=["work"], why="chance"), *work]
+            case 2 if self.dice.random() < 0.3:
+                return "done"
+            case 3:
+                return post(
+                    step("all", "work", {"of": {"$ref": "item"}}, each="request#/all", at_once=2), say("e", "x")
+                )
+            case _:
+                return work
+
+    async def play(self) -> None:
+        self.board.commit_step = self.while_it_ends  # type: ignore[method-assign]
+        while (await self.board.summary(self.run)).ended_at is None:
+            self.held += await self.board.claim("w", ["work", *self.lanes], n=50)
+            due = bool(await self.step()) if self.dice.random() < 0.6 or not self.held else False
+            if not due and self.held:
+                await self.end_one()
+            await self.board.sweep()
+            assert await faults(self.board) == []
+
+    @property
+    def lanes(self) -> list[str]:
+        return self._lanes
+
+    async def begin(self) -> None:
+        self._lanes = [one.manifest.action for one in await self.a.registry.list()]
+
+    async def step(self) -> bool:
+        taken = await self.board.claim("planner", [STEP_LANE], n=9)
+        assert len(taken) <= 1, "one step at a time"
+        for claim in taken:
+            assert await self.dice.choice(self.planners).handle(Attempt(self.board, claim)) is None
+        return bool(taken)
+
+    async def while_it_ends(self, *args: Any, **more: Any) -> bool:
+        """Some tasks end between what a step has read and what it commits, which may be sent twice."""
+        while self.held and self.dice.random() < 0.4:
+            await self.end_one()
+        over = await self.commit(*args, **more)
+        if self.dice.random() < 0.2:
+            await self.commit(*args, **more)
+        return over
+
+    async def end_one(self) -> None:
+        claim = self.held.pop(self.dice.randrange(len(self.held)))
+        header = json.loads(await self.board.client.hget(self.board.shards[0].tasks, claim.task_id))
+        if header["state"] != "claimed":
+            return
+        if header.get("cxl"):
+            await self.board.complete(claim, claim.completion(Status.CANCELLED))
+        elif self.dice.random() < 0.3:
+            error = Failure(type="handler_error", message="broke")
+            await self.board.complete(claim, claim.completion(Status.FAILED, error=error))
+        else:
+            await self.board.complete(claim, claim.completion(Status.SUCCEEDED, data=f"of {claim.task_id}!"))
+
+    async def check(self) -> None:
+        state = fold(self.run, await self.board.history(self.run))
+        asked = [one.messages for one in self.model.calls]
+        turns = [turn for turn in state.rounds if not turn.attending]
+        assert len(turns) == len(asked)
+        for conversation in asked:
+            self.paired(conversation)
+        for turn, before, after in zip(turns[1:], asked[:-1], asked[1:], strict=True):
+            if turn.context is None:  # where it was not cut, whoever takes the step builds what was there before
+                assert after[: len(before)] == before
+        if not any(turn.context for turn in turns):
+            assert messages(state)[: len(asked[-1])] == asked[-1]
+            self.once(state, asked[-1])
+
+    @staticmethod
+    def paired(conversation: Any) -> None:
+        """Each call of a message has its result in the next, in the same order."""
+        for said, heard in zip(conversation[1::2], conversation[2::2], strict=True):
+            uses = [part["toolUse"]["toolUseId"] for part in said["content"] if "toolUse" in part]
+            results = [part["toolResult"]["toolUseId"] for part in heard["content"] if "toolResult" in part]
+            assert uses == results
+
+    def once(self, state: Any, conversation: Any) -> None:
+        """Each task that was over when the model was asked last is told of exactly once, with how it ended."""
+        text = "\n".join(unquoted(part["text"]) if "text" in part else unquoted(part["toolResult"]["content"][0]["text"])
+                         for message in conversation[2::2] for part in message["content"])  # fmt: skip
+        last = [turn for turn in state.rounds if not turn.attending][len(conversation) // 2]
+        then = as_of(state, last.seen)
+        for task in then.work:
+            if task.round < last.number and task.completion is not None and task.completion.status is Status.SUCCEEDED:
+                assert text.count(f"of {task.id}!") == 1, task.id
+        wrong = [task for task in then.work if task.round < last.number and task.completion is not None
+                 and task.completion.status is Status.FAILED]  # fmt: skip
+        assert text.count('"broke"') == len(wrong)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_g5_each_result_is_told_once_whatever_ends_while_the_model_thinks(seed: int) -> None:
+    async def go() -> None:
+        @capability
+        def work(of: Any) -> str:
+            """Work."""
+            return "never called"
+
+        dice = Random(seed)
+        async with Arbiter(
+            f"memory://early{uuid.uuid4().hex}", roles=(), limits=Limits(round_seconds=1, rounds=40)
+        ) as a:
+            await a.registry.register(work.manifest)
+            await a.registry.register(FUNCTIONS[1].manifest)
+            stage = Stage(a, await a.submit({"all": [*"abcd"[: seed % 5]]}), dice, dice.choice([None, 500, 2000]))
+            await stage.begin()
+            try:
+                await stage.play()
+            finally:
+                stage.board.commit_step = stage.commit  # type: ignore[method-assign]
+            await stage.check()
+
+    asyncio.run(go())
