@@ -236,7 +236,10 @@ class _Reading:
                 case "run.resumed":
                     moved |= told.keys()
                 case "approval.asked" | "callback.waiting":
-                    moved.add(subject)
+                    behind = {subject}
+                    while more := {t for t in told if not behind.isdisjoint(told[t].get("after") or ())} - behind:
+                        behind |= more
+                    moved |= behind
                 case "run.cancelling":
                     state["state"] = "cancelling"
                 case "run.completed":

@@ -190,14 +190,29 @@ local function rest(id, t, ms)
 end
 -- Time stands still for a paused run, so its deadline moves on.
 local function deadline(r) return r.dl + (r.pz and MS - r.pz or 0) end
--- And for a task that waits for a person or for an answer from outside, ms at the most; negative: what is left of that. The
--- caller writes the task's header. outside: it does not rest with its run, since what it waits for does not.
+-- And for a task that waits for a person or for an answer from outside, and for what is blocked behind it, ms at the most;
+-- negative: what is left of that. The caller writes the task's header. outside: it does not rest with its run, since what it waits
+-- for does not.
 local function stand_still(id, t, r, ms, outside)
   t.dl, r.dl = t.dl + ms, r.dl + ms
   if t.rr and t.rr.at then t.rr.at = t.rr.at + ms end
   redis.call('HSET', RUNS, t.run, cjson.encode(r))
   if not r.pz or outside then redis.call('ZADD', DUE, n2s(t.dl), 't:' .. id) end
   if not r.pz then redis.call('ZADD', DUE, n2s(r.dl), 'r:' .. t.run) end
+  local behind, seen, n = {t}, {}, 1
+  while n <= #behind do
+    for _, d in ipairs(behind[n].outs or {}) do
+      local x = not seen[d] and get(d)
+      if x and (x.was or x.state) == 'blocked' and not x.cxl then
+        x.dl = x.dl + ms
+        redis.call('HSET', TASKS, d, cjson.encode(x))
+        if x.state == 'blocked' then redis.call('ZADD', DUE, n2s(x.dl), 't:' .. d) end
+        behind[#behind + 1] = x
+      end
+      seen[d] = true
+    end
+    n = n + 1
+  end
 end
 -- A task that waits for an answer from outside does so no more: what is left of that time is taken back. The caller writes its
 -- header.

@@ -113,6 +113,29 @@ async def test_g6_time_stands_still_while_a_person_is_asked_and_only_then(play: 
     assert await play.status(run) == "timed_out"
 
 
+async def behind(play: Play) -> bool:
+    after = {"pay": (), "tell": ("pay",), "file": ("pay", "tell"), "keep": ("file",), "alone": (), "beside": ("alone",)}
+    run = await play.run(*(spec(key, behind, seconds=60) for key, behind in after.items()))
+    pay, _ = await play.take(n=2)
+    await play.board.ask_person(pay, GIVEN, HOUR)
+    await play.clock.advance(1800)
+    await play.board.sweep()
+    found = [await play.state(f"{run}/1.{key}") for key in after]
+    if found != ["delayed", "blocked", "blocked", "blocked", "timed_out", "cancelled"]:
+        return False
+    await answer(play, await waits(play))
+    for _ in range(4):
+        claim = await play.one()
+        if claim.deadline != play.clock.seconds + 60:
+            return False
+        await play.board.complete(claim, done(claim))
+    return True
+
+
+async def test_g6_time_stands_still_for_what_is_blocked_behind_a_task_that_waits_and_only_then(play: Play) -> None:
+    assert await behind(play)
+
+
 async def test_g7_a_run_that_is_stopped_ends_what_waits_and_an_answer_says_so(play: Play) -> None:
     run, waiting = await asked(play)
     await play.board.cancel_run(run, "not wanted")
@@ -343,8 +366,11 @@ async def silent(play: Play) -> bool:
         (rests, ("_board", "if t.ask then redis.call('ZADD', WAIT, NEVER, id) else", "if false then else")),
         (rests, ("_board", "  t.dl, r.dl = t.dl + ms, r.dl + ms\n", "")),
         (rests, ("ask", "t.att = t.att - 1", "")),
+        (behind, ("_board", "        x.dl = x.dl + ms\n", "")),
+        (behind, ("_board", "        behind[#behind + 1] = x\n", "")),
+        (behind, ("_board", "      seen[d] = true\n", "")),
     ],
-    ids=["late", "twice", "silence", "paused", "time", "attempt"],
+    ids=["late", "twice", "silence", "paused", "time", "attempt", "behind", "far behind", "twice behind"],
 )
 async def test_each_guard_is_noticed_when_it_is_missing(
     monkeypatch: pytest.MonkeyPatch, check: Check, mutation: Mutation
