@@ -217,6 +217,8 @@ def _task_node(state: RunState, node: _Node, task: Task) -> str:
         facts.append(seconds(took))
     if task.attempts > 1:
         facts.append(f"{task.attempts} attempts")
+    if task.completion is not None and task.completion.taken_over_from:
+        facts.append("taken over")
     error = task.completion.error if task.completion else None
     hint = f"{task.key} ({task.capability}): {task.state} {narration.failure(error)} input {one_line(task.input, 200)}"
     return _box(node, one_line(task.key, 60), " · ".join(facts), task.state, hint, dashed=task.kind == "fabrication")

@@ -88,8 +88,16 @@ function heading(page, id, state, again) {
     });
     if (done) again();
   };
+  const rerun = async () => {
+    const made = await confirmed({
+      title: "Go on from this run?", action: "Rerun", kind: "",
+      shown: h("p", {}, "A new run of the same request takes over what succeeded here and does the rest."),
+      does: () => ask("POST", `v1/runs/${part(id)}/rerun`, { body: {} }),
+    });
+    if (made) location.hash = `#/runs/${part(made.run_id)}`;
+  };
   return h("div", { class: "row" }, h("h1", {}, "Run ", h("code", {}, id)), badge(state.status), h("span", { class: "space" }),
-    over ? null : [
+    over ? state.call ? null : button("Rerun", rerun, { why: page.lacks("runs:write") }) : [
       state.status === "paused"
         ? button("Resume", asked("Let this run go on?", "Resume", "resume", ""), { why })
         : button("Pause", asked("Let this run rest?", "Pause", "pause", ""), { why }),
@@ -102,7 +110,7 @@ function sections(state, spent) {
   const told = {
     name: "facts", called: Boolean(state.call), accepted: state.accepted_at, ended: state.ended_at, took: state.seconds, tenant: state.tenant,
     rounds: state.rounds, tasks: state.tasks, fabrications: state.fabrications, model: state.model, usage: state.usage,
-    sources: state.sources, redrive: state.redrive_of, limits: state.limits, money,
+    sources: state.sources, redrive: state.redrive_of, rerun: state.rerun_of, limits: state.limits, money,
   };
   return [
     told,
@@ -125,6 +133,7 @@ function section(each) {
         ["Model calls", used.model_calls || ""],
         ["Cost", each.money ? `${(each.money.spent / 1e6).toFixed(4)} of ${(each.money.limit / 1e6).toFixed(2)}` : ""],
         ["Model", each.model], ["Comes from", each.sources.join(", ")],
+        ["Goes on from", each.rerun && h("a", { href: `#/runs/${part(each.rerun)}` }, each.rerun)],
         ["Put back from", each.redrive && h("a", { href: `#/dead-letters/${part(each.redrive)}` }, each.redrive)],
       ]);
     }
@@ -165,7 +174,7 @@ function tasksTable() {
     ["Capability", (task) => [task.kind === "fabrication" ? "fabrication" : h("a", { href: `#/capabilities/${part(task.capability)}${task.version ? `?sha=${task.version}` : ""}` }, task.capability)]],
     ["State", (task) => badge(task.state)],
     ["Isolation", (task) => task.completion?.isolation ?? ""],
-    ["Attempts", (task) => task.attempts || ""],
+    ["Attempts", (task) => (task.completion?.taken_over_from ? "taken over" : task.attempts || "")],
     ["Took", (task) => (task.ended_at ? seconds((new Date(task.ended_at) - task.ready) / 1000) : "")],
     ["Tokens", (task) => { const used = task.completion?.usage; return used && used.input_tokens + used.output_tokens ? (used.input_tokens + used.output_tokens).toLocaleString() : ""; }],
     ["Result", result],
@@ -181,6 +190,7 @@ function result(task) {
     ["Result", done && done.data !== null ? block(done.data) : ""],
     ["Error", error ? block(error.message) : ""],
     ...evidence(error),
+    ["Taken over from", done?.taken_over_from && h("a", { href: `#/runs/${part(done.taken_over_from.split("/")[0])}` }, done.taken_over_from)],
     ["Waited for", task.after.map(short).join(", ")],
     ["Comes from", task.sources.join(", ")],
     ["Worker", done?.worker],
