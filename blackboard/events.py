@@ -86,6 +86,7 @@ class RerunOf(Stored):
     """The run another one goes on from: what succeeded there is taken over and not done again."""
 
     run: str
+    """Its id."""
     current_versions: bool = False
     """Only results of the versions that would be called now are taken over."""
 
