@@ -501,7 +501,7 @@ def plans(draw: some.DrawFn) -> tuple[list[dict[str, Any]], set[str]]:
     return steps, draw(some.sets(some.sampled_from(names)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(plans())
 def test_g4_a_rerun_makes_no_call_that_succeeded_and_all_others(drawn: tuple[list[dict[str, Any]], set[str]]) -> None:
     plan, broken = drawn
