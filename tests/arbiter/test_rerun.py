@@ -30,6 +30,7 @@ from arbiter import (
     current_task,
 )
 from arbiter.narration import narrate
+from arbiter.outcomes import outcomes
 from arbiter.task_reasons import reasons
 from blackboard.entries import Entries
 from blackboard.erasure import erase
@@ -37,6 +38,7 @@ from blackboard.events import TaskClaimed
 from blackboard.invariants import faults
 from blackboard.results import result_entry
 from blackboard.retention import retire
+from blackboard.taint import TaintPolicy
 from blackboard.testing import RedisServer
 from blackboard.types import RetryPolicy
 
@@ -175,15 +177,15 @@ async def test_what_a_cancelled_rerun_did_not_take_over_is_taken_over_from_the_r
 async def test_two_calls_with_the_same_input_take_over_as_many_results_as_there_are(redis_server: RedisServer) -> None:
     """In a run that a model plans, which may plan otherwise the second time."""
     shop = Shop(5)
-    planned = [call("pay", n=1), call("pay", n=5)]
+    planned = [call("pay", n=1), call("pay", n=1), call("pay", n=5)]
     async with opened(redis_server.url, shop, [lambda *_: [*planned], "Paid."]) as a:
         first = await a.run("Pay.", timeout=60)
-        assert (first.status, shop.done) == ("succeeded", [1, 5])
+        assert (first.status, shop.done) == ("succeeded", [1, 1, 5])
         shop.broken.clear()
         planned.insert(0, call("pay", n=1))
         result = await rerun(a, first.run_id)
         assert (result.answer, shop.done) == ("Paid.", [1, 5])
-        assert [task.attempts for task in result.state.work] == [0, 1, 1]
+        assert [task.attempts for task in result.state.work] == [0, 0, 1, 1]
 
 
 async def test_calls_of_one_turn_that_refer_to_each_other_are_taken_over_together(redis_server: RedisServer) -> None:
@@ -195,6 +197,8 @@ async def test_calls_of_one_turn_that_refer_to_each_other_are_taken_over_togethe
         result = await rerun(a, first.run_id)
         assert (result.answer, shop.done) == ("10.", [])
         assert [task.attempts for task in result.state.work] == [0, 0]
+    assert outcomes(first.state, TaintPolicy())
+    assert outcomes(result.state, TaintPolicy()) == [], "nothing served a need here that had not there"
 
 
 async def test_what_waits_for_something_else_that_is_done_again_is_found_once_its_input_is_known(
