@@ -279,6 +279,8 @@ def _task(state: RunState, task: Task) -> _Shown:
     rest = [seconds(took)] if took is not None else []
     if task.attempts > 1:
         rest.append(f"{task.attempts} attempts")
+    if task.completion is not None and task.completion.taken_over_from:
+        rest.append("taken over")
     first = stands if kind == task.key or task.state in _SAID else one_line(kind, 40)
     facts = [_cut(first, max(8, _NOTE - sum(len(one) + 3 for one in rest))), *rest]
     error = task.completion.error if task.completion else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from arbiter import asking
 from arbiter.awarding import AWARD, Awarding
 from arbiter.fold import RunState
+from arbiter.taking_over import Predecessor
 from arbiter.tools import OPEN
 from arbiter.volunteering import ANSWERS, REQUESTS, UNANSWERED
 from blackboard.attempt import Attempt
@@ -25,7 +26,7 @@ from registry import Registry
 SAID = 4000
 
 
-async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> bool:
+async def take_step(attempt: Attempt, state: RunState, registry: Registry, predecessor: Predecessor) -> bool:
     """Do what the open requests of a run need next, and commit that as its step.
 
     Returns:
@@ -71,6 +72,7 @@ async def take_step(attempt: Attempt, state: RunState, registry: Registry) -> bo
         round=claim.round, message={"role": "assistant", "content": [{"text": said[:SAID]}]}, calls=tuple(replies),
         taint=taint, attending=True,
     )  # fmt: skip
+    tasks = await predecessor.offer(tasks)
     await board.commit_step(claim, planned, tasks, state.limits, seen=state.sequence, wait=wait)
     return True
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from arbiter.asking import entries_of
 from arbiter.awarding import Awarding
 from arbiter.fold import RunState
+from arbiter.taking_over import Predecessor
+from blackboard import taking_over
 from blackboard.activation import Activation
 from blackboard.agenda import Agenda, Beside
 from blackboard.board import Board
@@ -65,7 +67,9 @@ async def attend(
         for (spec, text), task in zip(written, stock.tasks, strict=True)
     ]
     until = stock.until_ms(limits.task_seconds) if beside else None
-    return Beside(look.open, until, tasks, [task.lane for task in stock.tasks]), tuple(stock.told)
+    offered = await Predecessor(board, state).in_place(stock.tasks)
+    taken = await taking_over.told(board, claim.run_id, offered, entered=planned, first=len(look.picked) + 1)
+    return Beside(look.open, until, tasks, [task.lane for task in stock.tasks], taken), tuple(stock.told)
 
 
 async def _chains(agenda: Agenda, some: Iterable[Activation]) -> dict[int, frozenset[str]]:

@@ -16,6 +16,7 @@ from arbiter.board_tools import BoardTools
 from arbiter.fold import RunState
 from arbiter.following import Followed, Following, Source, current, sources
 from arbiter.plans import ERROR, ITEM, REQUEST, Step
+from arbiter.taking_over import Predecessor
 from arbiter.tools import PLAN
 from blackboard import references
 from blackboard.attempt import Attempt
@@ -31,7 +32,9 @@ Versions = Callable[[Sequence[str]], Awaitable[Sequence[Version | None]]]
 """Gives the versions that a run is pinned to."""
 
 
-async def take_step(attempt: Attempt, state: RunState, versions: Versions, board: BoardTools) -> bool:
+async def take_step(
+    attempt: Attempt, state: RunState, versions: Versions, board: BoardTools, predecessor: Predecessor
+) -> bool:
     """Carry the plan of the model's last turn on as far as can be, and commit that as the step.
 
     A step that was posted beside other work does nothing else, unless the model is to be asked though that goes on: otherwise it
@@ -57,6 +60,7 @@ async def take_step(attempt: Attempt, state: RunState, versions: Versions, board
         attending=True,
         carrying=True,
     )
+    tasks = await predecessor.offer(tasks)
     await attempt.board.commit_step(
         attempt.claim, planned, tasks, state.limits, seen=state.sequence, awaited=awaited,
         early=early.terms(state, held=carrier.holds_back),

@@ -147,6 +147,49 @@ class Client(Keeping):
         )
         return await self.result(run_id, timeout=timeout)
 
+    async def rerun(
+        self,
+        run_id: str,
+        *,
+        limits: Limits | None = None,
+        current_versions: bool = False,
+        idempotency_key: str | None = None,
+        durable: bool = False,
+    ) -> str:
+        """Make a new run of one that is over, which takes over what succeeded there: see ``docs/rerun.md``.
+
+        Asked for again, it is the run there is. Where that failed as well, go on from it: ``rerun`` its id.
+
+        Args:
+            run_id: a run that is over, however it ended, with a plan or a model that planned it.
+            limits: default: those it had.
+            current_versions: take over only what the versions returned that are active now. Default: what succeeded stays,
+                whichever version it was.
+            idempotency_key: gives a rerun of its own, beside that which others asked for.
+            durable: return only when a replica has it.
+
+        Returns:
+            The id of the new run.
+
+        Raises:
+            UnknownRecord: no such run, or it was removed.
+            BadInput: it is not over; it is a call or an inquiry; or what :meth:`submit` says of limits.
+            Conflict: the key belongs to another rerun or request.
+            ModelUnavailable, QuotaExceeded, Unconfirmed: as :meth:`submit`.
+        """
+        from arbiter import rerunning
+
+        of = await rerunning.predecessor(self.board, run_id)
+        limits = limits or rerunning.limits_of(of)
+        if not of.plan:
+            await self._check_planned(limits)
+        made = await rerunning.submit(
+            self.board, of, limits=limits, current_versions=current_versions, idempotency_key=idempotency_key,
+            durable=durable,
+        )  # fmt: skip
+        tracing.submitted(self.board.source, made)
+        return made
+
     async def ask(
         self,
         request: OpenRequest,

@@ -16,7 +16,9 @@ from arbiter import bidding, judging, premises, volunteering
 from arbiter.fold import RunState
 from arbiter.rating import Rating
 from arbiter.states import States
+from arbiter.taking_over import Predecessor, PredecessorGone
 from arbiter.used_up import used_up
+from blackboard import taking_over
 from blackboard.activation import Activation
 from blackboard.agenda import BIDDERS, PAGE, Agenda, Beside, Compared, Pick, Strategy, View
 from blackboard.attempt import Attempt
@@ -69,6 +71,8 @@ class Control:
             except Stale:
                 await asyncio.sleep(0)
                 continue
+            except PredecessorGone as gone:
+                return claim.completion(Status.FAILED, error=Failure(type="predecessor_gone", message=str(gone)))
             except ModelUnavailable as error:  # of the encoder that tells what entries mean
                 failure = Failure(type="model_unavailable", message=str(error)[:2000], retryable=True)
                 return claim.completion(Status.FAILED, error=failure)
@@ -105,6 +109,7 @@ class _Cycle:
         self._versions: dict[tuple[str, str], Version | None] = {}
         self._calls = 0
         self._compared: Compared | None = None
+        self._made: dict[int, TaskSpec] = {}
 
     async def run(self, advance: Callable[[], Awaitable[None]]) -> None:
         """Look, and commit what comes of it.
@@ -319,6 +324,7 @@ class _Cycle:
             taint=merged(read(taint), origin(manifest)), made_from=(one.entry,),
             seconds=None if seconds is None else min(seconds, limits.task_seconds),
         )  # fmt: skip
+        self._made[one.number] = task
         bids, planned = seconds is not None, self._terms.planned
         ((spec, text),) = specs(Undecided(self._run, self._round()), [task], limits, entered=planned, bids=bids)
         return Pick(one.number, spec, await self._board.blobs.check(self._run, text, given), manifest.action, bids)
@@ -385,8 +391,20 @@ class _Cycle:
         self._calls += 1
         await self._agenda.decide(
             self._claim, self._calls, told, [pick for _, pick in picks], ends=ends, facts=facts, rated_all=rated_all,
-            compared=self._compared if ends else None, beside=beside,
+            compared=self._compared if ends else None, beside=beside, taken=await self._taken_over([pick for _, pick in picks]),
         )  # fmt: skip
+
+    async def _taken_over(self, picks: Sequence[Pick]) -> list[str]:
+        """What is picked and over at once, as it succeeded in the run that this one goes on from. A bid is about now."""
+        predecessor = Predecessor(self._board, self._state)
+        offered = {
+            task.key: task
+            for task in await predecessor.in_place([self._made[one.number] for one in picks if not one.bids])
+        }
+        made = [self._made[one.number] for one in picks]
+        return await taking_over.told(
+            self._board, self._run, [offered.get(task.key, task) for task in made], entered=self._terms.planned
+        )
 
 
 def _why(one: Activation, strategy: Strategy) -> str:

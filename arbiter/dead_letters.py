@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
-from arbiter import calls
+from arbiter import calls, rerunning
 from arbiter.calls import Call
 from arbiter.fabrications import FABRICATOR_LANE
 from blackboard import dead_letters
@@ -50,7 +50,7 @@ class DeadLetters(dead_letters.DeadLetters):
         page = await super().list(where, limit=limit, after=after)
         return Letters(letters=page.letters, after=page.after)
 
-    async def redrive(self, id: str, *, same_version: bool = False, again: bool = False) -> str:
+    async def redrive(self, id: str, *, same_version: bool = False, again: bool = False, rerun: bool = False) -> str:
         """Make a new run of a letter: of a task a direct call with its input, of a run a run with the same request.
 
         Tenant and limits are the old ones. A letter that was put back already has its run, which is returned; so is the
@@ -59,6 +59,7 @@ class DeadLetters(dead_letters.DeadLetters):
         Args:
             same_version: of a capability, the version that failed. Default: the one that is active now.
             again: make another run of a letter that was put back before.
+            rerun: of a run, let the new one take over what succeeded in it; see ``docs/rerun.md``.
 
         Returns:
             The id of the run.
@@ -80,7 +81,7 @@ class DeadLetters(dead_letters.DeadLetters):
             await self._board.summary(run_id)
         except UnknownRecord:
             try:
-                run_id = await self._submit(await self.get(id), key, same_version)
+                run_id = await self._submit(await self.get(id), key, same_version, rerun)
             except Conflict:  # somebody else asked for another version meanwhile
                 pass
         await self.mark(letter, run_id)
@@ -92,6 +93,7 @@ class DeadLetters(dead_letters.DeadLetters):
         *,
         same_version: bool = False,
         again: bool = False,
+        rerun: bool = False,
         limit: int | None = None,
         dry_run: bool = False,
     ) -> AsyncGenerator[Redriven, None]:
@@ -100,6 +102,7 @@ class DeadLetters(dead_letters.DeadLetters):
         Args:
             where: which, as text or as a :class:`~blackboard.dead_letters.Where`. Letters that were put back already are
                 left alone unless ``again``.
+            rerun: of runs among them, as for :meth:`redrive`.
             limit: stop after so many.
             dry_run: put nothing back and tell what would be.
 
@@ -118,7 +121,7 @@ class DeadLetters(dead_letters.DeadLetters):
                 yield Redriven(letter=letter)
                 continue
             try:
-                run_id = await self.redrive(letter.id, same_version=same_version, again=again)
+                run_id = await self.redrive(letter.id, same_version=same_version, again=again, rerun=rerun)
             except EngineUnavailable:
                 raise
             except ArbiterError as error:
@@ -126,10 +129,13 @@ class DeadLetters(dead_letters.DeadLetters):
             else:
                 yield Redriven(letter=letter, run_id=run_id)
 
-    async def _submit(self, full: FullLetter, key: str, same_version: bool) -> str:
+    async def _submit(self, full: FullLetter, key: str, same_version: bool, rerun: bool) -> str:
         letter, payload = full.letter, await self.payload(full)
         if payload is None:
             raise BadInput("letter", letter.id, "The log of its run is gone. Submit the work again.")
+        if letter.kind == "run" and rerun:
+            of = await rerunning.predecessor(self._board, letter.run_id)
+            return await rerunning.submit(self._board, of, idempotency_key=key, redrive_of=letter.id)
         if letter.kind == "run":
             return await self._board.submit(
                 payload, tenant=letter.tenant, idempotency_key=key, limits=full.limits, redrive_of=letter.id,

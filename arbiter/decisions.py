@@ -74,6 +74,7 @@ class Decider:
         self._keys: set[str] = set()
         self._steps: list[Step] = []
         self._held: set[str] = set()
+        self._patient = False
         self._requested: dict[str, str] = {}
         self._opened = asking.names(state)
         self._early = state.limits.round_seconds is not None
@@ -85,6 +86,10 @@ class Decider:
         direct = [use for use in uses if use.name not in self._own]
         keys = dict(zip([use.id for use in direct], direct_keys(direct), strict=True))
         self._keys = set(keys.values())
+        # What a run goes on from has is found by a task's input: what waits for others is posted when that is known.
+        self._patient = self._state.rerun_of is not None and not any(
+            list(references.keys(use.input)) for use in direct if use.input is not None
+        )
         for use in uses:
             try:
                 call, tasks = await self._call(use, keys, decision)
@@ -296,6 +301,8 @@ class Decider:
             raise Invalid("The plan was not posted. " + " ".join(problems[: tasking.LISTED_PROBLEMS]))
         self._steps += steps
         self._held |= plan.held()
+        if self._patient:
+            self._held |= {key for key in plan.steps if plan.waits(key) & plan.steps.keys()}
         tasks = [task for task in tasks if task.key not in self._held]
         return Call(tool_use_id=use.id, name=use.name, tasks=tuple(self._task_id(task.key) for task in tasks)), tasks
 

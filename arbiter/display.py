@@ -252,7 +252,7 @@ def _task_cells(state: RunState, task: Task) -> list[str]:
         _text(task.key, 64),
         _text(task.capability, 64),
         _badge(task.state),
-        str(task.attempts or ""),
+        "taken over" if done is not None and done.taken_over_from else str(task.attempts or ""),
         escape(seconds(took)) if took is not None else "",
         f"{used:,}" if used else "",
         _result(task) + _stages(task),

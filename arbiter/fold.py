@@ -20,6 +20,7 @@ from blackboard.events import (
     Context,
     Event,
     FabricationStageData,
+    RerunOf,
     RunPausedData,
 )
 from blackboard.taint import UNKNOWN, Taint, merged, read
@@ -157,6 +158,8 @@ class RunState:
     """Of a run that calls one capability without a model; ``request`` is then its input."""
     redrive_of: str | None = None
     """The dead letter it was made of."""
+    rerun_of: RerunOf | None = None
+    """The run it goes on from."""
     agenda: AgendaTerms | None = None
     """Terms of its agenda, if it has one."""
     plan: tuple[dict[str, JsonValue], ...] = ()
@@ -212,7 +215,7 @@ class RunState:
                 self.pins.update(data.pins)
                 self.request_taint = read(data.taint)
                 self.call, self.redrive_of, self.accepted_at = data.call, data.redrive_of, event.time
-                self.agenda, self.plan = data.agenda, data.plan
+                self.agenda, self.plan, self.rerun_of = data.agenda, data.plan, data.rerun_of
                 if data.call is not None:
                     self.status = "running"
             case events.RoundPlanned():

@@ -19,6 +19,7 @@ from arbiter.decided import Decision
 from arbiter.fold import RunState
 from arbiter.following import Followed, Following
 from arbiter.inquiry import Inquiry
+from arbiter.taking_over import Predecessor
 from blackboard.attempt import Attempt
 from blackboard.errors import BadInput
 from blackboard.events import RoundPlannedData, RunCompletedData
@@ -94,7 +95,7 @@ def use(state: RunState) -> ToolUse:
     return ToolUse(id=CALL, name=tools.PLAN, input=given, raw=json.dumps(given))
 
 
-async def begin(attempt: Attempt, state: RunState, decision: Decision) -> None:
+async def begin(attempt: Attempt, state: RunState, decision: Decision, predecessor: Predecessor) -> None:
     """Commit the first step: what can be posted, or the end of a run whose plan cannot be carried out."""
     claim, posted = attempt.claim, use(state)
     outcome = None
@@ -113,6 +114,7 @@ async def begin(attempt: Attempt, state: RunState, decision: Decision) -> None:
         taint=state.taint,
     )
     tasks, awaited = decision.awaited([posted], claim.round)
+    tasks = await predecessor.offer(tasks)
     await attempt.board.commit_step(
         claim, planned, tasks, state.limits, outcome, seen=state.sequence, awaited=None if outcome else awaited
     )

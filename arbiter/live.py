@@ -268,6 +268,8 @@ def _task_rows(state: RunState, task: Task, now: datetime) -> list[Row]:
     )
     notes = names[1:]
     done = task.completion
+    if done is not None and done.taken_over_from is not None:
+        notes.append(narration.taken_over(done.taken_over_from))
     if done is not None and done.error is not None:
         notes.append(narration.failure(done.error))
     elif done is not None and done.data is not None and task.kind != "fabrication":

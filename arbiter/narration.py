@@ -139,6 +139,11 @@ def failure(error: Failure | None, limit: int = 160) -> str:
     return "" if error is None else one_line(f"{error.type}: {error.message}", limit)
 
 
+def taken_over(task_id: str) -> str:
+    """Where a task has its result from that did nothing for it."""
+    return f"taken over from {one_line(task_id)}"
+
+
 def trace(error: Failure | None) -> str:
     """The traceback in the evidence of an error, as printable lines; empty where there is none."""
     told = None if error is None else error.evidence.get("traceback")
@@ -228,6 +233,8 @@ def narrate(event: Event) -> str | None:
     match event:
         case events.RunAccepted(data=data):
             again = f", again for {one_line(data.redrive_of)}" if data.redrive_of else ""
+            if data.rerun_of is not None:
+                again += f", goes on from {one_line(data.rerun_of.run)}"
             known = read(data.taint)
             whence = f", from {sources(known)}" if foreign(known) else ""
             return f"accepted{again}{whence}: {'call ' if data.call else ''}{asked(data.request, data.call)}"
@@ -263,6 +270,8 @@ def narrate(event: Event) -> str | None:
                 return None
             tries = f" after {data.attempts} attempts" if data.attempts > 1 else ""
             why = f": {failure(data.error)}" if data.error else ""
+            if data.taken_over_from is not None:
+                tries = f", {taken_over(data.taken_over_from)}"
             return f"{one_line(data.node, 64)} {place} {data.status}{tries}{why}"
         case events.TaskCancelling(data=data):
             return f"{one_line(event.subject.partition('/')[2], 64)} is being stopped: {one_line(data.reason)}"

@@ -8,8 +8,8 @@ finally served it is read from the run's log, and only where it is plain:
   was requested before the next search, if its tasks succeeded.
 * a request for a capability: that capability, if its tasks succeeded.
 
-Nothing is concluded from a run that did not succeed, nor from what sources that are not trusted led to: a page that was
-fetched may make a model search in its words and choose as it likes.
+Nothing is concluded from a run that did not succeed, nor from one that only took over what another did, nor from what sources
+that are not trusted led to: a page that was fetched may make a model search in its words and choose as it likes.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def outcomes(state: RunState, policy: TaintPolicy) -> list[Outcome]:
     if state.call is not None or policy.untrusted(state.request_taint):
         return []
     worked = [task for task in state.work if task.kind == "capability" and _succeeded(task)]
+    if all(task.completion and task.completion.taken_over_from for task in worked):
+        return []
     tasks = [task for task in worked if not policy.untrusted(task.posted_taint)]
     found: list[Outcome] = []
     asked: list[_Asked] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -37,6 +38,7 @@ from arbiter.outcomes import lessons, outcomes
 from arbiter.recalling import Recaller, Recalling, View
 from arbiter.showing import shown
 from arbiter.states import Known, States
+from arbiter.taking_over import Predecessor, PredecessorGone
 from blackboard.approval import ApprovalPolicy
 from blackboard.attempt import Attempt
 from blackboard.board import Board
@@ -130,12 +132,14 @@ class Planner:
                 await inquiry.take_step(attempt, state, self._registry)
                 return None
         board_of = BoardTools(state, Recaller(board, state, self._recalling, self._registry.meaning))
+        predecessor = Predecessor(board, state)
         try:
             if state.plan:
-                return await self._given(attempt, known, board_of)
+                return await self._given(attempt, known, board_of, predecessor)
             self._within_tokens(state)
             self._tell_of_change(state)
-            if await carrying.take_step(attempt, state, lambda names: self._resolved(state, names, {}), board_of):
+            versions = partial(self._resolved, state, made={})
+            if await carrying.take_step(attempt, state, versions, board_of, predecessor):
                 self._states.keep(board, known)
                 return None
             if early.beside(state) and not early.due(state, state.tasks[claim.task_id]):
@@ -146,7 +150,7 @@ class Planner:
             if (
                 state.agenda is not None
                 and not early.beside(state)
-                and await attending.take_step(attempt, state, self._registry)
+                and await attending.take_step(attempt, state, self._registry, predecessor)
             ):
                 self._states.keep(board, known)
                 return None
@@ -168,14 +172,17 @@ class Planner:
             )  # fmt: skip
             decision = await decider.decide(reply.tool_uses)
             self._affordable(state, decision, reply.usage)
+            tasks, awaited = decision.awaited(reply.tool_uses, claim.round)
+            tasks = await predecessor.offer(tasks)
         except _Over as over:
             return claim.completion(over.status, error=over.failure, usage=over.usage)
+        except PredecessorGone as gone:
+            return claim.completion(Status.FAILED, error=Failure(type="predecessor_gone", message=str(gone)))
         outcome = _final(reply, claim.round) if not reply.tool_uses else None
         if outcome is not None and state.agenda is not None:
             await attending.close(board, claim, state, self._registry)
         if outcome is not None and outcome.status == "succeeded":
             await board_tools.keep(board, state)
-        tasks, awaited = decision.awaited(reply.tool_uses, claim.round)
         over = await board.commit_step(
             claim,
             RoundPlannedData(
@@ -212,7 +219,7 @@ class Planner:
             await self._learn(board, state)
         return None
 
-    async def _given(self, attempt: Attempt, known: Known, board_of: BoardTools) -> None:
+    async def _given(self, attempt: Attempt, known: Known, board_of: BoardTools, predecessor: Predecessor) -> None:
         """Take a step of a run that was given its plan."""
         state, claim, board = known.state, attempt.claim, attempt.board
         if not state.rounds:
@@ -222,8 +229,10 @@ class Planner:
             )  # fmt: skip
             decision = await decider.decide((given_plans.use(state),))
             self._affordable(state, decision, Usage())
-            await given_plans.begin(attempt, state, decision)
-        elif not await carrying.take_step(attempt, state, lambda names: self._resolved(state, names, {}), board_of):
+            await given_plans.begin(attempt, state, decision, predecessor)
+        elif not await carrying.take_step(
+            attempt, state, partial(self._resolved, state, made={}), board_of, predecessor
+        ):
             await given_plans.end(attempt, state)
         self._states.keep(board, known)
 

@@ -42,6 +42,8 @@ def run_record(state: RunState, *, whole: bool = False) -> dict[str, Any]:
         record["plan"] = [*state.plan]
     if state.redrive_of:
         record["redrive_of"] = state.redrive_of
+    if state.rerun_of:
+        record["rerun_of"] = state.rerun_of.run
     if whole:
         record |= {
             "request": state.request,

@@ -85,6 +85,8 @@ class TaskReasons(Record):
     """How long its last attempt waited, or waits, for an answer from outside."""
     answered: CallbackAnsweredData | None = None
     """Who gave the last answer from outside."""
+    taken_over_from: str | None = None
+    """The task of an earlier run whose result it has."""
     attempts: tuple[AttemptEnd, ...] = ()
     begun: int = 0
     """How many attempts there were."""
@@ -130,6 +132,7 @@ def reasons(state: RunState, log: Sequence[Event], task_id: str) -> TaskReasons:
         ),
         waited_seconds=max(0.0, (max(ended) - task.posted_at).total_seconds()) if ended else 0.0,
         asked=task.asked, said=task.said, awaited=task.awaited, answered=task.answered,
+        taken_over_from=task.completion.taken_over_from if task.completion else None,
         attempts=_attempts(log, task), begun=task.attempts,
         worker=task.completion.worker if task.completion else None,
         stopping=task.stopping, stages=tuple(task.stages),

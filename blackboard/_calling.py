@@ -68,10 +68,11 @@ class Calling:
         seconds: float | None = None,
         confirm: Confirm | None = None,
         entered: bool = True,
+        prelude: str = "_results",
     ) -> Any:
         keys, script = shard.declare(lanes, run_id), _script.load(name)
         if run_id is not None and name in ENDING and entered:
-            keys, script = [*keys, *shard.results(run_id)], _script.load(name, "_results")
+            keys, script = [*keys, *shard.results(run_id)], _script.load(name, prelude)
         return await self._sent(script, keys, [len(lanes), *lanes, *args], shard, seconds=seconds, confirm=confirm)
 
     async def _sent(

@@ -107,8 +107,10 @@ PRELUDES: Mapping[str, tuple[str, ...]] = {
     "": (),
     "_entries": ("_entry_keys", "_entries"),
     "_results": ("_board", "_results", "_premises"),
+    "_taking_over": ("_board", "_results", "_premises", "_taking_over"),
     "_noticing": ("_board", "_entry_board", "_entries", "_premises", "_activations", "_noticing"),
     "_agenda": ("_board", "_agenda", "_activations"),
+    "_agenda_taking_over": ("_board", "_agenda", "_activations", "_results", "_premises", "_taking_over"),
 }
 """The preludes that are not one file of that name."""
 

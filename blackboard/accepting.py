@@ -14,7 +14,7 @@ from pydantic import JsonValue, ValidationError
 
 from blackboard._calling import STEP_LANE, Calling
 from blackboard.errors import BadInput
-from blackboard.events import ReplayOf
+from blackboard.events import ReplayOf, RerunOf
 from blackboard.payloads import PAYLOAD_BYTES, STEP_BYTES, dump, fingerprint, join
 from blackboard.plan import Undecided, specs
 from blackboard.refusing import refused
@@ -47,6 +47,7 @@ class Accepting(Calling):
         taint: Taint = (),
         agenda: AgendaTerms | None = None,
         plan: Sequence[Mapping[str, JsonValue]] = (),
+        rerun_of: RerunOf | None = None,
     ) -> str:
         """Accept a request. When this returns, the run is on the board and its first step is waiting.
 
@@ -62,6 +63,7 @@ class Accepting(Calling):
             taint: where the request comes from; see :mod:`blackboard.taint`. Empty counts as unknown.
             agenda: what is written on its board may trigger capabilities; these are the terms. Default: nothing triggers.
             plan: what the run's steps carry out instead of asking a model. Nothing here reads it.
+            rerun_of: the run it goes on from, for whoever takes its steps.
 
         Returns:
             The id of the run.
@@ -88,10 +90,13 @@ class Accepting(Calling):
             terms["replay_of"] = replay_of.model_dump()
         if agenda is not None:
             terms["agenda"] = agenda.model_dump(mode="json", exclude_none=True)
-        asked = request
+        asked: JsonValue = request
         if plan:
             terms["plan"] = json.loads(dump([*plan], "plan", STEP_BYTES))
             asked = {"request": request, "plan": terms["plan"]}
+        if rerun_of is not None:
+            terms["rerun_of"] = rerun_of.model_dump()
+            asked = {"request": asked, "rerun_of": terms["rerun_of"]}
         if taint:
             terms["taint"] = [*taint]
         accepted = join(json.dumps(terms), "request", await self.blobs.check(run_id, body, request))

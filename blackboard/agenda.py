@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from blackboard import _script, activation, strategies
+from blackboard import _script, activation, strategies, taking_over
 from blackboard._calling import STEP_LANE
 from blackboard.activation import Activation, AgendaFold, number_of
 from blackboard.board import Board
@@ -87,6 +87,8 @@ class Beside(NamedTuple):
     """Spec and input of what is posted for them."""
     lanes: Sequence[str] = ()
     """Of these tasks."""
+    taken: Sequence[str] = ()
+    """What :func:`blackboard.taking_over.told` tells of them."""
 
 
 class Compared(NamedTuple):
@@ -264,7 +266,7 @@ class Agenda:
 
     async def decide(
         self, claim: Claim, number: int, told: AgendaDecidedData, picks: Sequence[Pick], *, ends: bool, facts: int,
-        rated_all: bool, compared: Compared | None = None, beside: Beside | None = None,
+        rated_all: bool, compared: Compared | None = None, beside: Beside | None = None, taken: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """Commit what control decided: ratings, what is set aside, and what is picked, which becomes tasks of the run.
 
@@ -276,6 +278,7 @@ class Agenda:
             rated_all: everything that waits is rated by this strategy now.
             compared: which triggers :attr:`View.uncompared` fits; with ``ends`` its activations are made.
             beside: with ``ends``, what the open requests of the run need; None where nobody looked at them.
+            taken: what :func:`blackboard.taking_over.told` tells of what is picked.
 
         Raises:
             Stale: an activation does not wait any more; nothing was written. Look again.
@@ -296,11 +299,14 @@ class Agenda:
         flat += [beside.open, "" if beside.until_ms is None else beside.until_ms, len(beside.tasks)]
         for spec, given in beside.tasks:
             flat += [spec, given]
+        keys, prelude = self._shard.declare_agenda(lanes, self.run_id), "_agenda"
+        if taken := taking_over.counted([*taken, *beside.taken]):
+            keys, prelude = [*keys, *self._shard.results(self.run_id)], "_agenda_taking_over"
         with claim.deciding() if ends else nullcontext():
             await _script.run(
-                self._board.client, _script.load("agenda_decide", "_agenda"), self._shard.declare_agenda(lanes, self.run_id),
+                self._board.client, _script.load("agenda_decide", prelude), keys,
                 [len(lanes), *lanes, claim.task_id, claim.fence, int(ends), number, facts,
-                 told.strategy_version if rated_all else "", told.model_dump_json(exclude_defaults=True), *flat],
+                 told.strategy_version if rated_all else "", told.model_dump_json(exclude_defaults=True), *flat, *taken],
                 recover=self._board.engine.ensure,
             )  # fmt: skip
 

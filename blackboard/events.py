@@ -82,6 +82,15 @@ class ReplayOf(Stored):
     """The same."""
 
 
+class RerunOf(Stored):
+    """The run another one goes on from: what succeeded there is taken over and not done again."""
+
+    run: str
+    """Its id."""
+    current_versions: bool = False
+    """Only results of the versions that would be called now are taken over."""
+
+
 class RunAcceptedData(Stored):
     request: JsonValue = None
     tenant: str
@@ -94,6 +103,8 @@ class RunAcceptedData(Stored):
     """The dead letter this run was made of: the id of a task or of a run that was given up."""
     replay_of: ReplayOf | None = None
     """Where the request came from when it was replayed from an archive."""
+    rerun_of: RerunOf | None = None
+    """The run it goes on from."""
     agenda: StoredAgendaTerms | None = None
     """Terms of its agenda; a run without any has none, and its entries trigger nothing."""
     plan: tuple[dict[str, JsonValue], ...] = ()

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from blackboard.plan import entry_name
 from blackboard.sealing import digest
-from blackboard.taint import merged
+from blackboard.taint import Taint, merged
 from blackboard.types import Completion, Status
 
 if TYPE_CHECKING:
@@ -39,7 +39,12 @@ def result_entry(run_id: str, task_id: str) -> str:
 def topic(claim: Claim, completion: Completion) -> str:
     """Of the entry that this end of a task becomes."""
     first = RESULTS if completion.status is Status.SUCCEEDED else FAILURES
-    return f"{first}.{_word(claim.capability)}.{_word(claim.key)}"
+    return named(first, claim.capability, claim.key)
+
+
+def named(first: str, capability: str, key: str) -> str:
+    """The topic of what a task with this key comes to."""
+    return f"{first}.{_word(capability)}.{_word(key)}"
 
 
 def content(completion: Completion) -> JsonValue:
@@ -64,11 +69,20 @@ def report(claim: Claim, completion: Completion, data: str) -> list[str]:
         where = data = json.dumps(content(completion))
     elif data == "null":
         where = data
+    return [_facts(data, merged(claim.taint, completion.taint)), where]
+
+
+def succeeded(data: str, sources: Taint) -> list[str]:
+    """The same of a result that nobody reports: the completion begins with it."""
+    return [_facts(data, sources), f"@{_BEFORE + 1} {_BEFORE + len(data)}"]
+
+
+def _facts(data: str, sources: Taint) -> str:
     salt = secrets.token_hex(16)
     facts: dict[str, JsonValue] = {"conf": 1, "salt": salt, "sha256": digest(salt, json.loads(data))}
-    if sources := merged(claim.taint, completion.taint):
+    if sources:
         facts["taint"] = [*sources]
-    return [json.dumps(facts), where]
+    return json.dumps(facts)
 
 
 def _word(text: str) -> str:

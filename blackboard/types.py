@@ -155,6 +155,20 @@ class Completion(Stored):
     stderr: str = ""
     taint: tuple[str, ...] = ()
     """Where ``data`` and ``error`` come from; labels as ``blackboard.taint`` makes them; empty counts as unknown."""
+    taken_over_from: str | None = None
+    """The task of an earlier run whose result this is: nothing was done, or paid, for it here. ``version`` is of that one."""
+
+
+class TakenOver(Record):
+    """What a task came to in the run that its own goes on from."""
+
+    task: str
+    """Its id there."""
+    data: JsonValue = None
+    """What it returned, whole."""
+    version: str | None = None
+    """Content hash of the version that ran."""
+    taint: tuple[str, ...] = ()
 
 
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -288,6 +302,8 @@ class TaskSpec(Record):
     """Ids of entries it rests on: its result is ``derived_from`` them. The results of tasks in ``after`` need not be named."""
     awaited_by: tuple[str, ...] = ()
     """Names by which something waits for it that is not posted yet: see :class:`blackboard.plan.Awaited`."""
+    taken_over: TakenOver | None = None
+    """What it comes to at once, unless another task of the run has taken that over."""
 
 
 class RunSummary(Record):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import redis.asyncio
 from pydantic import JsonValue, ValidationError
 
-from blackboard import _script, claims, results, retries
+from blackboard import _script, claims, results, retries, taking_over
 from blackboard._bell import Bell
 from blackboard._calling import STEP_LANE, Calling
 from blackboard._keys import Shard
@@ -377,11 +377,12 @@ class Working(Calling):
         waits, held_back = str(wait or ("" if planned.attending else "-")), (awaited or Awaited({})).told(seen, early)
         confirm = await self._asked(durable)
         with claim.deciding():
-            reply = await self._call(
+            reply = await taking_over.sent(self, claim.run_id, tasks, lambda taken: self._call(
                 "commit", self.shard_of(claim.run_id), lanes, claim.run_id,
                 claim.task_id, claim.fence, told,
-                outcome.status if outcome else "", answer, len(written), *flat, waits, held_back, confirm=confirm,
-            )  # fmt: skip
+                outcome.status if outcome else "", answer, len(written), *flat, waits, held_back, *taken, confirm=confirm,
+                prelude=taking_over.PRELUDE if taken else "_results",
+            ), entered=not unplanned)  # fmt: skip
         return outcome is not None and reply != 2
 
 

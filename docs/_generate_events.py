@@ -24,7 +24,7 @@ FEED_ONLY = ("task.ready", "task.claimed", "task.released")
 """Types that are never in a run's log."""
 
 SHARED: tuple[type[BaseModel], ...] = (
-    events.Call, events.StepSettled, events.Called, events.Context, events.Shown, events.ReplayOf,
+    events.Call, events.StepSettled, events.Called, events.Context, events.Shown, events.ReplayOf, events.RerunOf,
     events.Author, events.Link, events.Erasure, events.Activated,
     events.RatedActivation, events.SetAside, events.PickedActivation, AgendaTerms, Query, Completion, Failure, Usage, Limits,
 )  # fmt: skip

@@ -7,7 +7,7 @@
 ``options``       from words to values: requests, limits, capabilities, places
 ``output``        what goes to standard output: text for people, JSON lines for programs
 ``json_log``      the log as JSON lines
-``runs``          run, submit, call, runs, show, events, cancel
+``runs``          run, submit, call, rerun, runs, show, events
 ``why``           why
 ``dead``          dead list, show, redrive, discard
 ``daemon``        serve, worker, down

@@ -104,7 +104,11 @@ async def redrive(arguments: argparse.Namespace) -> int:
     failed = number = 0
     async with Arbiter(roles=(), **options.place(arguments)) as client:
         letters = client.dead_letters
-        choice: dict[str, Any] = {"same_version": arguments.same_version, "again": arguments.again}
+        choice: dict[str, Any] = {
+            "same_version": arguments.same_version,
+            "again": arguments.again,
+            "rerun": arguments.rerun,
+        }
         if arguments.letter:
             for id in arguments.letter:
                 letter = await letters.header(id)

@@ -10,6 +10,7 @@ EXAMPLES = {
     ],
     "arbiter submit": ['arbiter submit "Check the invoices of today." --key invoices-2026-11-26'],
     "arbiter call": ['arbiter call price \'{"item": "box", "quantity": 12}\' --wait'],
+    "arbiter rerun": ["arbiter rerun r1a21", "arbiter rerun r1a21 --limit-seconds 3600"],
     "arbiter serve": [
         "arbiter serve --capabilities shop.py --model bedrock:us.amazon.nova-lite-v1:0",
         "arbiter serve --model anthropic:claude-sonnet-4-5 --http 127.0.0.1:8300   (with the console)",

@@ -136,8 +136,8 @@ def _parsed(text: str, origin: str, *, strict: bool) -> str | dict[str, JsonValu
     return cast("dict[str, JsonValue]", value)
 
 
-def limits(arguments: argparse.Namespace) -> Limits:
-    """Bounds of a run from ``--limit-…``; what is not given keeps its default.
+def limits(arguments: argparse.Namespace, default: Limits | None = None) -> Limits:
+    """Bounds of a run from ``--limit-…``; what is not given is as by default.
 
     Raises:
         BadInput: not a number, or outside of what is allowed.
@@ -145,7 +145,7 @@ def limits(arguments: argparse.Namespace) -> Limits:
     given = {name: value for name in LIMITS if (value := getattr(arguments, f"limit_{name}", None)) is not None}
     money = {"money": millionths("--limit-money", given["money"])} if "money" in given else {}
     try:
-        return Limits.model_validate({**given, **money})
+        return Limits.model_validate({**(default or Limits()).model_dump(), **given, **money})
     except ValidationError as error:
         raise flagged(error, given, "--limit-") from None
 

@@ -55,6 +55,7 @@ def build() -> Parser:
     parser_runs.run(commands)
     parser_runs.submit(commands)
     parser_runs.call(commands)
+    parser_runs.rerun(commands)
     parser_board.schedules(commands)
     parser_agenda.standing(commands)
     commands.group("serve")

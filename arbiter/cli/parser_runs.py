@@ -89,6 +89,23 @@ it out; --wait prints what it returned."""
     words.place(call)
 
 
+def rerun(commands: Commands) -> None:
+    text = """\
+Make a new run of one that is over, with the same request. Calls that succeeded there are not made
+again: their results are taken over. What failed, and what was never begun, is done. Asked for
+again it is the run there is; where that failed as well, rerun its id."""
+    rerun = words.command(commands, "rerun", "arbiter.cli.runs:rerun", "go on from a run that failed", text)
+    rerun.add_argument("run", metavar="RUN", help="id of a run, or an unambiguous beginning of one")
+    rerun.add_argument(
+        "--current-versions", action="store_true",
+        help="take over only what the versions returned that are active now (default: whatever succeeded)",
+    )  # fmt: skip
+    rerun.add_argument("--key", metavar="KEY", help="idempotency key of a rerun of its own (default: one for the run)")
+    words.limits(rerun, *words.OF_RUNS)
+    words.as_json(rerun, "the run's id")
+    words.place(rerun)
+
+
 def serve(commands: Commands) -> None:
     text = """\
 Serve a board until SIGTERM or SIGINT. The first signal drains: nothing new is claimed, running
@@ -274,6 +291,7 @@ a new run of one, of the version of its capability that is active now; discard f
     redrive.add_argument(
         "--same-version", action="store_true", help="call the version that failed (default: the one active now)"
     )
+    redrive.add_argument("--rerun", action="store_true", help="of runs, take over what succeeded in them")
     for parser in (listing, show, redrive, discard):
         words.place(parser)
 

@@ -1,4 +1,4 @@
-"""The commands about runs: run, submit, call, runs, show, events."""
+"""The commands about runs: run, submit, call, rerun, runs, show, events."""
 
 from __future__ import annotations
 
@@ -112,6 +112,26 @@ async def submit(arguments: argparse.Namespace) -> int:
             sources=arguments.source,
             plan=plan,
         )
+    return _submitted(arguments, run_id)
+
+
+async def rerun(arguments: argparse.Namespace) -> int:
+    """Put a rerun of a run that is over on the board and print its id."""
+    from arbiter import rerunning
+    from arbiter.sdk import Arbiter
+
+    async with Arbiter(roles=(), **options.place(arguments)) as client:
+        of = await options.run_id(client.board, arguments.run)
+        run_id = await client.rerun(
+            of,
+            limits=options.limits(arguments, rerunning.limits_of((await client.show(of)).state)),
+            current_versions=arguments.current_versions,
+            idempotency_key=arguments.key,
+        )
+    return _submitted(arguments, run_id)
+
+
+def _submitted(arguments: argparse.Namespace, run_id: str) -> int:
     if arguments.json:
         output.line({"run_id": run_id})
     else:

@@ -89,6 +89,9 @@ def _went(told: TaskReasons, task: Task) -> Iterator[str]:
         yield f"{narration.stage_name(stage)} {stage.outcome}{detail}"
     if told.stopping:
         yield f"Told to stop: {narration.one_line(told.stopping, 200)}"
+    if told.taken_over_from is not None:
+        yield f"Nothing was done for it: its result is taken over from {narration.one_line(told.taken_over_from, 200)}"
+        return
     for each in told.attempts:
         yield _ended(each, told.worker if each.ended != "repeated" else None)
     if not any(each.ended != "repeated" for each in told.attempts):

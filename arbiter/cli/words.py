@@ -14,6 +14,16 @@ LETTERS = (
     "terms such as: capability=price type=lease_lost,timeout status=failed tenant=acme kind=call run=ID since=1h "
     "until=2026-01-31 redriven=no"
 )
+OF_RUNS = (
+    ("rounds", "decisions of the model"),
+    ("tasks", "tasks"),
+    ("fabrications", "fabricated capabilities"),
+    ("tokens", "model tokens"),
+    ("money", "units of the currency of the price table"),
+    ("seconds", "seconds from acceptance to the answer"),
+    ("round-seconds", "seconds of a round before the model is asked though tasks are still at work; default: no bound"),
+)
+"""Limits of a run, with what each counts."""
 RECORDS = "terms such as: kind=token.*,run.cancelled by~ann subject~r01 since=1d until=2026-01-31"
 CAPABILITIES = (
     "functions to offer: path.py or module, with :NAME for one or a list of them (default: CAPABILITIES, else all that "
@@ -120,19 +130,7 @@ def request(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
         parser.add_argument(
             "--key", metavar="KEY", help="idempotency key: the same key with the same request is the same run"
         )
-    limits(
-        parser,
-        ("rounds", "decisions of the model"),
-        ("tasks", "tasks"),
-        ("fabrications", "fabricated capabilities"),
-        ("tokens", "model tokens"),
-        ("money", "units of the currency of the price table"),
-        ("seconds", "seconds from acceptance to the answer"),
-        (
-            "round-seconds",
-            "seconds of a round before the model is asked though tasks are still at work; default: no bound",
-        ),
-    )
+    limits(parser, *OF_RUNS)
 
 
 def limits(parser: argparse.ArgumentParser, *named: tuple[str, str]) -> None:

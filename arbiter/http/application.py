@@ -62,6 +62,7 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/runs/{run}/cancel", "runs:write", runs.cancel),
     ("POST", "/v1/runs/{run}/pause", "runs:write", runs.pause),
     ("POST", "/v1/runs/{run}/resume", "runs:write", runs.resume),
+    ("POST", "/v1/runs/{run}/rerun", "runs:write", runs.rerun),
     ("GET", "/v1/runs/{run}/agenda", "runs:read", agendas.listing),
     ("GET", "/v1/runs/{run}/agenda/recommended", "runs:read", agendas.recommended),
     ("GET", "/v1/runs/{run}/agenda/strategy", "runs:read", agendas.strategy),

@@ -32,6 +32,7 @@ class _Letters(Record):
 class _Redrive(_Letters):
     again: bool = False
     same_version: bool = False
+    rerun: bool = False
     dry_run: bool = False
 
 
@@ -81,12 +82,17 @@ async def redrive(asked: Asked) -> Response:
         if said.dry_run:
             done.append({"letter": id, "run_id": None, "problem": ""})
             continue
-        run_id = await dead.redrive(id, same_version=said.same_version, again=said.again)
+        run_id = await dead.redrive(id, same_version=said.same_version, again=said.again, rerun=said.rerun)
         done.append({"letter": id, "run_id": run_id, "problem": ""})
     where = None if said.where is None else _confined(asked.token, said.where)
     if where is not None:
         async for one in dead.redrive_where(
-            where, same_version=said.same_version, again=said.again, limit=said.limit, dry_run=said.dry_run
+            where,
+            same_version=said.same_version,
+            again=said.again,
+            rerun=said.rerun,
+            limit=said.limit,
+            dry_run=said.dry_run,
         ):
             done.append({"letter": one.letter.id, "run_id": one.run_id, "problem": one.problem})
     return JSONResponse({"redriven": done})

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
-from arbiter import display
+from arbiter import display, rerunning
 from arbiter._drawing import plan_graph, timeline
 from arbiter.calls import Call
 from arbiter.http import bodies, streams
@@ -58,6 +58,10 @@ class _CallBody(Record):
 class _PlanBody(Record):
     request: str | dict[str, JsonValue]
     plan: tuple[dict[str, JsonValue], ...] = Field(min_length=1)
+
+
+class _RerunBody(Record):
+    current_versions: bool = False
 
 
 class _CancelBody(Record):
@@ -121,6 +125,19 @@ def sources(asked: Asked, request: JsonValue) -> taint.Taint:
         by_itself = taint.merged((taint.source("token", asked.token.name),), events)
     named = asked.request.query_params.getlist("source")
     return taint.merged(by_itself, taint.given(named, "source")) if named else by_itself
+
+
+async def rerun(asked: Asked) -> Response:
+    """Accept a rerun of a run that is over."""
+    bodies.options(asked.request, "durable", *LIMITS)
+    of, said = asked.path("run"), await bodies.model(asked.request, _RerunBody)
+    await visible(asked.board, asked.token, of)
+    limits = bodies.limits(asked.request, rerunning.limits_of((await asked.client.show(of)).state))
+    run_id = await asked.client.rerun(
+        of, limits=limits, current_versions=said.current_versions,
+        idempotency_key=bodies.idempotency_key(asked.request), durable=bodies.flag(asked.request, "durable"),
+    )  # fmt: skip
+    return _accepted(run_id)
 
 
 def _accepted(run_id: str) -> Response:

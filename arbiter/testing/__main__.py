@@ -39,7 +39,7 @@ def _arguments() -> argparse.Namespace:
     matrix.add_argument("--boundary", action="append", choices=sorted(BOUNDARIES), help="only these faults")
     matrix.add_argument("--jobs", type=int, default=3 * (os.cpu_count() or 1),
                         help="cases at a time (three per processor, since most of a case is waiting)")  # fmt: skip
-    matrix.add_argument("--story", metavar="MODULE:FUNCTION", help="what the processes play, instead of the four here")
+    matrix.add_argument("--story", metavar="MODULE:FUNCTION", help="what the processes play, instead of the five here")
     matrix.add_argument("--keep", type=Path, metavar="FILE",
                         help="keep what passed there, and go on with the rest when the code is the same")  # fmt: skip
     matrix.add_argument("--list", action="store_true", help="print the case ids and play none")

@@ -39,6 +39,7 @@ STORIES = {
     "desk": "arbiter.testing.desk:desk",
     "bids": "arbiter.testing.bids:bids",
     "plans": "arbiter.testing.planned:plans",
+    "reruns": "arbiter.testing.again:reruns",
 }
 """What is played, by its name in the id of a case."""
 CASE_SECONDS = 120.0

@@ -18,7 +18,8 @@
 --        then, where a run is known  its log STREAM, its open SET, the HASH of its last turn in each lane and priority, in which
 --                                    #<name> counts the open tasks that something waits for by this name, and # is the event
 --                                    with which the last of some ended, or one failed that is told at once, until a step has
---                                    seen it, ! is the end of a run that is answered, until what goes on has stopped,
+--                                    seen it, @<task> that its result was taken over, ! is the end of a run that is answered,
+--                                    until what goes on has stopped,
 --                                    its agenda HASH: number of an activation -> header; '' -> that of the agenda
 -- ARGV   1 number of lanes, then their names, then the script's own.
 local FIXED = 17
@@ -228,12 +229,13 @@ end
 -- rp (retry: first interval, rate, cap, in seconds), rr (more of the retry policy), lim (of the run, where no decision knows
 -- them), need, deps, outs, olanes, src (where its input comes from), ent and made (see _results), bid (it is asked to bid), nap
 -- (ms until it is ready, if nothing rouses it before), wk (names by which something waits for it), tell (its failure brings the
--- run's next step); rr, lim, ent, bid, nap, tell and the lists are absent when empty.
+-- run's next step), from (the task whose result it takes over, see _taking_over); rr, lim, ent, bid, nap, tell, from and the lists
+-- are absent when empty.
 local function post(run, r, s, input)
   local t = {kind = s.kind, cap = s.cap, version = s.version, lane = s.lane, run = run, tenant = r.tenant, tuid = s.tuid,
     key = s.key, round = s.round, prio = s.prio, act = s.act, bid = s.bid, att = 0, max = s.max, fence = '0', at = MS,
     ver = 0, dl = s.dl, ats = s.ats, rp = s.rp, rr = s.rr, lim = s.lim, need = s.need, deps = s.deps, outs = s.outs, olanes = s.olanes, src = s.src,
-    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil, wk = s.wk, tell = s.tell}
+    ent = s.ent, made = s.made, ag = s.ent and r.ag and 1 or nil, nap = s.nap and 1 or nil, wk = s.wk, tell = s.tell, from = s.from}
   redis.call('SADD', OPEN, s.id)
   redis.call('HSET', DATA, s.id, input)
   for _, name in ipairs(s.wk or {}) do redis.call('HINCRBY', TURNS, '#' .. name, 1) end
@@ -464,7 +466,7 @@ local function close(id, t, status, completion)
     redis.call('HSET', TASKS, d, cjson.encode(x))
     if x.left == 0 then redis.call('HDEL', OUT, d) end
   end
-  if t.version then redis.call('HINCRBY', OUTCOMES, t.cap .. '|' .. t.version .. '|' .. status, 1) end
+  if t.version and not t.from then redis.call('HINCRBY', OUTCOMES, t.cap .. '|' .. t.version .. '|' .. status, 1) end
   bump(id, t, status, 'task.completed', completion, true)
   for _, name in ipairs(t.wk or {}) do
     local left = tonumber(redis.call('HGET', TURNS, '#' .. name) or '0') - 1
@@ -523,10 +525,11 @@ local function give_up(run, r, status, failure)
   bump_run(run, r, 'run.cancelling', cjson.encode({reason = r.why}))
   stop_run(run, r, false)
 end
--- Ends a task: result, dependants and, when it was the last open one of the run, or of those that something waits for, what comes
--- next. failure: as told() gives it; a verdict says it itself.
-local function finish(id, t, status, completion, failure)
-  local last = t
+-- What some tasks are posted with that succeeded in the run theirs goes on from; they are in _taking_over, which is there where
+-- there is such a run.
+local offered, take_over
+-- Ends a task, and with it what waited for it and cannot begin any more; what can is ready.
+local function settle(id, t, status, completion)
   local todo = {{id, t, status, completion}}
   local n = 1
   while n <= #todo do
@@ -558,6 +561,12 @@ local function finish(id, t, status, completion, failure)
       end
     end
   end
+end
+-- The same and, when it was the last open one of the run, or of those that something waits for, what comes next. failure: as
+-- told() gives it; a verdict says it itself.
+local function finish(id, t, status, completion, failure)
+  local last = t
+  settle(id, t, status, completion)
   local r
   if status ~= 'succeeded' then
     if failure == nil then failure = cjson.decode(completion).error end

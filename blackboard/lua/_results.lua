@@ -1,11 +1,11 @@
 -- Behind _board: what a task of a planned run comes to stands on the run's board as an entry, written by the script that ends
 -- the task. A task that is entered so has ent (what the id of its entry ends with), made (entries it was made from, beside the
 -- results of the tasks it waited for) and, where the run has an agenda, ag.
--- KEYS   then, of the run, heads, vers, index and links as in _entry_keys, triggers and more as in _entry_board, and schemas
+-- KEYS   at the end, of the run, heads, vers, index and links as in _entry_keys, triggers and more as in _entry_board, and schemas
 -- ARGV   behind the script's own, where a worker reports it: facts (conf, taint, salt, sha256), content, or where in the
 --        completion it stands (first and last byte), version of the triggers it was compared with, keys of those that fit, version
 --        of the schemas it was judged by ('' where nobody judges it), which processes of an earlier version do not send.
-local R = FIXED + 3 * NL + 4
+local R = #KEYS - 7
 local HEADS, VERS, FOUND, LINKS, TRIGGERS, MORE = KEYS[R + 1], KEYS[R + 2], KEYS[R + 3], KEYS[R + 4], KEYS[R + 5], KEYS[R + 6]
 local SCHEMAS = KEYS[R + 7]
 local MOST_LINKS, MOST_LABELS = 32, 256

@@ -3,7 +3,8 @@
 -- none) of its meaning of each, how many are set aside, number, state (parked, obviated) and why of each, how many are picked,
 -- number, spec and input of each, the entry that was compared with triggers ('' where none was), version of the triggers and keys
 -- of those that fit; then, for open requests, how many tasks were open, until when (ms) to nap while others are ('' not at all),
--- how many tasks that are no activations', spec and input of each.
+-- how many tasks that are no activations', spec and input of each. Then, where the run goes on from another one, what _taking_over
+-- takes, of those that are picked and then of these.
 -- What control found out and decided, in one step; what it picks becomes tasks of the run. Nothing is done when one of them
 -- is not any more what it was when control looked: it looks again.
 local id, ends = ARGV[A], ARGV[A + 2] == '1'
@@ -68,6 +69,12 @@ for i = 1, tonumber(following()) do
   if wrong then return wrong end
   further[i] = {s, following()}
 end
+local specs = {}
+for _, one in ipairs(picked) do specs[#specs + 1] = one[2] end
+for _, one in ipairs(further) do specs[#specs + 1] = one[1] end
+local found, changed
+if offered then found, changed = offered(at, specs) end
+if changed then return changed end
 local head = compared ~= '' and redis.call('LINDEX', MORE, 0)
 local src = head and string.match(head, '^([^\n]*)\n%?$')
 if src and cjson.decode(src).e ~= compared then src = nil end
@@ -132,6 +139,10 @@ if ends then
   if src then redis.call('LSET', MORE, 0, src .. '\n' .. keys) end
   if not (more(a, run) and redis.call('LINDEX', MORE, 0)) then a.m = nil end
   keep_agenda(a)
+  if found then
+    take_over(found)
+    a = agenda_of()
+  end
   local facts, open = tonumber(ARGV[A + 4]), redis.call('SCARD', OPEN)
   -- Something about its requests was written, or ended, that it has not seen.
   local again = open > 0 and (a.rq and a.rq > facts or till and (a.f > facts or fewer))

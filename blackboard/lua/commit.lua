@@ -28,6 +28,9 @@ for i = 1, n do
   if s.rr then s.rr.at = MS end
   specs[i] = s
 end
+local found, changed
+if offered then found, changed = offered(A + 8 + 2 * n, specs) end
+if changed then return changed end
 -- Which lanes its tasks are in: whoever resumes it has to name them.
 local known = {}
 for _, lane in ipairs(r.lanes or {}) do known[lane] = true end
@@ -83,6 +86,8 @@ for _, one in ipairs(said.on) do
   end
   if redis.call('HEXISTS', TURNS, '#' .. name) == 0 then ripe = true end
 end
+if found then take_over(found) end
+ripe = ripe or RIPE
 if ripe then redis.call('HSET', TURNS, '#', LOGGED) elseif ended then redis.call('HDEL', TURNS, '#') end
 local a, waits = agenda_of(), ARGV[A + 6 + 2 * n] or ''
 local attended = a and attend(t.run, r, a, a.beside or n > 0 and a.rq and waits ~= '')

@@ -13,6 +13,7 @@ import pytest_asyncio
 from arbiter_support import add, broken, call
 from console_browser import Tab, browser, tab
 from http_site import Site, running
+from plan_steps import step
 
 from arbiter import Budget, Call, Quota, capability
 from blackboard.permits import Question
@@ -387,6 +388,20 @@ async def test_work_that_was_given_up_is_put_back(site: Site, seen: Tab) -> None
     made = page.url.rpartition("/")[2]
     assert made != run
     assert (await site.served.show(made)).state.redrive_of == run
+
+
+async def test_a_run_that_failed_is_gone_on_from(site: Site, seen: Tab) -> None:
+    plan = [step("one", "add", {"a": 1, "b": 2}), step("two", "broken", {"reason": "no"}, after=["one"])]
+    run = await site.served.submit("Go on from me.", plan=plan)
+    assert await ended(site, run) == "failed"
+    page = seen.page
+    await seen.go(f"runs/{run}")
+    await page.get_by_role("button", name="Rerun").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Rerun").click()
+    await page.get_by_role("link", name=run).first.wait_for()
+    made = page.url.rpartition("/")[2]
+    assert (await site.served.result(made, timeout=60)).state.rerun_of.run == run  # pyright: ignore
+    await page.get_by_text("taken over", exact=True).wait_for()
 
 
 async def test_budgets_quotas_and_the_audit_are_shown(site: Site, seen: Tab) -> None:

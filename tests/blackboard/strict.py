@@ -68,7 +68,16 @@ def watch_scripts(monkeypatch: pytest.MonkeyPatch, *mutations: Mutation) -> None
         assert old in _script.source(file), f"{file}.lua has no {old!r} any more: the mutation tests nothing"
 
     def load(name: str, prelude: str = "_board") -> _script.Script:
-        if prelude not in ("", "_board", "_entries", "_results", "_noticing", "_agenda"):
+        if prelude not in (
+            "",
+            "_board",
+            "_entries",
+            "_results",
+            "_noticing",
+            "_agenda",
+            "_taking_over",
+            "_agenda_taking_over",
+        ):
             return _load(name, prelude)
         files = _script.parts(name, prelude)
         return _watched(name, files, tuple(mutation for mutation in mutations if mutation[0] in files))

@@ -62,6 +62,9 @@ SELECTED = {
     "plans/arbiter:commit:3:before": 2,
     "plans/wrapper:complete:1:after": 2,
     "plans/wrapper:complete:3:late": 1,
+    "reruns/arbiter:commit:7:after": 2,
+    "reruns/arbiter:commit:8:before": 2,
+    "reruns/client:submit:2:after": 2,
 }
 """Cases and how many processes each needs, one after the other."""
 ROOT = Path(__file__).parents[2]

@@ -37,6 +37,7 @@ export async function letters(page) {
 
 const AGAIN = { name: "again", kind: "checkbox", label: "Also where it was put back before" };
 const SAME = { name: "same_version", kind: "checkbox", label: "With the version that failed, not the one that is active" };
+const RERUN = { name: "rerun", kind: "checkbox", label: "Of runs, take over what succeeded in them" };
 
 function redrive(body) {
   return async (said) => {
@@ -52,7 +53,8 @@ function actions(letter, why, again) {
   return [
     button("Put back", async () => {
       const done = await confirmed({
-        title: "Put this work back, as a run of its own?", action: "Put back", shown: shown(), fields: [AGAIN, SAME],
+        title: "Put this work back, as a run of its own?", action: "Put back", shown: shown(),
+        fields: letter.kind === "run" ? [AGAIN, RERUN] : [AGAIN, SAME],
         does: redrive({ ids: [letter.id] }),
       });
       if (done?.[0]?.run_id) location.hash = `#/runs/${done[0].run_id}`;
@@ -74,7 +76,7 @@ async function all(where, again) {
     .catch((error) => { meant.textContent = error.message; });
   const done = await confirmed({
     title: "Put back all work that is listed here?", action: "Put all back", shown: [meant, where ? block(where) : null],
-    fields: [AGAIN, SAME], does: redrive({ where, limit: 1000 }),
+    fields: [AGAIN, SAME, RERUN], does: redrive({ where, limit: 1000 }),
   });
   if (done) again();
 }

@@ -98,8 +98,16 @@ function heading(page, id, state, again) {
     });
     if (done) again();
   };
+  const rerun = async () => {
+    const made = await confirmed({
+      title: "Go on from this run?", action: "Rerun", kind: "",
+      shown: h("p", {}, "A new run of the same request takes over what succeeded here and does the rest."),
+      does: () => ask("POST", `v1/runs/${part(id)}/rerun`, { body: {} }),
+    });
+    if (made) location.hash = `#/runs/${part(made.run_id)}`;
+  };
   return h("div", { class: "row" }, h("h1", {}, "Run ", h("code", {}, id)), badge(state.status), h("span", { class: "space" }),
-    over ? null : [
+    over ? state.call ? null : button("Rerun", rerun, { why: page.lacks("runs:write") }) : [
       state.status === "paused"
         ? button("Resume", asked("Let this run go on?", "Resume", "resume", ""), { why })
         : button("Pause", asked("Let this run rest?", "Pause", "pause", ""), { why }),
@@ -112,7 +120,7 @@ function sections(state, spent) {
   const told = {
     name: "facts", called: Boolean(state.call), accepted: state.accepted_at, ended: state.ended_at, took: state.seconds, tenant: state.tenant,
     rounds: state.rounds, decisions: state.round_list.filter((turn) => !turn.attending).length, tasks: state.tasks, fabrications: state.fabrications, model: state.model, usage: state.usage,
-    sources: state.sources, redrive: state.redrive_of, limits: state.limits, money,
+    sources: state.sources, redrive: state.redrive_of, rerun: state.rerun_of, limits: state.limits, money,
   };
   return [
     told,
@@ -135,6 +143,7 @@ function section(each) {
         ["Model calls", used.model_calls || ""],
         ["Cost", each.money ? `${(each.money.spent / 1e6).toFixed(4)} of ${(each.money.limit / 1e6).toFixed(2)}` : ""],
         ["Model", each.model], ["Comes from", each.sources.join(", ")],
+        ["Goes on from", each.rerun && h("a", { href: `#/runs/${part(each.rerun)}` }, each.rerun)],
         ["Put back from", each.redrive && h("a", { href: `#/dead-letters/${part(each.redrive)}` }, each.redrive)],
       ]);
     }
