@@ -28,14 +28,14 @@ from registry import ExamRecord, Grants, Manifest
 LogPosition = str
 
 
-def _flat(name: str, outer: type[BaseModel], inner: str = "", without: tuple[str, ...] = (), **more: Any) -> Any:
+def _flat(outer: type[BaseModel], inner: str = "", without: tuple[str, ...] = (), **more: Any) -> Any:
     """A model with the fields of another one, and those of one of its fields in the place of that."""
     fields: dict[str, FieldInfo] = dict(outer.model_fields)
     if inner:
         held: Any = fields.pop(inner).annotation
         fields = {**held.model_fields, **fields}
-    kept = {field: (info.annotation, info) for field, info in fields.items() if field not in without}
-    return create_model(name, __base__=Record, __module__=__name__, **kept, **more)
+    kept: dict[str, Any] = {field: (info.annotation, info) for field, info in fields.items() if field not in without}
+    return create_model(outer.__name__, __base__=Record, __module__=__name__, **kept, **more)
 
 
 class ProcessStatus(Record):
@@ -54,7 +54,8 @@ class Accepted(Record):
     run_id: str
 
 
-RunLine: Any = _flat("RunLine", RunSummary, without=("id",), run_id=(str, ...))
+class RunLine(_flat(RunSummary, without=("id",), run_id=(str, ...))):
+    pass
 
 
 class Runs(Record):
@@ -63,7 +64,8 @@ class Runs(Record):
     """Give it back for the next page; null: this was the last one."""
 
 
-Cost: Any = _flat("Cost", UnitReport, left=(float, ...))
+class Cost(_flat(UnitReport, left=(float, ...))):
+    pass
 
 
 class Round(Record):
@@ -164,7 +166,7 @@ class Activation(Record):
 
 
 class Recommendation(Activation):
-    why: str
+    why: str = ""
 
 
 class AgendaStep(Record):
@@ -230,9 +232,17 @@ class RequestState(Record):
 
 # ---- what is set up ------------------------------------------------------------------------------------------------------
 
-StandingWatch: Any = _flat("StandingWatch", Stood, "standing", ("nonce",))
-ScheduleState: Any = _flat("ScheduleState", Scheduled, "schedule")
-WebhookState: Any = _flat("WebhookState", Hooked, "webhook", ("nonce",))
+
+class StandingWatch(_flat(Stood, "standing", ("nonce",))):
+    pass
+
+
+class ScheduleState(_flat(Scheduled, "schedule")):
+    pass
+
+
+class WebhookState(_flat(Hooked, "webhook", ("nonce",))):
+    pass
 
 
 class StandingWatches(Record):
@@ -415,15 +425,20 @@ class Budgets(Record):
     budgets: list[LevelReport]
 
 
-QuotaUse: Any = _flat("QuotaUse", QuotaReport, without=("quota",))
-QuotaState: Any = _flat("QuotaState", Quota, used=(QuotaUse, ...))
+class QuotaUse(_flat(QuotaReport, without=("quota",))):
+    pass
+
+
+class QuotaState(_flat(Quota, used=(QuotaUse, ...))):
+    pass
 
 
 class Quotas(Record):
     quotas: list[QuotaState]
 
 
-AuditRecord: Any = _flat("AuditRecord", audit.Entry)
+class AuditRecord(_flat(audit.Entry)):
+    pass
 
 
 class AuditRecords(Record):
@@ -431,9 +446,8 @@ class AuditRecords(Record):
     after: str | None
 
 
-TokenState: Any = _flat(
-    "TokenState", Token, without=("created_at", "revoked_at", "by"), by=(str, ...), board=(str, ...)
-)
+class TokenState(_flat(Token, without=("created_at", "revoked_at", "by"), by=(str, ...), board=(str, ...))):
+    pass
 
 
 # ---- errors --------------------------------------------------------------------------------------------------------------

@@ -158,26 +158,26 @@ class Application:
         for verb, path, scope, handle in ROUTES:
             verbs.setdefault(path, {})[verb] = self._guarded(scope, handle)
         made = [Route(path, _by_verb(answers), methods=[*answers]) for path, answers in verbs.items()]
-        self.app: ASGIApp = _Edge(
-            Starlette(
-                routes=[
-                    Route("/live", self._live),
-                    Route("/ready", self._is_ready),
-                    Route(METRICS, self._guarded("metrics:read", self._metrics)),
-                    Route(TOKEN, self._guarded(None, operating.token)),
-                    Route(OPENAPI, self._openapi),
-                    *made,
-                    *(Route(path, self._from_outside(said), methods=[verb]) for verb, path, said in CALLBACKS),
-                    *(console.routes() if with_console else []),
-                    *(Route(path, app) for path, app in (exports or {}).items()),
-                ],
-                exception_handlers={
-                    ArbiterError: problems.answer, HTTPException: problems.answer, Exception: problems.answer,
-                },
-            ),
-            access,
-            self._requests,
+        inner = Starlette(
+            routes=[
+                Route("/live", self._live),
+                Route("/ready", self._is_ready),
+                Route(METRICS, self._guarded("metrics:read", self._metrics)),
+                Route(TOKEN, self._guarded(None, operating.token)),
+                Route(OPENAPI, self._openapi),
+                *made,
+                *(Route(path, self._from_outside(said), methods=[verb]) for verb, path, said in CALLBACKS),
+                *(console.routes() if with_console else []),
+                *(Route(path, app) for path, app in (exports or {}).items()),
+            ],
+            exception_handlers={
+                ArbiterError: problems.answer, HTTPException: problems.answer, Exception: problems.answer,
+            },
         )  # fmt: skip
+        inner.router.redirect_slashes = (
+            False  # a redirection would name the scheme of this server, and not that of its proxy
+        )
+        self.app: ASGIApp = _Edge(inner, access, self._requests)
 
     def _guarded(self, scope: str | None, handle: Callable[[Asked], Awaitable[Response]]) -> Answer:
         async def answer(request: Request) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -224,5 +224,5 @@ def takes(
 
 
 def _words(answering: Callable[..., Any]) -> tuple[str, str]:
-    module = cast(str, answering.__module__).rpartition(".")[2]
+    module = answering.__module__.rpartition(".")[2]
     return f"{module}_{answering.__name__}", (inspect.getdoc(answering) or "").partition("\n\n")[0].replace("\n", " ")

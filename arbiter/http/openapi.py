@@ -206,7 +206,7 @@ def _schemas(all_routes: Iterable[Described]) -> tuple[dict[Given, Schema], dict
         (one, one.mode, TypeAdapter(one.kind)) for one in asked
     ]
     found, rest = TypeAdapter.json_schemas(adapters, ref_template=_REF, schema_generator=_Fields)
-    schemas = {cast(Given, one): schema for (one, _), schema in found.items()}
+    schemas = {one: schema for (one, _), schema in found.items()}
     components: dict[str, Schema] = rest["$defs"]
     _distinguish(components, {kind: schemas[one]["$ref"] for kind, one in kinds.items()})
     taken = _reached([schemas[one] for one in asked if one.mode == "validation"], components)
