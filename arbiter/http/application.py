@@ -174,9 +174,8 @@ class Application:
                 ArbiterError: problems.answer, HTTPException: problems.answer, Exception: problems.answer,
             },
         )  # fmt: skip
-        inner.router.redirect_slashes = (
-            False  # a redirection would name the scheme of this server, and not that of its proxy
-        )
+        # A redirection would name the scheme of this server, and not that of its proxy.
+        inner.router.redirect_slashes = False
         self.app: ASGIApp = _Edge(inner, access, self._requests)
 
     def _guarded(self, scope: str | None, handle: Callable[[Asked], Awaitable[Response]]) -> Answer:
