@@ -202,10 +202,14 @@ class Where(Record):
         )
 
 
+_LONGEST_WORD = 64
+
+
 def _kinds(value: str) -> tuple[str, ...]:
     words = tuple(word for word in value.split(",") if word)
     for word in words:
-        if not any(fnmatchcase(kind, word) for kind in KINDS):
+        # Making a pattern of a long word takes the square of its length.
+        if len(word) > _LONGEST_WORD or not any(fnmatchcase(kind, word) for kind in KINDS):
             raise BadInput("where.kind", word, f"Use any of {', '.join(KINDS)}; with * as in file names.")
     if not words:
         raise BadInput("where.kind", value, "Name a kind; several with commas.")

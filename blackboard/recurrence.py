@@ -146,7 +146,7 @@ def zone_named(name: str) -> ZoneInfo:
         BadInput: there is none of that name.
     """
     try:
-        if not name or not re.fullmatch(r"[A-Za-z0-9_+\-/]+", name):
+        if not re.fullmatch(r"[A-Za-z0-9_+\-/]{1,64}", name):
             raise ValueError
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -179,6 +179,8 @@ def moment(value: str | datetime, zone: ZoneInfo, field: str) -> int:
     try:
         read = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         if not isinstance(value, datetime) and "T" not in value and " " not in value:
+            raise ValueError
+        if not 2 <= read.year <= 9998:  # in every zone it is within the calendar
             raise ValueError
         if read.tzinfo is None:
             return _instant(read.replace(fold=0), zone)

@@ -172,7 +172,7 @@ def install() -> None:
 
     def make(*args: Any, **more: Any) -> logging.LogRecord:
         record = made(*args, **more)
-        if _known and record.name.partition(".")[0] in _ROOMS:
+        if _known and (record.name or "").partition(".")[0] in _ROOMS:  # a copy has its name later
             cleaning.filter(record)
         return record
 

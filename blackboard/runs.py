@@ -27,6 +27,8 @@ LOOK_AT = 50_000
 _PAGE = 500
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _TERM = re.compile(r'([a-z]+)(>=|<=|=|~|>|<)(?:"([^"]*)"|([^\s"]\S*))(?=\s|$)')
+MOST_TERMS = 10_000
+"""Characters of a filter."""
 _NUMBERS = ("rounds", "tasks", "seconds")
 _REMEDY = (
     "Write terms like status=failed,timed_out tenant=acme since=1h until=2026-01-31 text~invoice rounds>3 tasks>=10 "
@@ -199,6 +201,8 @@ def terms(text: str, remedy: str) -> Iterator[tuple[str, str, str, str]]:
     Raises:
         BadInput: something between them is no term; with the remedy.
     """
+    if len(text) > MOST_TERMS:
+        raise BadInput("where", text, f"Use at most {MOST_TERMS:,} characters.")
     rest = text.strip()
     while rest:
         match = _TERM.match(rest)
@@ -209,6 +213,9 @@ def terms(text: str, remedy: str) -> Iterator[tuple[str, str, str, str]]:
         rest = rest[match.end() :].lstrip()
 
 
+_AGE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
+
+
 def moment(text: str, *, now: float, field: str = "time") -> float:
     """Seconds since the epoch: an age such as ``90s``, ``15m``, ``2h``, ``7d``, or a date and time (ISO 8601).
 
@@ -217,7 +224,7 @@ def moment(text: str, *, now: float, field: str = "time") -> float:
     Raises:
         BadInput: neither of them.
     """
-    age = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    age = _AGE.fullmatch(text)
     if age is not None:
         return now - float(age[1]) * _UNITS[age[2]]
     try:
@@ -232,7 +239,7 @@ def span(text: str, *, field: str = "duration") -> float:
     Raises:
         BadInput: none of them.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    match = _AGE.fullmatch(text)
     if match is None:
         raise BadInput(field, text, "Write a number and a unit: 90s, 15m, 2h, 7d or 4w.")
     return float(match[1]) * _UNITS[match[2]]

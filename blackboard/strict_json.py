@@ -1,17 +1,20 @@
-"""Reading JSON that somebody else wrote: what two readers could take for different things is refused.
+"""Reading JSON that somebody else wrote: what readers could take for different things is refused.
 
 The standard library takes the last of two members of one name, so that ``{"effects": ["irreversible"], "effects": []}``
-says something else to it than to whoever reads the line from its beginning. (Source: RFC 7493, I-JSON, section 2.3.) What
+says something else to it than to whoever reads the line from its beginning. Half of a surrogate pair is no character: some
+readers replace it, others fail. (Source: RFC 7493, I-JSON, sections 2.1 and 2.3.) What
 the board wrote itself is not read with this: it is slower.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn, cast
 
 _SHOWN = 80
 """Characters of a key that a message has."""
+_HALF = re.compile("[\ud800-\udfff]|" + r"\\u[dD][89a-fA-F]")
 
 
 class NotStrict(ValueError):
@@ -28,7 +31,8 @@ def loads(text: str | bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        NotStrict: a key stands twice in an object, a number is NaN or Infinity, or it is nested too deeply to be read.
+        NotStrict: a key stands twice in an object, a number is NaN or Infinity, a text has half of a surrogate pair, or it is
+            nested too deeply to be read.
         ValueError: it is no JSON, or no UTF-8.
     """
     seen = False
@@ -48,6 +52,11 @@ def loads(text: str | bytes) -> Any:
         raise NotStrict("it is nested too deeply") from None
     if seen:
         raise NotStrict(_where(value))
+    if _HALF.search(text if isinstance(text, str) else text.decode()):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise NotStrict("a text has half of a surrogate pair, which is no character") from None
     return value
 
 

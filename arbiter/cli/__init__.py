@@ -19,6 +19,7 @@
 ``callbacks``     callback complete, fail, heartbeat
 ``peers``         peers list, check
 ``exporting``     serve-mcp
+``openapi``       openapi
 ``evaluation``    eval matching
 ``budgets``       budgets, budgets show, budgets set
 ``tokens``        tokens list, create, revoke

@@ -52,6 +52,7 @@ EXAMPLES = {
     "arbiter callback": ['arbiter callback complete arbcb.cjFhMg.... --output \'{"url": "https://example.com/1"}\''],
     "arbiter peers": ["arbiter peers check peers.toml"],
     "arbiter serve-mcp": ["arbiter serve-mcp"],
+    "arbiter openapi": ["arbiter openapi"],
     "arbiter export": ["arbiter export r1a21 run.json"],
     "arbiter doctor": ["arbiter doctor --model bedrock --call"],
 }

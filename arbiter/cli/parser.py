@@ -61,6 +61,7 @@ def build() -> Parser:
     commands.group("serve")
     parser_runs.serve(commands)
     parser_peers.serve_mcp(commands)
+    words.command(commands, "openapi", "arbiter.cli.openapi:show", "print the HTTP API as an OpenAPI document")
     down = words.command(commands, "down", "arbiter.cli.daemon:down", "stop the local server of a data folder")
     down.add_argument("--data-dir", metavar="DIR", help="folder of the local server (default ~/.arbiter)")
     commands.group("look at what happened")

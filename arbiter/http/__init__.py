@@ -4,6 +4,9 @@
 ``access``       which Host and Origin, which token, which scope; refusals on record
 ``local_token``  the token of this machine's user, in the data folder
 ``application``  the routes, and what all of them share
+``described``    what a route takes and gives, said where it is answered
+``answers``      what is answered, as models
+``openapi``      the routes as an OpenAPI document
 ``bodies``       what may come in: text, JSON, CloudEvents in structured and binary mode, options
 ``runs``         submitting, looking, following as Server-Sent Events, stopping
 ``operating``    dead letters, capabilities, approvals, budgets, quotas, audit

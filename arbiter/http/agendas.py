@@ -2,101 +2,110 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from arbiter.agendas import RunAgenda
 from arbiter.fold import fold
-from arbiter.http import bodies, streams
+from arbiter.http import answers, bodies, streams
 from arbiter.http.access import visible
 from arbiter.http.asked import Asked
-from blackboard.errors import BadInput, UnknownRecord
+from arbiter.http.described import KEY, Answer, Handler, Number, Option, gives, takes
+from blackboard.errors import BadInput
 from blackboard.strategies import STRATEGIES
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Record
 
 MOST = 1000
 """Most activations of one answer."""
-VERBS = ("promote", "block", "unblock", "rerate")
+_STATE = Option("state")
+_LIMIT = Number("limit", default=100, most=MOST)
+_AFTER = Number("after", "The number of the last one of the page before.", most=999_999_999)
+_BEST = Number("limit", default=5, most=100)
 
 
-class _Change(Record):
+class AgendaChange(Record):
     reason: str = ""
 
 
-class _Rerate(_Change):
+class Rerating(AgendaChange):
     rating: float
 
 
-class _Focus(Record):
+class Focus(Record):
     strategy: str
     weights: dict[str, float] = Field(default_factory=dict)
 
 
+@gives(Answer(answers.Activations), options=(_STATE, _LIMIT, _AFTER))
 async def listing(asked: Asked) -> Response:
     """The activations of a run in the order they were made, with their ratings."""
-    bodies.options(asked.request, "state", "limit", "after")
     agenda = await _agenda(asked)
-    limit, after = (bodies.number(asked.request, name, default, most) for name, default, most in _PAGES)
+    limit, after = _LIMIT.of(asked.request), _AFTER.of(asked.request)
     found = await agenda.activations(asked.request.query_params.get("state"))
     page = [one for one in found if one.number > after]
     more = page[limit - 1].number if len(page) > limit else None
     return streams.answer({"activations": [one.record() for one in page[:limit]], "after": more})
 
 
-_PAGES = (("limit", 100, MOST), ("after", 0, 999_999_999))
-
-
+@gives(Answer(answers.Recommendations), options=(_BEST,))
 async def recommended(asked: Asked) -> Response:
     """What would be picked now, the best first; nothing is changed."""
-    bodies.options(asked.request, "limit")
     agenda = await _agenda(asked)
-    found = await agenda.recommend(bodies.number(asked.request, "limit", 5, 100))
+    found = await agenda.recommend(_BEST.of(asked.request))
     return streams.answer({"recommended": [{**one.activation.record(), "why": one.why} for one in found]})
 
 
+@gives(Answer(answers.ExplainedActivation))
 async def explained(asked: Asked) -> Response:
     """What made an activation, how it was rated, and why it was picked or not."""
-    bodies.options(asked.request)
     agenda = await _agenda(asked)
     found = await agenda.explain(_number(asked))
     steps = [{"position": at, "what": words} for at, words in found.steps]
     return streams.answer({**found.activation.record(), "outcome": found.outcome, "steps": steps})
 
 
-async def change(asked: Asked) -> Response:
-    """Overrule the strategy about one activation, on record under the token."""
-    bodies.options(asked.request)
-    verb = asked.path("verb")
-    if verb not in VERBS:
-        raise UnknownRecord("UNKNOWN", f"nothing is called {verb} here; there are {', '.join(VERBS)}")
-    said = await bodies.model(asked.request, _Rerate if verb == "rerate" else _Change)
-    agenda, number = await _agenda(asked), _number(asked)
-    more: dict[str, Any] = {
-        "by": asked.by, "reason": said.reason, "operation": bodies.idempotency_key(asked.request),
-    }  # fmt: skip
-    if isinstance(said, _Rerate):
-        state = await agenda.rerate(number, said.rating, **more)
-    else:
-        state = await getattr(agenda, verb)(number, **more)
-    return JSONResponse({"id": f"{agenda.run_id}/a/{number}", "state": state})
+def _changing(verb: str) -> Handler[Asked]:
+    """What overrules the strategy about one activation, on record under the token."""
+
+    async def change(asked: Asked, said: AgendaChange) -> Response:
+        return await _changed(asked, getattr(await _agenda(asked), verb), reason=said.reason)
+
+    change.__name__, change.__doc__ = verb, f"{verb.capitalize()} an activation, against the strategy."
+    return takes(AgendaChange, _CHANGED, headers=(KEY,))(change)
 
 
+_CHANGED = Answer(answers.ActivationState)
+promote, block, unblock = (_changing(verb) for verb in ("promote", "block", "unblock"))
+
+
+@takes(Rerating, _CHANGED, headers=(KEY,))
+async def rerate(asked: Asked, said: Rerating) -> Response:
+    """Rate an activation, against the strategy."""
+    agenda = await _agenda(asked)
+    return await _changed(asked, agenda.rerate, said.rating, reason=said.reason)
+
+
+async def _changed(asked: Asked, what: Callable[..., Awaitable[str]], *how: float, reason: str) -> Response:
+    number, key = _number(asked), bodies.idempotency_key(asked.request)
+    state = await what(number, *how, by=asked.by, reason=reason, operation=key)
+    return JSONResponse({"id": f"{asked.path('run')}/a/{number}", "state": state})
+
+
+@gives(Answer(answers.Strategy))
 async def strategy(asked: Asked) -> Response:
     """By which strategy a run's agenda is rated from now on, and which there are."""
-    bodies.options(asked.request)
     agenda = await _agenda(asked)
     found = await agenda.strategy(await _terms(asked))
     said = {"strategy": found.name, "weights": dict(found.weights), "version": found.version, "trouble": found.trouble}
     return streams.answer({**said, "built_in": [*STRATEGIES]})
 
 
-async def focus(asked: Asked) -> Response:
+@takes(Focus, Answer(answers.StrategyEntry))
+async def focus(asked: Asked, said: Focus) -> Response:
     """Write the strategy on the control board of the run; it holds from the next decision on."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Focus)
     agenda = await _agenda(asked)
     await _terms(asked)
     written = await agenda.focus(said.strategy, said.weights, author=asked.author, taint=asked.sources())

@@ -37,20 +37,20 @@ from arbiter.http import (
 )
 from arbiter.http.access import Access
 from arbiter.http.asked import Asked
+from arbiter.http.callbacks import Outside
+from arbiter.http.described import Handler
 from blackboard.errors import ArbiterError
 
 if TYPE_CHECKING:
-    from arbiter.callbacks import Callbacks
     from arbiter.sdk import Arbiter
 
 PROBES = ("/live", "/ready")
+METRICS, TOKEN, OPENAPI = "/metrics", "/v1/token", "/v1/openapi.json"
 log = logging.getLogger(__name__)
 
-Handle = Callable[[Asked], Awaitable[Response]]
 Answer = Callable[[Request], Awaitable[Response]]
-Said = Callable[[Request, "Callbacks", str, str], Awaitable[Response]]
 
-ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
+ROUTES: tuple[tuple[str, str, str, Handler[Asked]], ...] = (
     ("POST", "/v1/runs", "runs:write", runs.submit),
     ("GET", "/v1/runs", "runs:read", runs.listing),
     ("POST", "/v1/calls", "runs:write", runs.call),
@@ -68,7 +68,10 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("GET", "/v1/runs/{run}/agenda/strategy", "runs:read", agendas.strategy),
     ("POST", "/v1/runs/{run}/agenda/strategy", "runs:write", agendas.focus),
     ("GET", "/v1/runs/{run}/agenda/{activation}", "runs:read", agendas.explained),
-    ("POST", "/v1/runs/{run}/agenda/{activation}/{verb}", "runs:write", agendas.change),
+    ("POST", "/v1/runs/{run}/agenda/{activation}/promote", "runs:write", agendas.promote),
+    ("POST", "/v1/runs/{run}/agenda/{activation}/block", "runs:write", agendas.block),
+    ("POST", "/v1/runs/{run}/agenda/{activation}/unblock", "runs:write", agendas.unblock),
+    ("POST", "/v1/runs/{run}/agenda/{activation}/rerate", "runs:write", agendas.rerate),
     ("POST", "/v1/asks", "runs:write", asking.ask),
     ("GET", "/v1/asks/{run}/{name}", "runs:read", asking.show),
     ("GET", "/v1/standing", "runs:read", standing.listing),
@@ -119,9 +122,9 @@ ROUTES: tuple[tuple[str, str, str, Handle], ...] = (
     ("POST", "/v1/webhooks/{name}/remove", "webhooks:write", webhooks.remove),
 )
 """Method, path, the scope it takes, and what answers. ``/metrics`` takes ``metrics:read``, ``/v1/token`` any token;
-``/live``, ``/ready`` and the files of the console take nothing."""
+``/live``, ``/ready``, ``/v1/openapi.json`` and the files of the console take nothing."""
 
-CALLBACKS: tuple[tuple[str, str, Said], ...] = (
+CALLBACKS: tuple[tuple[str, str, Handler[Outside]], ...] = (
     ("POST", "/v1/callbacks/complete", callbacks.complete),
     ("POST", "/v1/callbacks/fail", callbacks.fail),
     ("POST", "/v1/callbacks/heartbeat", callbacks.heartbeat),
@@ -156,37 +159,37 @@ class Application:
         for verb, path, scope, handle in ROUTES:
             verbs.setdefault(path, {})[verb] = self._guarded(scope, handle)
         made = [Route(path, _by_verb(answers), methods=[*answers]) for path, answers in verbs.items()]
-        self.app: ASGIApp = _Edge(
-            Starlette(
-                routes=[
-                    Route("/live", self._live),
-                    Route("/ready", self._is_ready),
-                    Route("/metrics", self._guarded("metrics:read", self._metrics)),
-                    Route("/v1/token", self._guarded(None, operating.token)),
-                    *made,
-                    *(Route(path, self._from_outside(said), methods=[verb]) for verb, path, said in CALLBACKS),
-                    *(console.routes() if with_console else []),
-                    *(Route(path, app) for path, app in (exports or {}).items()),
-                ],
-                exception_handlers={
-                    ArbiterError: problems.answer, HTTPException: problems.answer, Exception: problems.answer,
-                },
-            ),
-            access,
-            self._requests,
+        inner = Starlette(
+            routes=[
+                Route("/live", self._live),
+                Route("/ready", self._is_ready),
+                Route(METRICS, self._guarded("metrics:read", self._metrics)),
+                Route(TOKEN, self._guarded(None, operating.token)),
+                Route(OPENAPI, self._openapi),
+                *made,
+                *(Route(path, self._from_outside(said), methods=[verb]) for verb, path, said in CALLBACKS),
+                *(console.routes() if with_console else []),
+                *(Route(path, app) for path, app in (exports or {}).items()),
+            ],
+            exception_handlers={
+                ArbiterError: problems.answer, HTTPException: problems.answer, Exception: problems.answer,
+            },
         )  # fmt: skip
+        # A redirection would name the scheme of this server, and not that of its proxy.
+        inner.router.redirect_slashes = False
+        self.app: ASGIApp = _Edge(inner, access, self._requests)
 
-    def _guarded(self, scope: str | None, handle: Handle) -> Answer:
+    def _guarded(self, scope: str | None, handle: Callable[[Asked], Awaitable[Response]]) -> Answer:
         async def answer(request: Request) -> Response:
             token = await self._access.admit(request, scope)
             return await handle(Asked(request, self._served, token, self._access, self._closing))
 
         return answer
 
-    def _from_outside(self, said: Said) -> Answer:
+    def _from_outside(self, said: Handler[Outside]) -> Answer:
         async def answer(request: Request) -> Response:
             token, by = await self._access.outside(request)
-            return await said(request, self._served.callbacks, token, by)
+            return await said(Outside(request, self._served.callbacks, token, by))
 
         return answer
 
@@ -202,6 +205,11 @@ class Application:
             log.warning("not ready: %s: %s", type(error).__name__, error)
             why = "unavailable"
         return JSONResponse({"status": why or "ready"}, 503 if why else 200)
+
+    async def _openapi(self, _: Request) -> Response:
+        from arbiter.http.openapi import document  # which is made once it is wanted
+
+        return JSONResponse(document())
 
     async def _metrics(self, _: Asked) -> Response:
         return await metrics.answer(self._served, self._requests)

@@ -5,46 +5,46 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import bodies
+from arbiter.http import answers
 from arbiter.http.access import LOCAL
 from arbiter.http.asked import Asked
+from arbiter.http.described import Answer, gives, takes
 from blackboard.approvals import MOST_TEXT
 from blackboard.audit import somebody
 from blackboard.taint import PERSON
 from blackboard.types import Record
 
 
-class _Approve(Record):
+class TaskApproval(Record):
     arguments: dict[str, JsonValue] | None = None
     """What the task is to be given instead of what was asked about."""
 
 
-class _Refuse(Record):
+class TaskRefusal(Record):
     reason: str = Field(default="", max_length=MOST_TEXT)
 
 
-class _Answer(Record):
+class TaskAnswer(Record):
     answer: str = Field(min_length=1, max_length=MOST_TEXT)
 
 
+@gives(Answer(answers.WaitingTasks))
 async def listing(asked: Asked) -> Response:
     """What waits for an answer."""
-    bodies.options(asked.request)
     found = await asked.client.approvals.list(tenant=asked.token.tenant)
     return JSONResponse({"waiting": [each.model_dump(mode="json") for each in found]})
 
 
+@gives(Answer(answers.TaskArguments))
 async def arguments(asked: Asked) -> Response:
     """All that one task is given."""
-    bodies.options(asked.request)
     given = await asked.client.approvals.arguments(asked.path("task"), tenant=asked.token.tenant)
     return JSONResponse({"arguments": given})
 
 
-async def approve(asked: Asked) -> Response:
+@takes(TaskApproval, Answer(answers.TaskState))
+async def approve(asked: Asked, said: TaskApproval) -> Response:
     """Let a task be done."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Approve)
     by, source = _who(asked)
     task = await asked.client.approvals.approve(
         asked.path("task"), arguments=said.arguments, tenant=asked.token.tenant, by=by, source=source
@@ -52,19 +52,17 @@ async def approve(asked: Asked) -> Response:
     return JSONResponse({"task_id": task, "state": "approved"})
 
 
-async def refuse(asked: Asked) -> Response:
+@takes(TaskRefusal, Answer(answers.TaskState))
+async def refuse(asked: Asked, said: TaskRefusal) -> Response:
     """Refuse a task, or to answer."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Refuse)
     by, _ = _who(asked)
     task = await asked.client.approvals.refuse(asked.path("task"), reason=said.reason, tenant=asked.token.tenant, by=by)
     return JSONResponse({"task_id": task, "state": "refused"})
 
 
-async def answer(asked: Asked) -> Response:
+@takes(TaskAnswer, Answer(answers.TaskState))
+async def answer(asked: Asked, said: TaskAnswer) -> Response:
     """Answer what a planning model asks."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Answer)
     by, source = _who(asked)
     task = await asked.client.approvals.answer(
         asked.path("task"), said.answer, tenant=asked.token.tenant, by=by, source=source

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import unquote
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from arbiter.http.problems import Malformed, TooSlow, Unsupported
@@ -30,6 +31,25 @@ _BATCH = "application/cloudevents-batch+json"
 _MODES = f"Send text/plain, application/json, {_STRUCTURED}, or the data of an event with ce- headers."
 
 B = TypeVar("B", bound=BaseModel)
+
+
+class CloudEvent(BaseModel):
+    """CloudEvents 1.0, JSON format; with extensions."""
+
+    model_config = ConfigDict(extra="allow")
+
+    specversion: Literal["1.0"]
+    id: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    type: str = Field(min_length=1)
+    data: JsonValue = None
+    data_base64: str | None = None
+
+
+FORMS: Mapping[str, Any] = {
+    "text/plain": str, "application/json": dict[str, JsonValue] | str, _STRUCTURED: CloudEvent,
+}  # fmt: skip
+"""What a request may be, by media type; with ``ce-`` headers any other one is an event's data."""
 
 
 async def read(request: Request) -> bytes:
@@ -183,40 +203,3 @@ def limits(request: Request, default: Limits) -> Limits:
     """
     given = {name: request.query_params[name] for name in Limits.model_fields if name in request.query_params}
     return checked(Limits, {**default.model_dump(), **given}) if given else default
-
-
-def options(request: Request, *known: str) -> None:
-    """Whether the query has only options that are known.
-
-    Raises:
-        BadInput: it has another one.
-    """
-    for name in request.query_params:
-        if name not in known:
-            raise BadInput("query", name, f"Known here: {', '.join(known) or 'none'}.")
-
-
-def number(request: Request, name: str, default: int, most: int) -> int:
-    """A whole number of the query, from 1 to ``most``.
-
-    Raises:
-        BadInput: it is none.
-    """
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
-        raise BadInput(name, text, f"Give a whole number from 1 to {most:,}.")
-    return int(text)
-
-
-def flag(request: Request, name: str) -> bool:
-    """Whether an option of the query is ``true``.
-
-    Raises:
-        BadInput: it is neither ``true`` nor ``false``.
-    """
-    text = request.query_params.get(name, "false")
-    if text not in ("true", "false"):
-        raise BadInput(name, text, "Write true or false.")
-    return text == "true"

@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from arbiter.callbacks import Callbacks
-from arbiter.http import bodies
+from arbiter.http import answers
+from arbiter.http.described import Answer, takes
+from arbiter.http.runs import Nothing
 from blackboard.types import Record
 
 
-class _Complete(Record):
+class Outside(NamedTuple):
+    """A request by whoever holds the token of an attempt."""
+
+    request: Request
+    callbacks: Callbacks
+    token: str
+    by: str
+    """For the record."""
+
+
+class CallbackOutput(Record):
     output: JsonValue
 
 
-class _Fail(Record):
+class CallbackFailure(Record):
     error: str
     cause: str = ""
 
 
-class _Heartbeat(Record):
-    pass
-
-
-async def complete(request: Request, callbacks: Callbacks, token: str, by: str) -> Response:
+@takes(CallbackOutput, Answer(answers.CallbackTaken))
+async def complete(one: Outside, said: CallbackOutput) -> Response:
     """End the attempt with its result."""
-    bodies.options(request)
-    said = await bodies.model(request, _Complete)
-    return JSONResponse({"task_id": await callbacks.complete(token, said.output, by=by), "status": "succeeded"})
+    return JSONResponse(
+        {"task_id": await one.callbacks.complete(one.token, said.output, by=one.by), "status": "succeeded"}
+    )
 
 
-async def fail(request: Request, callbacks: Callbacks, token: str, by: str) -> Response:
+@takes(CallbackFailure, Answer(answers.CallbackTaken))
+async def fail(one: Outside, said: CallbackFailure) -> Response:
     """End the attempt with a failure."""
-    bodies.options(request)
-    said = await bodies.model(request, _Fail)
-    return JSONResponse({"task_id": await callbacks.fail(token, said.error, said.cause, by=by), "status": "failed"})
+    task = await one.callbacks.fail(one.token, said.error, said.cause, by=one.by)
+    return JSONResponse({"task_id": task, "status": "failed"})
 
 
-async def heartbeat(request: Request, callbacks: Callbacks, token: str, by: str) -> Response:
+@takes(Nothing, Answer(answers.CallbackDue))
+async def heartbeat(one: Outside, _: Nothing) -> Response:
     """Say that it goes on."""
-    bodies.options(request)
-    await bodies.model(request, _Heartbeat)
-    return JSONResponse({"due_seconds": await callbacks.heartbeat(token, by=by)})
+    return JSONResponse({"due_seconds": await one.callbacks.heartbeat(one.token, by=one.by)})

@@ -12,16 +12,17 @@ from typing import Any, cast
 from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import bodies, streams
+from arbiter.http import answers, bodies, streams
 from arbiter.http.access import LOCAL, opens, visible
 from arbiter.http.asked import Asked
+from arbiter.http.described import EVENTS, KEY, LAST, Answer, Flag, Number, Option, gives, takes
 from arbiter.http.problems import Forbidden
 from blackboard import erasure, predicates, promotion, topics
 from blackboard.audit import somebody
 from blackboard.entries import UNSET, Entries, Written
 from blackboard.entry import Entry, owner_of, owner_of_entry, scope_of
 from blackboard.errors import BadInput, EngineUnavailable, UnknownRecord
-from blackboard.events import Relation
+from blackboard.events import Event, Relation
 from blackboard.types import Record
 from registry import schema
 
@@ -32,26 +33,26 @@ WAIT_SECONDS = 60.0
 _POSITION = re.compile(r"\d{1,15}-\d{1,15}")
 
 
-class _Link(Record):
+class LinkTo(Record):
     rel: Relation
     to: str
 
 
-class _Post(Record):
+class PostedEntry(Record):
     topic: str
     content: JsonValue
     scope: str | None = None
     confidence: float = 1.0
-    links: tuple[_Link, ...] = ()
+    links: tuple[LinkTo, ...] = ()
     taint: tuple[str, ...] = ()
     seconds: float | None = None
     expect_topic: int | None = None
 
 
-class _Amend(Record):
+class Amendment(Record):
     content: JsonValue = None
     confidence: float | None = None
-    links: tuple[_Link, ...] | None = None
+    links: tuple[LinkTo, ...] | None = None
     taint: tuple[str, ...] = ()
     seconds: float | None = None
     """Null for no end of its life."""
@@ -59,18 +60,18 @@ class _Amend(Record):
     expect_topic: int | None = None
 
 
-class _Retract(Record):
+class Retraction(Record):
     reason: str = ""
     expect: int | None = None
     expect_topic: int | None = None
 
 
-class _Promote(Record):
+class Promotion(Record):
     to: str
     topic: str | None = None
 
 
-class _Erase(Record):
+class Erasing(Record):
     author: str | None = None
     run: str | None = None
     tenant: str | None = None
@@ -78,7 +79,7 @@ class _Erase(Record):
     reason: str = ""
 
 
-class _Take(Record):
+class Taking(Record):
     pattern: str
     where: str = ""
     scope: str | None = None
@@ -86,18 +87,31 @@ class _Take(Record):
     lease_seconds: float | None = None
 
 
-class _Held(Record):
+class Held(Record):
     fence: int
 
 
-class _Renew(_Held):
+class Renewal(Held):
     lease_seconds: float
 
 
-async def post(asked: Asked) -> Response:
+_WRITTEN = (Answer(answers.Written, 201), Answer(answers.Written))
+_SCOPE = Option("scope", "Those of it; default: the tenant's.")
+_PATTERN = Option("pattern", "Of topics.")
+_WHERE = Option("where", "Conditions, all of which hold.")
+_LIMIT = Number("limit", default=50, most=PAGE)
+_AT = Option("at", "A position: as it was then.")
+_HISTORY = Flag("history", "All it has said.")
+_FIND = (
+    _SCOPE, _PATTERN, _WHERE, Option("about", "What they are about, in words."), Option("links_to", "The id of an entry."),
+    Option("rel"), _LIMIT, Option("after", "What the page before had there."), _AT,
+)  # fmt: skip
+_FOLLOW = (_SCOPE, _PATTERN, _WHERE, Option("after", "A position, or - for the first; Last-Event-ID comes first."))
+
+
+@takes(PostedEntry, *_WRITTEN, headers=(KEY,))
+async def post(asked: Asked, said: PostedEntry) -> Response:
     """Write an entry."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Post)
     entries = await _within(asked, said.scope)
     return _written(
         await entries.post(
@@ -108,15 +122,14 @@ async def post(asked: Asked) -> Response:
     )  # fmt: skip
 
 
+@gives(Answer(answers.FoundEntries), options=_FIND)
 async def find(asked: Asked) -> Response:
     """The live entries that fit, ranked where ``about`` is given."""
-    names = ("scope", "pattern", "where", "about", "links_to", "rel", "limit", "after", "at")
-    bodies.options(asked.request, *names)
-    given = {name: asked.request.query_params.get(name) for name in names}
+    given = {option.name: option.text(asked.request) for option in _FIND}
     entries = await _within(asked, given["scope"])
     found = await entries.query(
         given["pattern"] or ">", given["where"] or "", about=given["about"], links_to=given["links_to"],
-        rel=cast("Relation | None", given["rel"]), limit=bodies.number(asked.request, "limit", 50, PAGE),
+        rel=cast("Relation | None", given["rel"]), limit=_LIMIT.of(asked.request),
         after=given["after"], at=given["at"], load=False,
     )  # fmt: skip
     records = [entry.record() for entry in found.entries]
@@ -125,12 +138,12 @@ async def find(asked: Asked) -> Response:
     return streams.answer({"entries": records, "after": found.after, "position": found.position})
 
 
+@gives(Answer(answers.Entry | answers.EntryHistory), options=(_AT, _HISTORY))
 async def read(asked: Asked) -> Response:
     """One entry, whatever became of it; with ``history`` all it has said."""
-    bodies.options(asked.request, "at", "history")
     entry_id = asked.path("entry")
     entries = await _of(asked, entry_id)
-    if bodies.flag(asked.request, "history"):
+    if _HISTORY.of(asked.request):
         return streams.answer({"entries": [entry.record() for entry in await entries.history(entry_id)]})
     entry = await entries.read(entry_id, at=asked.request.query_params.get("at"))
     if entry is None:
@@ -138,12 +151,11 @@ async def read(asked: Asked) -> Response:
     return streams.answer(entry.record())
 
 
-async def amend(asked: Asked) -> Response:
+@takes(Amendment, *_WRITTEN, headers=(KEY,))
+async def amend(asked: Asked, said: Amendment) -> Response:
     """Let an entry say something else from here on."""
-    bodies.options(asked.request)
     entry_id = asked.path("entry")
     entries = await _of(asked, entry_id)
-    said = await bodies.model(asked.request, _Amend)
     named = said.model_fields_set
     return _written(
         await entries.amend(
@@ -155,12 +167,11 @@ async def amend(asked: Asked) -> Response:
     )  # fmt: skip
 
 
-async def retract(asked: Asked) -> Response:
+@takes(Retraction, *_WRITTEN, headers=(KEY,))
+async def retract(asked: Asked, said: Retraction) -> Response:
     """Say that what an entry says counts no more."""
-    bodies.options(asked.request)
     entry_id = asked.path("entry")
     entries = await _of(asked, entry_id)
-    said = await bodies.model(asked.request, _Retract)
     key = bodies.idempotency_key(asked.request)
     return _written(
         await entries.retract(
@@ -169,48 +180,45 @@ async def retract(asked: Asked) -> Response:
     )  # fmt: skip
 
 
-async def confirm(asked: Asked) -> Response:
+@takes(Held, *_WRITTEN, headers=(KEY,))
+async def confirm(asked: Asked, said: Held) -> Response:
     """Have for good what was taken under a lease."""
-    return await _held(asked, Entries.confirm)
+    return await _held(asked, said, Entries.confirm)
 
 
-async def renew(asked: Asked) -> Response:
+@takes(Renewal, *_WRITTEN, headers=(KEY,))
+async def renew(asked: Asked, said: Renewal) -> Response:
     """Hold it for so long from now on."""
-    bodies.options(asked.request)
     entries = await _of(asked, asked.path("entry"))
-    said = await bodies.model(asked.request, _Renew)
     key = bodies.idempotency_key(asked.request)
     return _written(await entries.renew(asked.path("entry"), said.fence, said.lease_seconds, operation=key))
 
 
-async def give_back(asked: Asked) -> Response:
+@takes(Held, *_WRITTEN, headers=(KEY,))
+async def give_back(asked: Asked, said: Held) -> Response:
     """Let others have it at once."""
-    return await _held(asked, Entries.give_back)
+    return await _held(asked, said, Entries.give_back)
 
 
-async def _held(asked: Asked, what: Callable[..., Awaitable[Written]]) -> Response:
-    bodies.options(asked.request)
+async def _held(asked: Asked, said: Held, what: Callable[..., Awaitable[Written]]) -> Response:
     entries = await _of(asked, asked.path("entry"))
-    said = await bodies.model(asked.request, _Held)
     key = bodies.idempotency_key(asked.request)
     return _written(await what(entries, asked.path("entry"), said.fence, operation=key))
 
 
-async def promote(asked: Asked) -> Response:
+@takes(Promotion, *_WRITTEN, headers=(KEY,))
+async def promote(asked: Asked, said: Promotion) -> Response:
     """Keep what an entry says in a scope that lasts longer, which the token sees as well."""
-    bodies.options(asked.request)
     entry_id = asked.path("entry")
     entries = await _of(asked, entry_id)
-    said = await bodies.model(asked.request, _Promote)
     await _within(asked, said.to)
     key = bodies.idempotency_key(asked.request)
     return _written(await promotion.promote(entries, entry_id, said.to, topic=said.topic, operation=key))
 
 
-async def erase(asked: Asked) -> Response:
+@takes(Erasing, Answer(erasure.Erased))
+async def erase(asked: Asked, said: Erasing) -> Response:
     """Take what somebody wrote, or what a run or a tenant did, off the board. A token of a tenant erases what is the tenant's."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Erase)
     scope, tenant = said.scope, asked.token.tenant
     if scope is not None:
         await _within(asked, scope)
@@ -228,13 +236,12 @@ async def erase(asked: Asked) -> Response:
     return streams.answer(dataclasses.asdict(found))
 
 
-async def take(asked: Asked) -> Response:
+@takes(Taking, Answer(answers.TakenEntry), headers=(dataclasses.replace(KEY, required=True),))
+async def take(asked: Asked, said: Taking) -> Response:
     """Take an entry off the board. It needs a key: who lost the answer asks again and gets the same entry."""
-    bodies.options(asked.request)
     key = bodies.idempotency_key(asked.request)
     if key is None:
         raise BadInput("Idempotency-Key", None, "Give one: after a lost answer the same key finds what was taken.")
-    said = await bodies.model(asked.request, _Take)
     entries = await _within(asked, said.scope)
     taking = asyncio.ensure_future(
         entries.take(
@@ -255,9 +262,9 @@ async def take(asked: Asked) -> Response:
     return streams.answer({"entry": None if entry is None else entry.record()})
 
 
+@gives(Answer(Event, media=EVENTS), options=_FOLLOW, headers=(LAST,))
 async def follow(asked: Asked) -> Response:
     """What happens to entries, as Server-Sent Events."""
-    bodies.options(asked.request, "scope", "pattern", "where", "after")
     given = asked.request.query_params
     entries = await _within(asked, given.get("scope"))
     after = asked.request.headers.get("last-event-id") or given.get("after")
@@ -301,7 +308,7 @@ async def _of(asked: Asked, entry_id: str) -> Entries:
         raise _unknown(entry_id) from None
 
 
-async def _links(asked: Asked, given: tuple[_Link, ...] | None) -> list[tuple[Relation, str]] | None:
+async def _links(asked: Asked, given: tuple[LinkTo, ...] | None) -> list[tuple[Relation, str]] | None:
     """The links, each to an entry the token sees."""
     for link in given or ():
         await _of(asked, link.to)

@@ -7,12 +7,14 @@ from typing import Any
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import bodies
+from arbiter.http import answers
 from arbiter.http.asked import Asked
+from arbiter.http.described import Answer, Flag, Number, Option, gives, takes
+from arbiter.http.runs import AFTER, WHERE
 from arbiter.overview import CapabilityRow, overview
 from arbiter.records import by_name, standing_record, version_record
 from blackboard.audit import Audit
-from blackboard.dead_letters import Letter, Where
+from blackboard.dead_letters import FullLetter, Letter, Where
 from blackboard.errors import BadInput, UnknownRecord
 from blackboard.tokens import Token
 from blackboard.types import Record
@@ -20,29 +22,33 @@ from registry import Version, suspects
 
 MOST = 1000
 """Most letters or records of one request."""
+_LIMIT = Number("limit", default=50, most=MOST)
+_SHA = Option("sha", "Of the version; default: the active one, else the latest.")
+_EVERY = Flag("every", "Versions that are not offered as well.")
+_LEVEL = Option("level", "Those named; default: all that were given a budget.", many=True)
 
 
-class _Letters(Record):
+class NamedLetters(Record):
     ids: tuple[str, ...] = Field(default=(), max_length=MOST)
     where: str | None = None
     limit: int = Field(default=100, ge=1, le=MOST)
     """With ``where``: stop after so many."""
 
 
-class _Redrive(_Letters):
+class Redriving(NamedLetters):
     again: bool = False
     same_version: bool = False
     rerun: bool = False
     dry_run: bool = False
 
 
-class _Approve(Record):
+class VersionApproval(Record):
     sha: str | None = None
     sources: tuple[str, ...] = ()
     """Those of the listing: what is not trusted and had it made, seen by whoever approves."""
 
 
-class _Refuse(Record):
+class VersionRefusal(Record):
     sha: str | None = None
     reason: str = Field(default="", max_length=1000)
 
@@ -50,21 +56,21 @@ class _Refuse(Record):
 # ---- dead letters ------------------------------------------------------------------------------------------------------
 
 
+@gives(Answer(answers.Letters), options=(WHERE, _LIMIT, AFTER))
 async def letters(asked: Asked) -> Response:
     """The latest letters that are meant, newest first."""
-    bodies.options(asked.request, "where", "limit", "after")
     where = _confined(asked.token, asked.request.query_params.get("where", ""))
     if where is None:
         return JSONResponse({"letters": [], "after": None})
     page = await asked.client.dead_letters.list(
-        where, limit=bodies.number(asked.request, "limit", 50, MOST), after=asked.request.query_params.get("after")
+        where, limit=_LIMIT.of(asked.request), after=asked.request.query_params.get("after")
     )
     return JSONResponse({"letters": [each.model_dump(mode="json") for each in page.letters], "after": page.after})
 
 
+@gives(Answer(FullLetter))
 async def letter(asked: Asked) -> Response:
     """A letter with payload, attempts and reasons."""
-    bodies.options(asked.request)
     id = asked.path("letter")
     await _letter(asked, id)
     dead = asked.client.dead_letters
@@ -72,10 +78,9 @@ async def letter(asked: Asked) -> Response:
     return JSONResponse({**full.model_dump(mode="json"), "payload": await dead.payload(full)})
 
 
-async def redrive(asked: Asked) -> Response:
+@takes(Redriving, Answer(answers.AllRedriven))
+async def redrive(asked: Asked, said: Redriving) -> Response:
     """Put letters back, each as a run of its own; tells of each what became of it."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Redrive)
     dead, done = asked.client.dead_letters, list[dict[str, Any]]()
     for id in _named(said):
         await _letter(asked, id)
@@ -98,10 +103,9 @@ async def redrive(asked: Asked) -> Response:
     return JSONResponse({"redriven": done})
 
 
-async def discard(asked: Asked) -> Response:
+@takes(NamedLetters, Answer(answers.Discarded))
+async def discard(asked: Asked, said: NamedLetters) -> Response:
     """Forget letters."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Letters)
     dead, ids = asked.client.dead_letters, _named(said)
     for id in ids:
         await _letter(asked, id)
@@ -111,7 +115,7 @@ async def discard(asked: Asked) -> Response:
     return JSONResponse({"discarded": await dead.discard(*ids, by=asked.by)})
 
 
-def _named(said: _Letters) -> list[str]:
+def _named(said: NamedLetters) -> list[str]:
     if bool(said.ids) == (said.where is not None):
         raise BadInput("ids", list(said.ids), "Give ids, or where, and not both.")
     return list(said.ids)
@@ -137,10 +141,10 @@ async def _letter(asked: Asked, id: str) -> Letter:
 # ---- capabilities ------------------------------------------------------------------------------------------------------
 
 
+@gives(Answer(answers.Capabilities), options=(_EVERY,))
 async def capabilities(asked: Asked) -> Response:
     """What the board can do; with ``every`` also versions that are not offered."""
-    bodies.options(asked.request, "every")
-    registry, every, tenant = asked.client.registry, bodies.flag(asked.request, "every"), asked.token.tenant
+    registry, every, tenant = asked.client.registry, _EVERY.of(asked.request), asked.token.tenant
     counts = by_name(await asked.board.outcomes())
     known = {(row.name, row.sha): row for row in await overview(registry, tenant, every=every)}
     if every:
@@ -167,9 +171,9 @@ def _fared(row: CapabilityRow | None) -> dict[str, Any]:
     return {"version_count": row.versions, **said}
 
 
+@gives(Answer(answers.Capability), options=(_SHA,))
 async def capability(asked: Asked) -> Response:
     """One capability: manifest, versions, how its canary stands, exam record, signature, code."""
-    bodies.options(asked.request, "sha")
     registry, name = asked.client.registry, asked.path("name")
     versions = await registry.versions(name)
     if not versions[-1].visible_to(asked.token.tenant):
@@ -201,9 +205,9 @@ def _version(versions: list[Version], name: str, sha: str) -> Version:
     return found[0]
 
 
+@gives(Answer(answers.WaitingVersions))
 async def approvals(asked: Asked) -> Response:
     """What waits for a person to approve its grants."""
-    bodies.options(asked.request)
     found = [each for each in await asked.client.registry.waiting() if _owned(asked.token, each)]
     waiting = [
         {
@@ -216,19 +220,19 @@ async def approvals(asked: Asked) -> Response:
     return JSONResponse({"waiting": waiting})
 
 
-async def approve(asked: Asked) -> Response:
+@takes(VersionApproval, Answer(answers.Version))
+async def approve(asked: Asked, said: VersionApproval) -> Response:
     """Approve the grants of a version: it is signed with this process's key, and offered."""
-    bodies.options(asked.request)
-    said, name = await bodies.model(asked.request, _Approve), asked.path("name")
+    name = asked.path("name")
     await _own(asked, name)
     version = await asked.client.registry.approve(name, said.sha, sources=said.sources, by=asked.by)
     return JSONResponse(version_record(version, {}))
 
 
-async def refuse(asked: Asked) -> Response:
+@takes(VersionRefusal, Answer(answers.Version))
+async def refuse(asked: Asked, said: VersionRefusal) -> Response:
     """Refuse the grants of a version: it never runs."""
-    bodies.options(asked.request)
-    said, name = await bodies.model(asked.request, _Refuse), asked.path("name")
+    name = asked.path("name")
     await _own(asked, name)
     version = await asked.client.registry.refuse(name, said.sha, reason=said.reason, by=asked.by)
     return JSONResponse(version_record(version, {}))
@@ -247,9 +251,9 @@ async def _own(asked: Asked, name: str) -> None:
 # ---- limits, audit, token ------------------------------------------------------------------------------------------------
 
 
+@gives(Answer(answers.Budgets), options=(_LEVEL,))
 async def budgets(asked: Asked) -> Response:
     """What levels may spend, have spent and hold: those named, else all that were given a budget."""
-    bodies.options(asked.request, "level")
     found = await asked.client.budgets(*asked.request.query_params.getlist("level"))
     tenant = asked.token.tenant
     mine = (f"tenant:{tenant}", f"tenant:{tenant}/day")
@@ -258,9 +262,9 @@ async def budgets(asked: Asked) -> Response:
     )
 
 
+@gives(Answer(answers.Quotas))
 async def quotas(asked: Asked) -> Response:
     """Quotas with what is in use."""
-    bodies.options(asked.request)
     found, tenant = await asked.client.quotas.report(), asked.token.tenant
     return JSONResponse(
         {
@@ -273,20 +277,20 @@ async def quotas(asked: Asked) -> Response:
     )
 
 
+@gives(Answer(answers.AuditRecords), options=(WHERE, _LIMIT, AFTER))
 async def audit(asked: Asked) -> Response:
     """The latest records of the audit that are meant, newest first."""
-    bodies.options(asked.request, "where", "limit", "after")
     page = await Audit(asked.board).list(
         asked.request.query_params.get("where", ""),
-        limit=bodies.number(asked.request, "limit", 50, MOST),
+        limit=_LIMIT.of(asked.request),
         after=asked.request.query_params.get("after"),
     )
     return JSONResponse({"entries": [each.model_dump(mode="json") for each in page.entries], "after": page.after})
 
 
+@gives(Answer(answers.TokenState))
 async def token(asked: Asked) -> Response:
     """What the token that was shown opens, and until when."""
-    bodies.options(asked.request)
     said = asked.token.model_dump(mode="json", include={"id", "name", "scopes", "tenant", "expires_at"})
     board = asked.board
     return JSONResponse({**said, "by": asked.by, "board": f"{board.namespace}/{board.name}"})

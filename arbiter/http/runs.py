@@ -14,23 +14,23 @@ from starlette.responses import JSONResponse, Response
 from arbiter import display, rerunning
 from arbiter._drawing import plan_graph, timeline
 from arbiter.calls import Call
-from arbiter.http import bodies, streams
+from arbiter.http import answers, bodies, streams
 from arbiter.http.access import LOCAL, tenant_of, visible
 from arbiter.http.asked import Asked
+from arbiter.http.described import EVENTS, KEY, LAST, LIMITS, TRACE, Answer, Choice, Flag, Number, Option, gives, takes
 from arbiter.records import cost_record, run_record, summary_record
 from blackboard import events, taint, tracing
 from blackboard.board import PAUSE_SECONDS
 from blackboard.budgets import Budgets
 from blackboard.errors import BadInput, UnknownRecord
+from blackboard.events import Event
 from blackboard.runs import Where, find
-from blackboard.types import Limits, Record, RetryPolicy
+from blackboard.types import Record, RetryPolicy
 
 PAGE = 500
 """Most runs of a page."""
 WAIT_SECONDS = 60
 """Longest wait of one request for the end of a run."""
-LIMITS = tuple(Limits.model_fields)
-"""Options of whatever starts a run."""
 _SEQUENCE = re.compile(r"\d{1,15}-\d{1,15}")
 _INK = {"light": "#1f2328", "dark": "#e6e8eb"}
 _NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
@@ -47,7 +47,7 @@ _REMEMBERED = 1000
 _FEED_ONLY = (events.TaskReady, events.TaskClaimed, events.TaskReleased)
 
 
-class _CallBody(Record):
+class CallBody(Record):
     capability: str
     input: dict[str, JsonValue] = Field(default_factory=dict)
     version: str | None = None
@@ -55,30 +55,49 @@ class _CallBody(Record):
     retry: RetryPolicy | None = None
 
 
-class _PlanBody(Record):
+class PlanBody(Record):
     request: str | dict[str, JsonValue]
     plan: tuple[dict[str, JsonValue], ...] = Field(min_length=1)
 
 
-class _RerunBody(Record):
+class Rerunning(Record):
     current_versions: bool = False
 
 
-class _CancelBody(Record):
+class Cancellation(Record):
     reason: str = Field(default="cancelled over http", min_length=1, max_length=1000)
     task: str | None = None
     """Only this task of the run, by id."""
 
 
-class _PauseBody(Record):
+class Pause(Record):
     reason: str = Field(default="paused over http", min_length=1, max_length=1000)
     seconds: float = PAUSE_SECONDS
 
 
-class _Nothing(Record):
+class Nothing(Record):
     pass
 
 
+class EventList(Record):
+    events: tuple[Event, ...]
+
+
+SOURCE = Option("source", "Where it comes from, beside the token.", many=True)
+TENANT = Option("tenant", "Whose the run is.")
+WAIT = Number("wait", "Answers when it is over, or as it is after so many seconds.", most=WAIT_SECONDS)
+WHERE = Option("where", "Terms, all of which hold.")
+AFTER = Option("after", "What the page before had there.")
+_DURABLE = Flag("durable", "Answers when it is on the disk of the board's server.")
+_STARTS = (TENANT, _DURABLE, SOURCE, *LIMITS)
+_ACCEPTED = Answer(answers.Accepted, 202, headers=("Location",))
+_LIMIT = Number("limit", default=50, most=PAGE)
+_BEHIND = Option("after", "As Last-Event-ID, which comes first.")
+_OF = Choice("of", words=("plan", "timeline"))
+_PAPER = Choice("paper", words=("light", "dark"))
+
+
+@gives(_ACCEPTED, options=_STARTS, headers=(KEY, TRACE), forms=bodies.FORMS)
 async def submit(asked: Asked) -> Response:
     """Accept a request: text, JSON or a CloudEvent."""
     wanted = await bodies.request_of(asked.request)
@@ -89,17 +108,17 @@ async def submit(asked: Asked) -> Response:
     return await _submitted(asked, wanted, wanted)
 
 
-async def call(asked: Asked) -> Response:
+@takes(CallBody, _ACCEPTED, options=_STARTS, headers=(KEY, TRACE))
+async def call(asked: Asked, said: CallBody) -> Response:
     """Accept a call of one capability, without a model."""
-    wanted = await bodies.model(asked.request, _CallBody)
-    made = Call(wanted.capability, wanted.input, wanted.version, wanted.priority, wanted.retry)
-    return await _submitted(asked, made, wanted.input)
+    made = Call(said.capability, said.input, said.version, said.priority, said.retry)
+    return await _submitted(asked, made, said.input)
 
 
-async def plan(asked: Asked) -> Response:
+@takes(PlanBody, _ACCEPTED, options=_STARTS, headers=(KEY, TRACE))
+async def plan(asked: Asked, said: PlanBody) -> Response:
     """Accept a request with its plan, which is carried out without a model."""
-    wanted = await bodies.model(asked.request, _PlanBody)
-    return await _submitted(asked, wanted.request, wanted.request, plan=wanted.plan)
+    return await _submitted(asked, said.request, said.request, plan=said.plan)
 
 
 async def _submitted(
@@ -107,12 +126,11 @@ async def _submitted(
 ) -> Response:
     """Submit what a body asks for, which has the sources of what is given in it."""
     client, request = asked.client, asked.request
-    bodies.options(request, "tenant", "durable", "source", *LIMITS)
     with tracing.Caller(request.headers.get("traceparent")):
         run_id = await client.submit(
             wanted, sources=sources(asked, given), idempotency_key=bodies.idempotency_key(request),
             tenant=tenant_of(asked.token, request.query_params.get("tenant"), client.tenant),
-            limits=bodies.limits(request, client.limits), durable=bodies.flag(request, "durable"), plan=plan,
+            limits=bodies.limits(request, client.limits), durable=_DURABLE.of(request), plan=plan,
         )  # fmt: skip
     return _accepted(run_id)
 
@@ -127,15 +145,15 @@ def sources(asked: Asked, request: JsonValue) -> taint.Taint:
     return taint.merged(by_itself, taint.given(named, "source")) if named else by_itself
 
 
-async def rerun(asked: Asked) -> Response:
+@takes(Rerunning, _ACCEPTED, options=(_DURABLE, *LIMITS), headers=(KEY,))
+async def rerun(asked: Asked, said: Rerunning) -> Response:
     """Accept a rerun of a run that is over."""
-    bodies.options(asked.request, "durable", *LIMITS)
-    of, said = asked.path("run"), await bodies.model(asked.request, _RerunBody)
+    of = asked.path("run")
     await visible(asked.board, asked.token, of)
     limits = bodies.limits(asked.request, rerunning.limits_of((await asked.client.show(of)).state))
     run_id = await asked.client.rerun(
         of, limits=limits, current_versions=said.current_versions,
-        idempotency_key=bodies.idempotency_key(asked.request), durable=bodies.flag(asked.request, "durable"),
+        idempotency_key=bodies.idempotency_key(asked.request), durable=_DURABLE.of(asked.request),
     )  # fmt: skip
     return _accepted(run_id)
 
@@ -144,24 +162,23 @@ def _accepted(run_id: str) -> Response:
     return JSONResponse({"run_id": run_id}, 202, {"Location": f"/v1/runs/{run_id}"})
 
 
+@gives(Answer(answers.Runs), options=(WHERE, _LIMIT, AFTER))
 async def listing(asked: Asked) -> Response:
     """The latest runs that are meant, newest first."""
-    bodies.options(asked.request, "where", "limit", "after")
     given = asked.request.query_params
     where, tenant = Where.parse(given.get("where", "")), asked.token.tenant
     if tenant is not None:
         if where.tenant and tenant not in where.tenant:
             return JSONResponse({"runs": [], "after": None})
         where = where.model_copy(update={"tenant": (tenant,)})
-    limit = bodies.number(asked.request, "limit", 50, PAGE)
-    page = await find(asked.board, where, limit=limit, after=given.get("after"))
+    page = await find(asked.board, where, limit=_LIMIT.of(asked.request), after=given.get("after"))
     return JSONResponse({"runs": [summary_record(run) for run in page.runs], "after": page.after})
 
 
+@gives(Answer(answers.Run), options=(WAIT,))
 async def show(asked: Asked) -> Response:
     """A run with its rounds and tasks; with ``wait`` when it is over, or as it is after so many seconds."""
-    bodies.options(asked.request, "wait")
-    run_id, wait = asked.path("run"), bodies.number(asked.request, "wait", 0, WAIT_SECONDS)
+    run_id, wait = asked.path("run"), WAIT.of(asked.request)
     await visible(asked.board, asked.token, run_id)
     if wait:
         await asked.waited(asked.client.result(run_id, timeout=wait))
@@ -170,9 +187,9 @@ async def show(asked: Asked) -> Response:
     return streams.answer({**run_record(result.state, whole=True), **cost_record(account)})
 
 
+@gives(Answer(Event, media=EVENTS), Answer(EventList), options=(_BEHIND,), headers=(LAST,))
 async def follow(asked: Asked) -> Response:
     """The events of a run's log: as Server-Sent Events as they happen, or, where JSON is wanted, those there are."""
-    bodies.options(asked.request, "after")
     run_id = asked.path("run")
     await visible(asked.board, asked.token, run_id)
     after = asked.request.headers.get("last-event-id") or asked.request.query_params.get("after") or "-"
@@ -184,9 +201,9 @@ async def follow(asked: Asked) -> Response:
     return streams.stream(asked, asked.board.watch(run_id, after), _FEED_ONLY)
 
 
+@gives(Answer(Event, media=EVENTS))
 async def follow_all(asked: Asked) -> Response:
     """What happens to runs from now on that changes how they stand in a listing; best effort, so look again now and then."""
-    bodies.options(asked.request)
     return streams.stream(asked, _of_runs(asked))
 
 
@@ -206,15 +223,10 @@ async def _of_runs(asked: Asked) -> AsyncGenerator[events.Event, None]:
             yield event
 
 
+@gives(Answer(str, media="image/svg+xml"), options=(_OF, _PAPER))
 async def picture(asked: Asked) -> Response:
     """A run as SVG: how its tasks depend on each other, or when each of them ran."""
-    bodies.options(asked.request, "of", "paper")
-    given = asked.request.query_params
-    of, paper = given.get("of", "plan"), given.get("paper", "light")
-    if of not in ("plan", "timeline"):
-        raise BadInput("of", of, "Write plan or timeline.")
-    if paper not in _INK:
-        raise BadInput("paper", paper, "Write light or dark.")
+    of, paper = _OF.of(asked.request), _PAPER.of(asked.request)
     run_id = asked.path("run")
     await visible(asked.board, asked.token, run_id)
     state = (await asked.client.show(run_id)).state
@@ -229,9 +241,10 @@ async def picture(asked: Asked) -> Response:
     )
 
 
-async def cancel(asked: Asked) -> Response:
+@takes(Cancellation, Answer(answers.RunStatus))
+async def cancel(asked: Asked, said: Cancellation) -> Response:
     """Stop a run, or one task of it; durable when this answers."""
-    run_id, said = await _meant(asked), await bodies.model(asked.request, _CancelBody)
+    run_id = await _meant(asked)
     if said.task is not None:
         if said.task.partition("/")[0] != run_id:
             raise BadInput("task", said.task, f"Give the id of a task of run {run_id}.")
@@ -241,21 +254,22 @@ async def cancel(asked: Asked) -> Response:
     return JSONResponse({"run_id": run_id, "status": state})
 
 
-async def pause(asked: Asked) -> Response:
+@takes(Pause, Answer(answers.RunStatus))
+async def pause(asked: Asked, said: Pause) -> Response:
     """Let a run rest."""
-    run_id, said = await _meant(asked), await bodies.model(asked.request, _PauseBody)
+    run_id = await _meant(asked)
     state = await asked.board.pause_run(run_id, said.reason, seconds=said.seconds, by=asked.by)
     return JSONResponse({"run_id": run_id, "status": state})
 
 
-async def resume(asked: Asked) -> Response:
+@takes(Nothing, Answer(answers.RunStatus))
+async def resume(asked: Asked, _: Nothing) -> Response:
     """Let a paused run go on."""
-    run_id, _ = await _meant(asked), await bodies.model(asked.request, _Nothing)
+    run_id = await _meant(asked)
     return JSONResponse({"run_id": run_id, "status": await asked.board.resume_run(run_id, by=asked.by)})
 
 
 async def _meant(asked: Asked) -> str:
-    bodies.options(asked.request)
     run_id = asked.path("run")
     await visible(asked.board, asked.token, run_id)
     return run_id

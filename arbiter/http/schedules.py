@@ -7,10 +7,12 @@ from typing import Any
 from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import bodies, runs, streams
+from arbiter.http import answers, runs, streams
 from arbiter.http.access import tenant_of
 from arbiter.http.asked import Asked
+from arbiter.http.described import Answer, gives, takes
 from arbiter.http.problems import Forbidden
+from arbiter.http.runs import Nothing
 from arbiter.schedules import schedule_of
 from blackboard.errors import UnknownRecord
 from blackboard.schedule import CatchUp, Overlap, Scheduled
@@ -18,7 +20,7 @@ from blackboard.schedules import Schedules
 from blackboard.types import Limits, Record
 
 
-class _Add(Record):
+class AddedSchedule(Record):
     name: str
     request: str | dict[str, JsonValue]
     plan: tuple[dict[str, JsonValue], ...] = ()
@@ -38,17 +40,16 @@ class _Add(Record):
     limits: Limits | None = None
 
 
+@gives(Answer(answers.Schedules))
 async def listing(asked: Asked) -> Response:
     """The schedules; of a tenant's token those whose runs are the tenant's."""
-    bodies.options(asked.request)
     found = await Schedules(asked.board).list()
     return streams.answer({"schedules": [_record(one) for one in found if _mine(asked, one)]})
 
 
-async def add(asked: Asked) -> Response:
+@takes(AddedSchedule, Answer(answers.ScheduleState, 201), Answer(answers.ScheduleState), options=(runs.SOURCE,))
+async def add(asked: Asked, said: AddedSchedule) -> Response:
     """Store a schedule, or find it already there. Its runs come from whoever stores it."""
-    bodies.options(asked.request, "source")
-    said = await bodies.model(asked.request, _Add)
     wanted = schedule_of(
         said.name, said.request, plan=said.plan, at=said.at, rate=said.rate, cron=said.cron, timezone=said.timezone,
         start=said.start, end=said.end, window=said.window, catch_up=said.catch_up, overlap=said.overlap,
@@ -63,10 +64,9 @@ async def add(asked: Asked) -> Response:
     return JSONResponse(_record(stored), 201 if there is None else 200)
 
 
-async def remove(asked: Asked) -> Response:
+@takes(Nothing, Answer(answers.Removed))
+async def remove(asked: Asked, _: Nothing) -> Response:
     """Forget a schedule; its runs go on."""
-    bodies.options(asked.request)
-    await bodies.model(asked.request, Record)
     name, schedules = asked.path("name"), Schedules(asked.board)
     there = {one.schedule.name: one for one in await schedules.list()}.get(name)
     if there is None or not _mine(asked, there) or not await schedules.remove(name):

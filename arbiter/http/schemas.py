@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import bodies, streams
+from arbiter.http import answers, streams
 from arbiter.http.asked import Asked
+from arbiter.http.described import Answer, gives, takes
 from arbiter.http.problems import Forbidden
 from blackboard.entries import Entries
 from blackboard.errors import UnknownRecord
@@ -15,34 +16,36 @@ from blackboard.types import Record
 from registry import schema
 
 
-class _Pattern(Record):
+class TopicPattern(Record):
     pattern: str
 
 
-class _Set(_Pattern):
+class TopicSchema(TopicPattern):
     of: dict[str, JsonValue] = Field(alias="schema")
 
 
+class TopicSchemas(Record):
+    schemas: tuple[TopicSchema, ...]
+
+
+@gives(Answer(TopicSchemas))
 async def listing(asked: Asked) -> Response:
     """The schemas of the board, by pattern of topics."""
-    bodies.options(asked.request)
     found = await _entries(asked).schemas()
     return streams.answer({"schemas": [{"pattern": pattern, "schema": one} for pattern, one in found.items()]})
 
 
-async def put(asked: Asked) -> Response:
+@takes(TopicSchema, Answer(answers.TopicSchemaState))
+async def put(asked: Asked, said: TopicSchema) -> Response:
     """Set the schema of some topics from now on."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Set)
     entries = _entries(asked, writes=True)
     await entries.set_schema(said.pattern, said.of, by=asked.by)
     return JSONResponse({"pattern": said.pattern, "status": "set"})
 
 
-async def remove(asked: Asked) -> Response:
+@takes(TopicPattern, Answer(answers.TopicSchemaState))
+async def remove(asked: Asked, said: TopicPattern) -> Response:
     """Take the schema of some topics away."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Pattern)
     entries = _entries(asked, writes=True)
     check_pattern(said.pattern)
     if said.pattern not in await entries.schemas():

@@ -7,17 +7,19 @@ from typing import Any
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import bodies, streams
+from arbiter.http import answers, bodies, streams
 from arbiter.http.access import opens, tenant_of
 from arbiter.http.asked import Asked
+from arbiter.http.described import Answer, gives, takes
 from arbiter.http.problems import Forbidden
+from arbiter.http.runs import Nothing
 from blackboard.errors import UnknownRecord
 from blackboard.standing import Standing, Standings, Stood
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Limits, Record
 
 
-class _Add(Record):
+class AddedWatch(Record):
     name: str
     scope: str | None = None
     """Default: the tenant's."""
@@ -29,17 +31,16 @@ class _Add(Record):
     after: str | None = None
 
 
+@gives(Answer(answers.StandingWatches))
 async def listing(asked: Asked) -> Response:
     """The watches; of a tenant's token those whose runs are the tenant's."""
-    bodies.options(asked.request)
     found = await Standings(asked.board).list()
     return streams.answer({"standing": [_record(one) for one in found if _mine(asked, one)]})
 
 
-async def add(asked: Asked) -> Response:
+@takes(AddedWatch, Answer(answers.StandingWatch, 201), Answer(answers.StandingWatch))
+async def add(asked: Asked, said: AddedWatch) -> Response:
     """Store a watch, or find it already there. The token must see what is watched."""
-    bodies.options(asked.request)
-    said = await bodies.model(asked.request, _Add)
     tenant = tenant_of(asked.token, said.tenant, asked.client.tenant)
     scope = said.scope or f"tenant:{tenant}"
     if "entries:read" not in asked.token.scopes:
@@ -63,10 +64,9 @@ async def add(asked: Asked) -> Response:
     return JSONResponse(_record(await standings.add(wanted, after=said.after)), 201 if there is None else 200)
 
 
-async def remove(asked: Asked) -> Response:
+@takes(Nothing, Answer(answers.Removed))
+async def remove(asked: Asked, _: Nothing) -> Response:
     """Watch no more; its runs go on."""
-    bodies.options(asked.request)
-    await bodies.model(asked.request, Record)
     name = asked.path("name")
     if not await Standings(asked.board).remove(name, tenant=asked.token.tenant):
         raise UnknownRecord("UNKNOWN", f"no standing watch {name} on this board")

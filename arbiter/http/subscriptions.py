@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import bodies, streams
+from arbiter.http import answers, streams
 from arbiter.http.asked import Asked
+from arbiter.http.described import Answer, gives, takes
+from arbiter.http.runs import Nothing
 from blackboard.errors import UnknownRecord
 from blackboard.subscriptions import Subscriptions
-from blackboard.types import Record
 
 
+@gives(Answer(answers.Subscriptions))
 async def listing(asked: Asked) -> Response:
     """The subscriptions; of a tenant's token those to the tenant's events."""
-    bodies.options(asked.request)
     found = await Subscriptions(asked.board).list()
     mine = [one.model_dump(mode="json") for one in found if asked.token.tenant in (None, one.tenant)]
     return streams.answer({"subscriptions": mine})
 
 
-async def remove(asked: Asked) -> Response:
+@takes(Nothing, Answer(answers.Removed))
+async def remove(asked: Asked, _: Nothing) -> Response:
     """Hand nothing out any more."""
-    bodies.options(asked.request)
-    await bodies.model(asked.request, Record)
     name = asked.path("name")
     if not await Subscriptions(asked.board).remove(name, tenant=asked.token.tenant):
         raise UnknownRecord("UNKNOWN", f"no subscription {name} on this board")

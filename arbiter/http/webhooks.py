@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import bodies, streams
+from arbiter.http import answers, streams
 from arbiter.http.access import LOCAL, tenant_of
 from arbiter.http.asked import Asked
+from arbiter.http.described import Answer, gives, takes
 from arbiter.http.problems import Forbidden
+from arbiter.http.runs import Nothing
 from blackboard import events
 from blackboard.errors import UnknownRecord
 from blackboard.subscriptions import fits
-from blackboard.types import Record
 from blackboard.webhooks import Hooked, Webhook, Webhooks
 
 
+@gives(Answer(answers.WebhookStates))
 async def listing(asked: Asked) -> Response:
     """The webhooks; of a tenant's token those of the tenant's events."""
-    bodies.options(asked.request)
     found = await Webhooks(asked.board).list()
     return streams.answer({"webhooks": [one.record() for one in found if _mine(asked, one)]})
 
 
-async def put(asked: Asked) -> Response:
+@takes(Webhook, Answer(answers.WebhookState, 201), Answer(answers.WebhookState))
+async def put(asked: Asked, wanted: Webhook) -> Response:
     """Send events from now on, or on new terms. The token must see what is sent."""
-    bodies.options(asked.request)
-    wanted = await bodies.model(asked.request, Webhook)
     if asked.token.tenant is not None:
         wanted = wanted.model_copy(update={"tenant": tenant_of(asked.token, wanted.tenant, asked.token.tenant)})
     _sees(asked, wanted)
@@ -36,10 +36,9 @@ async def put(asked: Asked) -> Response:
     return JSONResponse((await webhooks.set(wanted, by=asked.by)).record(), 201 if there is None else 200)
 
 
-async def remove(asked: Asked) -> Response:
+@takes(Nothing, Answer(answers.Removed))
+async def remove(asked: Asked, _: Nothing) -> Response:
     """Send nothing more."""
-    bodies.options(asked.request)
-    await bodies.model(asked.request, Record)
     name = asked.path("name")
     if not await Webhooks(asked.board).remove(name, tenant=asked.token.tenant, by=asked.by):
         raise UnknownRecord("UNKNOWN", f"no webhook {name} on this board")

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 from arbiter_support import arbiter
+from http_described import awaited
 
 from arbiter import Arbiter
 from arbiter.http import local_token
@@ -18,7 +19,7 @@ from blackboard.tokens import Tokens
 
 
 class Site:
-    """A started API and clients of it."""
+    """A started API and clients of it, which let no answer pass that is not as it is described."""
 
     def __init__(self, served: Arbiter, api: Api, local: str) -> None:
         self.served, self.api, self.local = served, api, local
@@ -28,7 +29,9 @@ class Site:
     def client(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
         if token != "":
             headers = {"Authorization": f"Bearer {self.local if token is None else token}", **headers}
-        client = httpx.AsyncClient(base_url=self.api.address, headers=headers, timeout=30)
+        client = httpx.AsyncClient(
+            base_url=self.api.address, headers=headers, timeout=30, event_hooks={"response": [awaited]}
+        )
         self._clients.append(client)
         return client
 

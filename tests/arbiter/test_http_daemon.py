@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 from cli_process import Running, arbiter, records, until
+from http_described import check
 
 from blackboard.audit import somebody
 from blackboard.board import Board
@@ -77,7 +78,10 @@ class Daemon:
         return self.client(self.token)
 
     def client(self, token: str) -> httpx.Client:
-        return httpx.Client(base_url=self.base, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        return httpx.Client(
+            base_url=self.base, headers={"Authorization": f"Bearer {token}"}, timeout=60,
+            event_hooks={"response": [check]},
+        )  # fmt: skip
 
     def open(self, name: str) -> None:
         (self.folder / name).touch()

@@ -80,6 +80,14 @@ Sent = Mapping[str, Any]
         ("POST", "/v1/approvals/add/approve", {}, 404, "unknown", None),
         ("GET", "/v1/budgets?level=what", {}, 422, "bad_input", "level"),
         ("GET", "/v1/audit?where=x", {}, 422, "bad_input", "where"),
+        ("GET", f"/v1/dead-letters?where=since%3D{'9' * 400}d", {}, 422, "bad_input", "where.since"),
+        ("GET", f"/v1/audit?where={'by~x%20' * 2_100}", {}, 422, "bad_input", "where"),
+        ("POST", "/v1/entries/erase", {"content": '{"tenant": "\\ud800"}', "headers": {"Content-Type": "application/json"}}, 400,
+         "malformed", "body"),
+        ("POST", "/v1/calls", {"content": '{"capability": "\\ud800"}', "headers": {"Content-Type": "application/json"}}, 400,
+         "malformed", "body"),
+        ("POST", "/v1/schedules", {"json": {"name": "a", "request": "x", "at": "9999-12-31T23:59",
+         "timezone": "America/New_York"}}, 422, "bad_input", "at"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_done_is_told_with_the_field_and_the_remedy(
@@ -103,6 +111,8 @@ async def test_routes_and_methods_that_are_not_there_are_problems_too(site: Site
     lost = await client.get("/v1/nothing")
     assert (lost.status_code, lost.headers["content-type"]) == (404, "application/problem+json")
     assert "begin with /v1" in lost.json()["detail"]
+    slashed = await client.get("/v1/runs/")
+    assert (slashed.status_code, slashed.headers["content-type"]) == (404, "application/problem+json")
     wrong = await client.delete("/v1/runs")
     assert wrong.status_code == 405
     assert set(wrong.headers["allow"].replace(" ", "").split(",")) == {"GET", "HEAD", "POST"}

@@ -96,6 +96,17 @@ def test_the_log_of_our_rooms_is_clean_whoever_handles_it_and_others_logs_are_le
     assert SECRET in theirs.getMessage()
 
 
+def test_a_copy_of_a_record_can_be_made_once_secrets_are_known() -> None:
+    redaction.remember("KEY", SECRET)
+    made = logging.getLogRecordFactory()
+    try:
+        redaction.install()
+        record = logging.getLogger("arbiter").makeRecord("arbiter", logging.ERROR, "", 0, "it failed", (), None)
+        assert logging.makeLogRecord(record.__dict__).getMessage() == "it failed"
+    finally:
+        logging.setLogRecordFactory(made)
+
+
 def test_credentials_of_the_environment_and_of_the_url_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-12345")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "X-Tenant=a, Authorization=Bearer%20tok-777")

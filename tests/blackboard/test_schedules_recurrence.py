@@ -104,7 +104,8 @@ def test_a_preset_is_what_it_stands_for() -> None:
         ("at(tomorrow)", "UTC", "at"), ("at(2027-02-30T00:00)", "UTC", "at"), ("at(2027-02-01)", "UTC", "at"),
         ("every day", "UTC", "when"), ("", "UTC", "when"), ("cron(0 9 * * *)", "Mars/Olympus", "timezone"),
         ("cron(0 9 * * *)", "", "timezone"), ("cron(0 9 * * *)", "../etc/passwd", "timezone"),
-        ("cron(0 9 * * *)", "America", "timezone"),
+        ("cron(0 9 * * *)", "America", "timezone"), ("cron(0 9 * * *)", "/".join(["U"] * 1000), "timezone"),
+        ("at(9999-12-31T23:59)", "America/New_York", "at"), ("at(0001-01-01T00:00)", "Asia/Tokyo", "at"),
     ],
 )  # fmt: skip
 def test_what_is_malformed_is_refused_with_its_field_and_a_remedy(when: str, zone: str, field: str) -> None:

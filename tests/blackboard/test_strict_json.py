@@ -26,6 +26,16 @@ def test_what_says_one_thing_is_read_as_it_is(value: Any) -> None:
     assert strict_json.loads(json.dumps(value).encode()) == value
 
 
+@pytest.mark.parametrize("text", ['{"a": ["\\ud800"]}', '{"\\uDC00": 1}', '"\\udc00\\ud800"', '"\ud800"'])
+def test_half_of_a_surrogate_pair_is_no_text(text: str) -> None:
+    with pytest.raises(strict_json.NotStrict, match="half of a surrogate pair"):
+        strict_json.loads(text)
+
+
+def test_a_whole_surrogate_pair_and_an_escaped_escape_are_read() -> None:
+    assert strict_json.loads('["\\ud83d\\ude00", "\\\\ud800"]') == ["😀", "\\ud800"]
+
+
 @given(JSON, st.text(), JSON, JSON)
 def test_a_key_that_stands_twice_is_never_read(outer: Any, key: str, first: Any, last: Any) -> None:
     name = json.dumps(key)
