@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from arbiter_support import FUNCTIONS, answers, arbiter, call, completions
+from gates import Gates
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plan_steps import keys, post, say, step
@@ -36,30 +37,6 @@ from blackboard.types import Failure, Status, TaskSpec
 from wrapper.models.quoting import unquoted
 
 EARLY = Limits(round_seconds=600)
-
-
-class Gates:
-    """A capability that ends when it is let, and one that lets it."""
-
-    def __init__(self) -> None:
-        self.open: dict[str, asyncio.Event] = {}
-
-        @capability
-        async def hold(name: str) -> str:
-            """Wait until somebody opens the gate."""
-            await self.gate(name).wait()
-            return name
-
-        @capability
-        def let(name: str) -> str:
-            """Open a gate."""
-            self.gate(name).set()
-            return name
-
-        self.capabilities = (*FUNCTIONS, hold, let)
-
-    def gate(self, name: str) -> asyncio.Event:
-        return self.open.setdefault(name, asyncio.Event())
 
 
 @pytest.fixture
@@ -105,7 +82,10 @@ async def test_the_model_is_asked_when_a_task_failed_and_told_of_the_rest_once_i
     redis_server: RedisServer, gates: Gates
 ) -> None:
     turns = [[call("hold", name="g"), call("broken", reason="no")], [call("let", name="g"), call(WAIT)], "done"]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (
+        a,
+        model,
+    ):
         result = await a.run("go", timeout=60)
         assert await faults(a.board) == []
         await rebuilt(a, result, model)
@@ -131,7 +111,7 @@ async def test_the_model_is_asked_when_a_task_failed_and_told_of_the_rest_once_i
 
 async def test_without_the_setting_nothing_is_different(redis_server: RedisServer, gates: Gates) -> None:
     turns = [[call("broken", reason="no"), call("echo", text="x")], call(WAIT), "done"]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities)) as (a, model):
         result = await a.run("go", timeout=60)
         log = await a.board.client.xrange(a.board.shard_of(result.run_id).log(result.run_id))
         written = json.dumps(log)
@@ -157,7 +137,10 @@ async def test_the_model_stops_what_has_lost_its_point(redis_server: RedisServer
         [call(STOP, tasks=["hold"], why="broken is needed"), call("let", name="h")],
         "done",
     ]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (
+        a,
+        model,
+    ):
         result = await a.run("go", timeout=60)
         assert await faults(a.board) == []
         await rebuilt(a, result, model)
@@ -169,7 +152,7 @@ async def test_the_model_stops_what_has_lost_its_point(redis_server: RedisServer
 
 async def test_an_answer_ends_the_run_and_stops_what_is_at_work(redis_server: RedisServer, gates: Gates) -> None:
     turns = [[call("hold", name="g"), call("broken", reason="no")], "It cannot be done."]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, _):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (a, _):
         result = await a.run("go", timeout=60)
         assert await faults(a.board) == []
         (reason,) = [event.data.reason for event in await a.board.history(result.run_id)
@@ -181,7 +164,7 @@ async def test_an_answer_ends_the_run_and_stops_what_is_at_work(redis_server: Re
 
 async def test_an_empty_answer_fails_the_run_though_work_goes_on(redis_server: RedisServer, gates: Gates) -> None:
     turns = [[call("hold", name="g"), call("broken", reason="no")], " "]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, _):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (a, _):
         result = await a.run("go", timeout=60)
         assert await faults(a.board) == []
     assert (result.status, result.error.type) == ("failed", "empty_answer")
@@ -196,7 +179,7 @@ async def test_who_waits_for_nothing_or_stops_what_is_not_at_work_is_told(
         [call(STOP, tasks=["hold", "other"], why="x"), call("let", name="g")],
         "done",
     ]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, _):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (a, _):
         result = await a.run("go", timeout=60)
     assert completions(result)["hold"].status is Status.SUCCEEDED
     assert answers(result) == [
@@ -214,7 +197,7 @@ async def test_nothing_can_refer_to_what_is_at_work(redis_server: RedisServer, g
         [call("echo", text={"$ref": "all"}), call("echo", text={"$ref": "all.0"}), call("let", name="g")],
         "done",
     ]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, _):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (a, _):
         result = await a.run({"all": ["g"]}, timeout=60)
         assert await faults(a.board) == []
     said = [str(one) for one in answers(result)]
@@ -237,7 +220,7 @@ async def test_rounds_before_the_end_count_and_the_last_there_may_be_is_kept_for
         "done",
     ]
     limits = Limits(round_seconds=600, rounds=3)
-    abilities = (*gates.capabilities, late)
+    abilities = (*FUNCTIONS, *gates.capabilities, late)
     async with arbiter(redis_server.url, turns, capabilities=abilities, limits=limits) as (a, model):
         run = await a.submit("go")
         await _round(a, run, 3)
@@ -269,7 +252,10 @@ async def test_a_plan_whose_steps_are_all_posted_is_told_step_by_step(redis_serv
         step("slow", "hold", {"name": "g"}), step("no", "broken", {"reason": "x"}), say("then", {"$ref": "slow"}),
     )  # fmt: skip
     turns = [plan, [call("let", name="g")], "done"]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (
+        a,
+        model,
+    ):
         result = await a.run("go", timeout=60)
         assert await faults(a.board) == []
         await rebuilt(a, result, model)
@@ -286,7 +272,10 @@ async def test_a_plan_that_holds_steps_back_is_carried_on_first_and_then_the_mod
         say("instead", "i"), say("then", "t", when="instead=i quick=x"),
     )  # fmt: skip
     turns = [plan, [call("let", name="g")], "done"]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (
+        a,
+        model,
+    ):
         result = await a.run("go", timeout=60)
         assert await faults(a.board) == []
         await rebuilt(a, result, model)
@@ -302,7 +291,9 @@ async def test_while_a_plan_holds_a_step_back_the_model_is_not_asked(redis_serve
     plan = post(
         step("slow", "hold", {"name": "g"}), step("no", "broken", {"reason": "x"}), say("then", "t", when="slow=g")
     )
-    async with arbiter(redis_server.url, [plan, "done"], capabilities=gates.capabilities, limits=EARLY) as (a, model):
+    async with arbiter(
+        redis_server.url, [plan, "done"], capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY
+    ) as (a, model):
         run = await a.submit("go")
         await _round(a, run, 2)
         gates.gate("g").set()
@@ -313,7 +304,10 @@ async def test_while_a_plan_holds_a_step_back_the_model_is_not_asked(redis_serve
 
 async def test_a_run_that_was_given_its_plan_has_no_model_to_ask(redis_server: RedisServer, gates: Gates) -> None:
     plan = [step("slow", "hold", {"name": "g"}), say("q", "x"), step("no", "broken", {"reason": "x"}, when="q=x")]
-    async with arbiter(redis_server.url, ["never"], capabilities=gates.capabilities, limits=EARLY) as (a, model):
+    async with arbiter(redis_server.url, ["never"], capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (
+        a,
+        model,
+    ):
         run = await a.submit("go", plan=plan)
         async for event in a.stream(run_id=run):
             if isinstance(event, events.TaskCompleted) and event.subject == f"{run}/2.no":
@@ -331,7 +325,10 @@ async def test_a_run_that_was_given_its_plan_has_no_model_to_ask(redis_server: R
 async def test_an_open_request_is_waited_for_before_the_model_is_asked(redis_server: RedisServer, gates: Gates) -> None:
     asks = call("open_request", name="who", question="Who?", seconds=0.5)
     turns = [[asks, call("hold", name="g"), call("broken", reason="x")], "done"]
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=EARLY) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=EARLY) as (
+        a,
+        model,
+    ):
         run = await a.submit("go", agenda=AgendaTerms())
         await _round(a, run, 2)
         gates.gate("g").set()
@@ -349,7 +346,10 @@ async def test_g6_a_round_that_lasts_is_asked_about_after_longer_and_longer_time
 ) -> None:
     turns = [call("hold", name="g"), call(WAIT), call(WAIT), call("let", name="g"), "done"]
     limits = Limits(round_seconds=10, seconds=3000, task_seconds=2000, attempt_seconds=2000)
-    async with arbiter(redis_server.url, turns, capabilities=gates.capabilities, limits=limits) as (a, model):
+    async with arbiter(redis_server.url, turns, capabilities=(*FUNCTIONS, *gates.capabilities), limits=limits) as (
+        a,
+        model,
+    ):
         clock = Clock(a.board)
         run = await a.submit("go")
         for number, seconds in enumerate((10, 20, 40), 1):

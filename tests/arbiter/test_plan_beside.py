@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from arbiter_support import FUNCTIONS, arbiter, call
+from gates import Gates
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plan_steps import followed, keys, post, ref, say, step
@@ -26,32 +27,6 @@ from blackboard.invariants import faults
 from blackboard.testing import RedisServer
 from blackboard.triggers import AgendaTerms, Trigger
 from blackboard.types import Failure, Status
-
-
-class Gates:
-    """A capability that ends when it is let, and one that lets it."""
-
-    def __init__(self) -> None:
-        self.open: dict[str, asyncio.Event] = {}
-        self.begun: list[str] = []
-
-        @capability
-        async def hold(name: str) -> str:
-            """Wait until somebody opens the gate."""
-            self.begun.append(name)
-            await self.gate(name).wait()
-            return name
-
-        @capability
-        def let(name: str) -> str:
-            """Open a gate."""
-            self.gate(name).set()
-            return name
-
-        self.capabilities = (hold, let)
-
-    def gate(self, name: str) -> asyncio.Event:
-        return self.open.setdefault(name, asyncio.Event())
 
 
 @pytest.fixture

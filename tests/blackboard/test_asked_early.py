@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 
 import pytest
+from endings import is_given_back_too_often, is_lost, lapses, seen, steps
 from strict import Mutation, Play, broken, done, faults, spec, verdict, watched_play
 
-from blackboard.board import STEP_LANE
 from blackboard.claims import Claim
 from blackboard.errors import ScriptRefused
 from blackboard.events import RoundPlannedData, RunCompletedData
@@ -18,10 +18,6 @@ play = watched_play
 ONCE = RetryPolicy(max_attempts=1)
 REST = Early(rest="it was answered")
 ANSWER = RunCompletedData(status="succeeded", answer="x", rounds=2)
-
-
-async def seen(play: Play, run: str) -> str:
-    return (await play.board.history(run))[-1].sequence
 
 
 async def commit(
@@ -37,10 +33,6 @@ async def begun(play: Play, *tasks: TaskSpec, early: Early | None = REST) -> str
     run = await play.board.submit("go", limits=Limits(seconds=3000))
     await commit(play, await play.step(run), *tasks, early=early)
     return run
-
-
-async def steps(play: Play) -> list[Claim]:
-    return await play.take(STEP_LANE, n=9, worker="planner")
 
 
 async def asked(play: Play, *tasks: TaskSpec) -> tuple[str, Claim, Claim]:
@@ -74,31 +66,15 @@ async def _fails_thrice(play: Play, run: str) -> None:
         await play.board.sweep()
 
 
-async def _lapses(play: Play, run: str) -> None:
-    await play.clock.advance(61)
-    await play.board.sweep()
-
-
-async def _is_lost(play: Play, run: str) -> None:
-    await play.one()
-    await play.clock.advance(31)
-    await play.board.sweep()
-
-
-async def _is_given_back_too_often(play: Play, run: str) -> None:
-    for _ in range(10):
-        await play.board.release(await play.one())
-
-
 @pytest.mark.parametrize(
     ("fails", "task"),
     [
         (_is_reported, spec("a")),
         (_is_refused, spec("a")),
         (_fails_thrice, spec("a")),
-        (_lapses, spec("a", seconds=60)),
-        (_is_lost, spec("a", retry=ONCE)),
-        (_is_given_back_too_often, spec("a")),
+        (lapses, spec("a", seconds=60)),
+        (is_lost, spec("a", retry=ONCE)),
+        (is_given_back_too_often, spec("a")),
     ],
     ids=lambda one: getattr(one, "__name__", ""),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 import pytest
+from endings import is_given_back_too_often, is_lost, lapses, seen, steps
 from strict import Mutation, Play, broken, done, faults, spec, verdict, watched_play
 
-from blackboard.board import STEP_LANE
 from blackboard.claims import Claim
 from blackboard.errors import ScriptRefused
 from blackboard.events import RoundPlannedData, RunCompletedData
@@ -16,10 +16,6 @@ from blackboard.types import Limits, RetryPolicy, Status, TaskSpec
 
 play = watched_play
 ONCE = RetryPolicy(max_attempts=1)
-
-
-async def seen(play: Play, run: str) -> str:
-    return (await play.board.history(run))[-1].sequence
 
 
 async def commit(
@@ -37,10 +33,6 @@ async def begun(play: Play, *tasks: TaskSpec, on: Mapping[str, Sequence[str]] | 
     run = await play.board.submit("go")
     await commit(play, await play.step(run), *tasks, on=on)
     return run
-
-
-async def steps(play: Play) -> list[Claim]:
-    return await play.take(STEP_LANE, n=9, worker="planner")
 
 
 def waits(key: str, *names: str, **more: object) -> TaskSpec:
@@ -144,22 +136,6 @@ async def _is_cancelled(play: Play, run: str) -> None:
     await play.board.cancel_task(f"{run}/1.a", "not wanted")
 
 
-async def _lapses(play: Play, run: str) -> None:
-    await play.clock.advance(61)
-    await play.board.sweep()
-
-
-async def _is_lost(play: Play, run: str) -> None:
-    await play.one()
-    await play.clock.advance(31)
-    await play.board.sweep()
-
-
-async def _is_given_back_too_often(play: Play, run: str) -> None:
-    for _ in range(10):
-        await play.board.release(await play.one())
-
-
 async def _depends_on_what_failed(play: Play, run: str) -> None:
     claim = await play.one("before")
     await play.board.complete(claim, broken(claim))
@@ -171,9 +147,9 @@ async def _depends_on_what_failed(play: Play, run: str) -> None:
         (_completes, waits("a", "x")),
         (_fails_twice, waits("a", "x")),
         (_is_cancelled, waits("a", "x")),
-        (_lapses, waits("a", "x", seconds=60)),
-        (_is_lost, waits("a", "x", retry=ONCE)),
-        (_is_given_back_too_often, waits("a", "x")),
+        (lapses, waits("a", "x", seconds=60)),
+        (is_lost, waits("a", "x", retry=ONCE)),
+        (is_given_back_too_often, waits("a", "x")),
         (_depends_on_what_failed, waits("a", "x", after=("b",))),
     ],
     ids=lambda one: getattr(one, "__name__", ""),
