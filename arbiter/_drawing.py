@@ -276,11 +276,10 @@ def _task(state: RunState, task: Task) -> _Shown:
     took = (task.ended_at - narration.ready_at(state, task)).total_seconds() if task.ended_at else None
     kind = "fabrication" if task.kind == "fabrication" else task.capability
     stands = "waits for a person" if task.for_person is not None else task.state.replace("_", " ")
-    rest = [seconds(took)] if took is not None else []
+    taken = task.completion is not None and task.completion.taken_over_from
+    rest = ["taken over"] if taken else [seconds(took)] if took is not None else []
     if task.attempts > 1:
         rest.append(f"{task.attempts} attempts")
-    if task.completion is not None and task.completion.taken_over_from:
-        rest.append("taken over")
     first = stands if kind == task.key or task.state in _SAID else one_line(kind, 40)
     facts = [_cut(first, max(8, _NOTE - sum(len(one) + 3 for one in rest))), *rest]
     error = task.completion.error if task.completion else None

@@ -171,10 +171,10 @@ def asked(request: JsonValue, call: Called | None, limit: int = 120) -> str:
 
 
 def totals(state: RunState) -> list[str]:
-    """What a run took so far: rounds, tasks, fabrications, repeated attempts, tokens."""
+    """What a run took so far: rounds that count for its limit, tasks, fabrications, repeated attempts, tokens."""
     fabrications = sum(task.kind == "fabrication" for task in state.work)
     repeated = sum(len(task.retries) for task in state.tasks.values())
-    parts = [] if state.call else [count(len(state.rounds), "round")]
+    parts = [] if state.call else [count(state.decisions, "round")]
     parts.append(count(len(state.work) - fabrications, "task"))
     if fabrications:
         parts.append(count(fabrications, "fabrication"))
