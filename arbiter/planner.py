@@ -242,10 +242,9 @@ class Planner:
         if not needs:
             return
         try:
-            ended = (await board.summary(state.run_id)).ended_at or state.rounds[
-                -1
-            ].at.timestamp()  # answered, and not over
-            await self._registry.learn(state.run_id, state.tenant, ended, needs)
+            ended = (await board.summary(state.run_id)).ended_at
+            answered = state.rounds[-1].at.timestamp()  # counts where what was at work has not stopped yet
+            await self._registry.learn(state.run_id, state.tenant, ended or answered, needs)
         except ArbiterError as error:
             log.warning("run %s taught nothing: %s", state.run_id, error)
 

@@ -10,11 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, JsonValue, create_model
 from pydantic.fields import FieldInfo
 
-from blackboard import audit
-from blackboard.approvals import Waiting
-from blackboard.budgets import LevelReport, UnitReport
-from blackboard.catalog_records import Behalf
-from blackboard.dead_letters import Letter
+from blackboard.budgets import UnitReport
 from blackboard.events import (
     ApprovalAskedData,
     Author,
@@ -26,21 +22,17 @@ from blackboard.events import (
     Link,
     RunPausedData,
 )
-from blackboard.permits import Permit
-from blackboard.quotas import Quota, QuotaReport
 from blackboard.schedule import Scheduled
 from blackboard.standing import Stood
 from blackboard.subscriptions import Subscribed
-from blackboard.tokens import Token
 from blackboard.triggers import AgendaTerms
 from blackboard.types import Completion, Failure, Limits, Record, RunSummary, Usage
 from blackboard.webhooks import Hooked
-from registry import ExamRecord, Grants, Manifest
 
 LogPosition = str
 
 
-def _flat(outer: type[BaseModel], inner: str = "", without: tuple[str, ...] = (), **more: Any) -> Any:
+def flat(outer: type[BaseModel], inner: str = "", without: tuple[str, ...] = (), **more: Any) -> Any:
     """A model with the fields of another one, and those of one of its fields in the place of that."""
     fields: dict[str, FieldInfo] = dict(outer.model_fields)
     if inner:
@@ -66,7 +58,7 @@ class Accepted(Record):
     run_id: str
 
 
-class RunLine(_flat(RunSummary, without=("id",), run_id=(str, ...))):
+class RunLine(flat(RunSummary, without=("id",), run_id=(str, ...))):
     pass
 
 
@@ -76,7 +68,7 @@ class Runs(Record):
     """Give it back for the next page; null: this was the last one."""
 
 
-class Cost(_flat(UnitReport, left=(float, ...))):
+class Cost(flat(UnitReport, left=(float, ...))):
     pass
 
 
@@ -93,11 +85,11 @@ class Round(Record):
     sources: list[str]
 
 
-class PersonAsked(_flat(ApprovalAskedData, without=("task", "input"))):
+class PersonAsked(flat(ApprovalAskedData, without=("task", "input"))):
     pass
 
 
-class OutsideAwaited(_flat(CallbackWaitingData, without=("task",))):
+class OutsideAwaited(flat(CallbackWaitingData, without=("task",))):
     pass
 
 
@@ -281,15 +273,15 @@ class RequestState(Record):
 # ---- what is set up ------------------------------------------------------------------------------------------------------
 
 
-class StandingWatch(_flat(Stood, "standing", ("nonce",))):
+class StandingWatch(flat(Stood, "standing", ("nonce",))):
     pass
 
 
-class ScheduleState(_flat(Scheduled, "schedule")):
+class ScheduleState(flat(Scheduled, "schedule")):
     pass
 
 
-class WebhookState(_flat(Hooked, "webhook", ("nonce",))):
+class WebhookState(flat(Hooked, "webhook", ("nonce",))):
     pass
 
 
@@ -364,150 +356,6 @@ class TakenEntry(Record):
 class TopicSchemaState(Record):
     pattern: str
     status: Literal["set", "removed"]
-
-
-# ---- operating -----------------------------------------------------------------------------------------------------------
-
-
-class Letters(Record):
-    letters: list[Letter]
-    after: str | None
-
-
-class Redriven(Record):
-    letter: str
-    run_id: str | None
-    problem: str
-
-
-class AllRedriven(Record):
-    redriven: list[Redriven]
-
-
-class Discarded(Record):
-    discarded: int
-
-
-class Version(Record):
-    name: str
-    sha: str
-    state: str
-    retired_by: str | None
-    retired_for: Behalf | None
-    kind: str
-    effects: str
-    lane: str
-    tenant: str | None
-    description: str
-    artifact_sha: str | None
-    created_at: float
-    examined: bool | None
-    outcomes: dict[str, int]
-
-
-class Offered(Version):
-    version_count: int | None = None
-    health: str | None = None
-    why: str = ""
-    calls: int | None = None
-    success: float | None = None
-    seconds: float | None = None
-    tokens: float | None = None
-    input_schema: dict[str, JsonValue]
-
-
-class Capabilities(Record):
-    capabilities: list[Offered]
-
-
-class SignatureState(Record):
-    key: str | None
-    created_at: float | None
-    by: str | None
-    counts: bool
-    refused: str | None
-
-
-class Tried(Record):
-    """How a canary stands."""
-
-    sha: str
-    share: float
-    missing: int | None
-    said: str
-
-
-class Capability(Version):
-    manifest: Manifest
-    exam: ExamRecord | None
-    signature: SignatureState | None
-    versions: list[Version]
-    trial: Tried | None
-    source: str | None
-
-
-class WaitingVersion(Version):
-    grants: Grants
-    sources: list[str]
-
-
-class WaitingVersions(Record):
-    waiting: list[WaitingVersion]
-
-
-class WaitingTasks(Record):
-    waiting: list[Waiting]
-
-
-class TaskArguments(Record):
-    arguments: JsonValue
-
-
-class TaskState(Record):
-    task_id: str
-    state: Literal["approved", "refused", "answered"]
-
-
-class CallbackTaken(Record):
-    task_id: str
-    status: Literal["succeeded", "failed"]
-
-
-class CallbackDue(Record):
-    due_seconds: float | None
-
-
-class Permits(Record):
-    waiting: list[Permit]
-
-
-class Budgets(Record):
-    budgets: list[LevelReport]
-
-
-class QuotaUse(_flat(QuotaReport, without=("quota",))):
-    pass
-
-
-class QuotaState(_flat(Quota, used=(QuotaUse, ...))):
-    pass
-
-
-class Quotas(Record):
-    quotas: list[QuotaState]
-
-
-class AuditRecord(_flat(audit.Entry)):
-    pass
-
-
-class AuditRecords(Record):
-    entries: list[AuditRecord]
-    after: str | None
-
-
-class TokenState(_flat(Token, without=("created_at", "revoked_at", "by"), by=(str, ...), board=(str, ...))):
-    pass
 
 
 # ---- errors --------------------------------------------------------------------------------------------------------------

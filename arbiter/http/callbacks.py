@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from arbiter.callbacks import Callbacks
-from arbiter.http import answers
+from arbiter.http import operating_answers as answers
 from arbiter.http.described import Answer, takes
 from arbiter.http.runs import Nothing
 from blackboard.types import Record

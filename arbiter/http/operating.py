@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import answers
+from arbiter.http import operating_answers as answers
 from arbiter.http.asked import Asked
 from arbiter.http.described import Answer, Flag, Number, Option, gives, takes
 from arbiter.http.runs import AFTER, WHERE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
-from arbiter.http import answers
+from arbiter.http import operating_answers as answers
 from arbiter.http.asked import Asked
 from arbiter.http.described import Answer, gives, takes
 from blackboard.permits import Permit

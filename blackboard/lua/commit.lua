@@ -10,7 +10,9 @@
 local id = ARGV[A]
 local t, no, other = held(id, ARGV[A + 1])
 if not t then
-  if other and other.fence == ARGV[A + 1] and other.state == 'succeeded' then return 0 end
+  if other and other.fence == ARGV[A + 1] and other.state == 'succeeded' then
+    return redis.call('HEXISTS', TURNS, '!') == 1 and 2 or 0
+  end
   return no
 end
 local r = get_run(t.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,6 +41,11 @@ class Site:
 
     async def audit(self, where: str = "") -> list[Entry]:
         return list(reversed((await Audit(self.served.board).list(where)).entries))
+
+    async def ended(self, run: str) -> str:
+        """How a run ended."""
+        async with asyncio.timeout(60):
+            return (await self.served.result(run)).status
 
     async def close(self) -> None:
         for client in self._clients:

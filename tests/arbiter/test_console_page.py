@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from arbiter_support import add, broken, call
-from console_browser import Tab, browser, tab
+from console_browser import Tab, tab
 from http_site import Site, running
 from plan_steps import step
 
@@ -44,12 +44,6 @@ def pay_out(to: str) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def chromium() -> AsyncIterator[Any]:
-    async with browser() as started:
-        yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(
     chromium: Any, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Site]:
@@ -57,19 +51,6 @@ async def site(
     turns = (call("add", a=1, b=2), f"It is three. {MARKUP}")
     async with running(redis_server.url, folder, turns, capabilities=(add, broken, gate, pay_out)) as one:
         yield one
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def seen(chromium: Any, site: Site) -> AsyncIterator[Tab]:
-    """The console as this machine's user sees it."""
-    async with tab(chromium, site.api.address) as one:
-        await one.sign_in(site.local)
-        yield one
-
-
-async def ended(site: Site, run: str) -> str:
-    async with asyncio.timeout(60):
-        return (await site.served.result(run)).status
 
 
 async def waiting_version(site: Site, name: str, **provenance: Any) -> str:
@@ -104,7 +85,7 @@ async def test_whatever_a_board_holds_is_shown_as_text_and_runs_nothing(site: Si
     served = site.served
     planned = await served.submit(f"Add. {MARKUP}")
     failed = await served.submit(Call("broken", {"reason": MARKUP}))
-    assert (await ended(site, planned), await ended(site, failed)) == ("succeeded", "failed")
+    assert (await site.ended(planned), await site.ended(failed)) == ("succeeded", "failed")
     OPEN["never"] = asyncio.Event()
     stopped = await served.submit(Call("gate", {"name": "never"}))
     await served.cancel(stopped, MARKUP)
@@ -242,7 +223,7 @@ async def test_a_new_run_appears_in_the_list_by_itself(site: Site, seen: Tab) ->
 async def test_runs_are_found_by_what_stands_in_the_address(site: Site, seen: Tab) -> None:
     ours = await site.served.submit(Call("broken", {"reason": 'the "blue" one'}), tenant="blue")
     other = await site.served.submit(Call("broken", {"reason": "the red one"}), tenant="red")
-    await ended(site, ours)
+    await site.ended(ours)
     await seen.go("runs")
     await seen.page.get_by_label("Status").select_option("failed")
     await seen.page.get_by_label("Tenant").fill("blue")
@@ -303,7 +284,7 @@ async def test_escape_leaves_a_question_and_nothing_is_done(site: Site, seen: Ta
     await seen.page.keyboard.press("Escape")
     await seen.page.get_by_role("dialog").wait_for(state="detached")
     OPEN["left"].set()
-    assert await ended(site, run) == "succeeded"
+    assert await site.ended(run) == "succeeded"
 
 
 async def test_grants_are_approved_only_by_who_was_shown_them_and_where_they_come_from(site: Site, seen: Tab) -> None:
@@ -373,7 +354,7 @@ async def test_a_task_is_done_with_what_a_person_was_shown_and_changed(site: Sit
 
 async def test_work_that_was_given_up_is_put_back(site: Site, seen: Tab) -> None:
     run = await site.served.submit(Call("broken", {"reason": "put me back"}))
-    assert await ended(site, run) == "failed"
+    assert await site.ended(run) == "failed"
     page = seen.page
     await seen.go(f"runs/{run}")
     await page.locator("summary", has_text="put me back").click()
@@ -393,7 +374,7 @@ async def test_work_that_was_given_up_is_put_back(site: Site, seen: Tab) -> None
 async def test_a_run_that_failed_is_gone_on_from(site: Site, seen: Tab) -> None:
     plan = [step("one", "add", {"a": 1, "b": 2}), step("two", "broken", {"reason": "no"}, after=["one"])]
     run = await site.served.submit("Go on from me.", plan=plan)
-    assert await ended(site, run) == "failed"
+    assert await site.ended(run) == "failed"
     page = seen.page
     await seen.go(f"runs/{run}")
     await page.get_by_role("button", name="Rerun").click()
@@ -432,7 +413,7 @@ async def test_what_the_server_refuses_is_said_in_its_own_words(seen: Tab) -> No
 @pytest.mark.parametrize(("size", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide", "narrow"])
 async def test_every_view_fits_its_width(chromium: Any, site: Site, size: dict[str, int], scheme: str) -> None:
     run = await site.served.submit(Call("broken", {"reason": "x" * 600}), tenant="a-tenant-with-a-name-that-is-long")
-    assert await ended(site, run) == "failed"
+    assert await site.ended(run) == "failed"
     async with tab(chromium, site.api.address, viewport=size, color_scheme=scheme) as one:
         await one.sign_in(site.local)
         for view in (*VIEWS, "capabilities/broken", f"dead-letters/{run}", f"runs/{run}"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from arbiter_support import FUNCTIONS
-from console_browser import Tab, browser, tab
+from console_browser import Tab, tab
 from http_site import Site, running
 from plan_steps import half, ref, say, step
 
@@ -53,12 +53,6 @@ def later(entry: dict[str, Any]) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def chromium() -> AsyncIterator[Any]:
-    async with browser() as started:
-        yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(
     chromium: Any, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Site]:
@@ -66,18 +60,6 @@ async def site(
     folder = tmp_path_factory.mktemp("console")
     async with running(redis_server.url, folder, capabilities=functions) as one:
         yield one
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def seen(chromium: Any, site: Site) -> AsyncIterator[Tab]:
-    async with tab(chromium, site.api.address) as one:
-        await one.sign_in(site.local)
-        yield one
-
-
-async def ended(site: Site, run: str) -> str:
-    async with asyncio.timeout(60):
-        return (await site.served.result(run)).status
 
 
 def numbers(site: Site, name: str, source: str, **more: Any) -> Any:
@@ -90,7 +72,7 @@ def numbers(site: Site, name: str, source: str, **more: Any) -> Any:
 
 async def used(site: Site, name: str, times: int) -> None:
     for n in range(times):
-        await ended(site, await site.served.submit(Call(name, {"n": n})))
+        await site.ended(await site.served.submit(Call(name, {"n": n})))
 
 
 async def test_a_plan_is_told_by_its_steps_and_its_tasks_by_their_states(site: Site, seen: Tab) -> None:
@@ -100,7 +82,7 @@ async def test_a_plan_is_told_by_its_steps_and_its_tasks_by_their_states(site: S
         say("always", "y", else_of="never"),
     ]
     run = await site.served.submit({"numbers": [2, 3, 4]}, plan=plan)
-    assert await ended(site, run) == "succeeded"
+    assert await site.ended(run) == "succeeded"
     await seen.go(f"runs/{run}")
     page = seen.page
     steps = page.get_by_role("table", name="Steps of the plan").get_by_role("row")
@@ -154,7 +136,7 @@ async def test_a_run_that_rests_says_why_and_until_when(site: Site, seen: Tab) -
 async def test_a_run_of_many_tasks_is_shown_in_parts(site: Site, seen: Tab) -> None:
     plan = [say("all", "x", each="request#/items", at_once=50)]
     run = await site.served.submit({"items": [*range(130)]}, plan=plan, limits=Limits(tasks=200))
-    assert await ended(site, run) == "succeeded"
+    assert await site.ended(run) == "succeeded"
     await seen.go(f"runs/{run}")
     page = seen.page
     rows = page.get_by_role("table", name="Tasks").locator("tbody tr")
@@ -163,7 +145,7 @@ async def test_a_run_of_many_tasks_is_shown_in_parts(site: Site, seen: Tab) -> N
     assert await rows.count() == 130
     events = len(await site.served.board.history(run))
     large = await site.served.submit("Much.", plan=[step("much", "rows", {"count": 5000}), say("more", "y")])
-    assert await ended(site, large) == "succeeded"
+    assert await site.ended(large) == "succeeded"
     await seen.go(f"runs/{large}")
     much = page.get_by_role("table", name="Tasks").get_by_role("row").filter(has_text="1.much")
     assert re.search(r"\d,\d{3} bytes, stored apart", await much.inner_text())

@@ -4,98 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from arbiter_support import arbiter, call, completions
-from hypothesis import given, settings
-from hypothesis import strategies as some
 from plan_steps import ref, step
+from rerunning_shop import ONCE, PLAN, Shop, opened, pay, rerun, total
 
 from arbiter import (
     AgendaTerms,
     Approval,
     Arbiter,
-    BadInput,
-    Call,
     Conflict,
-    Inquiry,
     Limits,
-    Posting,
     Trigger,
-    UnknownRecord,
     capability,
-    current_task,
 )
 from arbiter.narration import narrate
 from arbiter.outcomes import outcomes
 from arbiter.task_reasons import reasons
-from blackboard.entries import Entries
-from blackboard.erasure import erase
 from blackboard.events import TaskClaimed
-from blackboard.invariants import faults
-from blackboard.results import result_entry
-from blackboard.retention import retire
 from blackboard.taint import TaintPolicy
 from blackboard.testing import RedisServer
-from blackboard.types import RetryPolicy
-
-ONCE = RetryPolicy(max_attempts=1)
-
-
-class Shop:
-    """Capabilities that write down what they do, and fail for what is in ``broken``."""
-
-    def __init__(self, *broken: Any) -> None:
-        self.broken, self.did = {*broken}, list[int]()
-
-    def __call__(self, version: int = 1) -> Any:
-        @capability(name="pay", description=f"Pay an amount, version {version}.", effects="writes", retry=ONCE)
-        def pay(n: int) -> int:
-            self.did.append(n)
-            if n in self.broken:
-                raise RuntimeError("the till is stuck")
-            return n * 10
-
-        return pay
-
-    @property
-    def done(self) -> list[int]:
-        """What was done since this was asked last."""
-        did, self.did = sorted(self.did), []
-        return did
-
-
-@capability
-def total(parts: list[int | None]) -> int:
-    """Sum what is there."""
-    return sum(part for part in parts if part is not None)
-
-
-def pay(key: str, n: Any, **more: Any) -> dict[str, Any]:
-    return step(key, "pay", {"n": n}, **more)
-
-
-PLAN = [
-    pay("one", 1),
-    pay("all", ref("item"), each="request#/numbers", at_once=2),
-    step("sum", "total", {"parts": ref("all")}),
-    pay("last", ref("sum"), after=["one"]),
-]
-
-
-@asynccontextmanager
-async def opened(url: str, shop: Shop, turns: Sequence[Any] = ("never asked",), **more: Any) -> AsyncIterator[Arbiter]:
-    async with arbiter(url, turns, capabilities=(shop(), total), **more) as (a, _):
-        yield a
-
-
-async def rerun(a: Arbiter, run_id: str, **more: Any) -> Any:
-    result = await a.result(await a.rerun(run_id, **more), timeout=60)
-    assert await faults(a.board) == []
-    return result
 
 
 @pytest.mark.parametrize("url", ["", "memory://"])
@@ -280,118 +210,6 @@ async def test_a_large_result_and_a_large_input_are_taken_over(redis_server: Red
     assert (result.answer, did) == (str(len(big) + 2), ["grow", "grow", "end", "end"])
 
 
-# ---- what is not taken over ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("lost", "again"), [("b", [9, 10]), ("a", [1, 9, 10]), ("erased", [9, 10])])
-async def test_what_was_taken_back_or_erased_is_done_again_and_so_is_what_was_made_from_it(
-    redis_server: RedisServer, lost: str, again: list[int]
-) -> None:
-    shop, running = Shop(9), list[Arbiter]()
-
-    @capability
-    async def doubt(key: str) -> str:
-        """Take back what a task returned."""
-        task = current_task()
-        assert task is not None
-        if key != "erased" and shop.broken:  # the first time
-            await (
-                running[0]
-                .entries.within(f"run:{task.run_id}")
-                .retract(result_entry(task.run_id, f"{task.run_id}/1.{key}"))
-            )
-        return key
-
-    plan = [
-        pay("a", 1), step("s", "total", {"parts": [ref("a")]}), pay("b", ref("s")), pay("d", 4),
-        step("back", "doubt", {"key": lost}, after=["b", "d"]), pay("c", 9, after=["back"]),
-    ]  # fmt: skip
-    async with opened(redis_server.url, shop) as a:
-        running.append(a)
-        await a.register(doubt)
-        failed = await a.run("Pay.", plan=plan, timeout=60)
-        assert (failed.status, shop.done) == ("failed", [1, 4, 9, 10])
-        if lost == "erased":
-            assert (await erase(a.board, author="total", by="ann")).facts == 1
-        shop.broken.clear()
-        result = await rerun(a, failed.run_id)
-        assert (result.status, shop.done) == ("succeeded", again)
-
-
-async def test_what_wrote_on_the_board_of_its_run_is_done_again(redis_server: RedisServer) -> None:
-    shop, wrote, running = Shop(9), list[int](), list[Arbiter]()
-
-    @capability(effects="writes")
-    async def note(n: int) -> int:
-        """Write it down."""
-        task = current_task()
-        assert task is not None
-        wrote.append(n)
-        await running[0].entries.within(f"run:{task.run_id}").post("notes.n", n, task=task)
-        return n
-
-    async with opened(redis_server.url, shop) as a:
-        running.append(a)
-        await a.register(note)
-        failed = await a.run("Note.", plan=[step("a", "note", {"n": 1}), pay("b", 9)], timeout=60)
-        shop.broken.clear()
-        result = await rerun(a, failed.run_id)
-        assert (result.status, wrote) == ("succeeded", [1, 1])
-        found = await Entries(a.board, f"run:{result.run_id}").query("notes.n")
-        assert [one.content for one in found.entries] == [1]
-
-
-async def test_what_cannot_be_gone_on_from_says_why(redis_server: RedisServer) -> None:
-    shop = Shop(1)
-    async with opened(redis_server.url, shop) as a:
-        with pytest.raises(UnknownRecord):
-            await a.rerun("r0")
-        called = await a.run(Call("pay", {"n": 1}), timeout=60)
-        with pytest.raises(BadInput, match="call it again"):
-            await a.rerun(called.run_id)
-        asked = await a.run(Inquiry([Posting("x.y", 1)]), timeout=60)
-        with pytest.raises(BadInput, match="ask it again"):
-            await a.rerun(asked.run_id)
-        failed = await a.run("Pay.", plan=[pay("a", 1)], timeout=60)
-        await retire(a.board, failed.run_id)
-        with pytest.raises(UnknownRecord):
-            await a.rerun(failed.run_id)
-        board = a.board.name
-    async with Arbiter(redis_server.url, board=board, roles=()) as client:
-        waits = await client.submit("Pay.", plan=[pay("a", 1)])
-        with pytest.raises(BadInput, match="It is queued: wait for its end, or cancel it"):
-            await client.rerun(waits)
-
-
-async def test_a_run_whose_predecessor_is_removed_meanwhile_ends_rather_than_do_everything_again(
-    redis_server: RedisServer,
-) -> None:
-    shop, board = Shop(2), "t" + uuid.uuid4().hex[:12]
-    options: dict[str, Any] = {"board": board, "capabilities": [shop(), total]}
-    async with Arbiter(redis_server.url, None, roles=("arbiter",), **options) as a:
-        failed = await a.run("Pay.", plan=[pay("a", 1), pay("b", 2)], timeout=60)
-        assert shop.done == [1, 2]
-    async with Arbiter(redis_server.url, board=board, roles=()) as client:
-        made = await client.rerun(failed.run_id)
-        await retire(client.board, failed.run_id)
-    async with Arbiter(redis_server.url, None, roles=("arbiter",), **options) as a:
-        result = await a.result(made, timeout=60)
-    assert result.error is not None
-    assert (result.status, result.error.type, shop.done) == ("failed", "predecessor_gone", [])
-
-
-async def test_what_is_left_of_a_chain_is_taken_over(redis_server: RedisServer) -> None:
-    shop = Shop(2)
-    async with opened(redis_server.url, shop) as a:
-        first = await a.run("Pay.", plan=[pay("a", 1), pay("b", 2), pay("c", 3)], timeout=60)
-        second = await rerun(a, first.run_id)
-        assert (second.status, shop.done) == ("failed", [1, 2, 2, 3])
-        await retire(a.board, first.run_id)
-        shop.broken.clear()
-        third = await rerun(a, second.run_id)
-        assert (third.status, shop.done) == ("succeeded", [2])
-
-
 # ---- how it is told --------------------------------------------------------------------------------------------------------
 
 
@@ -477,60 +295,3 @@ async def _approved(a: Arbiter, run: str) -> None:
         if event.kind == "approval.asked":
             await a.approvals.approve(event.subject, by="ann")
             return
-
-
-# ---- the property ----------------------------------------------------------------------------------------------------------
-
-
-@some.composite
-def plans(draw: some.DrawFn) -> tuple[list[dict[str, Any]], set[str]]:
-    """A plan whose calls are told apart by what they are given, and which of its steps fail at first."""
-    names = [f"s{n}" for n in range(draw(some.integers(1, 7)))]
-    steps: list[dict[str, Any]] = []
-    for at, name in enumerate(names):
-        more: dict[str, Any] = {}
-        others = draw(some.lists(some.sampled_from(names[:at]), unique=True, max_size=2)) if at else []
-        given: dict[str, Any] = {"name": name, "of": [ref(other) for other in others]}
-        if at and draw(some.booleans()):
-            more["after"] = [draw(some.sampled_from(names[:at]))]
-        kind = draw(some.sampled_from(["plain", "plain", "each", "wait", "when"]))
-        if kind == "each":
-            more |= {"each": "request#/items", "at_once": 2}
-            given["of"] = [*given["of"], ref("item")]
-        elif kind == "wait":
-            more["wait_seconds"] = 0.01
-        elif kind == "when":
-            more["when"] = "request.items?"
-        steps.append(step(name, "work", given, **more))
-    return steps, draw(some.sets(some.sampled_from(names)))
-
-
-@settings(max_examples=15, deadline=None)
-@given(plans())
-def test_g4_a_rerun_makes_no_call_that_succeeded_and_all_others(drawn: tuple[list[dict[str, Any]], set[str]]) -> None:
-    plan, broken = drawn
-    did, stuck = list[str](), {*broken}
-
-    @capability(effects="writes", retry=ONCE)
-    def work(name: str, of: list[Any]) -> str:
-        """Do it."""
-        this = f"{name}({of})"
-        did.append(this)
-        if name in stuck:
-            raise RuntimeError("stuck")
-        return this
-
-    async def scene() -> None:
-        async with arbiter("memory://", ["never"], capabilities=(work,)) as (a, _):
-            first = await a.run({"items": [1, 2]}, plan=plan, timeout=60)
-            succeeded = {done.data for done in completions(first).values() if done.status == "succeeded"}
-            did.clear()
-            stuck.clear()
-            whole = await a.run({"items": [1, 2]}, plan=plan, timeout=60)
-            every = {*did}
-            did.clear()
-            result = await rerun(a, first.run_id)
-            assert (result.status, result.answer) == (whole.status, whole.answer)
-            assert sorted(did) == sorted(every - succeeded)
-
-    asyncio.run(scene())

@@ -5,43 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 
 import pytest
+from early_runs import ANSWER, answered, asked, begun, commit, lasting
 from endings import is_given_back_too_often, is_lost, lapses, seen, steps
-from strict import Mutation, Play, broken, done, faults, spec, verdict, watched_play
+from strict import Play, broken, done, spec, watched_play
 
-from blackboard.claims import Claim
 from blackboard.errors import ScriptRefused
-from blackboard.events import RoundPlannedData, RunCompletedData
+from blackboard.events import RunCompletedData
 from blackboard.plan import Early
-from blackboard.types import Failure, Limits, RetryPolicy, Status, TaskSpec
+from blackboard.types import Failure, RetryPolicy, Status, TaskSpec
 
 play = watched_play
 ONCE = RetryPolicy(max_attempts=1)
-REST = Early(rest="it was answered")
-ANSWER = RunCompletedData(status="succeeded", answer="x", rounds=2)
-
-
-async def commit(
-    play: Play, step: Claim, *tasks: TaskSpec, early: Early | None = REST, at: str | None = None,
-    outcome: RunCompletedData | None = None,
-) -> bool:  # fmt: skip
-    planned = RoundPlannedData(round=step.round, message={"role": "assistant", "content": [{"text": "…"}]})
-    position = await seen(play, step.run_id) if at is None else at
-    return await play.board.commit_step(step, planned, tasks, Limits(), outcome, seen=position, early=early)
-
-
-async def begun(play: Play, *tasks: TaskSpec, early: Early | None = REST) -> str:
-    run = await play.board.submit("go", limits=Limits(seconds=3000))
-    await commit(play, await play.step(run), *tasks, early=early)
-    return run
-
-
-async def asked(play: Play, *tasks: TaskSpec) -> tuple[str, Claim, Claim]:
-    """A run whose step is taken because ``a`` failed while ``slow`` is at work: run, step and the claim of ``slow``."""
-    run = await begun(play, spec("a"), spec("slow"), *tasks)
-    a, slow = await play.take(n=2)
-    await play.board.complete(a, broken(a))
-    (step,) = await steps(play)
-    return run, step, slow
 
 
 # ---- a task fails ------------------------------------------------------------------------------------------------------
@@ -174,13 +148,6 @@ async def test_g4_a_process_that_dies_with_the_step_leaves_it_to_another(play: P
 
 
 # ---- the round lasts ---------------------------------------------------------------------------------------------------
-
-
-async def lasting(play: Play, seconds: float = 60) -> tuple[str, Claim]:
-    run = await begun(play, spec("slow", seconds=2000), early=Early(round(seconds * 1000)))
-    slow = await play.one()
-    await play.hold(slow, 3000)
-    return run, slow
 
 
 async def test_g6_the_next_step_comes_when_the_time_is_over_and_not_before(play: Play) -> None:
@@ -319,16 +286,6 @@ async def test_g7_a_decision_stops_tasks_in_its_script(play: Play) -> None:
     assert await steps(play) == [], "one is kept"
 
 
-async def answered(play: Play) -> tuple[str, Claim]:
-    run, step, slow = await asked(play, spec("waits", lane="other"))
-    assert not await commit(play, step, outcome=ANSWER)
-    assert await play.state(f"{run}/1.waits") == "cancelled"
-    assert await play.hold(slow) == "cancel"
-    assert await play.status(run) == "cancelling"
-    await play.sound()
-    return run, slow
-
-
 async def test_g7_a_run_that_is_answered_ends_so_when_what_goes_on_has_stopped(play: Play) -> None:
     run, slow = await answered(play)
     assert await play.board.cancel_run(run, "too late") == "cancelling"
@@ -347,7 +304,7 @@ async def test_g6_a_worker_that_does_not_stop_keeps_the_answer_no_longer_than_th
 async def test_g4_an_answer_that_is_sent_twice_has_one_effect(play: Play) -> None:
     _, step, slow = await asked(play)
     for _ in range(2):
-        await commit(play, step, outcome=ANSWER)
+        assert not await commit(play, step, outcome=ANSWER), "what goes on has not stopped yet"
     await play.board.complete(slow, slow.completion(Status.CANCELLED))
     await commit(play, step, outcome=ANSWER)
 
@@ -368,96 +325,3 @@ async def test_g3_a_decision_may_also_give_the_run_up_while_work_goes_on(play: P
     await play.board.complete(slow, slow.completion(Status.CANCELLED))
     assert (await play.status(run), (await play.board.history(run))[-1].data.error) == ("failed", failure)
     assert await play.board.client.hexists(play.shard.dead, run)
-
-
-# ---- each guard --------------------------------------------------------------------------------------------------------
-
-
-async def one_step_for_a_failure(play: Play) -> bool:
-    run, step, slow = await asked(play, spec("b"), spec("c"))
-    read = await seen(play, run)
-    b, c = await play.take(n=2)
-    await play.board.complete(b, broken(b))
-    await commit(play, step, at=read)
-    (another,) = await steps(play)
-    await commit(play, another)
-    await play.board.complete(c, done(c))
-    none = await steps(play) == []
-    await play.board.complete(slow, done(slow))
-    return none and len(await steps(play)) == 1 and not await faults(play.board)
-
-
-async def one_step_for_a_time(play: Play) -> bool:
-    _, slow = await lasting(play)
-    await play.clock.advance(60)
-    await play.board.sweep()
-    later = await play.board.sweep()
-    (step,) = await steps(play)
-    await play.hold(step, 3000)
-    if later == 0 or await faults(play.board):
-        return False
-    await commit(play, step, early=Early(60_000))
-    await play.board.complete(slow, done(slow))
-    (step,) = await steps(play)
-    await play.hold(step, 3000)
-    await play.clock.advance(61)
-    await play.board.sweep()
-    return await steps(play) == [] and not await faults(play.board)
-
-
-async def the_time_of_a_paused_run_stands_still(play: Play) -> bool:
-    run, _ = await lasting(play)
-    await play.board.pause_run(run, "a moment", seconds=1000)
-    await play.clock.advance(61)
-    await play.board.sweep()
-    none = await steps(play) == [] and not [event for event in await play.kinds(run, "task.posted") if "/s2" in event]
-    await play.board.resume_run(run)
-    await play.clock.advance(61)
-    await play.board.sweep()
-    return none and len(await steps(play)) == 1
-
-
-async def the_time_ends_with_its_run(play: Play) -> bool:
-    run, _ = await lasting(play)
-    await play.board.cancel_run(run, "enough")
-    await play.clock.advance(16)
-    await play.board.sweep()
-    return not await faults(play.board)
-
-
-async def an_answer_is_kept(play: Play) -> bool:
-    run, slow = await answered(play)
-    await play.board.complete(slow, slow.completion(Status.CANCELLED))
-    return (await play.board.history(run))[-1].data.answer == "x" and not await faults(play.board)
-
-
-async def what_is_stopped_is_told_once(play: Play) -> bool:
-    run, step, slow = await asked(play)
-    await play.board.cancel_task(slow.task_id, "by a person")
-    await commit(play, step, early=Early(stop={slow.task_id: "again", f"{run}/1.a": "over"}))
-    return len(await play.kinds(run, "task.cancelling")) == 1 and not await faults(play.board)
-
-
-@pytest.mark.parametrize(
-    ("check", "mutation"),
-    [
-        (one_step_for_a_failure, ("_board", "if t.tell and (given_up(status)", "if false and (given_up(status)")),
-        (one_step_for_a_failure, ("_board", "if t.tell and (given_up(status)", "if t.tell and (true")),
-        (one_step_for_a_time, ("lapse_run", "and active(r) and not decided_on(ARGV[A], r)", "and active(r)")),
-        (one_step_for_a_time, ("lapse_run", "  redis.call('ZREM', DUE, 's:' .. ARGV[A])\n", "")),
-        (one_step_for_a_time, ("lapse_run", "    redis.call('HSET', TURNS, '#', '0-0')", "    --")),
-        (one_step_for_a_time, ("due", "if string.sub(m, 1, 2) == 's:' then", "if false then")),
-        (the_time_of_a_paused_run_stands_still, ("pause_run", "if r.again then", "if false then")),
-        (the_time_of_a_paused_run_stands_still, ("resume_run", "if r.again then", "if false then")),
-        (the_time_ends_with_its_run, ("_board", "DUE, 'r:' .. run, 's:' .. run)", "DUE, 'r:' .. run)")),
-        (an_answer_is_kept, ("commit", "    redis.call('HSET', TURNS, '!', ARGV[A + 4])\n", "")),
-        (an_answer_is_kept, ("_board", "if answer then finish_run", "if false then finish_run")),
-        (what_is_stopped_is_told_once, ("commit", "and not terminal(x) and not x.cxl then", "and not x.cxl then")),
-        (what_is_stopped_is_told_once, ("commit", "and not terminal(x) and not x.cxl then", "and not terminal(x) then")),
-    ],
-)  # fmt: skip
-async def test_each_of_these_guards_is_needed(
-    monkeypatch: pytest.MonkeyPatch, check: Callable[[Play], Coroutine[None, None, bool]], mutation: Mutation
-) -> None:
-    assert await verdict(check, monkeypatch)
-    assert not await verdict(check, monkeypatch, mutation)
